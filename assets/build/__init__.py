@@ -1,0 +1,1 @@
+"""Builds the bundled demo: corpus, model, calibration (`make demo`)."""
