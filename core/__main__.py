@@ -1,0 +1,186 @@
+"""The command line: `python -m core calibrate | states | prune | evaluate`.
+
+With --json one JSON object goes to stdout; progress and messages go to stderr.
+Exit codes: 0 done, 2 bad input, 1 our fault, 130 cancelled; on failure the
+object is {"error": "one sentence"}.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+from core.errors import InputError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise InputError(f"{message[0].upper()}{message[1:]}; see '{self.prog} --help'.")
+
+
+class _Progress:
+    """One line on stderr, rewritten on a terminal and at most every two seconds elsewhere."""
+
+    def __init__(self):
+        self.began = self.last = time.monotonic()
+        self.live = sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int, message: str) -> None:
+        now = time.monotonic()
+        if done < total and now - self.last < (0.1 if self.live else 2.0):
+            return
+        self.last = now
+        left = (now - self.began) / done * (total - done) if done else math.nan
+        line = f"{message}: {done}/{total}" + (f", about {left:.0f} s left" if done and done < total else "")
+        print(f"\r\033[K{line}" if self.live else line, end="" if self.live and done < total else "\n", file=sys.stderr, flush=True)
+
+
+def calibrate(args) -> dict:
+    from core.calibration import calibrate as run_calibration
+    from core.models import load_model
+    from core.runs import save_run
+    from core.store import register
+    from core.texts import pack, read_texts
+
+    out = Path(args.out)
+    texts = read_texts(args.texts)
+    loaded = load_model(args.model)
+    loaded.check_length(args.length)
+    sequences = pack(texts, loaded.tokenizer, "calibrate", args.length, args.samples, args.seed)
+    singles = pack(texts, loaded.tokenizer, "choose", args.length, args.singles, args.seed) if args.singles else None
+    request = {"model": args.model, "texts": args.texts, "samples": args.samples, "length": args.length, "seed": args.seed, "sampled": args.sampled, "singles": args.singles}
+    run = run_calibration(loaded, sequences, batch=args.batch, sampled=args.sampled, singles=singles, seed=args.seed, request=request, report=_Progress())
+    save_run(run, out)
+    register(out, run.key)
+    return {
+        "run": str(out), "key": run.key, "rows": len(run.rows.A), "blocks": run.blocks, "dropped": len(run.meta["dropped"]), "seconds": run.meta["times"]["seconds"],
+    }
+
+
+def states(args) -> dict:
+    from core.couplings import couplings
+    from core.ising import read_matrix
+    from core.runs import load_run
+    from core.spectrum import lowest_states
+    from core.store import find_run
+
+    H = read_matrix(args.matrix) if args.matrix else couplings(load_run(find_run(args.run)), args.estimator)
+    found = lowest_states(H, args.remove, args.count)
+    return {
+        "states": [{"removed": list(s), "energy": float(e), "rank": k} for k, (s, e) in enumerate(zip(found.removed, found.energies))],
+        "exact": found.exact, "lower_bound": None if math.isinf(found.lower_bound) else found.lower_bound,
+        "level_cut": found.level_cut, "seconds": found.seconds,
+    }
+
+
+def prune(args) -> dict:
+    from core.export import prune as write_pruned
+    from core.states import parse_blocks
+
+    return write_pruned(args.model, parse_blocks(args.blocks), Path(args.out), report=_Progress()).to_json()
+
+
+def evaluate(args) -> dict:
+    from core.evaluation import evaluate as measure
+    from core.evaluation import read_tasks
+    from core.models import load_model
+    from core.texts import pack, read_texts
+
+    texts = read_texts(args.texts)
+    loaded = load_model(args.model)
+    loaded.check_length(args.length)
+    sequences = pack(texts, loaded.tokenizer, "report", args.length, args.sequences, args.seed)
+    return measure(loaded, sequences.ids, [] if args.no_tasks else read_tasks(), batch=args.batch, report=_Progress()).to_json()
+
+
+def _describe(command: str, result: dict) -> str:
+    """The same result for a person."""
+    if command == "states":
+        proof = "exact" if result["exact"] else "not proved"
+        lines = [f"{s['rank']:>5}  {s['energy']:.9g}  {','.join(map(str, s['removed']))}" for s in result["states"]]
+        return "\n".join([f" rank  energy  removed blocks ({proof}, {result['seconds']:.2f} s)", *lines])
+    return "\n".join(f"{key}: {value}" for key, value in result.items())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m core", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(function, about: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(function.__name__, help=about, description=about)
+        command.set_defaults(function=function)
+        command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+        return command
+
+    model = {"required": True, "metavar": "M", "help": "demo, a local model folder, or a hub id"}
+    texts = {"metavar": "FILE", "help": ".txt (documents separated by blank lines) or .jsonl (column text); default: the bundled texts"}
+    length = {"type": int, "default": 128, "metavar": "T", "help": "tokens a sequence (default 128)"}
+    seed = {"type": int, "default": 0, "help": "which sequences are drawn (default 0)"}
+    batch = {"type": int, "default": 16, "help": "sequences at once (default 16)"}
+
+    c = add(calibrate, "Compute the per-sample gate gradients A of a model on texts and store the run.")
+    c.add_argument("--model", **model)
+    c.add_argument("--texts", **texts)
+    c.add_argument("--samples", type=int, default=256, metavar="S", help="sequences (default 256)")
+    c.add_argument("--length", **length)
+    c.add_argument("--seed", **seed)
+    c.add_argument("--batch", **batch)
+    c.add_argument("--sampled", action="store_true", help="also rows with labels sampled from the model (for the estimators h1 and hybrid)")
+    c.add_argument("--singles", type=int, default=0, metavar="S", help="also measure every single removal on S sequences of the choose split (for hybrid)")
+    c.add_argument("--out", required=True, metavar="DIR", help="where the run is written; it is also registered in the store")
+
+    s = add(states, "List the lowest-energy states with exactly M blocks removed, exactly.")
+    origin = s.add_mutually_exclusive_group(required=True)
+    origin.add_argument("--run", metavar="DIR", help="a run folder, the start of a stored run's key, or demo")
+    origin.add_argument("--matrix", metavar="FILE", help="a coupling matrix: .npy, .csv, or .npz with key H")
+    s.add_argument("--remove", type=int, required=True, metavar="M", help="blocks to remove")
+    s.add_argument("--count", type=int, default=20, metavar="K", help="states to list (default 20)")
+    s.add_argument("--estimator", default="h0", help="h0 (default), h1 or hybrid; for --run")
+
+    p = add(prune, "Remove blocks for real and write a checkpoint, verified in a fresh process.")
+    p.add_argument("--model", **model)
+    p.add_argument("--blocks", required=True, metavar="LIST", help="for example 3,7-9")
+    p.add_argument("--out", required=True, metavar="DIR", help="a new folder")
+
+    e = add(evaluate, "Measure loss, perplexity, the bundled tasks and tokens per second.")
+    e.add_argument("--model", **model)
+    e.add_argument("--texts", **texts)
+    e.add_argument("--sequences", type=int, default=128, metavar="S", help="sequences of the report split (default 128)")
+    e.add_argument("--length", **length)
+    e.add_argument("--seed", **seed)
+    e.add_argument("--batch", **batch)
+    e.add_argument("--no-tasks", action="store_true", help="loss and speed only")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    as_json = "--json" in argv
+    try:
+        args = _parser().parse_args(argv)
+        result = args.function(args)
+    except InputError as error:
+        return _fail(str(error), as_json, 2)
+    except KeyboardInterrupt:
+        return _fail("Cancelled.", as_json, 130)
+    except Exception as error:
+        if os.environ.get("BLOCKSCAPE_DEBUG"):
+            raise
+        return _fail(f"Unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'} (set BLOCKSCAPE_DEBUG=1 for the traceback).", as_json, 1)
+    print(json.dumps(result) if as_json else _describe(args.command, result))
+    return 0
+
+
+def _fail(sentence: str, as_json: bool, code: int) -> int:
+    if as_json:
+        print(json.dumps({"error": sentence}))
+    else:
+        print(f"error: {sentence}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""Calibration: texts -> A, the per-sample gradient of the loss with respect to the gates.
+
+One batched forward and backward a batch, alpha of shape [batch, N], weights
+frozen: row s of alpha's gradient is d loss_s / d alpha at alpha = 1. A is kept;
+H0 and every other estimator is derived from it later (core.couplings).
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+import numpy as np
+import torch
+import transformers
+
+import core
+from core import runs
+from core.errors import InputError
+from core.evaluation import removal_increase
+from core.gates import GATE, gated
+from core.losses import sample_losses
+from core.models import LoadedModel
+from core.runs import Rows, Run, Singles
+from core.texts import Sequences
+
+LOSS = "mean negative log-likelihood over predicted tokens, nats"
+DROPPED_LIMIT = 0.01
+Report = Callable[[int, int, str], None]
+
+
+def gradient_rows(
+    loaded: LoadedModel, ids: torch.Tensor, mask: torch.Tensor | None = None, sampled_uniforms: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
+    """Gate gradients of one batch: (rows float32 [B, N], losses float32 [B], the same for sampled labels or None).
+
+    ids: int64 [B, T]; mask: bool [B, T], right padding only; sampled_uniforms:
+    float64 [B, T] in [0, 1), the randomness of labels sampled from the model itself
+    (inverse of the distribution function, so that a sample's labels do not depend on its batch).
+    """
+    alpha = torch.ones(len(ids), len(loaded.blocks), requires_grad=True)
+    with gated(loaded, alpha), torch.enable_grad():
+        attention_mask = None if mask is None else mask.long()
+        logits = loaded.model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits
+    losses = sample_losses(logits, ids, mask)
+    (rows,) = torch.autograd.grad(losses.sum(), alpha, retain_graph=sampled_uniforms is not None)
+    if sampled_uniforms is None:
+        return rows, losses.detach(), None
+    labels = ids.clone()
+    labels[:, 1:] = sample_labels(logits.detach()[:, :-1], sampled_uniforms[:, :-1])
+    own = sample_losses(logits, labels, mask)
+    (own_rows,) = torch.autograd.grad(own.sum(), alpha)
+    return rows, losses.detach(), (own_rows, own.detach())
+
+
+def sample_labels(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """int64 [B, T]: tokens drawn from softmax(logits [B, T, V]) by inverting its distribution function at `uniforms`."""
+    distribution = torch.softmax(logits.double(), dim=-1).cumsum(dim=-1)
+    drawn = torch.searchsorted(distribution, uniforms[..., None].contiguous(), right=True).squeeze(-1)
+    return drawn.clamp(max=logits.shape[-1] - 1)
+
+
+def _uniforms(index: np.ndarray, length: int, seed: int) -> torch.Tensor:
+    """float64 [B, length]: a stream of its own for each sample index."""
+    return torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(key=[seed, int(i)])).random(length) for i in index]))
+
+
+def run_key(loaded: LoadedModel, sequences: Sequences, sampled: bool, singles: Sequences | None, seed: int) -> str:
+    """SHA-256 over all that changes the run's arrays beyond rounding; the plan (batch, threads) is not in it."""
+    return runs.canonical_key({
+        "format": runs.FORMAT, "model": loaded.digest(), "tokens": sequences.sha256, "index": sequences.index.tolist(),
+        "domain": [sequences.domains[d] for d in sequences.domain], "gate": GATE, "loss": LOSS, "dtype": "float32",
+        "sampled": {"seed": seed} if sampled else None, "singles": singles.sha256 if singles else None,
+    })
+
+
+def calibrate(
+    loaded: LoadedModel, sequences: Sequences, *, batch: int = 16, sampled: bool = False, singles: Sequences | None = None,
+    seed: int = 0, request: dict | None = None, report: Report = lambda done, total, message: None,
+) -> Run:
+    """Gradient rows of all sequences, and optionally rows of sampled labels and measured single removals.
+
+    Rows that are not finite are dropped and counted. Errors: InputError for a bad
+    length or batch, or when more than 1 % of the rows are not finite.
+    """
+    loaded.check_length(sequences.ids.shape[1])
+    if batch < 1:
+        raise InputError(f"The batch must be at least 1 sequence, not {batch}.")
+    began, started = time.monotonic(), datetime.now(timezone.utc)
+    count, length = sequences.ids.shape
+    total = count + (len(loaded.blocks) + 1) * len(singles.ids) if singles else count
+    rows, losses, own_rows, own_losses = [], [], [], []
+    for start in range(0, count, batch):
+        ids = torch.from_numpy(sequences.ids[start : start + batch])
+        uniforms = _uniforms(sequences.index[start : start + batch], length, seed) if sampled else None
+        a, loss, own = gradient_rows(loaded, ids, sampled_uniforms=uniforms)
+        rows.append(a.numpy())
+        losses.append(loss.numpy())
+        if own:
+            own_rows.append(own[0].numpy())
+            own_losses.append(own[1].numpy())
+        report(min(start + batch, count), total, "gradient rows")
+    main, dropped = _assemble(rows, losses, sequences)
+    own = _assemble(own_rows, own_losses, sequences)[0] if sampled else None
+    measured = None
+    if singles:
+        increase = removal_increase(
+            loaded, singles.ids, [[i] for i in range(len(loaded.blocks))], batch=batch,
+            report=lambda done, _total, message: report(count + done, total, message),
+        )
+        measured = Singles(increase.mean(axis=1), increase.std(axis=1, ddof=1) / np.sqrt(increase.shape[1]), increase.shape[1])
+    meta = {
+        "key": run_key(loaded, sequences, sampled, singles, seed),
+        "request": request or {},
+        "model": {
+            "name": loaded.name, "source": loaded.source, "type": loaded.model.config.model_type, **loaded.digest(),
+            "parameters": loaded.parameters(), "bytes": loaded.weights_bytes(), "blocks": [vars(b) for b in loaded.blocks],
+        },
+        "texts": {
+            "source": sequences.source, "hash": sequences.texts_sha256, "split": sequences.split, "domains": list(sequences.domains),
+            "template": sequences.template, "length": length, "available": sequences.available, "tokens": sequences.sha256,
+        },
+        "gate": GATE, "loss": LOSS, "labels": ["data", "sampled"] if sampled else ["data"], "seed": seed, "dropped": dropped,
+        "plan": {"batch": batch, "threads": torch.get_num_threads(), "ranks": 1, "dtype": "float32"},
+        "versions": {"blockscape": core.__version__, "torch": torch.__version__, "transformers": transformers.__version__, "numpy": np.__version__},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "times": {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - began, 3)},
+    }
+    return Run(meta, main, own, measured)
+
+
+def _assemble(rows: list[np.ndarray], losses: list[np.ndarray], sequences: Sequences) -> tuple[Rows, list[int]]:
+    """Rows of the finite samples, and the sequence indices of those dropped."""
+    A, loss = np.concatenate(rows), np.concatenate(losses)
+    finite = np.isfinite(A).all(axis=1) & np.isfinite(loss)
+    dropped = sequences.index[~finite].tolist()
+    if len(dropped) > DROPPED_LIMIT * len(A):
+        raise InputError(f"{len(dropped)} of {len(A)} gradient rows are not finite (the first is sequence {dropped[0]}), more than 1 %; the model's weights overflow or are damaged.")
+    return Rows(A[finite], sequences.index[finite], sequences.domain[finite], loss[finite]), dropped

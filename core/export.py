@@ -1,0 +1,159 @@
+"""Write a pruned checkpoint: whole, verified in a fresh process, or not at all.
+
+The folder is written beside its final name, reloaded by another Python process
+that must find no missing or unexpected tensor, the gated model's logits, and
+the same greedy tokens with and without cache; only then is it renamed.
+
+`python -m core.export FOLDER PROBE` is that other process.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+import core
+from core.errors import InputError
+from core.evaluation import greedy
+from core.gates import gated, removal
+from core.models import load_model
+from core.surgery import check_removal, remove_blocks
+
+_TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json", "chat_template*", "*.model")
+PROVENANCE = "blockscape.json"
+PROBE_TOKENS, GREEDY_TOKENS = 24, 12
+LOGITS_TOLERANCE = 1e-5  # relative to the largest logit
+Report = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Export:
+    out: Path
+    removed: list[int]
+    parameters: tuple[int, int]  # before, after
+    bytes: tuple[int, int]  # weight files on disk, before, after
+    largest_difference: float  # of a logit against the gated model
+
+    def to_json(self) -> dict:
+        return {
+            "out": str(self.out), "removed": self.removed, "parameters": list(self.parameters), "bytes": list(self.bytes), "verified": True,
+        }
+
+
+def prune(
+    source: str, removed: Sequence[int], out: Path, *, provenance: dict | None = None,
+    report: Report = lambda done, total, message: None,
+) -> Export:
+    """Remove blocks from `source` and write a checkpoint that loads with AutoModelForCausalLM.from_pretrained.
+
+    Weights keep the checkpoint's own type. Errors: InputError for bad blocks, an
+    existing `out`, or a model that cannot be pruned; RuntimeError when the written
+    folder fails verification (it is then removed).
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{str(out)!r} already exists; give a new folder for the pruned model.")
+    report(0, 4, "loading")
+    loaded = load_model(source)
+    blocks = check_removal(loaded, removed)
+    parameters, size = loaded.parameters(), loaded.weights_bytes()
+    report(1, 4, "reference logits")
+    ids = _probe_ids(loaded.model.config.vocab_size, loaded.max_length)
+    with torch.no_grad(), gated(loaded, removal(loaded, blocks)):
+        logits = loaded.model(input_ids=ids, use_cache=False).logits.float().numpy()
+    folder, original = loaded.folder, [vars(b) for b in loaded.blocks]
+    del loaded
+
+    report(2, 4, "writing")
+    stored = load_model(source, dtype="auto")
+    remove_blocks(stored, blocks)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        checkpoint = staging / "checkpoint"
+        stored.model.save_pretrained(checkpoint)
+        for pattern in _TOKENIZER_FILES:
+            for file in folder.glob(pattern):
+                shutil.copyfile(file, checkpoint / file.name)
+        after = stored.parameters()
+        record = {
+            "removed": blocks, "kept": [i for i in range(len(original)) if i not in blocks], "source": source,
+            "parameters": [parameters, after], "versions": {"blockscape": core.__version__, "transformers": transformers.__version__},
+            **(provenance or {}),
+        }
+        (checkpoint / PROVENANCE).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        for file in checkpoint.iterdir():
+            file.chmod(0o644)  # safetensors leaves 0600
+            _sync(file)
+        del stored
+        report(3, 4, "verifying in a fresh process")
+        np.savez(staging / "probe.npz", ids=ids.numpy(), logits=logits)
+        difference = _verify_elsewhere(checkpoint, staging / "probe.npz")
+        sizes = (size, sum(f.stat().st_size for f in checkpoint.glob("*.safetensors")))
+        checkpoint.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        os.replace(checkpoint, out)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    report(4, 4, "done")
+    return Export(out, blocks, (parameters, after), sizes, difference)
+
+
+def _probe_ids(vocabulary: int, max_length: int | None) -> torch.Tensor:
+    length = min(PROBE_TOKENS, (max_length or PROBE_TOKENS + GREEDY_TOKENS) - GREEDY_TOKENS)
+    return torch.randint(0, vocabulary, (2, max(2, length)), generator=torch.Generator().manual_seed(0))
+
+
+def _sync(file: Path) -> None:
+    with open(file, "rb") as f:
+        os.fsync(f.fileno())
+
+
+def _verify_elsewhere(checkpoint: Path, probe: Path) -> float:
+    """Run `verify` in a fresh process; the largest difference of a logit. Errors: RuntimeError with its finding."""
+    done = subprocess.run(
+        [sys.executable, "-m", "core.export", str(checkpoint.resolve()), str(probe.resolve())],
+        cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True,
+    )
+    try:
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, json.JSONDecodeError) as error:
+        raise RuntimeError(f"The pruned checkpoint could not be verified: {(done.stderr.strip().splitlines() or ['no output'])[-1]}") from error
+    if found["problem"]:
+        raise RuntimeError(f"The pruned checkpoint failed verification and was not kept: {found['problem']}.")
+    return found["difference"]
+
+
+def verify(checkpoint: Path, probe: Path) -> dict:
+    """{problem: sentence or None, difference: largest logit difference} of a checkpoint against a probe (ids, logits)."""
+    loaded = load_model(str(checkpoint))  # refuses missing, unexpected and mismatched tensors
+    with np.load(probe, allow_pickle=False) as expected:
+        ids, logits = torch.from_numpy(expected["ids"]), expected["logits"]
+    with torch.no_grad():
+        own = loaded.model(input_ids=ids, use_cache=False).logits.float().numpy()
+        cached, plain = (greedy(loaded.model, ids, GREEDY_TOKENS, use_cache) for use_cache in (True, False))
+    difference = float(np.abs(own - logits).max()) if own.shape == logits.shape else float("inf")
+    problem = None
+    if not difference <= LOGITS_TOLERANCE * float(np.abs(logits).max()):
+        problem = f"its logits differ from the gated model's by {difference:.2g}"
+    elif not torch.equal(cached, plain):
+        problem = "greedy tokens differ with and without cache"
+    return {"problem": problem, "difference": difference}
+
+
+if __name__ == "__main__":
+    try:
+        finding = verify(Path(sys.argv[1]), Path(sys.argv[2]))
+    except InputError as error:
+        finding = {"problem": str(error).rstrip("."), "difference": None}
+    print(json.dumps(finding))

@@ -1,0 +1,99 @@
+"""Energies of removed sets, in the x basis (x_i = 1: removed) and as an Ising model.
+
+E(x) = x^T H x (+ linear . x), no factor 1/2; a state's energy splits into its
+own cost (sum of H_ii) and its pairs (2 sum_{i<j} H_ij).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from core.errors import InputError
+
+
+def energies(H: np.ndarray, x: np.ndarray, linear: np.ndarray | None = None) -> np.ndarray:
+    """float64 [K]: E of each row of `x` (bool or 0/1, [K, N])."""
+    x = np.asarray(x, dtype=np.float64)
+    e = np.einsum("ki,ki->k", x @ H, x)
+    return e if linear is None else e + x @ linear
+
+
+def own_costs(H: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """float64 [K]: the part sum_i H_ii x_i of each state's energy; the rest are its pairs."""
+    return np.asarray(x, dtype=np.float64) @ np.diag(H)
+
+
+@dataclass(frozen=True)
+class Spins:
+    """E = sum_{i<j} J_ij s_i s_j + sum_i h_i s_i + offset, with s = 2x - 1."""
+
+    J: np.ndarray  # float64 [N, N], symmetric, zero diagonal
+    h: np.ndarray  # float64 [N]
+    offset: float
+
+
+def to_spins(H: np.ndarray, linear: np.ndarray | None = None) -> Spins:
+    """The Ising form of x^T H x (+ linear . x): J_ij = H_ij / 2, h_i = 1/2 sum_j H_ij."""
+    g = np.zeros(len(H)) if linear is None else np.asarray(linear, dtype=np.float64)
+    J = H / 2 - np.diag(np.diag(H)) / 2
+    return Spins(J, H.sum(axis=1) / 2 + g / 2, float((H.sum() + np.trace(H)) / 4 + g.sum() / 2))
+
+
+def check_matrix(H: np.ndarray, name: str = "the matrix") -> np.ndarray:
+    """float64 copy of a symmetric, finite, real, square matrix of at least 2 blocks.
+
+    Asymmetry up to 1e-8 of the largest entry counts as rounding and is averaged out.
+    Errors: InputError naming what is wrong.
+    """
+    H = np.asarray(H)
+    if H.ndim != 2 or H.shape[0] != H.shape[1]:
+        raise InputError(f"{name} has shape {tuple(H.shape)}; couplings need a square matrix (blocks x blocks).")
+    if len(H) < 2:
+        raise InputError(f"{name} has {len(H)} block(s); a choice needs at least 2.")
+    if H.dtype.kind not in "fiub":
+        raise InputError(f"{name} holds {H.dtype} values; couplings must be real numbers.")
+    H = H.astype(np.float64)
+    bad = np.argwhere(~np.isfinite(H))
+    if len(bad):
+        i, j = bad[0]
+        raise InputError(f"{name} has {len(bad)} entries that are not finite, the first at row {i}, column {j} ({H[i, j]}); recompute it.")
+    difference = np.abs(H - H.T)
+    scale = np.abs(H).max()
+    if difference.max() > 1e-8 * scale:
+        i, j = np.unravel_index(difference.argmax(), H.shape)
+        raise InputError(f"{name} is not symmetric: entry ({i}, {j}) is {H[i, j]:.6g} and ({j}, {i}) is {H[j, i]:.6g}; give (H + H.T) / 2 if that is meant.")
+    return (H + H.T) / 2
+
+
+def read_matrix(path: Path) -> np.ndarray:
+    """A coupling matrix from .npy, .npz (key `H`) or .csv, checked by `check_matrix`."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"No matrix file {str(path)!r}; give a .npy, .npz or .csv file.")
+    with open(path, "rb") as f:
+        return parse_matrix(f, path.name)
+
+
+def parse_matrix(stream, name: str) -> np.ndarray:
+    """`read_matrix` for an open binary file (an upload); `name` decides the format."""
+    suffix = Path(name).suffix.lower()
+    try:
+        if suffix == ".npy":
+            H = np.load(stream, allow_pickle=False)
+        elif suffix == ".npz":
+            with np.load(stream, allow_pickle=False) as arrays:
+                if "H" not in arrays.files:
+                    raise InputError(f"{name} has the keys {', '.join(arrays.files) or 'none'}; the matrix must be under the key H.")
+                H = arrays["H"]
+        elif suffix == ".csv":
+            H = np.loadtxt(stream, delimiter=",", dtype=np.float64, encoding="utf-8-sig", ndmin=2)
+        else:
+            raise InputError(f"{name} ends in {suffix or 'nothing'}; a matrix file is .npy, .npz or .csv.")
+    except InputError:
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+    except Exception as error:  # numpy raises many kinds for a damaged file
+        raise InputError(f"{name} cannot be read as a matrix ({str(error).splitlines()[0][:120]}); write it with numpy.save or as comma-separated numbers.") from error
+    return check_matrix(H, name)

@@ -1,0 +1,212 @@
+"""Load a causal language model and find its blocks.
+
+Architectures are data: one entry of ARCHITECTURES says where the blocks are and
+which sub-modules write to the residual stream. Weights are read from
+safetensors only; code from a model folder is never run.
+"""
+
+import gc
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from core.errors import InputError
+from core.runs import file_sha256
+from core.store import DEMO
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+LOG = logging.getLogger(__name__)
+
+_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Where the blocks are, and each block's branches: the sub-modules whose outputs are added to the stream."""
+
+    blocks: str
+    branches: tuple[str, ...]
+    kind: str = "attention + FFN"
+
+
+_LLAMA_LIKE = Architecture("model.layers", ("self_attn", "mlp"))
+ARCHITECTURES = {
+    "llama": _LLAMA_LIKE,
+    "mistral": _LLAMA_LIKE,
+    "qwen2": _LLAMA_LIKE,
+    "qwen3": _LLAMA_LIKE,
+    "gpt2": Architecture("transformer.h", ("attn", "mlp")),
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    index: int
+    kind: str
+    parameters: int
+    bytes: int  # of the weights as stored in the checkpoint's type
+
+
+@dataclass
+class LoadedModel:
+    """A model ready for gates: weights frozen, evaluation mode, float32 on the CPU."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    source: str
+    folder: Path
+    architecture: Architecture
+    blocks: list[Block] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return "demo" if self.folder == DEMO / "model" else Path(self.source).name
+
+    @property
+    def modules(self) -> torch.nn.ModuleList:
+        return self.model.get_submodule(self.architecture.blocks)
+
+    def branches(self) -> Iterator[tuple[int, torch.nn.Module]]:
+        """(block index, sub-module) for every branch that writes to the residual stream."""
+        for i, block in enumerate(self.modules):
+            for branch in self.architecture.branches:
+                yield i, block.get_submodule(branch)
+
+    @property
+    def max_length(self) -> int | None:
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    def check_length(self, length: int) -> None:
+        """Errors: InputError when sequences of `length` tokens do not fit the model."""
+        if length < 2:
+            raise InputError(f"A sequence length of {length} predicts no token; choose 2 or more.")
+        if self.max_length and length > self.max_length:
+            raise InputError(f"A sequence length of {length} is more than the {self.max_length} positions of {self.source!r}; choose a smaller --length.")
+
+    def digest(self) -> dict[str, str | list[str]]:
+        """SHA-256 of the configuration and of every weight file: the model's identity, whatever it is called."""
+        config = hashlib.sha256((self.folder / "config.json").read_bytes()).hexdigest()
+        weights = sorted(file_sha256(path) for path in self.folder.glob("*.safetensors"))
+        return {"config": config, "weights": weights}
+
+    def weights_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+
+def resolve_source(source: str) -> Path:
+    """The local folder of `demo`, a path, or a hub id (downloaded or taken from the local cache).
+
+    Errors: InputError when there is no such model.
+    """
+    if source == "demo":
+        return DEMO / "model"
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if "\0" in source or source.startswith((".", "/", "~")) or source.count("/") > 1 or folder.exists():
+        raise InputError(f"No model folder {source!r}; give a folder with config.json and .safetensors files, a hub id, or 'demo'.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=_FILES))
+    except HFValidationError as error:
+        raise InputError(f"{source!r} is neither a model folder nor a valid hub id; give a folder, an id such as 'owner/name', or 'demo'.") from error
+    except Exception as error:  # offline, unknown, private, gated: the hub client has a class for each
+        raise InputError(
+            f"Model {source!r} is no local folder and could not be had from the hub ({type(error).__name__}); "
+            f"check the name and the connection, or give a folder or 'demo'."
+        ) from error
+
+
+def _read_config(folder: Path, source: str) -> dict:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"The folder {source!r} has no config.json, so it is not a Hugging Face model; give the folder that holds config.json and the weights.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"The config.json of {source!r} is not readable JSON ({error.__class__.__name__}); take it anew from the model's origin.") from error
+    if not isinstance(config, dict):
+        raise InputError(f"The config.json of {source!r} is not a JSON object; take it anew from the model's origin.")
+    return config
+
+
+def find_architecture(config: dict, source: str) -> Architecture:
+    """The entry of ARCHITECTURES for a raw config. Errors: InputError naming the type that was found."""
+    model_type, classes = config.get("model_type"), config.get("architectures") or []
+    supported = ", ".join(ARCHITECTURES)
+    causal = any(str(c).endswith(("ForCausalLM", "LMHeadModel")) for c in classes)
+    if config.get("is_encoder_decoder") or (classes and not causal):
+        raise InputError(f"{source!r} is a {classes[0] if classes else model_type} (type {model_type!r}), not a causal language model with a next-token loss; supported types: {supported}.")
+    if config.get("auto_map"):
+        raise InputError(f"{source!r} asks to run its own code (auto_map in config.json), which Blockscape never does; use a model of a built-in type: {supported}.")
+    if model_type not in ARCHITECTURES:
+        raise InputError(f"{source!r} has model type {model_type!r}, whose blocks this version does not know; supported types: {supported}.")
+    return ARCHITECTURES[model_type]
+
+
+def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedModel:
+    """Load `source` (`demo`, a folder or a hub id) with frozen weights, for the CPU in float32.
+
+    Errors: InputError for a missing, damaged, incomplete or unsupported model.
+    """
+    folder = resolve_source(source)
+    config = _read_config(folder, source)
+    architecture = find_architecture(config, source)
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"The folder {source!r} has no .safetensors weights; convert them (model.save_pretrained writes safetensors).")
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True,
+            attn_implementation="sdpa", output_loading_info=True,
+        )
+    except Exception as error:
+        raise InputError(f"The model {source!r} cannot be loaded ({_first_line(error)}); check its config and weight files.") from error
+    wrong = {kind: sorted(map(str, info.get(f"{kind}_keys") or [])) for kind in ("missing", "unexpected", "mismatched")}
+    for kind, names in wrong.items():
+        if names:
+            raise InputError(f"The weights of {source!r} do not fit its config: {len(names)} {kind} tensors, the first {names[0]}; take both from the same place.")
+    for name, p in model.named_parameters():
+        if not torch.isfinite(p).all():
+            raise InputError(f"The weights of {source!r} hold NaN or infinite values in {name}; take them anew from the model's origin.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        raise InputError(f"The tokenizer of {source!r} cannot be loaded ({_first_line(error)}); put tokenizer.json into the folder.") from error
+    model.eval().requires_grad_(False)
+    loaded = LoadedModel(model, tokenizer, source, folder, architecture)
+    stored = _stored_item_size(config)
+    for i, block in enumerate(loaded.modules):
+        count = sum(p.numel() for p in block.parameters())
+        loaded.blocks.append(Block(i, architecture.kind, count, count * stored))
+    if len(loaded.blocks) < 2:
+        raise InputError(f"{source!r} has {len(loaded.blocks)} block(s); choosing needs at least 2.")
+    gc.collect()
+    return loaded
+
+
+def _stored_item_size(config: dict) -> int:
+    name = str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
+    dtype = getattr(torch, name, torch.float32)
+    return dtype.itemsize if isinstance(dtype, torch.dtype) else 4
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:160].rstrip(".")

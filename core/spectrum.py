@@ -1,0 +1,192 @@
+"""The lowest states of E(x) = x^T H x (+ linear . x) with exactly M blocks removed.
+
+By full enumeration, so exact: the blocks are split into two halves, the
+energies of all pairs of half-states come from one matrix product per pair of
+counts, and only those that can still be among the K lowest are kept.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.errors import InputError
+from core.ising import check_matrix, energies
+from core.states import removed_blocks
+
+ENUMERATION_LIMIT = 5 * 10**7
+TIE_TOLERANCE = 1e-9  # relative to the spread of the matrix
+_CHUNK = 1 << 20  # energies held at once
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The K lowest states, sorted by energy, then by removed blocks within a level."""
+
+    x: np.ndarray  # bool [K, N]
+    energies: np.ndarray  # float64 [K], recomputed from H
+    exact: bool  # no unlisted state lies below the listed ones
+    lower_bound: float  # every unlisted state has at least this energy (inf: none is unlisted)
+    level_cut: bool  # the last level goes on beyond the list
+    total: int  # number of states at this M
+    tolerance: float  # energies closer than this are one level
+    seconds: float
+
+    @property
+    def removed(self) -> list[tuple[int, ...]]:
+        return removed_blocks(self.x)
+
+    @property
+    def gap(self) -> float:
+        """E of the first level above the ground level, minus E0; inf when none is listed."""
+        above = self.energies[self.energies > self.energies[0] + self.tolerance]
+        return float(above[0] - self.energies[0]) if len(above) else math.inf
+
+    @property
+    def degeneracy(self) -> int:
+        """Listed states in the ground level."""
+        return int((self.energies <= self.energies[0] + self.tolerance).sum())
+
+
+def tie_tolerance(H: np.ndarray) -> float:
+    """Absolute width of a level: TIE_TOLERANCE times the spread (max - min) of the matrix.
+
+    Never below the rounding of an energy, so that a constant matrix is one level.
+    """
+    rounding = 4 * np.finfo(np.float64).eps * len(H) ** 2 * float(np.abs(H).max())
+    return max(TIE_TOLERANCE * float(H.max() - H.min()), rounding)
+
+
+def check_removed(removed: int, blocks: int) -> int:
+    """M as an int with 1 <= M < N. Errors: InputError."""
+    if isinstance(removed, bool) or not isinstance(removed, (int, np.integer)):
+        raise InputError(f"The number of removed blocks M must be a whole number, not {removed!r}.")
+    if not 1 <= removed < blocks:
+        raise InputError(f"M = {removed} blocks cannot be removed from {blocks}; choose 1 <= M <= {blocks - 1}.")
+    return int(removed)
+
+
+def lowest_states(H: np.ndarray, removed: int, count: int, linear: np.ndarray | None = None) -> Spectrum:
+    """The `count` lowest states with exactly `removed` blocks removed, by full enumeration.
+
+    H: float [N, N] symmetric; linear: float [N] added literally. At most
+    ENUMERATION_LIMIT states and N <= 128.
+    Errors: InputError for a bad matrix, M, count, or a problem too large to enumerate.
+    """
+    began = time.perf_counter()
+    H = check_matrix(H)
+    n = len(H)
+    m = check_removed(removed, n)
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+        raise InputError(f"The number of states must be a whole number of at least 1, not {count!r}.")
+    total = math.comb(n, m)
+    if total > ENUMERATION_LIMIT or n > 128:
+        raise InputError(
+            f"Removing {m} of {n} blocks has {total:.3g} states, and this version lists by enumeration "
+            f"(up to {ENUMERATION_LIMIT:.0e} states, 128 blocks); choose a smaller M."
+        )
+    g = np.zeros(n) if linear is None else np.asarray(linear, dtype=np.float64)
+    if g.shape != (n,) or not np.isfinite(g).all():
+        raise InputError(f"The linear term must be {n} finite numbers, not shape {g.shape}.")
+    tolerance = tie_tolerance(H)
+    # one more than asked: it decides level_cut and the lower bound
+    keep = min(int(count) + 1, total)
+    x = _enumerate_lowest(H, g, m, keep, tolerance)
+    e = energies(H, x, g)
+    order = _level_order(e, x, tolerance)
+    x, e = x[order], e[order]
+    k = min(int(count), total)
+    # inside a level the order is by list, so an unlisted state may lie lower by the width of a level
+    rest = float(e[k]) - tolerance if k < total else math.inf
+    return Spectrum(
+        x=x[:k], energies=e[:k], exact=True, lower_bound=rest, total=total, tolerance=tolerance,
+        level_cut=bool(k < total and e[k] <= e[k - 1] + tolerance), seconds=time.perf_counter() - began,
+    )
+
+
+def _level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
+    """Sort by level (energies within `tolerance` of a neighbour), then by the sorted list of blocks."""
+    order = np.argsort(e, kind="stable")
+    level = np.empty(len(e), dtype=np.int64)
+    level[order] = np.concatenate([[0], np.cumsum(np.diff(e[order]) > tolerance)])
+    # at equal M, a list is smaller when it removes the earlier block: the bits of x from block 0 on, True first
+    bits = np.packbits(~x, axis=1)
+    return np.lexsort([*bits.T[::-1], level])
+
+
+def _half_states(blocks: int, limit: int) -> list[np.ndarray]:
+    """For each count c = 0..min(blocks, limit): all subsets, bool [C(blocks, c), blocks], in list order."""
+    return [_subsets(blocks, c) for c in range(min(blocks, limit) + 1)]
+
+
+def _subsets(n: int, c: int) -> np.ndarray:
+    """bool [C(n, c), n]: all c-subsets in lexicographic order of their sorted lists."""
+    if c == 0:
+        return np.zeros((1, n), dtype=bool)
+    rows = np.arange(n)[:, None]
+    for _ in range(c - 1):  # extend every list by each later element, keeping the order
+        last = rows[:, -1]
+        repeats = n - 1 - last
+        owner = np.repeat(np.arange(len(rows)), repeats)
+        offset = np.arange(len(owner)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+        rows = np.concatenate([rows[owner], (last[owner] + 1 + offset)[:, None]], axis=1)
+    x = np.zeros((len(rows), n), dtype=bool)
+    np.put_along_axis(x, rows, True, axis=1)
+    return x
+
+
+def _enumerate_lowest(H: np.ndarray, g: np.ndarray, m: int, keep: int, tolerance: float) -> np.ndarray:
+    """bool [keep, N]: the lowest states; inside a cut level, those with the smallest block lists."""
+    n = len(H)
+    half = n // 2
+    left, right = _half_states(half, m), _half_states(n - half, m)
+    cross = 2 * H[:half, half:]
+    pool = _Pool(keep, tolerance)
+    for c in range(max(0, m - (n - half)), min(half, m) + 1):
+        xl, xr = left[c].astype(np.float64), right[m - c].astype(np.float64)
+        el = energies(H[:half, :half], xl, g[:half])
+        er = energies(H[half:, half:], xr, g[half:])
+        pull = xl @ cross
+        rows = max(1, _CHUNK // len(xr))
+        for start in range(0, len(xl), rows):
+            e = pull[start : start + rows] @ xr.T
+            e += el[start : start + rows, None]
+            e += er
+            i, j = pool.candidates(e)
+            if len(i):
+                pool.add(e[i, j], np.concatenate([left[c][start + i], right[m - c][j]], axis=1))
+    return pool.x
+
+
+class _Pool:
+    """The `keep` best states seen, by energy and, within a level, by block list."""
+
+    def __init__(self, keep: int, tolerance: float):
+        self.keep, self.tolerance = keep, tolerance
+        self.e = np.empty(0)
+        self.x = np.empty((0, 0), dtype=bool)
+        self.threshold = math.inf
+
+    def candidates(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the energies that may still belong to the pool."""
+        threshold = self.threshold
+        if e.size > self.keep:  # the chunk alone bounds the threshold
+            threshold = min(threshold, float(np.partition(e, self.keep - 1, axis=None)[self.keep - 1]))
+        i, j = np.nonzero(e <= threshold + self.tolerance)
+        if len(i) > 4 * self.keep:
+            # a large level: rows and columns are in list order, so its first states are the smallest lists
+            below = e[i, j] < threshold - self.tolerance
+            first = np.flatnonzero(~below)[: self.keep]
+            chosen = np.concatenate([np.flatnonzero(below), first])
+            i, j = i[chosen], j[chosen]
+        return i, j
+
+    def add(self, e: np.ndarray, x: np.ndarray) -> None:
+        self.e = np.concatenate([self.e, e])
+        self.x = np.concatenate([self.x, x]) if self.x.size else x
+        if len(self.e) > self.keep:
+            order = _level_order(self.e, self.x, self.tolerance)[: self.keep]
+            self.e, self.x = self.e[order], self.x[order]
+        if len(self.e) == self.keep:
+            self.threshold = float(self.e.max())

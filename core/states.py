@@ -1,0 +1,79 @@
+"""States: which blocks are removed, and how alike two choices are.
+
+Many states are a bool array x [K, N] (True: removed); one state is its sorted
+tuple of removed blocks. Blocks are 0-based.
+"""
+
+import hashlib
+import re
+
+import numpy as np
+
+from core.errors import InputError
+
+_NUMBER = re.compile(r"[0-9]{1,4}")
+
+
+def removed_blocks(x: np.ndarray) -> list[tuple[int, ...]]:
+    """The sorted removed blocks of each row of x [K, N]."""
+    return [tuple(np.flatnonzero(row).tolist()) for row in np.asarray(x, dtype=bool)]
+
+
+def indicator(states: list[tuple[int, ...]], blocks: int) -> np.ndarray:
+    """bool [K, N] from lists of removed blocks."""
+    x = np.zeros((len(states), blocks), dtype=bool)
+    for row, state in zip(x, states):
+        row[list(state)] = True
+    return x
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """float64 [K, L]: Pearson coefficient of every row of x [K, N] with every row of y [L, N].
+
+    For equal M and p = M/N this is (x.y/N - p^2) / (p (1 - p)) (arXiv 2602.00161, section 5);
+    the general formula used here also holds where M differs. A state that removes
+    nothing or everything has no coefficient: NaN.
+    """
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    px, py = x.mean(axis=1), y.mean(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = (x @ y.T / x.shape[1] - np.outer(px, py)) / np.sqrt(np.outer(px * (1 - px), py * (1 - py)))
+    return np.clip(r, -1.0, 1.0)
+
+
+def blocks_changed(x: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """int [K]: blocks removed in x [K, N] that `reference` [N] keeps (M - overlap at equal M)."""
+    return (np.asarray(x, dtype=bool) & ~np.asarray(reference, dtype=bool)).sum(axis=1)
+
+
+def diversity(x: np.ndarray) -> np.ndarray:
+    """float64 [K]: 1 - the largest Pearson coefficient to any *other* row of x; NaN for a single state."""
+    if len(x) < 2:
+        return np.full(len(x), np.nan)
+    r = pearson(x, x)
+    np.fill_diagonal(r, -np.inf)
+    return 1.0 - r.max(axis=1)
+
+
+def short_hash(state: tuple[int, ...]) -> str:
+    """Four hex digits of a state: they stay when ranks move."""
+    return hashlib.sha256(",".join(map(str, state)).encode()).hexdigest()[:4]
+
+
+def parse_blocks(text: str, blocks: int | None = None) -> tuple[int, ...]:
+    """Sorted block list from "3, 7-9, 20". Errors: InputError for anything else, doubles, or a block >= `blocks`."""
+    found: list[int] = []
+    for part in text.split(","):
+        ends = [end.strip() for end in part.split("-")]
+        if len(ends) > 2 or not all(_NUMBER.fullmatch(end) for end in ends):
+            raise InputError(f"{part.strip()!r} in the block list {text!r} is not a block or a range; write for example 3,7-9,20.")
+        first, last = int(ends[0]), int(ends[-1])
+        if last < first:
+            raise InputError(f"The range {part.strip()!r} in the block list runs backwards; write {last}-{first}.")
+        found.extend(range(first, last + 1))
+    twice = sorted({b for b in found if found.count(b) > 1})
+    if twice:
+        raise InputError(f"Block {twice[0]} is listed twice in {text!r}; name each block once.")
+    if blocks is not None and max(found) >= blocks:
+        raise InputError(f"Block {max(found)} does not exist: the model has blocks 0 to {blocks - 1}.")
+    return tuple(sorted(found))

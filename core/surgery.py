@@ -1,0 +1,61 @@
+"""Remove blocks for real: fewer modules, renumbered, with a config that says so.
+
+Config rules are data: what is a list with one entry a block is sliced, what
+cannot be written in a native config is refused with the reason.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from core.errors import InputError
+from core.models import LoadedModel
+
+# one entry a block: sliced to the kept blocks (transformers checks their length on save and load)
+PER_BLOCK_LISTS = ("layer_types", "mlp_layer_types", "no_rope_layers")
+# sub-module attributes that hold the block's own number: the KV cache is addressed by them
+NUMBERS = ("layer_idx", "layer_id")
+# (reason, when it holds): structures whose blocks depend on their depth, so that a native config cannot express the removal
+REFUSALS: tuple[tuple[str, Callable], ...] = (
+    (
+        "its attention is scaled by the block's index (scale_attn_by_inverse_layer_idx), which changes when blocks are renumbered",
+        lambda config: getattr(config, "scale_attn_by_inverse_layer_idx", False),
+    ),
+)
+
+
+def check_removal(loaded: LoadedModel, removed: Sequence[int]) -> list[int]:
+    """The sorted blocks to remove. Errors: InputError for unknown, doubled, no or all blocks, or a refused structure."""
+    n = len(loaded.blocks)
+    blocks = sorted(removed)
+    if not blocks:
+        raise InputError("No blocks to remove were given; name at least one, for example 3,7-9.")
+    if len(set(blocks)) < len(blocks) or blocks[0] < 0 or blocks[-1] >= n:
+        raise InputError(f"The blocks {list(removed)} do not fit the model: name each of 0 to {n - 1} at most once.")
+    if len(blocks) >= n:
+        raise InputError(f"All {n} blocks would be removed; keep at least one.")
+    for reason, holds in REFUSALS:
+        if holds(loaded.model.config):
+            raise InputError(f"{loaded.source!r} cannot be pruned natively: {reason}; evaluate it with gates instead.")
+    return blocks
+
+
+def remove_blocks(loaded: LoadedModel, removed: Sequence[int]) -> None:
+    """Remove the blocks from the loaded model in place: modules, numbering and config. Errors: see `check_removal`."""
+    gone = set(check_removal(loaded, removed))
+    kept = [i for i in range(len(loaded.blocks)) if i not in gone]
+    parent_path, _, name = loaded.architecture.blocks.rpartition(".")
+    blocks = torch.nn.ModuleList(loaded.modules[i] for i in kept)
+    for number, block in enumerate(blocks):
+        for module in block.modules():
+            for attribute in NUMBERS:
+                if hasattr(module, attribute):
+                    setattr(module, attribute, number)
+    setattr(loaded.model.get_submodule(parent_path), name, blocks)
+    config = loaded.model.config
+    for attribute in PER_BLOCK_LISTS:
+        values = getattr(config, attribute, None)
+        if values is not None:
+            setattr(config, attribute, [values[i] for i in kept])
+    config.num_hidden_layers = len(kept)
+    loaded.blocks = [loaded.blocks[i] for i in kept]
