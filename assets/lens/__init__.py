@@ -1,0 +1,24 @@
+"""The lens: levels, barcode, couplings, arcs, state card and tray in one linked component.
+
+Streamlit components v2, inline JS and canvas, no build step. Hover, arrow keys
+and the card live in the browser; Python hears of a committed cursor or tray as
+the trigger `commit`: {"seq", "cursor": [blocks], "tray": [[blocks], ...]}.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+_HERE = Path(__file__).parent
+_component = st.components.v2.component(
+    "blockscape_lens",
+    js=(_HERE / "lens.js").read_text(encoding="utf-8"),
+    css=(_HERE / "lens.css").read_text(encoding="utf-8"),
+    html='<div class="lens"></div>\n',
+)
+
+
+def lens(data: dict, key: str, on_commit: Callable[[], None]) -> None:
+    """Draw the lens; `on_commit` finds the message in `st.session_state[key]["commit"]`."""
+    _component(data=data, key=key, on_commit_change=on_commit)

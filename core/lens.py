@@ -1,0 +1,124 @@
+"""What the Explore lens draws: plain data from a spectrum, ready for JSON.
+
+Arrays travel as base64 of little-endian bytes; the component decodes them. All
+arithmetic on states happens here, the component only draws.
+"""
+
+import base64
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.ising import energies, own_costs
+from core.landscape import minima
+from core.spectrum import Spectrum
+from core.states import blocks_changed, diversity, indicator, pearson, short_hash
+
+ARCS_PER_BLOCK = 3
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """A solved spectrum with what every listed state is worth."""
+
+    H: np.ndarray  # float64 [N, N]
+    spectrum: Spectrum
+    own: np.ndarray  # float64 [K]
+    minimum: np.ndarray  # bool [K]
+    changed: np.ndarray  # int [K] against the ground state
+    pearson: np.ndarray  # float64 [K] with the ground state
+
+    @property
+    def ground(self) -> tuple[int, ...]:
+        return self.spectrum.removed[0]
+
+
+def landscape(H: np.ndarray, spectrum: Spectrum) -> Landscape:
+    x = spectrum.x
+    return Landscape(
+        H, spectrum, own_costs(H, x), minima(H, x, tolerance=spectrum.tolerance), blocks_changed(x, x[0]), pearson(x, x[:1])[:, 0]
+    )
+
+
+def exponent(values: np.ndarray) -> int:
+    """The power of ten that energies are shown in: 0 for ordinary sizes, else the largest value's."""
+    largest = float(np.abs(values).max())
+    power = math.floor(math.log10(largest)) if largest > 0 else 0
+    return 0 if -2 <= power <= 3 else power
+
+
+def proof(spectrum: Spectrum, power: int) -> str:
+    """What is certain, in words."""
+    listed, total = len(spectrum.x), spectrum.total
+    if listed == total:
+        return f"all {_count(total)} states are listed"
+    bound = (spectrum.lower_bound - spectrum.energies[0]) / 10.0**power
+    unit = f"·10{superscript(power)}" if power else ""
+    cut = "; the last level goes on" if spectrum.level_cut else ""
+    return f"{_count(listed)} of {_count(total)} states listed, none below ΔE {significant(bound)}{unit} is missing{cut}"
+
+
+def _count(n: int) -> str:
+    return f"{n:,}".replace(",", "\u202f")
+
+
+def superscript(n: int) -> str:
+    return str(n).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def significant(value: float) -> str:
+    """Three significant digits, never in exponent form for ordinary sizes."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{min(digits, 6)}f}" if abs(value) >= 1e-4 else f"{value:.2e}"
+
+
+def _encode(values: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode()
+
+
+def strongest_edges(H: np.ndarray, per_block: int = ARCS_PER_BLOCK) -> list[list[float]]:
+    """[i, j, H_ij], i < j, strongest first: the `per_block` largest |H_ij| of every block."""
+    strength = np.abs(H).astype(np.float64)
+    np.fill_diagonal(strength, -1)
+    edges = {tuple(sorted((i, int(j)))) for i in range(len(H)) for j in np.argsort(-strength[i], kind="stable")[: min(per_block, len(H) - 1)]}
+    return [[i, j, float(H[i, j])] for i, j in sorted(edges, key=lambda e: -strength[e])]
+
+
+def landscape_data(found: Landscape, title: str, unit: str, blocks: list[dict] | None, parameters: int | None) -> dict:
+    """The part of the lens's data that depends on run, M, estimator and count only."""
+    s = found.spectrum
+    return {
+        "blocks": len(found.H), "removed": int(s.x[0].sum()), "count": len(s.x),
+        "states": _encode(np.nonzero(s.x)[1], "<u2"), "energy": _encode(s.energies, "<f8"), "own": _encode(found.own, "<f8"),
+        "changed": _encode(found.changed, "<u2"), "pearson": _encode(found.pearson, "<f8"), "minimum": _encode(found.minimum, "<u1"),
+        "hash": [short_hash(state) for state in s.removed], "matrix": _encode(found.H, "<f8"), "edges": strongest_edges(found.H),
+        "frequency": _encode(s.x.mean(axis=0), "<f8"), "exponent": exponent(s.energies), "tolerance": s.tolerance,
+        "title": title, "unit": unit,
+        "kinds": [b["kind"] for b in blocks] if blocks else [], "parameters": [b["parameters"] for b in blocks] if blocks else [],
+        "total_parameters": parameters or 0,
+    }
+
+
+def tray_data(found: Landscape, tray: list[tuple[int, ...]]) -> list[dict]:
+    """One entry for each picked state, listed or not, of this M or another."""
+    if not tray:
+        return []
+    H, s = found.H, found.spectrum
+    x = indicator(tray, len(H))
+    e, r, d = energies(H, x), pearson(x, s.x[:1])[:, 0], diversity(x)
+    ranks = {state: k for k, state in enumerate(s.removed)}
+    same = x.sum(axis=1) == s.x[0].sum()
+    return [
+        {
+            "removed": list(state), "hash": short_hash(state), "rank": ranks.get(state), "energy": float(e[k]),
+            "delta": float(e[k] - s.energies[0]) if same[k] else None, "pearson": _number(r[k]), "diversity": _number(d[k]),
+        }
+        for k, state in enumerate(tray)
+    ]
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

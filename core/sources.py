@@ -1,0 +1,88 @@
+"""What can be explored, behind one face: a calibration run, or a bare coupling matrix."""
+
+import hashlib
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from core import store
+from core.couplings import available, couplings
+from core.errors import InputError
+from core.ising import check_matrix, read_matrix
+from core.runs import Run, load_run, read_key
+
+MATRIX = "matrix"  # the only estimator of a bare matrix
+
+
+@dataclass(frozen=True)
+class Source:
+    """`key` names its content: equal keys give equal couplings."""
+
+    key: str
+    name: str
+    blocks: int
+    estimators: tuple[str, ...]
+    run: Run | None = None
+    matrix: np.ndarray | None = None
+
+    def couplings(self, estimator: str) -> np.ndarray:
+        """float64 [N, N]. Errors: InputError for an estimator this source does not have."""
+        return self.matrix if self.run is None else couplings(self.run, estimator)
+
+    @property
+    def opening(self) -> int:
+        """The M a first view opens at: a third of the blocks, above which gradients predict poorly."""
+        return max(1, min(self.blocks - 1, round(self.blocks / 3)))
+
+
+def open_source(reference: str | Path) -> Source:
+    """A source from a run folder, a matrix file, `demo`, or the start of a stored key. Errors: InputError."""
+    reference = str(reference)
+    if Path(reference).suffix in (".npy", ".npz", ".csv"):
+        return _matrix_source(read_matrix(Path(reference)), Path(reference).stem)
+    stored = [p for p in _matrix_files() if p.stem.startswith(reference)] if re.fullmatch(r"[0-9a-f]{8,64}", reference) else []
+    if len(stored) == 1:
+        with np.load(stored[0], allow_pickle=False) as arrays:
+            return _matrix_source(check_matrix(arrays["H"]), str(arrays["name"]))
+    run = load_run(store.find_run(reference))
+    return Source(run.key, run.name, run.blocks, tuple(available(run)), run=run)
+
+
+def store_matrix(H: np.ndarray, name: str) -> Source:
+    """Keep a matrix in the store, so that links to it survive a reload."""
+    source = _matrix_source(check_matrix(H, name), name)
+    target = store.home() / "matrices" / f"{source.key}.npz"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, staging = tempfile.mkstemp(suffix=".npz", dir=target.parent)
+    with os.fdopen(handle, "wb") as f:
+        np.savez_compressed(f, H=source.matrix, name=name)
+    os.replace(staging, target)
+    return source
+
+
+def list_sources() -> dict[str, str]:
+    """{key: name} of everything at hand, the demo first; unreadable runs are left out."""
+    found: dict[str, str] = {}
+    for folder in store.run_folders():
+        try:
+            key = read_key(folder)
+            found.setdefault(key, load_run(folder).name)
+        except InputError:
+            continue
+    for path in _matrix_files():
+        with np.load(path, allow_pickle=False) as arrays:
+            found[path.stem] = str(arrays["name"])
+    return found
+
+
+def _matrix_files() -> list[Path]:
+    return sorted(p for p in (store.home() / "matrices").glob("*.npz") if len(p.stem) == 64)
+
+
+def _matrix_source(H: np.ndarray, name: str) -> Source:
+    key = hashlib.sha256(np.ascontiguousarray(H, dtype="<f8").tobytes() + name.encode()).hexdigest()
+    return Source(key, name, len(H), (MATRIX,), matrix=H)

@@ -1,0 +1,165 @@
+"""Explore: the landscape of one source at one M, in one linked component."""
+
+import html
+
+import streamlit as st
+
+from assets.lens import lens
+from core.couplings import ESTIMATORS
+from core.errors import InputError
+from core.ising import parse_matrix
+from core.lens import Landscape, exponent, landscape, landscape_data, proof, significant, superscript, tray_data
+from core.runs import canonical_key
+from core.sources import MATRIX, Source, list_sources, open_source, store_matrix
+from core.spectrum import lowest_states
+from core.states import parse_blocks
+
+COUNTS = [100, 300, 1000, 2600]
+LABELS = {**{name: e.label for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
+UNITS = {**{name: e.unit for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
+KEY = "lens"
+state = st.session_state
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def source_of(key: str) -> Source:
+    return open_source(key)
+
+
+@st.cache_resource(max_entries=24, show_spinner="Solving…")
+def solve(key: str, estimator: str, removed: int, count: int) -> Landscape:
+    H = source_of(key).couplings(estimator)
+    return landscape(H, lowest_states(H, removed, count))
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def picture(key: str, estimator: str, removed: int, count: int) -> dict:
+    source, model = source_of(key), source_of(key).run.meta["model"] if source_of(key).run else None
+    data = landscape_data(
+        solve(key, estimator, removed, count), source.name, UNITS[estimator], model and model["blocks"], model and model["parameters"]
+    )
+    return {**data, "version": canonical_key({"k": key, "e": estimator, "m": removed, "c": count})}
+
+
+def read_link() -> None:
+    """Once a session: the view that the URL describes, and a message for what it cannot."""
+    if "source" in state:
+        return
+    query, state.problems = st.query_params, []
+    sources = list_sources()
+    state.update(source=next(iter(sources)), cursor=None, tray=[], seq=0)
+    if wanted := query.get("run"):
+        try:
+            state.source = open_source(wanted).key
+        except InputError as error:
+            state.problems.append(f"{error} Showing the demo instead.")
+    source = source_of(state.source)
+    state.estimator, state.count, state.removed = source.estimators[0], COUNTS[-1], source.opening
+    if query.get("e") in source.estimators:
+        state.estimator = query["e"]
+    if query.get("k", "").isdecimal() and int(query["k"]) in COUNTS:
+        state.count = int(query["k"])
+    if "m" in query:
+        if query["m"].isascii() and query["m"].isdecimal() and 1 <= int(query["m"][:5]) < source.blocks:
+            state.removed = int(query["m"])
+        else:
+            state.problems.append(f"The link asks for M = {query['m'][:20]!r}, which must be a whole number from 1 to {source.blocks - 1}; showing M = {state.removed}.")
+    try:
+        if "cur" in query:
+            state.cursor = blocks_from_link(query["cur"], source.blocks)
+        if "tray" in query:
+            state.tray = [blocks_from_link(part, source.blocks) for part in query["tray"].split("_")]
+    except InputError as error:
+        state.problems.append(f"The link's states cannot be read: {error}")
+
+
+def blocks_from_link(text: str, blocks: int) -> tuple[int, ...]:
+    return parse_blocks(text.replace("-", ","), blocks)
+
+
+def write_link() -> None:
+    """One history entry a commit: the URL holds blocks, never ranks, so that links survive re-solving."""
+    link = {"run": state.source[:8], "m": str(state.removed), "e": state.estimator, "k": str(state.count)}
+    if state.cursor:
+        link["cur"] = "-".join(map(str, state.cursor))
+    if state.tray:
+        link["tray"] = "_".join("-".join(map(str, s)) for s in state.tray)
+    if dict(st.query_params) != link:
+        st.query_params.from_dict(link)
+
+
+def on_commit() -> None:
+    message = state[KEY]["commit"]
+    blocks = source_of(state.source).blocks
+    state.seq = message["seq"]
+    state.cursor = parse_blocks(",".join(map(str, message["cursor"])), blocks)
+    state.tray = [parse_blocks(",".join(map(str, s)), blocks) for s in message["tray"]]
+
+
+def on_source() -> None:
+    source = source_of(state.source)
+    state.update(estimator=source.estimators[0], removed=source.opening, cursor=None, tray=[])
+
+
+def on_upload() -> None:
+    if state.upload is None:
+        return
+    try:
+        state.source = store_matrix(parse_matrix(state.upload, state.upload.name), state.upload.name).key
+        on_source()
+    except InputError as error:
+        state.problems.append(str(error))
+
+
+def controls(source: Source, sources: dict[str, str]):
+    """The row above the picture; returns the places of the facts and of the proof."""
+    with st.container(key="controls"):
+        run, m, estimator, count, facts, badge = st.columns([2.3, 1.25, 1.35, 0.95, 2.2, 2.5], vertical_alignment="top")
+    run.selectbox("Run", list(sources), format_func=sources.get, key="source", on_change=on_source)
+    m.number_input(f"Remove M of {source.blocks}", 1, source.blocks - 1, key="removed", help="How many blocks to remove. Each state is one way to choose them.")
+    estimator.selectbox("Couplings", source.estimators, format_func=LABELS.get, key="estimator", help="\n".join(f"- {ESTIMATORS[e].about}" for e in source.estimators if e in ESTIMATORS) or None)
+    count.selectbox("States", COUNTS, key="count", help="How many of the lowest states to list.")
+    return facts, badge
+
+
+def show_facts(found: Landscape, facts, badge) -> None:
+    s, power = found.spectrum, exponent(found.spectrum.energies)
+    unit = f"<small> ·10{superscript(power)}</small>" if power else ""
+    values = {"E₀": significant(s.energies[0] / 10.0**power) + unit, "gap": significant(s.gap / 10.0**power) + unit, "minima": str(int(found.minimum.sum()))}
+    if s.degeneracy > 1:
+        values["ground states"] = str(s.degeneracy)
+    facts.html('<div class="facts">' + "".join(f"<div><span>{name}</span><b>{value}</b></div>" for name, value in values.items()) + "</div>")
+    badge.html(f'<div class="proof"><b>✓ exact</b>&ensp;{html.escape(proof(s, power))}</div>')
+
+
+@st.fragment
+def draw(found: Landscape, data: dict) -> None:
+    write_link()
+    lens({"landscape": data, "tray": tray_data(found, state.tray), "cursor": list(state.cursor or found.ground), "seq": state.seq}, KEY, on_commit)
+
+
+def page() -> None:
+    sources = list_sources()
+    if not sources:
+        st.error("No run is at hand: the bundled demo is missing from assets/demo/run. Calibrate a model with 'python -m core calibrate', then reload.")
+        return
+    read_link()
+    if state.source not in sources:
+        sources[state.source] = source_of(state.source).name
+    facts, badge = controls(source_of(state.source), sources)
+    for problem in state.problems:
+        st.warning(problem)
+    state.problems = []
+    view = (state.source, state.estimator, state.removed, state.count)
+    try:
+        found = solve(*view)
+    except InputError as error:
+        st.error(str(error))
+        return
+    show_facts(found, facts, badge)
+    draw(found, picture(*view))
+    with st.expander("Explore a matrix of your own"):
+        st.file_uploader("A symmetric coupling matrix: .npy, .npz (key H) or .csv", type=["npy", "npz", "csv"], key="upload", on_change=on_upload)
+
+
+page()
