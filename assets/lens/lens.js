@@ -10,7 +10,7 @@ const PALETTE = {
     ramp: ["#fee838", "#e1cc55", "#c3b369", "#a69d75", "#8f8b86", "#7c8fb5", "#6f9ae0"] },
 };
 const MONO = "ui-monospace, Menlo, Consolas, monospace";
-const LEFT = 34, RIGHT = 16; // margins shared by the panels that stand in block columns
+const LEFT = 34, RIGHT = 26; // margins shared by the panels that stand in block columns
 
 const decode = (text, Type) => new Type(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 const element = (tag, attributes = {}, ...children) => {
@@ -118,6 +118,7 @@ class Panel {
   get column() { return (this.w - LEFT - RIGHT) / this.m.blocks; }
   x(block) { return LEFT + block * this.column; }
   blockAt(px) { const b = Math.floor((px - LEFT) / this.column); return b >= 0 && b < this.m.blocks ? b : undefined; }
+  every() { const need = this.m.blocks > 100 ? 22 : this.m.blocks > 10 ? 15 : 8; return [1, 2, 5, 10, 20, 50].find((s) => s * this.column >= need) || 100; } // labelled blocks
   text(ctx, string, x, y, { align = "center", colour = this.colours.muted, bold = false, baseline = "middle" } = {}) {
     ctx.font = `${bold ? "600 " : ""}11px ${MONO}`;
     ctx.fillStyle = colour; ctx.textAlign = align; ctx.textBaseline = baseline;
@@ -129,11 +130,11 @@ class Levels extends Panel {
   prepare() {
     const { m } = this;
     this.title.textContent = "Levels";
-    this.note.textContent = `ΔE${m.unitText} above the ground state, by blocks changed`;
-    const columns = m.maxChanged + 1, width = (this.w - LEFT - 8) / columns, height = this.h - 34;
+    this.note.textContent = `each line is a way to remove ${m.removed} blocks; lower is predicted better`;
+    const columns = m.maxChanged + 1, width = (this.w - LEFT - 8) / columns, height = this.h - 38;
     this.px = new Float32Array(m.count); this.py = new Float32Array(m.count);
     const seen = new Array(columns).fill(0);
-    this.tick = Math.max(4, Math.min(15, width * 0.2));
+    this.tick = Math.max(3, Math.min(12, width * 0.16));
     for (let k = 0; k < m.count; k++) {
       const c = m.changed[k], spread = c === 0 ? 0.5 : (seen[c]++ * 0.6180339887) % 1; // golden ratio: neighbours in energy stand apart
       this.px[k] = LEFT + c * width + this.tick / 2 + 3 + spread * (width - this.tick - 6);
@@ -149,8 +150,9 @@ class Levels extends Panel {
       ctx.fillStyle = colours.line; ctx.fillRect(LEFT, Math.round(y), this.w - LEFT, 1);
       this.text(ctx, t === 0 ? "0" : significant(t, 2), LEFT - 5, y, { align: "right" });
     }
-    for (let c = 0; c < columns; c++) this.text(ctx, c, LEFT + (c + 0.5) * this.columnWidth, this.height + 18);
+    for (let c = 0; c < columns; c++) this.text(ctx, c, LEFT + (c + 0.5) * this.columnWidth, this.height + 21);
     this.text(ctx, "blocks changed against the ground state", LEFT + (this.w - LEFT) / 2, this.h - 5);
+    this.text(ctx, `ΔE${m.unitText}`, LEFT + 4, 6, { align: "left" });
     for (let k = m.count - 1; k >= 0; k--) this.mark(ctx, k, this.lens.distanceColour(m.changed[k]));
   }
   mark(ctx, k, colour, grow = 0) {
@@ -199,7 +201,6 @@ class Barcode extends Panel {
     if (k < this.first) this.first = k; else if (k >= this.first + this.rows) this.first = k - this.rows + 1; else return false;
     return true;
   }
-  every() { const need = this.m.blocks > 99 ? 24 : 18; return [1, 2, 5, 10, 20, 50].find((s) => s * this.column >= need) || 100; }
   draw() {
     this.layout();
     this.first = Math.min(this.first, Math.max(0, this.m.count - this.rows));
@@ -221,14 +222,14 @@ class Barcode extends Panel {
         ctx.fillStyle = colours.muted; ctx.beginPath(); ctx.moveTo(x, y); ctx.lineTo(x + 6, y - 3); ctx.lineTo(x + 6, y + 3); ctx.fill();
       }
     }
-    this.text(ctx, "min", this.w - RIGHT + 15, this.strip + 10, { align: "right" });
+    this.text(ctx, "min", this.w, this.strip + 10, { align: "right" });
   }
   drawOver() {
     const ctx = this.context(this.over), { m, colours, lens } = this, c = this.column, state = new Set(m.state(lens.cursor)), every = this.every();
     for (let b = 0; b < m.blocks; b++) {
       const on = state.has(b), x = this.x(b);
       ctx.fillStyle = on ? colours.removed : colours.empty; ctx.fillRect(x + (c > 8 ? 1 : 0.5), this.strip, c - (c > 8 ? 2 : 1), this.stripHeight);
-      if (b % every === 0) this.text(ctx, b, x + c / 2, this.strip + this.stripHeight / 2 + 0.5, { colour: on && every === 1 ? (lens.dark ? "#1a1206" : "#ffffff") : colours.text, bold: on });
+      if (b % every === 0) this.text(ctx, b, x + c / 2, this.strip + this.stripHeight / 2 + 0.5, { colour: on ? (lens.dark ? "#1a1206" : "#ffffff") : colours.text, bold: on });
     }
     const box = (k, colour, width) => {
       if (k < this.first || k >= this.first + this.rows) return;
@@ -297,10 +298,12 @@ class Arcs extends Panel {
     this.note.textContent = "3 strongest per block · above H > 0, below H < 0";
     m.edges.forEach((edge, k) => this.arc(ctx, edge, 0.4 + 2.2 * (1 - k / m.edges.length), 0.65));
     this.nodes(ctx, new Set());
+    const every = this.every();
+    for (let b = 0; b < m.blocks; b += every) this.text(ctx, b, this.x(b) + this.column / 2, this.h - 6);
   }
   arc(ctx, [i, j, v], width, alpha) {
     const y = this.h / 2, from = this.x(i) + this.column / 2, to = this.x(j) + this.column / 2;
-    const height = (this.h / 2 - 16) * Math.sqrt((j - i) / Math.max(1, this.m.blocks - 1));
+    const height = (this.h / 2 - 18) * Math.sqrt((j - i) / Math.max(1, this.m.blocks - 1));
     const [r, g, b] = v > 0 ? this.colours.positive : this.colours.negative;
     ctx.strokeStyle = `rgba(${r},${g},${b},${alpha})`; ctx.lineWidth = width;
     ctx.beginPath(); ctx.ellipse((from + to) / 2, y, (to - from) / 2, height, 0, v > 0 ? Math.PI : 0, v > 0 ? 2 * Math.PI : Math.PI); ctx.stroke();

@@ -1,0 +1,173 @@
+"""Gradient rows are right, independent of their batch, and finite or refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from core.calibration import calibrate, gradient_rows, sample_labels
+from core.errors import InputError
+from core.evaluation import sequence_losses
+from core.gates import gated
+from core.losses import sample_losses
+from core.models import load_model
+from core.texts import pack, read_texts
+from tests.conftest import TINY
+
+
+def batch_of(loaded, count=5, length=20, seed=0):
+    return torch.randint(2, loaded.model.config.vocab_size, (count, length), generator=torch.Generator().manual_seed(seed))
+
+
+def reference_row(loaded, ids):
+    """One sample at a time, gates written by hand on the blocks' code path: no batching, no shared loss code."""
+    alpha = torch.ones(len(loaded.blocks), requires_grad=True)
+    handles = []
+    for i, block in enumerate(loaded.modules):
+        for name in loaded.architecture.branches:
+            def scale(_m, _a, out, i=i):
+                return (out[0] * alpha[i], *out[1:]) if isinstance(out, tuple) else out * alpha[i]
+            handles.append(getattr(block, name).register_forward_hook(scale))
+    logits = loaded.model(input_ids=ids[None], use_cache=False).logits[0]
+    for handle in handles:
+        handle.remove()
+    log = torch.log_softmax(logits.double(), dim=-1)
+    loss = -sum(log[t, ids[t + 1]] for t in range(len(ids) - 1)) / (len(ids) - 1)
+    loss.backward()
+    return alpha.grad, loss.detach()
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_rows_equal_batch_1_autograd_and_finite_differences(tiny, kind):
+    loaded = load_model(str(tiny[kind]))
+    ids = batch_of(loaded)
+    rows, losses, _ = gradient_rows(loaded, ids)
+    for s in range(len(ids)):
+        reference, loss = reference_row(loaded, ids[s])
+        assert torch.allclose(rows[s], reference, atol=1e-5 * reference.norm())
+        assert abs(losses[s] - loss) < 1e-5
+    loaded.model.double()
+    step = 0.02  # norms compute in float32 inside: a step too small would measure rounding
+    for i in range(len(loaded.blocks)):
+        at = {}
+        for k in (-2, -1, 1, 2):
+            alpha = torch.ones(len(loaded.blocks), dtype=torch.float64)
+            alpha[i] += k * step
+            with torch.no_grad(), gated(loaded, alpha):
+                logits = loaded.model(input_ids=ids, use_cache=False).logits
+            log = torch.log_softmax(logits[:, :-1], dim=-1)
+            at[k] = -log.gather(-1, ids[:, 1:, None]).squeeze(-1).mean(dim=1)
+        difference = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * step)
+        assert torch.allclose(difference.float(), rows[:, i], atol=2e-4 * float(rows.norm(dim=1).max()))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_padding_changes_nothing(tiny, kind):
+    loaded = load_model(str(tiny[kind]))
+    short, long = batch_of(loaded, 1, 9)[0], batch_of(loaded, 1, 20, seed=1)[0]
+    ids = torch.zeros(2, 20, dtype=torch.long)
+    mask = torch.zeros(2, 20, dtype=torch.bool)
+    ids[0, :9], ids[1] = short, long
+    mask[0, :9], mask[1] = True, True
+    rows, losses, _ = gradient_rows(loaded, ids, mask)
+    for s, alone in enumerate((short, long)):
+        reference, loss = reference_row(loaded, alone)
+        assert torch.allclose(rows[s], reference, atol=1e-5 * reference.norm())
+        assert abs(losses[s] - loss) < 1e-5
+
+
+def test_no_weight_gradients_are_computed(tiny):
+    loaded = load_model(str(tiny["llama"]))
+    gradient_rows(loaded, batch_of(loaded))
+    assert all(p.grad is None and not p.requires_grad for p in loaded.model.parameters())
+
+
+def test_runs_are_equal_at_the_same_plan_and_close_at_another(tiny, text_file):
+    loaded = load_model(str(tiny["llama"]))
+    sequences = pack(read_texts(text_file), loaded.tokenizer, "calibrate", 48, 21, seed=1)
+    singles = pack(read_texts(text_file), loaded.tokenizer, "choose", 48, 8)
+    first, again, other = (calibrate(loaded, sequences, batch=b, sampled=True, singles=singles, seed=4) for b in (4, 4, 7))
+    assert first.key == again.key == other.key
+    for name in ("rows", "sampled"):
+        a, b, c = (getattr(run, name) for run in (first, again, other))
+        assert (a.A == b.A).all() and (a.sample == c.sample).all()
+        assert (np.linalg.norm(a.A - c.A, axis=1) <= 1e-5 * np.linalg.norm(a.A, axis=1)).all()
+    for i in range(len(loaded.blocks)):
+        difference = sequence_losses(loaded, singles.ids, [i]) - sequence_losses(loaded, singles.ids)
+        assert np.isclose(first.singles.increase[i], difference.mean(), atol=1e-5)
+        assert np.isclose(first.singles.se[i], difference.std(ddof=1) / np.sqrt(8), atol=1e-5)
+
+
+def test_sampled_labels_follow_the_distribution():
+    logits = torch.log(torch.tensor([0.2, 0.5, 0.3]))[None, None]
+    u = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    labels = sample_labels(logits.expand(1, 1000, 3), u[None])
+    assert torch.bincount(labels[0], minlength=3).tolist() == [200, 500, 300]
+
+
+def test_key_changes_with_what_changes_rows_and_with_nothing_else(tiny, text_file, tmp_path):
+    from shutil import copytree
+
+    from core.calibration import run_key
+
+    texts = read_texts(text_file)
+    loaded = load_model(str(tiny["llama"]))
+    base = pack(texts, loaded.tokenizer, "calibrate", 48, 20)
+    key = run_key(loaded, base, False, None, 0)
+    assert key == run_key(load_model(str(copytree(tiny["llama"], tmp_path / "renamed"))), base, False, None, 0)
+    others = [
+        run_key(load_model(str(tiny["qwen2"])), base, False, None, 0), run_key(loaded, base, True, None, 0), run_key(loaded, base, False, base, 0),
+        run_key(loaded, pack(texts, loaded.tokenizer, "calibrate", 48, 19), False, None, 0),
+        run_key(loaded, pack(texts, loaded.tokenizer, "calibrate", 47, 20), False, None, 0),
+        run_key(loaded, pack(texts, loaded.tokenizer, "calibrate", 48, 20, seed=1), False, None, 0),
+        run_key(loaded, base, True, None, 1),
+    ]
+    flipped = copytree(tiny["llama"], tmp_path / "flipped")
+    data = bytearray((flipped / "model.safetensors").read_bytes())
+    data[-3] ^= 1
+    (flipped / "model.safetensors").write_bytes(data)
+    others.append(run_key(load_model(str(flipped)), base, False, None, 0))
+    assert len({key, *others}) == len(others) + 1
+
+
+def test_rows_that_are_not_finite_are_dropped_and_above_one_percent_refused(tiny, text_file, monkeypatch):
+    import core.calibration as calibration
+
+    loaded = load_model(str(tiny["llama"]))
+    sequences = pack(read_texts(text_file), loaded.tokenizer, "calibrate", 16, 200)
+    honest = calibration.gradient_rows
+
+    def poisoned(count):
+        bad = set(sequences.index[:count].tolist())
+        position = iter(range(0, len(sequences.ids), 50))
+
+        def rows(model, ids, **options):
+            a, loss, own = honest(model, ids, **options)
+            start = next(position)
+            for k in range(len(ids)):
+                if int(sequences.index[start + k]) in bad:
+                    a[k, 0] = float("nan")
+            return a, loss, own
+
+        return rows
+
+    monkeypatch.setattr(calibration, "gradient_rows", poisoned(2))
+    run = calibrate(loaded, sequences, batch=50)
+    assert run.meta["dropped"] == sequences.index[:2].tolist() and len(run.rows.A) == 198 and np.isfinite(run.rows.A).all()
+    monkeypatch.setattr(calibration, "gradient_rows", poisoned(3))
+    with pytest.raises(InputError, match="3 of 200 gradient rows are not finite"):
+        calibrate(loaded, sequences, batch=50)
+
+
+def test_the_mean_loss_counts_real_tokens_only():
+    logits = torch.zeros(1, 4, 10)
+    ids = torch.tensor([[1, 2, 3, 0]])
+    logits[0, 2, 0] = 50.0  # would be a certain hit on the padding
+    assert torch.isclose(sample_losses(logits, ids, torch.tensor([[True, True, True, False]])), torch.tensor([float(np.log(10))]))
+
+
+def test_real_pretrained_model(real_model):
+    loaded = load_model(str(real_model))
+    ids = batch_of(loaded, 3, 32)
+    rows, _, _ = gradient_rows(loaded, ids)
+    reference, _ = reference_row(loaded, ids[1])
+    assert torch.allclose(rows[1], reference, atol=1e-5 * reference.norm())

@@ -1,0 +1,112 @@
+"""Runs and the store: whole or refused, found by key, nothing overwritten."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core import sources, store
+from core.couplings import ESTIMATORS, available, couplings, outer_mean
+from core.errors import InputError
+from core.runs import FORMAT, Rows, Run, Singles, canonical_key, load_run, save_run
+
+
+def a_run(m=40, n=6, seed=0, extras=True) -> Run:
+    rng = np.random.default_rng(seed)
+    rows = lambda: Rows(rng.normal(size=(m, n)).astype(np.float32), np.arange(m), np.zeros(m, np.int16), rng.random(m).astype(np.float32))  # noqa: E731
+    meta = {"key": canonical_key({"seed": seed}), "model": {"name": f"m{seed}", "blocks": [{"kind": "attention + FFN", "parameters": 10}] * n, "parameters": 100}}
+    singles = Singles(np.array([0.5, 0.1, -0.02, 0.3, 0.2, 0.4])[:n], np.full(n, 0.01), 8)
+    return Run(meta, rows(), rows() if extras else None, singles if extras else None)
+
+
+def test_round_trip(tmp_path):
+    run = a_run()
+    again = load_run(save_run(run, tmp_path / "run"))
+    for name in ("rows", "sampled"):
+        for field in ("A", "sample", "domain", "loss"):
+            a, b = (getattr(getattr(r, name), field) for r in (run, again))
+            assert a.dtype == b.dtype and (a == b).all()
+    assert (again.singles.increase == run.singles.increase).all() and again.singles.sequences == 8
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["format"] == FORMAT
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_rerun_replaces_a_run_but_never_another_folder(tmp_path):
+    save_run(a_run(seed=0), tmp_path / "run")
+    assert load_run(save_run(a_run(seed=1), tmp_path / "run")).meta["model"]["name"] == "m1"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "precious").touch()
+    with pytest.raises(InputError, match="is not a Blockscape run"):
+        save_run(a_run(), tmp_path / "other")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "run"]
+
+
+def test_damage_is_never_read_silently(tmp_path):
+    rng = np.random.default_rng(0)
+    save_run(a_run(), tmp_path / "run")
+    for name in ("A.npz", "A_sampled.npz", "singles.npz"):
+        file = tmp_path / "run" / name
+        good = file.read_bytes()
+        damaged = [good[:k] for k in rng.integers(0, len(good), 40)] + [good + b"x", b""]
+        for position, bit in zip(rng.integers(0, len(good), 40), rng.integers(0, 8, 40)):
+            flipped = bytearray(good)
+            flipped[position] ^= 1 << bit
+            damaged.append(bytes(flipped))
+        for content in damaged:
+            file.write_bytes(content)
+            with pytest.raises(InputError, match="missing, cut off or changed"):
+                load_run(tmp_path / "run")
+        file.write_bytes(good)
+    load_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 99, "key": "a"}', '{"format": 1, "key": "a", "files": {}}', "\udcff"])
+def test_bad_run_json_is_one_sentence(tmp_path, content):
+    (tmp_path / "run.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError) as caught:
+        load_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_store_finds_runs_by_path_and_prefix(tmp_path):
+    run = a_run()
+    save_run(run, tmp_path / "here")
+    assert store.register(tmp_path / "here", run.key) == store.register(tmp_path / "here", run.key)
+    assert store.find_run(run.key[:8]) == store.home() / "runs" / run.key
+    assert store.find_run(str(tmp_path / "here")) == tmp_path / "here"
+    for unknown in ("deadbeef", "nothing", run.key[:7], str(tmp_path)):
+        with pytest.raises(InputError, match="No run"):
+            store.find_run(unknown)
+    assert list(sources.list_sources())[0] == load_run(store.DEMO_RUN).key
+    assert sources.open_source(run.key[:10]).name == run.name
+
+
+def test_estimators_against_their_formulas():
+    run = a_run(m=50)
+    A, B = run.rows.A.astype(float), run.sampled.A.astype(float)
+    assert np.allclose(couplings(run, "h0"), sum(np.outer(a, a) for a in A) / 50)
+    assert np.allclose(couplings(run, "h1"), sum(np.outer(b, b) for b in B) / 50)
+    H = sum(np.outer(b, b) for b in B) / 50
+    S = run.singles.increase.clip(min=0)
+    expected = [[np.sqrt(S[i] * S[j]) * H[i, j] / np.sqrt(H[i, i] * H[j, j]) for j in range(6)] for i in range(6)]
+    assert np.allclose(couplings(run, "hybrid"), expected)
+    assert np.allclose(np.diag(couplings(run, "hybrid")), S)
+    w = np.random.default_rng(1).random(50)
+    assert np.allclose(outer_mean(A, w), sum(v * np.outer(a, a) for v, a in zip(w, A)) / w.sum())
+    assert available(run) == list(ESTIMATORS) and available(a_run(extras=False)) == ["h0"]
+    with pytest.raises(InputError, match="has no sampled"):
+        couplings(a_run(extras=False), "h1")
+    with pytest.raises(InputError, match="Unknown estimator"):
+        couplings(run, "h7")
+
+
+def test_matrices_are_sources_and_survive(tmp_path):
+    H = np.random.default_rng(0).normal(size=(7, 7))
+    np.save(tmp_path / "mine.npy", H + H.T)
+    direct = sources.open_source(tmp_path / "mine.npy")
+    kept = sources.store_matrix(H + H.T, "mine")
+    again = sources.open_source(kept.key[:8])
+    assert direct.key == kept.key == again.key and again.name == "mine" and again.blocks == 7 and again.opening == 2
+    assert (again.couplings("matrix") == H + H.T).all()
+    assert Path(store.home() / "matrices").is_dir() and sources.list_sources()[kept.key] == "mine"
