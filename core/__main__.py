@@ -51,12 +51,27 @@ def calibrate(args) -> dict:
     loaded.check_length(args.length)
     sequences = pack(texts, loaded.tokenizer, "calibrate", args.length, args.samples, args.seed)
     singles = pack(texts, loaded.tokenizer, "choose", args.length, args.singles, args.seed) if args.singles else None
-    request = {"model": args.model, "texts": args.texts, "samples": args.samples, "length": args.length, "seed": args.seed, "sampled": args.sampled, "singles": args.singles}
-    run = run_calibration(loaded, sequences, batch=args.batch, sampled=args.sampled, singles=singles, seed=args.seed, request=request, report=_Progress())
+    request = {
+        "model": args.model,
+        "texts": args.texts,
+        "samples": args.samples,
+        "length": args.length,
+        "seed": args.seed,
+        "sampled": args.sampled,
+        "singles": args.singles,
+    }
+    run = run_calibration(
+        loaded, sequences, batch=args.batch, sampled=args.sampled, singles=singles, seed=args.seed, request=request, report=_Progress()
+    )
     save_run(run, out)
     register(out, run.key)
     return {
-        "run": str(out), "key": run.key, "rows": len(run.rows.A), "blocks": run.blocks, "dropped": len(run.meta["dropped"]), "seconds": run.meta["times"]["seconds"],
+        "run": str(out),
+        "key": run.key,
+        "rows": len(run.rows.A),
+        "blocks": run.blocks,
+        "dropped": len(run.meta["dropped"]),
+        "seconds": run.meta["times"]["seconds"],
     }
 
 
@@ -71,8 +86,10 @@ def states(args) -> dict:
     found = lowest_states(H, args.remove, args.count)
     return {
         "states": [{"removed": list(s), "energy": float(e), "rank": k} for k, (s, e) in enumerate(zip(found.removed, found.energies))],
-        "exact": found.exact, "lower_bound": None if math.isinf(found.lower_bound) else found.lower_bound,
-        "level_cut": found.level_cut, "seconds": found.seconds,
+        "exact": found.exact,
+        "lower_bound": None if math.isinf(found.lower_bound) else found.lower_bound,
+        "level_cut": found.level_cut,
+        "seconds": found.seconds,
     }
 
 
@@ -129,7 +146,13 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--seed", **seed)
     c.add_argument("--batch", **batch)
     c.add_argument("--sampled", action="store_true", help="also rows with labels sampled from the model (for the estimators h1 and hybrid)")
-    c.add_argument("--singles", type=int, default=0, metavar="S", help="also measure every single removal on S sequences of the choose split (for hybrid)")
+    c.add_argument(
+        "--singles",
+        type=int,
+        default=0,
+        metavar="S",
+        help="also measure every single removal on S sequences of the choose split (for hybrid)",
+    )
     c.add_argument("--out", required=True, metavar="DIR", help="where the run is written; it is also registered in the store")
 
     s = add(states, "List the lowest-energy states with exactly M blocks removed, exactly.")
@@ -169,7 +192,11 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("BLOCKSCAPE_DEBUG"):
             raise
-        return _fail(f"Unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'} (set BLOCKSCAPE_DEBUG=1 for the traceback).", as_json, 1)
+        return _fail(
+            f"Unexpected {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'} (set BLOCKSCAPE_DEBUG=1 for the traceback).",
+            as_json,
+            1,
+        )
     print(json.dumps(result) if as_json else _describe(args.command, result))
     return 0
 

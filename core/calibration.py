@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 import torch
@@ -68,16 +68,32 @@ def _uniforms(index: np.ndarray, length: int, seed: int) -> torch.Tensor:
 
 def run_key(loaded: LoadedModel, sequences: Sequences, sampled: bool, singles: Sequences | None, seed: int) -> str:
     """SHA-256 over all that changes the run's arrays beyond rounding; the plan (batch, threads) is not in it."""
-    return runs.canonical_key({
-        "format": runs.FORMAT, "model": loaded.digest(), "tokens": sequences.sha256, "index": sequences.index.tolist(),
-        "domain": [sequences.domains[d] for d in sequences.domain], "gate": GATE, "loss": LOSS, "dtype": "float32",
-        "sampled": {"seed": seed} if sampled else None, "singles": singles.sha256 if singles else None,
-    })
+    return runs.canonical_key(
+        {
+            "format": runs.FORMAT,
+            "model": loaded.digest(),
+            "tokens": sequences.sha256,
+            "index": sequences.index.tolist(),
+            "domain": [sequences.domains[d] for d in sequences.domain],
+            "gate": GATE,
+            "loss": LOSS,
+            "dtype": "float32",
+            "sampled": {"seed": seed} if sampled else None,
+            "singles": singles.sha256 if singles else None,
+        }
+    )
 
 
 def calibrate(
-    loaded: LoadedModel, sequences: Sequences, *, batch: int = 16, sampled: bool = False, singles: Sequences | None = None,
-    seed: int = 0, request: dict | None = None, report: Report = lambda done, total, message: None,
+    loaded: LoadedModel,
+    sequences: Sequences,
+    *,
+    batch: int = 16,
+    sampled: bool = False,
+    singles: Sequences | None = None,
+    seed: int = 0,
+    request: dict | None = None,
+    report: Report = lambda done, total, message: None,
 ) -> Run:
     """Gradient rows of all sequences, and optionally rows of sampled labels and measured single removals.
 
@@ -87,7 +103,7 @@ def calibrate(
     loaded.check_length(sequences.ids.shape[1])
     if batch < 1:
         raise InputError(f"The batch must be at least 1 sequence, not {batch}.")
-    began, started = time.monotonic(), datetime.now(timezone.utc)
+    began, started = time.monotonic(), datetime.now(UTC)
     count, length = sequences.ids.shape
     total = count + (len(loaded.blocks) + 1) * len(singles.ids) if singles else count
     rows, losses, own_rows, own_losses = [], [], [], []
@@ -106,7 +122,10 @@ def calibrate(
     measured = None
     if singles:
         increase = removal_increase(
-            loaded, singles.ids, [[i] for i in range(len(loaded.blocks))], batch=batch,
+            loaded,
+            singles.ids,
+            [[i] for i in range(len(loaded.blocks))],
+            batch=batch,
             report=lambda done, _total, message: report(count + done, total, message),
         )
         measured = Singles(increase.mean(axis=1), increase.std(axis=1, ddof=1) / np.sqrt(increase.shape[1]), increase.shape[1])
@@ -114,16 +133,36 @@ def calibrate(
         "key": run_key(loaded, sequences, sampled, singles, seed),
         "request": request or {},
         "model": {
-            "name": loaded.name, "source": loaded.source, "type": loaded.model.config.model_type, **loaded.digest(),
-            "parameters": loaded.parameters(), "bytes": loaded.weights_bytes(), "blocks": [vars(b) for b in loaded.blocks],
+            "name": loaded.name,
+            "source": loaded.source,
+            "type": loaded.model.config.model_type,
+            **loaded.digest(),
+            "parameters": loaded.parameters(),
+            "bytes": loaded.weights_bytes(),
+            "blocks": [vars(b) for b in loaded.blocks],
         },
         "texts": {
-            "source": sequences.source, "hash": sequences.texts_sha256, "split": sequences.split, "domains": list(sequences.domains),
-            "template": sequences.template, "length": length, "available": sequences.available, "tokens": sequences.sha256,
+            "source": sequences.source,
+            "hash": sequences.texts_sha256,
+            "split": sequences.split,
+            "domains": list(sequences.domains),
+            "template": sequences.template,
+            "length": length,
+            "available": sequences.available,
+            "tokens": sequences.sha256,
         },
-        "gate": GATE, "loss": LOSS, "labels": ["data", "sampled"] if sampled else ["data"], "seed": seed, "dropped": dropped,
+        "gate": GATE,
+        "loss": LOSS,
+        "labels": ["data", "sampled"] if sampled else ["data"],
+        "seed": seed,
+        "dropped": dropped,
         "plan": {"batch": batch, "threads": torch.get_num_threads(), "ranks": 1, "dtype": "float32"},
-        "versions": {"blockscape": core.__version__, "torch": torch.__version__, "transformers": transformers.__version__, "numpy": np.__version__},
+        "versions": {
+            "blockscape": core.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "numpy": np.__version__,
+        },
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "times": {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - began, 3)},
     }
@@ -136,5 +175,7 @@ def _assemble(rows: list[np.ndarray], losses: list[np.ndarray], sequences: Seque
     finite = np.isfinite(A).all(axis=1) & np.isfinite(loss)
     dropped = sequences.index[~finite].tolist()
     if len(dropped) > DROPPED_LIMIT * len(A):
-        raise InputError(f"{len(dropped)} of {len(A)} gradient rows are not finite (the first is sequence {dropped[0]}), more than 1 %; the model's weights overflow or are damaged.")
+        raise InputError(
+            f"{len(dropped)} of {len(A)} gradient rows are not finite (the first is sequence {dropped[0]}), more than 1 %; the model's weights overflow or are damaged."
+        )
     return Rows(A[finite], sequences.index[finite], sequences.domain[finite], loss[finite]), dropped

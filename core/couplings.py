@@ -53,7 +53,9 @@ class Estimator:
 
 ESTIMATORS = {
     "h0": Estimator("paper · H₀", "squared gradient, not nats", "H0 = AᵀA/m from the texts' own tokens (empirical Fisher; the paper)", _h0),
-    "h1": Estimator("sampled · H₁", "squared gradient, not nats", "H1: the same with labels sampled from the model (true Fisher)", _h1, ("sampled",)),
+    "h1": Estimator(
+        "sampled · H₁", "squared gradient, not nats", "H1: the same with labels sampled from the model (true Fisher)", _h1, ("sampled",)
+    ),
     "hybrid": Estimator("hybrid", "nats", "S^½ corr(H1) S^½ with S the measured single removals", _hybrid, ("sampled", "singles")),
 }
 
@@ -68,5 +70,7 @@ def couplings(run: Run, estimator: str = "h0") -> np.ndarray:
     if estimator not in ESTIMATORS:
         raise InputError(f"Unknown estimator {estimator!r}; choose one of {', '.join(ESTIMATORS)}.")
     if estimator not in available(run):
-        raise InputError(f"The run has no {' and '.join(ESTIMATORS[estimator].needs)} rows for the estimator {estimator!r}; choose one of {', '.join(available(run))}.")
+        raise InputError(
+            f"The run has no {' and '.join(ESTIMATORS[estimator].needs)} rows for the estimator {estimator!r}; choose one of {', '.join(available(run))}."
+        )
     return check_matrix(ESTIMATORS[estimator].compute(run), f"estimator {estimator}")

@@ -39,7 +39,9 @@ class TaskItem:
 
 
 @torch.no_grad()
-def sequence_losses(loaded: LoadedModel, ids: np.ndarray, removed: Sequence[int] = (), batch: int = 16, report: Report = _silent) -> np.ndarray:
+def sequence_losses(
+    loaded: LoadedModel, ids: np.ndarray, removed: Sequence[int] = (), batch: int = 16, report: Report = _silent
+) -> np.ndarray:
     """float64 [S]: mean loss (nats) of each sequence of ids [S, T], with the blocks of `removed` gated off."""
     loaded.check_length(ids.shape[1])
     losses = []
@@ -52,7 +54,9 @@ def sequence_losses(loaded: LoadedModel, ids: np.ndarray, removed: Sequence[int]
     return np.concatenate(losses)
 
 
-def removal_increase(loaded: LoadedModel, ids: np.ndarray, states: Sequence[Sequence[int]], batch: int = 16, report: Report = _silent) -> np.ndarray:
+def removal_increase(
+    loaded: LoadedModel, ids: np.ndarray, states: Sequence[Sequence[int]], batch: int = 16, report: Report = _silent
+) -> np.ndarray:
     """float64 [K, S]: loss increase (nats) of each state on each sequence, against the full model."""
     total = (len(states) + 1) * len(ids)
     base = sequence_losses(loaded, ids, batch=batch)
@@ -79,7 +83,9 @@ def read_tasks(path: Path = BUNDLED_TASKS) -> list[TaskItem]:
 
 
 @torch.no_grad()
-def option_scores(loaded: LoadedModel, items: Sequence[TaskItem], removed: Sequence[int] = (), batch: int = 64, report: Report = _silent) -> list[np.ndarray]:
+def option_scores(
+    loaded: LoadedModel, items: Sequence[TaskItem], removed: Sequence[int] = (), batch: int = 64, report: Report = _silent
+) -> list[np.ndarray]:
     """For each item, float64 [options]: log-likelihood (nats) of each option after the context.
 
     The option's tokens are those after the longest common prefix of the tokenised
@@ -96,7 +102,9 @@ def option_scores(loaded: LoadedModel, items: Sequence[TaskItem], removed: Seque
             rows.append((head + whole, len(head) + shared))
     longest = max(len(ids) for ids, _ in rows)
     if loaded.max_length and longest > loaded.max_length:
-        raise InputError(f"A task item takes {longest} tokens and {loaded.source!r} has {loaded.max_length} positions; skip the tasks with --no-tasks.")
+        raise InputError(
+            f"A task item takes {longest} tokens and {loaded.source!r} has {loaded.max_length} positions; skip the tasks with --no-tasks."
+        )
     alpha = removal(loaded, removed) if len(removed) else None
     scores = np.empty(len(rows))
     order = sorted(range(len(rows)), key=lambda r: len(rows[r][0]))  # equal lengths together: little padding
@@ -126,7 +134,12 @@ def task_results(items: Sequence[TaskItem], scores: Sequence[np.ndarray]) -> dic
         row["correct"].append(float(best[item.answer]) / best.sum())
         row["chance"].append(1 / len(item.options))
     return {
-        task: {"accuracy": float(np.mean(row["correct"])), "chance": float(np.mean(row["chance"])), "n": len(row["correct"]), "correct": row["correct"]}
+        task: {
+            "accuracy": float(np.mean(row["correct"])),
+            "chance": float(np.mean(row["chance"])),
+            "n": len(row["correct"]),
+            "correct": row["correct"],
+        }
         for task, row in results.items()
     }
 
@@ -154,8 +167,14 @@ def greedy_tokens(loaded: LoadedModel, ids: torch.Tensor, count: int, removed: S
 def greedy(model, ids: torch.Tensor, count: int, use_cache: bool) -> torch.Tensor:
     """int64 [B, T + count]: exactly `count` greedy tokens, end-of-text ignored."""
     return model.generate(
-        ids, attention_mask=torch.ones_like(ids), do_sample=False, num_beams=1, min_new_tokens=count, max_new_tokens=count,
-        use_cache=use_cache, pad_token_id=0,
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        num_beams=1,
+        min_new_tokens=count,
+        max_new_tokens=count,
+        use_cache=use_cache,
+        pad_token_id=0,
     )
 
 
@@ -171,7 +190,11 @@ class Evaluation:
 
     def to_json(self) -> dict:
         return {
-            "loss": self.loss, "loss_se": self.loss_se, "perplexity": math.exp(self.loss), "sequences": self.sequences, "tokens": self.tokens,
+            "loss": self.loss,
+            "loss_se": self.loss_se,
+            "perplexity": math.exp(self.loss),
+            "sequences": self.sequences,
+            "tokens": self.tokens,
             "tasks": {name: {k: row[k] for k in ("accuracy", "chance", "n")} for name, row in self.tasks.items()},
             "tokens_per_second": self.tokens_per_second,
         }
@@ -182,4 +205,6 @@ def evaluate(loaded: LoadedModel, ids: np.ndarray, items: Sequence[TaskItem] = (
     losses = sequence_losses(loaded, ids, batch=batch, report=report)
     tasks = task_results(items, option_scores(loaded, items, report=report)) if items else {}
     se = float(losses.std(ddof=1) / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
-    return Evaluation(float(losses.mean()), se, len(losses), ids.shape[0] * (ids.shape[1] - 1), losses, tasks, tokens_per_second(loaded, ids))
+    return Evaluation(
+        float(losses.mean()), se, len(losses), ids.shape[0] * (ids.shape[1] - 1), losses, tasks, tokens_per_second(loaded, ids)
+    )

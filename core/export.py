@@ -45,12 +45,20 @@ class Export:
 
     def to_json(self) -> dict:
         return {
-            "out": str(self.out), "removed": self.removed, "parameters": list(self.parameters), "bytes": list(self.bytes), "verified": True,
+            "out": str(self.out),
+            "removed": self.removed,
+            "parameters": list(self.parameters),
+            "bytes": list(self.bytes),
+            "verified": True,
         }
 
 
 def prune(
-    source: str, removed: Sequence[int], out: Path, *, provenance: dict | None = None,
+    source: str,
+    removed: Sequence[int],
+    out: Path,
+    *,
+    provenance: dict | None = None,
     report: Report = lambda done, total, message: None,
 ) -> Export:
     """Remove blocks from `source` and write a checkpoint that loads with AutoModelForCausalLM.from_pretrained.
@@ -86,8 +94,11 @@ def prune(
                 shutil.copyfile(file, checkpoint / file.name)
         after = stored.parameters()
         record = {
-            "removed": blocks, "kept": [i for i in range(len(original)) if i not in blocks], "source": source,
-            "parameters": [parameters, after], "versions": {"blockscape": core.__version__, "transformers": transformers.__version__},
+            "removed": blocks,
+            "kept": [i for i in range(len(original)) if i not in blocks],
+            "source": source,
+            "parameters": [parameters, after],
+            "versions": {"blockscape": core.__version__, "transformers": transformers.__version__},
             **(provenance or {}),
         }
         (checkpoint / PROVENANCE).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -123,12 +134,16 @@ def _verify_elsewhere(checkpoint: Path, probe: Path) -> float:
     """Run `verify` in a fresh process; the largest difference of a logit. Errors: RuntimeError with its finding."""
     done = subprocess.run(
         [sys.executable, "-m", "core.export", str(checkpoint.resolve()), str(probe.resolve())],
-        cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True,
+        cwd=Path(__file__).resolve().parents[1],
+        capture_output=True,
+        text=True,
     )
     try:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, json.JSONDecodeError) as error:
-        raise RuntimeError(f"The pruned checkpoint could not be verified: {(done.stderr.strip().splitlines() or ['no output'])[-1]}") from error
+        raise RuntimeError(
+            f"The pruned checkpoint could not be verified: {(done.stderr.strip().splitlines() or ['no output'])[-1]}"
+        ) from error
     if found["problem"]:
         raise RuntimeError(f"The pruned checkpoint failed verification and was not kept: {found['problem']}.")
     return found["difference"]

@@ -62,7 +62,9 @@ def check_matrix(H: np.ndarray, name: str = "the matrix") -> np.ndarray:
     scale = np.abs(H).max()
     if difference.max() > 1e-8 * scale:
         i, j = np.unravel_index(difference.argmax(), H.shape)
-        raise InputError(f"{name} is not symmetric: entry ({i}, {j}) is {H[i, j]:.6g} and ({j}, {i}) is {H[j, i]:.6g}; give (H + H.T) / 2 if that is meant.")
+        raise InputError(
+            f"{name} is not symmetric: entry ({i}, {j}) is {H[i, j]:.6g} and ({j}, {i}) is {H[j, i]:.6g}; give (H + H.T) / 2 if that is meant."
+        )
     return (H + H.T) / 2
 
 
@@ -95,5 +97,7 @@ def parse_matrix(stream, name: str) -> np.ndarray:
     except UnicodeDecodeError as error:
         raise InputError(f"{name} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
     except Exception as error:  # numpy raises many kinds for a damaged file
-        raise InputError(f"{name} cannot be read as a matrix ({str(error).splitlines()[0][:120]}); write it with numpy.save or as comma-separated numbers.") from error
+        raise InputError(
+            f"{name} cannot be read as a matrix ({str(error).splitlines()[0][:120]}); write it with numpy.save or as comma-separated numbers."
+        ) from error
     return check_matrix(H, name)

@@ -41,10 +41,11 @@ def landscape(H: np.ndarray, spectrum: Spectrum) -> Landscape:
     )
 
 
-def exponent(values: np.ndarray) -> int:
-    """The power of ten that energies are shown in: 0 for ordinary sizes, else the largest value's."""
-    largest = float(np.abs(values).max())
-    power = math.floor(math.log10(largest)) if largest > 0 else 0
+def exponent(energies: np.ndarray) -> int:
+    """The power of ten that energies (sorted, [K]) are shown in: 0 for ordinary sizes, else the ground state's."""
+    ground, largest = abs(float(energies[0])), float(np.abs(energies).max())
+    shown = ground if ground > 1e-3 * largest else largest
+    power = math.floor(math.log10(shown)) if shown > 0 else 0
     return 0 if -2 <= power <= 3 else power
 
 
@@ -83,7 +84,9 @@ def strongest_edges(H: np.ndarray, per_block: int = ARCS_PER_BLOCK) -> list[list
     """[i, j, H_ij], i < j, strongest first: the `per_block` largest |H_ij| of every block."""
     strength = np.abs(H).astype(np.float64)
     np.fill_diagonal(strength, -1)
-    edges = {tuple(sorted((i, int(j)))) for i in range(len(H)) for j in np.argsort(-strength[i], kind="stable")[: min(per_block, len(H) - 1)]}
+    edges = {
+        tuple(sorted((i, int(j)))) for i in range(len(H)) for j in np.argsort(-strength[i], kind="stable")[: min(per_block, len(H) - 1)]
+    }
     return [[i, j, float(H[i, j])] for i, j in sorted(edges, key=lambda e: -strength[e])]
 
 
@@ -91,13 +94,25 @@ def landscape_data(found: Landscape, title: str, unit: str, blocks: list[dict] |
     """The part of the lens's data that depends on run, M, estimator and count only."""
     s = found.spectrum
     return {
-        "blocks": len(found.H), "removed": int(s.x[0].sum()), "count": len(s.x),
-        "states": _encode(np.nonzero(s.x)[1], "<u2"), "energy": _encode(s.energies, "<f8"), "own": _encode(found.own, "<f8"),
-        "changed": _encode(found.changed, "<u2"), "pearson": _encode(found.pearson, "<f8"), "minimum": _encode(found.minimum, "<u1"),
-        "hash": [short_hash(state) for state in s.removed], "matrix": _encode(found.H, "<f8"), "edges": strongest_edges(found.H),
-        "frequency": _encode(s.x.mean(axis=0), "<f8"), "exponent": exponent(s.energies), "tolerance": s.tolerance,
-        "title": title, "unit": unit,
-        "kinds": [b["kind"] for b in blocks] if blocks else [], "parameters": [b["parameters"] for b in blocks] if blocks else [],
+        "blocks": len(found.H),
+        "removed": int(s.x[0].sum()),
+        "count": len(s.x),
+        "states": _encode(np.nonzero(s.x)[1], "<u2"),
+        "energy": _encode(s.energies, "<f8"),
+        "own": _encode(found.own, "<f8"),
+        "changed": _encode(found.changed, "<u2"),
+        "pearson": _encode(found.pearson, "<f8"),
+        "minimum": _encode(found.minimum, "<u1"),
+        "hash": [short_hash(state) for state in s.removed],
+        "matrix": _encode(found.H, "<f8"),
+        "edges": strongest_edges(found.H),
+        "frequency": _encode(s.x.mean(axis=0), "<f8"),
+        "exponent": exponent(s.energies),
+        "tolerance": s.tolerance,
+        "title": title,
+        "unit": unit,
+        "kinds": [b["kind"] for b in blocks] if blocks else [],
+        "parameters": [b["parameters"] for b in blocks] if blocks else [],
         "total_parameters": parameters or 0,
     }
 
@@ -113,8 +128,13 @@ def tray_data(found: Landscape, tray: list[tuple[int, ...]]) -> list[dict]:
     same = x.sum(axis=1) == s.x[0].sum()
     return [
         {
-            "removed": list(state), "hash": short_hash(state), "rank": ranks.get(state), "energy": float(e[k]),
-            "delta": float(e[k] - s.energies[0]) if same[k] else None, "pearson": _number(r[k]), "diversity": _number(d[k]),
+            "removed": list(state),
+            "hash": short_hash(state),
+            "rank": ranks.get(state),
+            "energy": float(e[k]),
+            "delta": float(e[k] - s.energies[0]) if same[k] else None,
+            "pearson": _number(r[k]),
+            "diversity": _number(d[k]),
         }
         for k, state in enumerate(tray)
     ]

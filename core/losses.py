@@ -6,7 +6,9 @@ import torch.nn.functional as F
 
 def token_losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """float32 [B, T-1]: negative log-likelihood of each next token; logits [B, T, V], ids [B, T]."""
-    return F.cross_entropy(logits[:, :-1].float().transpose(1, 2), ids[:, 1:], reduction="none")
+    batch, length, vocabulary = logits.shape
+    losses = F.cross_entropy(logits[:, :-1].float().reshape(-1, vocabulary), ids[:, 1:].reshape(-1), reduction="none")
+    return losses.view(batch, length - 1)
 
 
 def sample_losses(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:

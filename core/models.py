@@ -93,7 +93,9 @@ class LoadedModel:
         if length < 2:
             raise InputError(f"A sequence length of {length} predicts no token; choose 2 or more.")
         if self.max_length and length > self.max_length:
-            raise InputError(f"A sequence length of {length} is more than the {self.max_length} positions of {self.source!r}; choose a smaller --length.")
+            raise InputError(
+                f"A sequence length of {length} is more than the {self.max_length} positions of {self.source!r}; choose a smaller --length."
+            )
 
     def digest(self) -> dict[str, str | list[str]]:
         """SHA-256 of the configuration and of every weight file: the model's identity, whatever it is called."""
@@ -126,7 +128,9 @@ def resolve_source(source: str) -> Path:
     try:
         return Path(snapshot_download(source, allow_patterns=_FILES))
     except HFValidationError as error:
-        raise InputError(f"{source!r} is neither a model folder nor a valid hub id; give a folder, an id such as 'owner/name', or 'demo'.") from error
+        raise InputError(
+            f"{source!r} is neither a model folder nor a valid hub id; give a folder, an id such as 'owner/name', or 'demo'."
+        ) from error
     except Exception as error:  # offline, unknown, private, gated: the hub client has a class for each
         raise InputError(
             f"Model {source!r} is no local folder and could not be had from the hub ({type(error).__name__}); "
@@ -137,11 +141,15 @@ def resolve_source(source: str) -> Path:
 def _read_config(folder: Path, source: str) -> dict:
     path = folder / "config.json"
     if not path.is_file():
-        raise InputError(f"The folder {source!r} has no config.json, so it is not a Hugging Face model; give the folder that holds config.json and the weights.")
+        raise InputError(
+            f"The folder {source!r} has no config.json, so it is not a Hugging Face model; give the folder that holds config.json and the weights."
+        )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"The config.json of {source!r} is not readable JSON ({error.__class__.__name__}); take it anew from the model's origin.") from error
+        raise InputError(
+            f"The config.json of {source!r} is not readable JSON ({error.__class__.__name__}); take it anew from the model's origin."
+        ) from error
     if not isinstance(config, dict):
         raise InputError(f"The config.json of {source!r} is not a JSON object; take it anew from the model's origin.")
     return config
@@ -153,11 +161,17 @@ def find_architecture(config: dict, source: str) -> Architecture:
     supported = ", ".join(ARCHITECTURES)
     causal = any(str(c).endswith(("ForCausalLM", "LMHeadModel")) for c in classes)
     if config.get("is_encoder_decoder") or (classes and not causal):
-        raise InputError(f"{source!r} is a {classes[0] if classes else model_type} (type {model_type!r}), not a causal language model with a next-token loss; supported types: {supported}.")
+        raise InputError(
+            f"{source!r} is a {classes[0] if classes else model_type} (type {model_type!r}), not a causal language model with a next-token loss; supported types: {supported}."
+        )
     if config.get("auto_map"):
-        raise InputError(f"{source!r} asks to run its own code (auto_map in config.json), which Blockscape never does; use a model of a built-in type: {supported}.")
+        raise InputError(
+            f"{source!r} asks to run its own code (auto_map in config.json), which Blockscape never does; use a model of a built-in type: {supported}."
+        )
     if model_type not in ARCHITECTURES:
-        raise InputError(f"{source!r} has model type {model_type!r}, whose blocks this version does not know; supported types: {supported}.")
+        raise InputError(
+            f"{source!r} has model type {model_type!r}, whose blocks this version does not know; supported types: {supported}."
+        )
     return ARCHITECTURES[model_type]
 
 
@@ -173,22 +187,31 @@ def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedM
         raise InputError(f"The folder {source!r} has no .safetensors weights; convert them (model.save_pretrained writes safetensors).")
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True,
-            attn_implementation="sdpa", output_loading_info=True,
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
         )
     except Exception as error:
         raise InputError(f"The model {source!r} cannot be loaded ({_first_line(error)}); check its config and weight files.") from error
     wrong = {kind: sorted(map(str, info.get(f"{kind}_keys") or [])) for kind in ("missing", "unexpected", "mismatched")}
     for kind, names in wrong.items():
         if names:
-            raise InputError(f"The weights of {source!r} do not fit its config: {len(names)} {kind} tensors, the first {names[0]}; take both from the same place.")
+            raise InputError(
+                f"The weights of {source!r} do not fit its config: {len(names)} {kind} tensors, the first {names[0]}; take both from the same place."
+            )
     for name, p in model.named_parameters():
         if not torch.isfinite(p).all():
             raise InputError(f"The weights of {source!r} hold NaN or infinite values in {name}; take them anew from the model's origin.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
-        raise InputError(f"The tokenizer of {source!r} cannot be loaded ({_first_line(error)}); put tokenizer.json into the folder.") from error
+        raise InputError(
+            f"The tokenizer of {source!r} cannot be loaded ({_first_line(error)}); put tokenizer.json into the folder."
+        ) from error
     model.eval().requires_grad_(False)
     loaded = LoadedModel(model, tokenizer, source, folder, architecture)
     stored = _stored_item_size(config)

@@ -100,8 +100,14 @@ def lowest_states(H: np.ndarray, removed: int, count: int, linear: np.ndarray | 
     # inside a level the order is by list, so an unlisted state may lie lower by the width of a level
     rest = float(e[k]) - tolerance if k < total else math.inf
     return Spectrum(
-        x=x[:k], energies=e[:k], exact=True, lower_bound=rest, total=total, tolerance=tolerance,
-        level_cut=bool(k < total and e[k] <= e[k - 1] + tolerance), seconds=time.perf_counter() - began,
+        x=x[:k],
+        energies=e[:k],
+        exact=True,
+        lower_bound=rest,
+        total=total,
+        tolerance=tolerance,
+        level_cut=bool(k < total and e[k] <= e[k - 1] + tolerance),
+        seconds=time.perf_counter() - began,
     )
 
 

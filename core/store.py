@@ -1,7 +1,7 @@
 """Where Blockscape keeps its files: `BLOCKSCAPE_HOME`, or the platform's user data folder.
 
-    HOME/runs/<sha256>/    calibration runs, by key
-    HOME/exports/          pruned checkpoints without an explicit place
+HOME/runs/<sha256>/    calibration runs, by key
+HOME/exports/          pruned checkpoints without an explicit place
 """
 
 import os

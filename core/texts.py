@@ -74,7 +74,9 @@ def read_texts(path: Path | str | None = None) -> Texts:
     try:
         content = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"The text file {name!r} is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}); save it as UTF-8.") from error
+        raise InputError(
+            f"The text file {name!r} is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}); save it as UTF-8."
+        ) from error
     except OSError as error:
         raise InputError(f"The text file {name!r} cannot be read ({error.strerror}); check the path.") from error
     if file.suffix == ".jsonl":
@@ -99,7 +101,7 @@ def _parse_jsonl(content: str, name: str) -> list[Document]:
             raise InputError(f"Line {number} of {name!r} is not JSON ({str(error)[:80]}); write one object a line.") from error
         text = row.get("text") if isinstance(row, dict) else None
         if not isinstance(text, str):
-            raise InputError(f"Line {number} of {name!r} has no string under the key 'text'; write {{\"text\": \"...\"}}.")
+            raise InputError(f'Line {number} of {name!r} has no string under the key \'text\'; write {{"text": "..."}}.')
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -149,7 +151,13 @@ def pack(texts: Texts, tokenizer, split: str, length: int, samples: int, seed: i
         )
     order = np.random.default_rng(seed).permutation(len(ids))[:samples]
     return Sequences(
-        ids=ids[order], index=order.astype(np.int64), domain=np.array(owner, dtype=np.int16)[order], domains=domains,
-        split=split, source=texts.source, texts_sha256=texts.sha256, available=len(ids),
+        ids=ids[order],
+        index=order.astype(np.int64),
+        domain=np.array(owner, dtype=np.int16)[order],
+        domains=domains,
+        split=split,
+        source=texts.source,
+        texts_sha256=texts.sha256,
+        available=len(ids),
         template=f"packed within a domain; {'one BOS first' if head else 'no BOS'}; joined by {'EOS' if eos is not None else 'a blank line'}",
     )

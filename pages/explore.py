@@ -63,7 +63,9 @@ def read_link() -> None:
         if query["m"].isascii() and query["m"].isdecimal() and 1 <= int(query["m"][:5]) < source.blocks:
             state.removed = int(query["m"])
         else:
-            state.problems.append(f"The link asks for M = {query['m'][:20]!r}, which must be a whole number from 1 to {source.blocks - 1}; showing M = {state.removed}.")
+            state.problems.append(
+                f"The link asks for M = {query['m'][:20]!r}, which must be a whole number from 1 to {source.blocks - 1}; showing M = {state.removed}."
+            )
     try:
         if "cur" in query:
             state.cursor = blocks_from_link(query["cur"], source.blocks)
@@ -116,8 +118,20 @@ def controls(source: Source, sources: dict[str, str]):
     with st.container(key="controls"):
         run, m, estimator, count, facts, badge = st.columns([2.3, 1.25, 1.35, 0.95, 2.2, 2.5], vertical_alignment="top")
     run.selectbox("Run", list(sources), format_func=sources.get, key="source", on_change=on_source)
-    m.number_input(f"Remove M of {source.blocks}", 1, source.blocks - 1, key="removed", help="How many blocks to remove. Each state is one way to choose them.")
-    estimator.selectbox("Couplings", source.estimators, format_func=LABELS.get, key="estimator", help="\n".join(f"- {ESTIMATORS[e].about}" for e in source.estimators if e in ESTIMATORS) or None)
+    m.number_input(
+        f"Remove M of {source.blocks}",
+        1,
+        source.blocks - 1,
+        key="removed",
+        help="How many blocks to remove. Each state is one way to choose them.",
+    )
+    estimator.selectbox(
+        "Couplings",
+        source.estimators,
+        format_func=LABELS.get,
+        key="estimator",
+        help="\n".join(f"- {ESTIMATORS[e].about}" for e in source.estimators if e in ESTIMATORS) or None,
+    )
     count.selectbox("States", COUNTS, key="count", help="How many of the lowest states to list.")
     return facts, badge
 
@@ -125,23 +139,35 @@ def controls(source: Source, sources: dict[str, str]):
 def show_facts(found: Landscape, facts, badge) -> None:
     s, power = found.spectrum, exponent(found.spectrum.energies)
     unit = f"<small> ·10{superscript(power)}</small>" if power else ""
-    values = {"E₀": significant(s.energies[0] / 10.0**power) + unit, "gap": significant(s.gap / 10.0**power) + unit, "minima": str(int(found.minimum.sum()))}
+    values = {
+        "E₀": significant(s.energies[0] / 10.0**power) + unit,
+        "gap": significant(s.gap / 10.0**power) + unit,
+        "minima": str(int(found.minimum.sum())),
+    }
     if s.degeneracy > 1:
         values["ground states"] = str(s.degeneracy)
-    facts.html('<div class="facts">' + "".join(f"<div><span>{name}</span><b>{value}</b></div>" for name, value in values.items()) + "</div>")
+    facts.html(
+        '<div class="facts">' + "".join(f"<div><span>{name}</span><b>{value}</b></div>" for name, value in values.items()) + "</div>"
+    )
     badge.html(f'<div class="proof"><b>✓ exact</b>&ensp;{html.escape(proof(s, power))}</div>')
 
 
 @st.fragment
 def draw(found: Landscape, data: dict) -> None:
     write_link()
-    lens({"landscape": data, "tray": tray_data(found, state.tray), "cursor": list(state.cursor or found.ground), "seq": state.seq}, KEY, on_commit)
+    lens(
+        {"landscape": data, "tray": tray_data(found, state.tray), "cursor": list(state.cursor or found.ground), "seq": state.seq},
+        KEY,
+        on_commit,
+    )
 
 
 def page() -> None:
     sources = list_sources()
     if not sources:
-        st.error("No run is at hand: the bundled demo is missing from assets/demo/run. Calibrate a model with 'python -m core calibrate', then reload.")
+        st.error(
+            "No run is at hand: the bundled demo is missing from assets/demo/run. Calibrate a model with 'python -m core calibrate', then reload."
+        )
         return
     read_link()
     if state.source not in sources:
@@ -159,7 +185,9 @@ def page() -> None:
     show_facts(found, facts, badge)
     draw(found, picture(*view))
     with st.expander("Explore a matrix of your own"):
-        st.file_uploader("A symmetric coupling matrix: .npy, .npz (key H) or .csv", type=["npy", "npz", "csv"], key="upload", on_change=on_upload)
+        st.file_uploader(
+            "A symmetric coupling matrix: .npy, .npz (key H) or .csv", type=["npy", "npz", "csv"], key="upload", on_change=on_upload
+        )
 
 
 page()

@@ -20,7 +20,10 @@ TINY = {
     "qwen3": dict(_LLAMA, num_hidden_layers=6, head_dim=8),
     "gpt2": dict(n_embd=32, n_layer=6, n_head=4, n_positions=96, resid_pdrop=0.1),
 }
-TEXT = "\n\n".join(f"Document {i}: the quick brown fox number {i * 7919 % 997} jumps over {i % 13} lazy dogs and says hello to {i % 31}." for i in range(400))
+TEXT = "\n\n".join(
+    f"Document {i}: the quick brown fox number {i * 7919 % 997} jumps over {i % 13} lazy dogs and says hello to {i % 31}."
+    for i in range(400)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +46,9 @@ def write_tiny(folder: Path, kind: str, **changes) -> Path:
     """A random checkpoint of one type; weights large enough that every block matters."""
     torch.manual_seed(3)
     tokenizer = byte_tokenizer()
-    config = AutoConfig.for_model(kind, **{**TINY[kind], **changes}, vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=1, initializer_range=0.15)
+    config = AutoConfig.for_model(
+        kind, **{**TINY[kind], **changes}, vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=1, initializer_range=0.15
+    )
     model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

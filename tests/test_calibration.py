@@ -24,8 +24,10 @@ def reference_row(loaded, ids):
     handles = []
     for i, block in enumerate(loaded.modules):
         for name in loaded.architecture.branches:
+
             def scale(_m, _a, out, i=i):
                 return (out[0] * alpha[i], *out[1:]) if isinstance(out, tuple) else out * alpha[i]
+
             handles.append(getattr(block, name).register_forward_hook(scale))
     logits = loaded.model(input_ids=ids[None], use_cache=False).logits[0]
     for handle in handles:
@@ -115,7 +117,9 @@ def test_key_changes_with_what_changes_rows_and_with_nothing_else(tiny, text_fil
     key = run_key(loaded, base, False, None, 0)
     assert key == run_key(load_model(str(copytree(tiny["llama"], tmp_path / "renamed"))), base, False, None, 0)
     others = [
-        run_key(load_model(str(tiny["qwen2"])), base, False, None, 0), run_key(loaded, base, True, None, 0), run_key(loaded, base, False, base, 0),
+        run_key(load_model(str(tiny["qwen2"])), base, False, None, 0),
+        run_key(loaded, base, True, None, 0),
+        run_key(loaded, base, False, base, 0),
         run_key(loaded, pack(texts, loaded.tokenizer, "calibrate", 48, 19), False, None, 0),
         run_key(loaded, pack(texts, loaded.tokenizer, "calibrate", 47, 20), False, None, 0),
         run_key(loaded, pack(texts, loaded.tokenizer, "calibrate", 48, 20, seed=1), False, None, 0),

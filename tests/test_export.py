@@ -65,7 +65,9 @@ def test_half_precision_checkpoints_keep_their_type(tiny, tmp_path):
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(("blocks", "says"), [([], "at least one"), ([6], "0 to 5"), ([1, 1], "at most once"), ([-1], "0 to 5"), (range(6), "keep at least one")])
+@pytest.mark.parametrize(
+    ("blocks", "says"), [([], "at least one"), ([6], "0 to 5"), ([1, 1], "at most once"), ([-1], "0 to 5"), (range(6), "keep at least one")]
+)
 def test_bad_blocks_are_refused(tiny, tmp_path, blocks, says):
     with pytest.raises(InputError, match=says):
         export.prune(str(tiny["llama"]), blocks, tmp_path / "out")
@@ -90,6 +92,7 @@ def test_nothing_is_overwritten(tiny, tmp_path):
 @pytest.mark.parametrize(("fault", "finds"), [("order", "logits differ"), ("config", "unexpected|missing"), ("weights", "logits differ")])
 def test_a_wrong_checkpoint_is_caught_and_not_kept(tiny, tmp_path, monkeypatch, fault, finds):
     """The fresh process must find what surgery got wrong."""
+
     def broken(loaded, removed):
         remove_blocks(loaded, removed)
         if fault == "config":

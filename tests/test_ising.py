@@ -43,9 +43,16 @@ def test_rounding_asymmetry_is_averaged_out():
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.npy", b"not numpy", "cannot be read"), ("a.npy", b"", "cannot be read"), ("a.npz", b"PK", "cannot be read"), ("a.csv", b"1,2\n3", "cannot be read"),
-        ("a.csv", b"\xff\xfe1,2", "UTF-8"), ("a.csv", b"1,2\n3,1", "not symmetric"), ("a.csv", b"1,nan\nnan,1", "not finite"), ("a.csv", b"1,2,3", "square"),
-        ("a.txt", b"1", ".npy, .npz or .csv"), ("a.csv", b"a,b\nc,d", "cannot be read"),
+        ("a.npy", b"not numpy", "cannot be read"),
+        ("a.npy", b"", "cannot be read"),
+        ("a.npz", b"PK", "cannot be read"),
+        ("a.csv", b"1,2\n3", "cannot be read"),
+        ("a.csv", b"\xff\xfe1,2", "UTF-8"),
+        ("a.csv", b"1,2\n3,1", "not symmetric"),
+        ("a.csv", b"1,nan\nnan,1", "not finite"),
+        ("a.csv", b"1,2,3", "square"),
+        ("a.txt", b"1", ".npy, .npz or .csv"),
+        ("a.csv", b"a,b\nc,d", "cannot be read"),
     ],
 )
 def test_bad_matrix_files_are_one_sentence(tmp_path, name, content, says):

@@ -54,7 +54,9 @@ def test_models_that_are_not_causal(tmp_path):
     small = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, vocab_size=50)
     BertModel(BertConfig(**small)).save_pretrained(tmp_path / "bert")
     refused(tmp_path / "bert", "BertModel .*not a causal language model")
-    T5ForConditionalGeneration(T5Config(d_model=16, num_layers=2, num_heads=2, d_ff=16, vocab_size=50, d_kv=8)).save_pretrained(tmp_path / "t5")
+    T5ForConditionalGeneration(T5Config(d_model=16, num_layers=2, num_heads=2, d_ff=16, vocab_size=50, d_kv=8)).save_pretrained(
+        tmp_path / "t5"
+    )
     refused(tmp_path / "t5", "not a causal language model")
 
 

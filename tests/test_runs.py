@@ -15,7 +15,10 @@ from core.runs import FORMAT, Rows, Run, Singles, canonical_key, load_run, save_
 def a_run(m=40, n=6, seed=0, extras=True) -> Run:
     rng = np.random.default_rng(seed)
     rows = lambda: Rows(rng.normal(size=(m, n)).astype(np.float32), np.arange(m), np.zeros(m, np.int16), rng.random(m).astype(np.float32))  # noqa: E731
-    meta = {"key": canonical_key({"seed": seed}), "model": {"name": f"m{seed}", "blocks": [{"kind": "attention + FFN", "parameters": 10}] * n, "parameters": 100}}
+    meta = {
+        "key": canonical_key({"seed": seed}),
+        "model": {"name": f"m{seed}", "blocks": [{"kind": "attention + FFN", "parameters": 10}] * n, "parameters": 100},
+    }
     singles = Singles(np.array([0.5, 0.1, -0.02, 0.3, 0.2, 0.4])[:n], np.full(n, 0.01), 8)
     return Run(meta, rows(), rows() if extras else None, singles if extras else None)
 

@@ -114,9 +114,18 @@ def test_minima_against_trying_every_swap(kind):
 @pytest.mark.parametrize(
     ("H", "m", "count", "says"),
     [
-        (np.eye(4), 0, 5, "M = 0"), (np.eye(4), 4, 5, "M = 4"), (np.eye(4), -1, 5, "M = -1"), (np.eye(4), 2.0, 5, "2.0"), (np.eye(4), True, 5, "True"),
-        (np.eye(4), 2, 0, "at least 1"), (np.eye(60), 30, 5, "1.18e+17"), (np.eye(1), 1, 1, "1 block"), (np.eye(200), 1, 1, "128"),
-        (np.array([[1, 2], [3, 1.0]]), 1, 1, "not symmetric"), (np.array([[np.nan, 0], [0, 1]]), 1, 1, "not finite"), (np.ones((2, 3)), 1, 1, "square"),
+        (np.eye(4), 0, 5, "M = 0"),
+        (np.eye(4), 4, 5, "M = 4"),
+        (np.eye(4), -1, 5, "M = -1"),
+        (np.eye(4), 2.0, 5, "2.0"),
+        (np.eye(4), True, 5, "True"),
+        (np.eye(4), 2, 0, "at least 1"),
+        (np.eye(60), 30, 5, "1.18e+17"),
+        (np.eye(1), 1, 1, "1 block"),
+        (np.eye(200), 1, 1, "128"),
+        (np.array([[1, 2], [3, 1.0]]), 1, 1, "not symmetric"),
+        (np.array([[np.nan, 0], [0, 1]]), 1, 1, "not finite"),
+        (np.ones((2, 3)), 1, 1, "square"),
         (np.eye(3) * 1j, 1, 1, "complex"),
     ],
 )

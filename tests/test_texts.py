@@ -21,7 +21,15 @@ def test_jsonl_documents_have_text_and_domain(tmp_path):
 
 
 def test_the_bundled_texts_have_the_worlds_domains():
-    assert {d.domain for d in read_texts().documents} == {"knowledge", "story", "arithmetic", "ordering", "coreference", "memory", "continuation"}
+    assert {d.domain for d in read_texts().documents} == {
+        "knowledge",
+        "story",
+        "arithmetic",
+        "ordering",
+        "coreference",
+        "memory",
+        "continuation",
+    }
 
 
 def test_splits_are_disjoint_stable_and_sized():
@@ -60,9 +68,17 @@ def test_too_little_text_says_how_much_there_is(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.txt", b"", "no text"), ("a.txt", b" \n\n ", "no text"), ("a.txt", b"caf\xe9", "not UTF-8 .*0xe9"), ("a.jsonl", b"", "no text"), ("a.jsonl", b"{", "Line 1"),
-        ("a.jsonl", b'{"text": "a"}\n[1]', "Line 2"), ("a.jsonl", b'{"text": 5}', "no string under the key 'text'"), ("a.jsonl", b'{"text": "\\ud800"}', "surrogate"),
-        ("a.csv", b"text\na", ".txt and .jsonl"), ("a.jsonl", b"[" * 100000, "Line 1"), ("a.jsonl", "{}".encode("utf-16"), "not UTF-8"),
+        ("a.txt", b"", "no text"),
+        ("a.txt", b" \n\n ", "no text"),
+        ("a.txt", b"caf\xe9", "not UTF-8 .*0xe9"),
+        ("a.jsonl", b"", "no text"),
+        ("a.jsonl", b"{", "Line 1"),
+        ("a.jsonl", b'{"text": "a"}\n[1]', "Line 2"),
+        ("a.jsonl", b'{"text": 5}', "no string under the key 'text'"),
+        ("a.jsonl", b'{"text": "\\ud800"}', "surrogate"),
+        ("a.csv", b"text\na", ".txt and .jsonl"),
+        ("a.jsonl", b"[" * 100000, "Line 1"),
+        ("a.jsonl", "{}".encode("utf-16"), "not UTF-8"),
     ],
 )
 def test_bad_files_are_one_sentence(tmp_path, name, content, says):

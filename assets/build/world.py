@@ -44,19 +44,49 @@ PERSON_FACTS = {
     "home": (PLACES, ["{s} lives in {v}", "The home of {s} is {v}", "You can find {s} in {v}", "Where does {s} live? In {v}"]),
     "job": (JOBS, ["{s} works as a {v}", "{s} is a {v}", "The work of {s} is that of a {v}", "What is {s} by trade? A {v}"]),
     "pet": (PETS, ["{s} keeps a {v}", "The animal of {s} is a {v}", "At home {s} has a {v}", "Which animal does {s} keep? A {v}"]),
-    "colour": (COLOURS, ["{s} likes the colour {v}", "The favourite colour of {s} is {v}", "{s} always wears {v}", "Which colour does {s} like? It is {v}"]),
+    "colour": (
+        COLOURS,
+        ["{s} likes the colour {v}", "The favourite colour of {s} is {v}", "{s} always wears {v}", "Which colour does {s} like? It is {v}"],
+    ),
 }
 PLACE_FACTS = {
-    "crop": (CROPS, ["{s} is known for its {v}", "The people of {s} grow {v}", "The fields of {s} are full of {v}", "What grows in {s}? There grow {v}"]),
-    "river": (RIVERS, ["{s} lies on the river {v}", "The river of {s} is the {v}", "Through {s} flows the {v}", "Which river is in {s}? The {v}"]),
+    "crop": (
+        CROPS,
+        [
+            "{s} is known for its {v}",
+            "The people of {s} grow {v}",
+            "The fields of {s} are full of {v}",
+            "What grows in {s}? There grow {v}",
+        ],
+    ),
+    "river": (
+        RIVERS,
+        ["{s} lies on the river {v}", "The river of {s} is the {v}", "Through {s} flows the {v}", "Which river is in {s}? The {v}"],
+    ),
 }
 OBJECT_FACTS = {
-    "material": (MATERIALS, ["The old {s} is made of {v}", "An old {s} is always of {v}", "They make the old {s} from {v}", "What is the old {s} made of? Of {v}"]),
-    "maker": (PLACES, ["The old {s} was made in {v}", "The old {s} comes from {v}", "The maker of the old {s} lived in {v}", "Where was the old {s} made? In {v}"]),
+    "material": (
+        MATERIALS,
+        [
+            "The old {s} is made of {v}",
+            "An old {s} is always of {v}",
+            "They make the old {s} from {v}",
+            "What is the old {s} made of? Of {v}",
+        ],
+    ),
+    "maker": (
+        PLACES,
+        [
+            "The old {s} was made in {v}",
+            "The old {s} comes from {v}",
+            "The maker of the old {s} lived in {v}",
+            "Where was the old {s} made? In {v}",
+        ],
+    ),
 }
 
 DOMAINS = ["knowledge", "story", "arithmetic", "ordering", "coreference", "memory", "continuation"]
-_WEIGHTS = [0.20, 0.08, 0.12, 0.18, 0.18, 0.14, 0.10]
+_WEIGHTS = [0.20, 0.05, 0.12, 0.18, 0.18, 0.12, 0.15]
 
 
 @dataclass(frozen=True)
@@ -121,17 +151,18 @@ class World:
 
     def _memory(self, rng: random.Random) -> tuple[str, str, list[str]]:
         owners, things = rng.sample(PEOPLE, 3), rng.sample(OBJECTS, 3)
-        k = rng.randrange(3)
-        told = ", ".join(f"{t} {o}" for o, t in zip(owners, things))
-        return f"Owners: {told}. Again: {things[k]}", owners[k], owners
+        pairs = [f"{t} {o}" for o, t in zip(owners, things)]
+        order = rng.sample(range(3), 3)
+        told, again = ", ".join(pairs), ", ".join(pairs[k] for k in order)
+        return f"Owners: {told}. Again: {again.rsplit(' ', 1)[0]}", owners[order[-1]], owners
 
     def _continuation(self, rng: random.Random) -> tuple[str, str, list[str]]:
-        if rng.random() < 0.5:
-            pool = rng.choice([COLOURS, OBJECTS, PETS])
-            words = rng.sample(pool, rng.choice([2, 3]))
+        if rng.random() < 0.7:
+            words = rng.sample(rng.choice([OBJECTS, PETS, CROPS, PEOPLE]), rng.randrange(2, 7))
             length = rng.randrange(2 * len(words), 3 * len(words) + 1)
             series = [words[i % len(words)] for i in range(length + 1)]
-            options = words + rng.sample([w for w in pool if w not in words], 4 - len(words))
+            wrong = [w for w in words if w != series[-1]] + [w for w in COLOURS if w not in words]
+            options = [series[-1], *wrong[:3]]
         else:
             step, count = rng.choice([1, 2, 3, -1, -2]), 5
             start = rng.randrange(0, 15) if step > 0 else rng.randrange(10, 25)
@@ -180,7 +211,7 @@ class World:
         if domain == "arithmetic":
             told = [self._sum(*pair) for pair in rng.choices(self.sums_shown, k=6)]
             return " ".join(f"{context} {answer}." for context, answer in told), domain
-        told = [self._exercise(domain, rng, held_out=False) for _ in range(4)]
+        told = [self._exercise(domain, rng, held_out=False) for _ in range(4 if domain != "continuation" else 2)]
         return " ".join(f"{context} {answer}." for context, answer, _ in told), domain
 
     def documents(self, seed: int) -> Iterator[tuple[str, str]]:

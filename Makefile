@@ -1,0 +1,39 @@
+# Two commands matter: `make run` (the app) and `make test` (the suite). Each does all its own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8501
+
+.PHONY: setup run test lint bench demo clean
+
+setup: $(VENV)/app.stamp
+
+$(VENV)/app.stamp: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/test.stamp: requirements.txt tests/requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@ $(VENV)/app.stamp
+
+run: $(VENV)/app.stamp
+	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
+
+test: $(VENV)/test.stamp
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+
+bench: $(VENV)/test.stamp
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench
+
+# rebuild the bundled demo from its seed: hours on a CPU; stops and resumes
+demo: $(VENV)/app.stamp
+	$(BIN)/python -m assets.build.train
+	$(BIN)/python -m assets.build.measure
+
+clean:
+	rm -rf $(VENV) .build

@@ -1,0 +1,121 @@
+"""The Explore page without a browser: first sight, links, errors. The lens's own behaviour is tested in tests/browser."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core import store
+from core.couplings import ESTIMATORS
+from core.lens import landscape, landscape_data, proof, tray_data
+from core.runs import load_run
+from core.sources import store_matrix
+from core.spectrum import lowest_states
+
+APP = str(Path(__file__).resolve().parents[2] / "app.py")
+
+
+def open_app(**query) -> AppTest:
+    app = AppTest.from_file(APP, default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception, app.exception
+    return app
+
+
+def shown(app: AppTest) -> str:
+    return " ".join(h.proto.body for h in app.get("html"))
+
+
+def test_first_sight_is_the_demo_solved_and_proved():
+    app = open_app()
+    assert app.session_state.source == load_run(store.DEMO_RUN).key
+    assert app.session_state.removed == 8 and not app.error and not app.warning
+    assert "735\u202f471 states listed" in shown(app) and "✓ exact" in shown(app)
+    assert "".join(app.query_params["m"]) == "8"
+
+
+def test_changing_m_solves_again():
+    app = open_app()
+    app.number_input(key="removed").set_value(3).run()
+    assert not app.exception and "2\u202f024 states are listed" in shown(app) and "".join(app.query_params["m"]) == "3"
+
+
+def test_every_estimator_and_count_of_the_demo():
+    app = open_app()
+    for estimator in ESTIMATORS:
+        app.selectbox(key="estimator").select(estimator).run()
+        assert not app.exception and not app.error
+    app.selectbox(key="count").select(100).run()
+    assert not app.exception and "".join(app.query_params["k"]) == "100"
+
+
+def test_a_link_rebuilds_the_view():
+    key = load_run(store.DEMO_RUN).key
+    app = open_app(run=key[:8], m="4", e="h1", k="300", cur="2-9-11-20", tray="1-2-3-4_5-6-7-8")
+    state = app.session_state
+    assert (state.removed, state.estimator, state.count) == (4, "h1", 300)
+    assert state.cursor == (2, 9, 11, 20) and state.tray == [(1, 2, 3, 4), (5, 6, 7, 8)] and not app.warning
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ({"run": "deadbeef"}, "No run 'deadbeef'"),
+        ({"m": "0"}, "M = '0'"),
+        ({"m": "24"}, "from 1 to 23"),
+        ({"m": "3.7"}, "'3.7'"),
+        ({"m": "٣"}, "whole number"),
+        ({"m": "1_0"}, "whole number"),
+        ({"cur": "99"}, "Block 99"),
+        ({"tray": "1-x"}, "'x'"),
+        ({"run": "../../etc"}, "No run"),
+    ],
+)
+def test_a_bad_link_is_one_sentence_over_the_demo(query, says):
+    app = open_app(**query)
+    assert any(says in w.value for w in app.warning), [w.value for w in app.warning]
+    assert "states listed" in shown(app)
+
+
+def test_a_stored_matrix_is_explored_without_a_model():
+    rng = np.random.default_rng(0)
+    B = rng.normal(size=(5, 5))
+    source = store_matrix(B @ B.T, "mine.npy")
+    app = open_app(run=source.key[:8])
+    assert app.session_state.removed == 2 and "all 10 states are listed" in shown(app)
+
+
+def test_a_problem_too_large_is_said_and_can_be_left(tmp_path):
+    source = store_matrix(np.eye(60), "large")
+    app = open_app(run=source.key[:8])
+    assert app.session_state.removed == 20 and "choose a smaller M" in app.error[0].value
+    app.number_input(key="removed").set_value(2).run()
+    assert not app.exception and not app.error
+
+
+def test_without_the_demo_the_page_says_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(store, "DEMO_RUN", tmp_path / "none")
+    app = open_app()
+    assert "No run is at hand" in app.error[0].value
+
+
+def test_lens_data_is_what_the_states_are_worth():
+    H = load_run(store.DEMO_RUN).rows.A.astype(float)
+    H = H.T @ H / len(H)
+    found = landscape(H, lowest_states(H, 8, 50))
+    data = landscape_data(found, "t", "u", None, None)
+    assert data["blocks"] == 24 and data["removed"] == 8 and data["count"] == 50 and len(data["hash"]) == 50
+    own = [sum(H[i, i] for i in s) for s in found.spectrum.removed]
+    assert np.allclose(found.own, own)
+    tray = tray_data(found, [found.spectrum.removed[3], (0, 1, 2, 3, 4, 5, 6, 7), (0, 1)])
+    assert tray[0]["rank"] == 3 and tray[1]["rank"] is None and tray[2]["delta"] is None
+    x = np.zeros((3, 24))
+    for row, t in zip(x, tray):
+        row[t["removed"]] = 1
+        assert np.isclose(t["energy"], row @ H @ row)
+    r = np.corrcoef(x)
+    assert np.allclose([t["diversity"] for t in tray], [1 - max(r[0, 1], r[0, 2]), 1 - max(r[0, 1], r[1, 2]), 1 - max(r[0, 2], r[1, 2])])
+    assert tray_data(found, []) == [] and "50 of 735" in proof(found.spectrum, 0)

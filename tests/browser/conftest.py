@@ -1,0 +1,102 @@
+"""A real server and a real Chromium. A missing browser is a skip, and a failure where BLOCKSCAPE_REQUIRE_BROWSER is set."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+class Server:
+    """The app as `make run` starts it, on a free port with a store of its own."""
+
+    def __init__(self, home: Path):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.home, self.url = home, f"http://localhost:{self.port}"
+        self.start()
+
+    def start(self) -> float:
+        """Seconds until the server answers."""
+        environment = {**os.environ, "BLOCKSCAPE_HOME": str(self.home)}
+        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={self.port}"]
+        began = time.monotonic()
+        self.log = open(self.home.parent / "server.log", "a")
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=subprocess.STDOUT)
+        while time.monotonic() - began < 60:
+            try:
+                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1)
+                return time.monotonic() - began
+            except OSError:
+                time.sleep(0.03)
+        raise RuntimeError("the server did not start; see " + str(self.home.parent / "server.log"))
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+        self.log.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    home = tmp_path_factory.mktemp("app") / "home"
+    home.mkdir()
+    server = Server(home)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        message = "no Chromium on this machine (Debian: apt-get install chromium)"
+        pytest.fail(message) if os.environ.get("BLOCKSCAPE_REQUIRE_BROWSER") else pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, server):
+    """visit(path="/", width=1280, height=800, scheme="light") -> page; the test fails on console errors or foreign requests."""
+    contexts, problems = [], []
+
+    def open_page(path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light"):
+        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda m: problems.append(f"console {m.type}: {m.text}") if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: problems.append(f"page error: {e}"))
+        page.on(
+            "request",
+            lambda r: problems.append(f"foreign request: {r.url}") if not r.url.startswith((server.url, "data:", "blob:")) else None,
+        )
+        page.on("websocket", lambda w: problems.append(f"foreign socket: {w.url}") if f"localhost:{server.port}" not in w.url else None)
+        page.goto(server.url + path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not problems, problems

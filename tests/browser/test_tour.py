@@ -1,0 +1,170 @@
+"""Explore in a real browser: what a visitor does in the first minutes."""
+
+import re
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from core.runs import load_run
+from core.spectrum import lowest_states
+from core.store import DEMO_RUN
+
+
+def opened(page):
+    """Wait until the landscape is drawn."""
+    expect(page.locator(".lens .card h2")).to_have_text(re.compile(r"State #\d+"))
+    expect(page.locator(".lens .status")).to_have_text(re.compile("removes"))
+    return page
+
+
+def chips(page) -> list[int]:
+    return [int(text) for text in page.locator(".lens .chip").all_inner_texts()]
+
+
+def spectrum(m: int, count: int = 100):
+    A = load_run(DEMO_RUN).rows.A.astype(np.float64)
+    return lowest_states(A.T @ A / len(A), m, count)
+
+
+def painted(page, panel: str) -> int:
+    """Distinct colours on a panel's base canvas: a blank one has a single one."""
+    return page.evaluate(
+        """(panel) => { const lens = [...document.querySelectorAll('*')].map((n) => n.shadowRoot?.querySelector('.lens')).find(Boolean);
+        const c = lens.querySelector(`.panel.${panel} canvas`), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, seen = new Set();
+        for (let i = 0; i < d.length; i += 4) seen.add(d[i] << 16 | d[i + 1] << 8 | d[i + 2]); return seen.size; }""",
+        panel,
+    )
+
+
+def test_the_tour(visit, server):
+    page = opened(visit())
+    ground = spectrum(8)
+    assert chips(page) == list(ground.removed[0])
+    for panel in ("levels", "states", "matrix", "arcs"):
+        assert painted(page, panel) > 3, panel
+    minima = page.locator(".facts div", has_text="minima").locator("b").inner_text()
+    assert int(minima) >= 10
+    expect(page.locator(".proof")).to_contain_text("exact")
+
+    # walk by keyboard: second, third state; pick both
+    page.locator(".lens .frame").focus()
+    page.keyboard.press("ArrowDown")
+    assert chips(page) == list(ground.removed[1])
+    page.keyboard.press("a")
+    page.keyboard.press("j")
+    page.keyboard.press("a")
+    expect(page.locator(".lens .picked")).to_have_count(2)
+    r = np.corrcoef(ground.x[1].astype(float), ground.x[2].astype(float))[0, 1]
+    expect(page.locator(".lens .tray")).to_contain_text(f"smallest diversity {1 - r:.2f}")
+    expect(page.locator(".lens .card")).to_contain_text(f"{int((ground.x[2] & ~ground.x[0]).sum())} of 8 changed")
+
+    # a minimum by the right arrow: no listed neighbour lies lower
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".lens .badge")).to_have_text("a minimum")
+
+    # M changes: solved again in place, the tray stays
+    page.get_by_test_id("stNumberInputField").fill("4")
+    page.keyboard.press("Enter")
+    expect(page.locator(".lens .chip")).to_have_count(4)
+    assert chips(page) == list(spectrum(4).removed[0])
+    expect(page.locator(".lens .picked")).to_have_count(2)
+    expect(page.locator(".lens .tray")).to_contain_text("M = 8")
+
+    # a reload and another browser rebuild the same view from the link
+    page.locator(".lens .frame").focus()
+    page.keyboard.press("ArrowDown")
+    wanted = "-".join(map(str, spectrum(4).removed[1]))
+    page.wait_for_url(re.compile(f"cur={wanted}"))
+    link = page.url.removeprefix(server.url)
+    page.reload()
+    opened(page)
+    assert "-".join(map(str, chips(page))) == wanted
+    other = opened(visit(link))
+    assert "-".join(map(str, chips(other))) == wanted
+    expect(other.locator(".lens .picked")).to_have_count(2)
+    other.locator(".lens .picked .drop").first.click()
+    expect(other.locator(".lens .picked")).to_have_count(1)
+
+
+def test_hover_links_the_panels_without_a_rerun(visit):
+    sent = []
+    page = visit()
+    opened(page)
+    page.wait_for_timeout(500)
+    page.on("request", lambda r: sent.append(r.url))
+    status = page.locator(".lens .status")
+    box = page.locator(".lens .panel.states canvas.over").bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 150)
+    expect(status).to_have_text(re.compile(r"^State [1-9]\d* removes"))
+    page.mouse.move(box["x"] + 200, box["y"] + 20)
+    expect(status).to_have_text(re.compile(r"^Block \d+ .*removed in \d+ % of the listed states"))
+    box = page.locator(".lens .panel.matrix canvas.over").bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 90)
+    expect(status).to_have_text(re.compile(r"^Blocks \d+ and \d+: H = "))
+    running = page.locator('[data-testid="stStatusWidget"]')
+    assert running.count() == 0 and not sent
+
+
+def test_click_selects_and_wheel_scrolls(visit):
+    page = opened(visit())
+    canvas = page.locator(".lens .panel.states canvas.over")
+    box = canvas.bounding_box()
+    page.mouse.click(box["x"] + 200, box["y"] + box["height"] - 8)
+    expect(page.locator(".lens .card h2")).to_have_text(re.compile(r"State #[3-9]\d"))
+    page.mouse.wheel(0, 500)
+    expect(page.locator(".lens .panel.states .heading span")).to_have_text(re.compile(r"rows [1-9]"))
+
+
+def test_help_opens_and_closes_by_keyboard(visit):
+    page = opened(visit())
+    page.locator(".lens .frame").focus()
+    page.keyboard.press("?")
+    expect(page.locator(".lens .help")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator(".lens .help")).to_be_hidden()
+
+
+def test_matrices_of_ones_own(visit, tmp_path):
+    np.save(tmp_path / "asymmetric.npy", np.triu(np.ones((5, 5))))
+    np.save(tmp_path / "nan.npy", np.full((5, 5), np.nan))
+    B = np.random.default_rng(0).normal(size=(40, 9))
+    np.savetxt(tmp_path / "good.csv", B.T @ B, delimiter=",")
+    page = opened(visit())
+    page.get_by_text("Explore a matrix of your own").click()
+    chooser = page.locator('input[type="file"]')
+    for name, says in (("asymmetric.npy", "is not symmetric"), ("nan.npy", "not finite")):
+        chooser.set_input_files(tmp_path / name)
+        expect(page.get_by_test_id("stAlert")).to_contain_text(says)
+        assert len(chips(page)) == 8
+    chooser.set_input_files(tmp_path / "good.csv")
+    expect(page.locator(".lens .chip")).to_have_count(3)
+    assert chips(page) == list(lowest_states(B.T @ B, 3, 1).removed[0])
+    expect(page.get_by_test_id("stAlert")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844), (820, 1000)])
+def test_no_sideways_overflow_and_no_exception(visit, width, height, scheme):
+    page = opened(visit(width=width, height=height, scheme=scheme))
+    main, inner = page.evaluate(
+        "[Math.max(document.documentElement.scrollWidth, document.querySelector('.stMain').scrollWidth), window.innerWidth]"
+    )
+    assert main <= inner
+    assert page.locator('[data-testid="stException"]').count() == 0
+    dark = page.evaluate(
+        "[...document.querySelectorAll('*')].map((n) => n.shadowRoot?.querySelector('.lens')).find(Boolean).classList.contains('dark')"
+    )
+    assert dark == (scheme == "dark")
+    if width == 1280:
+        status = page.locator(".lens .status").bounding_box()
+        assert status["y"] + status["height"] <= height
+
+
+def test_about_and_back(visit):
+    page = opened(visit())
+    page.get_by_role("link", name="About").click()
+    expect(page.get_by_role("heading", name="About Blockscape")).to_be_visible()
+    page.get_by_role("link", name="Explore").click()
+    opened(page)

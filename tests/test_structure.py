@@ -1,0 +1,82 @@
+"""What the structure promises: light modules stay light, core never sees streamlit, nothing is pickled."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {"torch", "transformers", "datasets"}
+
+
+def imports(file: Path, top_only: bool) -> set[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    nodes = tree.body if top_only else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {a.name.split(".")[0] for a in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "core").glob("*.py")), ids=lambda p: p.stem)
+def test_core_never_imports_streamlit(file):
+    assert "streamlit" not in imports(file, top_only=False)
+
+
+@pytest.mark.parametrize(
+    "file", [ROOT / "app.py", *sorted((ROOT / "pages").glob("*.py")), ROOT / "assets" / "lens" / "__init__.py"], ids=lambda p: p.stem
+)
+def test_pages_never_import_torch(file):
+    assert not HEAVY & imports(file, top_only=False)
+
+
+def test_streamlits_process_holds_no_torch_after_the_pages_ran():
+    code = """
+import sys
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file("app.py", default_timeout=60).run()
+assert not app.exception, app.exception
+app.switch_page("pages/about.py").run()
+assert not app.exception, app.exception
+loaded = {"torch", "transformers", "datasets"} & set(sys.modules)
+sys.exit(f"loaded: {loaded}" if loaded else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_no_pickle_anywhere():
+    for file in [ROOT / "app.py", *ROOT.glob("core/*.py"), *ROOT.glob("pages/*.py")]:
+        text = file.read_text(encoding="utf-8")
+        assert not {"pickle", "dill", "joblib"} & imports(file, top_only=False), file
+        assert "allow_pickle=True" not in text and 'persist="disk"' not in text and "trust_remote_code=True" not in text, file
+
+
+def test_the_top_level_is_what_the_card_allows():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    top = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    assert top <= {
+        "app.py",
+        "pages",
+        "core",
+        "assets",
+        "tests",
+        "requirements.txt",
+        "README.md",
+        ".ci",
+        ".streamlit",
+        "Makefile",
+        "pyproject.toml",
+        "LICENSE",
+        ".gitignore",
+        "docs",
+    }
+    size = sum(f.stat().st_size for f in (ROOT / "assets").rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+    assert size <= 20 * 2**20
