@@ -13,7 +13,7 @@ import numpy as np
 from core.ising import energies, own_costs
 from core.landscape import minima
 from core.spectrum import Spectrum
-from core.states import blocks_changed, diversity, indicator, pearson, short_hash
+from core.states import blocks_changed, diversity, indicator, pearson, short_hashes
 
 ARCS_PER_BLOCK = 3
 
@@ -103,7 +103,7 @@ def landscape_data(found: Landscape, title: str, unit: str, blocks: list[dict] |
         "changed": _encode(found.changed, "<u2"),
         "pearson": _encode(found.pearson, "<f8"),
         "minimum": _encode(found.minimum, "<u1"),
-        "hash": [short_hash(state) for state in s.removed],
+        "hash": short_hashes(s.x),
         "matrix": _encode(found.H, "<f8"),
         "edges": strongest_edges(found.H),
         "frequency": _encode(s.x.mean(axis=0), "<f8"),
@@ -124,12 +124,13 @@ def tray_data(found: Landscape, tray: list[tuple[int, ...]]) -> list[dict]:
     H, s = found.H, found.spectrum
     x = indicator(tray, len(H))
     e, r, d = energies(H, x), pearson(x, s.x[:1])[:, 0], diversity(x)
+    hashes = short_hashes(x)
     ranks = {state: k for k, state in enumerate(s.removed)}
     same = x.sum(axis=1) == s.x[0].sum()
     return [
         {
             "removed": list(state),
-            "hash": short_hash(state),
+            "hash": hashes[k],
             "rank": ranks.get(state),
             "energy": float(e[k]),
             "delta": float(e[k] - s.energies[0]) if same[k] else None,

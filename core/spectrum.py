@@ -17,7 +17,7 @@ from core.states import removed_blocks
 
 ENUMERATION_LIMIT = 5 * 10**7
 TIE_TOLERANCE = 1e-9  # relative to the spread of the matrix
-_CHUNK = 1 << 20  # energies held at once
+_CHUNK = 1 << 17  # energies held at once: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -153,12 +153,12 @@ def _enumerate_lowest(H: np.ndarray, g: np.ndarray, m: int, keep: int, tolerance
         xl, xr = left[c].astype(np.float64), right[m - c].astype(np.float64)
         el = energies(H[:half, :half], xl, g[:half])
         er = energies(H[half:, half:], xr, g[half:])
-        pull = xl @ cross
-        rows = max(1, _CHUNK // len(xr))
-        for start in range(0, len(xl), rows):
-            e = pull[start : start + rows] @ xr.T
-            e += el[start : start + rows, None]
-            e += er
+        # E = (x_l cross) . x_r + E_l + E_r as one product: no further pass over the energies
+        rows = np.concatenate([xl @ cross, el[:, None], np.ones((len(xl), 1))], axis=1)
+        columns = np.concatenate([xr, np.ones((len(xr), 1)), er[:, None]], axis=1).T
+        step = max(1, _CHUNK // len(xr))
+        for start in range(0, len(xl), step):
+            e = rows[start : start + step] @ columns
             i, j = pool.candidates(e)
             if len(i):
                 pool.add(e[i, j], np.concatenate([left[c][start + i], right[m - c][j]], axis=1))
@@ -177,9 +177,9 @@ class _Pool:
     def candidates(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the energies that may still belong to the pool."""
         threshold = self.threshold
-        if e.size > self.keep:  # the chunk alone bounds the threshold
+        if e.size > self.keep and np.count_nonzero(e <= threshold) > 2 * self.keep:  # the chunk alone bounds the threshold
             threshold = min(threshold, float(np.partition(e, self.keep - 1, axis=None)[self.keep - 1]))
-        i, j = np.nonzero(e <= threshold + self.tolerance)
+        i, j = divmod(np.flatnonzero(e <= threshold + self.tolerance), e.shape[1])
         if len(i) > 4 * self.keep:
             # a large level: rows and columns are in list order, so its first states are the smallest lists
             below = e[i, j] < threshold - self.tolerance

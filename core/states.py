@@ -4,7 +4,6 @@ Many states are a bool array x [K, N] (True: removed); one state is its sorted
 tuple of removed blocks. Blocks are 0-based.
 """
 
-import hashlib
 import re
 
 import numpy as np
@@ -16,7 +15,10 @@ _NUMBER = re.compile(r"[0-9]{1,4}")
 
 def removed_blocks(x: np.ndarray) -> list[tuple[int, ...]]:
     """The sorted removed blocks of each row of x [K, N]."""
-    return [tuple(np.flatnonzero(row).tolist()) for row in np.asarray(x, dtype=bool)]
+    x = np.asarray(x, dtype=bool)
+    blocks = np.nonzero(x)[1].tolist()
+    ends = np.cumsum(x.sum(axis=1)).tolist()
+    return [tuple(blocks[start:end]) for start, end in zip([0, *ends], ends)]
 
 
 def indicator(states: list[tuple[int, ...]], blocks: int) -> np.ndarray:
@@ -55,9 +57,13 @@ def diversity(x: np.ndarray) -> np.ndarray:
     return 1.0 - r.max(axis=1)
 
 
-def short_hash(state: tuple[int, ...]) -> str:
-    """Four hex digits of a state: they stay when ranks move."""
-    return hashlib.sha256(",".join(map(str, state)).encode()).hexdigest()[:4]
+_ZOBRIST = np.random.Generator(np.random.Philox(key=2602)).integers(0, 1 << 16, size=10_000)
+
+
+def short_hashes(x: np.ndarray) -> list[str]:
+    """Four hex digits for each row of x [K, N], by Zobrist hashing: they stay when ranks move."""
+    table = _ZOBRIST[: x.shape[1]]
+    return [f"{h:04x}" for h in np.bitwise_xor.reduce(np.where(x, table, 0), axis=1).tolist()]
 
 
 def parse_blocks(text: str, blocks: int | None = None) -> tuple[int, ...]:
