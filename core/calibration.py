@@ -61,7 +61,7 @@ def sample_labels(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     return drawn.clamp(max=logits.shape[-1] - 1)
 
 
-def _uniforms(index: np.ndarray, length: int, seed: int) -> torch.Tensor:
+def label_uniforms(index: np.ndarray, length: int, seed: int) -> torch.Tensor:
     """float64 [B, length]: a stream of its own for each sample index."""
     return torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(key=[seed, int(i)])).random(length) for i in index]))
 
@@ -109,7 +109,7 @@ def calibrate(
     rows, losses, own_rows, own_losses = [], [], [], []
     for start in range(0, count, batch):
         ids = torch.from_numpy(sequences.ids[start : start + batch])
-        uniforms = _uniforms(sequences.index[start : start + batch], length, seed) if sampled else None
+        uniforms = label_uniforms(sequences.index[start : start + batch], length, seed) if sampled else None
         a, loss, own = gradient_rows(loaded, ids, sampled_uniforms=uniforms)
         rows.append(a.numpy())
         losses.append(loss.numpy())

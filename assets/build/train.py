@@ -148,6 +148,7 @@ def train(
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, dict] | None:
     world = World()
     tokenizer = train_tokenizer(world)
+    work.mkdir(parents=True, exist_ok=True)
     steps = tokens // (BATCH * LENGTH)
     cache = work / f"corpus-{steps}.npy"
     if not cache.exists():
@@ -246,7 +247,6 @@ def main() -> int:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     torch.set_num_threads(args.threads)
-    args.work.mkdir(parents=True, exist_ok=True)
     done = train(args.work, args.tokens, args.save_every, args.stop_after)
     if done:
         write_outputs(args.out, *done)

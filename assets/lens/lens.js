@@ -207,8 +207,10 @@ class Barcode extends Panel {
     const { m, colours } = this, ctx = this.context(this.base), c = this.column, inset = c > 8 ? 1 : 0.5;
     this.note.textContent = `rows ${this.first}–${this.first + this.rows - 1} of ${m.count}, lowest first; bars: share of them that remove a block`;
     ctx.fillStyle = colours.line; ctx.fillRect(LEFT, this.barTop + this.barHeight, this.w - LEFT - RIGHT, 1);
+    const most = Math.max(...m.frequency);
+    this.text(ctx, `${Math.round(100 * most)}%`, LEFT - 6, this.barTop + 6, { align: "right" });
     ctx.fillStyle = colours.removed;
-    for (let b = 0; b < m.blocks; b++) { const h = m.frequency[b] * this.barHeight; ctx.fillRect(this.x(b) + inset, this.barTop + this.barHeight - h, c - 2 * inset, h); }
+    for (let b = 0; b < m.blocks; b++) { const h = (m.frequency[b] / most) * this.barHeight; ctx.fillRect(this.x(b) + inset, this.barTop + this.barHeight - h, c - 2 * inset, h); }
     ctx.fillStyle = colours.empty;
     for (let b = 0; b < m.blocks; b++) ctx.fillRect(this.x(b) + inset, this.top, c - 2 * inset, this.rows * this.rowHeight);
     ctx.fillStyle = colours.removed;
@@ -227,9 +229,11 @@ class Barcode extends Panel {
   drawOver() {
     const ctx = this.context(this.over), { m, colours, lens } = this, c = this.column, state = new Set(m.state(lens.cursor)), every = this.every();
     for (let b = 0; b < m.blocks; b++) {
-      const on = state.has(b), x = this.x(b);
-      ctx.fillStyle = on ? colours.removed : colours.empty; ctx.fillRect(x + (c > 8 ? 1 : 0.5), this.strip, c - (c > 8 ? 2 : 1), this.stripHeight);
-      if (b % every === 0) this.text(ctx, b, x + c / 2, this.strip + this.stripHeight / 2 + 0.5, { colour: on ? (lens.dark ? "#1a1206" : "#ffffff") : colours.text, bold: on });
+      ctx.fillStyle = state.has(b) ? colours.removed : colours.empty; ctx.fillRect(this.x(b) + (c > 8 ? 1 : 0.5), this.strip, c - (c > 8 ? 2 : 1), this.stripHeight);
+    }
+    for (let b = 0; b < m.blocks; b += every) {
+      const on = state.has(b) && c > 8; // on narrower columns a label is wider than its block
+      this.text(ctx, b, this.x(b) + c / 2, this.strip + this.stripHeight / 2 + 0.5, { colour: on ? (lens.dark ? "#1a1206" : "#ffffff") : colours.text, bold: on });
     }
     const box = (k, colour, width) => {
       if (k < this.first || k >= this.first + this.rows) return;
@@ -250,7 +254,7 @@ class Barcode extends Panel {
 
 class Matrix extends Panel {
   layout() {
-    this.size = Math.max(40, Math.min(this.h - 20, this.w - LEFT - 130));
+    this.size = Math.max(40, Math.min(this.h - 24, this.w - LEFT - 130));
     this.cell = this.size / this.m.blocks;
   }
   draw() {
@@ -261,33 +265,33 @@ class Matrix extends Panel {
     for (let i = 0; i < m.blocks; i++) for (let j = 0; j < m.blocks; j++) {
       const v = m.h(i, j), t = m.tone(v);
       ctx.fillStyle = i === j ? colours.empty : mix(colours.zero, t > 0 ? colours.positive : colours.negative, Math.abs(t));
-      ctx.fillRect(LEFT + j * c, 2 + i * c, c - seam, c - seam);
+      ctx.fillRect(LEFT + j * c, 6 + i * c, c - seam, c - seam);
     }
     const step = [1, 2, 3, 4, 5, 6, 10, 20].find((s) => s * c >= 40) || 20;
     for (let b = 0; b < m.blocks; b += step) {
-      this.text(ctx, b, LEFT - 5, 2 + (b + 0.5) * c, { align: "right" });
-      this.text(ctx, b, LEFT + (b + 0.5) * c, this.size + 12);
+      this.text(ctx, b, LEFT - 5, 6 + (b + 0.5) * c, { align: "right" });
+      this.text(ctx, b, LEFT + (b + 0.5) * c, this.size + 16);
     }
     const x = LEFT + this.size + 14, height = Math.min(96, this.size - 20);
     for (let y = 0; y < height; y++) {
       const t = 1 - (2 * y) / height;
-      ctx.fillStyle = mix(colours.zero, t > 0 ? colours.positive : colours.negative, Math.abs(t)); ctx.fillRect(x, 4 + y, 9, 1.5);
+      ctx.fillStyle = mix(colours.zero, t > 0 ? colours.positive : colours.negative, Math.abs(t)); ctx.fillRect(x, 8 + y, 9, 1.5);
     }
     const value = (t) => (m.signedLog ? m.linearBelow * Math.expm1(t * Math.log1p(m.maxCoupling / m.linearBelow)) : t * m.maxCoupling);
-    for (const t of [1, 0.5, 0, -0.5, -1]) this.text(ctx, t === 0 ? "0" : (t > 0 ? "+" : "−") + m.show(value(Math.abs(t)), 2), x + 14, 4 + ((1 - t) / 2) * height, { align: "left" });
-    this.text(ctx, (m.signedLog ? "signed log" : "linear") + m.unitText, x, height + 18, { align: "left" });
+    for (const t of [1, 0.5, 0, -0.5, -1]) this.text(ctx, t === 0 ? "0" : (t > 0 ? "+" : "−") + m.show(value(Math.abs(t)), 2), x + 14, 8 + ((1 - t) / 2) * height, { align: "left" });
+    this.text(ctx, (m.signedLog ? "signed log" : "linear") + m.unitText, x, height + 22, { align: "left" });
   }
   drawOver() {
     const ctx = this.context(this.over), { m, colours, lens } = this, c = this.cell, state = m.state(lens.cursor);
     ctx.strokeStyle = colours.text; ctx.lineWidth = 1;
-    if (c > 4) for (const i of state) for (const j of state) if (i !== j) ctx.strokeRect(LEFT + j * c - 0.3, 2 + i * c - 0.3, c, c);
+    if (c > 4) for (const i of state) for (const j of state) if (i !== j) ctx.strokeRect(LEFT + j * c - 0.3, 6 + i * c - 0.3, c, c);
     ctx.fillStyle = colours.removed;
-    for (const i of state) { ctx.fillRect(LEFT + i * c, this.size + 2, c - 0.5, 3); ctx.fillRect(LEFT - 3.5, 2 + i * c, 3, c - 0.5); }
+    for (const i of state) { ctx.fillRect(LEFT + i * c, this.size + 6, c - 0.5, 3); ctx.fillRect(LEFT - 3.5, 6 + i * c, 3, c - 0.5); }
     ctx.strokeStyle = colours.accent; ctx.lineWidth = 1.5;
-    for (const b of lens.hoveredBlocks()) { ctx.strokeRect(LEFT + b * c, 2, c, this.size); ctx.strokeRect(LEFT, 2 + b * c, this.size, c); }
+    for (const b of lens.hoveredBlocks()) { ctx.strokeRect(LEFT + b * c, 6, c, this.size); ctx.strokeRect(LEFT, 6 + b * c, this.size, c); }
   }
   find(x, y) {
-    const j = Math.floor((x - LEFT) / this.cell), i = Math.floor((y - 2) / this.cell), n = this.m.blocks;
+    const j = Math.floor((x - LEFT) / this.cell), i = Math.floor((y - 6) / this.cell), n = this.m.blocks;
     return i >= 0 && j >= 0 && i < n && j < n ? { pair: [i, j] } : {};
   }
 }

@@ -117,6 +117,20 @@ def test_click_selects_and_wheel_scrolls(visit):
     expect(page.locator(".lens .panel.states .heading span")).to_have_text(re.compile(r"rows [1-9]"))
 
 
+def test_a_long_solve_says_so_and_ends(visit, tmp_path):
+    B = np.random.default_rng(1).normal(size=(150, 110))
+    np.save(tmp_path / "large.npy", B.T @ B)
+    page = opened(visit())
+    page.get_by_text("Explore a matrix of your own").click()
+    page.locator('input[type="file"]').set_input_files(tmp_path / "large.npy")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("choose a smaller M")
+    page.get_by_test_id("stNumberInputField").fill("4")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Solving…")).to_be_visible()
+    expect(page.locator(".lens .chip")).to_have_count(4)
+    expect(page.get_by_text("Solving…")).to_have_count(0)
+
+
 def test_help_opens_and_closes_by_keyboard(visit):
     page = opened(visit())
     page.locator(".lens .frame").focus()
