@@ -103,3 +103,15 @@ def test_real_pretrained_model(real_model):
     ids = loaded.tokenizer("Once upon a time, there was a little girl named Lily.", return_tensors="pt").input_ids
     text = loaded.tokenizer.decode(loaded.model.generate(ids, max_new_tokens=12, do_sample=False)[0])
     assert "She loved to play" in text
+
+
+def test_a_hub_id_loads_from_the_local_cache(tiny, tmp_path, monkeypatch):
+    import huggingface_hub.constants as constants
+
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / ("0" * 40)
+    copytree(tiny["gpt2"], snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    loaded = load_model("owner/name")
+    assert loaded.folder == snapshot and loaded.name == "name" and len(loaded.blocks) == 6
