@@ -13,7 +13,10 @@ import sys
 import time
 from pathlib import Path
 
+from core import jobs
 from core.errors import InputError
+from core.runs import check_run_place
+from core.store import home
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,40 +42,40 @@ class _Progress:
 
 
 def calibrate(args) -> dict:
-    from core.calibration import calibrate as run_calibration
-    from core.models import load_model
-    from core.runs import save_run
-    from core.store import register
-    from core.texts import pack, read_texts
+    from core.runs import load_run, save_run
 
     out = Path(args.out)
-    texts = read_texts(args.texts)
-    loaded = load_model(args.model)
-    loaded.check_length(args.length)
-    sequences = pack(texts, loaded.tokenizer, "calibrate", args.length, args.samples, args.seed)
-    singles = pack(texts, loaded.tokenizer, "choose", args.length, args.singles, args.seed) if args.singles else None
+    check_run_place(out)
+    model, texts = _absolute(args.model), _absolute(args.texts)
     request = {
-        "model": args.model,
-        "texts": args.texts,
-        "samples": args.samples,
-        "length": args.length,
-        "seed": args.seed,
-        "sampled": args.sampled,
-        "singles": args.singles,
-    }
-    run = run_calibration(
-        loaded, sequences, batch=args.batch, sampled=args.sampled, singles=singles, seed=args.seed, request=request, report=_Progress()
-    )
-    save_run(run, out)
-    register(out, run.key)
-    return {
-        "run": str(out),
-        "key": run.key,
-        "rows": len(run.rows.A),
-        "blocks": run.blocks,
-        "dropped": len(run.meta["dropped"]),
-        "seconds": run.meta["times"]["seconds"],
-    }
+        "model": model, "texts": texts, "samples": args.samples, "length": args.length, "seed": args.seed, "batch": args.batch,
+        "sampled": args.sampled, "singles": args.singles, "inputs": jobs.fingerprint(model, texts),
+    }  # fmt: skip
+    done = _as_job("calibrate", request)
+    save_run(load_run(home() / "runs" / done["key"]), out)
+    return {"run": str(out), **done}
+
+
+def _absolute(path: str | None) -> str | None:
+    """A path that a worker understands; names such as demo or a hub id stay."""
+    return str(Path(path).expanduser().resolve()) if path and Path(path).expanduser().exists() else path
+
+
+def _as_job(kind: str, request: dict) -> dict:
+    """Run a job to its end, showing its progress; Ctrl-C cancels it, and the same command resumes it."""
+    job = jobs.start(kind, request)
+    try:
+        job = jobs.follow(job.id, _Progress())
+    except KeyboardInterrupt:
+        jobs.cancel(job.id)
+        raise
+    if job.status == "cancelled":
+        raise KeyboardInterrupt
+    if job.status == "interrupted":
+        raise RuntimeError(f"the worker of job {job.id} was killed; the same command resumes it")
+    if job.status == "failed":
+        raise InputError(job.error) if job.bad_input else RuntimeError(job.error)
+    return job.result
 
 
 def states(args) -> dict:

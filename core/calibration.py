@@ -5,11 +5,13 @@ frozen: row s of alpha's gradient is d loss_s / d alpha at alpha = 1. A is kept;
 H0 and every other estimator is derived from it later (core.couplings).
 """
 
+import json
 import os
 import platform
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ import transformers
 import core
 from core import runs
 from core.errors import InputError
-from core.evaluation import removal_increase
+from core.evaluation import sequence_losses
 from core.gates import GATE, gated
 from core.losses import sample_losses
 from core.models import LoadedModel
@@ -93,10 +95,14 @@ def calibrate(
     singles: Sequences | None = None,
     seed: int = 0,
     request: dict | None = None,
+    checkpoint: Path | None = None,
     report: Report = lambda done, total, message: None,
 ) -> Run:
     """Gradient rows of all sequences, and optionally rows of sampled labels and measured single removals.
 
+    With a `checkpoint` folder, what is computed is saved every two seconds, and a later
+    call with the same arguments and folder goes on from there, with the batch and
+    threads it began with: bit-identical to a run in one piece.
     Rows that are not finite are dropped and counted. Errors: InputError for a bad
     length or batch, or when more than 1 % of the rows are not finite.
     """
@@ -105,30 +111,33 @@ def calibrate(
         raise InputError(f"The batch must be at least 1 sequence, not {batch}.")
     began, started = time.monotonic(), datetime.now(UTC)
     count, length = sequences.ids.shape
-    total = count + (len(loaded.blocks) + 1) * len(singles.ids) if singles else count
-    rows, losses, own_rows, own_losses = [], [], [], []
+    n = len(loaded.blocks)
+    total = count + (n + 1) * len(singles.ids) if singles else count
+    saved = Checkpoint(checkpoint, {"batch": batch, "threads": torch.get_num_threads()})
+    batch = saved.plan["batch"]
+    torch.set_num_threads(saved.plan["threads"])
     for start in range(0, count, batch):
+        if f"rows-{start}" in saved:
+            continue
+        report(start, total, "gradient rows")
         ids = torch.from_numpy(sequences.ids[start : start + batch])
         uniforms = label_uniforms(sequences.index[start : start + batch], length, seed) if sampled else None
         a, loss, own = gradient_rows(loaded, ids, sampled_uniforms=uniforms)
-        rows.append(a.numpy())
-        losses.append(loss.numpy())
-        if own:
-            own_rows.append(own[0].numpy())
-            own_losses.append(own[1].numpy())
-        report(min(start + batch, count), total, "gradient rows")
-    main, dropped = _assemble(rows, losses, sequences)
-    own = _assemble(own_rows, own_losses, sequences)[0] if sampled else None
+        arrays = {"A": a.numpy(), "loss": loss.numpy()}
+        saved.put(f"rows-{start}", {**arrays, "own_A": own[0].numpy(), "own_loss": own[1].numpy()} if own else arrays)
+    parts = [saved[f"rows-{start}"] for start in range(0, count, batch)]
+    main, dropped = _assemble([p["A"] for p in parts], [p["loss"] for p in parts], sequences)
+    own = _assemble([p["own_A"] for p in parts], [p["own_loss"] for p in parts], sequences)[0] if sampled else None
     measured = None
     if singles:
-        increase = removal_increase(
-            loaded,
-            singles.ids,
-            [[i] for i in range(len(loaded.blocks))],
-            batch=batch,
-            report=lambda done, _total, message: report(count + done, total, message),
-        )
+        for i in range(-1, n):  # -1: the full model
+            if f"single-{i}" not in saved:
+                report(count + (i + 1) * len(singles.ids), total, "single removals")
+                saved.put(f"single-{i}", {"loss": sequence_losses(loaded, singles.ids, [i] if i >= 0 else [], batch)})
+        increase = np.array([saved[f"single-{i}"]["loss"] - saved["single--1"]["loss"] for i in range(n)])
         measured = Singles(increase.mean(axis=1), increase.std(axis=1, ddof=1) / np.sqrt(increase.shape[1]), increase.shape[1])
+    saved.flush()
+    report(total, total, "done")
     meta = {
         "key": run_key(loaded, sequences, sampled, singles, seed),
         "request": request or {},
@@ -156,7 +165,7 @@ def calibrate(
         "labels": ["data", "sampled"] if sampled else ["data"],
         "seed": seed,
         "dropped": dropped,
-        "plan": {"batch": batch, "threads": torch.get_num_threads(), "ranks": 1, "dtype": "float32"},
+        "plan": {**saved.plan, "ranks": 1, "dtype": "float32"},
         "versions": {
             "blockscape": core.__version__,
             "torch": torch.__version__,
@@ -167,6 +176,52 @@ def calibrate(
         "times": {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - began, 3)},
     }
     return Run(meta, main, own, measured)
+
+
+class Checkpoint:
+    """Named groups of arrays in memory, and every two seconds in a folder: numbered files, each whole or absent."""
+
+    INTERVAL = float(os.environ.get("BLOCKSCAPE_CHECKPOINT_SECONDS", 2))
+
+    def __init__(self, folder: Path | None, plan: dict):
+        self.folder, self.plan, self.items, self.unsaved = folder, plan, {}, {}
+        self.last = time.monotonic()
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "plan.json").exists():
+            (folder / ".plan").write_text(json.dumps(plan), encoding="utf-8")
+            os.replace(folder / ".plan", folder / "plan.json")
+        self.plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+        self.files = 0
+        while (folder / f"{self.files}.npz").exists():
+            with np.load(folder / f"{self.files}.npz", allow_pickle=False) as arrays:
+                for name in arrays.files:
+                    group, _, key = name.partition("|")
+                    self.items.setdefault(group, {})[key] = arrays[name]
+            self.files += 1
+
+    def __contains__(self, group: str) -> bool:
+        return group in self.items
+
+    def __getitem__(self, group: str) -> dict[str, np.ndarray]:
+        return self.items[group]
+
+    def put(self, group: str, arrays: dict[str, np.ndarray]) -> None:
+        self.items[group] = arrays
+        self.unsaved |= {f"{group}|{key}": value for key, value in arrays.items()}
+        if time.monotonic() - self.last > self.INTERVAL:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.folder is not None and self.unsaved:
+            with open(self.folder / ".part", "wb") as f:
+                np.savez(f, **self.unsaved)
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(self.folder / ".part", self.folder / f"{self.files}.npz")
+            self.files += 1
+        self.unsaved, self.last = {}, time.monotonic()
 
 
 def _assemble(rows: list[np.ndarray], losses: list[np.ndarray], sequences: Sequences) -> tuple[Rows, list[int]]:

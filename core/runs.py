@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core import store
 from core.errors import InputError
 
 FORMAT = 1
@@ -125,13 +126,18 @@ def load_run(folder: Path) -> Run:
         raise InputError(f"The run in {str(folder)!r} is not complete ({error}); calibrate it again.") from error
 
 
+def check_run_place(folder: Path) -> None:
+    """Errors: InputError when `folder` holds something that is not a run, which writing one would destroy."""
+    if folder.exists() and not (folder / "run.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{str(folder)!r} exists and is not a Blockscape run; give another --out.")
+
+
 def save_run(run: Run, folder: Path) -> Path:
     """Write a run as a whole: a new folder beside the target, then one rename.
 
     Errors: InputError when `folder` exists and is not a run (nothing is overwritten then).
     """
-    if folder.exists() and not (folder / "run.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{str(folder)!r} exists and is not a Blockscape run; give another --out.")
+    check_run_place(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -157,3 +163,15 @@ def save_run(run: Run, folder: Path) -> Path:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return folder
+
+
+def keep_run(run: Run) -> Path:
+    """Write a run into the store under its key; a damaged one of the same key is moved aside as `.bad`."""
+    folder = store.home() / "runs" / run.key
+    if folder.exists():
+        try:
+            load_run(folder)
+            return folder
+        except InputError:
+            os.replace(folder, folder.with_name(f"{run.key}.bad-{os.getpid()}"))
+    return save_run(run, folder)

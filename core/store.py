@@ -6,8 +6,6 @@ HOME/exports/          pruned checkpoints without an explicit place
 
 import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 import platformdirs
@@ -29,23 +27,6 @@ def run_folders() -> list[Path]:
     stored = [p.parent for p in (home() / "runs").glob("*/run.json")]
     stored.sort(key=lambda p: (p / "run.json").stat().st_mtime, reverse=True)
     return ([DEMO_RUN] if (DEMO_RUN / "run.json").exists() else []) + stored
-
-
-def register(folder: Path, key: str) -> Path:
-    """Copy a finished run into the store under its key; an equal key is already the same run."""
-    target = home() / "runs" / key
-    if target.exists() or target.resolve() == folder.resolve():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
-    try:
-        shutil.copytree(folder, staging, dirs_exist_ok=True)
-        os.replace(staging, target)
-    except OSError:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not target.exists():  # otherwise another process has just stored the same run
-            raise
-    return target
 
 
 def find_run(reference: str) -> Path:

@@ -27,7 +27,7 @@ def test_the_four_commands_one_after_the_other(tiny, text_file, tmp_path, capsys
         capsys, "calibrate", "--model", tiny[kind], "--texts", text_file, "--samples", 24, "--length", 32, "--out", tmp_path / "run"
     )
     assert code == 0 and set(done) == {"run", "key", "rows", "blocks", "dropped", "seconds"}
-    assert (done["rows"], done["blocks"], done["dropped"]) == (24, 6, 0) and "gradient rows: 24/24" in progress
+    assert (done["rows"], done["blocks"], done["dropped"]) == (24, 6, 0) and "done: 24/24" in progress
 
     by_path = call(capsys, "states", "--run", tmp_path / "run", "--remove", 2, "--count", 5)[1]
     by_key = call(capsys, "states", "--run", done["key"][:8], "--remove", 2, "--count", 5)[1]
@@ -55,8 +55,9 @@ def test_states_of_a_matrix(tmp_path, capsys):
     assert len(done["states"]) == 6 and done["exact"] and done["lower_bound"] is None and not done["level_cut"]
 
 
-def test_a_rerun_is_bit_identical(tiny, text_file, tmp_path, capsys):
+def test_a_rerun_from_an_empty_store_is_bit_identical(tiny, text_file, tmp_path, capsys, monkeypatch):
     for name in ("a", "b"):
+        monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path / f"home-{name}"))
         call(
             capsys,
             "calibrate",

@@ -9,7 +9,7 @@ import pytest
 from core import sources, store
 from core.couplings import ESTIMATORS, available, couplings, outer_mean
 from core.errors import InputError
-from core.runs import FORMAT, Rows, Run, Singles, canonical_key, load_run, save_run
+from core.runs import FORMAT, Rows, Run, Singles, canonical_key, keep_run, load_run, save_run
 
 
 def a_run(m=40, n=6, seed=0, extras=True) -> Run:
@@ -64,6 +64,14 @@ def test_damage_is_never_read_silently(tmp_path):
     load_run(tmp_path / "run")
 
 
+def test_a_damaged_run_in_the_store_is_moved_aside_and_kept_again():
+    folder = keep_run(a_run())
+    (folder / "A.npz").write_bytes(b"rot")
+    assert keep_run(a_run()) == folder and load_run(folder).key == a_run().key
+    (aside,) = folder.parent.glob("*.bad-*")
+    assert (aside / "A.npz").read_bytes() == b"rot"
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 99, "key": "a"}', '{"format": 1, "key": "a", "files": {}}', "\udcff"])
 def test_bad_run_json_is_one_sentence(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content.encode("utf-8", "surrogateescape"))
@@ -75,7 +83,7 @@ def test_bad_run_json_is_one_sentence(tmp_path, content):
 def test_the_store_finds_runs_by_path_and_prefix(tmp_path):
     run = a_run()
     save_run(run, tmp_path / "here")
-    assert store.register(tmp_path / "here", run.key) == store.register(tmp_path / "here", run.key)
+    assert keep_run(run) == keep_run(run)
     assert store.find_run(run.key[:8]) == store.home() / "runs" / run.key
     assert store.find_run(str(tmp_path / "here")) == tmp_path / "here"
     for unknown in ("deadbeef", "nothing", run.key[:7], str(tmp_path)):

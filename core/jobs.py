@@ -1,0 +1,288 @@
+"""Long work in worker processes that survive reloads, restarts and kills.
+
+    HOME/jobs/<id>/request.json     kind and request; the id is their hash
+    HOME/jobs/<id>/progress.jsonl   append-only {t, done, total, rate, message}
+    HOME/jobs/<id>/result.json      {status: done | failed | cancelled, result | error, t}
+    HOME/jobs/<id>/log.txt          what the worker printed
+    HOME/jobs/<id>/lock             held by flock while a worker lives; holds its process id
+    HOME/jobs/<id>/cancel           present when somebody asked to stop
+    HOME/jobs/<id>/work/            the worker's own checkpoints
+
+Equal requests are one job, and one job has one worker: whoever holds the lock.
+A worker that was killed leaves an interrupted job; starting it again resumes
+from its checkpoints. This module needs no torch: the app and the command line
+read and start jobs, `python -m core.jobs ID` is the worker.
+"""
+
+import fcntl
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from core import store
+from core.errors import InputError
+from core.runs import canonical_key
+
+KINDS = {"calibrate": "core.work:calibrate"}
+ROOT = Path(__file__).resolve().parents[1]
+_GRACE = 2.0  # seconds a cancelled worker has to stop by itself
+_QUEUED = 5.0  # seconds a new worker may take to its lock
+_INTERVAL = 0.2  # seconds between two lines of progress
+
+
+class Cancelled(Exception):
+    """Raised inside a worker when the job's cancel file appears."""
+
+
+@dataclass(frozen=True)
+class Job:
+    id: str
+    kind: str
+    request: dict
+    status: str  # queued, running, done, failed, cancelled, interrupted
+    done: int = 0
+    total: int = 0
+    rate: float = 0.0  # units of `done` a second
+    message: str = ""
+    result: dict | None = None
+    error: str | None = None
+    bad_input: bool = False  # the error is the request's fault, not ours
+    changed: float = 0.0  # time of the last sign of life
+
+    @property
+    def folder(self) -> Path:
+        return _folder(self.id)
+
+    @property
+    def active(self) -> bool:
+        return self.status in ("queued", "running")
+
+    @property
+    def seconds_left(self) -> float | None:
+        return (self.total - self.done) / self.rate if self.rate > 0 and self.active else None
+
+
+def _folder(job_id: str) -> Path:
+    return store.home() / "jobs" / job_id
+
+
+def start(kind: str, request: dict) -> Job:
+    """Start the job of this request, or join it: a finished one is returned, a running one is left alone, any other resumes."""
+    job_id = canonical_key({"kind": kind, "request": request})[:16]
+    folder = _folder(job_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "request.json").exists():
+        _write(folder / "request.json", {"kind": kind, "request": request, "t": time.time()})
+    job = read(job_id)
+    fresh = job.status == "queued" and not (folder / "log.txt").exists()
+    if job.status == "done" or (job.active and not fresh):
+        return job
+    (folder / "cancel").unlink(missing_ok=True)
+    (folder / "result.json").unlink(missing_ok=True)
+    with open(folder / "log.txt", "ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "core.jobs", job_id], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True, env={**os.environ, "BLOCKSCAPE_HOME": str(store.home())},
+        )  # fmt: skip
+    os.utime(folder / "request.json")
+    return read(job_id)
+
+
+def fingerprint(*paths: str | None) -> dict[str, list]:
+    """[name, size, time of change] of every file a request reads, so that a changed file makes another request."""
+    found = {}
+    for path in (Path(p) for p in paths if p):
+        files = (
+            sorted(f for f in path.iterdir() if f.suffix in (".json", ".safetensors"))
+            if path.is_dir()
+            else [path]
+            if path.is_file()
+            else []
+        )
+        found[str(path)] = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    return found
+
+
+def read(job_id: str) -> Job:
+    """The job as its files tell it now. Errors: InputError for an unknown id."""
+    folder = _folder(job_id)
+    try:
+        asked = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"No job {job_id!r} in {str(store.home() / 'jobs')!r}; it may have been removed.") from error
+    last = _last_progress(folder)
+    state = {"done": last.get("done", 0), "total": last.get("total", 0), "rate": last.get("rate", 0.0), "message": last.get("message", "")}
+    started = (folder / "request.json").stat().st_mtime
+    held = _is_held(folder)
+    outcome = None if held else _read_result(folder)
+    if outcome:
+        status, started = outcome["status"], outcome["t"]
+    elif held:
+        status = "running"
+    else:
+        status = "queued" if time.time() - started < _QUEUED and last.get("t", 0) < started else "interrupted"
+    return Job(
+        job_id, asked["kind"], asked["request"], status, **state, result=(outcome or {}).get("result"), error=(outcome or {}).get("error"), bad_input=(outcome or {}).get("bad_input", False),
+        changed=max(started, last.get("t", 0.0)),
+    )  # fmt: skip
+
+
+def list_jobs() -> list[Job]:
+    """All jobs, the latest sign of life first."""
+    found = [read(p.parent.name) for p in (store.home() / "jobs").glob("*/request.json")]
+    return sorted(found, key=lambda job: job.changed, reverse=True)
+
+
+def cancel(job_id: str) -> Job:
+    """Ask the worker to stop, and after two seconds make it: the job ends as cancelled, its checkpoints stay."""
+    folder = _folder(job_id)
+    if not read(job_id).active:
+        return read(job_id)
+    (folder / "cancel").touch()
+    deadline = time.monotonic() + _GRACE
+    while time.monotonic() < deadline and read(job_id).active:
+        time.sleep(0.05)
+    if _is_held(folder):
+        try:
+            os.killpg(int((folder / "lock").read_text()), signal.SIGKILL)
+        except (ProcessLookupError, ValueError):
+            pass
+        while _is_held(folder):
+            time.sleep(0.02)
+    if not _read_result(folder):
+        _write(folder / "result.json", {"status": "cancelled", "t": time.time()})
+    return read(job_id)
+
+
+def follow(job_id: str, report) -> Job:
+    """Wait for the job's end, passing its progress to `report(done, total, message)`."""
+    seen = None
+    while True:
+        job = read(job_id)
+        now = (job.done, job.total, job.message)
+        if now != seen and job.total:
+            report(*now)
+            seen = now
+        if not job.active:
+            return job
+        time.sleep(0.1)
+
+
+class Progress:
+    """What a worker's function gets: `report`, and `work`, the folder of its checkpoints."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.work = folder, folder / "work"
+        self.work.mkdir(exist_ok=True)
+        self.began, self.first, self.last = time.monotonic(), None, 0.0
+        self.file = open(folder / "progress.jsonl", "a", encoding="utf-8")
+        if self.file.tell():  # a worker killed while writing may have left half a line
+            self.file.write("\n")
+
+    def report(self, done: int, total: int, message: str) -> None:
+        """Append a line (at most five a second); raises Cancelled when the job shall stop."""
+        if (self.folder / "cancel").exists():
+            raise Cancelled
+        now = time.monotonic()
+        if self.first is None:  # work taken over from an earlier worker is not this one's rate
+            self.first, self.began = done, now
+        if done < total and now - self.last < _INTERVAL:
+            return
+        self.last = now
+        rate = (done - self.first) / (now - self.began) if now > self.began else 0.0
+        self.file.write(json.dumps({"t": time.time(), "done": done, "total": total, "rate": rate, "message": message}) + "\n")
+        self.file.flush()
+
+
+def work(job_id: str) -> int:
+    """The worker: take the lock, do the work, write the result. Another worker's lock ends it quietly."""
+    folder = _folder(job_id)
+    lock = open(folder / "lock", "a+", encoding="utf-8")
+    for _ in range(20):  # a reader that looks whether the lock is held holds it for a moment itself
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            time.sleep(0.05)
+    else:
+        return 0
+    if (_read_result(folder) or {}).get("status") == "done":
+        return 0
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    os.nice(10)
+    # a niced worker with more threads than free cores waits for its slowest thread at every operation
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - round(os.getloadavg()[0]))))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    asked = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    module, _, function = KINDS[asked["kind"]].partition(":")
+    progress = Progress(folder)
+    try:
+        progress.report(0, 1, "starting")
+        progress.first = None
+        result = getattr(importlib.import_module(module), function)(asked["request"], progress)
+        outcome = {"status": "done", "result": result}
+    except Cancelled:
+        outcome = {"status": "cancelled"}
+    except InputError as error:
+        outcome = {"status": "failed", "error": str(error), "bad_input": True}
+    except Exception as error:
+        traceback.print_exc()
+        outcome = {
+            "status": "failed",
+            "error": f"Unexpected {type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}; see the job's log.",
+        }
+    _write(folder / "result.json", {**outcome, "t": time.time()})
+    if outcome["status"] == "done":
+        shutil.rmtree(progress.work, ignore_errors=True)
+    return 0
+
+
+def _write(path: Path, data: dict) -> None:
+    """Whole or not at all."""
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staging.write_text(json.dumps(data), encoding="utf-8")
+    os.replace(staging, path)
+
+
+def _read_result(folder: Path) -> dict | None:
+    try:
+        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a living worker holds the lock: the kernel frees it however the worker ended."""
+    try:
+        with open(folder / "lock", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _last_progress(folder: Path) -> dict:
+    """The last whole line of progress.jsonl."""
+    try:
+        with open(folder / "progress.jsonl", "rb") as f:
+            f.seek(max(0, f.seek(0, os.SEEK_END) - 4096))
+            lines = [line for line in f.read().split(b"\n")[:-1] if line.strip()]
+        return json.loads(lines[-1])
+    except (OSError, IndexError, json.JSONDecodeError):
+        return {}
+
+
+if __name__ == "__main__":
+    sys.exit(work(sys.argv[1]))

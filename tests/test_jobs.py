@@ -1,0 +1,173 @@
+"""Jobs: one worker a request, progress on disk, cancel, kill and resume bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core import jobs, store
+from core.errors import InputError
+from core.runs import load_run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def request_of(tiny, text_file, samples=200, batch=2, **changes) -> dict:
+    return {
+        "model": str(tiny["llama"]), "texts": str(text_file), "samples": samples, "length": 24, "seed": 0, "batch": batch,
+        "sampled": True, "singles": 4, "inputs": jobs.fingerprint(str(tiny["llama"]), str(text_file)), **changes,
+    }  # fmt: skip
+
+
+def finish(job, limit=90):
+    deadline = time.monotonic() + limit
+    while (job := jobs.read(job.id)).active:
+        assert time.monotonic() < deadline, (job, (job.folder / "log.txt").read_text())
+        time.sleep(0.05)
+    return job
+
+
+def until(condition, limit=60):
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def until_at_work(job, workers):
+    """Until the given number of workers have started, and the last is past loading (or the job is over)."""
+
+    def at_work():
+        now = jobs.read(job.id)
+        starts = (job.folder / "progress.jsonl").read_text().count('"starting"') if (job.folder / "progress.jsonl").exists() else 0
+        return now.status == "done" or (starts >= workers and now.message in ("gradient rows", "single removals"))
+
+    until(at_work)
+
+
+def until_interrupted(job_id):
+    until(lambda: jobs.read(job_id).status == "interrupted")
+
+
+def kill_worker(job) -> None:
+    os.killpg(int((job.folder / "lock").read_text()), signal.SIGKILL)
+
+
+def test_a_job_runs_to_its_end_and_the_same_request_is_instant(tiny, text_file):
+    job = jobs.start("calibrate", request_of(tiny, text_file))
+    assert job.active
+    job = finish(job)
+    assert job.status == "done" and job.done == job.total == 200 + 7 * 4, job
+    assert load_run(store.home() / "runs" / job.result["key"]).rows.A.shape == (200, 6)
+    began = time.monotonic()
+    again = jobs.start("calibrate", request_of(tiny, text_file))
+    assert again.id == job.id and again.status == "done" and time.monotonic() - began < 0.2
+    assert [j.id for j in jobs.list_jobs()] == [job.id]
+    assert not (job.folder / "work").exists()
+    lines = [json.loads(line) for line in (job.folder / "progress.jsonl").read_text().splitlines() if line]
+    assert all(set(line) == {"t", "done", "total", "rate", "message"} for line in lines)
+
+
+def test_eight_starts_at_once_are_one_worker(tiny, text_file):
+    request = request_of(tiny, text_file, samples=30)
+    with ThreadPoolExecutor(8) as pool:
+        started = list(pool.map(lambda _: jobs.start("calibrate", request), range(8)))
+    assert len({job.id for job in started}) == 1
+    job = finish(started[0])
+    assert job.status == "done"
+    messages = [json.loads(line)["message"] for line in (job.folder / "progress.jsonl").read_text().splitlines() if line]
+    assert messages.count("starting") == 1
+
+
+def test_killed_at_ten_random_moments_and_resumed_bit_for_bit(tiny, text_file, tmp_path, monkeypatch):
+    request = request_of(tiny, text_file, samples=240, batch=1)
+    whole = load_run(store.home() / "runs" / finish(jobs.start("calibrate", request)).result["key"])
+    monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path / "killed"))
+    monkeypatch.setenv("BLOCKSCAPE_CHECKPOINT_SECONDS", "0.05")
+    kills, rng = 0, random.Random(0)
+    job = jobs.start("calibrate", request)
+    while kills < 10:
+        until_at_work(job, kills + 1)
+        time.sleep(rng.uniform(0, 0.3))
+        if not jobs.read(job.id).active:
+            break
+        kill_worker(job)
+        kills += 1
+        until_interrupted(job.id)
+        job = jobs.start("calibrate", request)
+    job = finish(job)
+    assert job.status == "done" and kills >= 3
+    resumed = load_run(store.home() / "runs" / job.result["key"])
+    for name in ("rows", "sampled"):
+        assert all(
+            (getattr(getattr(whole, name), f) == getattr(getattr(resumed, name), f)).all() for f in ("A", "sample", "domain", "loss")
+        )
+    assert (whole.singles.increase == resumed.singles.increase).all() and (whole.singles.se == resumed.singles.se).all()
+
+
+def test_cancel_ends_within_3_seconds_and_a_new_start_resumes(tiny, text_file):
+    request = request_of(tiny, text_file, samples=240, batch=1)
+    job = jobs.start("calibrate", request)
+    until(lambda: jobs.read(job.id).message == "gradient rows")
+    began = time.monotonic()
+    job = jobs.cancel(job.id)
+    assert job.status == "cancelled" and time.monotonic() - began < 3
+    assert jobs.cancel(job.id).status == "cancelled"
+    assert finish(jobs.start("calibrate", request)).status == "done"
+
+
+def test_a_worker_that_does_not_listen_is_killed_on_cancel(tiny, text_file):
+    job = jobs.start("calibrate", request_of(tiny, text_file, samples=240, batch=1))
+    until(lambda: jobs.read(job.id).message == "gradient rows")
+    os.killpg(int((job.folder / "lock").read_text()), signal.SIGSTOP)
+    began = time.monotonic()
+    assert jobs.cancel(job.id).status == "cancelled" and time.monotonic() - began < 3
+
+
+def test_the_job_survives_the_process_that_started_it(tiny, text_file):
+    code = "import json, sys; from core import jobs; print(jobs.start('calibrate', json.loads(sys.argv[1])).id)"
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(request_of(tiny, text_file))], cwd=ROOT, capture_output=True, text=True)
+    assert finish(jobs.read(done.stdout.strip())).status == "done"
+
+
+def test_bad_input_fails_with_its_sentence(tiny, text_file):
+    job = finish(jobs.start("calibrate", request_of(tiny, text_file, samples=10**6)))
+    assert job.status == "failed" and job.bad_input and "1000000 were asked for" in job.error
+    with pytest.raises(InputError, match="No job"):
+        jobs.read("0" * 16)
+
+
+def test_a_changed_input_is_another_request(tiny, text_file, tmp_path):
+    (tmp_path / "a.txt").write_text("one")
+    before = jobs.fingerprint(str(tmp_path / "a.txt"), str(tiny["llama"]), None)
+    (tmp_path / "a.txt").write_text("other")
+    assert jobs.fingerprint(str(tmp_path / "a.txt"), str(tiny["llama"]), None) != before
+
+
+def test_half_a_line_of_progress_is_passed_over(tmp_path):
+    progress = jobs.Progress(tmp_path)
+    progress.report(1, 5, "a")
+    with open(tmp_path / "progress.jsonl", "a") as f:
+        f.write('{"t": 1, "do')
+    assert jobs._last_progress(tmp_path)["done"] == 1
+    jobs.Progress(tmp_path).report(5, 5, "b")
+    assert jobs._last_progress(tmp_path)["done"] == 5
+
+
+def test_checkpoints_are_whole_or_absent(tmp_path):
+    from core.calibration import Checkpoint
+
+    first = Checkpoint(tmp_path, {"batch": 4, "threads": 1})
+    first.put("a", {"x": np.arange(3)})
+    first.flush()
+    (tmp_path / ".part").write_bytes(b"half")
+    second = Checkpoint(tmp_path, {"batch": 9, "threads": 2})
+    assert second.plan == {"batch": 4, "threads": 1} and (second["a"]["x"] == np.arange(3)).all() and "b" not in second
