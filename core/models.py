@@ -103,6 +103,10 @@ class LoadedModel:
         weights = sorted(file_sha256(path) for path in self.folder.glob("*.safetensors"))
         return {"config": config, "weights": weights}
 
+    def tokenizer_digest(self) -> str:
+        """SHA-256 of the tokenizer: its vocabulary and rules decide what a sequence is."""
+        return hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
     def weights_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
 

@@ -4,7 +4,8 @@ Config rules are data: what is a list with one entry a block is sliced, what
 cannot be written in a native config is refused with the reason.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -59,3 +60,31 @@ def remove_blocks(loaded: LoadedModel, removed: Sequence[int]) -> None:
             setattr(config, attribute, [values[i] for i in kept])
     config.num_hidden_layers = len(kept)
     loaded.blocks = [loaded.blocks[i] for i in kept]
+
+
+@contextmanager
+def without(loaded: LoadedModel, removed: Sequence[int]) -> Iterator[None]:
+    """Inside the context the blocks are really removed from the loaded model; afterwards it is whole again.
+
+    Equal to gates at 0, but the removed blocks cost nothing: for measuring speed and for many states in a row.
+    Errors: see `check_removal`.
+    """
+    if not len(removed):
+        yield
+        return
+    config, path = loaded.model.config, loaded.architecture.blocks
+    modules, blocks = loaded.modules, loaded.blocks
+    values = {a: getattr(config, a, None) for a in (*PER_BLOCK_LISTS, "num_hidden_layers")}
+    numbers = [(m, a, getattr(m, a)) for m in modules.modules() for a in NUMBERS if hasattr(m, a)]
+    remove_blocks(loaded, removed)
+    try:
+        yield
+    finally:
+        parent, _, name = path.rpartition(".")
+        setattr(loaded.model.get_submodule(parent), name, modules)
+        for attribute, value in values.items():
+            if value is not None:
+                setattr(config, attribute, value)
+        for module, attribute, value in numbers:
+            setattr(module, attribute, value)
+        loaded.blocks = blocks

@@ -1,12 +1,25 @@
 """What each kind of job does: called by the worker of core.jobs with the request and its Progress."""
 
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+
+import torch
+import transformers
+
+import core
+from core import evaluation
 from core.calibration import calibrate as compute_run
 from core.calibration import run_key
 from core.errors import InputError
 from core.jobs import Progress
-from core.models import load_model
-from core.runs import keep_run, load_run
+from core.models import LoadedModel, load_model
+from core.results import Key, Results
+from core.runs import canonical_key, keep_run, load_run
 from core.store import home
+from core.surgery import without
 from core.texts import pack, read_texts
 
 
@@ -36,3 +49,91 @@ def calibrate(request: dict, progress: Progress) -> dict:
         "dropped": len(run.meta["dropped"]),
         "seconds": run.meta["times"]["seconds"],
     }
+
+
+ANSWER_TOKENS = 40
+_BATCH, _ITEMS = 16, 25  # sequences and task items measured between two writes
+
+
+def benchmark(request: dict, progress: Progress) -> dict:
+    """Loss, tasks, speed and one answer for every state of the request, each item once; the model is loaded once.
+
+    States are lists of removed blocks; the empty list is the original.
+    """
+    progress.report(0, 1, "loading the model")
+    texts, loaded, results = read_texts(request["texts"]), load_model(request["model"]), Results()
+    loaded.check_length(request["length"])
+    sequences = pack(texts, loaded.tokenizer, "report", request["length"], request["sequences"])
+    items = evaluation.read_tasks() if request["tasks"] else []
+    states = [tuple(sorted(state)) for state in request["states"]]
+    model = canonical_key(loaded.digest())
+    versions = {"blockscape": core.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    names = sorted({item.task for item in items})
+    each = len(sequences.ids) + len(items) + 2
+    settings = json.dumps(
+        {"length": request["length"], "template": sequences.template, "tokenizer": loaded.tokenizer_digest()}, sort_keys=True
+    )
+    for number, state in enumerate(states):
+        done, total = number * each, len(states) * each
+        label = "original" if not state else f"state {number} of {len(states)}"
+
+        loss = Key(model, state, sequences.texts_sha256, "report", "loss", settings)
+        have = results.items(loss)
+        left = [k for k, index in enumerate(sequences.index) if int(index) not in have]
+        done += len(sequences.ids) - len(left)
+        for start in range(0, len(left), _BATCH):
+            progress.report(done, total, f"{label}: loss")
+            part, began = left[start : start + _BATCH], time.monotonic()
+            values = evaluation.sequence_losses(loaded, sequences.ids[part], state)
+            results.put(loss, dict(zip(sequences.index[part].tolist(), values.tolist())), time.monotonic() - began, versions)
+            done += len(part)
+
+        for name in names:
+            key = Key(model, state, _tasks_digest(), "test", f"task:{name}")
+            have = results.items(key)
+            own = [k for k, item in enumerate(items) if item.task == name]
+            left = [k for k in own if k not in have]
+            done += len(own) - len(left)
+            for start in range(0, len(left), _ITEMS):
+                progress.report(done, total, f"{label}: {name}")
+                part, began = left[start : start + _ITEMS], time.monotonic()
+                chosen = [items[k] for k in part]
+                correct = evaluation.task_results(chosen, evaluation.option_scores(loaded, chosen, state))[name]["correct"]
+                results.put(key, dict(zip(part, correct)), time.monotonic() - began, versions)
+                done += len(part)
+
+        progress.report(done, total, f"{label}: speed and answer")
+        _measure_speed(loaded, results, model, state, sequences.ids)
+        if request["prompt"] and (state, request["prompt"]) not in results.answers(model):
+            results.put_answer(
+                model, state, request["prompt"], json.dumps({"tokens": ANSWER_TOKENS}), _answer(loaded, request["prompt"], state)
+            )
+    progress.report(each * len(states), each * len(states), "done")
+    return {"model": model, "states": [list(state) for state in states], "sequences": len(sequences.ids), "items": len(items)}
+
+
+def _measure_speed(loaded: LoadedModel, results: Results, model: str, state: Sequence[int], ids) -> None:
+    key = Key(
+        model, tuple(state), "speed", "", "tokens_per_second", json.dumps({"length": ids.shape[1], "threads": torch.get_num_threads()})
+    )
+    if not results.items(key):
+        with without(loaded, state):
+            results.put(key, {0: evaluation.tokens_per_second(loaded, ids)})
+
+
+def _answer(loaded: LoadedModel, prompt: str, state: Sequence[int]) -> str:
+    """The greedy continuation of the prompt, prompt not repeated."""
+    head = [] if loaded.tokenizer.bos_token_id is None else [loaded.tokenizer.bos_token_id]
+    tokens = head + loaded.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    room = min(ANSWER_TOKENS, (loaded.max_length or math.inf) - len(tokens))
+    if room < 1:
+        raise InputError(f"The prompt takes {len(tokens)} tokens and {loaded.source!r} has {loaded.max_length} positions; shorten it.")
+    with without(loaded, state), torch.no_grad():
+        out = loaded.model.generate(
+            torch.tensor([tokens]), do_sample=False, max_new_tokens=room, pad_token_id=loaded.tokenizer.pad_token_id or 0
+        )
+    return loaded.tokenizer.decode(out[0, len(tokens) :], skip_special_tokens=True)
+
+
+def _tasks_digest() -> str:
+    return hashlib.sha256(evaluation.BUNDLED_TASKS.read_bytes()).hexdigest()

@@ -12,7 +12,7 @@ from core.errors import InputError
 from core.evaluation import greedy, greedy_tokens, sequence_losses
 from core.gates import gated, removal
 from core.models import load_model
-from core.surgery import remove_blocks
+from core.surgery import remove_blocks, without
 from tests.conftest import TINY, write_tiny
 
 REMOVED = (1, 4)
@@ -42,6 +42,13 @@ def test_gated_pruned_and_reloaded_models_are_one(tiny, kind, tmp_path):
         assert torch.equal(greedy(reloaded, ids, 20, cache), tokens)
     again = load_model(str(tmp_path / "out"))
     assert np.allclose(sequence_losses(again, ids.numpy()), losses, atol=1e-5)
+
+    with without(loaded, REMOVED), torch.no_grad():
+        assert torch.allclose(loaded.model(input_ids=ids, use_cache=False).logits, expected, atol=1e-5)
+        assert torch.equal(greedy(loaded.model, ids, 20, True), tokens)
+    with torch.no_grad():
+        assert torch.equal(loaded.model(input_ids=ids, use_cache=False).logits, full) and len(loaded.blocks) == 6
+    assert torch.equal(greedy_tokens(loaded, ids, 20, REMOVED), tokens)
 
     remove_blocks(loaded, REMOVED)
     with torch.no_grad():

@@ -15,6 +15,7 @@ import pytest
 
 from core import jobs, store
 from core.errors import InputError
+from core.results import Results
 from core.runs import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,12 +46,18 @@ def until(condition, limit=60):
 def until_at_work(job, workers):
     """Until the given number of workers have started, and the last is past loading (or the job is over)."""
 
-    def at_work():
-        now = jobs.read(job.id)
-        starts = (job.folder / "progress.jsonl").read_text().count('"starting"') if (job.folder / "progress.jsonl").exists() else 0
-        return now.status == "done" or (starts >= workers and now.message in ("gradient rows", "single removals"))
+    until(lambda: jobs.read(job.id).status == "done" or worked(job, workers, "gradient rows") or worked(job, workers, "single removals"))
 
-    until(at_work)
+
+def worked(job, workers, message) -> bool:
+    """Whether the given number of workers have started and the last one reports the message."""
+    file = job.folder / "progress.jsonl"
+    starts = file.read_text().count('"starting"') if file.exists() else 0
+    return starts >= workers and message in jobs.read(job.id).message
+
+
+def until_measuring(job, workers):
+    until(lambda: jobs.read(job.id).status == "done" or worked(job, workers, "loss"))
 
 
 def until_interrupted(job_id):
@@ -171,3 +178,59 @@ def test_checkpoints_are_whole_or_absent(tmp_path):
     (tmp_path / ".part").write_bytes(b"half")
     second = Checkpoint(tmp_path, {"batch": 9, "threads": 2})
     assert second.plan == {"batch": 4, "threads": 1} and (second["a"]["x"] == np.arange(3)).all() and "b" not in second
+
+
+def benchmark_of(tiny, text_file, **changes) -> dict:
+    return {
+        "model": str(tiny["llama"]), "texts": str(text_file), "states": [[], [1, 4], [2]], "sequences": 120, "length": 24, "tasks": False,
+        "prompt": "Document 1", **changes,
+    }  # fmt: skip
+
+
+def test_a_benchmark_measures_every_state_once_and_equals_plain_evaluation(tiny, text_file):
+    from core.evaluation import sequence_losses
+    from core.models import load_model
+    from core.texts import pack, read_texts
+
+    job = finish(jobs.start("benchmark", benchmark_of(tiny, text_file)))
+    assert job.status == "done", (job, (job.folder / "log.txt").read_text())
+    found = {(m.key.removed, m.key.metric): m for m in Results().of_model(job.result["model"])}
+    loaded = load_model(str(tiny["llama"]))
+    sequences = pack(read_texts(text_file), loaded.tokenizer, "report", 24, 120)
+    for state in ((), (1, 4), (2,)):
+        measured = found[state, "loss"]
+        expected = dict(zip(sequences.index.tolist(), sequence_losses(loaded, sequences.ids, state)))
+        assert measured.items.tolist() == sorted(expected)
+        assert np.allclose(measured.values, [expected[i] for i in measured.items], atol=1e-5)
+        assert found[state, "tokens_per_second"].mean > 0
+    assert set(Results().answers(job.result["model"])) == {((), "Document 1"), ((1, 4), "Document 1"), ((2,), "Document 1")}
+
+    seconds = found[(2,), "loss"].seconds
+    more = finish(jobs.start("benchmark", benchmark_of(tiny, text_file, states=[[2], [0]], sequences=124)))
+    again = {m.key.removed: m for m in Results().of_model(more.result["model"]) if m.key.metric == "loss"}
+    assert len(again[(2,)].items) == 124 and len(again[(0,)].items) == 124 and again[(2,)].seconds > seconds
+    assert (np.isin(found[(2,), "loss"].items, again[(2,)].items)).all()
+
+
+def test_a_benchmark_killed_and_resumed_evaluates_no_item_twice(tiny, text_file, tmp_path, monkeypatch):
+    request = benchmark_of(tiny, text_file, sequences=144, states=[[], [1], [2], [3], [4], [1, 2], [1, 3], [2, 3]])
+    whole = finish(jobs.start("benchmark", request))
+    reference = {(m.key.removed, m.key.metric): m for m in Results().of_model(whole.result["model"])}
+    monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path / "killed"))
+    kills, rng, written = 0, random.Random(1), []
+    job = jobs.start("benchmark", request)
+    while kills < 10:
+        until_measuring(job, kills + 1)
+        time.sleep(rng.uniform(0, 0.15))
+        if jobs.read(job.id).status == "done":
+            break
+        kill_worker(job)
+        kills += 1
+        until_interrupted(job.id)
+        written.append(sum(len(m.items) for m in Results().of_model(whole.result["model"]) if m.key.metric == "loss"))
+        job = jobs.start("benchmark", request)
+    assert finish(job).status == "done" and kills >= 3 and written == sorted(written)
+    for m in Results().of_model(whole.result["model"]):
+        if m.key.metric == "loss":
+            expected = reference[m.key.removed, "loss"]
+            assert m.items.tolist() == expected.items.tolist() and np.allclose(m.values, expected.values, atol=1e-6)
