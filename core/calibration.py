@@ -22,7 +22,7 @@ from core import runs
 from core.errors import InputError
 from core.evaluation import sequence_losses
 from core.gates import GATE, gated
-from core.losses import sample_losses
+from core.losses import loss_gradient
 from core.models import LoadedModel
 from core.runs import Rows, Run, Singles
 from core.texts import Sequences
@@ -45,15 +45,15 @@ def gradient_rows(
     with gated(loaded, alpha), torch.enable_grad():
         attention_mask = None if mask is None else mask.long()
         logits = loaded.model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits
-    losses = sample_losses(logits, ids, mask)
-    (rows,) = torch.autograd.grad(losses.sum(), alpha, retain_graph=sampled_uniforms is not None)
+    losses, gradient = loss_gradient(logits, ids, mask)
+    (rows,) = torch.autograd.grad(logits, alpha, gradient, retain_graph=sampled_uniforms is not None)
     if sampled_uniforms is None:
-        return rows, losses.detach(), None
+        return rows, losses, None
     labels = ids.clone()
     labels[:, 1:] = sample_labels(logits.detach()[:, :-1], sampled_uniforms[:, :-1])
-    own = sample_losses(logits, labels, mask)
-    (own_rows,) = torch.autograd.grad(own.sum(), alpha)
-    return rows, losses.detach(), (own_rows, own.detach())
+    own_losses, gradient = loss_gradient(logits, labels, mask)
+    (own_rows,) = torch.autograd.grad(logits, alpha, gradient)
+    return rows, losses, (own_rows, own_losses)
 
 
 def sample_labels(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

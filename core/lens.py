@@ -54,10 +54,9 @@ def proof(spectrum: Spectrum, power: int) -> str:
     listed, total = len(spectrum.x), spectrum.total
     if listed == total:
         return f"all {_count(total)} states are listed"
-    bound = (spectrum.lower_bound - spectrum.energies[0]) / 10.0**power
-    unit = f"·10{superscript(power)}" if power else ""
+    bound = with_power(spectrum.lower_bound - spectrum.energies[0], power)
     cut = "; the last level goes on" if spectrum.level_cut else ""
-    return f"{_count(listed)} of {_count(total)} states listed, none below ΔE {significant(bound)}{unit} is missing{cut}"
+    return f"{_count(listed)} of {_count(total)} states listed, none below ΔE {bound} is missing{cut}"
 
 
 def _count(n: int) -> str:
@@ -74,6 +73,13 @@ def significant(value: float) -> str:
         return f"{value:g}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:.{min(digits, 6)}f}" if abs(value) >= 1e-4 else f"{value:.2e}"
+
+
+def with_power(value: float, power: int) -> str:
+    """An energy in units of 10^power, or of its own power of ten where it is much smaller."""
+    if value and math.isfinite(value) and abs(value) < 10.0 ** (power - 2):
+        power = math.floor(math.log10(abs(value)))
+    return significant(value / 10.0**power) + (f"·10{superscript(power)}" if power else "")
 
 
 def _encode(values: np.ndarray, dtype: str) -> str:

@@ -8,7 +8,7 @@ from assets.lens import lens
 from core.couplings import ESTIMATORS
 from core.errors import InputError
 from core.ising import parse_matrix
-from core.lens import Landscape, exponent, landscape, landscape_data, proof, significant, superscript, tray_data
+from core.lens import Landscape, exponent, landscape, landscape_data, proof, tray_data, with_power
 from core.runs import canonical_key
 from core.sources import MATRIX, Source, list_sources, open_source, store_matrix
 from core.spectrum import lowest_states
@@ -138,12 +138,7 @@ def controls(source: Source, sources: dict[str, str]):
 
 def show_facts(found: Landscape, facts, badge) -> None:
     s, power = found.spectrum, exponent(found.spectrum.energies)
-    unit = f"<small> ·10{superscript(power)}</small>" if power else ""
-    values = {
-        "E₀": significant(s.energies[0] / 10.0**power) + unit,
-        "gap": significant(s.gap / 10.0**power) + unit,
-        "minima": str(int(found.minimum.sum())),
-    }
+    values = {"E₀": with_power(s.energies[0], power), "gap": with_power(s.gap, power), "minima": str(int(found.minimum.sum()))}
     if s.degeneracy > 1:
         values["ground states"] = str(s.degeneracy)
     facts.html(

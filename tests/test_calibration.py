@@ -8,7 +8,7 @@ from core.calibration import calibrate, gradient_rows, sample_labels
 from core.errors import InputError
 from core.evaluation import sequence_losses
 from core.gates import gated
-from core.losses import sample_losses
+from core.losses import loss_gradient, sample_losses
 from core.models import load_model
 from core.texts import pack, read_texts
 from tests.conftest import TINY
@@ -166,7 +166,20 @@ def test_the_mean_loss_counts_real_tokens_only():
     logits = torch.zeros(1, 4, 10)
     ids = torch.tensor([[1, 2, 3, 0]])
     logits[0, 2, 0] = 50.0  # would be a certain hit on the padding
-    assert torch.isclose(sample_losses(logits, ids, torch.tensor([[True, True, True, False]])), torch.tensor([float(np.log(10))]))
+    mask = torch.tensor([[True, True, True, False]])
+    assert torch.isclose(sample_losses(logits, ids, mask), torch.tensor([float(np.log(10))]))
+    losses, gradient = loss_gradient(logits, ids, mask)
+    assert torch.isclose(losses, torch.tensor([float(np.log(10))])) and not gradient[:, 2:].any()
+
+
+def test_the_closed_form_of_the_losses_gradient_is_autograds():
+    logits = torch.randn(3, 7, 11, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    ids = torch.randint(0, 11, (3, 7), generator=torch.Generator().manual_seed(1))
+    for mask in (None, torch.arange(7)[None] < torch.tensor([[7], [4], [2]])):
+        losses = sample_losses(logits, ids, mask)
+        (expected,) = torch.autograd.grad(losses.sum(), logits)
+        again, gradient = loss_gradient(logits, ids, mask)
+        assert torch.allclose(losses, again, atol=1e-6) and torch.allclose(gradient, expected, atol=1e-7)
 
 
 def test_real_pretrained_model(real_model):
