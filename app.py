@@ -1,12 +1,23 @@
-"""Blockscape: page configuration and navigation; nothing else."""
+"""Blockscape: page configuration, navigation, and what every page has."""
 
 from pathlib import Path
 
 import streamlit as st
+
+from pages.parts import job_chip, keep_view
 
 ASSETS = Path(__file__).parent / "assets"
 
 st.set_page_config(page_title="Blockscape", page_icon=str(ASSETS / "icon.svg"), layout="wide")
 st.logo(str(ASSETS / "logo.svg"), size="large")
 st.html(ASSETS / "app.css")
-st.navigation([st.Page("pages/explore.py", title="Explore", default=True), st.Page("pages/about.py", title="About")], position="top").run()
+keep_view()
+job_chip()
+st.navigation(
+    [
+        st.Page("pages/explore.py", title="Explore", default=True),
+        st.Page("pages/compare.py", title="Compare"),
+        st.Page("pages/about.py", title="About"),
+    ],
+    position="top",
+).run()

@@ -31,7 +31,7 @@ from core import store
 from core.errors import InputError
 from core.runs import canonical_key
 
-KINDS = {"calibrate": "core.work:calibrate", "benchmark": "core.work:benchmark"}
+KINDS = {"calibrate": "core.work:calibrate", "benchmark": "core.work:benchmark", "prune": "core.work:prune"}
 ROOT = Path(__file__).resolve().parents[1]
 _GRACE = 2.0  # seconds a cancelled worker has to stop by itself
 _QUEUED = 5.0  # seconds a new worker may take to its lock
