@@ -105,8 +105,8 @@ def prune(args) -> dict:
 
 def evaluate(args) -> dict:
     from core.evaluation import evaluate as measure
-    from core.evaluation import read_tasks
     from core.models import load_model
+    from core.tasks import read_tasks
     from core.texts import pack, read_texts
 
     texts = read_texts(args.texts)

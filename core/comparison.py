@@ -86,4 +86,4 @@ def compare(run: Run, states: list[tuple[int, ...]], results: Results) -> list[R
 def measured_increases(run: Run, results: Results) -> dict[tuple[int, ...], tuple[float, float, int]]:
     """{state: (loss increase, standard error, n)} of every measured state of the run's model."""
     states = {m.key.removed for m in results.of_model(model_key(run)) if m.key.metric == "loss" and m.key.removed}
-    return {row.removed: row.increase for row in compare(run, sorted(states), results) if row.increase}
+    return {row.removed: row.increase for row in compare(run, sorted(states), results) if row.increase and row.increase[2]}

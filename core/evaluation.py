@@ -4,12 +4,10 @@ A removed set is measured on the loaded model by its gates (equal to the pruned,
 reloaded model); every measure keeps the value of each item.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,24 +16,13 @@ from core.errors import InputError
 from core.gates import gated, keep_all, removal
 from core.losses import sample_losses, token_losses
 from core.models import LoadedModel
-from core.store import DEMO
+from core.tasks import TaskItem
 
-BUNDLED_TASKS = DEMO / "tasks.jsonl"
 Report = Callable[[int, int, str], None]
 
 
 def _silent(done: int, total: int, message: str) -> None:
     pass
-
-
-@dataclass(frozen=True)
-class TaskItem:
-    """A multiple-choice item: which option is the likeliest continuation of the context?"""
-
-    task: str
-    context: str
-    options: tuple[str, ...]
-    answer: int
 
 
 @torch.no_grad()
@@ -74,12 +61,6 @@ def _logits(loaded: LoadedModel, ids: torch.Tensor, alpha: torch.Tensor | None, 
         return loaded.model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits
     with gated(loaded, alpha):
         return loaded.model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits
-
-
-def read_tasks(path: Path = BUNDLED_TASKS) -> list[TaskItem]:
-    """Items from JSON lines with task, context, options, answer."""
-    with open(path, encoding="utf-8") as f:
-        return [TaskItem(row["task"], row["context"], tuple(row["options"]), row["answer"]) for row in map(json.loads, f)]
 
 
 @torch.no_grad()

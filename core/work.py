@@ -1,6 +1,5 @@
 """What each kind of job does: called by the worker of core.jobs with the request and its Progress."""
 
-import hashlib
 import json
 import math
 import shutil
@@ -23,6 +22,7 @@ from core.results import Key, Results
 from core.runs import canonical_key, keep_run, load_run
 from core.store import home
 from core.surgery import without
+from core.tasks import read_tasks, tasks_digest
 from core.texts import pack, read_texts
 
 
@@ -75,7 +75,7 @@ def benchmark(request: dict, progress: Progress) -> dict:
     texts, loaded, results = read_texts(request["texts"]), load_model(request["model"]), Results()
     loaded.check_length(request["length"])
     sequences = pack(texts, loaded.tokenizer, "report", request["length"], request["sequences"])
-    items = evaluation.read_tasks() if request["tasks"] else []
+    items = read_tasks() if request["tasks"] else []
     states = [tuple(sorted(state)) for state in request["states"]]
     model = canonical_key(loaded.digest())
     versions = {"blockscape": core.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
@@ -100,7 +100,7 @@ def benchmark(request: dict, progress: Progress) -> dict:
             done += len(part)
 
         for name in names:
-            key = Key(model, state, _tasks_digest(), "test", f"task:{name}")
+            key = Key(model, state, tasks_digest(), "test", f"task:{name}")
             have = results.items(key)
             own = [k for k, item in enumerate(items) if item.task == name]
             left = [k for k in own if k not in have]
@@ -144,7 +144,3 @@ def _answer(loaded: LoadedModel, prompt: str, state: Sequence[int]) -> str:
             torch.tensor([tokens]), do_sample=False, max_new_tokens=room, pad_token_id=loaded.tokenizer.pad_token_id or 0
         )
     return loaded.tokenizer.decode(out[0, len(tokens) :], skip_special_tokens=True)
-
-
-def _tasks_digest() -> str:
-    return hashlib.sha256(evaluation.BUNDLED_TASKS.read_bytes()).hexdigest()

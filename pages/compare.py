@@ -9,9 +9,11 @@ from core import jobs
 from core.comparison import Row, compare, model_key
 from core.jobs import Job
 from core.results import Results
-from core.sources import open_source
+from core.sources import Source, list_sources
 from core.states import indicator, short_hashes
+from core.tasks import chance_levels, read_tasks
 from pages.parts import show_progress
+from pages.view import read_link, source_of, write_link
 
 PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
 DEFAULT_PROMPT = "Once upon a time"
@@ -49,11 +51,13 @@ def latest(kind: str) -> Job | None:
 def table(rows: list[Row], blocks: int) -> str:
     """The measured rows as HTML; every text is escaped."""
     tasks = sorted({name for row in rows for name in row.tasks})
-    head = ["state", "removed", "loss, nats", "increase", "perplexity", *tasks, "tokens/s", "parameters", "MB"]
+    chance = chance_levels(read_tasks())
+    head = ["state", "removed", "loss, nats", "increase", "perplexity", *(f"{t} ({chance[t]:.2f})" if t in chance else t for t in tasks)]
+    head += ["tokens/s", "parameters", "MB"]
     body = []
     for row in rows:
         increase = "" if row.increase is None else f"{row.increase[0]:+.4f} ± {row.increase[1]:.4f}" + (" tie" if row.tied else "")
-        scores = [f"{s.accuracy:.2f} [{s.low:.2f}, {s.high:.2f}]" if (s := row.tasks.get(name)) else "–" for name in tasks]
+        scores = [f"{s.accuracy:.2f} [{s.low:.2f} {s.high:.2f}]" if (s := row.tasks.get(name)) else "–" for name in tasks]
         cells = [
             name_of(row.removed, blocks), ", ".join(map(str, row.removed)) or "none", f"{row.loss.mean:.4f} ± {row.loss.se:.4f}" if row.loss else "–", increase or "–",
             f"{math.exp(row.loss.mean):.3f}" if row.loss else "–", *scores, f"{row.tokens_per_second:,.0f}" if row.tokens_per_second else "–",
@@ -62,6 +66,20 @@ def table(rows: list[Row], blocks: int) -> str:
         body.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
     header = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     return f'<div class="wide" tabindex="0"><table class="measured"><thead><tr>{header}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def show_measured(source: Source, states: list[tuple[int, ...]], job_id: str | None) -> None:
+    """The benchmark's progress and what the store holds so far, row by row as it arrives."""
+    if job_id:
+        show_progress_of(job_id)
+    rows = compare(source.run, states, Results())
+    st.html(table(rows, source.blocks))
+    st.caption(
+        "Loss on sequences that no choice has seen, ± standard error; increase: paired on the same sequences, a tie is within two standard errors. "
+        "Tasks: accuracy with its 95 % interval, chance in brackets after the name. Tokens per second: a forward pass of the really pruned model. "
+        "Texts and tasks: bundled."
+    )
+    show_answers(model_key(source.run), rows, source.blocks)
 
 
 def show_answers(model: str, rows: list[Row], blocks: int) -> None:
@@ -111,12 +129,17 @@ def show_progress_of(job_id: str) -> None:
 
 def page() -> None:
     st.title("Compare")
-    tray = state.get("tray") or []
-    source = open_source(state.source) if "source" in state else open_source("demo")
+    sources = list_sources()
+    if not sources:
+        st.error("No run is at hand: calibrate a model with 'python -m core calibrate', then reload.")
+        return
+    read_link(sources)
+    write_link()
+    source = source_of(state.source)
     if source.run is None:
         st.info(f"{source.name} is a bare matrix: there is no model to measure. Choose a run in Explore.")
         return
-    states = [s for s in tray if s]
+    states = state.tray
     if not states:
         st.info("Pick states in Explore (key A): they are measured here against the original.")
     model, blocks = source.run.meta["model"]["source"], source.blocks
@@ -128,15 +151,7 @@ def page() -> None:
     label = f"Measure the original and {len(states)} picked state{'s' if len(states) != 1 else ''}" if states else "Measure the original"
     st.button(label, type="primary", on_click=start_benchmark, args=(model, states))
     job = latest("benchmark")
-    if job:
-        st.fragment(show_progress_of, run_every=1 if job.active else None)(job.id)
-    rows = compare(source.run, states, Results())
-    st.html(table(rows, blocks))
-    st.caption(
-        "Loss on sequences that no choice has seen, ± standard error; increase: paired on the same sequences, a tie is within two standard errors. "
-        "Tasks: accuracy with its 95 % interval. Tokens per second: a forward pass of the really pruned model. Texts: bundled."
-    )
-    show_answers(model_key(source.run), rows, blocks)
+    st.fragment(show_measured, run_every=1 if job and job.active else None)(source, states, job and job.id)
     if states:
         show_prune(model, source.key, states, blocks)
 

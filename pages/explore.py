@@ -5,25 +5,22 @@ import html
 import streamlit as st
 
 from assets.lens import lens
+from core.comparison import measured_increases
 from core.couplings import ESTIMATORS
 from core.errors import InputError
 from core.ising import parse_matrix
 from core.lens import Landscape, exponent, landscape, landscape_data, proof, tray_data, with_power
+from core.results import Results
 from core.runs import canonical_key
-from core.sources import MATRIX, Source, list_sources, open_source, store_matrix
+from core.sources import MATRIX, Source, list_sources, store_matrix
 from core.spectrum import lowest_states
 from core.states import parse_blocks
+from pages.view import COUNTS, read_link, source_of, write_link
 
-COUNTS = [100, 300, 1000, 2600]
 LABELS = {**{name: e.label for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
 UNITS = {**{name: e.unit for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
 KEY = "lens"
 state = st.session_state
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def source_of(key: str) -> Source:
-    return open_source(key)
 
 
 @st.cache_resource(max_entries=24, show_spinner="Solving…")
@@ -39,55 +36,6 @@ def picture(key: str, estimator: str, removed: int, count: int) -> dict:
         solve(key, estimator, removed, count), source.name, UNITS[estimator], model and model["blocks"], model and model["parameters"]
     )
     return {**data, "version": canonical_key({"k": key, "e": estimator, "m": removed, "c": count})}
-
-
-def read_link() -> None:
-    """Once a session: the view that the URL describes, and a message for what it cannot."""
-    if "source" in state:
-        return
-    query, state.problems = st.query_params, []
-    sources = list_sources()
-    state.update(source=next(iter(sources)), cursor=None, tray=[], seq=0)
-    if wanted := query.get("run"):
-        try:
-            state.source = open_source(wanted).key
-        except InputError as error:
-            state.problems.append(f"{error} Showing the demo instead.")
-    source = source_of(state.source)
-    state.estimator, state.count, state.removed = source.estimators[0], COUNTS[-1], source.opening
-    if query.get("e") in source.estimators:
-        state.estimator = query["e"]
-    if query.get("k", "").isdecimal() and int(query["k"]) in COUNTS:
-        state.count = int(query["k"])
-    if "m" in query:
-        if query["m"].isascii() and query["m"].isdecimal() and 1 <= int(query["m"][:5]) < source.blocks:
-            state.removed = int(query["m"])
-        else:
-            state.problems.append(
-                f"The link asks for M = {query['m'][:20]!r}, which must be a whole number from 1 to {source.blocks - 1}; showing M = {state.removed}."
-            )
-    try:
-        if "cur" in query:
-            state.cursor = blocks_from_link(query["cur"], source.blocks)
-        if "tray" in query:
-            state.tray = [blocks_from_link(part, source.blocks) for part in query["tray"].split("_")]
-    except InputError as error:
-        state.problems.append(f"The link's states cannot be read: {error}")
-
-
-def blocks_from_link(text: str, blocks: int) -> tuple[int, ...]:
-    return parse_blocks(text.replace("-", ","), blocks)
-
-
-def write_link() -> None:
-    """One history entry a commit: the URL holds blocks, never ranks, so that links survive re-solving."""
-    link = {"run": state.source[:8], "m": str(state.removed), "e": state.estimator, "k": str(state.count)}
-    if state.cursor:
-        link["cur"] = "-".join(map(str, state.cursor))
-    if state.tray:
-        link["tray"] = "_".join("-".join(map(str, s)) for s in state.tray)
-    if dict(st.query_params) != link:
-        st.query_params.from_dict(link)
 
 
 def on_commit() -> None:
@@ -150,8 +98,16 @@ def show_facts(found: Landscape, facts, badge) -> None:
 @st.fragment
 def draw(found: Landscape, data: dict) -> None:
     write_link()
+    run = source_of(state.source).run
+    measured = {"-".join(map(str, s)): list(v) for s, v in measured_increases(run, Results()).items()} if run else {}
     lens(
-        {"landscape": data, "tray": tray_data(found, state.tray), "cursor": list(state.cursor or found.ground), "seq": state.seq},
+        {
+            "measured": measured,
+            "landscape": data,
+            "tray": tray_data(found, state.tray),
+            "cursor": list(state.cursor or found.ground),
+            "seq": state.seq,
+        },
         KEY,
         on_commit,
     )
@@ -164,7 +120,7 @@ def page() -> None:
             "No run is at hand: the bundled demo is missing from assets/demo/run. Calibrate a model with 'python -m core calibrate', then reload."
         )
         return
-    read_link()
+    read_link(sources)
     if state.source not in sources:
         sources[state.source] = source_of(state.source).name
     facts, badge = controls(source_of(state.source), sources)

@@ -1,4 +1,4 @@
-"""What several pages share: the view that outlives a page, the job chip, the progress of a job."""
+"""What several pages share: the job chip, the progress of a job."""
 
 import html
 
@@ -7,16 +7,8 @@ import streamlit as st
 from core import jobs
 from core.jobs import Job
 
-VIEW = ("source", "estimator", "removed", "count")  # keys of Explore's widgets, which Streamlit drops on other pages
 VERBS = {"calibrate": "calibrating", "benchmark": "benchmarking", "prune": "pruning"}
 state = st.session_state
-
-
-def keep_view() -> None:
-    """Hold on to the view of Explore while another page is shown."""
-    for name in VIEW:
-        if name in state:
-            state[name] = state[name]
 
 
 def clock(seconds: float | None) -> str:

@@ -11,12 +11,13 @@ from assets.build.world import TASK_FAMILIES, World
 from core import store
 from core.calibration import gradient_rows, label_uniforms, run_key
 from core.couplings import couplings
-from core.evaluation import evaluate, read_tasks, removal_increase
+from core.evaluation import evaluate, removal_increase
 from core.landscape import minima
 from core.models import load_model
 from core.runs import load_run
 from core.sources import open_source
 from core.spectrum import lowest_states
+from core.tasks import read_tasks
 from core.texts import pack, read_texts
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from core.errors import InputError
-from core.evaluation import TaskItem, evaluate, option_scores, read_tasks, removal_increase, sequence_losses, task_results
+from core.evaluation import evaluate, option_scores, removal_increase, sequence_losses, task_results
 from core.models import load_model
+from core.tasks import TaskItem, read_tasks
 
 IDS = np.random.default_rng(0).integers(2, 200, (7, 30))
 

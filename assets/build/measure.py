@@ -15,12 +15,13 @@ import torch
 
 from core.calibration import calibrate
 from core.couplings import couplings
-from core.evaluation import evaluate, read_tasks
+from core.evaluation import evaluate
 from core.landscape import minima
 from core.models import load_model
 from core.runs import save_run
 from core.spectrum import lowest_states
 from core.store import DEMO, DEMO_RUN
+from core.tasks import read_tasks
 from core.texts import pack, read_texts
 
 SAMPLES, LENGTH, SINGLES, REPORT = 1024, 128, 128, 256

@@ -25,6 +25,7 @@ const significant = (v, digits = 3) => {
   return size < -4 ? v.toExponential(digits - 1) : v.toFixed(Math.min(6, Math.max(0, digits - 1 - size)));
 };
 const signed = (v, digits) => (v > 0 ? "+" : v < 0 ? "−" : "") + significant(Math.abs(v), digits);
+const increase = ([mean, se]) => [(mean < 0 ? "−" : "+") + Math.abs(mean).toFixed(4), se === null ? "" : `± ${se.toFixed(4)} nats`];
 const ranges = (blocks) => {
   const parts = [];
   for (let i = 0; i < blocks.length; ) {
@@ -163,6 +164,7 @@ class Levels extends Panel {
   }
   drawOver() {
     const ctx = this.context(this.over), { colours, lens, m } = this;
+    for (const k of lens.measuredRanks) { ctx.strokeStyle = colours.text; ctx.lineWidth = 1; ctx.beginPath(); ctx.arc(this.px[k], this.py[k], 6, 0, 7); ctx.stroke(); } // ring: measured
     for (const k of lens.trayRanks()) { ctx.strokeStyle = colours.accent; ctx.lineWidth = 1.5; ctx.strokeRect(this.px[k] - this.tick / 2 - 3, this.py[k] - 5, this.tick + 6, 10); }
     const label = (k, colour) => {
       const left = this.px[k] > this.w - 60;
@@ -241,6 +243,11 @@ class Barcode extends Panel {
       ctx.beginPath(); ctx.roundRect(LEFT - 2, this.y(k) - 1.5, this.w - LEFT - RIGHT + 4, this.rowHeight + 2, 2); ctx.stroke();
     };
     for (const b of lens.hoveredBlocks()) { ctx.strokeStyle = colours.accent; ctx.lineWidth = 1.5; ctx.strokeRect(this.x(b), this.barTop, c, this.top + this.rows * this.rowHeight - this.barTop); }
+    for (const k of lens.measuredRanks) { // ring: measured
+      if (k < this.first || k >= this.first + this.rows) continue;
+      ctx.strokeStyle = colours.text; ctx.lineWidth = 1;
+      ctx.beginPath(); ctx.arc(this.w - 5, this.y(k) + this.rowHeight / 2, 3, 0, 7); ctx.stroke();
+    }
     for (const k of lens.trayRanks()) box(k, colours.accent, 1);
     if (lens.hovered.state !== undefined) box(lens.hovered.state, colours.accent, 1.5);
     box(lens.cursor, colours.text, 2);
@@ -333,7 +340,7 @@ class Arcs extends Panel {
 class Lens {
   constructor(root) {
     this.root = root;
-    this.hovered = {}; this.cursor = 0; this.seq = 0; this.tray = []; this.details = [];
+    this.hovered = {}; this.cursor = 0; this.seq = 0; this.tray = []; this.details = []; this.measured = new Map(); this.measuredRanks = [];
     this.levels = new Levels(this, "levels", "Levels");
     this.barcode = new Barcode(this, "states", "States × blocks");
     this.matrix = new Matrix(this, "matrix", "Couplings Hᵢⱼ");
@@ -361,7 +368,7 @@ class Lens {
   buildHelp() {
     const rows = [["↑ ↓ or K J", "previous, next state"], ["← →", "previous, next minimum among the listed states"], ["Home", "ground state"], ["A or space", "add to the tray, or take out"], ["?", "this help"], ["Esc", "close"]];
     const help = element("div", { className: "help", hidden: true }, element("h2", { textContent: "Keys and words" }), element("dl", {}, ...rows.flatMap(([k, v]) => [element("dt", { textContent: k }), element("dd", { textContent: v })])),
-      element("p", { textContent: "A state is one way to remove M blocks; its energy predicts the damage, lower is better. A minimum is a state that no single swap (one block back, another out) lowers. The ground state is the lowest of all." }),
+      element("p", { textContent: "A ring marks a state whose loss was measured. A state is one way to remove M blocks; its energy predicts the damage, lower is better. A minimum is a state that no single swap (one block back, another out) lowers. The ground state is the lowest of all." }),
       element("button", { textContent: "Close", onclick: () => { this.help.hidden = true; this.frame.focus(); } }));
     help.setAttribute("role", "dialog"); help.setAttribute("aria-label", "Keys and words");
     help.addEventListener("keydown", (e) => { if (e.key === "Escape") { help.hidden = true; this.frame.focus(); } });
@@ -379,6 +386,8 @@ class Lens {
       this.cursor = this.model.index.get((data.cursor || []).join("-")) ?? 0;
       this.layout(true);
     }
+    this.measured = new Map(Object.entries(data.measured)); // blocks -> [loss increase, standard error, items]
+    this.measuredRanks = [...this.measured.keys()].map((name) => this.model.index.get(name)).filter((k) => k !== undefined);
     if (data.seq >= this.seq) { // an older answer must not undo what was picked since
       this.seq = data.seq;
       this.details = data.tray;
@@ -484,6 +493,7 @@ class Lens {
       const gone = state.reduce((sum, b) => sum + m.parameters[b], 0);
       rows.push(["parameters", `−${((100 * gone) / m.total_parameters).toFixed(0)} %`, `−${gone >= 1e9 ? (gone / 1e9).toFixed(2) + " B" : gone >= 1e6 ? (gone / 1e6).toFixed(2) + " M" : (gone / 1e3).toFixed(0) + " k"}`]);
     }
+    if (this.measured.has(name)) rows.push(["loss change", ...increase(this.measured.get(name))]);
     const chips = state.length > 16 ? element("p", { className: "hash", textContent: ranges(state) }) : element("div", { className: "chips" }, ...state.map((b) => element("span", { className: "chip", textContent: b })));
     const focused = this.card.contains(this.root.getRootNode().activeElement);
     const add = element("button", { className: "primary", textContent: inTray ? "Take out of tray" : "Add to tray", onclick: () => this.toggle(name) });
@@ -512,7 +522,7 @@ class Lens {
       const mini = element("div", { className: "mini" }, ...Array.from({ length: m.blocks }, (_, b) => element("i", { className: on.has(b) ? "on" : "" })));
       const pick = element("button", { className: `pick ${m.index.get(name) === this.cursor ? "current" : ""}`, onclick: () => { if (d.rank !== null) this.select(d.rank); } },
         element("div", { className: "row" }, element("b", { textContent: d.rank === null ? d.hash : `#${d.rank}` }), element("span", { textContent: energy })), mini,
-        element("small", { textContent: [d.pearson === null ? null : `Pearson to ground ${d.pearson.toFixed(2)}`, d.diversity === null ? null : `diversity ${d.diversity.toFixed(2)}`].filter(Boolean).join(" · ") }));
+        element("small", { textContent: [this.measured.has(name) ? `loss ${increase(this.measured.get(name)).join(" ")}` : null, d.pearson === null ? null : `Pearson ${d.pearson.toFixed(2)}`, d.diversity === null ? null : `diversity ${d.diversity.toFixed(2)}`].filter(Boolean).join(" · ") }));
       pick.title = `removes ${ranges(d.removed)}`;
       pick.setAttribute("aria-label", `${d.rank === null ? "State " + d.hash : "State " + d.rank}, removes ${ranges(d.removed)}`);
       const drop = element("button", { className: "drop", textContent: "×", onclick: () => this.toggle(name) });

@@ -1,0 +1,75 @@
+"""The view that pages share: source, estimator, M, count, cursor and tray. It lives in session_state, outlives a page, and is in the URL."""
+
+import streamlit as st
+
+from core.errors import InputError
+from core.sources import Source, open_source
+from core.states import parse_blocks
+
+COUNTS = [100, 300, 1000, 2600]
+_WIDGETS = ("source", "estimator", "removed", "count")  # keys of Explore's widgets, which Streamlit drops on other pages
+state = st.session_state
+
+
+def keep_view() -> None:
+    """Hold on to the values of Explore's widgets while another page is shown."""
+    kept = state.setdefault("kept_view", {})
+    for name in _WIDGETS:
+        if name in state:
+            kept[name] = state[name]
+        elif name in kept:
+            state[name] = kept[name]
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def source_of(key: str) -> Source:
+    return open_source(key)
+
+
+def read_link(sources: dict[str, str]) -> None:
+    """Once a session: the view that the URL describes, and a message for what it cannot."""
+    if "source" in state:
+        return
+    query, state.problems = st.query_params, []
+    state.update(source=next(iter(sources)), cursor=None, tray=[], seq=0)
+    if wanted := query.get("run"):
+        try:
+            state.source = open_source(wanted).key
+        except InputError as error:
+            state.problems.append(f"{error} Showing the demo instead.")
+    source = source_of(state.source)
+    state.estimator, state.count, state.removed = source.estimators[0], COUNTS[-1], source.opening
+    if query.get("e") in source.estimators:
+        state.estimator = query["e"]
+    if query.get("k", "").isdecimal() and int(query["k"]) in COUNTS:
+        state.count = int(query["k"])
+    if "m" in query:
+        if query["m"].isascii() and query["m"].isdecimal() and 1 <= int(query["m"][:5]) < source.blocks:
+            state.removed = int(query["m"])
+        else:
+            state.problems.append(
+                f"The link asks for M = {query['m'][:20]!r}, which must be a whole number from 1 to {source.blocks - 1}; showing M = {state.removed}."
+            )
+    try:
+        if "cur" in query:
+            state.cursor = blocks_from_link(query["cur"], source.blocks)
+        if "tray" in query:
+            state.tray = [blocks_from_link(part, source.blocks) for part in query["tray"].split("_")]
+    except InputError as error:
+        state.problems.append(f"The link's states cannot be read: {error}")
+    keep_view()
+
+
+def blocks_from_link(text: str, blocks: int) -> tuple[int, ...]:
+    return parse_blocks(text.replace("-", ","), blocks)
+
+
+def write_link() -> None:
+    """One history entry a commit: the URL holds blocks, never ranks, so that links survive re-solving."""
+    link = {"run": state.source[:8], "m": str(state.removed), "e": state.estimator, "k": str(state.count)}
+    if state.cursor:
+        link["cur"] = "-".join(map(str, state.cursor))
+    if state.tray:
+        link["tray"] = "_".join("-".join(map(str, s)) for s in state.tray)
+    if dict(st.query_params) != link:
+        st.query_params.from_dict(link)

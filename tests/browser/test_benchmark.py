@@ -1,0 +1,92 @@
+"""From picking states to a pruned checkpoint, in a real browser, across a reload and a server restart."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from core import jobs
+from tests.browser.conftest import Server
+from tests.browser.test_tour import opened
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server of its own, with an empty store, that the test may restart."""
+    home = tmp_path / "home"
+    home.mkdir()
+    server = Server(home)
+    yield server
+    server.stop()
+
+
+def test_pick_measure_reload_prune_restart_and_find_everything(visit, server, monkeypatch):
+    monkeypatch.setenv("BLOCKSCAPE_HOME", str(server.home))
+    page = opened(visit())
+    page.locator(".lens .frame").focus()
+    page.keyboard.press("a")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("a")
+    expect(page.locator(".lens .picked")).to_have_count(2)
+    page.wait_for_url(re.compile("tray=.*_"))
+    page.get_by_role("link", name="Compare").click()
+    page.get_by_test_id("stSelectbox").first.click()
+    page.get_by_role("option", name="64").click()
+    page.get_by_role("button", name="Measure the original and 2 picked states").click()
+    expect(page.locator(".chip")).to_contain_text("benchmarking")
+
+    # a reload in the middle, and a second browser, see the same job
+    page.reload()
+    expect(page.locator(".chip")).to_contain_text("benchmarking")
+    expect(page.get_by_test_id("stProgress")).to_be_visible()
+    other = visit("/")
+    expect(other.locator(".chip")).to_contain_text("benchmarking")
+    assert len(jobs.list_jobs()) == 1
+
+    expect(page.locator(".chip")).to_have_count(0, timeout=120_000)
+    expect(page.locator(".measured tbody tr")).to_have_count(3)
+    increases = page.locator(".measured tbody tr td:nth-child(4)").all_inner_texts()
+    assert increases[0] == "–" and all(re.match(r"[+-]\d\.\d{4} ± \d\.\d{4}", text) for text in increases[1:]), increases
+    expect(page.get_by_role("heading", name="The same prompt")).to_be_visible()
+
+    # prune one: a checkpoint on disk, verified
+    page.get_by_role("button", name="Prune and verify").click()
+    expect(page.get_by_test_id("stAlert").filter(has_text="Verified in a fresh process")).to_be_visible(timeout=60_000)
+    (export,) = (server.home / "exports").iterdir()
+    assert (export / "model.safetensors").is_file() and (export / "blockscape.json").is_file()
+
+    # the server restarts: the link finds view, tray and measurements, here and in Explore
+    link = page.url.removeprefix(server.url)
+    for tab in (page, other):  # an open tab would rightly complain of the lost server
+        tab.goto("about:blank")
+    server.stop()
+    server.start()
+    again = visit(link)
+    expect(again.locator(".measured tbody tr")).to_have_count(3)
+    assert again.locator(".measured tbody tr td:nth-child(4)").all_inner_texts() == increases
+    explore = opened(visit("/?" + link.split("?")[1]))
+    expect(explore.locator(".lens .picked").first).to_contain_text(f"loss {increases[1].split(' ')[0].replace('-', '−')}")
+    expect(explore.locator(".lens .picked")).to_have_count(2)
+
+
+def test_cancel_from_the_browser(visit, server, monkeypatch):
+    monkeypatch.setenv("BLOCKSCAPE_HOME", str(server.home))
+    page = opened(visit())
+    page.get_by_role("link", name="Compare").click()
+    page.get_by_role("button", name="Measure the original").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_test_id("stAlert").filter(has_text="Cancelled")).to_be_visible()
+    assert [job.status for job in jobs.list_jobs()] == ["cancelled"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_compare_has_no_sideways_overflow(visit, width, scheme):
+    page = opened(visit("/?m=3&tray=1-2-3_5-9-11", width=width, scheme=scheme))
+    link = page.url.split("?")[1]
+    page.goto(page.url.split("?")[0] + "compare?" + link)
+    expect(page.locator(".measured tbody tr")).to_have_count(3)
+    main, inner = page.evaluate(
+        "[Math.max(document.documentElement.scrollWidth, document.querySelector('.stMain').scrollWidth), window.innerWidth]"
+    )
+    assert main <= inner and page.locator('[data-testid="stException"]').count() == 0

@@ -1,0 +1,58 @@
+"""Measured states side by side."""
+
+import math
+
+import numpy as np
+
+from core.comparison import compare, measured_increases, model_key, wilson
+from core.results import Key, Results
+from core.runs import load_run
+from core.store import DEMO_RUN
+from core.tasks import TaskItem, chance_levels
+
+RUN = load_run(DEMO_RUN)
+MODEL = model_key(RUN)
+
+
+def put(state, metric, values, data="texts", settings="{}"):
+    Results().put(Key(MODEL, state, data, "report", metric, settings), dict(enumerate(values)))
+
+
+def test_an_empty_store_says_what_is_known_without_measuring():
+    original, pruned = compare(RUN, [(1, 2)], Results())
+    assert original.loss is pruned.loss is pruned.increase is original.tokens_per_second is None and not original.tasks
+    blocks = RUN.meta["model"]["blocks"]
+    assert original.parameters - pruned.parameters == blocks[1]["parameters"] + blocks[2]["parameters"]
+    assert measured_increases(RUN, Results()) == {}
+
+
+def test_rows_hold_the_paired_increase_and_the_tasks():
+    base, mine = np.random.default_rng(0).random((2, 20))
+    put((), "loss", base)
+    put((3, 4), "loss", mine)
+    put((3, 4), "loss", [99.0], data="other texts")
+    put((3, 4), "task:order", [1, 1, 0, 1])
+    put((3, 4), "tokens_per_second", [1234.0])
+    original, row = compare(RUN, [(3, 4)], Results())
+    d = mine - base
+    assert np.allclose(row.increase[:2], (d.mean(), d.std(ddof=1) / math.sqrt(20))) and row.increase[2] == 20
+    assert original.increase is None and row.loss.mean == mine.mean() and row.tokens_per_second == 1234.0
+    assert row.tasks["order"].accuracy == 0.75 and row.tasks["order"].n == 4
+    assert row.tied == (abs(row.increase[0]) <= 2 * row.increase[1])
+    assert measured_increases(RUN, Results()) == {(3, 4): row.increase}
+
+
+def test_a_state_without_the_original_has_no_increase():
+    put((5,), "loss", [1.0, 2.0])
+    assert compare(RUN, [(5,)], Results())[1].increase is None and measured_increases(RUN, Results()) == {}
+
+
+def test_wilson_against_known_values():
+    low, high = wilson(8, 10)
+    assert abs(low - 0.4902) < 2e-4 and abs(high - 0.9433) < 2e-4
+    assert wilson(10, 10)[1] == 1.0 and wilson(0, 10)[0] == 0.0
+
+
+def test_chance_levels():
+    items = [TaskItem("a", "", ("x", "y"), 0), TaskItem("a", "", ("x", "y", "z", "w"), 0), TaskItem("b", "", ("x", "y"), 0)]
+    assert chance_levels(items) == {"a": 0.375, "b": 0.5}
