@@ -488,7 +488,7 @@ class Lens {
     const { model: m, cursor: k } = this, state = m.state(k), own = m.own[k], pairs = m.energy[k] - own, unit = m.unitText;
     const name = state.join("-"), inTray = this.tray.includes(name);
     const rows = [["E", m.show(m.energy[k]), unit], ["ΔE", significant(m.delta(k)), unit], ["own cost Σ Hᵢᵢ", m.show(own), unit], ["pairs 2 Σ Hᵢⱼ", (pairs < 0 ? "−" : "+") + m.show(Math.abs(pairs)), "i < j"],
-      ["Pearson to ground", isNaN(m.pearson[k]) ? "–" : (m.pearson[k] < 0 ? "−" : "+") + Math.abs(m.pearson[k]).toFixed(2), `${m.changed[k]} of ${m.removed} changed`]];
+      ["Pearson to #0", isNaN(m.pearson[k]) ? "–" : (m.pearson[k] < 0 ? "−" : "+") + Math.abs(m.pearson[k]).toFixed(2), `${m.changed[k]} of ${m.removed} changed`]];
     if (m.parameters.length) {
       const gone = state.reduce((sum, b) => sum + m.parameters[b], 0);
       rows.push(["parameters", `−${((100 * gone) / m.total_parameters).toFixed(0)} %`, `−${gone >= 1e9 ? (gone / 1e9).toFixed(2) + " B" : gone >= 1e6 ? (gone / 1e6).toFixed(2) + " M" : (gone / 1e3).toFixed(0) + " k"}`]);
