@@ -10,18 +10,28 @@ import json
 import math
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-from core import jobs
 from core.errors import InputError
-from core.runs import check_run_place
-from core.store import home
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
         raise InputError(f"{message[0].upper()}{message[1:]}; see '{self.prog} --help'.")
+
+
+def _positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    """A whole number of at least 0."""
+    return 0 if text == "0" else _positive(text)
 
 
 class _Progress:
@@ -42,14 +52,17 @@ class _Progress:
 
 
 def calibrate(args) -> dict:
-    from core.runs import load_run, save_run
+    from core import jobs
+    from core.runs import check_run_place, load_run, save_run
+    from core.store import DEMO, home
 
     out = Path(args.out)
     check_run_place(out)
+    _check_writable(out)
     model, texts = _absolute(args.model), _absolute(args.texts)
     request = {
         "model": model, "texts": texts, "samples": args.samples, "length": args.length, "seed": args.seed, "batch": args.batch,
-        "sampled": args.sampled, "singles": args.singles, "inputs": jobs.fingerprint(model, texts),
+        "sampled": args.sampled, "singles": args.singles, "inputs": jobs.fingerprint(model, texts or str(DEMO / "texts.jsonl")),
     }  # fmt: skip
     done = _as_job("calibrate", request)
     save_run(load_run(home() / "runs" / done["key"]), out)
@@ -58,11 +71,26 @@ def calibrate(args) -> dict:
 
 def _absolute(path: str | None) -> str | None:
     """A path that a worker understands; names such as demo or a hub id stay."""
-    return str(Path(path).expanduser().resolve()) if path and Path(path).expanduser().exists() else path
+    return path if path in (None, "demo") or not Path(path).expanduser().exists() else str(Path(path).expanduser().resolve())
+
+
+def _check_writable(out: Path) -> None:
+    """Before long work: can `out` be made? Errors: InputError."""
+    parent = out.absolute().parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    try:
+        tempfile.TemporaryDirectory(prefix=".blockscape-", dir=parent).cleanup()
+    except OSError as error:
+        raise InputError(
+            f"--out {str(out)[:200]!r} cannot be written: {str(parent)[:200]!r} is no folder to write to; give another place."
+        ) from error
 
 
 def _as_job(kind: str, request: dict) -> dict:
     """Run a job to its end, showing its progress; Ctrl-C cancels it, and the same command resumes it."""
+    from core import jobs
+
     job = jobs.start(kind, request)
     try:
         job = jobs.follow(job.id, _Progress())
@@ -100,6 +128,7 @@ def prune(args) -> dict:
     from core.export import prune as write_pruned
     from core.states import parse_blocks
 
+    _check_writable(Path(args.out))
     return write_pruned(args.model, parse_blocks(args.blocks), Path(args.out), report=_Progress()).to_json()
 
 
@@ -126,32 +155,32 @@ def _describe(command: str, result: dict) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m core", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(prog="python -m core", allow_abbrev=False, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(function, about: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(function.__name__, help=about, description=about)
+        command = commands.add_parser(function.__name__, help=about, description=about, allow_abbrev=False)
         command.set_defaults(function=function)
         command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
         return command
 
     model = {"required": True, "metavar": "M", "help": "demo, a local model folder, or a hub id"}
     texts = {"metavar": "FILE", "help": ".txt (documents separated by blank lines) or .jsonl (column text); default: the bundled texts"}
-    length = {"type": int, "default": 128, "metavar": "T", "help": "tokens a sequence (default 128)"}
-    seed = {"type": int, "default": 0, "help": "which sequences are drawn (default 0)"}
-    batch = {"type": int, "default": 16, "help": "sequences at once (default 16)"}
+    length = {"type": _positive, "default": 128, "metavar": "T", "help": "tokens a sequence (default 128)"}
+    seed = {"type": _natural, "default": 0, "help": "which sequences are drawn (default 0)"}
+    batch = {"type": _positive, "default": 16, "help": "sequences at once (default 16)"}
 
     c = add(calibrate, "Compute the per-sample gate gradients A of a model on texts and store the run.")
     c.add_argument("--model", **model)
     c.add_argument("--texts", **texts)
-    c.add_argument("--samples", type=int, default=256, metavar="S", help="sequences (default 256)")
+    c.add_argument("--samples", type=_positive, default=256, metavar="S", help="sequences (default 256)")
     c.add_argument("--length", **length)
     c.add_argument("--seed", **seed)
     c.add_argument("--batch", **batch)
     c.add_argument("--sampled", action="store_true", help="also rows with labels sampled from the model (for the estimators h1 and hybrid)")
     c.add_argument(
         "--singles",
-        type=int,
+        type=_natural,
         default=0,
         metavar="S",
         help="also measure every single removal on S sequences of the choose split (for hybrid)",
@@ -163,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     origin.add_argument("--run", metavar="DIR", help="a run folder, the start of a stored run's key, or demo")
     origin.add_argument("--matrix", metavar="FILE", help="a coupling matrix: .npy, .csv, or .npz with key H")
     s.add_argument("--remove", type=int, required=True, metavar="M", help="blocks to remove")
-    s.add_argument("--count", type=int, default=20, metavar="K", help="states to list (default 20)")
+    s.add_argument("--count", type=_positive, default=20, metavar="K", help="states to list (default 20)")
     s.add_argument("--estimator", default="h0", help="h0 (default), h1 or hybrid; for --run")
 
     p = add(prune, "Remove blocks for real and write a checkpoint, verified in a fresh process.")
@@ -174,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     e = add(evaluate, "Measure loss, perplexity, the bundled tasks and tokens per second.")
     e.add_argument("--model", **model)
     e.add_argument("--texts", **texts)
-    e.add_argument("--sequences", type=int, default=128, metavar="S", help="sequences of the report split (default 128)")
+    e.add_argument("--sequences", type=_positive, default=128, metavar="S", help="sequences of the report split (default 128)")
     e.add_argument("--length", **length)
     e.add_argument("--seed", **seed)
     e.add_argument("--batch", **batch)
@@ -190,6 +219,10 @@ def main(argv: list[str] | None = None) -> int:
         result = args.function(args)
     except InputError as error:
         return _fail(str(error), as_json, 2)
+    except OSError as error:
+        if error.filename is None:
+            return _fail(f"Unexpected {type(error).__name__}: {error.strerror or error}.", as_json, 1)
+        return _fail(f"{str(error.filename)[:200]!r} cannot be read or written ({error.strerror}); check the path.", as_json, 2)
     except KeyboardInterrupt:
         return _fail("Cancelled.", as_json, 130)
     except Exception as error:
@@ -200,7 +233,10 @@ def main(argv: list[str] | None = None) -> int:
             as_json,
             1,
         )
-    print(json.dumps(result) if as_json else _describe(args.command, result))
+    try:
+        print(json.dumps(result, allow_nan=False) if as_json else _describe(args.command, result), flush=True)
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

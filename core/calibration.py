@@ -107,6 +107,10 @@ def calibrate(
     length or batch, or when more than 1 % of the rows are not finite.
     """
     loaded.check_length(sequences.ids.shape[1])
+    if len(loaded.blocks) < 2:
+        raise InputError(f"{loaded.source!r} has {len(loaded.blocks)} block; choosing which to remove needs at least 2.")
+    if singles is not None and len(singles.ids) < 2:
+        raise InputError("Single removals need at least 2 sequences for a standard error, not 1; give a larger --singles.")
     if batch < 1:
         raise InputError(f"The batch must be at least 1 sequence, not {batch}.")
     began, started = time.monotonic(), datetime.now(UTC)

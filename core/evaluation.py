@@ -172,7 +172,7 @@ class Evaluation:
     def to_json(self) -> dict:
         return {
             "loss": self.loss,
-            "loss_se": self.loss_se,
+            "loss_se": None if math.isnan(self.loss_se) else self.loss_se,
             "perplexity": math.exp(self.loss),
             "sequences": self.sequences,
             "tokens": self.tokens,

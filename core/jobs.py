@@ -29,7 +29,8 @@ from pathlib import Path
 
 from core import store
 from core.errors import InputError
-from core.runs import canonical_key
+from core.runs import canonical_key, load_run
+from core.store import DEMO
 
 KINDS = {"calibrate": "core.work:calibrate", "benchmark": "core.work:benchmark", "prune": "core.work:prune"}
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,6 +83,9 @@ def start(kind: str, request: dict) -> Job:
     if not (folder / "request.json").exists():
         _write(folder / "request.json", {"kind": kind, "request": request, "t": time.time()})
     job = read(job_id)
+    if job.status == "done" and not _outputs_exist(job):  # what it made was removed or damaged: make it again
+        (folder / "result.json").unlink(missing_ok=True)
+        job = read(job_id)
     fresh = job.status == "queued" and not (folder / "log.txt").exists()
     if job.status == "done" or (job.active and not fresh):
         return job
@@ -96,10 +100,20 @@ def start(kind: str, request: dict) -> Job:
     return read(job_id)
 
 
+def _outputs_exist(job: Job) -> bool:
+    """Whether what a finished job made is still whole."""
+    if job.kind == "calibrate":
+        try:
+            load_run(store.home() / "runs" / job.result["key"])
+        except InputError:
+            return False
+    return job.kind != "prune" or Path(job.result["out"]).is_dir()
+
+
 def fingerprint(*paths: str | None) -> dict[str, list]:
     """[name, size, time of change] of every file a request reads, so that a changed file makes another request."""
     found = {}
-    for path in (Path(p) for p in paths if p):
+    for path in (DEMO / "model" if p == "demo" else Path(p) for p in paths if p):
         files = (
             sorted(f for f in path.iterdir() if f.suffix in (".json", ".safetensors"))
             if path.is_dir()

@@ -45,7 +45,7 @@ def exponent(energies: np.ndarray) -> int:
     """The power of ten that energies (sorted, [K]) are shown in: 0 for ordinary sizes, else the ground state's."""
     ground, largest = abs(float(energies[0])), float(np.abs(energies).max())
     shown = ground if ground > 1e-3 * largest else largest
-    power = math.floor(math.log10(shown)) if shown > 0 else 0
+    power = max(-300, math.floor(math.log10(shown))) if shown > 0 else 0  # below, a power of ten is no number any more
     return 0 if -2 <= power <= 3 else power
 
 
@@ -78,7 +78,9 @@ def significant(value: float) -> str:
 def with_power(value: float, power: int) -> str:
     """An energy in units of 10^power, or of its own power of ten where it is much smaller."""
     if value and math.isfinite(value) and abs(value) < 10.0 ** (power - 2):
-        power = math.floor(math.log10(abs(value)))
+        power = max(-300, math.floor(math.log10(abs(value))))
+    if not math.isfinite(value):
+        return "–"
     return significant(value / 10.0**power) + (f"·10{superscript(power)}" if power else "")
 
 

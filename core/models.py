@@ -222,8 +222,6 @@ def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedM
     for i, block in enumerate(loaded.modules):
         count = sum(p.numel() for p in block.parameters())
         loaded.blocks.append(Block(i, architecture.kind, count, count * stored))
-    if len(loaded.blocks) < 2:
-        raise InputError(f"{source!r} has {len(loaded.blocks)} block(s); choosing needs at least 2.")
     gc.collect()
     return loaded
 

@@ -113,6 +113,7 @@ def load_run(folder: Path) -> Run:
         arrays = _read_arrays(folder, meta, "A.npz")
         sampled = _read_arrays(folder, meta, "A_sampled.npz")
         singles = _read_arrays(folder, meta, "singles.npz")
+        meta["model"]["name"], meta["model"]["blocks"], meta["texts"], meta["seed"]  # a run without them is not whole
         return Run(
             meta=meta,
             rows=Rows(**arrays),
@@ -120,16 +121,21 @@ def load_run(folder: Path) -> Run:
             singles=Singles(singles["increase"], singles["se"], int(singles["sequences"])) if singles else None,
             folder=folder,
         )
-    except (KeyError, TypeError, AttributeError, ValueError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OSError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"The run in {str(folder)!r} is not complete ({error}); calibrate it again.") from error
 
 
 def check_run_place(folder: Path) -> None:
-    """Errors: InputError when `folder` holds something that is not a run, which writing one would destroy."""
-    if folder.exists() and not (folder / "run.json").exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{str(folder)!r} exists and is not a Blockscape run; give another --out.")
+    """Errors: InputError when `folder` holds anything but a run's own files, which writing one would destroy."""
+    if not os.path.lexists(folder):
+        return
+    own = {"run.json", "A.npz", "A_sampled.npz", "singles.npz"}
+    if folder.is_symlink() or not folder.is_dir() or {p.name for p in folder.iterdir()} - own:
+        raise InputError(f"{str(folder)!r} exists and holds more than a Blockscape run; give another --out.")
+    if (folder / "run.json").exists():
+        _read_meta(folder)  # a run.json of somebody else's is not ours to replace
 
 
 def save_run(run: Run, folder: Path) -> Path:

@@ -1,9 +1,11 @@
 """What can be explored, behind one face: a calibration run, or a bare coupling matrix."""
 
 import hashlib
+import math
 import os
 import re
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from core.couplings import available, couplings
 from core.errors import InputError
 from core.ising import check_matrix, read_matrix
 from core.runs import Run, load_run, read_key
+from core.spectrum import ENUMERATION_LIMIT
 
 MATRIX = "matrix"  # the only estimator of a bare matrix
 
@@ -36,7 +39,8 @@ class Source:
     @property
     def opening(self) -> int:
         """The M a first view opens at: a third of the blocks, above which gradients predict poorly."""
-        return max(1, min(self.blocks - 1, round(self.blocks / 3)))
+        third = max(1, min(self.blocks - 1, round(self.blocks / 3)))
+        return next((m for m in range(third, 0, -1) if math.comb(self.blocks, m) <= ENUMERATION_LIMIT), 1)
 
 
 def open_source(reference: str | Path) -> Source:
@@ -46,8 +50,7 @@ def open_source(reference: str | Path) -> Source:
         return _matrix_source(read_matrix(Path(reference)), Path(reference).stem)
     stored = [p for p in _matrix_files() if p.stem.startswith(reference)] if re.fullmatch(r"[0-9a-f]{8,64}", reference) else []
     if len(stored) == 1:
-        with np.load(stored[0], allow_pickle=False) as arrays:
-            return _matrix_source(check_matrix(arrays["H"]), str(arrays["name"]))
+        return _read_stored(stored[0])
     run = load_run(store.find_run(reference))
     return Source(run.key, run.name, run.blocks, tuple(available(run)), run=run)
 
@@ -74,9 +77,23 @@ def list_sources() -> dict[str, str]:
         except InputError:
             continue
     for path in _matrix_files():
-        with np.load(path, allow_pickle=False) as arrays:
-            found[path.stem] = str(arrays["name"])
+        try:
+            found[path.stem] = _read_stored(path).name
+        except InputError:
+            continue
     return found
+
+
+def _read_stored(path: Path) -> Source:
+    """A matrix of the store. Errors: InputError when it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            source = _matrix_source(check_matrix(arrays["H"]), str(arrays["name"]))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"The stored matrix {path.stem[:8]} is damaged; upload it again.") from error
+    if source.key != path.stem:
+        raise InputError(f"The stored matrix {path.stem[:8]} has changed since it was stored; upload it again.")
+    return source
 
 
 def _matrix_files() -> list[Path]:

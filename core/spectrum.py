@@ -30,7 +30,7 @@ class Spectrum:
     lower_bound: float  # every unlisted state has at least this energy (inf: none is unlisted)
     level_cut: bool  # the last level goes on beyond the list
     total: int  # number of states at this M
-    tolerance: float  # energies closer than this are one level
+    tolerance: float  # width of a level: closer energies are ties
     seconds: float
 
     @property
@@ -49,13 +49,17 @@ class Spectrum:
         return int((self.energies <= self.energies[0] + self.tolerance).sum())
 
 
-def tie_tolerance(H: np.ndarray) -> float:
-    """Absolute width of a level: TIE_TOLERANCE times the spread (max - min) of the matrix.
+def tie_tolerance(H: np.ndarray, removed: int) -> float:
+    """Absolute width of a level: TIE_TOLERANCE times the spread (max - min) of the couplings that low states are made of.
 
-    Never below the rounding of an energy, so that a constant matrix is one level.
+    Those are the couplings among the M + 1 blocks whose largest coupling is smallest: one block
+    that dwarfs all others must not blur the rest. Never below the rounding of such an energy,
+    so that a constant matrix is one level.
     """
-    rounding = 4 * np.finfo(np.float64).eps * len(H) ** 2 * float(np.abs(H).max())
-    return max(TIE_TOLERANCE * float(H.max() - H.min()), rounding)
+    calm = np.argsort(np.abs(H).max(axis=1), kind="stable")[: removed + 1]
+    part = H[np.ix_(calm, calm)]
+    rounding = 4 * np.finfo(np.float64).eps * len(H) ** 2 * float(np.abs(part).max())
+    return max(TIE_TOLERANCE * float(part.max() - part.min()), rounding)
 
 
 def check_removed(removed: int, blocks: int) -> int:
@@ -89,7 +93,7 @@ def lowest_states(H: np.ndarray, removed: int, count: int, linear: np.ndarray | 
     g = np.zeros(n) if linear is None else np.asarray(linear, dtype=np.float64)
     if g.shape != (n,) or not np.isfinite(g).all():
         raise InputError(f"The linear term must be {n} finite numbers, not shape {g.shape}.")
-    tolerance = tie_tolerance(H)
+    tolerance = tie_tolerance(H, m)
     # one more than asked: it decides level_cut and the lower bound
     keep = min(int(count) + 1, total)
     x = _enumerate_lowest(H, g, m, keep, tolerance)
@@ -97,8 +101,8 @@ def lowest_states(H: np.ndarray, removed: int, count: int, linear: np.ndarray | 
     order = _level_order(e, x, tolerance)
     x, e = x[order], e[order]
     k = min(int(count), total)
-    # inside a level the order is by list, so an unlisted state may lie lower by the width of a level
-    rest = float(e[k]) - tolerance if k < total else math.inf
+    # what was dropped on the way lies above the highest energy kept, less the width of a level
+    rest = min(float(e[k]), float(e.max()) - tolerance) if k < total else math.inf
     return Spectrum(
         x=x[:k],
         energies=e[:k],
@@ -112,10 +116,17 @@ def lowest_states(H: np.ndarray, removed: int, count: int, linear: np.ndarray | 
 
 
 def _level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
-    """Sort by level (energies within `tolerance` of a neighbour), then by the sorted list of blocks."""
+    """Sort by level, then by the sorted list of blocks; a level is at most `tolerance` wide, from its lowest energy on."""
     order = np.argsort(e, kind="stable")
+    ascending = e[order]
+    new = np.concatenate([[True], np.diff(ascending) > tolerance])  # surely a new level: a gap
+    starts = np.append(np.flatnonzero(new), len(e))
+    for start, end in zip(starts[:-1], starts[1:]):
+        if ascending[end - 1] - ascending[start] > tolerance:  # a chain of small gaps wider than a level: cut it
+            while (start := start + int(np.searchsorted(ascending[start:end], ascending[start] + tolerance, side="right"))) < end:
+                new[start] = True
     level = np.empty(len(e), dtype=np.int64)
-    level[order] = np.concatenate([[0], np.cumsum(np.diff(e[order]) > tolerance)])
+    level[order] = np.cumsum(new)
     # at equal M, a list is smaller when it removes the earlier block: the bits of x from block 0 on, True first
     bits = np.packbits(~x, axis=1)
     return np.lexsort([*bits.T[::-1], level])

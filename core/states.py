@@ -69,17 +69,21 @@ def short_hashes(x: np.ndarray) -> list[str]:
 def parse_blocks(text: str, blocks: int | None = None) -> tuple[int, ...]:
     """Sorted block list from "3, 7-9, 20". Errors: InputError for anything else, doubles, or a block >= `blocks`."""
     found: list[int] = []
+    seen: set[int] = set()
     for part in text.split(","):
         ends = [end.strip() for end in part.split("-")]
         if len(ends) > 2 or not all(_NUMBER.fullmatch(end) for end in ends):
-            raise InputError(f"{part.strip()!r} in the block list {text!r} is not a block or a range; write for example 3,7-9,20.")
+            raise InputError(
+                f"{part.strip()[:40]!r} in the block list {text[:80]!r} is not a block or a range; write for example 3,7-9,20."
+            )
         first, last = int(ends[0]), int(ends[-1])
+        if blocks is not None and last >= blocks:
+            raise InputError(f"Block {last} does not exist: the model has blocks 0 to {blocks - 1}.")
         if last < first:
             raise InputError(f"The range {part.strip()!r} in the block list runs backwards; write {last}-{first}.")
+        twice = seen.intersection(range(first, last + 1))
+        if twice:
+            raise InputError(f"Block {min(twice)} is listed twice in {text[:80]!r}; name each block once.")
+        seen.update(range(first, last + 1))
         found.extend(range(first, last + 1))
-    twice = sorted({b for b in found if found.count(b) > 1})
-    if twice:
-        raise InputError(f"Block {twice[0]} is listed twice in {text!r}; name each block once.")
-    if blocks is not None and max(found) >= blocks:
-        raise InputError(f"Block {max(found)} does not exist: the model has blocks 0 to {blocks - 1}.")
     return tuple(sorted(found))

@@ -4,6 +4,7 @@ HOME/runs/<sha256>/    calibration runs, by key
 HOME/exports/          pruned checkpoints without an explicit place
 """
 
+import json
 import os
 import re
 from pathlib import Path
@@ -24,9 +25,17 @@ def home() -> Path:
 
 def run_folders() -> list[Path]:
     """Every run at hand, the bundled demo first, then the store's newest first."""
-    stored = [p.parent for p in (home() / "runs").glob("*/run.json")]
+    stored = [p.parent for p in (home() / "runs").glob("*/run.json") if re.fullmatch(r"[0-9a-f]{64}", p.parent.name)]
     stored.sort(key=lambda p: (p / "run.json").stat().st_mtime, reverse=True)
     return ([DEMO_RUN] if (DEMO_RUN / "run.json").exists() else []) + stored
+
+
+def _key(folder: Path) -> str:
+    """The key that a run folder claims; empty when it cannot be read."""
+    try:
+        return str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
 
 
 def find_run(reference: str) -> Path:
@@ -37,17 +46,15 @@ def find_run(reference: str) -> Path:
     if reference == "demo":
         return DEMO_RUN
     if _PREFIX.fullmatch(reference):
-        from core.runs import read_key  # runs builds on the store
-
-        fits = {read_key(p): p for p in run_folders() if read_key(p).startswith(reference)}
-        if len(fits) == 1:
-            return next(iter(fits.values()))
-        if len(fits) > 1:
+        fits = [p for p in run_folders() if _key(p).startswith(reference)]
+        if len({_key(p) for p in fits}) == 1:
+            return fits[0]
+        if fits:
             raise InputError(f"The run key {reference!r} fits {len(fits)} runs; give more of its digits.")
     folder = Path(reference)
-    if (folder / "run.json").is_file():
+    if len(reference) < 4096 and "\0" not in reference and os.path.isfile(folder / "run.json"):
         return folder
     raise InputError(
-        f"No run {reference!r}: it is neither a folder with a run.json nor the start of a stored key "
+        f"No run {reference[:200]!r}: it is neither a folder with a run.json nor the start of a stored key "
         f"(8 hex digits or more); calibrate one with 'python -m core calibrate'."
     )

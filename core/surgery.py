@@ -32,7 +32,7 @@ def check_removal(loaded: LoadedModel, removed: Sequence[int]) -> list[int]:
     if not blocks:
         raise InputError("No blocks to remove were given; name at least one, for example 3,7-9.")
     if len(set(blocks)) < len(blocks) or blocks[0] < 0 or blocks[-1] >= n:
-        raise InputError(f"The blocks {list(removed)} do not fit the model: name each of 0 to {n - 1} at most once.")
+        raise InputError(f"The blocks {str(list(removed))[:80]} do not fit the model: name each of 0 to {n - 1} at most once.")
     if len(blocks) >= n:
         raise InputError(f"All {n} blocks would be removed; keep at least one.")
     for reason, holds in REFUSALS:

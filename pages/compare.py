@@ -11,9 +11,9 @@ from core.jobs import Job
 from core.results import Results
 from core.sources import Source, list_sources
 from core.states import indicator, short_hashes
-from core.tasks import chance_levels, read_tasks
+from core.tasks import BUNDLED, chance_levels, read_tasks
 from pages.parts import show_progress
-from pages.view import read_link, source_of, write_link
+from pages.view import plain, read_link, source_of, write_link
 
 PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
 DEFAULT_PROMPT = "Once upon a time"
@@ -25,7 +25,7 @@ def name_of(removed: tuple[int, ...], blocks: int) -> str:
 
 
 def inputs_of(source: str) -> dict:
-    return {"model": source, "inputs": jobs.fingerprint(source)}
+    return {"model": source, "inputs": jobs.fingerprint(source, str(BUNDLED))}
 
 
 def start_benchmark(source: str, states: list[tuple[int, ...]]) -> None:
@@ -137,7 +137,7 @@ def page() -> None:
     write_link()
     source = source_of(state.source)
     if source.run is None:
-        st.info(f"{source.name} is a bare matrix: there is no model to measure. Choose a run in Explore.")
+        st.info(f"{plain(source.name)} is a bare matrix: there is no model to measure. Choose a run in Explore.")
         return
     states = state.tray
     if not states:

@@ -15,7 +15,7 @@ from core.runs import canonical_key
 from core.sources import MATRIX, Source, list_sources, store_matrix
 from core.spectrum import lowest_states
 from core.states import parse_blocks
-from pages.view import COUNTS, read_link, source_of, write_link
+from pages.view import COUNTS, plain, read_link, source_of, write_link
 
 LABELS = {**{name: e.label for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
 UNITS = {**{name: e.unit for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
@@ -113,6 +113,13 @@ def draw(found: Landscape, data: dict) -> None:
     )
 
 
+def show_upload() -> None:
+    with st.expander("Explore a matrix of your own"):
+        st.file_uploader(
+            "A symmetric coupling matrix: .npy, .npz (key H) or .csv", type=["npy", "npz", "csv"], key="upload", on_change=on_upload
+        )
+
+
 def page() -> None:
     sources = list_sources()
     if not sources:
@@ -125,20 +132,19 @@ def page() -> None:
         sources[state.source] = source_of(state.source).name
     facts, badge = controls(source_of(state.source), sources)
     for problem in state.problems:
-        st.warning(problem)
+        st.warning(plain(problem))
     state.problems = []
     view = (state.source, state.estimator, state.removed, state.count)
     try:
         found = solve(*view)
     except InputError as error:
-        st.error(str(error))
+        st.error(plain(str(error)))
+        write_link()
+        show_upload()
         return
     show_facts(found, facts, badge)
     draw(found, picture(*view))
-    with st.expander("Explore a matrix of your own"):
-        st.file_uploader(
-            "A symmetric coupling matrix: .npy, .npz (key H) or .csv", type=["npy", "npz", "csv"], key="upload", on_change=on_upload
-        )
+    show_upload()
 
 
 page()

@@ -6,6 +6,7 @@ import streamlit as st
 
 from core import jobs
 from core.jobs import Job
+from pages.view import plain
 
 VERBS = {"calibrate": "calibrating", "benchmark": "benchmarking", "prune": "pruning"}
 state = st.session_state
@@ -43,7 +44,7 @@ def show_progress(job: Job) -> None:
         st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=text)
         st.button("Cancel", key=f"cancel-{job.id}", on_click=jobs.cancel, args=(job.id,))
     elif job.status == "failed":
-        st.error(job.error)
+        st.error(plain(job.error))
     elif job.status == "interrupted":
         st.warning("The worker of this job was killed. What it had done is kept: start it again to resume.")
     elif job.status == "cancelled":

@@ -1,5 +1,7 @@
 """The view that pages share: source, estimator, M, count, cursor and tray. It lives in session_state, outlives a page, and is in the URL."""
 
+import re
+
 import streamlit as st
 
 from core.errors import InputError
@@ -7,8 +9,15 @@ from core.sources import Source, open_source
 from core.states import parse_blocks
 
 COUNTS = [100, 300, 1000, 2600]
+TRAY_LIMIT = 50
 _WIDGETS = ("source", "estimator", "removed", "count")  # keys of Explore's widgets, which Streamlit drops on other pages
 state = st.session_state
+
+
+def plain(text: str) -> str:
+    """A sentence for st.warning and the like, in which nothing is Markdown: names come from files and links."""
+    text = re.sub(r"(://|www\.)", "\u2060\\1", text)  # an invisible joint: bare addresses would become links even when escaped
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~$:@&])", r"\\\1", text)
 
 
 def keep_view() -> None:
@@ -33,18 +42,20 @@ def read_link(sources: dict[str, str]) -> None:
     query, state.problems = st.query_params, []
     state.update(source=next(iter(sources)), cursor=None, tray=[], seq=0)
     if wanted := query.get("run"):
-        try:
-            state.source = open_source(wanted).key
-        except InputError as error:
-            state.problems.append(f"{error} Showing the demo instead.")
+        # keys only: a link must not make the server read a path of its author's choice
+        fits = [key for key in sources if re.fullmatch(r"[0-9a-f]{8,64}", wanted) and key.startswith(wanted)]
+        if fits:
+            state.source = fits[0]
+        elif wanted != "demo":
+            state.problems.append(f"The link asks for the run {wanted[:40]!r}, which is not in this store. Showing the demo instead.")
     source = source_of(state.source)
     state.estimator, state.count, state.removed = source.estimators[0], COUNTS[-1], source.opening
     if query.get("e") in source.estimators:
         state.estimator = query["e"]
-    if query.get("k", "").isdecimal() and int(query["k"]) in COUNTS:
+    if query.get("k") in map(str, COUNTS):
         state.count = int(query["k"])
     if "m" in query:
-        if query["m"].isascii() and query["m"].isdecimal() and 1 <= int(query["m"][:5]) < source.blocks:
+        if re.fullmatch(r"[0-9]{1,4}", query["m"]) and 1 <= int(query["m"]) < source.blocks:
             state.removed = int(query["m"])
         else:
             state.problems.append(
@@ -54,7 +65,8 @@ def read_link(sources: dict[str, str]) -> None:
         if "cur" in query:
             state.cursor = blocks_from_link(query["cur"], source.blocks)
         if "tray" in query:
-            state.tray = [blocks_from_link(part, source.blocks) for part in query["tray"].split("_")]
+            picked = [blocks_from_link(part, source.blocks) for part in query["tray"].split("_")[:TRAY_LIMIT]]
+            state.tray = list(dict.fromkeys(picked))
     except InputError as error:
         state.problems.append(f"The link's states cannot be read: {error}")
     keep_view()

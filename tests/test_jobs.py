@@ -83,6 +83,16 @@ def test_a_job_runs_to_its_end_and_the_same_request_is_instant(tiny, text_file):
     assert all(set(line) == {"t", "done", "total", "rate", "message"} for line in lines)
 
 
+def test_a_result_that_was_damaged_is_made_again(tiny, text_file):
+    request = request_of(tiny, text_file, samples=20)
+    job = finish(jobs.start("calibrate", request))
+    rows = store.home() / "runs" / job.result["key"] / "A.npz"
+    good = load_run(rows.parent).rows.A
+    rows.write_bytes(rows.read_bytes() + b"x")
+    job = finish(jobs.start("calibrate", request))
+    assert job.status == "done" and (load_run(rows.parent).rows.A == good).all()
+
+
 def test_eight_starts_at_once_are_one_worker(tiny, text_file):
     request = request_of(tiny, text_file, samples=30)
     with ThreadPoolExecutor(8) as pool:

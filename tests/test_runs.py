@@ -16,6 +16,8 @@ def a_run(m=40, n=6, seed=0, extras=True) -> Run:
     rng = np.random.default_rng(seed)
     rows = lambda: Rows(rng.normal(size=(m, n)).astype(np.float32), np.arange(m), np.zeros(m, np.int16), rng.random(m).astype(np.float32))  # noqa: E731
     meta = {
+        "texts": {},
+        "seed": seed,
         "key": canonical_key({"seed": seed}),
         "model": {"name": f"m{seed}", "blocks": [{"kind": "attention + FFN", "parameters": 10}] * n, "parameters": 100},
     }
@@ -40,9 +42,15 @@ def test_rerun_replaces_a_run_but_never_another_folder(tmp_path):
     assert load_run(save_run(a_run(seed=1), tmp_path / "run")).meta["model"]["name"] == "m1"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "precious").touch()
-    with pytest.raises(InputError, match="is not a Blockscape run"):
-        save_run(a_run(), tmp_path / "other")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "run"]
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "run.json").write_text('{"mine": 1}')
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").touch()
+    for name in ("other", "foreign", "link", "run"):
+        with pytest.raises(InputError):
+            save_run(a_run(), tmp_path / name)
+    assert (tmp_path / "other" / "precious").exists() and (tmp_path / "run" / "notes.txt").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["foreign", "link", "other", "run"]
 
 
 def test_damage_is_never_read_silently(tmp_path):
@@ -121,3 +129,16 @@ def test_matrices_are_sources_and_survive(tmp_path):
     assert direct.key == kept.key == again.key and again.name == "mine" and again.blocks == 7 and again.opening == 2
     assert (again.couplings("matrix") == H + H.T).all()
     assert Path(store.home() / "matrices").is_dir() and sources.list_sources()[kept.key] == "mine"
+
+
+def test_a_damaged_neighbour_or_a_copy_set_aside_hides_no_run():
+    folder = keep_run(a_run())
+    for name in ("badbad", f"{a_run().key}.bad-1", "c" * 64):
+        (folder.parent / name).mkdir()
+        (folder.parent / name / "run.json").write_text("{" if name != f"{a_run().key}.bad-1" else (folder / "run.json").read_text())
+    assert store.find_run(a_run().key[:8]) == folder and store.find_run(load_run(store.DEMO_RUN).key) == store.DEMO_RUN
+    (store.home() / "matrices").mkdir()
+    (store.home() / "matrices" / f"{'a' * 64}.npz").write_bytes(b"junk")
+    assert set(sources.list_sources()) == {load_run(store.DEMO_RUN).key, a_run().key}
+    with pytest.raises(InputError, match="damaged"):
+        sources.open_source("a" * 64)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core.errors import InputError
 from core.landscape import minima
-from core.spectrum import lowest_states, tie_tolerance
+from core.spectrum import _level_order, lowest_states, tie_tolerance
 from core.states import indicator
 
 KINDS = ["random", "gram", "low rank", "integer", "duplicated", "negative", "zero", "constant"]
@@ -45,17 +45,17 @@ def symmetric(kind: str, n: int, seed: int) -> np.ndarray:
 
 def brute_force(H: np.ndarray, m: int, g: np.ndarray) -> list[tuple[float, tuple[int, ...]]]:
     """All states by level (energies within the tolerance of a neighbour), then by list; no code shared with core."""
-    n, tolerance = len(H), tie_tolerance(H)
+    n, tolerance = len(H), tie_tolerance(H, m)
     found = []
     for s in itertools.combinations(range(n), m):
         found.append((math.fsum(H[i, j] for i in s for j in s) + math.fsum(g[i] for i in s), s))
     found.sort()
-    levels, last = [], -math.inf
+    levels, first = [], -math.inf
     for e, s in found:
-        if e - last > tolerance:
+        if e - first > tolerance:
             levels.append([])
+            first = e
         levels[-1].append((e, s))
-        last = e
     return [pair for level in levels for pair in sorted(level, key=lambda p: p[1])]
 
 
@@ -72,8 +72,8 @@ def test_equals_brute_force_for_every_m_of_16_blocks(kind, m):
     rest = [e for e, _ in reference[k:]]
     assert found.lower_bound <= min(rest, default=math.inf)
     if rest:
-        assert found.lower_bound >= reference[k][0] - 2 * tie_tolerance(H)
-        assert found.level_cut == (min(rest) - reference[k - 1][0] <= tie_tolerance(H))
+        assert found.lower_bound >= reference[k][0] - 2 * tie_tolerance(H, m)
+        assert found.level_cut == (min(rest) - reference[k - 1][0] <= tie_tolerance(H, m))
 
 
 @settings(max_examples=120, deadline=None)
@@ -84,6 +84,25 @@ def test_equals_brute_force_with_a_linear_term(n, kind, seed, data):
     reference = brute_force(H, m, g)
     found = lowest_states(H, m, count, linear=g)
     assert found.removed == [s for _, s in reference[:count]]
+
+
+@pytest.mark.parametrize("size", [1e3, 1e5, 1e7, 1e9])
+def test_one_block_that_dwarfs_the_rest_blurs_nothing(size):
+    B = np.random.default_rng(0).normal(size=(40, 14))
+    H = B.T @ B / 40
+    H[0, 0] = size
+    found = lowest_states(H, 5, 300)
+    reference = brute_force(H, 5, np.zeros(14))
+    assert found.removed == [s for _, s in reference[:300]]
+    assert (np.diff(found.energies) >= 0).all() and found.lower_bound <= reference[300][0] + 1e-9
+    assert found.lower_bound > found.energies[-1] - 1e-7
+
+
+def test_levels_are_not_chained():
+    e = np.arange(10) * 0.6
+    x = np.eye(10, dtype=bool)[::-1]
+    order = _level_order(e, x, tolerance=1.0)
+    assert (np.sort(order.reshape(5, 2), axis=1) == np.arange(10).reshape(5, 2)).all()
 
 
 def test_a_large_level_keeps_the_smallest_lists_across_chunks():

@@ -10,7 +10,7 @@ const PALETTE = {
     ramp: ["#fee838", "#e1cc55", "#c3b369", "#a69d75", "#8f8b86", "#7c8fb5", "#6f9ae0"] },
 };
 const MONO = "ui-monospace, Menlo, Consolas, monospace";
-const LEFT = 34, RIGHT = 26; // margins shared by the panels that stand in block columns
+const LEFT = 44, RIGHT = 26; // margins shared by the panels that stand in block columns
 
 const decode = (text, Type) => new Type(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 const element = (tag, attributes = {}, ...children) => {

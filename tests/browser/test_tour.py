@@ -124,9 +124,7 @@ def test_a_long_solve_says_so_and_ends(visit, tmp_path):
     page = opened(visit())
     page.get_by_text("Explore a matrix of your own").click()
     page.locator('input[type="file"]').set_input_files(tmp_path / "large.npy")
-    expect(page.get_by_test_id("stAlert")).to_contain_text("choose a smaller M")
-    page.get_by_test_id("stNumberInputField").fill("4")
-    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("stNumberInputField")).to_have_value("4")
     expect(page.get_by_text("Solving…")).to_be_visible()
     expect(page.locator(".lens .chip")).to_have_count(4)
     expect(page.get_by_text("Solving…")).to_have_count(0)
@@ -177,9 +175,19 @@ def test_no_sideways_overflow_and_no_exception(visit, width, height, scheme):
         assert status["y"] + status["height"] <= height
 
 
+def test_a_hostile_link_shows_text_and_fetches_nothing(visit):
+    page = opened(visit("/?run=![x](https://evil.example/a.png) [click](https://evil.example)&cur=<img src=x onerror=alert(1)>"))
+    expect(page.get_by_test_id("stAlert").first).to_contain_text("![x](https")
+    assert page.locator('.stAlert img, .stAlert a[href*="evil"]').count() == 0
+
+
 def test_about_and_back(visit):
     page = opened(visit())
+    page.locator(".lens .frame").focus()
+    page.keyboard.press("a")
+    page.wait_for_url(re.compile("tray="))
     page.get_by_role("link", name="About").click()
     expect(page.get_by_role("heading", name="About Blockscape")).to_be_visible()
     page.get_by_role("link", name="Explore").click()
     opened(page)
+    expect(page.locator(".lens .picked")).to_have_count(1)
