@@ -36,11 +36,15 @@ def source_of(key: str) -> Source:
 
 
 def read_link(sources: dict[str, str]) -> None:
-    """Once a session: the view that the URL describes, and a message for what it cannot."""
-    if "source" in state:
+    """The view that the URL describes, and a message for what it cannot: at first sight and when Back changed it.
+
+    An empty query is a change of page, a query that `write_link` wrote is no news.
+    """
+    query = st.query_params
+    if "source" in state and (not query or dict(query) == state.get("link")):
         return
-    query, state.problems = st.query_params, []
-    state.update(source=next(iter(sources)), cursor=None, tray=[], seq=0)
+    state.problems = []
+    state.update(source=next(iter(sources)), cursor=None, tray=[], seq=state.get("seq", -1) + 1)
     if wanted := query.get("run"):
         # keys only: a link must not make the server read a path of its author's choice
         fits = [key for key in sources if re.fullmatch(r"[0-9a-f]{8,64}", wanted) and key.startswith(wanted)]
@@ -83,5 +87,6 @@ def write_link() -> None:
         link["cur"] = "-".join(map(str, state.cursor))
     if state.tray:
         link["tray"] = "_".join("-".join(map(str, s)) for s in state.tray)
+    state.link = link
     if dict(st.query_params) != link:
         st.query_params.from_dict(link)

@@ -388,6 +388,7 @@ class Lens {
     }
     this.measured = new Map(Object.entries(data.measured)); // blocks -> [loss increase, standard error, items]
     this.measuredRanks = [...this.measured.keys()].map((name) => this.model.index.get(name)).filter((k) => k !== undefined);
+    if (data.seq > this.seq) this.cursor = this.model.index.get((data.cursor || []).join("-")) ?? this.cursor; // the page moved it: Back, or a link
     if (data.seq >= this.seq) { // an older answer must not undo what was picked since
       this.seq = data.seq;
       this.details = data.tray;

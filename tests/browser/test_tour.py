@@ -89,6 +89,26 @@ def test_the_tour(visit, server):
     expect(other.locator(".lens .picked")).to_have_count(1)
 
 
+def test_back_walks_the_commits(visit):
+    page = opened(visit())
+    first = chips(page)
+    page.locator(".lens .frame").focus()
+    page.keyboard.press("ArrowDown")
+    second = chips(page)
+    page.wait_for_url(re.compile("cur=" + "-".join(map(str, second))))
+    page.keyboard.press("a")
+    page.wait_for_url(re.compile("tray="))
+    page.go_back()
+    expect(page.locator(".lens .picked")).to_have_count(0)
+    assert chips(page) == second
+    page.go_back()
+    page.wait_for_function(
+        "(n) => [...document.querySelectorAll('*')].map((e) => e.shadowRoot?.querySelector('.lens')).find(Boolean)?.querySelector('.card h2').textContent === n",
+        arg="State #0",
+    )
+    assert chips(page) == first
+
+
 def test_hover_links_the_panels_without_a_rerun(visit):
     sent = []
     page = visit()
