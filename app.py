@@ -17,6 +17,7 @@ job_chip()
 st.navigation(
     [
         st.Page("pages/explore.py", title="Explore", default=True),
+        st.Page("pages/couplings.py", title="Couplings"),
         st.Page("pages/compare.py", title="Compare"),
         st.Page("pages/about.py", title="About"),
     ],

@@ -2,6 +2,10 @@
 
 import streamlit as st
 
+from pages.view import through_app
+
+through_app()
+
 st.markdown(
     r"""
 # About Blockscape

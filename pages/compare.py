@@ -13,7 +13,7 @@ from core.sources import Source, list_sources
 from core.states import indicator, short_hashes
 from core.tasks import BUNDLED, chance_levels, read_tasks
 from pages.parts import show_progress
-from pages.view import plain, read_link, source_of, write_link
+from pages.view import plain, read_link, source_of, through_app, write_link
 
 PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
 DEFAULT_PROMPT = "Once upon a time"
@@ -156,4 +156,5 @@ def page() -> None:
         show_prune(model, source.key, states, blocks)
 
 
+through_app()
 page()

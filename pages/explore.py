@@ -15,7 +15,7 @@ from core.runs import canonical_key
 from core.sources import MATRIX, Source, list_sources, store_matrix
 from core.spectrum import lowest_states
 from core.states import parse_blocks
-from pages.view import COUNTS, plain, read_link, source_of, write_link
+from pages.view import COUNTS, plain, read_link, source_of, through_app, write_link
 
 LABELS = {**{name: e.label for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
 UNITS = {**{name: e.unit for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
@@ -147,4 +147,5 @@ def page() -> None:
     show_upload()
 
 
+through_app()
 page()

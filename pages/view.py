@@ -3,6 +3,7 @@
 import re
 
 import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
 
 from core.errors import InputError
 from core.sources import Source, open_source
@@ -12,6 +13,16 @@ COUNTS = [100, 300, 1000, 2600]
 TRAY_LIMIT = 50
 _WIDGETS = ("source", "estimator", "removed", "count")  # keys of Explore's widgets, which Streamlit drops on other pages
 state = st.session_state
+
+
+def through_app() -> None:
+    """Run app.py instead, where Streamlit ran a page of the pages/ folder directly.
+
+    On a fresh server it does so for a link to a page's own path, before app.py could call st.navigation.
+    """
+    if PagesManager.uses_pages_directory:
+        PagesManager.uses_pages_directory = False
+        st.rerun()
 
 
 def plain(text: str) -> str:

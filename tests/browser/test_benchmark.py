@@ -79,6 +79,26 @@ def test_cancel_from_the_browser(visit, server, monkeypatch):
     assert [job.status for job in jobs.list_jobs()] == ["cancelled"]
 
 
+@pytest.mark.parametrize("path", ["compare", "couplings", "about"])
+def test_a_fresh_server_opens_a_pages_own_path_with_its_navigation(visit, path):
+    page = visit(f"/{path}?m=5&e=h1")
+    expect(page.get_by_role("link", name="Explore")).to_be_visible()
+    expect(page.get_by_role("link", name="parts")).to_have_count(0)
+    if path != "about":
+        page.get_by_role("link", name="Explore").click()
+        opened(page)
+        expect(page.locator(".lens .chip")).to_have_count(5)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_couplings_draws_both_figures(visit, width, scheme):
+    page = visit("/couplings", width=width, scheme=scheme)
+    expect(page.locator(".js-plotly-plot .heatmaplayer image")).to_have_count(1)
+    expect(page.locator(".js-plotly-plot .scatterlayer .point").first).to_be_visible()
+    main, inner = page.evaluate("[document.querySelector('.stMain').scrollWidth, window.innerWidth]")
+    assert main <= inner and page.locator('[data-testid="stException"]').count() == 0
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_compare_has_no_sideways_overflow(visit, width, scheme):

@@ -1,0 +1,52 @@
+"""Couplings: the matrix as heatmap, and who pulls on whom as a graph."""
+
+import numpy as np
+import streamlit as st
+
+from core.couplings import ESTIMATORS
+from core.figures import heatmap, interaction_graph
+from core.sources import list_sources
+from pages.view import plain, read_link, source_of, through_app, write_link
+
+state = st.session_state
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def figures(key: str, estimator: str, scale: str, layout: str, per_block: int):
+    H = source_of(key).couplings(estimator)
+    return heatmap(H, scale), interaction_graph(H, layout, per_block)
+
+
+def page() -> None:
+    st.title("Couplings")
+    sources = list_sources()
+    if not sources:
+        st.error("No run is at hand: calibrate a model with 'python -m core calibrate', then reload.")
+        return
+    read_link(sources)
+    write_link()
+    source = source_of(state.source)
+    unit = ESTIMATORS[state.estimator].about if state.estimator in ESTIMATORS else "as given"
+    st.markdown(f"{plain(source.name)}, {plain(unit)}. Choose another run or estimator in Explore.")
+    left, right = st.columns(2, gap="large")
+    scale = left.segmented_control("Scale", ["signed log", "linear"], default="signed log", key="scale") or "signed log"
+    layout = right.segmented_control("Layout", ["depth", "force", "spectral"], default="depth", key="layout") or "depth"
+    per_block = (
+        right.slider("Strongest couplings of each block", 1, min(8, source.blocks - 1), min(3, source.blocks - 1), key="per_block")
+        if source.blocks > 2
+        else 1
+    )
+    matrix, graph = figures(state.source, state.estimator, scale, layout, per_block)
+    left.plotly_chart(matrix, key="matrix", config={"displaylogo": False})
+    right.plotly_chart(graph, key="graph", config={"displaylogo": False})
+    H = source.couplings(state.estimator)
+    values = np.linalg.eigvalsh(H)[::-1]
+    share = values.clip(min=0) / max(values.clip(min=0).sum(), np.finfo(float).tiny)
+    st.caption(
+        f"E = Σ Hᵢᵢ + 2 Σᵢ<ⱼ Hᵢⱼ over the removed blocks. Purple: removing both costs more than each alone; green: less. Node size: sum of |H|. "
+        f"The largest eigenvalue holds {100 * share[0]:.0f} % of the trace, the four largest {100 * share[:4].sum():.0f} %."
+    )
+
+
+through_app()
+page()
