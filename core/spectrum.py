@@ -121,10 +121,10 @@ def _level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
     ascending = e[order]
     new = np.concatenate([[True], np.diff(ascending) > tolerance])  # surely a new level: a gap
     starts = np.append(np.flatnonzero(new), len(e))
-    for start, end in zip(starts[:-1], starts[1:]):
-        if ascending[end - 1] - ascending[start] > tolerance:  # a chain of small gaps wider than a level: cut it
-            while (start := start + int(np.searchsorted(ascending[start:end], ascending[start] + tolerance, side="right"))) < end:
-                new[start] = True
+    wide = ascending[starts[1:] - 1] - ascending[starts[:-1]] > tolerance  # chains of small gaps wider than a level: cut them
+    for start, end in zip(starts[:-1][wide], starts[1:][wide]):
+        while (start := start + int(np.searchsorted(ascending[start:end], ascending[start] + tolerance, side="right"))) < end:
+            new[start] = True
     level = np.empty(len(e), dtype=np.int64)
     level[order] = np.cumsum(new)
     # at equal M, a list is smaller when it removes the earlier block: the bits of x from block 0 on, True first
