@@ -9,11 +9,11 @@ from core import jobs
 from core.comparison import Row, compare, model_key
 from core.jobs import Job
 from core.results import Results
-from core.sources import Source, list_sources
+from core.sources import Source
 from core.states import indicator, short_hashes
 from core.tasks import BUNDLED, chance_levels, read_tasks
 from pages.parts import show_progress
-from pages.view import plain, read_link, source_of, through_app, write_link
+from pages.view import opened_source, plain, through_app
 
 PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
 DEFAULT_PROMPT = "Once upon a time"
@@ -129,13 +129,9 @@ def show_progress_of(job_id: str) -> None:
 
 def page() -> None:
     st.title("Compare")
-    sources = list_sources()
-    if not sources:
-        st.error("No run is at hand: calibrate a model with 'python -m core calibrate', then reload.")
+    source = opened_source()
+    if source is None:
         return
-    read_link(sources)
-    write_link()
-    source = source_of(state.source)
     if source.run is None:
         st.info(f"{plain(source.name)} is a bare matrix: there is no model to measure. Choose a run in Explore.")
         return

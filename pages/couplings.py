@@ -5,8 +5,7 @@ import streamlit as st
 
 from core.couplings import ESTIMATORS
 from core.figures import heatmap, interaction_graph
-from core.sources import list_sources
-from pages.view import plain, read_link, source_of, through_app, write_link
+from pages.view import opened_source, plain, source_of, through_app
 
 state = st.session_state
 
@@ -19,13 +18,9 @@ def figures(key: str, estimator: str, scale: str, layout: str, per_block: int):
 
 def page() -> None:
     st.title("Couplings")
-    sources = list_sources()
-    if not sources:
-        st.error("No run is at hand: calibrate a model with 'python -m core calibrate', then reload.")
+    source = opened_source()
+    if source is None:
         return
-    read_link(sources)
-    write_link()
-    source = source_of(state.source)
     unit = ESTIMATORS[state.estimator].about if state.estimator in ESTIMATORS else "as given"
     st.markdown(f"{plain(source.name)}, {plain(unit)}. Choose another run or estimator in Explore.")
     left, right = st.columns(2, gap="large")

@@ -6,7 +6,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from core.errors import InputError
-from core.sources import Source, open_source
+from core.sources import Source, list_sources, open_source
 from core.states import parse_blocks
 
 COUNTS = [100, 300, 1000, 2600]
@@ -89,6 +89,17 @@ def read_link(sources: dict[str, str]) -> None:
 
 def blocks_from_link(text: str, blocks: int) -> tuple[int, ...]:
     return parse_blocks(text.replace("-", ","), blocks)
+
+
+def opened_source() -> Source | None:
+    """The source of the view on a page that only reads it, link included; None, with the reason shown, when no run is at hand."""
+    sources = list_sources()
+    if not sources:
+        st.error("No run is at hand: calibrate a model with 'python -m core calibrate', then reload.")
+        return None
+    read_link(sources)
+    write_link()
+    return source_of(state.source)
 
 
 def write_link() -> None:
