@@ -17,8 +17,10 @@ job_chip()
 st.navigation(
     [
         st.Page("pages/explore.py", title="Explore", default=True),
+        st.Page("pages/calibrate.py", title="Model & calibration"),
         st.Page("pages/couplings.py", title="Couplings"),
         st.Page("pages/compare.py", title="Compare"),
+        st.Page("pages/jobs.py", title="Jobs"),
         st.Page("pages/about.py", title="About"),
     ],
     position="top",

@@ -54,24 +54,18 @@ class _Progress:
 def calibrate(args) -> dict:
     from core import jobs
     from core.runs import check_run_place, load_run, save_run
-    from core.store import DEMO, home
+    from core.store import home
 
     out = Path(args.out)
     check_run_place(out)
     _check_writable(out)
-    model, texts = _absolute(args.model), _absolute(args.texts)
-    request = {
-        "model": model, "texts": texts, "samples": args.samples, "length": args.length, "seed": args.seed, "batch": args.batch,
-        "sampled": args.sampled, "singles": args.singles, "inputs": jobs.fingerprint(model, texts or str(DEMO / "texts.jsonl")),
-    }  # fmt: skip
+    request = jobs.request_of(
+        args.model, args.texts, samples=args.samples, length=args.length, seed=args.seed, batch=args.batch, sampled=args.sampled,
+        singles=args.singles,
+    )  # fmt: skip
     done = _as_job("calibrate", request)
     save_run(load_run(home() / "runs" / done["key"]), out)
     return {"run": str(out), **done}
-
-
-def _absolute(path: str | None) -> str | None:
-    """A path that a worker understands; names such as demo or a hub id stay."""
-    return path if path in (None, "demo") or not Path(path).expanduser().exists() else str(Path(path).expanduser().resolve())
 
 
 def _check_writable(out: Path) -> None:

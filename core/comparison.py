@@ -53,7 +53,10 @@ def compare(run: Run, states: list[tuple[int, ...]], results: Results) -> list[R
     Where a state was measured on several texts or settings, the one with most items in
     common with the original counts.
     """
-    found = results.of_model(model_key(run))
+    return _rows(run, states, results.of_model(model_key(run)))
+
+
+def _rows(run: Run, states: list[tuple[int, ...]], found: list[Measurement]) -> list[Row]:
     model = run.meta["model"]
     originals = {(m.key.data, m.key.settings): m for m in found if m.key.metric == "loss" and not m.key.removed}
     rows = []
@@ -85,5 +88,6 @@ def compare(run: Run, states: list[tuple[int, ...]], results: Results) -> list[R
 
 def measured_increases(run: Run, results: Results) -> dict[tuple[int, ...], tuple[float, float, int]]:
     """{state: (loss increase, standard error, n)} of every measured state of the run's model."""
-    states = {m.key.removed for m in results.of_model(model_key(run)) if m.key.metric == "loss" and m.key.removed}
-    return {row.removed: row.increase for row in compare(run, sorted(states), results) if row.increase and row.increase[2]}
+    found = results.of_model(model_key(run))
+    states = {m.key.removed for m in found if m.key.metric == "loss" and m.key.removed}
+    return {row.removed: row.increase for row in _rows(run, sorted(states), found) if row.increase and row.increase[2]}

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ _TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.
 PROVENANCE = "blockscape.json"
 PROBE_TOKENS, GREEDY_TOKENS = 24, 12
 LOGITS_TOLERANCE = 1e-5  # relative to the largest logit
+ZIP_LIMIT = 64 * 2**20  # bytes that a browser is offered in one piece
 Report = Callable[[int, int, str], None]
 
 
@@ -41,6 +43,8 @@ class Export:
     removed: list[int]
     parameters: tuple[int, int]  # before, after
     bytes: tuple[int, int]  # weight files on disk, before, after
+    blocks: tuple[int, int]  # before, after
+    kv_bytes: tuple[int, int]  # of keys and values a token of context, before, after
     largest_difference: float  # of a logit against the gated model
 
     def to_json(self) -> dict:
@@ -49,6 +53,8 @@ class Export:
             "removed": self.removed,
             "parameters": list(self.parameters),
             "bytes": list(self.bytes),
+            "blocks": list(self.blocks),
+            "kv_bytes": list(self.kv_bytes),
             "verified": True,
         }
 
@@ -78,7 +84,8 @@ def prune(
     ids = _probe_ids(loaded.model.config.vocab_size, loaded.max_length)
     with torch.no_grad(), gated(loaded, removal(loaded, blocks)):
         logits = loaded.model(input_ids=ids, use_cache=False).logits.float().numpy()
-    folder, original = loaded.folder, [vars(b) for b in loaded.blocks]
+    folder, original = loaded.folder, loaded.blocks
+    kv = (sum(b.kv_bytes for b in original), sum(b.kv_bytes for b in original if b.index not in blocks))
     del loaded
 
     report(2, 4, "writing")
@@ -117,7 +124,24 @@ def prune(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     report(4, 4, "done")
-    return Export(out, blocks, (parameters, after), sizes, difference)
+    return Export(out, blocks, (parameters, after), sizes, (len(original), len(original) - len(blocks)), kv, difference)
+
+
+def zip_export(out: Path, limit: int = ZIP_LIMIT) -> Path | None:
+    """A checkpoint as one .zip beside its folder, whole or absent; None when its files have more than `limit` bytes."""
+    files = sorted(p for p in out.iterdir() if p.is_file())
+    if sum(p.stat().st_size for p in files) > limit:
+        return None
+    target = out.with_name(f"{out.name}.zip")
+    handle, staging = tempfile.mkstemp(prefix=f".{out.name}-", suffix=".zip", dir=out.parent)
+    try:
+        with os.fdopen(handle, "wb") as f, zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as archive:  # weights hardly shrink
+            for file in files:
+                archive.write(file, f"{out.name}/{file.name}")
+        os.replace(staging, target)
+    finally:
+        Path(staging).unlink(missing_ok=True)
+    return target
 
 
 def _probe_ids(vocabulary: int, max_length: int | None) -> torch.Tensor:

@@ -3,6 +3,7 @@
 import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from core.lens import strongest_edges
 
@@ -35,6 +36,34 @@ def heatmap(H: np.ndarray, scale: str = "signed log") -> go.Figure:
     figure.update_layout(margin=_MARGIN, height=480, xaxis_title="block", yaxis_title="block")
     figure.update_yaxes(autorange="reversed", scaleanchor="x", constrain="domain")
     figure.update_xaxes(range=[-0.5, len(H) - 0.5], constrain="domain")
+    return figure
+
+
+ROWS_SHOWN = 256
+
+
+def rows_figure(A: np.ndarray, total: int) -> go.Figure:
+    """Gradient rows as they arrive (the last ROWS_SHOWN of `total`), and below them each block's own cost H0_ii with its standard error."""
+    own = A.astype(np.float64) ** 2
+    cost, error = own.mean(axis=0), own.std(axis=0) / np.sqrt(len(A))
+    first = max(0, len(A) - ROWS_SHOWN)
+    shown = A[first:].astype(np.float64)
+    below = float(np.median(np.abs(shown))) or 1.0
+    z = signed_log(shown, below)
+    top = float(np.abs(z).max()) or 1.0
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.6, 0.4], vertical_spacing=0.06)
+    figure.add_heatmap(
+        z=z, y=np.arange(first, len(A)), customdata=shown, zmin=-top, zmax=top, colorscale=[[0, NEGATIVE], [0.5, ZERO], [1, POSITIVE]],
+        showscale=False, hovertemplate="sample %{y}, block %{x}<br>∂loss/∂α = %{customdata:.4g}<extra></extra>", row=1, col=1,
+    )  # fmt: skip
+    figure.add_bar(
+        x=np.arange(len(cost)), y=cost, error_y={"array": error, "thickness": 1, "width": 2}, marker_color=NODE,
+        hovertemplate="block %{x}<br>own cost %{y:.4g}<extra></extra>", showlegend=False, row=2, col=1,
+    )  # fmt: skip
+    figure.update_layout(margin={**_MARGIN, "l": 60}, height=420, showlegend=False)
+    figure.update_xaxes(title_text="block", row=2, col=1)
+    figure.update_yaxes(title_text="sample", range=[min(total, first + ROWS_SHOWN) - 0.5, first - 0.5], row=1, col=1)
+    figure.update_yaxes(title_text="own cost H₀ᵢᵢ", exponentformat="power", rangemode="tozero", row=2, col=1)
     return figure
 
 

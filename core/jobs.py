@@ -32,7 +32,7 @@ from core.errors import InputError
 from core.runs import canonical_key, load_run
 from core.store import DEMO
 
-KINDS = {"calibrate": "core.work:calibrate", "benchmark": "core.work:benchmark", "prune": "core.work:prune"}
+KINDS = {kind: f"core.work:{kind}" for kind in ("describe", "calibrate", "benchmark", "prune")}
 ROOT = Path(__file__).resolve().parents[1]
 _GRACE = 2.0  # seconds a cancelled worker has to stop by itself
 _QUEUED = 5.0  # seconds a new worker may take to its lock
@@ -57,6 +57,7 @@ class Job:
     error: str | None = None
     bad_input: bool = False  # the error is the request's fault, not ours
     changed: float = 0.0  # time of the last sign of life
+    asked: float = 0.0  # time of the first request
 
     @property
     def folder(self) -> Path:
@@ -75,9 +76,36 @@ def _folder(job_id: str) -> Path:
     return store.home() / "jobs" / job_id
 
 
+def request_of(model: str, texts: str | None = None, reads: tuple[str, ...] = (), **options) -> dict:
+    """A request to work on a model and texts (None: bundled): paths made absolute, and the state of every file it reads."""
+    model, texts = _absolute(model), _absolute(texts)
+    return {"model": model, "texts": texts, **options, "inputs": fingerprint(model, texts or str(DEMO / "texts.jsonl"), *reads)}
+
+
+def _absolute(path: str | None) -> str | None:
+    """A path that a worker understands; names such as demo or a hub id stay."""
+    if path in (None, "demo") or "\0" in path or len(path) > 4000:
+        return path
+    full = Path(path).expanduser()
+    return str(full.resolve()) if full.exists() else path
+
+
+def _id(kind: str, request: dict) -> str:
+    return canonical_key({"kind": kind, "request": request})[:16]
+
+
+def find(kind: str, request: dict) -> Job | None:
+    """The job of this request, if it was ever started and what it made is still there."""
+    job_id = _id(kind, request)
+    if not (_folder(job_id) / "request.json").exists():
+        return None
+    job = read(job_id)
+    return None if job.status == "done" and not _outputs_exist(job) else job
+
+
 def start(kind: str, request: dict) -> Job:
     """Start the job of this request, or join it: a finished one is returned, a running one is left alone, any other resumes."""
-    job_id = canonical_key({"kind": kind, "request": request})[:16]
+    job_id = _id(kind, request)
     folder = _folder(job_id)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "request.json").exists():
@@ -145,7 +173,7 @@ def read(job_id: str) -> Job:
         status = "queued" if time.time() - started < _QUEUED and last.get("t", 0) < started else "interrupted"
     return Job(
         job_id, asked["kind"], asked["request"], status, **state, result=(outcome or {}).get("result"), error=(outcome or {}).get("error"), bad_input=(outcome or {}).get("bad_input", False),
-        changed=max(started, last.get("t", 0.0)),
+        changed=max(started, last.get("t", 0.0)), asked=asked.get("t", 0.0),
     )  # fmt: skip
 
 
@@ -153,6 +181,22 @@ def list_jobs() -> list[Job]:
     """All jobs, the latest sign of life first."""
     found = [read(p.parent.name) for p in (store.home() / "jobs").glob("*/request.json")]
     return sorted(found, key=lambda job: job.changed, reverse=True)
+
+
+def running() -> list[Job]:
+    """The jobs at work or about to be, the latest first; those that have ended are passed over unread."""
+    open_ones = (p.parent for p in (store.home() / "jobs").glob("*/request.json") if not (p.parent / "result.json").exists())
+    return sorted((job for folder in open_ones if (job := read(folder.name)).active), key=lambda job: job.changed, reverse=True)
+
+
+def log_tail(job: Job, size: int = 4000) -> str:
+    """The end of what the worker printed."""
+    try:
+        with open(job.folder / "log.txt", "rb") as f:
+            f.seek(max(0, f.seek(0, os.SEEK_END) - size))
+            return f.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def cancel(job_id: str) -> Job:

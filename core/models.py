@@ -57,6 +57,7 @@ class Block:
     kind: str
     parameters: int
     bytes: int  # of the weights as stored in the checkpoint's type
+    kv_bytes: int  # of keys and values a token of context, in that type
 
 
 @dataclass
@@ -189,6 +190,7 @@ def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedM
     architecture = find_architecture(config, source)
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"The folder {source!r} has no .safetensors weights; convert them (model.save_pretrained writes safetensors).")
+    _check_memory(folder, config, source)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -221,9 +223,35 @@ def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedM
     stored = _stored_item_size(config)
     for i, block in enumerate(loaded.modules):
         count = sum(p.numel() for p in block.parameters())
-        loaded.blocks.append(Block(i, architecture.kind, count, count * stored))
+        loaded.blocks.append(Block(i, architecture.kind, count, count * stored, _kv_width(model.config) * stored))
     gc.collect()
     return loaded
+
+
+def _check_memory(folder: Path, config: dict, source: str) -> None:
+    """Errors: InputError when the weights in float32 do not fit the memory that is free, before any is read."""
+    needed = sum(path.stat().st_size for path in folder.glob("*.safetensors")) * 4 // _stored_item_size(config)
+    free = free_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"{source!r} takes {needed / 1e9:.1f} GB in float32 and {free / 1e9:.1f} GB of memory are free; use a machine with more, or a smaller model."
+        )
+
+
+def free_memory() -> int | None:
+    """Bytes that programs can still have; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def _kv_width(config: transformers.PreTrainedConfig) -> int:
+    """Numbers that attention keeps of every token: a key and a value for each of its key-value heads."""
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return 2 * width * (getattr(config, "num_key_value_heads", None) or heads)
 
 
 def _stored_item_size(config: dict) -> int:

@@ -80,10 +80,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def read_key(folder: Path) -> str:
-    return _read_meta(folder)["key"]
-
-
 def _read_meta(folder: Path) -> dict:
     try:
         meta = json.loads((folder / "run.json").read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ import re
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from core import store
 from core.couplings import available, couplings
 from core.errors import InputError
 from core.ising import check_matrix, read_matrix
-from core.runs import Run, load_run, read_key
+from core.runs import Run, load_run
 from core.spectrum import ENUMERATION_LIMIT
 
 MATRIX = "matrix"  # the only estimator of a bare matrix
@@ -72,16 +73,32 @@ def list_sources() -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in store.run_folders():
         try:
-            key = read_key(folder)
-            found.setdefault(key, load_run(folder).name)
-        except InputError:
+            key, name = _name_of(folder, _signature(folder))
+            found.setdefault(key, name)
+        except (InputError, OSError):
             continue
     for path in _matrix_files():
         try:
-            found[path.stem] = _read_stored(path).name
+            found[path.stem] = _stored_name(path, path.stat().st_mtime_ns)
         except InputError:
             continue
     return found
+
+
+def _signature(folder: Path) -> tuple:
+    """Changes when a file of the run is written: the page asks for names at every rerun, and digests take time."""
+    return tuple(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()))
+
+
+@lru_cache(maxsize=1000)
+def _name_of(folder: Path, signature: tuple) -> tuple[str, str]:
+    run = load_run(folder)
+    return run.key, run.name
+
+
+@lru_cache(maxsize=1000)
+def _stored_name(path: Path, changed: int) -> str:
+    return _read_stored(path).name
 
 
 def _read_stored(path: Path) -> Source:

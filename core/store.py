@@ -1,12 +1,18 @@
 """Where Blockscape keeps its files: `BLOCKSCAPE_HOME`, or the platform's user data folder.
 
 HOME/runs/<sha256>/    calibration runs, by key
+HOME/matrices/         coupling matrices that were uploaded
+HOME/texts/            texts that were pasted or uploaded
+HOME/jobs/             work and its progress (core.jobs)
+HOME/results.sqlite    measurements (core.results)
 HOME/exports/          pruned checkpoints without an explicit place
 """
 
+import hashlib
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import platformdirs
@@ -21,6 +27,18 @@ _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 
 def home() -> Path:
     return Path(os.environ.get("BLOCKSCAPE_HOME") or platformdirs.user_data_dir("blockscape", appauthor=False))
+
+
+def keep_text(content: bytes, suffix: str) -> Path:
+    """A text file in the store, named by its content: what was pasted or uploaded stays readable for jobs."""
+    target = home() / "texts" / f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, staging = tempfile.mkstemp(dir=target.parent)
+        with os.fdopen(handle, "wb") as f:
+            f.write(content)
+        os.replace(staging, target)
+    return target
 
 
 def run_folders() -> list[Path]:

@@ -35,6 +35,10 @@ class Texts:
     documents: tuple[Document, ...]
 
     @property
+    def domains(self) -> tuple[str, ...]:
+        return tuple(sorted({d.domain for d in self.documents}))
+
+    @property
     def sha256(self) -> str:
         digest = hashlib.sha256()
         for d in self.documents:
@@ -117,21 +121,20 @@ def split_of(document: Document) -> str:
     return next(name for name, numbers in SPLITS.items() if first in numbers)
 
 
-def pack(texts: Texts, tokenizer, split: str, length: int, samples: int, seed: int = 0) -> Sequences:
-    """`samples` sequences of `length` tokens, drawn without repetition from one split.
+def available(texts: Texts, tokenizer, length: int) -> dict[str, int]:
+    """{split: how many sequences of `length` tokens it has}."""
+    return {split: len(_cut(texts, tokenizer, split, length)[0]) for split in SPLITS}
 
-    Errors: InputError when the split has fewer sequences than asked for.
-    """
-    if samples < 1:
-        raise InputError(f"The number of samples must be at least 1, not {samples}.")
+
+def _cut(texts: Texts, tokenizer, split: str, length: int) -> tuple[np.ndarray, list[int]]:
+    """All sequences of a split, int64 [S, length], and the domain number of each."""
     chosen = [d for d in texts.documents if split_of(d) == split]
-    domains = tuple(sorted({d.domain for d in texts.documents}))
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     joint = [eos] if eos is not None else tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
     head = [] if bos is None else [bos]
     body = length - len(head)
     parts, owner = [], []
-    for number, domain in enumerate(domains):
+    for number, domain in enumerate(texts.domains):
         own = [d.text for d in chosen if d.domain == domain]
         if not own:
             continue
@@ -144,6 +147,18 @@ def pack(texts: Texts, tokenizer, split: str, length: int, samples: int, seed: i
     ids = np.concatenate(parts) if parts else np.empty((0, body), dtype=np.int64)
     if head:
         ids = np.concatenate([np.full((len(ids), 1), bos, dtype=np.int64), ids], axis=1)
+    return ids, owner
+
+
+def pack(texts: Texts, tokenizer, split: str, length: int, samples: int, seed: int = 0) -> Sequences:
+    """`samples` sequences of `length` tokens, drawn without repetition from one split.
+
+    Errors: InputError when the split has fewer sequences than asked for.
+    """
+    if samples < 1:
+        raise InputError(f"The number of samples must be at least 1, not {samples}.")
+    ids, owner = _cut(texts, tokenizer, split, length)
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if len(ids) < samples:
         raise InputError(
             f"Too little text: the {split} split of {texts.source!r} gives {len(ids)} sequences of {length} tokens and {samples} were asked for; "
@@ -154,10 +169,10 @@ def pack(texts: Texts, tokenizer, split: str, length: int, samples: int, seed: i
         ids=ids[order],
         index=order.astype(np.int64),
         domain=np.array(owner, dtype=np.int16)[order],
-        domains=domains,
+        domains=texts.domains,
         split=split,
         source=texts.source,
         texts_sha256=texts.sha256,
         available=len(ids),
-        template=f"packed within a domain; {'one BOS first' if head else 'no BOS'}; joined by {'EOS' if eos is not None else 'a blank line'}",
+        template=f"packed within a domain; {'no BOS' if bos is None else 'one BOS first'}; joined by {'EOS' if eos is not None else 'a blank line'}",
     )

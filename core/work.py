@@ -2,7 +2,9 @@
 
 import json
 import math
+import resource
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 
@@ -12,10 +14,11 @@ import transformers
 import core
 from core import evaluation
 from core.calibration import calibrate as compute_run
-from core.calibration import run_key
+from core.calibration import gradient_rows, run_key
 from core.errors import InputError
-from core.export import PROVENANCE
+from core.export import PROVENANCE, zip_export
 from core.export import prune as write_pruned
+from core.gates import GATE
 from core.jobs import Progress
 from core.models import LoadedModel, load_model
 from core.results import Key, Results
@@ -23,7 +26,45 @@ from core.runs import canonical_key, keep_run, load_run
 from core.store import home
 from core.surgery import without
 from core.tasks import read_tasks, tasks_digest
-from core.texts import pack, read_texts
+from core.texts import available, pack, read_texts
+
+
+def describe(request: dict, progress: Progress) -> dict:
+    """What a model is, what its texts give, and what calibration costs here: measured on one batch of made-up tokens.
+
+    The result: model {...}, blocks [...], available {split: sequences}, template, and for
+    core.costs: batch, rows_seconds and forward_seconds of a batch, load_seconds, memory (peak bytes), threads.
+    """
+    progress.report(0, 3, "loading the model")
+    texts, loaded = read_texts(request["texts"]), load_model(request["model"])
+    load_seconds = time.monotonic() - progress.began  # with the worker's own imports
+    loaded.check_length(request["length"])
+    progress.report(1, 3, "reading the texts")
+    sequences = available(texts, loaded.tokenizer, request["length"])
+    progress.report(2, 3, "timing one batch")
+    shape = (request["batch"], request["length"])
+    ids = torch.randint(0, loaded.model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    uniforms = torch.rand(shape, dtype=torch.float64) if request["sampled"] else None
+    gradient_rows(loaded, ids[:1], sampled_uniforms=None if uniforms is None else uniforms[:1])  # the first call sets up
+    rows_seconds = _seconds(lambda: gradient_rows(loaded, ids, sampled_uniforms=uniforms))
+    forward_seconds = _seconds(lambda: evaluation.sequence_losses(loaded, ids.numpy(), [], request["batch"]))
+    return {
+        "model": {
+            "name": loaded.name, "type": loaded.model.config.model_type, "parameters": loaded.parameters(), "bytes": loaded.weights_bytes(),
+            "max_length": loaded.max_length,
+        },
+        "blocks": [vars(b) for b in loaded.blocks],
+        "gate": GATE,
+        "available": sequences,
+        "batch": request["batch"], "rows_seconds": rows_seconds, "forward_seconds": forward_seconds, "load_seconds": load_seconds,
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024), "threads": torch.get_num_threads(),
+    }  # fmt: skip
+
+
+def _seconds(work) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def calibrate(request: dict, progress: Progress) -> dict:
@@ -59,7 +100,9 @@ def prune(request: dict, progress: Progress) -> dict:
     out = home() / "exports" / request["name"]
     if (out / PROVENANCE).exists():  # written and verified by an earlier worker that was killed before it could say so
         shutil.rmtree(out)
-    return write_pruned(request["model"], request["blocks"], out, provenance=request["provenance"], report=progress.report).to_json()
+    done = write_pruned(request["model"], request["blocks"], out, provenance=request["provenance"], report=progress.report)
+    archive = zip_export(out)
+    return {**done.to_json(), "zip": archive and str(archive)}
 
 
 ANSWER_TOKENS = 40

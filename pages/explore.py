@@ -15,6 +15,7 @@ from core.runs import canonical_key
 from core.sources import MATRIX, Source, list_sources, store_matrix
 from core.spectrum import lowest_states
 from core.states import parse_blocks
+from pages.parts import prune_panel
 from pages.view import COUNTS, plain, read_link, source_of, through_app, write_link
 
 LABELS = {**{name: e.label for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
@@ -44,6 +45,20 @@ def on_commit() -> None:
     state.seq = message["seq"]
     state.cursor = parse_blocks(",".join(map(str, message["cursor"])), blocks)
     state.tray = [parse_blocks(",".join(map(str, s)), blocks) for s in message["tray"]]
+
+
+def on_prune() -> None:
+    state.prune_state = parse_blocks(",".join(map(str, state[KEY]["prune"]["removed"])), source_of(state.source).blocks)
+    state.prune_asked = True
+
+
+def close_prune() -> None:
+    state.prune_state = None
+
+
+@st.dialog("Prune this state", width="large", on_dismiss=close_prune)
+def prune_dialog(key: str, removed: tuple[int, ...]) -> None:
+    prune_panel(source_of(key).run, removed)
 
 
 def on_source() -> None:
@@ -110,7 +125,10 @@ def draw(found: Landscape, data: dict) -> None:
         },
         KEY,
         on_commit,
+        on_prune,
     )
+    if state.pop("prune_asked", False):  # the dialog belongs to the page, not to this fragment
+        st.rerun()
 
 
 def show_upload() -> None:
@@ -144,6 +162,8 @@ def page() -> None:
         return
     show_facts(found, facts, badge)
     draw(found, picture(*view))
+    if state.get("prune_state") and source_of(state.source).run:
+        prune_dialog(state.source, state.prune_state)
     show_upload()
 
 

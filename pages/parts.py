@@ -1,14 +1,18 @@
-"""What several pages share: the job chip, the progress of a job."""
+"""What several pages share: the job chip, the progress of a job, the block strip, pruning a state."""
 
 import html
+from pathlib import Path
 
 import streamlit as st
 
 from core import jobs
+from core.comparison import model_key
 from core.jobs import Job
+from core.runs import Run
+from core.states import indicator, short_hashes
 from pages.view import plain
 
-VERBS = {"calibrate": "calibrating", "benchmark": "benchmarking", "prune": "pruning"}
+VERBS = {"describe": "looking at a model", "calibrate": "calibrating", "benchmark": "benchmarking", "prune": "pruning"}
 state = st.session_state
 
 
@@ -16,31 +20,43 @@ def clock(seconds: float | None) -> str:
     return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"
 
 
+def size(count: float, unit: str = "B") -> str:
+    """1.3 MB, 24 kB, 1.2 M."""
+    for step, prefix in ((1e9, "G" if unit else "B"), (1e6, "M"), (1e3, "k")):
+        if count >= step:
+            return f"{count / step:.3g} {prefix}{unit}"
+    return f"{count:,.0f} {unit}".strip()
+
+
+def name_of(removed: tuple[int, ...], blocks: int) -> str:
+    return "original" if not removed else short_hashes(indicator([removed], blocks))[0]
+
+
 def job_chip() -> None:
-    """The latest running job at the top right of every page; reruns the page when it ends."""
-    running = [job for job in jobs.list_jobs() if job.active]
-    st.fragment(_chip, run_every=1 if running else None)()
+    """The latest running job at the top right of every page, a link to the list; reruns the page when it ends."""
+    state.chip_running = bool(jobs.running())
+    st.fragment(_chip, run_every=1 if state.chip_running else None)()
 
 
 def _chip() -> None:
-    running = [job for job in jobs.list_jobs() if job.active]
+    running = jobs.running()
     with st.container(key="chip"):
         if running:
             job = running[0]
-            parts = [VERBS.get(job.kind, job.kind), f"{job.done} of {job.total}", clock(job.seconds_left)]
+            parts = [VERBS.get(job.kind, job.kind), f"{job.done} of {job.total}" if job.total > 1 else "", clock(job.seconds_left)]
             more = f" (+{len(running) - 1})" if len(running) > 1 else ""
-            st.html(f'<div class="chip" role="status">{html.escape(" · ".join(filter(None, parts)) + more)}</div>')
-    if state.get("chip_running") and not running:
+            st.page_link("pages/jobs.py", label=" · ".join(filter(None, parts)) + more)
+    if state.chip_running and not running:
         state.chip_running = False
         st.rerun()
-    state.chip_running = bool(running)
 
 
 def show_progress(job: Job) -> None:
     """A running job's bar with its rate and a cancel button, or how it ended when it did not end well."""
     if job.active:
         rate = f"{job.rate:.0f}/s" if job.rate >= 1 else ""
-        text = " · ".join(filter(None, [job.message or "waiting", f"{job.done} of {job.total}", rate, clock(job.seconds_left)]))
+        counted = f"{job.done} of {job.total}" if job.total > 1 else ""
+        text = " · ".join(filter(None, [job.message or "waiting", counted, rate, clock(job.seconds_left)]))
         st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=text)
         st.button("Cancel", key=f"cancel-{job.id}", on_click=jobs.cancel, args=(job.id,))
     elif job.status == "failed":
@@ -49,3 +65,97 @@ def show_progress(job: Job) -> None:
         st.warning("The worker of this job was killed. What it had done is kept: start it again to resume.")
     elif job.status == "cancelled":
         st.info("Cancelled. What was done is kept: start it again to resume.")
+
+
+def watch(job_id: str, polled: bool) -> Job:
+    """`show_progress` inside a fragment; one that is polled reruns the whole page when the job has ended."""
+    job = jobs.read(job_id)
+    if polled and not job.active:
+        st.rerun()
+    show_progress(job)
+    return job
+
+
+def block_strip(blocks: list[dict], removed: tuple[int, ...] = ()) -> str:
+    """HTML: the blocks from first to last, as tall as their parameters, with kind, parameters and bytes to hover."""
+    most = max(b["parameters"] for b in blocks)
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100) if len(blocks) / s <= 32)
+    cells = []
+    for b in blocks:
+        tip = f"block {b['index']}: {b['kind']}, {b['parameters']:,} parameters, {size(b['bytes'])}, {size(b.get('kv_bytes', 0))} of keys and values a token"
+        label = b["index"] if b["index"] % step == 0 else ""
+        gone = ' class="gone"' if b["index"] in removed else ""
+        cells.append(
+            f'<div title="{html.escape(tip)}"{gone}><i style="height:{max(8, round(100 * b["parameters"] / most))}%"></i><span>{label}</span></div>'
+        )
+    kinds = sorted({b["kind"] for b in blocks})
+    return f'<div class="strip" role="img" aria-label="{len(blocks)} blocks: {html.escape(", ".join(kinds))}">{"".join(cells)}</div>'
+
+
+def block_table(blocks: list[dict]) -> str:
+    head = ["block", "kind", "parameters", "bytes", "KV bytes a token"]
+    rows = [[b["index"], b["kind"], f"{b['parameters']:,}", f"{b['bytes']:,}", f"{b.get('kv_bytes', 0):,}"] for b in blocks]
+    return html_table(head, rows)
+
+
+def html_table(head: list, rows: list[list]) -> str:
+    """A table that scrolls sideways by itself; every text is escaped."""
+    cells = lambda row, tag: "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row)  # noqa: E731
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    return f'<div class="wide" tabindex="0"><table class="measured"><thead><tr>{cells(head, "th")}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
+    model = run.meta["model"]
+    label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])
+    name = f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, removed))}"[:120].rstrip("-.")
+    provenance = {"run": run.key, "model": {key: model[key] for key in ("config", "weights")}}
+    return jobs.request_of(model["source"], blocks=list(removed), name=name, provenance=provenance)
+
+
+def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
+    """Before and after, the button, its progress, and the way home: path, code, and one file when it is small."""
+    request = prune_request(run, removed)
+    job = jobs.find("prune", request)
+    st.fragment(_pruned, run_every=1 if job and job.active else None)(run, removed, request)
+    if job is None or not (job.active or job.status == "done"):
+        label = "Resume" if job and job.status in ("interrupted", "cancelled") else "Prune and verify"
+        if st.button(label, key=f"prune-{'-'.join(map(str, removed))}", type="primary"):
+            jobs.start("prune", request)
+            st.rerun()
+
+
+def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
+    model, blocks = run.meta["model"], run.meta["model"]["blocks"]
+    job = jobs.find("prune", request)
+    done = job.result if job and job.status == "done" else None
+    gone = [blocks[i] for i in removed]
+    kv = sum(b.get("kv_bytes", 0) for b in blocks)
+    before_after = {
+        "blocks": (len(blocks), len(blocks) - len(removed)),
+        "parameters": done["parameters"] if done else (model["parameters"], model["parameters"] - sum(b["parameters"] for b in gone)),
+        "bytes of weights": done["bytes"] if done else (model["bytes"], model["bytes"] - sum(b["bytes"] for b in gone)),
+        "KV bytes a token": done["kv_bytes"] if done else (kv, kv - sum(b.get("kv_bytes", 0) for b in gone)),
+    }
+    rows = [[name, f"{a:,}", f"{b:,}", f"−{100 * (a - b) / a:.0f} %" if a else ""] for name, (a, b) in before_after.items()]
+    st.html(block_strip(blocks, removed) + html_table([f"removes {', '.join(map(str, removed))}", "before", "after", ""], rows))
+    if done is None:
+        if job:
+            show_progress(job)
+        return
+    st.success(
+        "Written, reloaded in a fresh process and verified: no tensor missing or left over, the gated model's logits, "
+        "the same tokens with and without cache. The figures above are those of the files on disk."
+    )
+    st.code(
+        f"from transformers import AutoModelForCausalLM, AutoTokenizer\n\nfolder = {done['out']!r}\n"
+        "model = AutoModelForCausalLM.from_pretrained(folder)\ntokenizer = AutoTokenizer.from_pretrained(folder)",
+        language="python",
+    )
+    archive = done.get("zip") and Path(done["zip"])
+    if archive and archive.is_file():
+        st.download_button(
+            f"Download as .zip ({size(archive.stat().st_size)})", archive.read_bytes, archive.name, "application/zip", on_click="ignore"
+        )
+    elif not archive:
+        st.caption("Too large to send through the browser: copy the folder.")

@@ -11,7 +11,9 @@ from core.states import parse_blocks
 
 COUNTS = [100, 300, 1000, 2600]
 TRAY_LIMIT = 50
-_WIDGETS = ("source", "estimator", "removed", "count")  # keys of Explore's widgets, which Streamlit drops on other pages
+_EXPLORE = ("source", "estimator", "removed", "count")
+_CALIBRATE = ("cal_model", "cal_texts", "cal_path", "cal_paste", "cal_samples", "cal_length", "cal_sampled", "cal_singles")
+_WIDGETS = _EXPLORE + _CALIBRATE  # keys of widgets, which Streamlit drops on other pages
 state = st.session_state
 
 
@@ -32,7 +34,7 @@ def plain(text: str) -> str:
 
 
 def keep_view() -> None:
-    """Hold on to the values of Explore's widgets while another page is shown."""
+    """Hold on to the values of widgets while another page is shown."""
     kept = state.setdefault("kept_view", {})
     for name in _WIDGETS:
         if name in state:
@@ -84,6 +86,15 @@ def read_link(sources: dict[str, str]) -> None:
             state.tray = list(dict.fromkeys(picked))
     except InputError as error:
         state.problems.append(f"The link's states cannot be read: {error}")
+    keep_view()
+
+
+def open_run(key: str) -> None:
+    """Make a run the view, as if it had been chosen in Explore."""
+    source = source_of(key)
+    state.setdefault("problems", [])
+    state.update(source=key, estimator=source.estimators[0], removed=source.opening, count=state.get("count", COUNTS[-1]))
+    state.update(cursor=None, tray=[], seq=state.get("seq", -1) + 1)
     keep_view()
 
 

@@ -2,7 +2,8 @@
 
 Streamlit components v2, inline JS and canvas, no build step. Hover, arrow keys
 and the card live in the browser; Python hears of a committed cursor or tray as
-the trigger `commit`: {"seq", "cursor": [blocks], "tray": [[blocks], ...]}.
+the trigger `commit`: {"seq", "cursor": [blocks], "tray": [[blocks], ...]}, and of a
+state to prune as the trigger `prune`: {"removed": [blocks]}.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,6 @@ _component = st.components.v2.component(
 )
 
 
-def lens(data: dict, key: str, on_commit: Callable[[], None]) -> None:
-    """Draw the lens; `on_commit` finds the message in `st.session_state[key]["commit"]`."""
-    _component(data=data, key=key, on_commit_change=on_commit)
+def lens(data: dict, key: str, on_commit: Callable[[], None], on_prune: Callable[[], None]) -> None:
+    """Draw the lens; the callbacks find their message in `st.session_state[key]["commit"]` and `["prune"]`."""
+    _component(data=data, key=key, on_commit_change=on_commit, on_prune_change=on_prune)

@@ -356,7 +356,7 @@ class Lens {
     this.frame = element("div", { className: "frame", tabIndex: 0 }, this.levels.node, this.barcode.node,
       element("div", { className: "side" }, this.card, this.trayNode), this.matrix.node, this.arcs.node, this.status);
     this.frame.setAttribute("role", "group");
-    this.frame.setAttribute("aria-label", "Energy landscape. Up and down walk the states, left and right the minima, A adds to the tray, question mark shows help.");
+    this.frame.setAttribute("aria-label", "Energy landscape. Up and down walk the states, left and right the minima, A adds to the tray, P prunes, question mark shows help.");
     this.frame.addEventListener("keydown", (e) => this.key(e));
     this.probe = element("i", { className: "probe" }); // its colour changes with the theme
     this.probe.addEventListener("transitionend", () => this.paint());
@@ -366,7 +366,7 @@ class Lens {
   }
 
   buildHelp() {
-    const rows = [["↑ ↓ or K J", "previous, next state"], ["← →", "previous, next minimum among the listed states"], ["Home", "ground state"], ["A or space", "add to the tray, or take out"], ["?", "this help"], ["Esc", "close"]];
+    const rows = [["↑ ↓ or K J", "previous, next state"], ["← →", "previous, next minimum among the listed states"], ["Home", "ground state"], ["A or space", "add to the tray, or take out"], ["P", "prune the model to this state"], ["?", "this help"], ["Esc", "close"]];
     const help = element("div", { className: "help", hidden: true }, element("h2", { textContent: "Keys and words" }), element("dl", {}, ...rows.flatMap(([k, v]) => [element("dt", { textContent: k }), element("dd", { textContent: v })])),
       element("p", { textContent: "A ring marks a state whose loss was measured. A state is one way to remove M blocks; its energy predicts the damage, lower is better. A minimum is a state that no single swap (one block back, another out) lowers. The ground state is the lowest of all." }),
       element("button", { textContent: "Close", onclick: () => { this.help.hidden = true; this.frame.focus(); } }));
@@ -376,8 +376,8 @@ class Lens {
   }
 
   // -- data in -------------------------------------------------------------------------------
-  update(data, commit) {
-    this.commit = commit;
+  update(data, trigger) {
+    this.trigger = trigger;
     if (data.landscape.version !== this.version) {
       this.version = data.landscape.version;
       this.model = new Model(data.landscape);
@@ -409,12 +409,13 @@ class Lens {
   send() {
     clearTimeout(this.timer);
     this.seq += 1;
-    this.commit({ seq: this.seq, cursor: this.model.state(this.cursor), tray: this.tray.map((s) => s.split("-").map(Number)) });
+    this.trigger("commit", { seq: this.seq, cursor: this.model.state(this.cursor), tray: this.tray.map((s) => s.split("-").map(Number)) });
   }
   toggle(name) {
     this.tray = this.tray.includes(name) ? this.tray.filter((t) => t !== name) : [...this.tray, name];
     this.paintCard(); this.repaintOver(); this.send();
   }
+  prune() { if (this.model.kinds.length) this.trigger("prune", { removed: this.model.state(this.cursor) }); } // a bare matrix has no model
   nextMinimum(direction) {
     const found = direction > 0 ? this.model.minima.find((k) => k > this.cursor) : this.model.minima.findLast((k) => k < this.cursor);
     if (found !== undefined) this.select(found, true);
@@ -427,6 +428,7 @@ class Lens {
     else if (e.key === "ArrowRight" || e.key === "ArrowLeft") this.nextMinimum(e.key === "ArrowRight" ? 1 : -1);
     else if (e.key === "Home") this.select(0, true);
     else if (e.key === "a" || e.key === "A" || e.key === " ") this.toggle(this.model.state(this.cursor).join("-"));
+    else if (e.key === "p" || e.key === "P") this.prune();
     else if (e.key === "?") { this.help.hidden = !this.help.hidden; if (!this.help.hidden) this.help.querySelector("button").focus(); }
     else if (e.key === "Escape") this.help.hidden = true;
     else return;
@@ -497,16 +499,17 @@ class Lens {
     if (this.measured.has(name)) rows.push(["loss change", ...increase(this.measured.get(name))]);
     const chips = state.length > 16 ? element("p", { className: "hash", textContent: ranges(state) }) : element("div", { className: "chips" }, ...state.map((b) => element("span", { className: "chip", textContent: b })));
     const focused = this.card.contains(this.root.getRootNode().activeElement);
-    const add = element("button", { className: "primary", textContent: inTray ? "Take out of tray" : "Add to tray", onclick: () => this.toggle(name) });
+    const add = element("button", { className: "primary", textContent: inTray ? "Take out" : "Add to tray", onclick: () => this.toggle(name) });
     const go = (text, label, act) => { const b = element("button", { textContent: text, onclick: act }); b.setAttribute("aria-label", label); return b; };
     this.card.replaceChildren(
       element("div", { className: "row" }, element("h2", { textContent: `State #${k}` }), k === 0 ? element("span", { className: "badge", textContent: "ground state" }) : m.minimum[k] ? element("span", { className: "badge", textContent: "a minimum" }) : null, element("span", { className: "hash", textContent: m.hash[k] })),
       chips,
       element("dl", {}, ...rows.flatMap(([t, v, n]) => [element("dt", { textContent: t }), element("dd", { textContent: v }), element("dd", { textContent: n })])),
-      element("div", { className: "actions" }, add, go("↑", "previous state", () => this.select(this.cursor - 1)), go("↓", "next state", () => this.select(this.cursor + 1)), go("?", "help", () => { this.help.hidden = false; this.help.querySelector("button").focus(); })));
+      element("div", { className: "actions" }, add, m.kinds.length ? go("Prune", "prune the model to this state", () => this.prune()) : null, go("↑", "previous state", () => this.select(this.cursor - 1)), go("↓", "next state", () => this.select(this.cursor + 1))));
     if (focused) add.focus({ preventScroll: true });
     const keys = element("div", { className: "keys" });
-    keys.innerHTML = "<kbd>↑</kbd> <kbd>↓</kbd> state · <kbd>←</kbd> <kbd>→</kbd> minimum · <kbd>A</kbd> tray";
+    keys.innerHTML = "<kbd>↑</kbd><kbd>↓</kbd> state <kbd>←</kbd><kbd>→</kbd> min <kbd>A</kbd> tray <kbd>P</kbd> prune ";
+    keys.append(go("?", "help", () => { this.help.hidden = false; this.help.querySelector("button").focus(); }));
     this.card.append(keys);
     this.strongest.replaceChildren(...(this.root.classList.contains("narrow") ? [] : [element("span", { textContent: "strongest in state" })]), ...m.strongestPairs(k).map(([i, j, v]) => {
       const line = element("div", { textContent: `${i}–${j} ${signed(v * m.scale, 2)}` });
@@ -541,6 +544,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".lens");
   let lens = lenses.get(root);
   if (!lens) lenses.set(root, (lens = new Lens(root)));
-  lens.update(data, (message) => setTriggerValue("commit", message));
+  lens.update(data, setTriggerValue);
   return () => { if (!root.isConnected) { lens.close(); lenses.delete(root); } };
 }

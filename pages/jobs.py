@@ -1,0 +1,64 @@
+"""Jobs: everything that worker processes did or are doing, with their logs."""
+
+import json
+import time
+
+import streamlit as st
+
+from core import jobs
+from core.jobs import Job
+from pages.parts import clock, show_progress
+from pages.view import plain, through_app
+
+SHOWN = 50
+NAMES = {"describe": "Look at a model", "calibrate": "Calibration", "benchmark": "Benchmark", "prune": "Prune"}
+MARKS = {"running": "▶", "queued": "…", "done": "✓", "failed": "✗", "cancelled": "■", "interrupted": "!"}
+
+
+def ago(moment: float) -> str:
+    seconds = max(0, time.time() - moment)
+    return f"{seconds:.0f} s ago" if seconds < 90 else f"{seconds / 60:.0f} min ago" if seconds < 5400 else f"{seconds / 3600:.0f} h ago"
+
+
+def about(job: Job) -> str:
+    request = job.request
+    parts = [str(request.get("model", "")).rstrip("/").rsplit("/", 1)[-1]]
+    if job.kind == "calibrate":
+        parts.append(f"{request.get('samples')} samples of {request.get('length')} tokens")
+    elif job.kind == "benchmark":
+        parts.append(f"{len(request.get('states', []))} states")
+    elif job.kind == "prune":
+        parts.append("without " + ", ".join(map(str, request.get("blocks", []))))
+    return " · ".join(filter(None, parts))
+
+
+def show(job: Job) -> None:
+    when = f"{job.done} of {job.total} {clock(job.seconds_left)}".strip() if job.active else ago(job.changed)
+    label = f"{MARKS[job.status]} {NAMES.get(job.kind, job.kind)} · {about(job)} · {job.status} · {when}"
+    with st.expander(plain(label), expanded=job.active):
+        show_progress(job)
+        if not job.active and job.status != "done":
+            st.button("Start again", key=f"again-{job.id}", on_click=jobs.start, args=(job.kind, job.request))
+        if job.result:
+            st.caption("Result")
+            st.code(json.dumps(job.result, indent=1)[:3000], language="json")
+        st.caption("Request")
+        st.code(json.dumps({k: v for k, v in job.request.items() if k != "inputs"}, indent=1)[:3000], language="json")
+        st.caption(f"Log of job {job.id}")
+        st.code(jobs.log_tail(job) or "The worker printed nothing.", language=None)
+
+
+def listing() -> None:
+    found = jobs.list_jobs()
+    if not found:
+        st.info("No job yet: calibrations, benchmarks and prunings are listed here, with their logs.")
+    for job in found[:SHOWN]:
+        show(job)
+    if len(found) > SHOWN:
+        st.caption(f"The latest {SHOWN} of {len(found)} jobs.")
+
+
+through_app()
+st.title("Jobs")
+st.caption("Each job works in a process of its own: it goes on when the page is closed or the server restarts. Equal requests are one job.")
+st.fragment(listing, run_every=1 if jobs.running() else None)()
