@@ -13,8 +13,7 @@ st.set_page_config(page_title="Blockscape", page_icon=str(ASSETS / "icon.svg"), 
 st.logo(str(ASSETS / "logo.svg"), size="large")
 st.html(ASSETS / "app.css")
 keep_view()
-job_chip()
-st.navigation(
+navigation = st.navigation(
     [
         st.Page("pages/explore.py", title="Explore", default=True),
         st.Page("pages/calibrate.py", title="Model & calibration"),
@@ -24,4 +23,6 @@ st.navigation(
         st.Page("pages/about.py", title="About"),
     ],
     position="top",
-).run()
+)
+job_chip()  # links to a page, so it comes after them
+navigation.run()

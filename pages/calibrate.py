@@ -14,7 +14,7 @@ from core.sources import list_sources
 from pages.parts import block_strip, block_table, size, watch
 from pages.view import open_run, plain, source_of, through_app
 
-BATCH = 16
+BATCH, SEED = 16, 0
 BUNDLED, FILE, PASTED = "Bundled", "File", "Pasted"
 DEFAULTS = {
     "cal_model": "demo", "cal_texts": BUNDLED, "cal_path": "", "cal_paste": "", "cal_samples": 256, "cal_length": 128, "cal_sampled": True,
@@ -27,6 +27,16 @@ def known_models() -> list[str]:
     """The demo and every model that a run at hand was made from."""
     runs = [source_of(key).run for key in list_sources()]
     return list(dict.fromkeys(["demo", *(run.meta["model"]["source"] for run in runs if run)]))
+
+
+def first_values() -> dict:
+    """The form of a calibration that is at work (a reload, a second browser, the command line), or the defaults."""
+    for job in jobs.running():
+        asked = job.request
+        if job.kind == "calibrate" and (asked["batch"], asked["seed"]) == (BATCH, SEED):
+            fields = {f"cal_{name}": asked[name] for name in ("model", "samples", "length", "sampled", "singles")}
+            return {**DEFAULTS, **fields, "cal_texts": FILE if asked["texts"] else BUNDLED, "cal_path": asked["texts"] or ""}
+    return DEFAULTS
 
 
 def on_upload() -> None:
@@ -88,7 +98,7 @@ def requests() -> tuple[dict, dict]:
     model = (state.cal_model or "demo").strip()
     return (
         jobs.request_of(model, texts, **common),
-        jobs.request_of(model, texts, **common, samples=state.cal_samples, seed=0, singles=state.cal_singles),
+        jobs.request_of(model, texts, **common, samples=state.cal_samples, seed=SEED, singles=state.cal_singles),
     )
 
 
@@ -135,8 +145,9 @@ def show_calibration(job_id: str, polled: bool) -> None:
 
 def page() -> None:
     st.title("Model & calibration")
-    for name, value in DEFAULTS.items():
-        state.setdefault(name, value)
+    if "cal_samples" not in state:
+        for name, value in first_values().items():
+            state.setdefault(name, value)
     form()
     try:
         describing, calibrating = requests()
@@ -161,8 +172,7 @@ def page() -> None:
         done = job.result
         dropped = f" {done['dropped']} rows were not finite and were dropped." if done["dropped"] else ""
         st.success(f"{done['rows']} rows of {done['blocks']} blocks in {done['seconds']:.1f} s, kept as run {done['key'][:8]}.{dropped}")
-        if st.button("Open in Explore", type="primary"):
-            open_run(done["key"])
+        if st.button("Open in Explore", type="primary", on_click=open_run, args=(done["key"],)):
             st.switch_page("pages/explore.py")
     st.fragment(show_calibration, run_every=1 if job.active else None)(job.id, job.active)
 

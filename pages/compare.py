@@ -50,7 +50,7 @@ def table(rows: list[Row], blocks: int) -> str:
             f"{row.parameters:,}", f"{row.bytes / 1e6:.2f}",
         ]  # fmt: skip
         body.append(cells)
-    return html_table(head, body)
+    return html_table(head, body, "states")
 
 
 def show_measured(source: Source, states: list[tuple[int, ...]], job: Job | None) -> None:

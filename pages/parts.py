@@ -98,11 +98,11 @@ def block_table(blocks: list[dict]) -> str:
     return html_table(head, rows)
 
 
-def html_table(head: list, rows: list[list]) -> str:
+def html_table(head: list, rows: list[list], name: str = "") -> str:
     """A table that scrolls sideways by itself; every text is escaped."""
     cells = lambda row, tag: "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in row)  # noqa: E731
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f'<div class="wide" tabindex="0"><table class="measured"><thead><tr>{cells(head, "th")}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="wide" tabindex="0"><table class="measured {name}"><thead><tr>{cells(head, "th")}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def prune_request(run: Run, removed: tuple[int, ...]) -> dict:

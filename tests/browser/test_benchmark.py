@@ -1,6 +1,7 @@
 """From picking states to a pruned checkpoint, in a real browser, across a reload and a server restart."""
 
 import re
+import zipfile
 
 import pytest
 from playwright.sync_api import expect
@@ -20,40 +21,68 @@ def server(tmp_path):
     server.stop()
 
 
-def test_pick_measure_reload_prune_restart_and_find_everything(visit, server, monkeypatch):
+def test_from_an_empty_store_to_a_pruned_model_and_everything_found_again(visit, server, monkeypatch):
     monkeypatch.setenv("BLOCKSCAPE_HOME", str(server.home))
     page = opened(visit())
+
+    # calibrate; a reload in the middle sees the same job at work
+    page.get_by_role("link", name="Model & calibration").click()
+    samples = page.get_by_role("spinbutton", name="Samples")
+    expect(page.locator(".strip div")).to_have_count(24, timeout=60_000)
+    samples.fill("64")
+    samples.press("Enter")
+    page.get_by_role("button", name="Calibrate", exact=True).click()
+    expect(page.locator(".st-key-chip")).to_contain_text("calibrating", timeout=20_000)
+    page.reload()
+    expect(page.locator(".st-key-chip")).to_contain_text("calibrating", timeout=20_000)
+    expect(page.get_by_test_id("stProgress")).to_be_visible()
+    expect(page.locator(".js-plotly-plot").first).to_be_visible(timeout=60_000)  # rows as they arrive
+    page.get_by_role("button", name="Open in Explore").click(timeout=120_000)
+    (run,) = (server.home / "runs").iterdir()
+    opened(page)
+    page.wait_for_url(re.compile(f"run={run.name[:8]}"))
+
+    # pick two, prune the second from its card
     page.locator(".lens .frame").focus()
     page.keyboard.press("a")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("a")
     expect(page.locator(".lens .picked")).to_have_count(2)
     page.wait_for_url(re.compile("tray=.*_"))
+    page.keyboard.press("p")
+    page.get_by_role("button", name="Prune and verify").click()
+    dialog = page.get_by_role("dialog").last
+    expect(dialog).to_contain_text("reloaded in a fresh process and verified", timeout=60_000)
+    expect(dialog).to_contain_text("KV bytes a token")
+    (export,) = (p for p in (server.home / "exports").iterdir() if p.is_dir())
+    assert (export / "model.safetensors").is_file() and (export / "blockscape.json").is_file()
+    with page.expect_download() as download:
+        page.get_by_role("button", name=re.compile("Download as .zip")).click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.read(f"{export.name}/model.safetensors") == (export / "model.safetensors").read_bytes()
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_have_count(0)
+
+    # measure both and the original
     page.get_by_role("link", name="Compare").click()
     page.get_by_test_id("stSelectbox").first.click()
     page.get_by_role("option", name="64").click()
     page.get_by_role("button", name="Measure the original and 2 picked states").click()
-    expect(page.locator(".chip")).to_contain_text("benchmarking")
+    expect(page.locator(".st-key-chip")).to_contain_text("benchmarking")
 
     # a reload in the middle, and a second browser, see the same job
     page.reload()
-    expect(page.locator(".chip")).to_contain_text("benchmarking")
+    expect(page.locator(".st-key-chip")).to_contain_text("benchmarking")
     expect(page.get_by_test_id("stProgress")).to_be_visible()
     other = visit("/")
-    expect(other.locator(".chip")).to_contain_text("benchmarking")
-    assert len(jobs.list_jobs()) == 1
+    expect(other.locator(".st-key-chip")).to_contain_text("benchmarking")
+    assert [job.kind for job in jobs.running()] == ["benchmark"]
 
-    expect(page.locator(".chip")).to_have_count(0, timeout=120_000)
-    expect(page.locator(".measured tbody tr")).to_have_count(3)
-    increases = page.locator(".measured tbody tr td:nth-child(4)").all_inner_texts()
+    expect(page.locator(".st-key-chip a")).to_have_count(0, timeout=120_000)
+    expect(page.locator("table.states tbody tr")).to_have_count(3)
+    increases = page.locator("table.states tbody tr td:nth-child(4)").all_inner_texts()
     assert increases[0] == "–" and all(re.match(r"[+-]\d\.\d{4} ± \d\.\d{4}", text) for text in increases[1:]), increases
     expect(page.get_by_role("heading", name="The same prompt")).to_be_visible()
-
-    # prune one: a checkpoint on disk, verified
-    page.get_by_role("button", name="Prune and verify").click()
-    expect(page.get_by_test_id("stAlert").filter(has_text="Verified in a fresh process")).to_be_visible(timeout=60_000)
-    (export,) = (server.home / "exports").iterdir()
-    assert (export / "model.safetensors").is_file() and (export / "blockscape.json").is_file()
 
     # the server restarts: the link finds view, tray and measurements, here and in Explore
     link = page.url.removeprefix(server.url)
@@ -62,11 +91,14 @@ def test_pick_measure_reload_prune_restart_and_find_everything(visit, server, mo
     server.stop()
     server.start()
     again = visit(link)
-    expect(again.locator(".measured tbody tr")).to_have_count(3)
-    assert again.locator(".measured tbody tr td:nth-child(4)").all_inner_texts() == increases
+    expect(again.locator("table.states tbody tr")).to_have_count(3)
+    assert again.locator("table.states tbody tr td:nth-child(4)").all_inner_texts() == increases
     explore = opened(visit("/?" + link.split("?")[1]))
     expect(explore.locator(".lens .picked").first).to_contain_text(f"loss {increases[1].split(' ')[0].replace('-', '−')}")
     expect(explore.locator(".lens .picked")).to_have_count(2)
+    explore.get_by_role("link", name="Jobs").click()
+    for name in ("Look at a model", "Calibration", "Prune", "Benchmark"):
+        expect(explore.get_by_text(re.compile(f"✓ {name}.*done"))).to_be_visible()
 
 
 def test_cancel_from_the_browser(visit, server, monkeypatch):
@@ -79,12 +111,12 @@ def test_cancel_from_the_browser(visit, server, monkeypatch):
     assert [job.status for job in jobs.list_jobs()] == ["cancelled"]
 
 
-@pytest.mark.parametrize("path", ["compare", "couplings", "about"])
+@pytest.mark.parametrize("path", ["compare", "couplings", "calibrate", "jobs", "about"])
 def test_a_fresh_server_opens_a_pages_own_path_with_its_navigation(visit, path):
     page = visit(f"/{path}?m=5&e=h1")
     expect(page.get_by_role("link", name="Explore")).to_be_visible()
     expect(page.get_by_role("link", name="parts")).to_have_count(0)
-    if path != "about":
+    if path in ("compare", "couplings"):
         page.get_by_role("link", name="Explore").click()
         opened(page)
         expect(page.locator(".lens .chip")).to_have_count(5)
@@ -105,7 +137,7 @@ def test_compare_has_no_sideways_overflow(visit, width, scheme):
     page = opened(visit("/?m=3&tray=1-2-3_5-9-11", width=width, scheme=scheme))
     link = page.url.split("?")[1]
     page.goto(page.url.split("?")[0] + "compare?" + link)
-    expect(page.locator(".measured tbody tr")).to_have_count(3)
+    expect(page.locator("table.states tbody tr")).to_have_count(3)
     main, inner = page.evaluate(
         "[Math.max(document.documentElement.scrollWidth, document.querySelector('.stMain').scrollWidth), window.innerWidth]"
     )

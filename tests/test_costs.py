@@ -1,0 +1,11 @@
+"""The estimate before a calibration."""
+
+from core.costs import calibration_cost
+
+KNOWN = {"batch": 16, "blocks": [{}] * 5, "rows_seconds": 2.0, "forward_seconds": 0.5, "load_seconds": 3.0, "memory": 10**9}
+
+
+def test_time_counts_batches_and_memory_does_not_grow():
+    assert calibration_cost(KNOWN, 16, 0) == (5.0, 10**9)
+    assert calibration_cost(KNOWN, 17, 0) == (7.0, 10**9)
+    assert calibration_cost(KNOWN, 32, 20) == (3 + 4 + 6 * 2 * 0.5, 10**9)
