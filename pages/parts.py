@@ -138,7 +138,10 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
         "KV bytes a token": done["kv_bytes"] if done else (kv, kv - sum(b.get("kv_bytes", 0) for b in gone)),
     }
     rows = [[name, f"{a:,}", f"{b:,}", f"−{100 * (a - b) / a:.0f} %" if a else ""] for name, (a, b) in before_after.items()]
-    st.html(block_strip(blocks, removed) + html_table([f"removes {', '.join(map(str, removed))}", "before", "after", ""], rows))
+    st.html(
+        f'<div class="model">removes <b>{", ".join(map(str, removed))}</b></div>{block_strip(blocks, removed)}'
+        + html_table(["", "before", "after", ""], rows)
+    )
     if done is None:
         if job:
             show_progress(job)

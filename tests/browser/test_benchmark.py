@@ -1,6 +1,7 @@
 """From picking states to a pruned checkpoint, in a real browser, across a reload and a server restart."""
 
 import re
+import time
 import zipfile
 
 import pytest
@@ -99,6 +100,29 @@ def test_from_an_empty_store_to_a_pruned_model_and_everything_found_again(visit,
     explore.get_by_role("link", name="Jobs").click()
     for name in ("Look at a model", "Calibration", "Prune", "Benchmark"):
         expect(explore.get_by_text(re.compile(f"✓ {name}.*done"))).to_be_visible()
+
+
+def test_a_job_outlives_kills_of_the_server_and_is_seen_again_within_5_seconds(chromium, server, monkeypatch):
+    monkeypatch.setenv("BLOCKSCAPE_HOME", str(server.home))
+    request = jobs.request_of("demo", samples=1500, length=128, seed=0, batch=16, sampled=True, singles=700)
+    job = jobs.start("calibrate", request)
+    done, seconds = 0, []
+    for _ in range(8):
+        server.process.kill()
+        server.process.wait(10)
+        server.start()
+        context = chromium.new_context()
+        page = context.new_page()
+        began = time.monotonic()
+        page.goto(server.url + "/jobs")
+        expect(page.get_by_test_id("stProgress")).to_be_visible(timeout=20_000)
+        seconds.append(time.monotonic() - began)
+        context.close()
+        now = jobs.read(job.id)
+        assert now.status in ("queued", "running") and now.done >= done
+        done = now.done
+    assert done > 0 and len(jobs.list_jobs()) == 1 and jobs.cancel(job.id).status == "cancelled"
+    assert sorted(seconds)[-2] <= 5, seconds  # one cold start of the browser allowed
 
 
 def test_cancel_from_the_browser(visit, server, monkeypatch):
