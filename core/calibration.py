@@ -5,7 +5,6 @@ frozen: row s of alpha's gradient is d loss_s / d alpha at alpha = 1. A is kept;
 H0 and every other estimator is derived from it later (core.couplings).
 """
 
-import json
 import os
 import platform
 import time
@@ -19,6 +18,7 @@ import transformers
 
 import core
 from core import runs
+from core.checkpoint import Checkpoint
 from core.errors import InputError
 from core.evaluation import sequence_losses
 from core.gates import GATE, gated
@@ -180,52 +180,6 @@ def calibrate(
         "times": {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - began, 3)},
     }
     return Run(meta, main, own, measured)
-
-
-class Checkpoint:
-    """Named groups of arrays in memory, and every two seconds in a folder: numbered files, each whole or absent."""
-
-    INTERVAL = float(os.environ.get("BLOCKSCAPE_CHECKPOINT_SECONDS", 2))
-
-    def __init__(self, folder: Path | None, plan: dict):
-        self.folder, self.plan, self.items, self.unsaved = folder, plan, {}, {}
-        self.last = time.monotonic()
-        if folder is None:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "plan.json").exists():
-            (folder / ".plan").write_text(json.dumps(plan), encoding="utf-8")
-            os.replace(folder / ".plan", folder / "plan.json")
-        self.plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        self.files = 0
-        while (folder / f"{self.files}.npz").exists():
-            with np.load(folder / f"{self.files}.npz", allow_pickle=False) as arrays:
-                for name in arrays.files:
-                    group, _, key = name.partition("|")
-                    self.items.setdefault(group, {})[key] = arrays[name]
-            self.files += 1
-
-    def __contains__(self, group: str) -> bool:
-        return group in self.items
-
-    def __getitem__(self, group: str) -> dict[str, np.ndarray]:
-        return self.items[group]
-
-    def put(self, group: str, arrays: dict[str, np.ndarray]) -> None:
-        self.items[group] = arrays
-        self.unsaved |= {f"{group}|{key}": value for key, value in arrays.items()}
-        if time.monotonic() - self.last > self.INTERVAL:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.folder is not None and self.unsaved:
-            with open(self.folder / ".part", "wb") as f:
-                np.savez(f, **self.unsaved)
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(self.folder / ".part", self.folder / f"{self.files}.npz")
-            self.files += 1
-        self.unsaved, self.last = {}, time.monotonic()
 
 
 def _assemble(rows: list[np.ndarray], losses: list[np.ndarray], sequences: Sequences) -> tuple[Rows, list[int]]:

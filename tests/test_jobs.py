@@ -180,7 +180,7 @@ def test_half_a_line_of_progress_is_passed_over(tmp_path):
 
 
 def test_checkpoints_are_whole_or_absent(tmp_path):
-    from core.calibration import Checkpoint
+    from core.checkpoint import Checkpoint
 
     first = Checkpoint(tmp_path, {"batch": 4, "threads": 1})
     first.put("a", {"x": np.arange(3)})
