@@ -1,8 +1,9 @@
 """Write a pruned checkpoint: whole, verified in a fresh process, or not at all.
 
-The folder is written beside its final name, reloaded by another Python process
+The folder is written elsewhere on the same disk, reloaded by another Python process
 that must find no missing or unexpected tensor, the gated model's logits, and
-the same greedy tokens with and without cache; only then is it renamed.
+the same greedy tokens with and without cache; only then does it get its name.
+Its blockscape.json says where it comes from and holds the SHA-256 of every other file.
 
 `python -m core.export FOLDER PROBE` is that other process.
 """
@@ -26,6 +27,7 @@ from core.errors import InputError
 from core.evaluation import greedy
 from core.gates import gated, removal
 from core.models import load_model
+from core.runs import file_sha256
 from core.surgery import check_removal, remove_blocks
 
 _TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json", "chat_template*", "*.model")
@@ -59,10 +61,12 @@ def prune(
     out: Path,
     *,
     provenance: dict | None = None,
+    workshop: Path | None = None,
     report: Report = lambda done, total, message: None,
 ) -> Export:
     """Remove blocks from `source` and write a checkpoint that loads with AutoModelForCausalLM.from_pretrained.
 
+    `workshop` is a folder on the disk of `out` to write in until it is verified; None: beside `out`.
     Weights keep the checkpoint's own type. Errors: InputError for bad blocks, an
     existing `out`, or a model that cannot be pruned; RuntimeError when the written
     folder fails verification (it is then removed).
@@ -85,7 +89,7 @@ def prune(
     stored = load_model(source, dtype="auto")
     remove_blocks(stored, blocks)
     out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
     try:
         checkpoint = staging / "checkpoint"
         stored.model.save_pretrained(checkpoint)
@@ -100,6 +104,7 @@ def prune(
             "parameters": [parameters, after],
             "versions": {"blockscape": core.__version__, "transformers": transformers.__version__},
             **(provenance or {}),
+            "files": {file.name: file_sha256(file) for file in sorted(checkpoint.iterdir())},
         }
         (checkpoint / PROVENANCE).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         for file in checkpoint.iterdir():

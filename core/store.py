@@ -4,9 +4,12 @@ HOME/runs/<sha256>/    calibration runs, by key
 HOME/exports/          pruned checkpoints without an explicit place
 """
 
+import fcntl
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -21,6 +24,15 @@ _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 
 def home() -> Path:
     return Path(os.environ.get("BLOCKSCAPE_HOME") or platformdirs.user_data_dir("blockscape", appauthor=False))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process or thread at a time inside; the kernel frees the lock however its holder ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def run_folders() -> list[Path]:

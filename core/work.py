@@ -1,7 +1,9 @@
 """What each kind of job does: called by the worker of core.jobs with the request and its Progress."""
 
 import json
+import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,15 +21,20 @@ from core.export import prune as write_pruned
 from core.jobs import Progress
 from core.models import LoadedModel, load_model
 from core.results import Key, Results
-from core.runs import canonical_key, keep_run, load_run
+from core.runs import canonical_key, keep_run, set_aside, stored_run
 from core.store import home
 from core.surgery import without
 from core.tasks import read_tasks, tasks_digest
 from core.texts import pack, read_texts
 
+LOG = logging.getLogger(__name__)
+
 
 def calibrate(request: dict, progress: Progress) -> dict:
-    """Gradient rows of a model on texts, kept in the store under the run's key."""
+    """Gradient rows of a model on texts, kept in the store under the run's key.
+
+    Where the store held a damaged copy, the result says as `set_aside` where that is now.
+    """
     progress.report(0, request["samples"], "loading the model")
     texts = read_texts(request["texts"])
     loaded = load_model(request["model"])
@@ -37,9 +44,12 @@ def calibrate(request: dict, progress: Progress) -> dict:
         pack(texts, loaded.tokenizer, "choose", request["length"], request["singles"], request["seed"]) if request["singles"] else None
     )
     key = run_key(loaded, sequences, request["sampled"], singles, request["seed"])
+    aside = set_aside(key)
+    if aside:
+        LOG.warning("the stored run %s was damaged and is set aside in %s; it is computed again", key[:8], aside)
     try:
-        run = load_run(home() / "runs" / key)
-    except InputError:  # not there, or damaged: compute it
+        run = stored_run(key)
+    except InputError:  # not there (any more): compute it
         run = compute_run(
             loaded, sequences, batch=request["batch"], sampled=request["sampled"], singles=singles, seed=request["seed"],
             request=request, checkpoint=progress.work, report=progress.report,
@@ -51,15 +61,20 @@ def calibrate(request: dict, progress: Progress) -> dict:
         "blocks": run.blocks,
         "dropped": len(run.meta["dropped"]),
         "seconds": run.meta["times"]["seconds"],
+        **({"set_aside": str(aside)} if aside else {}),
     }
 
 
 def prune(request: dict, progress: Progress) -> dict:
     """A real checkpoint without the request's blocks, verified, in the store's exports."""
     out = home() / "exports" / request["name"]
-    if (out / PROVENANCE).exists():  # written and verified by an earlier worker that was killed before it could say so
-        shutil.rmtree(out)
-    return write_pruned(request["model"], request["blocks"], out, provenance=request["provenance"], report=progress.report).to_json()
+    shutil.rmtree(progress.work, ignore_errors=True)  # what a worker that was killed has left
+    progress.work.mkdir()
+    if (out / PROVENANCE).exists():  # by an earlier worker that was killed before it could say so: moved away whole, never thinned out
+        os.replace(out, progress.work / "earlier")
+    return write_pruned(
+        request["model"], request["blocks"], out, provenance=request["provenance"], workshop=progress.work, report=progress.report
+    ).to_json()
 
 
 ANSWER_TOKENS = 40
@@ -100,7 +115,7 @@ def benchmark(request: dict, progress: Progress) -> dict:
             done += len(part)
 
         for name in names:
-            key = Key(model, state, tasks_digest(), "test", f"task:{name}")
+            key = Key(model, state, tasks_digest(), "test", f"task:{name}", json.dumps({"tokenizer": loaded.tokenizer_digest()}))
             have = results.items(key)
             own = [k for k, item in enumerate(items) if item.task == name]
             left = [k for k in own if k not in have]
