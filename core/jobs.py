@@ -316,7 +316,7 @@ def _last_progress(folder: Path) -> dict:
             lines = [line for line in f.read().split(b"\n")[:-1] if line.strip()]
         last = json.loads(lines[-1])
         return last if isinstance(last, dict) else {}
-    except (OSError, IndexError, ValueError):
+    except (OSError, IndexError, ValueError, RecursionError):
         return {}
 
 
