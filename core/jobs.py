@@ -96,6 +96,8 @@ def _start(job_id: str, kind: str, request: dict) -> Job:
         (folder / "result.json").unlink(missing_ok=True)
         job = read(job_id)
     fresh = job.status == "queued" and not (folder / "log.txt").exists()
+    if job.status == "done":
+        _tidy(folder)
     if job.status == "done" or (job.active and not fresh):
         return job
     (folder / "cancel").unlink(missing_ok=True)
@@ -268,8 +270,15 @@ def work(job_id: str) -> int:
         }
     _write(folder / "result.json", {**outcome, "t": time.time()})
     if outcome["status"] == "done":
-        shutil.rmtree(progress.work, ignore_errors=True)
+        _tidy(folder)
     return 0
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a job that is done needs no more, and what was half written by a worker that was killed."""
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    for half in folder.glob(".*.json.*"):
+        half.unlink(missing_ok=True)
 
 
 def _write(path: Path, data: dict) -> None:

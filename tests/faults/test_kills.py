@@ -67,7 +67,7 @@ def no_worker(monkeypatch):
 
 
 def test_calibration_killed_at_ten_random_moments_ends_bit_for_bit(tiny, text_file, tmp_path, monkeypatch, forks):
-    request = request_of(tiny, text_file, samples=240, batch=1)
+    request = request_of(tiny, text_file, samples=500, batch=1)
     whole = load_run(store.home() / "runs" / finish(jobs.start("calibrate", request)).result["key"])
     os.waitpid(forks[-1], 0)
     monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path / "killed"))
@@ -76,7 +76,7 @@ def test_calibration_killed_at_ten_random_moments_ends_bit_for_bit(tiny, text_fi
     job = jobs.start("calibrate", request)
     while len(kills) < 10:
         until_at_work(job, len(kills) + 1)
-        time.sleep(rng.uniform(0, 0.3))
+        time.sleep(rng.uniform(0, 0.8))
         if not jobs.read(job.id).active:
             break
         kill_worker(job)
@@ -94,11 +94,15 @@ def test_calibration_killed_at_ten_random_moments_ends_bit_for_bit(tiny, text_fi
         )
     assert (whole.singles.increase == resumed.singles.increase).all() and (whole.singles.se == resumed.singles.se).all()
     assert not strays(tmp_path / "killed")
-    # what was reported longer ago than a checkpoint's interval (and the time a loaded machine takes for a batch) is never done again
+    # lines are 0.2 s apart, four intervals of the checkpoint, and a batch lies between: the last but two is always saved
     lines = [line for line in progress_of(job) if line["message"] in ("gradient rows", "single removals")]
-    for kill in kills:
-        saved = max((line["done"] for line in lines if line["t"] < kill - 0.5), default=0)
-        assert all(line["done"] >= saved for line in lines if line["t"] > kill), (kill, saved)
+    told = 0
+    for before, kill in zip([0, *kills], kills):
+        own = [line["done"] for line in lines if before < line["t"] < kill]
+        if len(own) > 2:
+            told += 1
+            assert all(line["done"] >= own[-3] for line in lines if line["t"] > kill), (own, kill)
+    assert told >= 2, lines
 
 
 # --- exports
@@ -154,18 +158,9 @@ def test_an_export_killed_at_twenty_moments_is_whole_or_absent(tiny, no_worker):
     assert not strays(store.home()) and is_whole(exports / "pruned")
     assert [p.name for p in exports.iterdir()] == ["pruned"]
     assert torch.equal(logits_of(load_model(str(exports / "pruned"))), expected)
-
-
-def test_a_checkpoint_that_changes_after_its_export_differs_from_its_manifest(tiny, tmp_path):
-    from core import export
-
-    out = export.prune(str(tiny["gpt2"]), [2], tmp_path / "out").out
-    record = json.loads((out / PROVENANCE).read_text())
-    assert is_whole(out) and {"model.safetensors", "config.json", "tokenizer.json"} <= set(record["files"])
-    content = bytearray((out / "model.safetensors").read_bytes())
-    content[-1] ^= 1
-    (out / "model.safetensors").write_bytes(content)
-    assert not is_whole(out)
+    weights = exports / "pruned" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert not is_whole(exports / "pruned")
 
 
 # --- races
