@@ -75,13 +75,17 @@ class Job:
         return (self.total - self.done) / self.rate if self.rate > 0 and self.active else None
 
 
+def _id(kind: str, request: dict) -> str:
+    return canonical_key({"kind": kind, "request": request})[:16]
+
+
 def _folder(job_id: str) -> Path:
     return store.home() / "jobs" / job_id
 
 
 def start(kind: str, request: dict) -> Job:
     """Start the job of this request, or join it: a finished one is returned, a running one is left alone, any other resumes."""
-    job_id = canonical_key({"kind": kind, "request": request})[:16]
+    job_id = _id(kind, request)
     folder = _folder(job_id)
     with store.locked(folder / "start"):  # who comes second finds the worker of the first
         return _start(job_id, kind, request)
@@ -297,8 +301,9 @@ def _read_whole(path: Path) -> dict | None:
 
 
 def _read_request(folder: Path) -> dict | None:
-    """{kind, request, t} of the job in this folder."""
-    return _read_whole(folder / "request.json")
+    """{kind, request, t} of the job in this folder; None when it is absent, damaged, or another job's."""
+    asked = _read_whole(folder / "request.json")
+    return asked if asked and _id(asked["kind"], asked["request"]) == folder.name else None
 
 
 def _read_result(folder: Path) -> dict | None:

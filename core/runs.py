@@ -85,7 +85,8 @@ def read_key(folder: Path) -> str:
     return _read_meta(folder)["key"]
 
 
-def _read_meta(folder: Path) -> dict:
+def _read_meta(folder: Path, whole: bool = True) -> dict:
+    """run.json; `whole=False` is content with one that is a run's, changed or not."""
     try:
         text = (folder / "run.json").read_text(encoding="utf-8")
         meta = json.loads(text)
@@ -94,8 +95,7 @@ def _read_meta(folder: Path) -> dict:
     if not isinstance(meta, dict) or meta.get("format") != FORMAT or "key" not in meta:
         found = meta.get("format") if isinstance(meta, dict) else None
         raise InputError(f"{str(folder / 'run.json')!r} has format {found!r} and this version reads format {FORMAT}; calibrate it again.")
-    meta = unseal(text)
-    if meta is None:
+    if whole and unseal(text) is None:
         raise InputError(f"{str(folder / 'run.json')!r} was cut off or changed since it was written; calibrate the run again.")
     return meta
 
@@ -140,7 +140,7 @@ def check_run_place(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir() or {p.name for p in folder.iterdir()} - own:
         raise InputError(f"{str(folder)!r} exists and holds more than a Blockscape run; give another --out.")
     if (folder / "run.json").exists():
-        _read_meta(folder)  # a run.json of somebody else's is not ours to replace
+        _read_meta(folder, whole=False)  # a run.json of somebody else's is not ours to replace
 
 
 def save_run(run: Run, folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """Where Blockscape keeps its files: `BLOCKSCAPE_HOME`, or the platform's user data folder.
 
-HOME/runs/<sha256>/    calibration runs, by key
+HOME/runs/<sha256>/    calibration runs, by key; <sha256>.bad-*: damaged ones, set aside; .lock: held by who writes
 HOME/exports/          pruned checkpoints without an explicit place
 """
 

@@ -148,6 +148,9 @@ def test_junk_in_a_jobs_files_is_as_if_it_were_absent(tmp_path, monkeypatch, nam
         else:
             assert [job.id for job in listed] == [whole.id] and listed[0].status != "done" and listed[0].result is None
     assert name == "request.json" or jobs.start("benchmark", {"a": 1}).status != "done"
+    other = jobs.start("benchmark", {"a": 2})
+    (other.folder / "request.json").write_bytes((whole.folder / "request.json").read_bytes())  # whole, but another job's
+    assert [job.id for job in jobs.list_jobs()] == [whole.id] and jobs.start("benchmark", {"a": 2}).request == {"a": 2}
 
 
 def test_junk_in_the_progress_is_passed_over(tmp_path):
