@@ -119,11 +119,17 @@ def states(args) -> dict:
 
 
 def prune(args) -> dict:
-    from core.export import prune as write_pruned
+    from core import jobs
     from core.states import parse_blocks
+    from core.store import check_free
 
-    _check_writable(Path(args.out))
-    return write_pruned(args.model, parse_blocks(args.blocks), Path(args.out), report=_Progress()).to_json()
+    out, blocks = Path(args.out).absolute(), parse_blocks(args.blocks)
+    request = jobs.request_of(args.model, blocks=list(blocks), out=str(out), zip=False, provenance={})
+    if jobs.find("prune", request) is None:  # neither made nor under way: the folder must be free
+        _check_writable(out)
+        check_free(out)
+    done = _as_job("prune", request)
+    return {name: done[name] for name in ("out", "removed", "parameters", "bytes", "blocks", "kv_bytes", "verified")}
 
 
 def evaluate(args) -> dict:

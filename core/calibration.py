@@ -5,6 +5,7 @@ frozen: row s of alpha's gradient is d loss_s / d alpha at alpha = 1. A is kept;
 H0 and every other estimator is derived from it later (core.couplings).
 """
 
+import logging
 import os
 import platform
 import time
@@ -28,7 +29,9 @@ from core.runs import Rows, Run, Singles
 from core.texts import Sequences
 
 LOSS = "mean negative log-likelihood over predicted tokens, nats"
+DTYPE = "float32"
 DROPPED_LIMIT = 0.01
+LOG = logging.getLogger(__name__)
 Report = Callable[[int, int, str], None]
 
 
@@ -79,7 +82,7 @@ def run_key(loaded: LoadedModel, sequences: Sequences, sampled: bool, singles: S
             "domain": [sequences.domains[d] for d in sequences.domain],
             "gate": GATE,
             "loss": LOSS,
-            "dtype": "float32",
+            "dtype": DTYPE,
             "sampled": {"seed": seed} if sampled else None,
             "singles": singles.sha256 if singles else None,
         }
@@ -103,8 +106,10 @@ def calibrate(
     With a `checkpoint` folder, what is computed is saved every two seconds, and a later
     call with the same arguments and folder goes on from there, with the batch and
     threads it began with: bit-identical to a run in one piece.
-    Rows that are not finite are dropped and counted. Errors: InputError for a bad
-    length or batch, or when more than 1 % of the rows are not finite.
+    A sequence whose rows (of the texts' labels or of sampled ones) are not finite is
+    dropped from both and counted; so is one that makes a single removal's loss not
+    finite. Errors: InputError for a bad length or batch, or when more than 1 % of the
+    sequences are not finite.
     """
     loaded.check_length(sequences.ids.shape[1])
     if len(loaded.blocks) < 2:
@@ -117,7 +122,10 @@ def calibrate(
     count, length = sequences.ids.shape
     n = len(loaded.blocks)
     total = count + (n + 1) * len(singles.ids) if singles else count
-    saved = Checkpoint(checkpoint, {"batch": batch, "threads": torch.get_num_threads()})
+    key = run_key(loaded, sequences, sampled, singles, seed)
+    saved = Checkpoint(checkpoint, {"batch": batch, "threads": torch.get_num_threads()}, key)
+    if saved.damaged:
+        LOG.warning("%d damaged checkpoint files were set aside; what they held is computed again", saved.damaged)
     batch = saved.plan["batch"]
     torch.set_num_threads(saved.plan["threads"])
     for start in range(0, count, batch):
@@ -130,20 +138,26 @@ def calibrate(
         arrays = {"A": a.numpy(), "loss": loss.numpy()}
         saved.put(f"rows-{start}", {**arrays, "own_A": own[0].numpy(), "own_loss": own[1].numpy()} if own else arrays)
     parts = [saved[f"rows-{start}"] for start in range(0, count, batch)]
-    main, dropped = _assemble([p["A"] for p in parts], [p["loss"] for p in parts], sequences)
-    own = _assemble([p["own_A"] for p in parts], [p["own_loss"] for p in parts], sequences)[0] if sampled else None
-    measured = None
+    joined = {field: np.concatenate([p[field] for p in parts]) for field in parts[0]}
+    finite = np.isfinite(np.column_stack(list(joined.values()))).all(axis=1)
+    dropped = _dropped(finite, sequences, "gradient rows")
+    main = _rows(joined["A"], joined["loss"], sequences, finite)
+    own = _rows(joined["own_A"], joined["own_loss"], sequences, finite) if sampled else None
+    measured, dropped_singles = None, []
     if singles:
         for i in range(-1, n):  # -1: the full model
             if f"single-{i}" not in saved:
                 report(count + (i + 1) * len(singles.ids), total, "single removals")
                 saved.put(f"single-{i}", {"loss": sequence_losses(loaded, singles.ids, [i] if i >= 0 else [], batch)})
-        increase = np.array([saved[f"single-{i}"]["loss"] - saved["single--1"]["loss"] for i in range(n)])
+        losses = np.array([saved[f"single-{i}"]["loss"] for i in range(-1, n)])
+        finite = np.isfinite(losses).all(axis=0)
+        dropped_singles = _dropped(finite, singles, "losses with a block removed")
+        increase = losses[1:, finite] - losses[0, finite]
         measured = Singles(increase.mean(axis=1), increase.std(axis=1, ddof=1) / np.sqrt(increase.shape[1]), increase.shape[1])
     saved.flush()
     report(total, total, "done")
     meta = {
-        "key": run_key(loaded, sequences, sampled, singles, seed),
+        "key": key,
         "request": request or {},
         "model": {
             "name": loaded.name,
@@ -169,7 +183,8 @@ def calibrate(
         "labels": ["data", "sampled"] if sampled else ["data"],
         "seed": seed,
         "dropped": dropped,
-        "plan": {**saved.plan, "ranks": 1, "dtype": "float32"},
+        "dropped_singles": dropped_singles,
+        "plan": {**saved.plan, "ranks": 1, "dtype": DTYPE},
         "versions": {
             "blockscape": core.__version__,
             "torch": torch.__version__,
@@ -182,13 +197,16 @@ def calibrate(
     return Run(meta, main, own, measured)
 
 
-def _assemble(rows: list[np.ndarray], losses: list[np.ndarray], sequences: Sequences) -> tuple[Rows, list[int]]:
-    """Rows of the finite samples, and the sequence indices of those dropped."""
-    A, loss = np.concatenate(rows), np.concatenate(losses)
-    finite = np.isfinite(A).all(axis=1) & np.isfinite(loss)
+def _dropped(finite: np.ndarray, sequences: Sequences, what: str) -> list[int]:
+    """Indices of the sequences that are not finite. Errors: InputError when they are more than 1 %."""
     dropped = sequences.index[~finite].tolist()
-    if len(dropped) > DROPPED_LIMIT * len(A):
+    if len(dropped) > DROPPED_LIMIT * len(finite):
         raise InputError(
-            f"{len(dropped)} of {len(A)} gradient rows are not finite (the first is sequence {dropped[0]}), more than 1 %; the model's weights overflow or are damaged."
+            f"{len(dropped)} of {len(finite)} {what} are not finite (the first is sequence {dropped[0]}), more than 1 %; "
+            f"the model's weights overflow or are damaged: take them anew from the model's origin."
         )
-    return Rows(A[finite], sequences.index[finite], sequences.domain[finite], loss[finite]), dropped
+    return dropped
+
+
+def _rows(A: np.ndarray, loss: np.ndarray, sequences: Sequences, finite: np.ndarray) -> Rows:
+    return Rows(A[finite], sequences.index[finite], sequences.domain[finite], loss[finite])

@@ -1,5 +1,7 @@
-"""What a worker has computed so far, on disk: readable by the app while it grows."""
+"""What long work has done so far, kept on disk: named groups of arrays, and the plan they were computed with."""
 
+import hashlib
+import io
 import json
 import os
 import time
@@ -10,27 +12,45 @@ import numpy as np
 
 
 class Checkpoint:
-    """Named groups of arrays in memory, and every two seconds in a folder: numbered files, each whole or absent."""
+    """Named groups of arrays in memory, and every two seconds in a folder.
+
+        FOLDER/<sha256>.npz    groups computed since the file before, with their plan and key
+        FOLDER/<sha256>.bad    what a file was renamed to whose content is not what its name says
+
+    A file's name is the SHA-256 of its content and is given by one rename: it is whole, or it
+    is set aside and its groups are absent, to be computed again. Files of another `key` are
+    left alone. `plan` becomes the plan of what was found (the work goes on as it began).
+    """
 
     INTERVAL = float(os.environ.get("BLOCKSCAPE_CHECKPOINT_SECONDS", 2))
 
-    def __init__(self, folder: Path | None, plan: dict):
-        self.folder, self.plan, self.items, self.unsaved = folder, plan, {}, {}
+    def __init__(self, folder: Path | None, plan: dict, key: str = ""):
+        self.folder, self.plan, self.key = folder, plan, key
+        self.items: dict[str, dict[str, np.ndarray]] = {}
+        self.unsaved: dict[str, np.ndarray] = {}
+        self.damaged = 0  # files set aside
         self.last = time.monotonic()
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "plan.json").exists():
-            (folder / ".plan").write_text(json.dumps(plan), encoding="utf-8")
-            os.replace(folder / ".plan", folder / "plan.json")
-        self.plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        self.files = 0
-        while (folder / f"{self.files}.npz").exists():
-            with np.load(folder / f"{self.files}.npz", allow_pickle=False) as arrays:
-                for name in arrays.files:
-                    group, _, key = name.partition("|")
-                    self.items.setdefault(group, {})[key] = arrays[name]
-            self.files += 1
+        for file in sorted(folder.glob("*.npz")):
+            content = file.read_bytes()
+            if hashlib.sha256(content).hexdigest() != file.stem:
+                os.replace(file, file.with_suffix(".bad"))
+                self.damaged += 1
+            else:
+                self._take(content)
+
+    def _take(self, content: bytes) -> None:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            about = json.loads(str(arrays["about"]))
+            if about["key"] != self.key:
+                return
+            self.plan = about["plan"]
+            for name in arrays.files:
+                group, bar, field = name.partition("|")
+                if bar:
+                    self.items.setdefault(group, {})[field] = arrays[name]
 
     def __contains__(self, group: str) -> bool:
         return group in self.items
@@ -40,18 +60,20 @@ class Checkpoint:
 
     def put(self, group: str, arrays: dict[str, np.ndarray]) -> None:
         self.items[group] = arrays
-        self.unsaved |= {f"{group}|{key}": value for key, value in arrays.items()}
+        self.unsaved |= {f"{group}|{field}": value for field, value in arrays.items()}
         if time.monotonic() - self.last > self.INTERVAL:
             self.flush()
 
     def flush(self) -> None:
         if self.folder is not None and self.unsaved:
+            buffer = io.BytesIO()
+            np.savez(buffer, about=json.dumps({"key": self.key, "plan": self.plan}), **self.unsaved)
+            content = buffer.getvalue()
             with open(self.folder / ".part", "wb") as f:
-                np.savez(f, **self.unsaved)
+                f.write(content)
                 f.flush()
                 os.fsync(f.fileno())
-            os.replace(self.folder / ".part", self.folder / f"{self.files}.npz")
-            self.files += 1
+            os.replace(self.folder / ".part", self.folder / f"{hashlib.sha256(content).hexdigest()}.npz")
         self.unsaved, self.last = {}, time.monotonic()
 
 

@@ -1,8 +1,9 @@
 """Write a pruned checkpoint: whole, verified in a fresh process, or not at all.
 
-The folder is written beside its final name, reloaded by another Python process
+The folder is written elsewhere on the same disk, reloaded by another Python process
 that must find no missing or unexpected tensor, the gated model's logits, and
-the same greedy tokens with and without cache; only then is it renamed.
+the same greedy tokens with and without cache; only then does it get its name.
+Its blockscape.json says where it comes from and holds the SHA-256 of every other file.
 
 `python -m core.export FOLDER PROBE` is that other process.
 """
@@ -27,6 +28,8 @@ from core.errors import InputError
 from core.evaluation import greedy
 from core.gates import gated, removal
 from core.models import load_model
+from core.runs import file_sha256
+from core.store import check_free
 from core.surgery import check_removal, remove_blocks
 
 _TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json", "chat_template*", "*.model")
@@ -65,17 +68,18 @@ def prune(
     out: Path,
     *,
     provenance: dict | None = None,
+    workshop: Path | None = None,
     report: Report = lambda done, total, message: None,
 ) -> Export:
     """Remove blocks from `source` and write a checkpoint that loads with AutoModelForCausalLM.from_pretrained.
 
+    `workshop` is a folder on the disk of `out` to write in until it is verified; None: beside `out`.
     Weights keep the checkpoint's own type. Errors: InputError for bad blocks, an
     existing `out`, or a model that cannot be pruned; RuntimeError when the written
     folder fails verification (it is then removed).
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{str(out)!r} already exists; give a new folder for the pruned model.")
+    check_free(out)
     report(0, 4, "loading")
     loaded = load_model(source)
     blocks = check_removal(loaded, removed)
@@ -92,7 +96,7 @@ def prune(
     stored = load_model(source, dtype="auto")
     remove_blocks(stored, blocks)
     out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
     try:
         checkpoint = staging / "checkpoint"
         stored.model.save_pretrained(checkpoint)
@@ -107,6 +111,7 @@ def prune(
             "parameters": [parameters, after],
             "versions": {"blockscape": core.__version__, "transformers": transformers.__version__},
             **(provenance or {}),
+            "files": {file.name: file_sha256(file) for file in sorted(checkpoint.iterdir())},
         }
         (checkpoint / PROVENANCE).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         for file in checkpoint.iterdir():
@@ -125,6 +130,15 @@ def prune(
         shutil.rmtree(staging, ignore_errors=True)
     report(4, 4, "done")
     return Export(out, blocks, (parameters, after), sizes, (len(original), len(original) - len(blocks)), kv, difference)
+
+
+def is_export_of(out: Path, source: str, removed: Sequence[int]) -> bool:
+    """Whether `out` is the verified checkpoint of `source` without these blocks."""
+    try:
+        record = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
+        return (record["source"], record["removed"]) == (source, sorted(removed))
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def zip_export(out: Path, limit: int = ZIP_LIMIT) -> Path | None:

@@ -6,7 +6,10 @@
     HOME/jobs/<id>/log.txt          what the worker printed
     HOME/jobs/<id>/lock             held by flock while a worker lives; holds its process id
     HOME/jobs/<id>/cancel           present when somebody asked to stop
+    HOME/jobs/<id>/start            held by flock while somebody starts it
     HOME/jobs/<id>/work/            the worker's own checkpoints
+
+request.json and result.json hold their own digest: a damaged one counts as absent.
 
 Equal requests are one job, and one job has one worker: whoever holds the lock.
 A worker that was killed leaves an interrupted job; starting it again resumes
@@ -29,7 +32,8 @@ from pathlib import Path
 
 from core import store
 from core.errors import InputError
-from core.runs import canonical_key, load_run
+from core.runs import canonical_key, stored_run
+from core.sealed import seal, unseal
 from core.store import DEMO
 
 KINDS = {kind: f"core.work:{kind}" for kind in ("describe", "calibrate", "benchmark", "prune")}
@@ -72,6 +76,10 @@ class Job:
         return (self.total - self.done) / self.rate if self.rate > 0 and self.active else None
 
 
+def _id(kind: str, request: dict) -> str:
+    return canonical_key({"kind": kind, "request": request})[:16]
+
+
 def _folder(job_id: str) -> Path:
     return store.home() / "jobs" / job_id
 
@@ -107,14 +115,21 @@ def start(kind: str, request: dict) -> Job:
     """Start the job of this request, or join it: a finished one is returned, a running one is left alone, any other resumes."""
     job_id = _id(kind, request)
     folder = _folder(job_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "request.json").exists():
+    with store.locked(folder / "start"):  # who comes second finds the worker of the first
+        return _start(job_id, kind, request)
+
+
+def _start(job_id: str, kind: str, request: dict) -> Job:
+    folder = _folder(job_id)
+    if _read_request(folder) is None:
         _write(folder / "request.json", {"kind": kind, "request": request, "t": time.time()})
     job = read(job_id)
     if job.status == "done" and not _outputs_exist(job):  # what it made was removed or damaged: make it again
         (folder / "result.json").unlink(missing_ok=True)
         job = read(job_id)
     fresh = job.status == "queued" and not (folder / "log.txt").exists()
+    if job.status == "done":
+        _tidy(folder)
     if job.status == "done" or (job.active and not fresh):
         return job
     (folder / "cancel").unlink(missing_ok=True)
@@ -132,34 +147,36 @@ def _outputs_exist(job: Job) -> bool:
     """Whether what a finished job made is still whole."""
     if job.kind == "calibrate":
         try:
-            load_run(store.home() / "runs" / job.result["key"])
+            stored_run(job.result["key"])
         except InputError:
             return False
     return job.kind != "prune" or Path(job.result["out"]).is_dir()
 
 
 def fingerprint(*paths: str | None) -> dict[str, list]:
-    """[name, size, time of change] of every file a request reads, so that a changed file makes another request."""
+    """[name, size, time of change] of every file a request reads, so that a changed file makes another request.
+
+    The change time is the inode's: unlike the time of modification it cannot be set back.
+    """
     found = {}
     for path in (DEMO / "model" if p == "demo" else Path(p) for p in paths if p):
         files = (
-            sorted(f for f in path.iterdir() if f.suffix in (".json", ".safetensors"))
+            sorted(f for f in path.iterdir() if f.suffix in (".json", ".safetensors", ".txt", ".model", ".jinja"))
             if path.is_dir()
             else [path]
             if path.is_file()
             else []
         )
-        found[str(path)] = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+        found[str(path)] = [[f.name, f.stat().st_size, f.stat().st_ctime_ns] for f in files]
     return found
 
 
 def read(job_id: str) -> Job:
     """The job as its files tell it now. Errors: InputError for an unknown id."""
     folder = _folder(job_id)
-    try:
-        asked = json.loads((folder / "request.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"No job {job_id!r} in {str(store.home() / 'jobs')!r}; it may have been removed.") from error
+    asked = _read_request(folder)
+    if asked is None:
+        raise InputError(f"No job {job_id!r} in {str(store.home() / 'jobs')!r}; it may have been removed or damaged.")
     last = _last_progress(folder)
     state = {"done": last.get("done", 0), "total": last.get("total", 0), "rate": last.get("rate", 0.0), "message": last.get("message", "")}
     started = (folder / "request.json").stat().st_mtime
@@ -178,8 +195,8 @@ def read(job_id: str) -> Job:
 
 
 def list_jobs() -> list[Job]:
-    """All jobs, the latest sign of life first."""
-    found = [read(p.parent.name) for p in (store.home() / "jobs").glob("*/request.json")]
+    """All jobs, the latest sign of life first; a damaged one is left out."""
+    found = [read(p.parent.name) for p in (store.home() / "jobs").glob("*/request.json") if _read_request(p.parent)]
     return sorted(found, key=lambda job: job.changed, reverse=True)
 
 
@@ -281,7 +298,7 @@ def work(job_id: str) -> int:
     # a niced worker with more threads than free cores waits for its slowest thread at every operation
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - round(os.getloadavg()[0]))))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    asked = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    asked = _read_request(folder)
     module, _, function = KINDS[asked["kind"]].partition(":")
     progress = Progress(folder)
     try:
@@ -301,22 +318,40 @@ def work(job_id: str) -> int:
         }
     _write(folder / "result.json", {**outcome, "t": time.time()})
     if outcome["status"] == "done":
-        shutil.rmtree(progress.work, ignore_errors=True)
+        _tidy(folder)
     return 0
 
 
+def _tidy(folder: Path) -> None:
+    """Remove what a job that is done needs no more, and what was half written by a worker that was killed."""
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    for half in folder.glob(".*.json.*"):
+        half.unlink(missing_ok=True)
+
+
 def _write(path: Path, data: dict) -> None:
-    """Whole or not at all."""
+    """Whole or not at all, with its digest."""
     staging = path.with_name(f".{path.name}.{os.getpid()}")
-    staging.write_text(json.dumps(data), encoding="utf-8")
+    staging.write_text(seal(data), encoding="utf-8")
     os.replace(staging, path)
 
 
-def _read_result(folder: Path) -> dict | None:
+def _read_whole(path: Path) -> dict | None:
+    """What `_write` wrote; None when there is nothing, or it was cut off or changed."""
     try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        return unseal(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
         return None
+
+
+def _read_request(folder: Path) -> dict | None:
+    """{kind, request, t} of the job in this folder; None when it is absent, damaged, or another job's."""
+    asked = _read_whole(folder / "request.json")
+    return asked if asked and _id(asked["kind"], asked["request"]) == folder.name else None
+
+
+def _read_result(folder: Path) -> dict | None:
+    return _read_whole(folder / "result.json")
 
 
 def _is_held(folder: Path) -> bool:
@@ -337,8 +372,9 @@ def _last_progress(folder: Path) -> dict:
         with open(folder / "progress.jsonl", "rb") as f:
             f.seek(max(0, f.seek(0, os.SEEK_END) - 4096))
             lines = [line for line in f.read().split(b"\n")[:-1] if line.strip()]
-        return json.loads(lines[-1])
-    except (OSError, IndexError, json.JSONDecodeError):
+        last = json.loads(lines[-1])
+        return last if isinstance(last, dict) else {}
+    except (OSError, IndexError, ValueError, RecursionError):
         return {}
 
 

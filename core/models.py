@@ -7,7 +7,6 @@ safetensors only; code from a model folder is never run.
 
 import gc
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from core.errors import InputError
+from core.guard import check_folder, read_object
 from core.runs import file_sha256
 from core.store import DEMO
 
@@ -105,8 +105,9 @@ class LoadedModel:
         return {"config": config, "weights": weights}
 
     def tokenizer_digest(self) -> str:
-        """SHA-256 of the tokenizer: its vocabulary and rules decide what a sequence is."""
-        return hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+        """SHA-256 of the tokenizer: its vocabulary, rules, BOS and EOS decide what a sequence is."""
+        rules = [self.tokenizer.backend_tokenizer.to_str(), self.tokenizer.bos_token_id, self.tokenizer.eos_token_id]
+        return hashlib.sha256(repr(rules).encode()).hexdigest()
 
     def weights_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
@@ -143,23 +144,6 @@ def resolve_source(source: str) -> Path:
         ) from error
 
 
-def _read_config(folder: Path, source: str) -> dict:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise InputError(
-            f"The folder {source!r} has no config.json, so it is not a Hugging Face model; give the folder that holds config.json and the weights."
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(
-            f"The config.json of {source!r} is not readable JSON ({error.__class__.__name__}); take it anew from the model's origin."
-        ) from error
-    if not isinstance(config, dict):
-        raise InputError(f"The config.json of {source!r} is not a JSON object; take it anew from the model's origin.")
-    return config
-
-
 def find_architecture(config: dict, source: str) -> Architecture:
     """The entry of ARCHITECTURES for a raw config. Errors: InputError naming the type that was found."""
     model_type, classes = config.get("model_type"), config.get("architectures") or []
@@ -168,10 +152,6 @@ def find_architecture(config: dict, source: str) -> Architecture:
     if config.get("is_encoder_decoder") or (classes and not causal):
         raise InputError(
             f"{source!r} is a {classes[0] if classes else model_type} (type {model_type!r}), not a causal language model with a next-token loss; supported types: {supported}."
-        )
-    if config.get("auto_map"):
-        raise InputError(
-            f"{source!r} asks to run its own code (auto_map in config.json), which Blockscape never does; use a model of a built-in type: {supported}."
         )
     if model_type not in ARCHITECTURES:
         raise InputError(
@@ -186,10 +166,13 @@ def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedM
     Errors: InputError for a missing, damaged, incomplete or unsupported model.
     """
     folder = resolve_source(source)
-    config = _read_config(folder, source)
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"The folder {source!r} has no config.json, so it is not a Hugging Face model; give the folder that holds config.json and the weights."
+        )
+    check_folder(folder, source)
+    config = read_object(folder / "config.json", source)
     architecture = find_architecture(config, source)
-    if not any(folder.glob("*.safetensors")):
-        raise InputError(f"The folder {source!r} has no .safetensors weights; convert them (model.save_pretrained writes safetensors).")
     _check_memory(folder, config, source)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(

@@ -1,12 +1,12 @@
 """A calibration run on disk: per-sample gradient rows and where they come from.
 
-    RUN/run.json        format, key, request, model, texts, gate, labels, plan, versions, times
+    RUN/run.json        format, key, request, model, texts, gate, labels, plan, versions, times, files, digest
     RUN/A.npz           A float32 [m, N]; sample int64 [m]; domain int16 [m]; loss float32 [m]
     RUN/A_sampled.npz   the same with labels sampled from the model; optional
     RUN/singles.npz     increase float64 [N], se float64 [N], sequences int; optional
 
-`run.json` holds the SHA-256 of every array file: a file that was cut off or
-changed is refused, never read silently.
+`run.json` holds the SHA-256 of every array file, and last its own: a file that
+was cut off or changed is refused, never read silently.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ import numpy as np
 
 from core import store
 from core.errors import InputError
+from core.sealed import seal, unseal
 
 FORMAT = 1
 
@@ -80,14 +81,18 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def _read_meta(folder: Path) -> dict:
+def _read_meta(folder: Path, whole: bool = True) -> dict:
+    """run.json; `whole=False` is content with one that is a run's, changed or not."""
     try:
-        meta = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        text = (folder / "run.json").read_text(encoding="utf-8")
+        meta = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"The run in {str(folder)!r} cannot be read ({error.__class__.__name__}); calibrate it again.") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT or "key" not in meta:
         found = meta.get("format") if isinstance(meta, dict) else None
         raise InputError(f"{str(folder / 'run.json')!r} has format {found!r} and this version reads format {FORMAT}; calibrate it again.")
+    if whole and unseal(text) is None:
+        raise InputError(f"{str(folder / 'run.json')!r} was cut off or changed since it was written; calibrate the run again.")
     return meta
 
 
@@ -131,7 +136,7 @@ def check_run_place(folder: Path) -> None:
     if folder.is_symlink() or not folder.is_dir() or {p.name for p in folder.iterdir()} - own:
         raise InputError(f"{str(folder)!r} exists and holds more than a Blockscape run; give another --out.")
     if (folder / "run.json").exists():
-        _read_meta(folder)  # a run.json of somebody else's is not ours to replace
+        _read_meta(folder, whole=False)  # a run.json of somebody else's is not ours to replace
 
 
 def save_run(run: Run, folder: Path) -> Path:
@@ -153,7 +158,7 @@ def save_run(run: Run, folder: Path) -> Path:
             np.savez_compressed(staging / name, **arrays)
             digests[name] = file_sha256(staging / name)
         meta = {**run.meta, "format": FORMAT, "files": digests}
-        (staging / "run.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (staging / "run.json").write_text(seal(meta), encoding="utf-8")
         staging.chmod(0o755)
         if folder.exists():
             retired = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
@@ -167,13 +172,45 @@ def save_run(run: Run, folder: Path) -> Path:
     return folder
 
 
+def stored_run(key: str) -> Run:
+    """The run of this key in the store. Errors: InputError when it is not there, damaged, or another run's."""
+    run = load_run(_place(key))
+    if run.key != key:
+        raise InputError(f"The stored run {key[:8]} holds the run {run.key[:8]}; calibrate it again.")
+    return run
+
+
 def keep_run(run: Run) -> Path:
-    """Write a run into the store under its key; a damaged one of the same key is moved aside as `.bad`."""
-    folder = store.home() / "runs" / run.key
-    if folder.exists():
-        try:
-            load_run(folder)
-            return folder
-        except InputError:
-            os.replace(folder, folder.with_name(f"{run.key}.bad-{os.getpid()}"))
-    return save_run(run, folder)
+    """Write a run into the store under its key, unless it is there; a damaged one is set aside first.
+
+    One process at a time: the others find what the first has written.
+    """
+    folder = _place(run.key)
+    with store.locked(folder.parent / ".lock"):
+        for stale in folder.parent.glob(f".{run.key}-*"):  # of a writer that was killed: the lock says that nobody writes
+            shutil.rmtree(stale, ignore_errors=True)
+        _set_aside(run.key)
+        return folder if folder.exists() else save_run(run, folder)
+
+
+def set_aside(key: str) -> Path | None:
+    """Move the stored run of this key to `<key>.bad-...` if it is damaged: where it is then, or None."""
+    with store.locked(_place(key).parent / ".lock"):
+        return _set_aside(key)
+
+
+def _set_aside(key: str) -> Path | None:
+    folder = _place(key)
+    if not os.path.lexists(folder):
+        return None
+    try:
+        stored_run(key)
+        return None
+    except InputError:
+        aside = Path(tempfile.mkdtemp(prefix=f"{key}.bad-", dir=folder.parent))
+        os.replace(folder, aside)  # an empty folder gives way
+        return aside
+
+
+def _place(key: str) -> Path:
+    return store.home() / "runs" / key

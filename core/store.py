@@ -1,6 +1,6 @@
 """Where Blockscape keeps its files: `BLOCKSCAPE_HOME`, or the platform's user data folder.
 
-HOME/runs/<sha256>/    calibration runs, by key
+HOME/runs/<sha256>/    calibration runs, by key; <sha256>.bad-*: damaged ones, set aside; .lock: held by who writes
 HOME/matrices/         coupling matrices that were uploaded
 HOME/texts/            texts that were pasted or uploaded
 HOME/jobs/             work and its progress (core.jobs)
@@ -8,11 +8,14 @@ HOME/results.sqlite    measurements (core.results)
 HOME/exports/          pruned checkpoints without an explicit place
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -39,6 +42,21 @@ def keep_text(content: bytes, suffix: str) -> Path:
             f.write(content)
         os.replace(staging, target)
     return target
+
+
+def check_free(out: Path) -> None:
+    """Errors: InputError when `out` exists and is not an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{str(out)!r} already exists; give a new folder for the pruned model.")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process or thread at a time inside; the kernel frees the lock however its holder ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def run_folders() -> list[Path]:

@@ -1,12 +1,15 @@
 """What each kind of job does: called by the worker of core.jobs with the request and its Progress."""
 
 import json
+import logging
 import math
+import os
 import resource
 import shutil
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import transformers
@@ -16,14 +19,13 @@ from core import evaluation
 from core.calibration import calibrate as compute_run
 from core.calibration import gradient_rows, run_key
 from core.errors import InputError
-from core.export import PROVENANCE, zip_export
+from core.export import is_export_of, zip_export
 from core.export import prune as write_pruned
 from core.gates import GATE
 from core.jobs import Progress
 from core.models import LoadedModel, load_model
 from core.results import Key, Results
-from core.runs import canonical_key, keep_run, load_run
-from core.store import home
+from core.runs import canonical_key, keep_run, set_aside, stored_run
 from core.surgery import without
 from core.tasks import read_tasks, tasks_digest
 from core.texts import available, pack, read_texts
@@ -67,8 +69,14 @@ def _seconds(work) -> float:
     return time.perf_counter() - began
 
 
+LOG = logging.getLogger(__name__)
+
+
 def calibrate(request: dict, progress: Progress) -> dict:
-    """Gradient rows of a model on texts, kept in the store under the run's key."""
+    """Gradient rows of a model on texts, kept in the store under the run's key.
+
+    Where the store held a damaged copy, the result says as `set_aside` where that is now.
+    """
     progress.report(0, request["samples"], "loading the model")
     texts = read_texts(request["texts"])
     loaded = load_model(request["model"])
@@ -78,9 +86,12 @@ def calibrate(request: dict, progress: Progress) -> dict:
         pack(texts, loaded.tokenizer, "choose", request["length"], request["singles"], request["seed"]) if request["singles"] else None
     )
     key = run_key(loaded, sequences, request["sampled"], singles, request["seed"])
+    aside = set_aside(key)
+    if aside:
+        LOG.warning("the stored run %s was damaged and is set aside in %s; it is computed again", key[:8], aside)
     try:
-        run = load_run(home() / "runs" / key)
-    except InputError:  # not there, or damaged: compute it
+        run = stored_run(key)
+    except InputError:  # not there (any more): compute it
         run = compute_run(
             loaded, sequences, batch=request["batch"], sampled=request["sampled"], singles=singles, seed=request["seed"],
             request=request, checkpoint=progress.work, report=progress.report,
@@ -92,16 +103,26 @@ def calibrate(request: dict, progress: Progress) -> dict:
         "blocks": run.blocks,
         "dropped": len(run.meta["dropped"]),
         "seconds": run.meta["times"]["seconds"],
+        **({"set_aside": str(aside)} if aside else {}),
     }
 
 
 def prune(request: dict, progress: Progress) -> dict:
-    """A real checkpoint without the request's blocks, verified, in the store's exports."""
-    out = home() / "exports" / request["name"]
-    if (out / PROVENANCE).exists():  # written and verified by an earlier worker that was killed before it could say so
-        shutil.rmtree(out)
-    done = write_pruned(request["model"], request["blocks"], out, provenance=request["provenance"], report=progress.report)
-    archive = zip_export(out)
+    """A real checkpoint without the request's blocks, verified, in the folder `out`, and beside it a .zip when `zip` asks and it is small."""
+    out = Path(request["out"])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(progress.work, ignore_errors=True)  # what a worker that was killed has left
+    progress.work.mkdir()
+    same_disk = out.parent.stat().st_dev == progress.work.stat().st_dev
+    if is_export_of(
+        out, request["model"], request["blocks"]
+    ):  # by an earlier worker that was killed before it could say so: moved away whole, never thinned out
+        os.replace(out, progress.work / "earlier") if same_disk else shutil.rmtree(out)
+    done = write_pruned(
+        request["model"], request["blocks"], out, provenance=request["provenance"], workshop=progress.work if same_disk else None,
+        report=progress.report,
+    )  # fmt: skip
+    archive = zip_export(out) if request["zip"] else None
     return {**done.to_json(), "zip": archive and str(archive)}
 
 
@@ -143,7 +164,7 @@ def benchmark(request: dict, progress: Progress) -> dict:
             done += len(part)
 
         for name in names:
-            key = Key(model, state, tasks_digest(), "test", f"task:{name}")
+            key = Key(model, state, tasks_digest(), "test", f"task:{name}", json.dumps({"tokenizer": loaded.tokenizer_digest()}))
             have = results.items(key)
             own = [k for k, item in enumerate(items) if item.task == name]
             left = [k for k in own if k not in have]

@@ -171,6 +171,8 @@ def page() -> None:
     if job.status == "done":
         done = job.result
         dropped = f" {done['dropped']} rows were not finite and were dropped." if done["dropped"] else ""
+        if done.get("set_aside"):
+            st.warning(plain(f"The stored run was damaged: it is set aside in {done['set_aside']} and was computed again."))
         st.success(f"{done['rows']} rows of {done['blocks']} blocks in {done['seconds']:.1f} s, kept as run {done['key'][:8]}.{dropped}")
         if st.button("Open in Explore", type="primary", on_click=open_run, args=(done["key"],)):
             st.switch_page("pages/explore.py")

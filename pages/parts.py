@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from core import jobs
+from core import jobs, store
 from core.comparison import model_key
 from core.jobs import Job
 from core.runs import Run
@@ -110,7 +110,7 @@ def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])
     name = f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, removed))}"[:120].rstrip("-.")
     provenance = {"run": run.key, "model": {key: model[key] for key in ("config", "weights")}}
-    return jobs.request_of(model["source"], blocks=list(removed), name=name, provenance=provenance)
+    return jobs.request_of(model["source"], blocks=list(removed), out=str(store.home() / "exports" / name), zip=True, provenance=provenance)
 
 
 def prune_panel(run: Run, removed: tuple[int, ...]) -> None:

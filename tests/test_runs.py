@@ -44,6 +44,9 @@ def test_rerun_replaces_a_run_but_never_another_folder(tmp_path):
     (tmp_path / "other" / "precious").touch()
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "run.json").write_text('{"mine": 1}')
+    changed = tmp_path / "run" / "run.json"
+    changed.write_text(changed.read_text().replace('"m1"', '"m2"'))  # a run that was changed may be written again
+    assert load_run(save_run(a_run(seed=1), tmp_path / "run")).meta["model"]["name"] == "m1"
     (tmp_path / "link").symlink_to(tmp_path / "run")
     (tmp_path / "run" / "notes.txt").touch()
     for name in ("other", "foreign", "link", "run"):

@@ -1,0 +1,307 @@
+"""Kills and races: nothing half-made under a final name, nothing computed twice, nothing left behind."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from core import jobs, runs, store
+from core.export import PROVENANCE
+from core.models import load_model
+from core.runs import file_sha256, load_run
+from core.surgery import without
+from tests.test_jobs import finish, kill_worker, request_of, until, until_at_work, until_interrupted
+from tests.test_runs import a_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def progress_of(job) -> list[dict]:
+    return [json.loads(line) for line in (job.folder / "progress.jsonl").read_text().splitlines() if line.strip()]
+
+
+def strays(*roots: Path) -> list[str]:
+    """Temporary files and folders: hidden ones (the store's lock is none) and checkpoints of work that is done."""
+    found = [p for root in roots for p in root.rglob("*") if p.name.startswith(".") or p.name == "work"]
+    return [str(p) for p in found if p.name != ".lock"]
+
+
+def forked_worker(job_id: str) -> int:
+    """The real worker in a process group of its own, forked so that torch is there at once: its process id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os.setsid()
+        log = os.open(jobs._folder(job_id) / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        jobs.work(job_id)
+    finally:
+        os._exit(0)
+
+
+@pytest.fixture
+def forks(monkeypatch):
+    """start() forks its worker from here: the process ids."""
+    children = []
+    spawn = lambda command, **_: children.append(forked_worker(command[-1]))  # noqa: E731
+    monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(Popen=spawn, DEVNULL=None))
+    return children
+
+
+@pytest.fixture
+def no_worker(monkeypatch):
+    """start() notes the request and leaves the worker to the test."""
+    monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(Popen=lambda *_, **__: None, DEVNULL=None))
+
+
+def test_calibration_killed_at_ten_random_moments_ends_bit_for_bit(tiny, text_file, tmp_path, monkeypatch, forks):
+    request = request_of(tiny, text_file, samples=500, batch=1)
+    whole = load_run(store.home() / "runs" / finish(jobs.start("calibrate", request)).result["key"])
+    os.waitpid(forks[-1], 0)
+    monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path / "killed"))
+    monkeypatch.setenv("BLOCKSCAPE_CHECKPOINT_SECONDS", "0.05")
+    kills, rng = [], random.Random(0)
+    job = jobs.start("calibrate", request)
+    while len(kills) < 10:
+        until_at_work(job, len(kills) + 1)
+        time.sleep(rng.uniform(0, 0.8))
+        if not jobs.read(job.id).active:
+            break
+        kill_worker(job)
+        os.waitpid(forks[-1], 0)
+        kills.append(time.time())
+        until_interrupted(job.id)
+        job = jobs.start("calibrate", request)
+    job = finish(job)
+    os.waitpid(forks[-1], 0)
+    assert job.status == "done" and len(kills) >= 5, (job, kills)
+    resumed = load_run(store.home() / "runs" / job.result["key"])
+    for name in ("rows", "sampled"):
+        assert all(
+            (getattr(getattr(whole, name), f) == getattr(getattr(resumed, name), f)).all() for f in ("A", "sample", "domain", "loss")
+        )
+    assert (whole.singles.increase == resumed.singles.increase).all() and (whole.singles.se == resumed.singles.se).all()
+    assert not strays(tmp_path / "killed")
+    # lines are 0.2 s apart, four intervals of the checkpoint, and a batch lies between: the last but two is always saved
+    lines = [line for line in progress_of(job) if line["message"] in ("gradient rows", "single removals")]
+    told = 0
+    for before, kill in zip([0, *kills], kills):
+        own = [line["done"] for line in lines if before < line["t"] < kill]
+        if len(own) > 2:
+            told += 1
+            assert all(line["done"] >= own[-3] for line in lines if line["t"] > kill), (own, kill)
+    assert told >= 2, lines
+
+
+# --- exports
+
+
+def logits_of(loaded):
+    ids = torch.randint(2, 200, (2, 20), generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        return loaded.model(input_ids=ids, use_cache=False).logits
+
+
+def is_whole(out: Path) -> bool:
+    """Every file that the manifest names is there with its digest, and no other."""
+    record = json.loads((out / PROVENANCE).read_text())
+    return {p.name: file_sha256(p) for p in out.iterdir() if p.name != PROVENANCE} == record["files"]
+
+
+def inode(path: Path) -> int | None:
+    return path.stat().st_ino if path.exists() else None
+
+
+def test_an_export_killed_at_twenty_moments_is_whole_or_absent(tiny, no_worker):
+    request = {
+        "model": str(tiny["llama"]),
+        "blocks": [1, 4],
+        "out": str(store.home() / "exports" / "pruned"),
+        "zip": False,
+        "provenance": {"run": "abc"},
+        "inputs": {},
+    }
+    job = jobs.start("prune", request)
+    exports, rng = store.home() / "exports", random.Random(4)
+    loaded = load_model(str(tiny["llama"]))
+    with without(loaded, [1, 4]):
+        expected = logits_of(loaded)
+    kills, seen = 0, set()
+    for k in range(20):
+        before = inode(exports / "pruned")
+        worker = forked_worker(job.id)
+        if k in (5, 11, 17):  # about the rename: as soon as a new folder is there
+            until(lambda before=before: inode(exports / "pruned") not in (None, before))
+        else:
+            time.sleep(rng.choice((rng.uniform(0, 0.15), rng.uniform(0.1, 0.6), rng.uniform(0.3, 4))))
+        try:
+            os.killpg(worker, signal.SIGKILL)
+            kills += 1
+            os.waitpid(worker, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+        until(lambda: not jobs._is_held(job.folder))
+        if exports.is_dir():
+            assert [p.name for p in exports.iterdir()] in ([], ["pruned"])
+        seen.add((exports / "pruned").exists())
+        if (exports / "pruned").exists():
+            assert is_whole(exports / "pruned")
+        (job.folder / "result.json").unlink(missing_ok=True)  # one that was done is asked for again
+    os.waitpid(forked_worker(job.id), 0)
+    job = jobs.read(job.id)
+    assert job.status == "done" and job.result["verified"] and kills >= 15 and seen == {True, False}, (job, kills, seen)
+    assert not strays(store.home()) and is_whole(exports / "pruned")
+    assert [p.name for p in exports.iterdir()] == ["pruned"]
+    assert torch.equal(logits_of(load_model(str(exports / "pruned"))), expected)
+    weights = exports / "pruned" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert not is_whole(exports / "pruned")
+
+
+# --- races
+
+STARTER = """
+import json, sys, time
+from core import jobs
+print("ready", flush=True)
+for line in sys.stdin:
+    kind, request, at = json.loads(line)
+    while time.time() < at:
+        pass
+    print(jobs.start(kind, request).id, flush=True)
+"""
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Workers do cheap, torch-free work."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "standin"))
+
+
+@pytest.fixture
+def starters(stand_in):
+    """Eight processes, each a session of its own that starts what it is told to."""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", STARTER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    yield processes
+    for process in processes:
+        process.stdin.close()
+        process.wait(10)
+
+
+def light_request(tmp_path, number, steps=1, pause=0.0) -> dict:
+    return {"number": number, "steps": steps, "pause": pause, "count": str(tmp_path / f"{number}.txt")}
+
+
+def starts_of(job) -> int:
+    return sum(line["message"] == "starting" for line in progress_of(job))
+
+
+def test_fifty_races_of_two_to_eight_sessions_are_fifty_computations(starters, tmp_path):
+    rng = random.Random(6)
+    for race in range(50):
+        racing = rng.sample(starters, rng.randint(2, 8))
+        request = light_request(tmp_path, race)
+        at = time.time() + 0.03
+        for process in racing:
+            process.stdin.write(json.dumps(["benchmark", request, at]) + "\n")
+            process.stdin.flush()
+        ids = {process.stdout.readline().strip() for process in racing}
+        assert len(ids) == 1
+        job = finish(jobs.read(ids.pop()), limit=30)
+        assert job.status == "done" and job.result == {"number": race, "file": f"{race}.txt"}, (job, (job.folder / "log.txt").read_text())
+        assert Path(request["count"]).read_text() == "computed\n" and starts_of(job) == 1
+        assert all(jobs.start("benchmark", request).result == job.result for _ in racing)  # all get it
+    assert not strays(store.home() / "jobs") and len(jobs.list_jobs()) == 50
+
+
+def test_many_workers_of_one_job_compute_once(stand_in, no_worker, tmp_path):
+    """The lock alone, without the help of start(): eight workers, one at work, however late the others are."""
+    request = light_request(tmp_path, 0, steps=2, pause=0.2)
+    job = jobs.start("benchmark", request)
+    workers = [subprocess.Popen([sys.executable, "-m", "core.jobs", job.id], cwd=ROOT) for _ in range(8)]
+    assert [worker.wait(60) for worker in workers] == [0] * 8
+    assert jobs.read(job.id).status == "done" and Path(request["count"]).read_text() == "computed\n"
+
+
+def test_a_killed_owner_is_taken_over_within_five_seconds(starters, tmp_path):
+    request = light_request(tmp_path, 0, steps=400, pause=0.01)
+    job = jobs.start("benchmark", request)
+    for takeover in range(1, 4):
+        until(lambda n=takeover: jobs.read(job.id).message == "working" and starts_of(job) == n)
+        kill_worker(job)
+        killed = time.time()
+        for process in starters:
+            process.stdin.write(json.dumps(["benchmark", request, killed + 0.05]) + "\n")
+            process.stdin.flush()
+        assert {process.stdout.readline().strip() for process in starters} == {job.id}
+        until(lambda n=takeover: starts_of(job) == n + 1)
+        assert [line["t"] for line in progress_of(job) if line["message"] == "starting"][-1] - killed <= 5
+    job = finish(job)
+    assert job.status == "done" and Path(request["count"]).read_text() == "computed\n" * 4 and starts_of(job) == 4
+
+
+KEEPER = """
+import sys, time
+from core.runs import keep_run
+from tests.test_runs import a_run
+run = a_run(m=2000, seed=int(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+print(keep_run(run), flush=True)
+"""
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_two_processes_keep_the_same_run_at_once(damaged):
+    run = a_run(m=2000)
+    if damaged:
+        (runs.keep_run(run) / "A.npz").write_bytes(b"rot")
+    keepers = [
+        subprocess.Popen([sys.executable, "-c", KEEPER, "0"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [keeper.stdout.readline() for keeper in keepers] == ["ready\n"] * 2
+    for keeper in keepers:
+        keeper.stdin.write("\n")
+        keeper.stdin.flush()
+    folder = store.home() / "runs" / run.key
+    assert [keeper.communicate(timeout=30)[0].strip() for keeper in keepers] == [str(folder)] * 2
+    assert [keeper.returncode for keeper in keepers] == [0, 0]
+    assert (load_run(folder).rows.A == run.rows.A).all() and not strays(store.home())
+    assert len(list(folder.parent.glob("*.bad-*"))) == damaged
+
+
+def test_threads_keep_the_same_run_at_once():
+    with ThreadPoolExecutor(8) as pool:
+        for seed in range(10):
+            assert len(set(pool.map(runs.keep_run, [a_run(seed=seed)] * 8))) == 1
+    assert not strays(store.home()) and len(list((store.home() / "runs").glob("[!.]*"))) == 10
+
+
+def test_a_writer_killed_midway_leaves_nothing_once_the_run_is_kept(monkeypatch):
+    run = a_run()
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(np, "savez_compressed", lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
+        runs.keep_run(run)
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL and strays(store.home())
+    runs.keep_run(run)
+    assert not strays(store.home()) and load_run(store.home() / "runs" / run.key).key == run.key
