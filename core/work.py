@@ -69,7 +69,7 @@ def prune(request: dict, progress: Progress) -> dict:
     """A real checkpoint without the request's blocks, verified, in the store's exports."""
     out = home() / "exports" / request["name"]
     shutil.rmtree(progress.work, ignore_errors=True)  # what a worker that was killed has left
-    progress.work.mkdir()
+    progress.work.mkdir(exist_ok=True)
     if (out / PROVENANCE).exists():  # by an earlier worker that was killed before it could say so: moved away whole, never thinned out
         os.replace(out, progress.work / "earlier")
     return write_pruned(

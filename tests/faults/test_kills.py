@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from core import jobs, runs, store
+from core import jobs, runs, store, work
 from core.export import PROVENANCE
 from core.models import load_model
 from core.runs import file_sha256, load_run
@@ -161,6 +161,31 @@ def test_an_export_killed_at_twenty_moments_is_whole_or_absent(tiny, no_worker):
     weights = exports / "pruned" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert not is_whole(exports / "pruned")
+
+
+def test_an_earlier_export_is_never_thinned_out(tmp_path, monkeypatch):
+    """A kill in the middle of a removal, or right after it, leaves the earlier export whole or absent."""
+
+    class Killed(BaseException):
+        pass
+
+    def removal_cut_off(path, **_):
+        for file in sorted(Path(path).glob("*"))[:1]:
+            file.unlink()
+            raise Killed
+
+    def killed(*_, **__):
+        raise Killed
+
+    out = store.home() / "exports" / "pruned"
+    out.mkdir(parents=True)
+    (out / "model.safetensors").touch()
+    (out / PROVENANCE).touch()
+    monkeypatch.setattr(work.shutil, "rmtree", removal_cut_off)
+    monkeypatch.setattr(work, "write_pruned", killed)
+    with pytest.raises(Killed):
+        work.prune({"model": "m", "blocks": [1], "name": "pruned", "provenance": {}}, jobs.Progress(tmp_path))
+    assert not out.exists() and len(list((tmp_path / "work" / "earlier").iterdir())) == 2
 
 
 # --- races
