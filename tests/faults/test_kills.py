@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from core import jobs, runs, store, work
+from core.checkpoint import Checkpoint
 from core.export import PROVENANCE
 from core.models import load_model
 from core.runs import file_sha256, load_run
@@ -71,7 +72,7 @@ def test_calibration_killed_at_ten_random_moments_ends_bit_for_bit(tiny, text_fi
     whole = load_run(store.home() / "runs" / finish(jobs.start("calibrate", request)).result["key"])
     os.waitpid(forks[-1], 0)
     monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path / "killed"))
-    monkeypatch.setenv("BLOCKSCAPE_CHECKPOINT_SECONDS", "0.05")
+    monkeypatch.setattr(Checkpoint, "INTERVAL", 0.05)
     kills, rng = [], random.Random(0)
     job = jobs.start("calibrate", request)
     while len(kills) < 10:
