@@ -112,11 +112,9 @@ def prune(request: dict, progress: Progress) -> dict:
     out = Path(request["out"])
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(progress.work, ignore_errors=True)  # what a worker that was killed has left
-    progress.work.mkdir()
+    progress.work.mkdir(exist_ok=True)
     same_disk = out.parent.stat().st_dev == progress.work.stat().st_dev
-    if is_export_of(
-        out, request["model"], request["blocks"]
-    ):  # by an earlier worker that was killed before it could say so: moved away whole, never thinned out
+    if is_export_of(out, request["model"], request["blocks"]):  # a killed worker's: moved away whole, never thinned out
         os.replace(out, progress.work / "earlier") if same_disk else shutil.rmtree(out)
     done = write_pruned(
         request["model"], request["blocks"], out, provenance=request["provenance"], workshop=progress.work if same_disk else None,

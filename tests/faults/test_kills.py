@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from core import jobs, runs, store
+from core import jobs, runs, store, work
+from core.checkpoint import Checkpoint
 from core.export import PROVENANCE
 from core.models import load_model
 from core.runs import file_sha256, load_run
@@ -71,7 +72,7 @@ def test_calibration_killed_at_ten_random_moments_ends_bit_for_bit(tiny, text_fi
     whole = load_run(store.home() / "runs" / finish(jobs.start("calibrate", request)).result["key"])
     os.waitpid(forks[-1], 0)
     monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path / "killed"))
-    monkeypatch.setenv("BLOCKSCAPE_CHECKPOINT_SECONDS", "0.05")
+    monkeypatch.setattr(Checkpoint, "INTERVAL", 0.05)
     kills, rng = [], random.Random(0)
     job = jobs.start("calibrate", request)
     while len(kills) < 10:
@@ -143,7 +144,9 @@ def test_an_export_killed_at_twenty_moments_is_whole_or_absent(tiny, no_worker):
         before = inode(exports / "pruned")
         worker = forked_worker(job.id)
         if k in (5, 11, 17):  # about the rename: as soon as a new folder is there
-            until(lambda before=before: inode(exports / "pruned") not in (None, before))
+            deadline = time.monotonic() + 60
+            while inode(exports / "pruned") in (None, before):  # without a pause: a copy file by file takes a millisecond
+                assert time.monotonic() < deadline
         else:
             time.sleep(rng.choice((rng.uniform(0, 0.15), rng.uniform(0.1, 0.6), rng.uniform(0.3, 4))))
         try:
@@ -168,6 +171,31 @@ def test_an_export_killed_at_twenty_moments_is_whole_or_absent(tiny, no_worker):
     weights = exports / "pruned" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert not is_whole(exports / "pruned")
+
+
+def test_an_earlier_export_is_never_thinned_out(tmp_path, monkeypatch):
+    """A kill in the middle of a removal, or right after it, leaves the earlier export whole or absent."""
+
+    class Killed(BaseException):
+        pass
+
+    def removal_cut_off(path, **_):
+        for file in sorted(Path(path).glob("*"))[:1]:
+            file.unlink()
+            raise Killed
+
+    def killed(*_, **__):
+        raise Killed
+
+    out = store.home() / "exports" / "pruned"
+    out.mkdir(parents=True)
+    (out / "model.safetensors").touch()
+    (out / PROVENANCE).touch()
+    monkeypatch.setattr(work.shutil, "rmtree", removal_cut_off)
+    monkeypatch.setattr(work, "write_pruned", killed)
+    with pytest.raises(Killed):
+        work.prune({"model": "m", "blocks": [1], "name": "pruned", "provenance": {}}, jobs.Progress(tmp_path))
+    assert not out.exists() and len(list((tmp_path / "work" / "earlier").iterdir())) == 2
 
 
 # --- races
