@@ -1,0 +1,200 @@
+"""A convex bound on E over exact counts, and its nested form for a tree search.
+
+Feasible states satisfy x_i^2 = x_i and, per class, sum x = need. So
+E(x) = x^T Q x + c.x may be read as x^T (Q + diag u) x + (c - u).x for any u; `tighten`
+chooses the u whose continuous minimum is highest. This is the dual of the semidefinite
+relaxation of max-cut with linear equations (Poljak, Rendl and Wolkowicz 1995; Billionnet
+and Elloumi 2007), solved here by Newton steps on its log-det barrier. `nest` writes the
+result as bound + sum_k (R_k . x - b_k)^2 with R lower triangular, as in sphere decoding:
+every prefix of the sum bounds all completions of a partial choice.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_EPS = np.finfo(np.float64).eps
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """E over the open blocks only: x^T Q x + c.x + constant, with `need` of each class removed (-1: any number)."""
+
+    blocks: np.ndarray  # int64 [n]: block of each variable
+    Q: np.ndarray  # float64 [n, n], zero diagonal
+    c: np.ndarray  # float64 [n]
+    constant: float
+    klass: np.ndarray  # int64 [n]
+    need: np.ndarray  # int64 [C]
+
+    def fix(self, value: np.ndarray) -> tuple["Reduced", np.ndarray]:
+        """The problem left when value int8 [n] (-1: open) is fixed, and value with what its classes then decide."""
+        value = value.copy()
+        need = self.need.copy()
+        for k in np.flatnonzero(need >= 0):
+            own = self.klass == k
+            need[k] -= int((value[own] == 1).sum())
+            open_ = own & (value < 0)
+            if need[k] == 0 or need[k] == open_.sum():
+                value[open_] = need[k] > 0
+                need[k] = 0
+        one, open_ = value == 1, value < 0
+        smaller = Reduced(
+            self.blocks[open_],
+            np.ascontiguousarray(self.Q[np.ix_(open_, open_)]),
+            self.c[open_] + 2 * self.Q[np.ix_(open_, one)].sum(axis=1),
+            self.constant + float(self.c[one].sum() + self.Q[np.ix_(one, one)].sum()),
+            self.klass[open_],
+            need,
+        )
+        return smaller, value
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """The tightened form at its continuous minimum."""
+
+    bound: float  # no feasible state lies below
+    u: np.ndarray  # float64 [n]: the shift of the diagonal
+    mean: np.ndarray  # float64 [n]: where the minimum is
+    covariance: np.ndarray  # float64 [n, n]: inverse curvature within the equations
+
+
+def tighten(problem: Reduced, target: float, u: np.ndarray | None = None) -> Relaxation:
+    """The highest continuous bound, up to a small part of its distance to `target` (inf: to the scale of the problem).
+
+    u: a shift to start from, as returned for a problem with fewer fixed blocks.
+    """
+    Q, n = problem.Q, len(problem.c)
+    tied = np.flatnonzero(problem.need[problem.klass] >= 0)
+    classes = np.unique(problem.klass[tied])
+    members = np.zeros((n, len(classes)))
+    start = np.full(n, 0.5)
+    for j, k in enumerate(classes):
+        own = problem.klass == k
+        members[own, j] = 1
+        start[own] = problem.need[k] / own.sum()
+    basis = np.linalg.qr(members, mode="complete")[0][:, len(classes) :] if len(classes) else np.eye(n)
+    # rows of W: s_i = x_i - 1/2 as a function of (1, z); the last row is the constant 1
+    W = np.zeros((n + 1, basis.shape[1] + 1))
+    W[:n, 0], W[:n, 1:], W[n, 0] = start - 0.5, basis, 1.0
+    spin = np.zeros((n + 1, n + 1))
+    spin[:n, :n] = Q
+    spin[:n, n] = spin[n, :n] = (problem.c + Q.sum(axis=1)) / 2
+    shift = problem.constant + Q.sum() / 4 + problem.c.sum() / 2  # kept apart: it may dwarf the couplings
+    Z0 = W.T @ spin @ W
+    scale = float(np.abs(spin).max()) or 1.0
+    target = target - shift
+    size = basis.shape[1] + 1
+    d = np.append(np.full(n, 0.25), 1.0)  # bound = shift - d.y over y = (u, -t)
+    y = np.zeros(n + 1)
+    lowest = np.linalg.eigvalsh(Z0[1:, 1:])[0] if size > 1 else 0.0
+    y[:n] = 0.1 * scale - min(lowest, 0.0) if u is None else u
+    Z = Z0 + (W * y[:, None]).T @ W
+    rest = Z[0, 0] - (Z[0, 1:] @ np.linalg.solve(Z[1:, 1:], Z[1:, 0]) if size > 1 else 0.0)
+    y[n] = -(rest - 0.1 * scale)  # the corner above its Schur complement
+    barrier = None
+    for _ in range(80):
+        Z = Z0 + (W * y[:, None]).T @ W
+        inverse = np.linalg.inv(Z)
+        G = W @ inverse @ W.T
+        diagonal = np.diag(G).copy()
+        if barrier is None:
+            barrier = max(float(d @ diagonal) / float(diagonal @ diagonal), 1e-12 * scale)
+        hessian = G * G
+        hessian[np.diag_indices(n + 1)] *= 1 + 1e-10
+        step = np.linalg.solve(hessian, diagonal - d / barrier)
+        decrement = float(np.sqrt(max(0.0, step @ hessian @ step)))
+        length = 1.0 if decrement < 0.3 else 1.0 / (1.0 + decrement)  # damped Newton keeps Z positive definite
+        y = y + length * step
+        if decrement < 0.5:
+            wanted = target + d @ y if np.isfinite(target) else scale
+            if barrier * size <= max(0.02 * wanted, 1e-8 * scale):
+                break
+            barrier *= 0.15
+    Z = Z0 + (W * y[:, None]).T @ W
+    inverse = np.linalg.inv(Z)
+    G = W @ ((inverse + inverse.T) / 2) @ W.T
+    covariance = G[:n, :n] - np.outer(G[:n, n], G[n, :n]) / G[n, n]
+    return Relaxation(float(shift - d @ y + 1 / G[n, n]), y[:n], 0.5 + G[:n, n] / G[n, n], covariance)
+
+
+def branching_order(problem: Reduced, relaxation: Relaxation) -> np.ndarray:
+    """int64 [n]: variables whose fixing raises the bound most come first."""
+    n = len(problem.c)
+    C, mean = relaxation.covariance.copy(), relaxation.mean.copy()
+    open_ = np.ones(n, dtype=bool)
+    left = np.array([(problem.klass == k).sum() for k in range(len(problem.need))])
+    tied = problem.need[problem.klass] >= 0
+    order = []
+    for _ in range(n):
+        # the last of a class is decided by the others and raises nothing
+        candidates = open_ & ~(tied & (left[problem.klass] == 1))
+        if not candidates.any():
+            candidates = open_
+            order.extend(np.flatnonzero(open_).tolist())
+            break
+        variance = np.where(candidates, np.maximum(np.diag(C), 1e-300), np.inf)
+        i = int(np.argmin(variance))
+        order.append(i)
+        open_[i] = False
+        left[problem.klass[i]] -= 1
+        C = C - np.outer(C[:, i], C[i]) / variance[i]
+        # a class with one open block is complete
+        for k in np.flatnonzero((left == 1) & (problem.need >= 0)):
+            j = np.flatnonzero(open_ & (problem.klass == k))
+            if len(j) and problem.klass[i] == k:
+                order.append(int(j[0]))
+                open_[j[0]] = False
+                left[k] = 0
+    return np.array(order, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Nested:
+    """E = bound + sum_k (R_k . x - b_k)^2 over x in `order`, up to `rounding`; rows of decided variables are zero."""
+
+    order: np.ndarray  # int64 [n]
+    R: np.ndarray  # float64 [n, n], lower triangular
+    b: np.ndarray  # float64 [n]
+    bound: float
+    rounding: float  # covers float64 rounding of every partial sum below the target
+
+
+def nest(problem: Reduced, u: np.ndarray, order: np.ndarray, target: float) -> Nested:
+    """The nested form for a shift `u` that makes the problem convex within its equations."""
+    n = len(order)
+    klass = problem.klass[order]
+    S, p = np.eye(n), np.zeros(n)
+    kept = np.ones(n, dtype=bool)
+    for k in np.unique(klass):
+        if problem.need[k] >= 0:  # the last of a class is need - the others
+            own = np.flatnonzero(klass == k)
+            S[own[-1], own] = -1.0
+            p[own[-1]] = problem.need[k]
+            kept[own[-1]] = False
+    S = S[:, kept]
+    Q = problem.Q[np.ix_(order, order)]
+    extra = 0.0
+    while True:
+        shift = u[order] + extra
+        A = Q + np.diag(shift)
+        linear = problem.c[order] - shift
+        a = S.T @ (linear + 2 * (A @ p))
+        constant = problem.constant + linear @ p + p @ A @ p
+        A = S.T @ A @ S
+        try:
+            U = np.linalg.cholesky(A[::-1, ::-1])[::-1, ::-1]
+            break
+        except np.linalg.LinAlgError:  # convex only up to rounding
+            extra = max(4 * extra, 1e-13 * max(float(np.abs(problem.Q).max()), float(np.abs(u).max()), 1e-300))
+    T = U.T
+    b = np.linalg.solve(T.T, a) * -0.5 if len(a) else a
+    bound = float(constant - b @ b)
+    residual = float(np.abs(A - T.T @ T).sum() + np.abs(a + 2 * T.T @ b).sum())
+    reach = np.sqrt(max(target - bound, 0.0)) if np.isfinite(target) else float(np.abs(T).sum() + np.abs(b).sum())
+    rows = float((np.abs(T).sum(axis=1) + np.abs(b)).sum())
+    sums = abs(constant) + b @ b + np.abs(problem.Q).sum() + np.abs(problem.c).sum() + 2 * np.abs(u).sum()
+    R, full = np.zeros((n, n)), np.zeros(n)
+    R[np.ix_(kept, kept)], full[kept] = T, b
+    return Nested(order, R, full, bound, 2 * residual + 4 * _EPS * n * reach * rows + 16 * _EPS * sums)
