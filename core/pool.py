@@ -38,25 +38,15 @@ def pool_limit(pool):
 
 @njit(cache=True, nogil=True)
 def pool_insert(pool, energy, words, slack):
-    """Insert one state; its place, or -1 when it is known or not below the limit by `slack`.
-
-    The same state may come with energies that differ by rounding, up to `slack`.
-    """
+    """Insert one state; its place, or -1 when it is known or not below the limit by `slack`."""
     energies, rows, size = pool
     k, full = size[0], len(energies)
     if k == full and energy >= energies[full - 1] - slack:
         return -1
+    for i in range(k):  # by its blocks alone: the energy of one state differs by rounding from path to path
+        if _same(rows[i], words):
+            return -1
     place = np.searchsorted(energies[:k], energy)
-    i = place
-    while i < k and energies[i] <= energy + slack:
-        if _same(rows[i], words):
-            return -1
-        i += 1
-    i = place - 1
-    while i >= 0 and energies[i] >= energy - slack:
-        if _same(rows[i], words):
-            return -1
-        i -= 1
     last = min(k, full - 1)
     for i in range(last, place, -1):
         energies[i] = energies[i - 1]

@@ -4,7 +4,7 @@ Feasible states satisfy x_i^2 = x_i and, per class, sum x = need. So
 E(x) = x^T Q x + c.x may be read as x^T (Q + diag u) x + (c - u).x for any u; `tighten`
 chooses the u whose continuous minimum is highest. This is the dual of the semidefinite
 relaxation of max-cut with linear equations (Poljak, Rendl and Wolkowicz 1995; Billionnet
-and Elloumi 2007), solved here by Newton steps on its log-det barrier. `nest` writes the
+and Elloumi 2007), solved here by an interior-point method (Helmberg, Rendl, Vanderbei and Wolkowicz 1996). `nest` writes the
 result as bound + sum_k (R_k . x - b_k)^2 with R lower triangular, as in sphere decoding:
 every prefix of the sum bounds all completions of a partial choice.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ITER = 0
 _EPS = np.finfo(np.float64).eps
 
 
@@ -60,63 +61,84 @@ class Relaxation:
     covariance: np.ndarray  # float64 [n, n]: inverse curvature within the equations
 
 
-def tighten(problem: Reduced, target: float, u: np.ndarray | None = None) -> Relaxation:
-    """The highest continuous bound, up to a small part of its distance to `target` (inf: to the scale of the problem).
+def tighten(problem: Reduced, target: float, close: float, share: float = 0.02, u: np.ndarray | None = None) -> Relaxation:
+    """The highest continuous bound, up to `share` of its distance to `target` or up to `close`.
 
-    u: a shift to start from, as returned for a problem with fewer fixed blocks.
+    Ends before that when the bound already decides many variables for states below
+    `target`, or those of the largest couplings. u: a shift to start from, as returned for a
+    problem with fewer fixed blocks.
     """
     Q, n = problem.Q, len(problem.c)
-    tied = np.flatnonzero(problem.need[problem.klass] >= 0)
-    classes = np.unique(problem.klass[tied])
+    classes = [k for k in np.unique(problem.klass) if problem.need[k] >= 0]
     members = np.zeros((n, len(classes)))
     start = np.full(n, 0.5)
     for j, k in enumerate(classes):
         own = problem.klass == k
         members[own, j] = 1
         start[own] = problem.need[k] / own.sum()
-    basis = np.linalg.qr(members, mode="complete")[0][:, len(classes) :] if len(classes) else np.eye(n)
+    basis = np.linalg.qr(members, mode="complete")[0][:, len(classes) :] if classes else np.eye(n)
     # rows of W: s_i = x_i - 1/2 as a function of (1, z); the last row is the constant 1
-    W = np.zeros((n + 1, basis.shape[1] + 1))
+    size = basis.shape[1] + 1
+    W = np.zeros((n + 1, size))
     W[:n, 0], W[:n, 1:], W[n, 0] = start - 0.5, basis, 1.0
     spin = np.zeros((n + 1, n + 1))
     spin[:n, :n] = Q
     spin[:n, n] = spin[n, :n] = (problem.c + Q.sum(axis=1)) / 2
     shift = problem.constant + Q.sum() / 4 + problem.c.sum() / 2  # kept apart: it may dwarf the couplings
     Z0 = W.T @ spin @ W
-    scale = float(np.abs(spin).max()) or 1.0
+    sizes = np.abs(spin[:n]).max(axis=1)
+    scale = float(sizes.max()) or 1.0
     target = target - shift
-    size = basis.shape[1] + 1
-    d = np.append(np.full(n, 0.25), 1.0)  # bound = shift - d.y over y = (u, -t)
+    d = np.append(np.full(n, 0.25), 1.0)  # the bound is shift - d.y over y = (u, -t)
     y = np.zeros(n + 1)
-    lowest = np.linalg.eigvalsh(Z0[1:, 1:])[0] if size > 1 else 0.0
-    y[:n] = 0.1 * scale - min(lowest, 0.0) if u is None else u
-    Z = Z0 + (W * y[:, None]).T @ W
-    rest = Z[0, 0] - (Z[0, 1:] @ np.linalg.solve(Z[1:, 1:], Z[1:, 0]) if size > 1 else 0.0)
-    y[n] = -(rest - 0.1 * scale)  # the corner above its Schur complement
-    barrier = None
-    for _ in range(80):
-        Z = Z0 + (W * y[:, None]).T @ W
+    y[:n] = (np.abs(Q).sum(axis=1) + 1e-3 * scale) if u is None else u
+    Z = Z0 + (W.T * y) @ W
+    y[n] = 0.1 * scale - (Z[0, 0] - Z[0, 1:] @ np.linalg.solve(Z[1:, 1:], Z[1:, 0]))  # the corner above its Schur complement
+    Z = Z0 + (W.T * y) @ W
+    X = None
+    global ITER
+    for _ in range(60):  # about fifteen are needed
+        ITER += 1
         inverse = np.linalg.inv(Z)
+        inverse = (inverse + inverse.T) / 2
         G = W @ inverse @ W.T
         diagonal = np.diag(G).copy()
-        if barrier is None:
-            barrier = max(float(d @ diagonal) / float(diagonal @ diagonal), 1e-12 * scale)
-        hessian = G * G
-        hessian[np.diag_indices(n + 1)] *= 1 + 1e-10
-        step = np.linalg.solve(hessian, diagonal - d / barrier)
-        decrement = float(np.sqrt(max(0.0, step @ hessian @ step)))
-        length = 1.0 if decrement < 0.3 else 1.0 / (1.0 + decrement)  # damped Newton keeps Z positive definite
-        y = y + length * step
-        if decrement < 0.5:
-            wanted = target + d @ y if np.isfinite(target) else scale
-            if barrier * size <= max(0.02 * wanted, 1e-8 * scale):
+        if X is None:
+            X = inverse * float(d @ diagonal) / float(diagonal @ diagonal)
+        gap = float((X * Z).sum())
+        bound = float(-(d @ y))
+        below = target - bound if np.isfinite(target) else 1e-3 * scale
+        if gap <= max(share * below, close, 1e-13 * scale):
+            break
+        if np.isfinite(target):
+            far = np.maximum(np.abs(0.5 + G[:n, n] / G[n, n]), np.abs(0.5 - G[:n, n] / G[n, n]))
+            variance = diagonal[:n] - G[:n, n] ** 2 / G[n, n]
+            fixable = 0.98 * far**2 > (below - 1 / G[n, n]) * variance
+            if fixable.sum() > 0.1 * n or (fixable.any() and (fixable.all() or sizes[~fixable].max() < 0.3 * scale)):
                 break
-            barrier *= 0.15
-    Z = Z0 + (W * y[:, None]).T @ W
-    inverse = np.linalg.inv(Z)
-    G = W @ ((inverse + inverse.T) / 2) @ W.T
+        mu = gap / (2 * size)
+        step = np.linalg.solve(G * (W @ X @ W.T), mu * diagonal - d)
+        dZ = (W.T * step) @ W
+        dX = X @ dZ @ inverse
+        dX = mu * inverse - X - (dX + dX.T) / 2
+        X = X + _length(X, dX) * dX
+        length = _length(Z, dZ)
+        y = y + length * step
+        Z = Z0 + (W.T * y) @ W
     covariance = G[:n, :n] - np.outer(G[:n, n], G[n, :n]) / G[n, n]
     return Relaxation(float(shift - d @ y + 1 / G[n, n]), y[:n], 0.5 + G[:n, n] / G[n, n], covariance)
+
+
+def _length(A: np.ndarray, step: np.ndarray) -> float:
+    """How far to go from A, positive definite, along `step` so that it stays so: 1 at most."""
+    length = 1.0
+    while length > 1e-8:
+        try:
+            np.linalg.cholesky(A + length * step)
+            return length if length == 1.0 else 0.95 * length
+        except np.linalg.LinAlgError:
+            length *= 0.8
+    return 0.0
 
 
 def branching_order(problem: Reduced, relaxation: Relaxation) -> np.ndarray:

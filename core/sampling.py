@@ -70,6 +70,12 @@ def _words(x, blocks, base, words):
 
 
 @njit(cache=True, nogil=True)
+def _read(words, blocks, x):
+    for i in range(len(x)):
+        x[i] = np.int64((words[blocks[i] >> 6] >> np.uint64(blocks[i] & 63)) & np.uint64(1))
+
+
+@njit(cache=True, nogil=True)
 def _random_state(klass, need, x):
     n = len(klass)
     order = np.random.permutation(n)
@@ -84,77 +90,150 @@ def _random_state(klass, need, x):
 
 
 @njit(cache=True, nogil=True)
+def _change(Q, h, x, i, j):
+    """What swapping i and j, one of them removed, adds to the energy."""
+    return (h[j] - h[i] if x[i] else h[i] - h[j]) - 2 * Q[i, j]
+
+
+@njit(cache=True, nogil=True)
+def _swap(Q, x, h, i, j):
+    _flip(Q, x, h, i)
+    _flip(Q, x, h, j)
+
+
+@njit(cache=True, nogil=True)
+def _descend(Q, klass, free, extras, slack, x, h):
+    """The best swap of each variable in turn, until no swap or flip lowers the energy by more than `slack`."""
+    weights, at_least, blocks, template, max_run, local = extras
+    n = len(h)
+    quiet = 0  # variables in a row without a move
+    i = 0
+    while quiet < n:
+        best, partner = -slack, -1
+        if free[i] and (h[i] if x[i] == 0 else -h[i]) < best:
+            x[i] = 1 - x[i]
+            if not local or _allowed(x, weights, at_least, blocks, template, max_run):
+                best, partner = (-h[i] if x[i] == 0 else h[i]), i
+            x[i] = 1 - x[i]
+        for j in range(n):
+            if klass[j] == klass[i] and x[j] != x[i]:
+                change = _change(Q, h, x, i, j)
+                if change < best:
+                    x[i], x[j] = x[j], x[i]
+                    if not local or _allowed(x, weights, at_least, blocks, template, max_run):
+                        best, partner = change, j
+                    x[i], x[j] = x[j], x[i]
+        quiet += 1
+        if partner == i:
+            _flip(Q, x, h, i)
+            quiet = 0
+        elif partner >= 0:
+            _swap(Q, x, h, i, partner)
+            quiet = 0
+        i = (i + 1) % n
+
+
+@njit(cache=True, nogil=True)
+def _temperatures(Q, klass, free, x, h):
+    """Hot and cold for annealing: from the moves that leave a local minimum."""
+    n = len(h)
+    sizes = np.empty(256)
+    found = 0
+    for _ in range(8192):
+        i, j = np.random.randint(n), np.random.randint(n)
+        if found == len(sizes):
+            break
+        if klass[i] == klass[j] and x[i] != x[j]:
+            sizes[found] = abs(_change(Q, h, x, i, j))
+            found += 1
+        elif free[i]:
+            sizes[found] = abs(h[i])
+            found += 1
+    if found == 0:
+        return 0.0, 0.0
+    sizes = np.sort(sizes[:found])
+    return 0.5 * sizes[found // 3], 0.2 * sizes[found // 50]
+
+
+@njit(cache=True, nogil=True)
 def _anneal(Q, c, constant, klass, need, free, extras, base, starts, sweeps, restarts, seed, slack, pool):
-    """Anneal `restarts` times, from random states (or from rows of `starts` when there is a budget or a run limit)."""
+    """Anneal `restarts` times, from random states, or from rows of `starts` where a budget or a run limit makes those rare."""
     weights, at_least, blocks, template, max_run, local = extras
     n = len(c)
     np.random.seed(seed)
-    x, h = np.zeros(n, np.int64), np.empty(n)
+    x, h, g = np.zeros(n, np.int64), np.empty(n), np.empty(n)
     words = np.zeros(len(base), np.uint64)
     for _ in range(restarts):
-        if local:
+        if len(starts):
             x[:] = starts[np.random.randint(len(starts))]
         else:
             _random_state(klass, need, x)
-        energy = _fields(Q, c, x, h)
-        hot = cold = 0.0
-        # moves uphill at random places set the scale of the temperature
-        sizes = np.empty(64)
-        for s in range(64):
-            i, j = np.random.randint(n), np.random.randint(n)
-            sizes[s] = abs(h[i]) if free[i] else abs(h[i] - h[j])
-        sizes.sort()
-        hot, cold = max(sizes[32], 1e-300), max(sizes[32] * 1e-3, 1e-300)
-        cool = (cold / hot) ** (1.0 / max(1, sweeps - 1))
-        temperature = hot
-        for sweep in range(sweeps + 1):
-            final = sweep == sweeps
-            moved = True
-            while moved:
-                moved = False
-                for step in range(n):
-                    i = step if final else np.random.randint(n)
-                    if free[i] and (final or np.random.random() < 0.5):
-                        change = h[i] if x[i] == 0 else -h[i]
-                        if change < -slack if final else (change <= 0 or np.random.random() < math.exp(-change / temperature)):
+        _fields(Q, c, x, h)
+        _descend(Q, klass, free, extras, slack, x, h)
+        energy = constant + _fields(Q, c, x, g)
+        hot, cold = _temperatures(Q, klass, free, x, h)
+        if hot > 0:
+            cold = max(cold, 1e-4 * hot)
+            for sweep in range(sweeps):
+                temperature = hot * (cold / hot) ** (sweep / max(1, sweeps - 1))
+                for _ in range(n):
+                    i, j = np.random.randint(n), np.random.randint(n)
+                    flips = free[i] and np.random.random() < 0.5
+                    if not flips and (klass[i] != klass[j] or x[i] == x[j]):
+                        continue
+                    change = (h[i] if x[i] == 0 else -h[i]) if flips else _change(Q, h, x, i, j)
+                    if change > 0 and np.random.random() >= math.exp(-change / temperature):
+                        continue
+                    x[i] = 1 - x[i]
+                    if not flips:
+                        x[j] = 1 - x[j]
+                    fits = not local or _allowed(x, weights, at_least, blocks, template, max_run)
+                    x[i] = 1 - x[i]
+                    if not flips:
+                        x[j] = 1 - x[j]
+                    if fits:
+                        if flips:
                             _flip(Q, x, h, i)
-                            if local and not _allowed(x, weights, at_least, blocks, template, max_run):
-                                _flip(Q, x, h, i)
-                            else:
-                                energy += change
-                                moved = True
-                        continue
-                    if final:  # the best partner
-                        j, change = -1, -slack
-                        for t in range(n):
-                            if klass[t] == klass[i] and x[t] != x[i]:
-                                d = (h[t] - h[i] if x[i] else h[i] - h[t]) - 2 * Q[i, t]
-                                if d < change:
-                                    x[i], x[t] = x[t], x[i]
-                                    fits = not local or _allowed(x, weights, at_least, blocks, template, max_run)
-                                    x[i], x[t] = x[t], x[i]
-                                    if fits:
-                                        j, change = t, d
-                        if j < 0:
-                            continue
-                    else:
-                        j = np.random.randint(n)
-                        if klass[j] != klass[i] or x[j] == x[i]:
-                            continue
-                        change = (h[j] - h[i] if x[i] else h[i] - h[j]) - 2 * Q[i, j]
-                        if change > 0 and np.random.random() >= math.exp(-change / temperature):
-                            continue
-                    _flip(Q, x, h, i)
-                    _flip(Q, x, h, j)
-                    if local and not final and not _allowed(x, weights, at_least, blocks, template, max_run):
-                        _flip(Q, x, h, i)
-                        _flip(Q, x, h, j)
-                        continue
-                    energy += change
-                    moved = True
-                if not final:
-                    break
-            temperature *= cool
+                        else:
+                            _swap(Q, x, h, i, j)
+                        energy += change
+                        if energy < pool_limit(pool) - slack:  # what is passed on the way counts as well
+                            _words(x, blocks, base, words)
+                            pool_insert(pool, constant + _fields(Q, c, x, g), words, slack)
+            _descend(Q, klass, free, extras, slack, x, h)
+        _words(x, blocks, base, words)
+        pool_insert(pool, constant + _fields(Q, c, x, g), words, slack)
+
+
+@njit(cache=True, nogil=True)
+def _kick(Q, c, constant, klass, free, extras, base, kicks, seed, slack, pool):
+    """Descend `kicks` times from a state of the pool with two to five random moves on top."""
+    weights, at_least, blocks, template, max_run, local = extras
+    n = len(c)
+    np.random.seed(seed)
+    x, y, h = np.zeros(n, np.int64), np.zeros(n, np.int64), np.empty(n)
+    words = np.zeros(len(base), np.uint64)
+    for _ in range(kicks):
+        _read(pool[1][np.random.randint(pool[2][0])], blocks, x)
+        y[:] = x
+        moves = 2 + np.random.randint(4)
+        for _ in range(20 * moves):
+            i, j = np.random.randint(n), np.random.randint(n)
+            if free[i] and np.random.random() < 0.5:
+                y[i] = 1 - y[i]
+            elif klass[i] == klass[j] and y[i] != y[j]:
+                y[i], y[j] = y[j], y[i]
+            else:
+                continue
+            if local and not _allowed(y, weights, at_least, blocks, template, max_run):
+                y[:] = x
+                continue
+            x[:] = y
+            moves -= 1
+            if moves == 0:
+                break
+        _fields(Q, c, x, h)
+        _descend(Q, klass, free, extras, slack, x, h)
         _words(x, blocks, base, words)
         pool_insert(pool, constant + _fields(Q, c, x, h), words, slack)
 
@@ -176,8 +255,7 @@ def _close(Q, c, constant, klass, free, extras, base, limit, slack, pool):
             continue
         known[at] = True
         expanded += 1
-        for i in range(n):
-            x[i] = np.int64((rows[at, blocks[i] >> 6] >> np.uint64(blocks[i] & 63)) & np.uint64(1))
+        _read(rows[at], blocks, x)
         energy = constant + _fields(Q, c, x, h)
         first = at + 1
         for i in range(n):
@@ -227,15 +305,16 @@ def warm_start(pool: Pool, problem: Reduced, template: np.ndarray, rules, slack:
     """Fill `pool` with low states: `seeds` bool [k, N] and what annealing finds, closed under swaps."""
     free, extras, base = _open_form(problem, template, rules)
     n = len(problem.blocks)
-    if seeds is not None:
-        for x in seeds:
-            insert_state(pool, problem, template, x, slack)
     if n and not rules.local:
-        before = math.inf
-        for round_ in range(12):
-            _anneal(problem.Q, problem.c, problem.constant, problem.klass, problem.need, free, extras, base, np.zeros((1, n), np.int64), 30, 8, round_, slack, pool)
-            _close(problem.Q, problem.c, problem.constant, problem.klass, free, extras, base, 4 * len(pool[0]), slack, pool)
+        energy = (problem.Q, problem.c, problem.constant, problem.klass)
+        starts = np.zeros((0, n), np.int64)
+        quiet, before = 0, math.inf
+        for round_ in range(30):
+            _anneal(*energy, problem.need, free, extras, base, starts, 60, 2, round_, slack, pool)
+            _kick(*energy, free, extras, base, 64, round_, slack, pool)
+            _close(*energy, free, extras, base, 4 * len(pool[0]), slack, pool)
             now = float(pool[0][: pool[2][0]].sum())
-            if round_ >= 2 and now == before:
-                break
+            quiet = quiet + 1 if now == before else 0
             before = now
+            if quiet == 2:
+                break

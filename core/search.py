@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
+from threadpoolctl import threadpool_limits
 
 from core.constraints import Rules
 from core.pool import new_pool, pack, pool_insert, unpack
@@ -358,7 +359,8 @@ def search(
     problem = _fix(problem, rules.fixed, template)
     warm_start(run.pool, problem, template, rules, run.slack, seeds)
     run.update()
-    form = _prepare(run, problem, template, rules)
+    with threadpool_limits(1, "blas"):
+        form = _prepare(run, problem, template, rules)
     if form is not None:
         bound = form.nested.bound - form.nested.rounding
         for left, prefix in run.step(form, np.zeros(0), bound, 20_000):
@@ -381,7 +383,7 @@ def _prepare(run: _Search, problem: Reduced, template: np.ndarray, rules: Rules)
     u = None
     while len(problem.blocks):
         target = run.threshold[0]
-        relaxation = tighten(problem, target, u)
+        relaxation = tighten(problem, target, 10 * run.tolerance, u=u)
         nested = nest(problem, relaxation.u, np.arange(len(problem.blocks)), target)
         run.slack = max(run.slack, 2 * nested.rounding)
         value, u = _decided(relaxation, nested, target - run.slack), relaxation.u
