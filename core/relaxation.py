@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ITER = 0
 _EPS = np.finfo(np.float64).eps
 
 
@@ -96,9 +95,7 @@ def tighten(problem: Reduced, target: float, close: float, share: float = 0.02, 
     y[n] = 0.1 * scale - (Z[0, 0] - Z[0, 1:] @ np.linalg.solve(Z[1:, 1:], Z[1:, 0]))  # the corner above its Schur complement
     Z = Z0 + (W.T * y) @ W
     X = None
-    global ITER
     for _ in range(60):  # about fifteen are needed
-        ITER += 1
         inverse = np.linalg.inv(Z)
         inverse = (inverse + inverse.T) / 2
         G = W @ inverse @ W.T
@@ -117,12 +114,19 @@ def tighten(problem: Reduced, target: float, close: float, share: float = 0.02, 
             if fixable.sum() > 0.1 * n or (fixable.any() and (fixable.all() or sizes[~fixable].max() < 0.3 * scale)):
                 break
         mu = gap / (2 * size)
-        step = np.linalg.solve(G * (W @ X @ W.T), mu * diagonal - d)
+        hessian = G * (W @ X @ W.T)
+        hessian[np.diag_indices(n + 1)] *= 1 + 1e-11  # two blocks of a class of two are one variable
+        try:
+            step = np.linalg.solve(hessian, mu * diagonal - d)
+        except np.linalg.LinAlgError:
+            break
         dZ = (W.T * step) @ W
         dX = X @ dZ @ inverse
         dX = mu * inverse - X - (dX + dX.T) / 2
         X = X + _length(X, dX) * dX
         length = _length(Z, dZ)
+        if length == 0.0:  # at the limit of the arithmetic
+            break
         y = y + length * step
         Z = Z0 + (W.T * y) @ W
     covariance = G[:n, :n] - np.outer(G[:n, n], G[n, :n]) / G[n, n]

@@ -10,7 +10,7 @@ import time
 import numpy as np
 from numba import njit
 
-from core.pool import Pool, pack, pool_insert, pool_limit
+from core.pool import Pool, pack, pool_insert, pool_limit, unpack
 from core.relaxation import Reduced
 
 
@@ -108,7 +108,9 @@ def _descend(Q, klass, free, extras, slack, x, h):
     n = len(h)
     quiet = 0  # variables in a row without a move
     i = 0
-    while quiet < n:
+    for _ in range(100 * n):  # rounding may let equal states follow each other for ever
+        if quiet == n:
+            break
         best, partner = -slack, -1
         if free[i] and (h[i] if x[i] == 0 else -h[i]) < best:
             x[i] = 1 - x[i]
@@ -301,20 +303,33 @@ def _open_form(problem: Reduced, template: np.ndarray, rules) -> tuple:
     return problem.need[problem.klass] < 0, extras, pack(template == 1)[0]
 
 
-def warm_start(pool: Pool, problem: Reduced, template: np.ndarray, rules, slack: float, seeds: np.ndarray | None = None) -> None:
-    """Fill `pool` with low states: `seeds` bool [k, N] and what annealing finds, closed under swaps."""
-    free, extras, base = _open_form(problem, template, rules)
+def insert_states(pool: Pool, problem: Reduced, template: np.ndarray, x: np.ndarray, slack: float) -> None:
+    """Put the rows of x bool [k, N] that agree with `template` into the pool; they must be feasible."""
+    for row in x[((template < 0) | (x == (template == 1))).all(axis=1)]:
+        y = row[problem.blocks].astype(np.float64)
+        pool_insert(pool, problem.constant + problem.c @ y + y @ problem.Q @ y, pack(row)[0], slack)
+
+
+def improve(pool: Pool, problem: Reduced, template: np.ndarray, rules, slack: float, rounds: int, seed: int = 0, deadline: float = math.inf) -> None:
+    """Anneal from random states, kick those of the pool, close it under swaps; until two rounds bring nothing new.
+
+    With a budget or a run limit random states are rarely feasible: there the pool must hold a state.
+    """
     n = len(problem.blocks)
-    if n and not rules.local:
-        energy = (problem.Q, problem.c, problem.constant, problem.klass)
-        starts = np.zeros((0, n), np.int64)
-        quiet, before = 0, math.inf
-        for round_ in range(30):
-            _anneal(*energy, problem.need, free, extras, base, starts, 60, 2, round_, slack, pool)
-            _kick(*energy, free, extras, base, 64, round_, slack, pool)
-            _close(*energy, free, extras, base, 4 * len(pool[0]), slack, pool)
-            now = float(pool[0][: pool[2][0]].sum())
-            quiet = quiet + 1 if now == before else 0
-            before = now
-            if quiet == 2:
-                break
+    if n == 0 or (rules.local and pool[2][0] == 0):
+        return
+    free, extras, base = _open_form(problem, template, rules)
+    energy = (problem.Q, problem.c, problem.constant, problem.klass)
+    starts = np.zeros((0, n), np.int64)
+    quiet, before = 0, math.inf
+    for round_ in range(seed, seed + rounds):
+        if rules.local:
+            starts = unpack(pool[1][: pool[2][0]], len(template))[:, problem.blocks].astype(np.int64)
+        _anneal(*energy, problem.need, free, extras, base, starts, 60, 2, round_, slack, pool)
+        _kick(*energy, free, extras, base, 64, round_, slack, pool)
+        _close(*energy, free, extras, base, 4 * len(pool[0]), slack, pool)
+        now = float(pool[0][: pool[2][0]].sum())
+        quiet = quiet + 1 if now == before else 0
+        before = now
+        if quiet == 2 or time.perf_counter() > deadline:
+            break

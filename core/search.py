@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from core.constraints import Rules
 from core.pool import new_pool, pack, pool_insert, unpack
 from core.relaxation import Nested, Reduced, branching_order, nest, tighten
-from core.sampling import warm_start
+from core.sampling import improve, insert_states
 
 _FASTMATH = {"reassoc", "contract", "nsz"}  # sums in any order; infinities stay
 
@@ -281,6 +281,9 @@ class _Search:
         open_ = [*self.running.values(), *(task[0] for task in self.tasks[:1])]
         return min([self.threshold[0] - self.slack, *open_])
 
+    def finished(self) -> bool:
+        return self.failure is not None or not (self.tasks or self.running)
+
     def step(self, form: _Form, prefix: np.ndarray, bound: float, budget: int) -> list[tuple[float, np.ndarray]]:
         """Walk one task; what is left of it, as (bound, prefix)."""
         n = len(form.nested.order)
@@ -357,9 +360,16 @@ def search(
     template = np.full(n, -1, dtype=np.int8)
     problem = Reduced(np.arange(n), H - np.diag(np.diag(H)), np.diag(H) + linear, 0.0, rules.klass, rules.counts)
     problem = _fix(problem, rules.fixed, template)
-    warm_start(run.pool, problem, template, rules, run.slack, seeds)
-    run.update()
+    if seeds is not None:
+        insert_states(run.pool, problem, template, seeds, run.slack)
     with threadpool_limits(1, "blas"):
+        if rules.local:  # feasible states to start from, by a first look into the tree
+            run.update()
+            form = _prepare(run, problem, template.copy(), rules)
+            if form is not None:
+                run.step(form, np.zeros(0), -math.inf, 20_000)
+        improve(run.pool, problem, template, rules, run.slack, rounds=20)
+        run.update()
         form = _prepare(run, problem, template, rules)
     if form is not None:
         bound = form.nested.bound - form.nested.rounding
@@ -422,13 +432,14 @@ def _run_threads(run: _Search, began: float, deadline: float, report) -> None:
     for thread in threads:
         thread.start()
     try:
-        while any(thread.is_alive() for thread in threads):
-            next(t for t in [*threads, threads[0]] if t.is_alive() or t is threads[0]).join(min(0.25, max(0.0, deadline - time.perf_counter())))
-            if time.perf_counter() >= deadline:
+        while not run.finished():
+            with run.condition:
+                run.condition.wait_for(run.finished, min(0.25, max(0.0, deadline - time.perf_counter())))
+                energy = float(run.pool[0][max(0, run.keep - 2)])
+                progress = Progress(run.nodes, energy, run.lowest_open(), time.perf_counter() - began)
+            if run.finished() or time.perf_counter() >= deadline:
                 break
             if report is not None:
-                with run.condition:
-                    progress = Progress(run.nodes, float(run.pool[0][max(0, run.keep - 2)]), run.lowest_open(), time.perf_counter() - began)
                 report(progress)
     finally:
         run.threshold[1] = 1.0
