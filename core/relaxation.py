@@ -58,13 +58,14 @@ class Relaxation:
     u: np.ndarray  # float64 [n]: the shift of the diagonal
     mean: np.ndarray  # float64 [n]: where the minimum is
     covariance: np.ndarray  # float64 [n, n]: inverse curvature within the equations
+    converged: bool  # False: left early, because variables seem decided
 
 
-def tighten(problem: Reduced, target: float, close: float, share: float = 0.02, u: np.ndarray | None = None) -> Relaxation:
+def tighten(problem: Reduced, target: float, close: float, share: float = 0.02, early: bool = True, u: np.ndarray | None = None) -> Relaxation:
     """The highest continuous bound, up to `share` of its distance to `target` or up to `close`.
 
-    Ends before that when the bound already decides many variables for states below
-    `target`, or those of the largest couplings. u: a shift to start from, as returned for a
+    With `early`, ends before that when the bound already decides many variables for states
+    below `target`, or those of the largest couplings. u: a shift to start from, as returned for a
     problem with fewer fixed blocks.
     """
     Q, n = problem.Q, len(problem.c)
@@ -86,32 +87,34 @@ def tighten(problem: Reduced, target: float, close: float, share: float = 0.02, 
     shift = problem.constant + Q.sum() / 4 + problem.c.sum() / 2  # kept apart: it may dwarf the couplings
     Z0 = W.T @ spin @ W
     sizes = np.abs(spin[:n]).max(axis=1)
-    scale = float(sizes.max()) or 1.0
+    scale = float(sizes.max()) or 1e-40
     target = target - shift
     d = np.append(np.full(n, 0.25), 1.0)  # the bound is shift - d.y over y = (u, -t)
     y = np.zeros(n + 1)
-    y[:n] = (np.abs(Q).sum(axis=1) + 1e-3 * scale) if u is None else u
+    pull = 2 * spin[:n, n]
+    y[:n] = (np.abs(Q).sum(axis=1) + np.abs(pull - np.median(pull)) + 1e-3 * scale) if u is None else u
     Z = Z0 + (W.T * y) @ W
     y[n] = 0.1 * scale - (Z[0, 0] - Z[0, 1:] @ np.linalg.solve(Z[1:, 1:], Z[1:, 0]))  # the corner above its Schur complement
     Z = Z0 + (W.T * y) @ W
-    X = None
+    X, feasible, converged = None, False, True  # feasible: X meets its equations, as it does after one full step
     for _ in range(60):  # about fifteen are needed
         inverse = np.linalg.inv(Z)
         inverse = (inverse + inverse.T) / 2
         G = W @ inverse @ W.T
         diagonal = np.diag(G).copy()
         if X is None:
-            X = inverse * float(d @ diagonal) / float(diagonal @ diagonal)
+            X = inverse * float((d / diagonal).mean())
         gap = float((X * Z).sum())
         bound = float(-(d @ y))
         below = target - bound if np.isfinite(target) else 1e-3 * scale
-        if gap <= max(share * below, close, 1e-13 * scale):
+        if feasible and gap <= max(share * below, close, 1e-13 * scale):
             break
-        if np.isfinite(target):
+        if early and np.isfinite(target):
             far = np.maximum(np.abs(0.5 + G[:n, n] / G[n, n]), np.abs(0.5 - G[:n, n] / G[n, n]))
             variance = diagonal[:n] - G[:n, n] ** 2 / G[n, n]
             fixable = 0.98 * far**2 > (below - 1 / G[n, n]) * variance
             if fixable.sum() > 0.1 * n or (fixable.any() and (fixable.all() or sizes[~fixable].max() < 0.3 * scale)):
+                converged = False
                 break
         mu = gap / (2 * size)
         hessian = G * (W @ X @ W.T)
@@ -123,14 +126,16 @@ def tighten(problem: Reduced, target: float, close: float, share: float = 0.02, 
         dZ = (W.T * step) @ W
         dX = X @ dZ @ inverse
         dX = mu * inverse - X - (dX + dX.T) / 2
-        X = X + _length(X, dX) * dX
+        length = _length(X, dX)
+        feasible |= length == 1.0
+        X = X + length * dX
         length = _length(Z, dZ)
         if length == 0.0:  # at the limit of the arithmetic
             break
         y = y + length * step
         Z = Z0 + (W.T * y) @ W
     covariance = G[:n, :n] - np.outer(G[:n, n], G[n, :n]) / G[n, n]
-    return Relaxation(float(shift - d @ y + 1 / G[n, n]), y[:n], 0.5 + G[:n, n] / G[n, n], covariance)
+    return Relaxation(float(shift - d @ y + 1 / G[n, n]), y[:n], 0.5 + G[:n, n] / G[n, n], covariance, converged)
 
 
 def _length(A: np.ndarray, step: np.ndarray) -> float:

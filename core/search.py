@@ -264,7 +264,7 @@ class _Search:
     def __init__(self, blocks: int, keep: int, tolerance: float):
         self.pool = new_pool(keep, blocks)
         self.keep, self.tolerance = keep, tolerance
-        self.slack = tolerance / 8
+        self.slack = max(tolerance / 2, 1e-30)
         self.threshold = np.array([math.inf, 0.0])  # energy to stay below; whether to stop
         self.tasks: list[tuple[float, int, _Form, np.ndarray]] = []
         self.counter = itertools.count()
@@ -390,16 +390,19 @@ def _fix(problem: Reduced, value: np.ndarray, template: np.ndarray) -> Reduced:
 
 def _prepare(run: _Search, problem: Reduced, template: np.ndarray, rules: Rules) -> _Form | None:
     """Fix what no state below the threshold can have otherwise, and nest the rest; None when nothing is left to find."""
-    u = None
+    u, early = None, True
     while len(problem.blocks):
         target = run.threshold[0]
-        relaxation = tighten(problem, target, 10 * run.tolerance, u=u)
+        relaxation = tighten(problem, target, run.slack / 4, early=early, u=u)
         nested = nest(problem, relaxation.u, np.arange(len(problem.blocks)), target)
         run.slack = max(run.slack, 2 * nested.rounding)
         value, u = _decided(relaxation, nested, target - run.slack), relaxation.u
         if value is None:
             return None
-        if (value < 0).all():
+        early = bool((value >= 0).any())
+        if not early and not relaxation.converged:
+            continue
+        if not early:
             nested = nest(problem, relaxation.u, branching_order(problem, relaxation), target)
             run.slack = max(run.slack, 2 * nested.rounding)
             return _Form(problem, nested, rules, template)
