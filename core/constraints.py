@@ -63,10 +63,13 @@ class Rules:
                 fits &= x[:, self.klass == k].sum(axis=1) == count
         if self.at_least > -math.inf:
             fits &= x @ self.weights >= self.at_least
-        if self.max_run < x.shape[1]:
-            window = np.lib.stride_tricks.sliding_window_view(x, self.max_run + 1, axis=1)
-            fits &= ~window.all(axis=2).any(axis=1)
-        return fits
+        return fits & self.runs_fit(x)
+
+    def runs_fit(self, x: np.ndarray) -> np.ndarray:
+        """bool [K]: which rows of x bool [K, N] keep the run limit."""
+        if self.max_run >= x.shape[1]:
+            return np.ones(len(x), dtype=bool)
+        return ~np.lib.stride_tricks.sliding_window_view(x, self.max_run + 1, axis=1).all(axis=2).any(axis=1)
 
 
 def _whole(value, name: str, least: int) -> int:
@@ -104,7 +107,9 @@ def make_rules(constraints: Constraints | None, blocks: int, removed: int | None
     for k, (members, count) in enumerate(c.groups):
         members = _blocks(members, blocks, f"group {k}")
         if (klass[members] < len(c.groups)).any():
-            raise InputError(f"Group {k} shares block {next(b for b in members if klass[b] < len(c.groups))} with another; make groups disjoint.")
+            raise InputError(
+                f"Group {k} shares block {next(b for b in members if klass[b] < len(c.groups))} with another; make groups disjoint."
+            )
         klass[members], counts[k] = k, _whole(count, f"The count of group {k}", 0)
     if removed is not None:
         counts[-1] = removed - counts[:-1].sum()

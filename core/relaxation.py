@@ -61,7 +61,9 @@ class Relaxation:
     converged: bool  # False: left early, because variables seem decided
 
 
-def tighten(problem: Reduced, target: float, close: float, share: float = 0.02, early: bool = True, u: np.ndarray | None = None) -> Relaxation:
+def tighten(
+    problem: Reduced, target: float, close: float, share: float = 0.02, early: bool = True, u: np.ndarray | None = None
+) -> Relaxation:
     """The highest continuous bound, up to `share` of its distance to `target` or up to `close`.
 
     With `early`, ends before that when the bound already decides many variables for states
@@ -92,13 +94,19 @@ def tighten(problem: Reduced, target: float, close: float, share: float = 0.02, 
     d = np.append(np.full(n, 0.25), 1.0)  # the bound is shift - d.y over y = (u, -t)
     y = np.zeros(n + 1)
     pull = 2 * spin[:n, n]
-    y[:n] = (np.abs(Q).sum(axis=1) + np.abs(pull - np.median(pull)) + 1e-3 * scale) if u is None else u
+    tied = problem.need[problem.klass] >= 0
+    pull[tied] -= np.median(pull[tied]) if tied.any() else 0.0
+    y[:n] = (np.abs(Q).sum(axis=1) + np.abs(pull) + 1e-3 * scale) if u is None else u
     Z = Z0 + (W.T * y) @ W
     y[n] = 0.1 * scale - (Z[0, 0] - Z[0, 1:] @ np.linalg.solve(Z[1:, 1:], Z[1:, 0]))  # the corner above its Schur complement
     Z = Z0 + (W.T * y) @ W
     X, feasible, converged = None, False, True  # feasible: X meets its equations, as it does after one full step
     for _ in range(60):  # about fifteen are needed
-        inverse = np.linalg.inv(Z)
+        try:
+            inverse = np.linalg.inv(Z)
+        except np.linalg.LinAlgError:  # at the limit of the arithmetic: the point before is as good
+            y = before
+            break
         inverse = (inverse + inverse.T) / 2
         G = W @ inverse @ W.T
         diagonal = np.diag(G).copy()
@@ -132,7 +140,7 @@ def tighten(problem: Reduced, target: float, close: float, share: float = 0.02, 
         length = _length(Z, dZ)
         if length == 0.0:  # at the limit of the arithmetic
             break
-        y = y + length * step
+        before, y = y, y + length * step
         Z = Z0 + (W.T * y) @ W
     covariance = G[:n, :n] - np.outer(G[:n, n], G[n, :n]) / G[n, n]
     return Relaxation(float(shift - d @ y + 1 / G[n, n]), y[:n], 0.5 + G[:n, n] / G[n, n], covariance, converged)
@@ -229,3 +237,12 @@ def nest(problem: Reduced, u: np.ndarray, order: np.ndarray, target: float) -> N
     R, full = np.zeros((n, n)), np.zeros(n)
     R[np.ix_(kept, kept)], full[kept] = T, b
     return Nested(order, R, full, bound, 2 * residual + 4 * _EPS * n * reach * rows + 16 * _EPS * sums)
+
+
+def root_bound(problem: Reduced, target: float, close: float) -> float:
+    """An energy below which no feasible state lies: the tightened bound, less its rounding."""
+    if not len(problem.blocks):
+        return problem.constant
+    relaxation = tighten(problem, target, close, early=False)
+    nested = nest(problem, relaxation.u, np.arange(len(problem.blocks)), target)
+    return nested.bound - nested.rounding

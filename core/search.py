@@ -19,11 +19,35 @@ import numpy as np
 from numba import njit
 from threadpoolctl import threadpool_limits
 
-from core.constraints import Rules
+from core.constraints import Constraints, Rules, make_rules
 from core.pool import new_pool, pack, pool_insert, unpack
 from core.relaxation import Nested, Reduced, branching_order, nest, tighten
-from core.sampling import improve, insert_states
+from core.moves import improve, insert_states
 
+
+class _OneBlasThread:
+    """While entered by anyone, BLAS works on one core: matrices of this size lose ten times by sharing.
+
+    The setting belongs to the process, so the last to leave puts back what the first found.
+    """
+
+    def __init__(self):
+        self.lock, self.inside, self.limits = threading.Lock(), 0, None
+
+    def __enter__(self):
+        with self.lock:
+            if not self.inside:
+                self.limits = threadpool_limits(1, "blas")
+            self.inside += 1
+
+    def __exit__(self, *_):
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.limits.restore_original_limits()
+
+
+one_blas_thread = _OneBlasThread()
 _FASTMATH = {"reassoc", "contract", "nsz"}  # sums in any order; infinities stay
 
 
@@ -357,12 +381,10 @@ def search(
     deadline = math.inf if time_limit is None else began + time_limit
     n = len(H)
     run = _Search(n, keep, tolerance)
-    template = np.full(n, -1, dtype=np.int8)
-    problem = Reduced(np.arange(n), H - np.diag(np.diag(H)), np.diag(H) + linear, 0.0, rules.klass, rules.counts)
-    problem = _fix(problem, rules.fixed, template)
+    problem, template = start_problem(H, linear, rules)
     if seeds is not None:
         insert_states(run.pool, problem, template, seeds, run.slack)
-    with threadpool_limits(1, "blas"):
+    with one_blas_thread:
         if rules.local:  # feasible states to start from, by a first look into the tree
             run.update()
             form = _prepare(run, problem, template.copy(), rules)
@@ -381,6 +403,14 @@ def search(
     return Found(states, complete, math.inf if complete and len(states) < keep else run.lowest_open(), run.nodes)
 
 
+def start_problem(H: np.ndarray, linear: np.ndarray, rules: Rules) -> tuple[Reduced, np.ndarray]:
+    """The problem over the open blocks, and int8 [N] by block: 1 goes, 0 stays, -1 open."""
+    n = len(H)
+    template = np.full(n, -1, dtype=np.int8)
+    problem = Reduced(np.arange(n), H - np.diag(np.diag(H)), np.diag(H) + linear, 0.0, rules.klass, rules.counts)
+    return _fix(problem, rules.fixed, template), template
+
+
 def _fix(problem: Reduced, value: np.ndarray, template: np.ndarray) -> Reduced:
     """Fix variables, and note in `template` (by block) what is decided by now."""
     smaller, value = problem.fix(value)
@@ -392,6 +422,8 @@ def _prepare(run: _Search, problem: Reduced, template: np.ndarray, rules: Rules)
     """Fix what no state below the threshold can have otherwise, and nest the rest; None when nothing is left to find."""
     u, early = None, True
     while len(problem.blocks):
+        if not rules.runs_fit(template[None] == 1)[0]:  # the tree looks at runs only where it removes a block
+            return None
         target = run.threshold[0]
         relaxation = tighten(problem, target, run.slack / 4, early=early, u=u)
         nested = nest(problem, relaxation.u, np.arange(len(problem.blocks)), target)
@@ -450,3 +482,15 @@ def _run_threads(run: _Search, began: float, deadline: float, report) -> None:
             thread.join()
     if run.failure is not None:
         raise run.failure
+
+
+def compile_engine() -> None:
+    """Compile everything once, into the cache beside the modules, so that nobody waits for it later."""
+    H = np.diag(np.arange(1.0, 13.0)) + 0.1
+    rules = make_rules(Constraints(max_run=3), 12, 5)
+    for r in (make_rules(None, 12, 5), rules):
+        search(H, np.zeros(12), r, 20, 1e-9)
+
+
+if __name__ == "__main__":
+    compile_engine()

@@ -21,7 +21,7 @@ from core.states import removed_blocks
 ENUMERATION_LIMIT = 5 * 10**7
 BLOCK_LIMIT = 256
 COUNT_LIMIT = 20_000  # of the search: its list of best states is kept in order by insertion
-_ENUMERATION_WINS = 10**6  # fewer states than this are enumerated in less time than a search takes to start
+_ENUMERATION_WINS = 3 * 10**6  # fewer states than this are enumerated in less time than a search takes to start
 TIE_TOLERANCE = 1e-9  # relative to the spread of the matrix
 _CHUNK = 1 << 17  # energies held at once: they stay in the cache
 
@@ -109,6 +109,11 @@ def lowest_states(
     began = time.perf_counter()
     H, g, rules = checked_problem(H, removed, linear, constraints)
     n = len(H)
+    if seeds is not None:
+        seeds = np.asarray(seeds, dtype=bool)
+        if seeds.ndim != 2 or seeds.shape[1] != n:
+            raise InputError(f"Seeds are rows of {n} blocks, not shape {seeds.shape}.")
+        seeds = seeds[rules.allows(seeds)]
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
         raise InputError(f"The number of states must be a whole number of at least 1, not {count!r}.")
     if time_limit is not None and not time_limit > 0:
@@ -138,7 +143,7 @@ def lowest_states(
             x = _enumerate_lowest(H, g, int(removed), keep, tolerance)
             # what was dropped on the way lies above the highest energy kept, less the width of a level
             return x, True, float(energies(H, x, g).max()) - tolerance if keep < total else math.inf, 0
-        from core.search import search
+        from core.search import search  # here: compiled code takes a while to load, and enumeration needs none
 
         found = search(H, g, rules, keep, tolerance, limit, report, seeds)
         return found.x, found.complete, found.lower_bound, found.nodes
@@ -180,6 +185,29 @@ def lowest_states(
     )
 
 
+def sweep(
+    H: np.ndarray, count: int, linear: np.ndarray | None = None, *, time_limit: float | None = None, report: Callable | None = None
+) -> list[Spectrum]:
+    """The `count` lowest states for every M = 1..N-1, each search starting from the states of the M before.
+
+    time_limit: seconds for each M. Everything else as in `lowest_states`.
+    """
+    H, g, _ = checked_problem(H, 1, linear, None)
+    found: list[Spectrum] = []
+    for m in range(1, len(H)):
+        seeds = _one_more(H, g, found[-1].x) if found else None
+        found.append(lowest_states(H, m, count, g, time_limit=time_limit, report=report, seeds=seeds))
+    return found
+
+
+def _one_more(H: np.ndarray, g: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """bool [K, N]: every row of x with the block removed as well that raises its energy least."""
+    rise = np.where(x, np.inf, 2 * (x @ H) + np.diag(H) + g)
+    more = x.copy()
+    more[np.arange(len(x)), rise.argmin(axis=1)] = True
+    return more
+
+
 def checked_problem(
     H: np.ndarray, removed: int | None, linear: np.ndarray | None, constraints: Constraints | None
 ) -> tuple[np.ndarray, np.ndarray, Rules]:
@@ -198,7 +226,7 @@ def checked_problem(
 def _ordered(H: np.ndarray, g: np.ndarray, x: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """(energies, x) in level order."""
     e = energies(H, x, g)
-    order = _level_order(e, x, tolerance)
+    order = level_order(e, x, tolerance)
     return e[order], x[order]
 
 
@@ -212,7 +240,7 @@ def _level_size(e: np.ndarray, k: int, tolerance: float) -> int:
     return int(((e >= first) & (e <= first + tolerance)).sum())
 
 
-def _level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
+def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
     """Sort by level, then by the sorted list of blocks; a level is at most `tolerance` wide, from its lowest energy on."""
     if not len(e):
         return np.empty(0, dtype=np.int64)
@@ -307,7 +335,7 @@ class _Pool:
         self.e = np.concatenate([self.e, e])
         self.x = np.concatenate([self.x, x]) if self.x.size else x
         if len(self.e) > self.keep:
-            order = _level_order(self.e, self.x, self.tolerance)[: self.keep]
+            order = level_order(self.e, self.x, self.tolerance)[: self.keep]
             self.e, self.x = self.e[order], self.x[order]
         if len(self.e) == self.keep:
             self.threshold = float(self.e.max())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core.errors import InputError
 from core.landscape import minima
-from core.spectrum import _level_order, lowest_states, tie_tolerance
+from core.spectrum import level_order, lowest_states, tie_tolerance
 from core.states import indicator
 
 KINDS = ["random", "gram", "low rank", "integer", "duplicated", "negative", "zero", "constant"]
@@ -101,7 +101,7 @@ def test_one_block_that_dwarfs_the_rest_blurs_nothing(size):
 def test_levels_are_not_chained():
     e = np.arange(10) * 0.6
     x = np.eye(10, dtype=bool)[::-1]
-    order = _level_order(e, x, tolerance=1.0)
+    order = level_order(e, x, tolerance=1.0)
     assert (np.sort(order.reshape(5, 2), axis=1) == np.arange(10).reshape(5, 2)).all()
 
 
