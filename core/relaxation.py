@@ -100,6 +100,7 @@ def tighten(
     Z = Z0 + (W.T * y) @ W
     y[n] = 0.1 * scale - (Z[0, 0] - Z[0, 1:] @ np.linalg.solve(Z[1:, 1:], Z[1:, 0]))  # the corner above its Schur complement
     Z = Z0 + (W.T * y) @ W
+    before = y
     X, feasible, converged = None, False, True  # feasible: X meets its equations, as it does after one full step
     for _ in range(60):  # about fifteen are needed
         try:
@@ -161,16 +162,15 @@ def _length(A: np.ndarray, step: np.ndarray) -> float:
 def branching_order(problem: Reduced, relaxation: Relaxation) -> np.ndarray:
     """int64 [n]: variables whose fixing raises the bound most come first."""
     n = len(problem.c)
-    C, mean = relaxation.covariance.copy(), relaxation.mean.copy()
+    C = relaxation.covariance.copy()
     open_ = np.ones(n, dtype=bool)
     left = np.array([(problem.klass == k).sum() for k in range(len(problem.need))])
     tied = problem.need[problem.klass] >= 0
-    order = []
-    for _ in range(n):
+    order: list[int] = []
+    while open_.any():
         # the last of a class is decided by the others and raises nothing
         candidates = open_ & ~(tied & (left[problem.klass] == 1))
         if not candidates.any():
-            candidates = open_
             order.extend(np.flatnonzero(open_).tolist())
             break
         variance = np.where(candidates, np.maximum(np.diag(C), 1e-300), np.inf)
@@ -179,13 +179,10 @@ def branching_order(problem: Reduced, relaxation: Relaxation) -> np.ndarray:
         open_[i] = False
         left[problem.klass[i]] -= 1
         C = C - np.outer(C[:, i], C[i]) / variance[i]
-        # a class with one open block is complete
-        for k in np.flatnonzero((left == 1) & (problem.need >= 0)):
-            j = np.flatnonzero(open_ & (problem.klass == k))
-            if len(j) and problem.klass[i] == k:
-                order.append(int(j[0]))
-                open_[j[0]] = False
-                left[k] = 0
+        if tied[i] and left[problem.klass[i]] == 1:  # decided now, so no reason to wait
+            last = int(np.flatnonzero(open_ & (problem.klass == problem.klass[i]))[0])
+            order.append(last)
+            open_[last] = False
     return np.array(order, dtype=np.int64)
 
 

@@ -37,7 +37,7 @@ def heuristic_states(
     if not time_limit > 0:
         raise InputError(f"The time limit must be a number of seconds above 0, not {time_limit!r}.")
     n = len(H)
-    tolerance = tie_tolerance(H, n - 1 if removed is None else removed)
+    tolerance = tie_tolerance(H, n - 1 if removed is None else removed, g)
     slack = max(tolerance / 2, 1e-30)
     keep = int(count) if rules.total is None else min(int(count), rules.total)
     pool = new_pool(keep, n)

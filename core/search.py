@@ -20,9 +20,9 @@ from numba import njit
 from threadpoolctl import threadpool_limits
 
 from core.constraints import Constraints, Rules, make_rules
+from core.moves import improve, insert_states
 from core.pool import new_pool, pack, pool_insert, unpack
 from core.relaxation import Nested, Reduced, branching_order, nest, tighten
-from core.moves import improve, insert_states
 
 
 class _OneBlasThread:
@@ -100,7 +100,6 @@ def _walk(form, exact, prefix, bound, threshold, slack, budget, pool, x, other):
     Q, c, constant = exact
     n = len(b)
     acc = np.empty(n + 1)  # bound of the node at each depth, above `root`
-    sums = np.empty(n)
     need, left = need.copy(), np.zeros(len(need), np.int64)
     for k in range(n):
         left[klass[k]] += 1

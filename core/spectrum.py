@@ -62,16 +62,18 @@ class Spectrum:
         return 0.0 if self.exact else float(self.energies[-1] - self.lower_bound) if len(self.energies) else math.inf
 
 
-def tie_tolerance(H: np.ndarray, removed: int) -> float:
+def tie_tolerance(H: np.ndarray, removed: int, linear: np.ndarray | None = None) -> float:
     """Absolute width of a level: TIE_TOLERANCE times the spread (max - min) of the couplings that low states are made of.
 
     Those are the couplings among the M + 1 blocks whose largest coupling is smallest: one block
     that dwarfs all others must not blur the rest. Never below the rounding of such an energy,
-    so that a constant matrix is one level.
+    so that a constant matrix is one level; `linear` counts there only.
     """
     calm = np.argsort(np.abs(H).max(axis=1), kind="stable")[: removed + 1]
     part = H[np.ix_(calm, calm)]
     rounding = 4 * np.finfo(np.float64).eps * len(H) ** 2 * float(np.abs(part).max())
+    if linear is not None:
+        rounding += 4 * np.finfo(np.float64).eps * len(H) * float(np.sort(np.abs(linear))[: removed + 1].max())
     return float(max(TIE_TOLERANCE * float(part.max() - part.min()), rounding))
 
 
@@ -120,7 +122,7 @@ def lowest_states(
         raise InputError(f"The time limit must be a number of seconds above 0, not {time_limit!r}.")
     if method not in ("auto", "enumerate", "search"):
         raise InputError(f"The method must be auto, enumerate or search, not {method!r}.")
-    tolerance = tie_tolerance(H, n - 1 if removed is None else removed)
+    tolerance = tie_tolerance(H, n - 1 if removed is None else removed, g)
     total = rules.total
     if method == "auto":
         fits = rules.free and removed is not None and len(rules.counts) == 1 and n <= 128
@@ -152,6 +154,8 @@ def lowest_states(
     # one more than asked: it decides level_cut and the lower bound
     keep = int(min(count + 1, most))
     x, complete, bound, nodes = best(keep, time_limit)
+    if len(x) == most:  # all of them are known, whatever the tree says
+        complete, bound = True, math.inf
     if not len(x) and complete:
         raise InputError("No choice of blocks satisfies the budget together with max_run; lower at_least or raise max_run.")
     e, x = _ordered(H, g, x, tolerance)
@@ -165,7 +169,7 @@ def lowest_states(
             nodes += more
             f, y = _ordered(H, g, wider, tolerance)
             if whole and (len(y) == most or f[-1] > f[k - 1] + 2 * tolerance):
-                e, x, bound = f, y, beyond
+                e, x, bound = f, y, math.inf if len(y) == most else beyond
                 cut = bool(e[k] <= e[k - 1] + tolerance)
                 size = _level_size(e, k, tolerance)
         elif not cut:
