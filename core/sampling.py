@@ -44,7 +44,7 @@ def heuristic_states(
     problem, template = start_problem(H, g, rules)
     if rules.local or not len(problem.blocks):  # random states are rarely feasible: the tree gives the first ones
         insert_states(pool, problem, template, search(H, g, rules, keep, tolerance, time_limit=time_limit / 2).x, slack)
-    improve(pool, problem, template, rules, slack, rounds=100_000, patience=50, seed=seed * 100_003, deadline=began + time_limit)
+    improve(pool, problem, template, rules, slack, rounds=100_000, patience=150, seed=seed * 100_003, deadline=began + time_limit)
     x = unpack(pool[1][: pool[2][0]], n)
     e = energies(H, x, g)
     order = level_order(e, x, tolerance)

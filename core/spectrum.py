@@ -165,7 +165,7 @@ def lowest_states(
     if complete:
         spent = time.perf_counter() - began
         if cut and spent < 0.5 and keep < COUNT_LIMIT:  # look a little further: the level may end soon
-            wider, whole, beyond, more = best(int(min(4 * count + 1000, most)), 0.2 + 2 * spent)
+            wider, whole, beyond, more = best(int(min(count + 1000, most)), 0.2 + 2 * spent)
             nodes += more
             f, y = _ordered(H, g, wider, tolerance)
             if whole and (len(y) == most or f[-1] > f[k - 1] + 2 * tolerance):
