@@ -11,11 +11,13 @@ setup: $(VENV)/app.stamp
 $(VENV)/app.stamp: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m core.search
 	touch $@
 
 $(VENV)/test.stamp: requirements.txt tests/requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(BIN)/python -m core.search
 	touch $@ $(VENV)/app.stamp
 
 run: $(VENV)/app.stamp
@@ -29,6 +31,7 @@ lint: $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench_spectrum
 
 # rebuild the bundled demo from its seed: hours on a CPU; stops and resumes
 demo: $(VENV)/app.stamp

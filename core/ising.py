@@ -40,6 +40,13 @@ def to_spins(H: np.ndarray, linear: np.ndarray | None = None) -> Spins:
     return Spins(J, H.sum(axis=1) / 2 + g / 2, float((H.sum() + np.trace(H)) / 4 + g.sum() / 2))
 
 
+def from_spins(spins: Spins) -> tuple[np.ndarray, float]:
+    """(H float64 [N, N], offset): x^T H x + offset is the energy of `spins` at s = 2x - 1; h goes to the diagonal, as x_i^2 = x_i."""
+    J = spins.J - np.diag(np.diag(spins.J))
+    offset = spins.offset + float(J.sum() / 2 - spins.h.sum())
+    return 2 * J + np.diag(2 * spins.h - 2 * J.sum(axis=1)), offset
+
+
 def check_matrix(H: np.ndarray, name: str = "the matrix") -> np.ndarray:
     """float64 copy of a symmetric, finite, real, square matrix of at least 2 blocks.
 

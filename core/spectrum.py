@@ -1,21 +1,27 @@
-"""The lowest states of E(x) = x^T H x (+ linear . x) with exactly M blocks removed.
+"""The lowest states of E(x) = x^T H x (+ linear . x) with exactly M blocks removed, and more constraints if wanted.
 
-By full enumeration, so exact: the blocks are split into two halves, the
+Small problems by full enumeration: the blocks are split into two halves, the
 energies of all pairs of half-states come from one matrix product per pair of
-counts, and only those that can still be among the K lowest are kept.
+counts, and only those that can still be among the K lowest are kept. All others
+by branch and bound (core.search). Both are complete.
 """
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from core.constraints import Constraints, Rules, make_rules
 from core.errors import InputError
 from core.ising import check_matrix, energies
 from core.states import removed_blocks
 
 ENUMERATION_LIMIT = 5 * 10**7
+BLOCK_LIMIT = 256
+COUNT_LIMIT = 20_000  # of the search: its list of best states is kept in order by insertion
+_ENUMERATION_WINS = 3 * 10**6  # fewer states than this are enumerated in less time than a search takes to start
 TIE_TOLERANCE = 1e-9  # relative to the spread of the matrix
 _CHUNK = 1 << 17  # energies held at once: they stay in the cache
 
@@ -26,12 +32,14 @@ class Spectrum:
 
     x: np.ndarray  # bool [K, N]
     energies: np.ndarray  # float64 [K], recomputed from H
-    exact: bool  # no unlisted state lies below the listed ones
-    lower_bound: float  # every unlisted state has at least this energy (inf: none is unlisted)
+    exact: bool  # proved: no unlisted state lies below the listed ones
+    lower_bound: float  # proved: every unlisted feasible state has at least this energy (inf: none is unlisted)
     level_cut: bool  # the last level goes on beyond the list
-    total: int  # number of states at this M
+    total: int | None  # number of feasible states; None: not cheap to count
     tolerance: float  # width of a level: closer energies are ties
     seconds: float
+    nodes: int = 0  # nodes of the search tree; 0: by enumeration
+    level_size: int | None = None  # states in the last level, listed or not; None: not cheap to count
 
     @property
     def removed(self) -> list[tuple[int, ...]]:
@@ -40,26 +48,33 @@ class Spectrum:
     @property
     def gap(self) -> float:
         """E of the first level above the ground level, minus E0; inf when none is listed."""
-        above = self.energies[self.energies > self.energies[0] + self.tolerance]
+        above = self.energies[self.energies > self.energies[:1].sum() + self.tolerance]
         return float(above[0] - self.energies[0]) if len(above) else math.inf
 
     @property
     def degeneracy(self) -> int:
         """Listed states in the ground level."""
-        return int((self.energies <= self.energies[0] + self.tolerance).sum())
+        return int((self.energies <= self.energies[:1].sum() + self.tolerance).sum())
+
+    @property
+    def bound_gap(self) -> float:
+        """How far below the last listed energy an unlisted state may still lie: 0 for an exact list, inf for an empty one."""
+        return 0.0 if self.exact else float(self.energies[-1] - self.lower_bound) if len(self.energies) else math.inf
 
 
-def tie_tolerance(H: np.ndarray, removed: int) -> float:
+def tie_tolerance(H: np.ndarray, removed: int, linear: np.ndarray | None = None) -> float:
     """Absolute width of a level: TIE_TOLERANCE times the spread (max - min) of the couplings that low states are made of.
 
     Those are the couplings among the M + 1 blocks whose largest coupling is smallest: one block
     that dwarfs all others must not blur the rest. Never below the rounding of such an energy,
-    so that a constant matrix is one level.
+    so that a constant matrix is one level; `linear` counts there only.
     """
     calm = np.argsort(np.abs(H).max(axis=1), kind="stable")[: removed + 1]
     part = H[np.ix_(calm, calm)]
     rounding = 4 * np.finfo(np.float64).eps * len(H) ** 2 * float(np.abs(part).max())
-    return max(TIE_TOLERANCE * float(part.max() - part.min()), rounding)
+    if linear is not None:
+        rounding += 4 * np.finfo(np.float64).eps * len(H) * float(np.sort(np.abs(linear))[: removed + 1].max())
+    return float(max(TIE_TOLERANCE * float(part.max() - part.min()), rounding))
 
 
 def check_removed(removed: int, blocks: int) -> int:
@@ -71,52 +86,168 @@ def check_removed(removed: int, blocks: int) -> int:
     return int(removed)
 
 
-def lowest_states(H: np.ndarray, removed: int, count: int, linear: np.ndarray | None = None) -> Spectrum:
-    """The `count` lowest states with exactly `removed` blocks removed, by full enumeration.
+def lowest_states(
+    H: np.ndarray,
+    removed: int | None,
+    count: int,
+    linear: np.ndarray | None = None,
+    *,
+    constraints: Constraints | None = None,
+    time_limit: float | None = None,
+    report: Callable | None = None,
+    method: str = "auto",
+    seeds: np.ndarray | None = None,
+) -> Spectrum:
+    """The `count` lowest states with exactly `removed` blocks removed, proved complete.
 
-    H: float [N, N] symmetric; linear: float [N] added literally. At most
-    ENUMERATION_LIMIT states and N <= 128.
-    Errors: InputError for a bad matrix, M, count, or a problem too large to enumerate.
+    H: float [N, N] symmetric, N <= 256; linear: float [N] added literally. removed None: any
+    number of blocks, when `constraints` say how much to remove. time_limit: seconds, after which
+    the states found so far come back with exact False and the bound that is proved by then (there
+    may be none). report: called a few times a second with a core.search.Progress; what it raises
+    ends the search and goes on to the caller. method: "auto", "enumerate" (up to ENUMERATION_LIMIT
+    states and 128 blocks, no constraints) or "search". seeds: bool [k, N], states to start the search from.
+    Errors: InputError for a bad matrix, M, count or constraint, or when no state is feasible.
     """
     began = time.perf_counter()
-    H = check_matrix(H)
+    H, g, rules = checked_problem(H, removed, linear, constraints)
     n = len(H)
-    m = check_removed(removed, n)
+    if seeds is not None:
+        seeds = np.asarray(seeds, dtype=bool)
+        if seeds.ndim != 2 or seeds.shape[1] != n:
+            raise InputError(f"Seeds are rows of {n} blocks, not shape {seeds.shape}.")
+        seeds = seeds[rules.allows(seeds)]
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
         raise InputError(f"The number of states must be a whole number of at least 1, not {count!r}.")
-    total = math.comb(n, m)
-    if total > ENUMERATION_LIMIT or n > 128:
-        raise InputError(
-            f"Removing {m} of {n} blocks has {total:.3g} states, and this version lists by enumeration "
-            f"(up to {ENUMERATION_LIMIT:.0e} states, 128 blocks); choose a smaller M."
-        )
-    g = np.zeros(n) if linear is None else np.asarray(linear, dtype=np.float64)
-    if g.shape != (n,) or not np.isfinite(g).all():
-        raise InputError(f"The linear term must be {n} finite numbers, not shape {g.shape}.")
-    tolerance = tie_tolerance(H, m)
+    if time_limit is not None and not time_limit > 0:
+        raise InputError(f"The time limit must be a number of seconds above 0, not {time_limit!r}.")
+    if method not in ("auto", "enumerate", "search"):
+        raise InputError(f"The method must be auto, enumerate or search, not {method!r}.")
+    tolerance = tie_tolerance(H, n - 1 if removed is None else removed, g)
+    total = rules.total
+    if method == "auto":
+        fits = rules.free and removed is not None and len(rules.counts) == 1 and n <= 128
+        larger = count > COUNT_LIMIT and total is not None and total > COUNT_LIMIT
+        method = "enumerate" if fits and total <= (ENUMERATION_LIMIT if larger else _ENUMERATION_WINS) else "search"
+    if method == "enumerate":
+        if not rules.free or removed is None or len(rules.counts) > 1:
+            raise InputError('Enumeration knows no constraints; leave method at "auto".')
+        if total > ENUMERATION_LIMIT or n > 128:
+            raise InputError(
+                f"Removing {removed} of {n} blocks has {total:.3g} states, and enumeration takes up to {ENUMERATION_LIMIT:.0e} of 128 blocks; "
+                'leave method at "auto".'
+            )
+    elif min(count, math.inf if total is None else total) > COUNT_LIMIT:
+        raise InputError(f"{count} states are too many for a search; ask for at most {COUNT_LIMIT}.")
+
+    def best(keep: int, limit: float | None) -> tuple[np.ndarray, bool, float, int]:
+        """(x, complete, bound on every other state, nodes) for the `keep` lowest states."""
+        if method == "enumerate":
+            x = _enumerate_lowest(H, g, int(removed), keep, tolerance)
+            # what was dropped on the way lies above the highest energy kept, less the width of a level
+            return x, True, float(energies(H, x, g).max()) - tolerance if keep < total else math.inf, 0
+        from core.search import search  # here: compiled code takes a while to load, and enumeration needs none
+
+        found = search(H, g, rules, keep, tolerance, limit, report, seeds)
+        return found.x, found.complete, found.lower_bound, found.nodes
+
+    most = math.inf if total is None else total
     # one more than asked: it decides level_cut and the lower bound
-    keep = min(int(count) + 1, total)
-    x = _enumerate_lowest(H, g, m, keep, tolerance)
-    e = energies(H, x, g)
-    order = _level_order(e, x, tolerance)
-    x, e = x[order], e[order]
-    k = min(int(count), total)
-    # what was dropped on the way lies above the highest energy kept, less the width of a level
-    rest = min(float(e[k]), float(e.max()) - tolerance) if k < total else math.inf
+    keep = int(min(count + 1, most))
+    x, complete, bound, nodes = best(keep, time_limit)
+    if len(x) == most:  # all of them are known, whatever the tree says
+        complete, bound = True, math.inf
+    if not len(x) and complete:
+        raise InputError("No choice of blocks satisfies the budget together with max_run; lower at_least or raise max_run.")
+    e, x = _ordered(H, g, x, tolerance)
+    k = min(int(count), len(x))
+    cut = bool(k < len(x) and e[k] <= e[k - 1] + tolerance)
+    size = None
+    if complete:
+        spent = time.perf_counter() - began
+        if cut and spent < 0.5 and keep < COUNT_LIMIT:  # look a little further: the level may end soon
+            wider, whole, beyond, more = best(int(min(count + 1000, most)), 0.2 + 2 * spent)
+            nodes += more
+            f, y = _ordered(H, g, wider, tolerance)
+            if whole and (len(y) == most or f[-1] > f[k - 1] + 2 * tolerance):
+                e, x, bound = f, y, math.inf if len(y) == most else beyond
+                cut = bool(e[k] <= e[k - 1] + tolerance)
+                size = _level_size(e, k, tolerance)
+        elif not cut:
+            size = _level_size(e[:k], k, tolerance)
+    rest = min([bound, *(e[k:] - tolerance)])  # the width of a level covers the rounding of an energy
     return Spectrum(
         x=x[:k],
         energies=e[:k],
-        exact=True,
-        lower_bound=rest,
+        exact=complete or bool(k == count and rest >= e[k - 1] - tolerance),
+        lower_bound=float(rest),
         total=total,
         tolerance=tolerance,
-        level_cut=bool(k < total and e[k] <= e[k - 1] + tolerance),
+        level_cut=cut,
         seconds=time.perf_counter() - began,
+        nodes=nodes,
+        level_size=size,
     )
 
 
-def _level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
+def sweep(
+    H: np.ndarray, count: int, linear: np.ndarray | None = None, *, time_limit: float | None = None, report: Callable | None = None
+) -> list[Spectrum]:
+    """The `count` lowest states for every M = 1..N-1, each search starting from the states of the M before.
+
+    time_limit: seconds for each M. Everything else as in `lowest_states`.
+    """
+    H, g, _ = checked_problem(H, 1, linear, None)
+    found: list[Spectrum] = []
+    for m in range(1, len(H)):
+        seeds = _one_more(H, g, found[-1].x) if found else None
+        found.append(lowest_states(H, m, count, g, time_limit=time_limit, report=report, seeds=seeds))
+    return found
+
+
+def _one_more(H: np.ndarray, g: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """bool [K, N]: every row of x with the block removed as well that raises its energy least."""
+    rise = np.where(x, np.inf, 2 * (x @ H) + np.diag(H) + g)
+    more = x.copy()
+    more[np.arange(len(x)), rise.argmin(axis=1)] = True
+    return more
+
+
+def checked_problem(
+    H: np.ndarray, removed: int | None, linear: np.ndarray | None, constraints: Constraints | None
+) -> tuple[np.ndarray, np.ndarray, Rules]:
+    """(H float64 [N, N], linear float64 [N], rules), checked. Errors: InputError."""
+    H = check_matrix(H)
+    n = len(H)
+    if n > BLOCK_LIMIT:
+        raise InputError(f"The matrix has {n} blocks, and states are listed for up to {BLOCK_LIMIT}; leave blocks out.")
+    removed = None if removed is None else check_removed(removed, n)
+    g = np.zeros(n) if linear is None else np.asarray(linear, dtype=np.float64)
+    if g.shape != (n,) or not np.isfinite(g).all():
+        raise InputError(f"The linear term must be {n} finite numbers, not shape {g.shape}.")
+    return H, g, make_rules(constraints, n, removed)
+
+
+def _ordered(H: np.ndarray, g: np.ndarray, x: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """(energies, x) in level order."""
+    e = energies(H, x, g)
+    order = level_order(e, x, tolerance)
+    return e[order], x[order]
+
+
+def _level_size(e: np.ndarray, k: int, tolerance: float) -> int:
+    """States of `e`, in level order, that share the level of the k-th."""
+    first = float(e[k - 1])
+    for energy in np.sort(e[:k])[::-1]:  # down to the start of the level
+        if e[k - 1] - energy > tolerance:
+            break
+        first = float(energy)
+    return int(((e >= first) & (e <= first + tolerance)).sum())
+
+
+def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
     """Sort by level, then by the sorted list of blocks; a level is at most `tolerance` wide, from its lowest energy on."""
+    if not len(e):
+        return np.empty(0, dtype=np.int64)
     order = np.argsort(e, kind="stable")
     ascending = e[order]
     new = np.concatenate([[True], np.diff(ascending) > tolerance])  # surely a new level: a gap
@@ -127,6 +258,11 @@ def _level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
             new[start] = True
     level = np.empty(len(e), dtype=np.int64)
     level[order] = np.cumsum(new)
+    if np.ptp(x.sum(axis=1)):  # of unequal lists, the shorter comes first where it begins the longer
+        lists = np.full((len(x), x.shape[1]), -1)
+        for row, blocks in zip(lists, removed_blocks(x)):
+            row[: len(blocks)] = blocks
+        return np.lexsort([*lists.T[::-1], level])
     # at equal M, a list is smaller when it removes the earlier block: the bits of x from block 0 on, True first
     bits = np.packbits(~x, axis=1)
     return np.lexsort([*bits.T[::-1], level])
@@ -203,7 +339,7 @@ class _Pool:
         self.e = np.concatenate([self.e, e])
         self.x = np.concatenate([self.x, x]) if self.x.size else x
         if len(self.e) > self.keep:
-            order = _level_order(self.e, self.x, self.tolerance)[: self.keep]
+            order = level_order(self.e, self.x, self.tolerance)[: self.keep]
             self.e, self.x = self.e[order], self.x[order]
         if len(self.e) == self.keep:
             self.threshold = float(self.e.max())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from core.errors import InputError
 from core.landscape import minima
-from core.spectrum import _level_order, lowest_states, tie_tolerance
+from core.spectrum import level_order, lowest_states, tie_tolerance
 from core.states import indicator
 
 KINDS = ["random", "gram", "low rank", "integer", "duplicated", "negative", "zero", "constant"]
@@ -101,7 +101,7 @@ def test_one_block_that_dwarfs_the_rest_blurs_nothing(size):
 def test_levels_are_not_chained():
     e = np.arange(10) * 0.6
     x = np.eye(10, dtype=bool)[::-1]
-    order = _level_order(e, x, tolerance=1.0)
+    order = level_order(e, x, tolerance=1.0)
     assert (np.sort(order.reshape(5, 2), axis=1) == np.arange(10).reshape(5, 2)).all()
 
 
@@ -139,9 +139,8 @@ def test_minima_against_trying_every_swap(kind):
         (np.eye(4), 2.0, 5, "2.0"),
         (np.eye(4), True, 5, "True"),
         (np.eye(4), 2, 0, "at least 1"),
-        (np.eye(60), 30, 5, "1.18e+17"),
         (np.eye(1), 1, 1, "1 block"),
-        (np.eye(200), 1, 1, "128"),
+        (np.eye(300), 1, 1, "256"),
         (np.array([[1, 2], [3, 1.0]]), 1, 1, "not symmetric"),
         (np.array([[np.nan, 0], [0, 1]]), 1, 1, "not finite"),
         (np.ones((2, 3)), 1, 1, "square"),

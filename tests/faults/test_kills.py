@@ -190,11 +190,11 @@ def test_an_earlier_export_is_never_thinned_out(tmp_path, monkeypatch):
     out = store.home() / "exports" / "pruned"
     out.mkdir(parents=True)
     (out / "model.safetensors").touch()
-    (out / PROVENANCE).touch()
+    (out / PROVENANCE).write_text('{"source": "m", "removed": [1]}')
     monkeypatch.setattr(work.shutil, "rmtree", removal_cut_off)
     monkeypatch.setattr(work, "write_pruned", killed)
     with pytest.raises(Killed):
-        work.prune({"model": "m", "blocks": [1], "name": "pruned", "provenance": {}}, jobs.Progress(tmp_path))
+        work.prune({"model": "m", "blocks": [1], "out": str(out), "zip": False, "provenance": {}}, jobs.Progress(tmp_path))
     assert not out.exists() and len(list((tmp_path / "work" / "earlier").iterdir())) == 2
 
 

@@ -1,0 +1,245 @@
+"""A convex bound on E over exact counts, and its nested form for a tree search.
+
+Feasible states satisfy x_i^2 = x_i and, per class, sum x = need. So
+E(x) = x^T Q x + c.x may be read as x^T (Q + diag u) x + (c - u).x for any u; `tighten`
+chooses the u whose continuous minimum is highest. This is the dual of the semidefinite
+relaxation of max-cut with linear equations (Poljak, Rendl and Wolkowicz 1995; Billionnet
+and Elloumi 2007), solved here by an interior-point method (Helmberg, Rendl, Vanderbei and Wolkowicz 1996). `nest` writes the
+result as bound + sum_k (R_k . x - b_k)^2 with R lower triangular, as in sphere decoding:
+every prefix of the sum bounds all completions of a partial choice.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_EPS = np.finfo(np.float64).eps
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """E over the open blocks only: x^T Q x + c.x + constant, with `need` of each class removed (-1: any number)."""
+
+    blocks: np.ndarray  # int64 [n]: block of each variable
+    Q: np.ndarray  # float64 [n, n], zero diagonal
+    c: np.ndarray  # float64 [n]
+    constant: float
+    klass: np.ndarray  # int64 [n]
+    need: np.ndarray  # int64 [C]
+
+    def fix(self, value: np.ndarray) -> tuple["Reduced", np.ndarray]:
+        """The problem left when value int8 [n] (-1: open) is fixed, and value with what its classes then decide."""
+        value = value.copy()
+        need = self.need.copy()
+        for k in np.flatnonzero(need >= 0):
+            own = self.klass == k
+            need[k] -= int((value[own] == 1).sum())
+            open_ = own & (value < 0)
+            if need[k] == 0 or need[k] == open_.sum():
+                value[open_] = need[k] > 0
+                need[k] = 0
+        one, open_ = value == 1, value < 0
+        smaller = Reduced(
+            self.blocks[open_],
+            np.ascontiguousarray(self.Q[np.ix_(open_, open_)]),
+            self.c[open_] + 2 * self.Q[np.ix_(open_, one)].sum(axis=1),
+            self.constant + float(self.c[one].sum() + self.Q[np.ix_(one, one)].sum()),
+            self.klass[open_],
+            need,
+        )
+        return smaller, value
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """The tightened form at its continuous minimum."""
+
+    bound: float  # no feasible state lies below
+    u: np.ndarray  # float64 [n]: the shift of the diagonal
+    mean: np.ndarray  # float64 [n]: where the minimum is
+    covariance: np.ndarray  # float64 [n, n]: inverse curvature within the equations
+    converged: bool  # False: left early, because variables seem decided
+
+
+def tighten(
+    problem: Reduced, target: float, close: float, share: float = 0.02, early: bool = True, u: np.ndarray | None = None
+) -> Relaxation:
+    """The highest continuous bound, up to `share` of its distance to `target` or up to `close`.
+
+    With `early`, ends before that when the bound already decides many variables for states
+    below `target`, or those of the largest couplings. u: a shift to start from, as returned for a
+    problem with fewer fixed blocks.
+    """
+    Q, n = problem.Q, len(problem.c)
+    classes = [k for k in np.unique(problem.klass) if problem.need[k] >= 0]
+    members = np.zeros((n, len(classes)))
+    start = np.full(n, 0.5)
+    for j, k in enumerate(classes):
+        own = problem.klass == k
+        members[own, j] = 1
+        start[own] = problem.need[k] / own.sum()
+    basis = np.linalg.qr(members, mode="complete")[0][:, len(classes) :] if classes else np.eye(n)
+    # rows of W: s_i = x_i - 1/2 as a function of (1, z); the last row is the constant 1
+    size = basis.shape[1] + 1
+    W = np.zeros((n + 1, size))
+    W[:n, 0], W[:n, 1:], W[n, 0] = start - 0.5, basis, 1.0
+    spin = np.zeros((n + 1, n + 1))
+    spin[:n, :n] = Q
+    spin[:n, n] = spin[n, :n] = (problem.c + Q.sum(axis=1)) / 2
+    shift = problem.constant + Q.sum() / 4 + problem.c.sum() / 2  # kept apart: it may dwarf the couplings
+    Z0 = W.T @ spin @ W
+    sizes = np.abs(spin[:n]).max(axis=1)
+    scale = float(sizes.max()) or 1e-40
+    target = target - shift
+    d = np.append(np.full(n, 0.25), 1.0)  # the bound is shift - d.y over y = (u, -t)
+    y = np.zeros(n + 1)
+    pull = 2 * spin[:n, n]
+    tied = problem.need[problem.klass] >= 0
+    pull[tied] -= np.median(pull[tied]) if tied.any() else 0.0
+    y[:n] = (np.abs(Q).sum(axis=1) + np.abs(pull) + 1e-3 * scale) if u is None else u
+    Z = Z0 + (W.T * y) @ W
+    y[n] = 0.1 * scale - (Z[0, 0] - Z[0, 1:] @ np.linalg.solve(Z[1:, 1:], Z[1:, 0]))  # the corner above its Schur complement
+    Z = Z0 + (W.T * y) @ W
+    before = y
+    X, feasible, converged = None, False, True  # feasible: X meets its equations, as it does after one full step
+    for _ in range(60):  # about fifteen are needed
+        try:
+            inverse = np.linalg.inv(Z)
+        except np.linalg.LinAlgError:  # at the limit of the arithmetic: the point before is as good
+            y = before
+            break
+        inverse = (inverse + inverse.T) / 2
+        G = W @ inverse @ W.T
+        diagonal = np.diag(G).copy()
+        if X is None:
+            X = inverse * float((d / diagonal).mean())
+        gap = float((X * Z).sum())
+        bound = float(-(d @ y))
+        below = target - bound if np.isfinite(target) else 1e-3 * scale
+        if feasible and gap <= max(share * below, close, 1e-13 * scale):
+            break
+        if early and np.isfinite(target):
+            far = np.maximum(np.abs(0.5 + G[:n, n] / G[n, n]), np.abs(0.5 - G[:n, n] / G[n, n]))
+            variance = diagonal[:n] - G[:n, n] ** 2 / G[n, n]
+            fixable = 0.98 * far**2 > (below - 1 / G[n, n]) * variance
+            if fixable.sum() > 0.1 * n or (fixable.any() and (fixable.all() or sizes[~fixable].max() < 0.3 * scale)):
+                converged = False
+                break
+        mu = gap / (2 * size)
+        hessian = G * (W @ X @ W.T)
+        hessian[np.diag_indices(n + 1)] *= 1 + 1e-11  # two blocks of a class of two are one variable
+        try:
+            step = np.linalg.solve(hessian, mu * diagonal - d)
+        except np.linalg.LinAlgError:
+            break
+        dZ = (W.T * step) @ W
+        dX = X @ dZ @ inverse
+        dX = mu * inverse - X - (dX + dX.T) / 2
+        length = _length(X, dX)
+        feasible |= length == 1.0
+        X = X + length * dX
+        length = _length(Z, dZ)
+        if length == 0.0:  # at the limit of the arithmetic
+            break
+        before, y = y, y + length * step
+        Z = Z0 + (W.T * y) @ W
+    covariance = G[:n, :n] - np.outer(G[:n, n], G[n, :n]) / G[n, n]
+    return Relaxation(float(shift - d @ y + 1 / G[n, n]), y[:n], 0.5 + G[:n, n] / G[n, n], covariance, converged)
+
+
+def _length(A: np.ndarray, step: np.ndarray) -> float:
+    """How far to go from A, positive definite, along `step` so that it stays so: 1 at most."""
+    length = 1.0
+    while length > 1e-8:
+        try:
+            np.linalg.cholesky(A + length * step)
+            return length if length == 1.0 else 0.95 * length
+        except np.linalg.LinAlgError:
+            length *= 0.8
+    return 0.0
+
+
+def branching_order(problem: Reduced, relaxation: Relaxation) -> np.ndarray:
+    """int64 [n]: variables whose fixing raises the bound most come first."""
+    n = len(problem.c)
+    C = relaxation.covariance.copy()
+    open_ = np.ones(n, dtype=bool)
+    left = np.array([(problem.klass == k).sum() for k in range(len(problem.need))])
+    tied = problem.need[problem.klass] >= 0
+    order: list[int] = []
+    while open_.any():
+        # the last of a class is decided by the others and raises nothing
+        candidates = open_ & ~(tied & (left[problem.klass] == 1))
+        if not candidates.any():
+            order.extend(np.flatnonzero(open_).tolist())
+            break
+        variance = np.where(candidates, np.maximum(np.diag(C), 1e-300), np.inf)
+        i = int(np.argmin(variance))
+        order.append(i)
+        open_[i] = False
+        left[problem.klass[i]] -= 1
+        C = C - np.outer(C[:, i], C[i]) / variance[i]
+        if tied[i] and left[problem.klass[i]] == 1:  # decided now, so no reason to wait
+            last = int(np.flatnonzero(open_ & (problem.klass == problem.klass[i]))[0])
+            order.append(last)
+            open_[last] = False
+    return np.array(order, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Nested:
+    """E = bound + sum_k (R_k . x - b_k)^2 over x in `order`, up to `rounding`; rows of decided variables are zero."""
+
+    order: np.ndarray  # int64 [n]
+    R: np.ndarray  # float64 [n, n], lower triangular
+    b: np.ndarray  # float64 [n]
+    bound: float
+    rounding: float  # covers float64 rounding of every partial sum below the target
+
+
+def nest(problem: Reduced, u: np.ndarray, order: np.ndarray, target: float) -> Nested:
+    """The nested form for a shift `u` that makes the problem convex within its equations."""
+    n = len(order)
+    klass = problem.klass[order]
+    S, p = np.eye(n), np.zeros(n)
+    kept = np.ones(n, dtype=bool)
+    for k in np.unique(klass):
+        if problem.need[k] >= 0:  # the last of a class is need - the others
+            own = np.flatnonzero(klass == k)
+            S[own[-1], own] = -1.0
+            p[own[-1]] = problem.need[k]
+            kept[own[-1]] = False
+    S = S[:, kept]
+    Q = problem.Q[np.ix_(order, order)]
+    extra = 0.0
+    while True:
+        shift = u[order] + extra
+        A = Q + np.diag(shift)
+        linear = problem.c[order] - shift
+        a = S.T @ (linear + 2 * (A @ p))
+        constant = problem.constant + linear @ p + p @ A @ p
+        A = S.T @ A @ S
+        try:
+            U = np.linalg.cholesky(A[::-1, ::-1])[::-1, ::-1]
+            break
+        except np.linalg.LinAlgError:  # convex only up to rounding
+            extra = max(4 * extra, 1e-13 * max(float(np.abs(problem.Q).max()), float(np.abs(u).max()), 1e-300))
+    T = U.T
+    b = np.linalg.solve(T.T, a) * -0.5 if len(a) else a
+    bound = float(constant - b @ b)
+    residual = float(np.abs(A - T.T @ T).sum() + np.abs(a + 2 * T.T @ b).sum())
+    reach = np.sqrt(max(target - bound, 0.0)) if np.isfinite(target) else float(np.abs(T).sum() + np.abs(b).sum())
+    rows = float((np.abs(T).sum(axis=1) + np.abs(b)).sum())
+    sums = abs(constant) + b @ b + np.abs(problem.Q).sum() + np.abs(problem.c).sum() + 2 * np.abs(u).sum()
+    R, full = np.zeros((n, n)), np.zeros(n)
+    R[np.ix_(kept, kept)], full[kept] = T, b
+    return Nested(order, R, full, bound, 2 * residual + 4 * _EPS * n * reach * rows + 16 * _EPS * sums)
+
+
+def root_bound(problem: Reduced, target: float, close: float) -> float:
+    """An energy below which no feasible state lies: the tightened bound, less its rounding."""
+    if not len(problem.blocks):
+        return problem.constant
+    relaxation = tighten(problem, target, close, early=False)
+    nested = nest(problem, relaxation.u, np.arange(len(problem.blocks)), target)
+    return nested.bound - nested.rounding
