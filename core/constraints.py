@@ -5,12 +5,15 @@ blocks are fixed, or belong to a class of which a given number is removed.
 """
 
 import math
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from core.errors import InputError
+from core.states import parse_blocks
 
+_NUMBER = re.compile(r"[0-9]{1,4}")
 _COUNTING_LIMIT = 200_000  # states of the counting recursion
 
 
@@ -30,6 +33,26 @@ class Constraints:
     weights: tuple[float, ...] | None = None
     at_least: float | None = None
     max_run: int | None = None
+
+
+def read_constraints(fields: dict[str, str], blocks: int) -> Constraints:
+    """Constraints as people write them, every field optional and empty for nothing.
+
+    keep, remove: "0, 3-5"; groups: "0-11: 2; 12-23: 3"; max_run: "1". Errors: InputError with the field's own text.
+    """
+    lists = {name: parse_blocks(fields[name], blocks) if fields.get(name, "").strip() else () for name in ("keep", "remove")}
+    groups = []
+    for part in filter(str.strip, fields.get("groups", "").split(";")):
+        members, colon, count = part.partition(":")
+        if not colon or not _NUMBER.fullmatch(count.strip()):
+            raise InputError(
+                f"{part.strip()[:60]!r} is no group of blocks; write blocks, a colon, and how many of them: 0-11: 2; 12-23: 3."
+            )
+        groups.append((parse_blocks(members, blocks), int(count)))
+    run = fields.get("max_run", "").strip()
+    if run and (not _NUMBER.fullmatch(run) or int(run) < 1):
+        raise InputError(f"At most {run[:20]!r} in a row is no limit; give a whole number of at least 1, or nothing.")
+    return Constraints(**lists, groups=tuple(groups), max_run=int(run) if run else None)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from core.runs import canonical_key, stored_run
 from core.sealed import seal, unseal
 from core.store import DEMO
 
-KINDS = {kind: f"core.work:{kind}" for kind in ("describe", "calibrate", "benchmark", "prune")}
+KINDS = {kind: f"core.work:{kind}" for kind in ("describe", "calibrate", "benchmark", "prune")} | {"solve": "core.solving:solve"}
 ROOT = Path(__file__).resolve().parents[1]
 _GRACE = 2.0  # seconds a cancelled worker has to stop by itself
 _QUEUED = 5.0  # seconds a new worker may take to its lock
@@ -150,7 +150,7 @@ def _outputs_exist(job: Job) -> bool:
             stored_run(job.result["key"])
         except InputError:
             return False
-    return job.kind != "prune" or Path(job.result["out"]).is_dir()
+    return job.kind not in ("prune", "solve") or Path(job.result["out"]).exists()
 
 
 def fingerprint(*paths: str | None) -> dict[str, list]:

@@ -52,15 +52,23 @@ def exponent(energies: np.ndarray) -> int:
 def proof(spectrum: Spectrum, power: int) -> str:
     """What is certain, in words."""
     listed, total = len(spectrum.x), spectrum.total
-    if listed == total:
-        return f"all {_count(total)} states are listed"
+    of = f" of {_count(total)}" if total is not None else ""
+    if math.isinf(spectrum.lower_bound) and spectrum.exact:
+        return f"all {_count(listed)} states are listed"
     bound = with_power(spectrum.lower_bound - spectrum.energies[0], power)
-    cut = "; the last level goes on" if spectrum.level_cut else ""
-    return f"{_count(listed)} of {_count(total)} states listed, none below ΔE {bound} is missing{cut}"
+    if not spectrum.exact:
+        return f"{_count(listed)}{of} states found, not proved lowest: unlisted ones may reach down to ΔE {bound}"
+    size = f" ({_count(spectrum.level_size)} states)" if spectrum.level_size else ""
+    cut = f"; the last level{size} goes on" if spectrum.level_cut else ""
+    return f"{_count(listed)}{of} states listed, none below ΔE {bound} is missing{cut}"
 
 
 def _count(n: int) -> str:
-    return f"{n:,}".replace(",", "\u202f")
+    """735 471, or 1.4·10¹¹."""
+    if n < 10**7:
+        return f"{n:,}".replace(",", "\u202f")
+    power = len(str(n)) - 1
+    return f"{n / 10**power:.2g}·10{superscript(power)}"
 
 
 def superscript(n: int) -> str:
@@ -77,10 +85,12 @@ def significant(value: float) -> str:
 
 def with_power(value: float, power: int) -> str:
     """An energy in units of 10^power, or of its own power of ten where it is much smaller."""
-    if value and math.isfinite(value) and abs(value) < 10.0 ** (power - 2):
-        power = max(-300, math.floor(math.log10(abs(value))))
+    if value > 0 and math.isfinite(value) and value < 10.0 ** (power - 2):
+        power = max(-300, math.floor(math.log10(value)))
     if not math.isfinite(value):
         return "–"
+    if value < 0:
+        return "−" + with_power(-value, power)
     return significant(value / 10.0**power) + (f"·10{superscript(power)}" if power else "")
 
 

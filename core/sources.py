@@ -1,7 +1,6 @@
 """What can be explored, behind one face: a calibration run, or a bare coupling matrix."""
 
 import hashlib
-import math
 import os
 import re
 import tempfile
@@ -17,7 +16,6 @@ from core.couplings import available, couplings
 from core.errors import InputError
 from core.ising import check_matrix, read_matrix
 from core.runs import Run, load_run
-from core.spectrum import ENUMERATION_LIMIT
 
 MATRIX = "matrix"  # the only estimator of a bare matrix
 
@@ -40,8 +38,7 @@ class Source:
     @property
     def opening(self) -> int:
         """The M a first view opens at: a third of the blocks, above which gradients predict poorly."""
-        third = max(1, min(self.blocks - 1, round(self.blocks / 3)))
-        return next((m for m in range(third, 0, -1) if math.comb(self.blocks, m) <= ENUMERATION_LIMIT), 1)
+        return max(1, min(self.blocks - 1, round(self.blocks / 3)))
 
 
 def open_source(reference: str | Path) -> Source:

@@ -164,8 +164,9 @@ def lowest_states(
     size = None
     if complete:
         spent = time.perf_counter() - began
-        if cut and spent < 0.5 and keep < COUNT_LIMIT:  # look a little further: the level may end soon
-            wider, whole, beyond, more = best(int(min(count + 1000, most)), 0.2 + 2 * spent)
+        left = math.inf if time_limit is None else time_limit - spent
+        if cut and spent < min(0.5, left) and keep < COUNT_LIMIT:  # look a little further: the level may end soon
+            wider, whole, beyond, more = best(int(min(count + 1000, most)), min(0.2 + 2 * spent, left))
             nodes += more
             f, y = _ordered(H, g, wider, tolerance)
             if whole and (len(y) == most or f[-1] > f[k - 1] + 2 * tolerance):

@@ -5,38 +5,50 @@ import html
 import streamlit as st
 
 from assets.lens import lens
+from core import jobs
 from core.comparison import measured_increases
+from core.constraints import Constraints, read_constraints
 from core.couplings import ESTIMATORS
 from core.errors import InputError
 from core.ising import parse_matrix
 from core.lens import Landscape, exponent, landscape, landscape_data, proof, tray_data, with_power
 from core.results import Results
 from core.runs import canonical_key
+from core.solving import TIME_LIMIT, solve_request, solved
 from core.sources import MATRIX, Source, list_sources, store_matrix
 from core.spectrum import lowest_states
 from core.states import parse_blocks
-from pages.parts import prune_panel
-from pages.view import COUNTS, plain, read_link, source_of, through_app, write_link
+from pages.parts import prune_panel, watch
+from pages.view import COUNTS, RULES, plain, read_link, source_of, through_app, write_link
 
 LABELS = {**{name: e.label for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
 UNITS = {**{name: e.unit for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
 KEY = "lens"
+WAIT = 0.7  # seconds a page may search; what is not proved by then goes on as a job
 state = st.session_state
 
 
-@st.cache_resource(max_entries=24, show_spinner="Solving…")
-def solve(key: str, estimator: str, removed: int, count: int) -> Landscape:
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
+def solve(key: str, estimator: str, removed: int, count: int, constraints: Constraints, job_id: str | None) -> Landscape:
+    """What a page may wait for, or what the job has found."""
     H = source_of(key).couplings(estimator)
-    return landscape(H, lowest_states(H, removed, count))
+    found = solved(jobs.read(job_id).result, H) if job_id else None
+    return landscape(H, found or lowest_states(H, removed, count, constraints=constraints, time_limit=WAIT))
 
 
-@st.cache_resource(max_entries=24, show_spinner=False)
-def picture(key: str, estimator: str, removed: int, count: int) -> dict:
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
+def picture(key: str, estimator: str, removed: int, count: int, constraints: Constraints, job_id: str | None) -> dict:
     source, model = source_of(key), source_of(key).run.meta["model"] if source_of(key).run else None
     data = landscape_data(
-        solve(key, estimator, removed, count), source.name, UNITS[estimator], model and model["blocks"], model and model["parameters"]
+        solve(key, estimator, removed, count, constraints, job_id),
+        source.name,
+        UNITS[estimator],
+        model and model["blocks"],
+        model and model["parameters"],
     )
-    return {**data, "version": canonical_key({"k": key, "e": estimator, "m": removed, "c": count})}
+    rules = {"keep": list(constraints.keep), "remove": list(constraints.remove)}
+    named = {"k": key, "e": estimator, "m": removed, "c": count, "rules": repr(constraints), "job": job_id}
+    return {**data, **rules, "version": canonical_key(named)}
 
 
 def on_commit() -> None:
@@ -45,6 +57,14 @@ def on_commit() -> None:
     state.seq = message["seq"]
     state.cursor = parse_blocks(",".join(map(str, message["cursor"])), blocks)
     state.tray = [parse_blocks(",".join(map(str, s)), blocks) for s in message["tray"]]
+    locks = {name: ", ".join(map(str, sorted(message[name]))) for name in ("keep", "remove")}
+    if locks != {name: _as_listed(state[name], blocks) for name in locks}:
+        state.update(locks, solve_again=True)
+
+
+def _as_listed(text: str, blocks: int) -> str:
+    """A block list of the form, one number a block."""
+    return ", ".join(map(str, parse_blocks(text, blocks))) if text.strip() else ""
 
 
 def on_prune() -> None:
@@ -63,7 +83,7 @@ def prune_dialog(key: str, removed: tuple[int, ...]) -> None:
 
 def on_source() -> None:
     source = source_of(state.source)
-    state.update(estimator=source.estimators[0], removed=source.opening, cursor=None, tray=[])
+    state.update(estimator=source.estimators[0], removed=source.opening, cursor=None, tray=[], **RULES)
 
 
 def on_upload() -> None:
@@ -79,7 +99,7 @@ def on_upload() -> None:
 def controls(source: Source, sources: dict[str, str]):
     """The row above the picture; returns the places of the facts and of the proof."""
     with st.container(key="controls"):
-        run, m, estimator, count, facts, badge = st.columns([2.3, 1.25, 1.35, 0.95, 2.2, 2.5], vertical_alignment="top")
+        run, m, estimator, count, rules, facts, badge = st.columns([1.8, 1.2, 1.25, 0.9, 0.85, 2.1, 2.4], vertical_alignment="top")
     run.selectbox("Run", list(sources), format_func=sources.get, key="source", on_change=on_source)
     m.number_input(
         f"Remove M of {source.blocks}",
@@ -96,6 +116,14 @@ def controls(source: Source, sources: dict[str, str]):
         help="\n".join(f"- {ESTIMATORS[e].about}" for e in source.estimators if e in ESTIMATORS) or None,
     )
     count.selectbox("States", COUNTS, key="count", help="How many of the lowest states to list.")
+    with rules:
+        st.markdown("Rules", help="What every listed state must respect. Click a block of the strip to keep it, to remove it, to free it.")
+        with st.popover(str(active) if (active := sum(bool(state[name].strip()) for name in RULES)) else "none", width="stretch"):
+            st.text_input("Blocks that stay", key="keep", placeholder="0, 23")
+            st.text_input("Blocks that go", key="remove", placeholder="5, 7-9")
+            st.text_input("Groups: exactly so many of each", key="groups", placeholder="0-11: 2; 12-23: 3")
+            st.text_input("At most so many in a row", key="max_run", placeholder="any; 1: no two neighbours")
+            st.button("Clear", on_click=state.update, args=(RULES,))
     return facts, badge
 
 
@@ -107,7 +135,23 @@ def show_facts(found: Landscape, facts, badge) -> None:
     facts.html(
         '<div class="facts">' + "".join(f"<div><span>{name}</span><b>{value}</b></div>" for name, value in values.items()) + "</div>"
     )
-    badge.html(f'<div class="proof"><b>✓ exact</b>&ensp;{html.escape(proof(s, power))}</div>')
+    mark = "<b>✓ exact</b>" if s.exact else '<b class="open">bound</b>'
+    badge.html(f'<div class="proof">{mark}&ensp;{html.escape(proof(s, power))}</div>')
+
+
+def show_search(request: dict) -> None:
+    """Where the list is not proved: go on in a job of its own, with its progress."""
+    job = jobs.find("solve", request)
+    if job and job.status == "done":
+        return
+    if not (job and job.active):
+        st.button(
+            f"Search on for a proof (up to {TIME_LIMIT / 60:.0f} minutes, in the background)",
+            on_click=jobs.start,
+            args=("solve", request),
+        )
+    if job:
+        st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)
 
 
 @st.fragment
@@ -127,7 +171,7 @@ def draw(found: Landscape, data: dict) -> None:
         on_commit,
         on_prune,
     )
-    if state.pop("prune_asked", False):  # the dialog belongs to the page, not to this fragment
+    if state.pop("prune_asked", False) or state.pop("solve_again", False):  # these belong to the page, not to this fragment
         st.rerun()
 
 
@@ -152,15 +196,22 @@ def page() -> None:
     for problem in state.problems:
         st.warning(plain(problem))
     state.problems = []
-    view = (state.source, state.estimator, state.removed, state.count)
     try:
+        rules = read_constraints({name: state[name] for name in RULES}, source_of(state.source).blocks)
+        request = solve_request(state.source, state.estimator, state.removed, state.count, rules)
+        job = jobs.find("solve", request)
+        view = (state.source, state.estimator, state.removed, state.count, rules, job.id if job and job.status == "done" else None)
         found = solve(*view)
     except InputError as error:
         st.error(plain(str(error)))
+        if any(state[name].strip() for name in RULES):
+            st.button("Clear the rules", on_click=state.update, args=(RULES,))
         write_link()
         show_upload()
         return
     show_facts(found, facts, badge)
+    if not found.spectrum.exact:
+        show_search(request)
     draw(found, picture(*view))
     if state.get("prune_state") and source_of(state.source).run:
         prune_dialog(state.source, state.prune_state)

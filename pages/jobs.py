@@ -11,7 +11,7 @@ from pages.parts import clock, show_progress
 from pages.view import plain, through_app
 
 SHOWN = 50
-NAMES = {"describe": "Look at a model", "calibrate": "Calibration", "benchmark": "Benchmark", "prune": "Prune"}
+NAMES = {"describe": "Look at a model", "calibrate": "Calibration", "benchmark": "Benchmark", "prune": "Prune", "solve": "Search"}
 MARKS = {"running": "▶", "queued": "…", "done": "✓", "failed": "✗", "cancelled": "■", "interrupted": "!"}
 
 
@@ -27,6 +27,8 @@ def about(job: Job) -> str:
         parts.append(f"{request.get('samples')} samples of {request.get('length')} tokens")
     elif job.kind == "benchmark":
         parts.append(f"{len(request.get('states', []))} states")
+    elif job.kind == "solve":
+        parts = [str(request.get("source"))[:8], f"M = {request.get('removed')}", f"{request.get('count')} states"]
     elif job.kind == "prune":
         parts.append("without " + ", ".join(map(str, request.get("blocks", []))))
     return " · ".join(filter(None, parts))

@@ -12,7 +12,13 @@ from core.runs import Run
 from core.states import indicator, short_hashes
 from pages.view import plain
 
-VERBS = {"describe": "looking at a model", "calibrate": "calibrating", "benchmark": "benchmarking", "prune": "pruning"}
+VERBS = {
+    "describe": "looking at a model",
+    "calibrate": "calibrating",
+    "benchmark": "benchmarking",
+    "prune": "pruning",
+    "solve": "searching",
+}
 state = st.session_state
 
 

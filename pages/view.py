@@ -11,7 +11,8 @@ from core.states import parse_blocks
 
 COUNTS = [100, 300, 1000, 2600]
 TRAY_LIMIT = 50
-_EXPLORE = ("source", "estimator", "removed", "count")
+RULES = {"keep": "", "remove": "", "groups": "", "max_run": ""}  # constraints as text, empty: none; the same names in the URL
+_EXPLORE = ("source", "estimator", "removed", "count", *RULES)
 _CALIBRATE = ("cal_model", "cal_texts", "cal_path", "cal_paste", "cal_samples", "cal_length", "cal_sampled", "cal_singles")
 _WIDGETS = _EXPLORE + _CALIBRATE  # keys of widgets, which Streamlit drops on other pages
 state = st.session_state
@@ -67,6 +68,7 @@ def read_link(sources: dict[str, str]) -> None:
             state.problems.append(f"The link asks for the run {wanted[:40]!r}, which is not in this store. Showing the demo instead.")
     source = source_of(state.source)
     state.estimator, state.count, state.removed = source.estimators[0], COUNTS[-1], source.opening
+    state.update({name: query.get(name, "")[:400] for name in RULES})
     if query.get("e") in source.estimators:
         state.estimator = query["e"]
     if query.get("k") in map(str, COUNTS):
@@ -94,7 +96,7 @@ def open_run(key: str) -> None:
     source = source_of(key)
     state.setdefault("problems", [])
     state.update(source=key, estimator=source.estimators[0], removed=source.opening, count=state.get("count", COUNTS[-1]))
-    state.update(cursor=None, tray=[], seq=state.get("seq", -1) + 1)
+    state.update(cursor=None, tray=[], seq=state.get("seq", -1) + 1, **RULES)
     keep_view()
 
 
@@ -116,6 +118,7 @@ def opened_source() -> Source | None:
 def write_link() -> None:
     """One history entry a commit: the URL holds blocks, never ranks, so that links survive re-solving."""
     link = {"run": state.source[:8], "m": str(state.removed), "e": state.estimator, "k": str(state.count)}
+    link |= {name: state[name] for name in RULES if state.get(name)}
     if state.cursor:
         link["cur"] = "-".join(map(str, state.cursor))
     if state.tray:

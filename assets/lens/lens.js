@@ -97,6 +97,7 @@ class Panel {
     this.over.addEventListener("click", (e) => {
       const hit = this.find(e.offsetX, e.offsetY);
       if (hit.state !== undefined) this.lens.select(hit.state);
+      else if (hit.strip) this.lens.cycle(hit.block);
       this.lens.frame.focus({ preventScroll: true });
     });
   }
@@ -237,6 +238,10 @@ class Barcode extends Panel {
       const on = state.has(b) && c > 8; // on narrower columns a label is wider than its block
       this.text(ctx, b, this.x(b) + c / 2, this.strip + this.stripHeight / 2 + 0.5, { colour: on ? (lens.dark ? "#1a1206" : "#ffffff") : colours.text, bold: on });
     }
+    for (const [blocks, y, colour] of [[lens.keep, this.strip + this.stripHeight, colours.accent], [lens.remove, this.strip - 3.5, colours.removed]]) { // under: stays, over: goes
+      ctx.fillStyle = colour;
+      for (const b of blocks) ctx.fillRect(this.x(b) + 1, y + 0.5, c - 2, 3);
+    }
     const box = (k, colour, width) => {
       if (k < this.first || k >= this.first + this.rows) return;
       ctx.strokeStyle = colour; ctx.lineWidth = width;
@@ -255,7 +260,7 @@ class Barcode extends Panel {
   find(x, y) {
     const block = this.blockAt(x), k = this.first + Math.floor((y - this.top) / this.rowHeight);
     const state = y >= this.top && k < this.first + this.rows ? k : undefined;
-    return { state, block: state === undefined ? block : undefined, cell: state === undefined ? undefined : block };
+    return { strip: block !== undefined && y >= this.strip && y < this.strip + this.stripHeight, state, block: state === undefined ? block : undefined, cell: state === undefined ? undefined : block };
   }
 }
 
@@ -340,7 +345,7 @@ class Arcs extends Panel {
 class Lens {
   constructor(root) {
     this.root = root;
-    this.hovered = {}; this.cursor = 0; this.seq = 0; this.tray = []; this.details = []; this.measured = new Map(); this.measuredRanks = [];
+    this.hovered = {}; this.cursor = 0; this.seq = 0; this.tray = []; this.keep = []; this.remove = []; this.details = []; this.measured = new Map(); this.measuredRanks = [];
     this.levels = new Levels(this, "levels", "Levels");
     this.barcode = new Barcode(this, "states", "States × blocks");
     this.matrix = new Matrix(this, "matrix", "Couplings Hᵢⱼ");
@@ -366,7 +371,7 @@ class Lens {
   }
 
   buildHelp() {
-    const rows = [["↑ ↓ or K J", "previous, next state"], ["← →", "previous, next minimum among the listed states"], ["Home", "ground state"], ["A or space", "add to the tray, or take out"], ["P", "prune the model to this state"], ["?", "this help"], ["Esc", "close"]];
+    const rows = [["↑ ↓ or K J", "previous, next state"], ["← →", "previous, next minimum among the listed states"], ["Home", "ground state"], ["A or space", "add to the tray, or take out"], ["P", "prune the model to this state"], ["click a block of the strip", "it stays in every state (mark below), goes in every state (mark above), is free again"], ["?", "this help"], ["Esc", "close"]];
     const help = element("div", { className: "help", hidden: true }, element("h2", { textContent: "Keys and words" }), element("dl", {}, ...rows.flatMap(([k, v]) => [element("dt", { textContent: k }), element("dd", { textContent: v })])),
       element("p", { textContent: "A ring marks a state whose loss was measured. A state is one way to remove M blocks; its energy predicts the damage, lower is better. A minimum is a state that no single swap (one block back, another out) lowers. The ground state is the lowest of all." }),
       element("button", { textContent: "Close", onclick: () => { this.help.hidden = true; this.frame.focus(); } }));
@@ -393,6 +398,7 @@ class Lens {
       this.seq = data.seq;
       this.details = data.tray;
       this.tray = data.tray.map((t) => t.removed.join("-"));
+      this.keep = data.landscape.keep; this.remove = data.landscape.remove;
     }
     this.paintCard(); this.paintTray(); this.repaintOver();
   }
@@ -409,13 +415,19 @@ class Lens {
   send() {
     clearTimeout(this.timer);
     this.seq += 1;
-    this.trigger("commit", { seq: this.seq, cursor: this.model.state(this.cursor), tray: this.tray.map((s) => s.split("-").map(Number)) });
+    this.trigger("commit", { seq: this.seq, cursor: this.model.state(this.cursor), tray: this.tray.map((s) => s.split("-").map(Number)), keep: this.keep, remove: this.remove });
   }
   toggle(name) {
     this.tray = this.tray.includes(name) ? this.tray.filter((t) => t !== name) : [...this.tray, name];
     this.paintCard(); this.repaintOver(); this.send();
   }
   prune() { if (this.model.kinds.length) this.trigger("prune", { removed: this.model.state(this.cursor) }); } // a bare matrix has no model
+  cycle(block) { // free, stays, goes, free
+    const stays = this.keep.includes(block), goes = this.remove.includes(block);
+    this.keep = this.keep.filter((b) => b !== block); this.remove = this.remove.filter((b) => b !== block);
+    if (stays) this.remove.push(block); else if (!goes) this.keep.push(block);
+    this.repaintOver(); this.send();
+  }
   nextMinimum(direction) {
     const found = direction > 0 ? this.model.minima.find((k) => k > this.cursor) : this.model.minima.findLast((k) => k < this.cursor);
     if (found !== undefined) this.select(found, true);
@@ -435,7 +447,7 @@ class Lens {
     e.preventDefault(); e.stopPropagation();
   }
   hover(hit) {
-    const same = hit.state === this.hovered.state && hit.block === this.hovered.block && hit.cell === this.hovered.cell && String(hit.pair) === String(this.hovered.pair);
+    const same = hit.state === this.hovered.state && hit.block === this.hovered.block && hit.cell === this.hovered.cell && hit.strip === this.hovered.strip && String(hit.pair) === String(this.hovered.pair);
     if (same) return;
     this.hovered = hit;
     this.repaintOver();
@@ -483,7 +495,7 @@ class Lens {
       if (i === j) return `Block ${i}: own cost H = ${m.show(v)}${m.unitText}.`;
       return `Blocks ${i} and ${j}: H = ${m.show(v)}${m.unitText}; removing both ${v > 0 ? "costs" : "saves"} ${m.show(Math.abs(2 * v))}${m.unitText} ${v > 0 ? "more" : ""} than each alone`.replace(/ +than/, " than") + ".";
     }
-    if (hovered.block !== undefined) return `Block ${hovered.block}${m.kinds.length ? ` (${m.kinds[hovered.block]})` : ""}: removed in ${Math.round(100 * m.frequency[hovered.block])} % of the listed states, own cost ${m.show(m.h(hovered.block, hovered.block))}${m.unitText}.`;
+    if (hovered.block !== undefined) return `Block ${hovered.block}${m.kinds.length ? ` (${m.kinds[hovered.block]})` : ""}: removed in ${Math.round(100 * m.frequency[hovered.block])} % of the listed states, own cost ${m.show(m.h(hovered.block, hovered.block))}${m.unitText}${this.keep.includes(hovered.block) ? "; it always stays" : this.remove.includes(hovered.block) ? "; it always goes" : ""}${hovered.strip ? ". Click: stays, goes, free" : ""}.`;
     const k = hovered.state ?? this.cursor, kind = k === 0 ? "the ground state" : m.minimum[k] ? "a minimum: no single swap lowers it" : "not a minimum";
     return `State ${k} removes ${ranges(m.state(k))}; energy ${k === 0 ? m.show(m.energy[0]) : significant(m.delta(k)) + m.unitText + " above the ground state"}${k === 0 ? m.unitText : ""}; ${kind}.`;
   }

@@ -1,12 +1,14 @@
 """The Explore page without a browser: first sight, links, errors. The lens's own behaviour is tested in tests/browser."""
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import store
+from core import jobs, solving, store
+from core.constraints import Constraints
 from core.couplings import ESTIMATORS
 from core.lens import landscape, landscape_data, proof, tray_data
 from core.runs import load_run
@@ -103,14 +105,60 @@ def test_a_stored_matrix_is_explored_without_a_model():
     assert app.session_state.removed == 2 and "all 10 states are listed" in shown(app)
 
 
-def test_a_problem_too_large_is_said_and_can_be_left(tmp_path):
-    source = store_matrix(np.eye(60), "large")
-    app = open_app(run=source.key[:8])
-    assert app.session_state.removed == 5 and not app.error
-    app.number_input(key="removed").set_value(20).run()
-    assert "choose a smaller M" in app.error[0].value.replace("\\", "") and "".join(app.query_params["m"]) == "20"
+def test_a_problem_that_takes_longer_says_what_is_proved_and_goes_on_as_a_job():
+    B = np.random.default_rng(0).normal(size=(2, 64))
+    source = store_matrix(B.T @ B, "rank 2")
+    app = open_app(run=source.key[:8], m="32", k="100")
+    assert not app.error and "not proved lowest" in shown(app) and "✓ exact" not in shown(app)
+    (go,) = [b for b in app.button if b.label.startswith("Search on")]
+    go.click().run()
+    (job,) = jobs.list_jobs()
+    assert job.kind == "solve" and not app.exception
+    jobs.cancel(job.id)
     app.number_input(key="removed").set_value(2).run()
-    assert not app.exception and not app.error
+    assert not app.exception and not app.error and "✓ exact" in shown(app)
+
+
+def test_what_the_job_found_replaces_the_bound():
+    source = store_matrix(np.diag(np.sqrt(np.arange(2.0, 32.0))), "diagonal")
+    request = solving.solve_request(source.key, "matrix", 15, 100, Constraints())
+    job = jobs.start("solve", request)
+    while (job := jobs.read(job.id)).active:
+        time.sleep(0.05)
+    assert job.status == "done", jobs.log_tail(job)
+    found = solving.solved(job.result, source.matrix)
+    direct = lowest_states(source.matrix, 15, 100)
+    assert found.exact and (found.x == direct.x).all() and found.lower_bound == direct.lower_bound and found.total == direct.total
+    assert "✓ exact" in shown(open_app(run=source.key[:8], m="15", k="100"))
+    Path(job.result["out"]).write_bytes(b"rot")
+    assert solving.solved(job.result, source.matrix) is None
+
+
+def test_rules_restrict_every_state_and_are_in_the_link():
+    app = open_app(m="3", keep="1, 6", remove="20", max_run="1")
+    picked = app.session_state
+    assert (picked.keep, picked.remove, picked.max_run) == ("1, 6", "20", "1") and "✓ exact" in shown(app)
+    assert "".join(app.query_params["keep"]) == "1, 6"
+    app.text_input(key="groups").set_value("0-11: 1; 12-23: 2").run()
+    assert not app.error and "".join(app.query_params["groups"]) == "0-11: 1; 12-23: 2"
+    app.text_input(key="keep").set_value("1-x").run()
+    assert "1-x" in app.error[0].value.replace("\\", "")
+    next(b for b in app.button if b.label == "Clear the rules").click().run()
+    assert not app.error and app.session_state.keep == "" and "keep" not in app.query_params
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ({"keep": "0-21"}, "are to be removed"),
+        ({"groups": "0-3"}, "write blocks, a colon"),
+        ({"max_run": "0"}, "at least 1"),
+        ({"keep": "3", "remove": "3"}, "choose one"),
+    ],
+)
+def test_rules_that_cannot_hold_are_one_sentence(rules, says):
+    app = open_app(m="5", **rules)
+    assert says in app.error[0].value.replace("\\", "") and "Clear the rules" in [b.label for b in app.button]
 
 
 def test_without_the_demo_the_page_says_what_is_missing(monkeypatch, tmp_path):
