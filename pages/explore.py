@@ -60,6 +60,8 @@ def on_commit() -> None:
     locks = {name: ", ".join(map(str, sorted(message[name]))) for name in ("keep", "remove")}
     if locks != {name: _as_listed(state[name], blocks) for name in locks}:
         state.update(locks, solve_again=True)
+        if set(state.cursor) & set(message["keep"]) or set(message["remove"]) - set(state.cursor):
+            state.cursor = None
 
 
 def _as_listed(text: str, blocks: int) -> str:
@@ -156,6 +158,8 @@ def show_search(request: dict) -> None:
 
 @st.fragment
 def draw(found: Landscape, data: dict) -> None:
+    if state.pop("prune_asked", False) or state.pop("solve_again", False):  # these belong to the page, not to this fragment
+        st.rerun()
     write_link()
     run = source_of(state.source).run
     measured = {"-".join(map(str, s)): list(v) for s, v in measured_increases(run, Results()).items()} if run else {}
@@ -171,8 +175,6 @@ def draw(found: Landscape, data: dict) -> None:
         on_commit,
         on_prune,
     )
-    if state.pop("prune_asked", False) or state.pop("solve_again", False):  # these belong to the page, not to this fragment
-        st.rerun()
 
 
 def show_upload() -> None:
