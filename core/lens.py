@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.constraints import Constraints, make_rules
 from core.ising import energies, own_costs
 from core.landscape import minima
 from core.spectrum import Spectrum
@@ -34,10 +35,16 @@ class Landscape:
         return self.spectrum.removed[0]
 
 
-def landscape(H: np.ndarray, spectrum: Spectrum) -> Landscape:
+def landscape(H: np.ndarray, spectrum: Spectrum, constraints: Constraints | None = None) -> Landscape:
     x = spectrum.x
+    rules = make_rules(constraints, len(H), int(x[0].sum()))
     return Landscape(
-        H, spectrum, own_costs(H, x), minima(H, x, tolerance=spectrum.tolerance), blocks_changed(x, x[0]), pearson(x, x[:1])[:, 0]
+        H,
+        spectrum,
+        own_costs(H, x),
+        minima(H, x, tolerance=spectrum.tolerance, rules=rules),
+        blocks_changed(x, x[0]),
+        pearson(x, x[:1])[:, 0],
     )
 
 

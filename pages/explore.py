@@ -33,7 +33,7 @@ def solve(key: str, estimator: str, removed: int, count: int, constraints: Const
     """What a page may wait for, or what the job has found."""
     H = source_of(key).couplings(estimator)
     found = solved(jobs.read(job_id).result, H) if job_id else None
-    return landscape(H, found or lowest_states(H, removed, count, constraints=constraints, time_limit=WAIT))
+    return landscape(H, found or lowest_states(H, removed, count, constraints=constraints, time_limit=WAIT), constraints)
 
 
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
@@ -119,8 +119,10 @@ def controls(source: Source, sources: dict[str, str]):
     )
     count.selectbox("States", COUNTS, key="count", help="How many of the lowest states to list.")
     with rules:
-        st.markdown("Rules", help="What every listed state must respect. Click a block of the strip to keep it, to remove it, to free it.")
-        with st.popover(str(active) if (active := sum(bool(state[name].strip()) for name in RULES)) else "none", width="stretch"):
+        st.html('<div class="label">Rules</div>')
+        active = sum(bool(state[name].strip()) for name in RULES)
+        tip = "What every listed state must respect. Or click a block of the strip: it stays, it goes, it is free."
+        with st.popover(f"{active} set" if active else "none", width="stretch", help=tip):
             st.text_input("Blocks that stay", key="keep", placeholder="0, 23")
             st.text_input("Blocks that go", key="remove", placeholder="5, 7-9")
             st.text_input("Groups: exactly so many of each", key="groups", placeholder="0-11: 2; 12-23: 3")

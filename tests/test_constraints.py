@@ -118,3 +118,36 @@ def test_bad_or_impossible_constraints_are_one_sentence(m, fields, says):
     with pytest.raises(InputError, match=says) as caught:
         make_rules(Constraints(**fields), 6, m)
     assert "\n" not in str(caught.value)
+
+
+def test_minima_count_only_swaps_that_the_rules_allow():
+    from itertools import combinations
+
+    from core.landscape import minima
+    from core.states import indicator
+
+    rng = np.random.default_rng(5)
+    B = rng.normal(size=(9, 9))
+    H = B.T @ B
+    for c in (
+        Constraints(keep=(0,), remove=(4,)),
+        Constraints(groups=(((0, 1, 2, 3), 2),)),
+        Constraints(max_run=1),
+        Constraints(keep=(7,), max_run=2),
+    ):
+        rules = make_rules(c, 9, 4)
+        states = [s for s in combinations(range(9), 4) if rules.allows(indicator([s], 9))[0]]
+        energy = {s: H[np.ix_(s, s)].sum() for s in states}
+        expected = [not any(len(set(s) & set(t)) == 3 and energy[t] < energy[s] - 1e-9 for t in states) for s in states]
+        assert minima(H, indicator(states, 9), tolerance=1e-9, rules=rules).tolist() == expected and any(expected)
+
+
+def test_constraints_as_people_write_them():
+    from core.constraints import read_constraints
+
+    read = read_constraints({"keep": "0, 3-5", "remove": "", "groups": "0-5: 2 ; 6-8:1;", "max_run": " 2 "}, 9)
+    assert read == Constraints(keep=(0, 3, 4, 5), groups=(((0, 1, 2, 3, 4, 5), 2), ((6, 7, 8), 1)), max_run=2)
+    assert read_constraints({}, 9) == Constraints()
+    for bad in ({"keep": "9"}, {"remove": "x"}, {"groups": "1-2"}, {"groups": "1-2: many"}, {"max_run": "0"}, {"max_run": "-1"}):
+        with pytest.raises(InputError):
+            read_constraints(bad, 9)
