@@ -29,6 +29,17 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    """A number of seconds above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of seconds above 0")
+    return value
+
+
 def _natural(text: str) -> int:
     """A whole number of at least 0."""
     return 0 if text == "0" else _positive(text)
@@ -101,6 +112,7 @@ def _as_job(kind: str, request: dict) -> dict:
 
 
 def states(args) -> dict:
+    from core.constraints import read_constraints
     from core.couplings import couplings
     from core.ising import read_matrix
     from core.runs import load_run
@@ -108,7 +120,11 @@ def states(args) -> dict:
     from core.store import find_run
 
     H = read_matrix(args.matrix) if args.matrix else couplings(load_run(find_run(args.run)), args.estimator)
-    found = lowest_states(H, args.remove, args.count)
+    fields = {"keep": args.keep, "remove": args.go, "groups": args.groups, "max_run": args.max_run}
+    constraints = read_constraints({name: value or "" for name, value in fields.items()}, len(H))
+    progress = _Progress()
+    report = lambda now: progress(int(now.seconds), max(int(now.seconds) + 1, int(args.time_limit or 0)), f"{now.nodes:.2g} nodes")  # noqa: E731
+    found = lowest_states(H, args.remove, args.count, constraints=constraints, time_limit=args.time_limit, report=report)
     return {
         "states": [{"removed": list(s), "energy": float(e), "rank": k} for k, (s, e) in enumerate(zip(found.removed, found.energies))],
         "exact": found.exact,
@@ -193,6 +209,13 @@ def _parser() -> argparse.ArgumentParser:
     origin.add_argument("--matrix", metavar="FILE", help="a coupling matrix: .npy, .csv, or .npz with key H")
     s.add_argument("--remove", type=int, required=True, metavar="M", help="blocks to remove")
     s.add_argument("--count", type=_positive, default=20, metavar="K", help="states to list (default 20)")
+    s.add_argument("--keep", metavar="LIST", help="blocks that stay, for example 0,23")
+    s.add_argument("--go", metavar="LIST", help="blocks that go in every state")
+    s.add_argument("--groups", metavar="TEXT", help="exactly so many of each group, for example '0-11: 2; 12-23: 3'")
+    s.add_argument("--max-run", metavar="L", help="at most L consecutive blocks (1: no two neighbours)")
+    s.add_argument(
+        "--time-limit", type=_seconds, metavar="S", help="seconds; then the states found so far and what is proved (exact: false)"
+    )
     s.add_argument("--estimator", default="h0", help="h0 (default), h1 or hybrid; for --run")
 
     p = add(prune, "Remove blocks for real and write a checkpoint, verified in a fresh process.")

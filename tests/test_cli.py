@@ -50,6 +50,8 @@ def test_the_four_commands_one_after_the_other(tiny, text_file, tmp_path, capsys
 
 def test_states_of_a_matrix(tmp_path, capsys):
     np.savetxt(tmp_path / "h.csv", np.diag([5.0, 1, 3, 2]), delimiter=",")
+    ruled = call(capsys, "states", "--matrix", tmp_path / "h.csv", "--remove", 2, "--count", 99, "--keep", "1", "--max-run", 1)[1]
+    assert ruled["states"] and all(1 not in s["removed"] and s["removed"][1] - s["removed"][0] > 1 for s in ruled["states"])
     code, done, _ = call(capsys, "states", "--matrix", tmp_path / "h.csv", "--remove", 2, "--count", 99)
     assert code == 0 and done["states"][0] == {"removed": [1, 3], "energy": 3.0, "rank": 0}
     assert len(done["states"]) == 6 and done["exact"] and done["lower_bound"] is None and not done["level_cut"]
@@ -105,6 +107,8 @@ def bad_inputs(tiny, text_file, tmp_path):
         (["calibrate", "--model", model, "--texts", text_file], "--out"),
         (["states", "--run", "demo", "--remove", 0], "M = 0"),
         (["states", "--run", "demo", "--remove", 24], "M = 24"),
+        (["states", "--run", "demo", "--remove", 4, "--groups", "1-2"], "write blocks, a colon"),
+        (["states", "--run", "demo", "--remove", 4, "--time-limit", 0], "seconds above 0"),
         (["states", "--run", "demo", "--remove", -3], "M = -3"),
         (["states", "--run", "demo", "--remove", 3, "--count", 0], "at least 1"),
         (["states", "--run", "demo", "--remove", 3, "--estimator", "magic"], "Unknown estimator"),

@@ -211,3 +211,26 @@ def test_about_and_back(visit):
     page.get_by_role("link", name="Explore").click()
     opened(page)
     expect(page.locator(".lens .picked")).to_have_count(1)
+
+
+def test_a_click_on_the_strip_keeps_removes_and_frees_a_block(visit):
+    page = opened(visit("/?m=8"))
+    ground = chips(page)
+    block = int(ground[1])
+    canvas = page.locator(".lens .states canvas.over")
+    box = canvas.bounding_box()
+    column = (box["width"] - 44 - 26) / 24
+
+    def click():
+        canvas.click(position={"x": 44 + column * (block + 0.5), "y": 55})
+
+    click()
+    page.wait_for_url(re.compile(f"keep={block}(&|$)"))
+    expect(page.locator(".lens .chip", has_text=re.compile(f"^{block}$"))).to_have_count(0)
+    click()
+    page.wait_for_url(re.compile(f"remove={block}(&|$)"))
+    assert "keep" not in page.url
+    click()
+    page.wait_for_url(lambda url: "keep" not in url and "remove" not in url)
+    expect(page.locator(".lens .chip").nth(1)).to_have_text(str(block))
+    assert chips(page) == ground
