@@ -138,16 +138,20 @@ def test_click_selects_and_wheel_scrolls(visit):
     expect(page.locator(".lens .panel.states .heading span")).to_have_text(re.compile(r"rows [1-9]"))
 
 
-def test_a_long_solve_says_so_and_ends(visit, tmp_path):
-    B = np.random.default_rng(1).normal(size=(150, 110))
+def test_what_is_not_proved_in_time_says_so_and_goes_on_as_a_job(visit, tmp_path):
+    B = np.random.default_rng(1).normal(size=(2, 100))
     np.save(tmp_path / "large.npy", B.T @ B)
     page = opened(visit())
     page.get_by_text("Explore a matrix of your own").click()
     page.locator('input[type="file"]').set_input_files(tmp_path / "large.npy")
-    expect(page.get_by_test_id("stNumberInputField")).to_have_value("4")
-    expect(page.get_by_text("Solving…")).to_be_visible()
-    expect(page.locator(".lens .chip")).to_have_count(4)
-    expect(page.get_by_text("Solving…")).to_have_count(0)
+    expect(page.get_by_test_id("stNumberInputField")).to_have_value("33")
+    expect(page.locator(".proof")).to_contain_text("not proved lowest")
+    expect(page.locator(".lens .card")).to_be_visible()
+    page.get_by_role("button", name=re.compile("Search on for a proof")).click()
+    expect(page.locator(".st-key-chip")).to_contain_text("searching", timeout=20_000)
+    expect(page.get_by_test_id("stProgress")).to_contain_text("nodes", timeout=20_000)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_test_id("stAlert").filter(has_text="Cancelled")).to_be_visible()
 
 
 def test_help_opens_and_closes_by_keyboard(visit):
