@@ -65,10 +65,8 @@ def from_bqm(bqm) -> tuple[np.ndarray, float]:
     return H, float(offset)
 
 
-def write_qubo(
-    path: Path, H: np.ndarray, linear: np.ndarray | None = None, removed: int | None = None, penalty: float | None = None
-) -> None:
-    """A QUBO text file: 'p qubo 0 N nodes couplers', then 'i i value' and 'i j value' (i < j), all digits kept.
+def qubo_text(H: np.ndarray, linear: np.ndarray | None = None, removed: int | None = None, penalty: float | None = None) -> str:
+    """The problem as a QUBO text: 'p qubo 0 N nodes couplers', then 'i i value' and 'i j value' (i < j), all digits kept.
 
     The penalty's constant has no place in the format; a comment holds it as 'c offset VALUE'.
     """
@@ -77,7 +75,7 @@ def write_qubo(
     couplers = [(i, j) for i in range(n) for j in range(i + 1, n) if q[i, j]]
     lines = [f"c offset {offset!r}", f"p qubo 0 {n} {n} {len(couplers)}"]
     lines += [f"{i} {j} {float(q[i, j])!r}" for i, j in [*((i, i) for i in range(n)), *couplers]]
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
 
 
 def read_qubo(path: Path) -> tuple[np.ndarray, float]:

@@ -5,6 +5,7 @@ import streamlit as st
 
 from core.couplings import ESTIMATORS
 from core.figures import heatmap, interaction_graph
+from core.interchange import qubo_text
 from pages.view import opened_source, plain, source_of, through_app
 
 state = st.session_state
@@ -41,6 +42,14 @@ def page() -> None:
         f"E = Σ Hᵢᵢ + 2 Σᵢ<ⱼ Hᵢⱼ over the removed blocks. Purple: removing both costs more than each alone; green: less. Node size: sum of |H|. "
         f"The largest eigenvalue holds {100 * share[0]:.0f} % of the trace, the four largest {100 * share[:4].sum():.0f} %."
     )
+    csv = lambda: "\n".join(",".join(map(repr, row)) for row in H.tolist()) + "\n"  # noqa: E731
+    name, m = f"{state.source[:8]}-{state.estimator}", state.removed  # read now: a download is made outside any session
+    left, right, _ = st.columns([1, 2, 3])
+    left.download_button("Matrix as .csv", csv, f"{name}.csv", "text/csv", on_click="ignore")
+    right.download_button(
+        f"QUBO text for M = {m}", lambda: qubo_text(H, removed=m), f"{name}-m{m}.qubo", "text/plain",
+        on_click="ignore", help="For other solvers: x = 1 removed, and a penalty, large enough to be exact, for any other number of blocks.",
+    )  # fmt: skip
 
 
 through_app()

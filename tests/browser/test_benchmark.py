@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from core import jobs
+from core.interchange import read_qubo
 from tests.browser.conftest import Server
 from tests.browser.test_tour import opened
 
@@ -153,6 +154,10 @@ def test_couplings_draws_both_figures(visit, width, scheme):
     expect(page.locator(".js-plotly-plot .scatterlayer .point").first).to_be_visible()
     main, inner = page.evaluate("[document.querySelector('.stMain').scrollWidth, window.innerWidth]")
     assert main <= inner and page.locator('[data-testid="stException"]').count() == 0
+    with page.expect_download() as download:
+        page.get_by_role("button", name="QUBO text for M = 8").click()
+    H, _ = read_qubo(download.value.path())
+    assert H.shape == (24, 24)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
