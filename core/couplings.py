@@ -74,3 +74,8 @@ def couplings(run: Run, estimator: str = "h0") -> np.ndarray:
             f"The run has no {' and '.join(ESTIMATORS[estimator].needs)} rows for the estimator {estimator!r}; choose one of {', '.join(available(run))}."
         )
     return check_matrix(ESTIMATORS[estimator].compute(run), f"estimator {estimator}")
+
+
+def rows_of(run: Run, estimator: str) -> np.ndarray | None:
+    """float32 [m, N]: the rows A with H = A^T A / m, for bootstraps; None where the estimator is more than that."""
+    return {"h0": run.rows.A, "h1": run.sampled.A if run.sampled else None}.get(estimator)

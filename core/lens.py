@@ -14,6 +14,7 @@ from core.constraints import Constraints, make_rules
 from core.ising import energies, own_costs
 from core.landscape import minima
 from core.spectrum import Spectrum
+from core.stability import rank_stability
 from core.states import blocks_changed, diversity, indicator, pearson, short_hashes
 
 ARCS_PER_BLOCK = 3
@@ -115,8 +116,21 @@ def strongest_edges(H: np.ndarray, per_block: int = ARCS_PER_BLOCK) -> list[list
     return [[i, j, float(H[i, j])] for i, j in sorted(edges, key=lambda e: -strength[e])]
 
 
-def landscape_data(found: Landscape, title: str, unit: str, blocks: list[dict] | None, parameters: int | None) -> dict:
-    """The part of the lens's data that depends on run, M, estimator and count only."""
+STABILITY_STATES, STABILITY_RESAMPLES = 200, 300
+
+
+def rank_intervals(A: np.ndarray | None, found: Landscape) -> list[list[int]]:
+    """[low, high] of the rank of each of the lowest STABILITY_STATES among them, 95 % over resamples of the rows A [m, N]; [] without rows."""
+    if A is None:
+        return []
+    stable = rank_stability(A, found.spectrum.x[:STABILITY_STATES], resamples=STABILITY_RESAMPLES)
+    return np.stack([np.floor(stable.low), np.ceil(stable.high)], axis=1).astype(int).tolist()
+
+
+def landscape_data(
+    found: Landscape, title: str, unit: str, blocks: list[dict] | None, parameters: int | None, rows: np.ndarray | None = None
+) -> dict:
+    """The part of the lens's data that depends on run, M, estimator and count only; `rows` [m, N]: those whose mean product H is."""
     s = found.spectrum
     return {
         "blocks": len(found.H),
@@ -129,6 +143,7 @@ def landscape_data(found: Landscape, title: str, unit: str, blocks: list[dict] |
         "pearson": _encode(found.pearson, "<f8"),
         "minimum": _encode(found.minimum, "<u1"),
         "hash": short_hashes(s.x),
+        "ranks": rank_intervals(rows, found),
         "matrix": _encode(found.H, "<f8"),
         "edges": strongest_edges(found.H),
         "frequency": _encode(s.x.mean(axis=0), "<f8"),

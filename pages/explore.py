@@ -8,7 +8,7 @@ from assets.lens import lens
 from core import jobs
 from core.comparison import measured_increases
 from core.constraints import Constraints, read_constraints
-from core.couplings import ESTIMATORS
+from core.couplings import ESTIMATORS, rows_of
 from core.errors import InputError
 from core.ising import parse_matrix
 from core.lens import Landscape, exponent, landscape, landscape_data, proof, tray_data, with_power
@@ -45,6 +45,7 @@ def picture(key: str, estimator: str, removed: int, count: int, constraints: Con
         UNITS[estimator],
         model and model["blocks"],
         model and model["parameters"],
+        rows_of(source.run, estimator) if source.run else None,
     )
     rules = {"keep": list(constraints.keep), "remove": list(constraints.remove)}
     named = {"k": key, "e": estimator, "m": removed, "c": count, "rules": repr(constraints), "job": job_id}

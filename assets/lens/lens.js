@@ -373,7 +373,7 @@ class Lens {
   buildHelp() {
     const rows = [["↑ ↓ or K J", "previous, next state"], ["← →", "previous, next minimum among the listed states"], ["Home", "ground state"], ["A or space", "add to the tray, or take out"], ["P", "prune the model to this state"], ["click a block of the strip", "it stays in every state (mark below), goes in every state (mark above), is free again"], ["?", "this help"], ["Esc", "close"]];
     const help = element("div", { className: "help", hidden: true }, element("h2", { textContent: "Keys and words" }), element("dl", {}, ...rows.flatMap(([k, v]) => [element("dt", { textContent: k }), element("dd", { textContent: v })])),
-      element("p", { textContent: "A ring marks a state whose loss was measured. A state is one way to remove M blocks; its energy predicts the damage, lower is better. A minimum is a state that no single swap (one block back, another out) lowers. The ground state is the lowest of all." }),
+      element("p", { textContent: "A ring marks a state whose loss was measured. The rank interval says where a state would stand among the lowest had other samples been drawn (bootstrap). A state is one way to remove M blocks; its energy predicts the damage, lower is better. A minimum is a state that no single swap (one block back, another out) lowers. The ground state is the lowest of all." }),
       element("button", { textContent: "Close", onclick: () => { this.help.hidden = true; this.frame.focus(); } }));
     help.setAttribute("role", "dialog"); help.setAttribute("aria-label", "Keys and words");
     help.addEventListener("keydown", (e) => { if (e.key === "Escape") { help.hidden = true; this.frame.focus(); } });
@@ -504,6 +504,7 @@ class Lens {
     const name = state.join("-"), inTray = this.tray.includes(name);
     const rows = [["E", m.show(m.energy[k]), unit], ["ΔE", significant(m.delta(k)), unit], ["own cost Σ Hᵢᵢ", m.show(own), unit], ["pairs 2 Σ Hᵢⱼ", (pairs < 0 ? "−" : "+") + m.show(Math.abs(pairs)), "i < j"],
       ["Pearson to #0", isNaN(m.pearson[k]) ? "–" : (m.pearson[k] < 0 ? "−" : "+") + Math.abs(m.pearson[k]).toFixed(2), `${m.changed[k]} of ${m.removed} changed`]];
+    if (m.ranks[k]) rows.push(["rank, 95 %", m.ranks[k].join("–"), `of ${m.ranks.length}, other samples`]);
     if (m.parameters.length) {
       const gone = state.reduce((sum, b) => sum + m.parameters[b], 0);
       rows.push(["parameters", `−${((100 * gone) / m.total_parameters).toFixed(0)} %`, `−${gone >= 1e9 ? (gone / 1e9).toFixed(2) + " B" : gone >= 1e6 ? (gone / 1e6).toFixed(2) + " M" : (gone / 1e3).toFixed(0) + " k"}`]);
