@@ -149,16 +149,14 @@ def prune(args) -> dict:
 
 
 def evaluate(args) -> dict:
-    from core.evaluation import evaluate as measure
-    from core.models import load_model
-    from core.tasks import read_tasks
-    from core.texts import pack, read_texts
+    from core import jobs
+    from core.tasks import BUNDLED
 
-    texts = read_texts(args.texts)
-    loaded = load_model(args.model)
-    loaded.check_length(args.length)
-    sequences = pack(texts, loaded.tokenizer, "report", args.length, args.sequences, args.seed)
-    return measure(loaded, sequences.ids, [] if args.no_tasks else read_tasks(), batch=args.batch, report=_Progress()).to_json()
+    request = jobs.request_of(
+        args.model, args.texts, reads=(str(BUNDLED),), sequences=args.sequences, length=args.length, seed=args.seed, batch=args.batch,
+        tasks=not args.no_tasks,
+    )  # fmt: skip
+    return _as_job("evaluate", request)
 
 
 def _describe(command: str, result: dict) -> str:

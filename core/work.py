@@ -124,6 +124,16 @@ def prune(request: dict, progress: Progress) -> dict:
     return {**done.to_json(), "zip": archive and str(archive)}
 
 
+def evaluate(request: dict, progress: Progress) -> dict:
+    """Loss, tasks and speed of one model, as the command line prints them."""
+    progress.report(0, request["sequences"], "loading the model")
+    texts, loaded = read_texts(request["texts"]), load_model(request["model"])
+    loaded.check_length(request["length"])
+    sequences = pack(texts, loaded.tokenizer, "report", request["length"], request["sequences"], request["seed"])
+    items = read_tasks() if request["tasks"] else []
+    return evaluation.evaluate(loaded, sequences.ids, items, batch=request["batch"], report=progress.report).to_json()
+
+
 ANSWER_TOKENS = 40
 _BATCH, _ITEMS = 16, 25  # sequences and task items measured between two writes
 

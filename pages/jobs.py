@@ -11,7 +11,14 @@ from pages.parts import clock, show_progress
 from pages.view import plain, through_app
 
 SHOWN = 50
-NAMES = {"describe": "Look at a model", "calibrate": "Calibration", "benchmark": "Benchmark", "prune": "Prune", "solve": "Search"}
+NAMES = {
+    "describe": "Look at a model",
+    "calibrate": "Calibration",
+    "benchmark": "Benchmark",
+    "evaluate": "Evaluation",
+    "prune": "Prune",
+    "solve": "Search",
+}
 MARKS = {"running": "▶", "queued": "…", "done": "✓", "failed": "✗", "cancelled": "■", "interrupted": "!"}
 
 

@@ -16,6 +16,7 @@ VERBS = {
     "describe": "looking at a model",
     "calibrate": "calibrating",
     "benchmark": "benchmarking",
+    "evaluate": "evaluating",
     "prune": "pruning",
     "solve": "searching",
 }
