@@ -192,6 +192,7 @@ def _count(rules: Rules) -> int | None:
         return total
     last = {int(k): i for i, k in enumerate(rules.klass)}
     cases = {(tuple(int(c) for c in rules.counts), 0): 1}  # (still to remove of each class, length of the run) -> ways
+    spent = 0
     for i, (fixed, k) in enumerate(zip(rules.fixed, rules.klass)):
         following: dict = {}
         for (counts, run), ways in cases.items():
@@ -202,7 +203,8 @@ def _count(rules: Rules) -> int | None:
                 key = ((*counts[:k], left, *counts[k + 1 :]), run + 1 if go else 0)
                 following[key] = following.get(key, 0) + ways
         cases = following
-        if len(cases) > _COUNTING_LIMIT:
+        spent += len(cases)
+        if spent > _COUNTING_LIMIT:
             return None
     # a class without blocks has nothing to remove: its count was checked above
     return sum(cases.values())

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from core import store
 from core.errors import InputError
-from core.runs import canonical_key, stored_run
+from core.runs import canonical_key, file_sha256, stored_run
 from core.sealed import seal, unseal
 from core.store import DEMO
 
@@ -96,8 +96,11 @@ def _absolute(path: str | None) -> str | None:
     """A path that a worker understands; names such as demo or a hub id stay."""
     if path in (None, "demo") or "\0" in path or len(path) > 4000:
         return path
-    full = Path(path).expanduser()
-    return str(full.resolve()) if full.exists() else path
+    try:
+        full = Path(path).expanduser()
+        return str(full.resolve()) if full.exists() else path
+    except (OSError, RuntimeError):  # no such user, or too long for a path: the worker says so
+        return path
 
 
 def _id(kind: str, request: dict) -> str:
@@ -107,7 +110,7 @@ def _id(kind: str, request: dict) -> str:
 def find(kind: str, request: dict) -> Job | None:
     """The job of this request, if it was ever started and what it made is still there."""
     job_id = _id(kind, request)
-    if not (_folder(job_id) / "request.json").exists():
+    if _read_request(_folder(job_id)) is None:
         return None
     job = read(job_id)
     return None if job.status == "done" and not _outputs_exist(job) else job
@@ -152,7 +155,10 @@ def _outputs_exist(job: Job) -> bool:
             stored_run(job.result["key"])
         except InputError:
             return False
-    return job.kind not in ("prune", "solve") or Path(job.result["out"]).exists()
+    if job.kind == "solve":  # the file's name is its digest
+        out = Path(job.result["out"])
+        return out.is_file() and file_sha256(out) == out.stem
+    return job.kind != "prune" or Path(job.result["out"]).exists()
 
 
 def fingerprint(*paths: str | None) -> dict[str, list]:
@@ -162,14 +168,18 @@ def fingerprint(*paths: str | None) -> dict[str, list]:
     """
     found = {}
     for path in (DEMO / "model" if p == "demo" else Path(p) for p in paths if p):
-        files = (
-            sorted(f for f in path.iterdir() if f.suffix in (".json", ".safetensors", ".txt", ".model", ".jinja"))
-            if path.is_dir()
-            else [path]
-            if path.is_file()
-            else []
-        )
-        found[str(path)] = [[f.name, f.stat().st_size, f.stat().st_ctime_ns] for f in files]
+        found[str(path)] = files = []
+        try:
+            inside = (
+                sorted(f for f in path.iterdir() if f.suffix in (".json", ".safetensors", ".txt", ".model", ".jinja"))
+                if path.is_dir()
+                else [path]
+            )
+            for f in inside:
+                if f.is_file():
+                    files.append([f.name, f.stat().st_size, f.stat().st_ctime_ns])
+        except (OSError, ValueError):  # no path at all, or not ours to read: the worker says so
+            continue
     return found
 
 
@@ -204,8 +214,14 @@ def list_jobs() -> list[Job]:
 
 def running() -> list[Job]:
     """The jobs at work or about to be, the latest first; those that have ended are passed over unread."""
-    open_ones = (p.parent for p in (store.home() / "jobs").glob("*/request.json") if not (p.parent / "result.json").exists())
-    return sorted((job for folder in open_ones if (job := read(folder.name)).active), key=lambda job: job.changed, reverse=True)
+    found = []
+    for file in (store.home() / "jobs").glob("*/request.json"):
+        try:
+            if not (file.parent / "result.json").exists() and (job := read(file.parent.name)).active:
+                found.append(job)
+        except (InputError, OSError):  # damaged, or just removed
+            continue
+    return sorted(found, key=lambda job: job.changed, reverse=True)
 
 
 def log_tail(job: Job, size: int = 4000) -> str:

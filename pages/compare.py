@@ -6,6 +6,7 @@ import streamlit as st
 
 from core import jobs
 from core.comparison import Row, compare, model_key
+from core.errors import InputError
 from core.jobs import Job
 from core.results import Results
 from core.runs import Run
@@ -30,7 +31,10 @@ def start_benchmark(source: str, states: list[tuple[int, ...]]) -> None:
 def latest() -> Job | None:
     """This session's benchmark, or the one that is running."""
     if state.get("benchmark"):
-        return jobs.read(state.benchmark)
+        try:
+            return jobs.read(state.benchmark)
+        except InputError:  # its folder was removed
+            state.benchmark = None
     return next((job for job in jobs.running() if job.kind == "benchmark"), None)
 
 
@@ -79,7 +83,7 @@ def show_answers(model: str, rows: list[Row], blocks: int) -> None:
 def show_prune(run: Run, states: list[tuple[int, ...]]) -> None:
     st.subheader("Take one home")
     name = lambda s: f"{name_of(s, run.blocks)}: {', '.join(map(str, s))}"  # noqa: E731
-    chosen = st.selectbox("State", states, format_func=name, key="prune_state")
+    chosen = st.selectbox("State", states, format_func=name, key="compare_state")
     prune_panel(run, chosen)
 
 
@@ -97,7 +101,7 @@ def page() -> None:
     model = source.run.meta["model"]["source"]
     options = st.columns([1, 1, 1, 3])
     options[0].selectbox("Sequences", [64, 128, 256], index=1, key="sequences", help="Of the report split, which no choice has used.")
-    options[1].number_input("Length", 16, 4096, source.run.meta["texts"]["length"], key="length", help="Tokens a sequence.")
+    options[1].number_input("Length", 2, 131_072, source.run.meta["texts"]["length"], key="length", help="Tokens a sequence.")
     options[2].checkbox("Bundled tasks", value=True, key="tasks")
     options[3].text_input("Prompt", PROMPTS.get(source.run.meta["model"]["name"], DEFAULT_PROMPT), key="prompt")
     label = f"Measure the original and {len(states)} picked state{'s' if len(states) != 1 else ''}" if states else "Measure the original"

@@ -29,11 +29,12 @@ state = st.session_state
 
 
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
-def solve(key: str, estimator: str, removed: int, count: int, constraints: Constraints, job_id: str | None) -> Landscape:
+def solve(key: str, estimator: str, removed: int, count: int, constraints: Constraints, job_id: str | None) -> Landscape | None:
     """What a page may wait for, or what the job has found."""
     H = source_of(key).couplings(estimator)
     found = solved(jobs.read(job_id).result, H) if job_id else None
-    return landscape(H, found or lowest_states(H, removed, count, constraints=constraints, time_limit=WAIT), constraints)
+    found = found or lowest_states(H, removed, count, constraints=constraints, time_limit=WAIT)
+    return landscape(H, found, constraints) if len(found.x) else None
 
 
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
@@ -49,25 +50,21 @@ def picture(key: str, estimator: str, removed: int, count: int, constraints: Con
     )
     rules = {"keep": list(constraints.keep), "remove": list(constraints.remove)}
     named = {"k": key, "e": estimator, "m": removed, "c": count, "rules": repr(constraints), "job": job_id}
-    return {**data, **rules, "version": canonical_key(named)}
+    return {**data, **rules, "source": key, "version": canonical_key(named)}
 
 
 def on_commit() -> None:
     message = state[KEY]["commit"]
+    if message["source"] != state.source:  # sent before another run was chosen
+        return
     blocks = source_of(state.source).blocks
     state.seq = message["seq"]
     state.cursor = parse_blocks(",".join(map(str, message["cursor"])), blocks)
     state.tray = [parse_blocks(",".join(map(str, s)), blocks) for s in message["tray"]]
-    locks = {name: ", ".join(map(str, sorted(message[name]))) for name in ("keep", "remove")}
-    if locks != {name: _as_listed(state[name], blocks) for name in locks}:
-        state.update(locks, solve_again=True)
+    if message["locked"]:  # only a click on the strip says anything of locks: the form may have changed since the picture was drawn
+        state.update({name: ", ".join(map(str, sorted(message[name]))) for name in ("keep", "remove")}, solve_again=True)
         if set(state.cursor) & set(message["keep"]) or set(message["remove"]) - set(state.cursor):
             state.cursor = None
-
-
-def _as_listed(text: str, blocks: int) -> str:
-    """A block list of the form, one number a block."""
-    return ", ".join(map(str, parse_blocks(text, blocks))) if text.strip() else ""
 
 
 def on_prune() -> None:
@@ -86,7 +83,7 @@ def prune_dialog(key: str, removed: tuple[int, ...]) -> None:
 
 def on_source() -> None:
     source = source_of(state.source)
-    state.update(estimator=source.estimators[0], removed=source.opening, cursor=None, tray=[], **RULES)
+    state.update(estimator=source.estimators[0], removed=source.opening, cursor=None, tray=[], prune_state=None, **RULES)
 
 
 def on_upload() -> None:
@@ -148,6 +145,7 @@ def show_search(request: dict) -> None:
     """Where the list is not proved: go on in a job of its own, with its progress."""
     job = jobs.find("solve", request)
     if job and job.status == "done":
+        st.info(f"Searched for {job.result['seconds'] / 60:.0f} minutes without coming to a proof.")
         return
     if not (job and job.active):
         st.button(
@@ -213,6 +211,12 @@ def page() -> None:
             st.button("Clear the rules", on_click=state.update, args=(RULES,))
         write_link()
         show_upload()
+        return
+    if found is None:
+        st.info("No state that fits the rules was found in the time a page may take.")
+        show_search(request)
+        st.button("Clear the rules", on_click=state.update, args=(RULES,))
+        write_link()
         return
     show_facts(found, facts, badge)
     if not found.spectrum.exact:

@@ -7,6 +7,7 @@ import streamlit as st
 
 from core import jobs, store
 from core.comparison import model_key
+from core.errors import InputError
 from core.jobs import Job
 from core.runs import Run
 from core.states import indicator, short_hashes
@@ -69,14 +70,21 @@ def show_progress(job: Job) -> None:
     elif job.status == "failed":
         st.error(plain(job.error))
     elif job.status == "interrupted":
-        st.warning("The worker of this job was killed. What it had done is kept: start it again to resume.")
+        st.warning(f"The worker of this job was killed. {_kept(job)}")
     elif job.status == "cancelled":
-        st.info("Cancelled. What was done is kept: start it again to resume.")
+        st.info(f"Cancelled. {_kept(job)}")
+
+
+def _kept(job: Job) -> str:
+    return "A search starts anew." if job.kind == "solve" else "What was done is kept: start it again to resume."
 
 
 def watch(job_id: str, polled: bool) -> Job:
     """`show_progress` inside a fragment; one that is polled reruns the whole page when the job has ended."""
-    job = jobs.read(job_id)
+    try:
+        job = jobs.read(job_id)
+    except InputError:  # its folder was removed meanwhile
+        st.rerun()
     if polled and not job.active:
         st.rerun()
     show_progress(job)

@@ -12,6 +12,7 @@ from core.states import parse_blocks
 COUNTS = [100, 300, 1000, 2600]
 TRAY_LIMIT = 50
 RULES = {"keep": "", "remove": "", "groups": "", "max_run": ""}  # constraints as text, empty: none; the same names in the URL
+RULE_LIMIT = 4000
 _EXPLORE = ("source", "estimator", "removed", "count", *RULES)
 _CALIBRATE = ("cal_model", "cal_texts", "cal_path", "cal_paste", "cal_samples", "cal_length", "cal_sampled", "cal_singles")
 _WIDGETS = _EXPLORE + _CALIBRATE  # keys of widgets, which Streamlit drops on other pages
@@ -68,7 +69,12 @@ def read_link(sources: dict[str, str]) -> None:
             state.problems.append(f"The link asks for the run {wanted[:40]!r}, which is not in this store. Showing the demo instead.")
     source = source_of(state.source)
     state.estimator, state.count, state.removed = source.estimators[0], COUNTS[-1], source.opening
-    state.update({name: query.get(name, "")[:400] for name in RULES})
+    state.update(RULES, prune_state=None)
+    for name in RULES:
+        if len(text := query.get(name, "")) <= RULE_LIMIT:
+            state[name] = text
+        else:
+            state.problems.append(f"The link's rule {name!r} has {len(text)} characters, more than {RULE_LIMIT}; it is left out.")
     if query.get("e") in source.estimators:
         state.estimator = query["e"]
     if query.get("k") in map(str, COUNTS):
@@ -96,7 +102,7 @@ def open_run(key: str) -> None:
     source = source_of(key)
     state.setdefault("problems", [])
     state.update(source=key, estimator=source.estimators[0], removed=source.opening, count=state.get("count", COUNTS[-1]))
-    state.update(cursor=None, tray=[], seq=state.get("seq", -1) + 1, **RULES)
+    state.update(cursor=None, tray=[], seq=state.get("seq", -1) + 1, prune_state=None, **RULES)
     keep_view()
 
 

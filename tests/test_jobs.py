@@ -220,3 +220,13 @@ def test_a_benchmark_killed_and_resumed_evaluates_no_item_twice(tiny, text_file,
         if m.key.metric == "loss":
             expected = reference[m.key.removed, "loss"]
             assert m.items.tolist() == expected.items.tolist() and np.allclose(m.values, expected.values, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["~nosuchuser/x", "a" * 300, "a" * 5000, "x\0y"])
+def test_odd_model_names_make_a_request_that_the_worker_refuses(model):
+    assert jobs.request_of(model, samples=1)["model"] == model
+
+
+def test_files_that_lead_nowhere_are_passed_over(tmp_path):
+    (tmp_path / "config.json").symlink_to(tmp_path / "gone")
+    assert jobs.fingerprint(str(tmp_path)) == {str(tmp_path): []}

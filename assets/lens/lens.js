@@ -412,10 +412,10 @@ class Lens {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.send(), later ? 500 : 150);
   }
-  send() {
+  send(locked = false) {
     clearTimeout(this.timer);
     this.seq += 1;
-    this.trigger("commit", { seq: this.seq, cursor: this.model.state(this.cursor), tray: this.tray.map((s) => s.split("-").map(Number)), keep: this.keep, remove: this.remove });
+    this.trigger("commit", { seq: this.seq, cursor: this.model.state(this.cursor), tray: this.tray.map((s) => s.split("-").map(Number)), keep: this.keep, remove: this.remove, locked, source: this.model.source });
   }
   toggle(name) {
     this.tray = this.tray.includes(name) ? this.tray.filter((t) => t !== name) : [...this.tray, name];
@@ -426,7 +426,7 @@ class Lens {
     const stays = this.keep.includes(block), goes = this.remove.includes(block);
     this.keep = this.keep.filter((b) => b !== block); this.remove = this.remove.filter((b) => b !== block);
     if (stays) this.remove.push(block); else if (!goes) this.keep.push(block);
-    this.repaintOver(); this.send();
+    this.repaintOver(); this.send(true);
   }
   nextMinimum(direction) {
     const found = direction > 0 ? this.model.minima.find((k) => k > this.cursor) : this.model.minima.findLast((k) => k < this.cursor);

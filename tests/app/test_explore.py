@@ -1,6 +1,7 @@
 """The Explore page without a browser: first sight, links, errors. The lens's own behaviour is tested in tests/browser."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +185,44 @@ def test_lens_data_is_what_the_states_are_worth():
     r = np.corrcoef(x)
     assert np.allclose([t["diversity"] for t in tray], [1 - max(r[0, 1], r[0, 2]), 1 - max(r[0, 1], r[1, 2]), 1 - max(r[0, 2], r[1, 2])])
     assert tray_data(found, []) == [] and "50 of 735" in proof(found.spectrum, 0)
+
+
+def test_no_state_in_time_is_said_and_can_be_left(monkeypatch):
+    from core import spectrum
+
+    honest = spectrum.lowest_states
+
+    def none_in_time(*args, **options):
+        found = honest(*args, **options)
+        return replace(found, x=found.x[:0], energies=found.energies[:0], exact=False) if options.get("time_limit") else found
+
+    monkeypatch.setattr(spectrum, "lowest_states", none_in_time)
+    app = open_app(m="3", max_run="1", k="100")
+    assert "No state that fits the rules" in app.info[0].value and not app.exception
+    monkeypatch.setattr(spectrum, "lowest_states", honest)
+    next(b for b in app.button if b.label == "Clear the rules").click().run()
+    assert "✓ exact" in shown(app)
+
+
+def test_damaged_or_removed_jobs_break_no_page():
+    folder = store.home() / "jobs" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    (folder / "request.json").touch()
+    app = open_app()
+    app.session_state.benchmark = "feedfeedfeedfeed"
+    app.switch_page("pages/compare.py").run()
+    assert not app.exception and not app.error
+
+
+def test_a_dismissed_prune_dialog_leaves_compare_alone():
+    app = open_app(m="3", tray="1-2-3_2-3-4")
+    app.session_state.prune_state = None
+    app.switch_page("pages/compare.py").run()
+    assert not app.exception
+    app.switch_page("pages/explore.py").run()
+    assert not app.exception and not app.session_state.prune_state
+
+
+def test_a_rule_too_long_for_a_link_is_left_out_and_said():
+    app = open_app(keep=", ".join(["1"] * 2000))
+    assert "left out" in app.warning[0].value.replace("\\", "") and app.session_state.keep == ""
