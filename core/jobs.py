@@ -78,10 +78,6 @@ class Job:
         return (self.total - self.done) / self.rate if self.rate > 0 and self.active else None
 
 
-def _id(kind: str, request: dict) -> str:
-    return canonical_key({"kind": kind, "request": request})[:16]
-
-
 def _folder(job_id: str) -> Path:
     return store.home() / "jobs" / job_id
 

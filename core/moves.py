@@ -241,6 +241,18 @@ def _kick(Q, c, constant, klass, free, extras, base, kicks, seed, slack, pool):
 
 
 @njit(cache=True, nogil=True)
+def _enter(pool, energy, words, slack, known):
+    """Offer a state to the pool and move the marks of those behind it; its place, or the pool's length when it is not taken."""
+    place = pool_insert(pool, energy, words, slack)
+    if place < 0:
+        return len(known)
+    for p in range(len(known) - 1, place, -1):
+        known[p] = known[p - 1]
+    known[place] = False
+    return place
+
+
+@njit(cache=True, nogil=True)
 def _close(Q, c, constant, klass, free, extras, base, limit, slack, pool):
     """Insert every state that one swap (or flip in a free class) makes from a state of the pool, until nothing enters."""
     weights, at_least, blocks, template, max_run, local = extras
@@ -267,12 +279,7 @@ def _close(Q, c, constant, klass, free, extras, base, limit, slack, pool):
                     x[i] = 1 - x[i]
                     if not local or _allowed(x, weights, at_least, blocks, template, max_run):
                         _words(x, blocks, base, words)
-                        place = pool_insert(pool, energy + change, words, slack)
-                        if place >= 0:
-                            for p in range(len(known) - 1, place, -1):
-                                known[p] = known[p - 1]
-                            known[place] = False
-                            first = min(first, place)
+                        first = min(first, _enter(pool, energy + change, words, slack, known))
                     x[i] = 1 - x[i]
             if x[i] == 0:
                 continue
@@ -284,12 +291,7 @@ def _close(Q, c, constant, klass, free, extras, base, limit, slack, pool):
                     x[i], x[j] = 0, 1
                     if not local or _allowed(x, weights, at_least, blocks, template, max_run):
                         _words(x, blocks, base, words)
-                        place = pool_insert(pool, energy + change, words, slack)
-                        if place >= 0:
-                            for p in range(len(known) - 1, place, -1):
-                                known[p] = known[p - 1]
-                            known[place] = False
-                            first = min(first, place)
+                        first = min(first, _enter(pool, energy + change, words, slack, known))
                     x[i], x[j] = 1, 0
         at = first
     return expanded

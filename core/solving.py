@@ -39,12 +39,7 @@ def solve(request: dict, progress: Progress) -> dict:
     found = lowest_states(H, request["removed"], request["count"], constraints=constraints, time_limit=TIME_LIMIT, report=report)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, x=found.x)
-    name = hashlib.sha256(buffer.getvalue()).hexdigest()
-    target = store.home() / "spectra" / f"{name}.npz"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f".{name}-{os.getpid()}")
-    staging.write_bytes(buffer.getvalue())
-    os.replace(staging, target)
+    target = store.keep("spectra", buffer.getvalue(), ".npz")
     bound = None if math.isinf(found.lower_bound) else found.lower_bound
     return {"out": str(target), "lower_bound": bound, **{fact: getattr(found, fact) for fact in _FACTS}}
 

@@ -3,6 +3,7 @@
 HOME/runs/<sha256>/    calibration runs, by key; <sha256>.bad-*: damaged ones, set aside; .lock: held by who writes
 HOME/matrices/         coupling matrices that were uploaded
 HOME/texts/            texts that were pasted or uploaded
+HOME/spectra/          states that a search has listed
 HOME/jobs/             work and its progress (core.jobs)
 HOME/results.sqlite    measurements (core.results)
 HOME/exports/          pruned checkpoints without an explicit place
@@ -32,10 +33,10 @@ def home() -> Path:
     return Path(os.environ.get("BLOCKSCAPE_HOME") or platformdirs.user_data_dir("blockscape", appauthor=False))
 
 
-def keep_text(content: bytes, suffix: str) -> Path:
-    """A text file in the store, named by its content: what was pasted or uploaded stays readable for jobs."""
-    target = home() / "texts" / f"{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
-    if not target.exists():
+def keep(kind: str, content: bytes, suffix: str) -> Path:
+    """HOME/<kind>/<sha256><suffix> with this content: named by its digest, whole or absent."""
+    target = home() / kind / f"{hashlib.sha256(content).hexdigest()}{suffix}"
+    if not (target.is_file() and target.read_bytes() == content):  # written anew only when damaged: jobs see its time of change
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, staging = tempfile.mkstemp(dir=target.parent)
         with os.fdopen(handle, "wb") as f:

@@ -30,11 +30,13 @@ from core.surgery import without
 from core.tasks import read_tasks, tasks_digest
 from core.texts import available, pack, read_texts
 
+LOG = logging.getLogger(__name__)
+
 
 def describe(request: dict, progress: Progress) -> dict:
     """What a model is, what its texts give, and what calibration costs here: measured on one batch of made-up tokens.
 
-    The result: model {...}, blocks [...], available {split: sequences}, template, and for
+    The result: model {...}, blocks [...], available {split: sequences}, and for
     core.costs: batch, rows_seconds and forward_seconds of a batch, load_seconds, memory (peak bytes), threads.
     """
     progress.report(0, 3, "loading the model")
@@ -67,9 +69,6 @@ def _seconds(work) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-
-LOG = logging.getLogger(__name__)
 
 
 def calibrate(request: dict, progress: Progress) -> dict:

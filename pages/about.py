@@ -39,6 +39,6 @@ Lower energy predicts a smaller loss after removal. It is a prediction: the best
 not nats. *hybrid* rescales the correlations of H₁ by the measured loss increase of removing each block alone and is in nats.
 
 **Limits of this version.** States are listed by full enumeration, up to 50 million states. Models are Llama-like and GPT-2-like.
-Calibration runs from the command line (`python -m core --help`); measuring and pruning also on the Compare page.
+All of it also runs from the command line: `python -m core --help`.
 """
 )

@@ -42,7 +42,7 @@ def first_values() -> dict:
 def on_upload() -> None:
     if state.cal_upload is not None:
         suffix = ".jsonl" if state.cal_upload.name.lower().endswith(".jsonl") else ".txt"
-        state.cal_path = str(store.keep_text(state.cal_upload.getvalue(), suffix))
+        state.cal_path = str(store.keep("texts", state.cal_upload.getvalue(), suffix))
 
 
 def texts_chosen() -> str | None:
@@ -54,7 +54,7 @@ def texts_chosen() -> str | None:
     if state.cal_texts == PASTED:
         if not state.cal_paste.strip():
             raise InputError("No text yet: paste documents, separated by blank lines.")
-        return str(store.keep_text(state.cal_paste.encode("utf-8", "replace"), ".txt"))
+        return str(store.keep("texts", state.cal_paste.encode("utf-8", "replace"), ".txt"))
     return None
 
 
