@@ -27,14 +27,19 @@ class Reduced:
     klass: np.ndarray  # int64 [n]
     need: np.ndarray  # int64 [C]
 
-    def fix(self, value: np.ndarray) -> tuple["Reduced", np.ndarray]:
-        """The problem left when value int8 [n] (-1: open) is fixed, and value with what its classes then decide."""
+    def fix(self, value: np.ndarray) -> tuple["Reduced", np.ndarray] | None:
+        """The problem left when value int8 [n] (-1: open) is fixed, and value with what its classes then decide.
+
+        None when a class cannot have its number any more.
+        """
         value = value.copy()
         need = self.need.copy()
         for k in np.flatnonzero(need >= 0):
             own = self.klass == k
             need[k] -= int((value[own] == 1).sum())
             open_ = own & (value < 0)
+            if not 0 <= need[k] <= open_.sum():
+                return None
             if need[k] == 0 or need[k] == open_.sum():
                 value[open_] = need[k] > 0
                 need[k] = 0

@@ -3,7 +3,9 @@
 The tree is walked over the nested form of core.relaxation, whose partial sums bound
 every completion at O(N) a node. It works in tasks (partial choices), the lowest bound
 first: a task is walked depth first for a limited number of nodes, and what is left of it
-becomes tasks again. So the smallest open bound is a bound on all that is unseen, at any time.
+becomes tasks again. In a long search a task that was not finished is first given a form of
+its own, tightened for what is fixed by then: on nearly dependent blocks that lifts its bound up
+to a hundredfold. So the smallest open bound is a bound on all that is unseen, at any time.
 """
 
 import heapq
@@ -48,6 +50,8 @@ class _OneBlasThread:
 
 
 one_blas_thread = _OneBlasThread()
+# nodes of a first walk and of a later one; nodes after which tightening pays (below, it costs more than walking); forms alive at a time (memory)
+_FIRST, _WALK, _HARD, _FORMS = 20_000, 1_000_000, 10_000_000, 3_000
 _FASTMATH = {"reassoc", "contract", "nsz"}  # sums in any order; infinities stay
 
 
@@ -247,7 +251,8 @@ class _Form:
     """A nested form with what `_walk` needs beside it."""
 
     def __init__(self, problem: Reduced, nested: Nested, rules: Rules, template: np.ndarray):
-        self.problem, self.nested = problem, nested
+        self.problem, self.nested, self.rules, self.template = problem, nested, rules, template
+        self.tasks = 0  # of this form that are open
         order = nested.order
         blocks, klass = problem.blocks[order], problem.klass[order]
         n = len(order)
@@ -289,15 +294,30 @@ class _Search:
         self.keep, self.tolerance = keep, tolerance
         self.slack = max(tolerance / 2, 1e-30)
         self.threshold = np.array([math.inf, 0.0])  # energy to stay below; whether to stop
-        self.tasks: list[tuple[float, int, _Form, np.ndarray]] = []
+        self.tasks: list[tuple[float, int, _Form, np.ndarray]] = []  # bound, age, form, prefix
         self.counter = itertools.count()
+        self.forms = 0  # with tasks open
         self.condition = threading.Condition()
         self.running: dict[int, float] = {}
         self.failure: BaseException | None = None
         self.nodes = 0
 
     def push(self, bound: float, form: _Form, prefix: np.ndarray) -> None:
+        form.tasks += 1
+        self.forms += form.tasks == 1
         heapq.heappush(self.tasks, (bound, next(self.counter), form, prefix))
+
+    def pop(self) -> tuple[float, _Form, np.ndarray]:
+        """The task of lowest bound, as pushed."""
+        bound, _, form, prefix = heapq.heappop(self.tasks)
+        form.tasks -= 1
+        self.forms -= form.tasks == 0
+        return bound, form, prefix
+
+    def allow(self, rounding: float) -> None:
+        """Widen the slack so that it covers a form's rounding."""
+        with self.condition:
+            self.slack = max(self.slack, 2 * rounding)
 
     def lowest_open(self) -> float:
         """No unseen state lies below."""
@@ -326,6 +346,14 @@ class _Search:
                 self.update()
         return rest
 
+    def tightened(self, form: _Form, prefix: np.ndarray) -> _Form | None:
+        """A form of its own for what is open below `prefix`; None when nothing below the threshold is left there."""
+        value = np.full(len(form.nested.order), -1, dtype=np.int8)
+        value[form.nested.order[: len(prefix)]] = prefix
+        template = form.template.copy()
+        problem = _fix(form.problem, value, template)
+        return None if problem is None else _prepare(self, problem, template, form.rules)
+
     def update(self) -> None:
         if self.pool[2][0] == self.keep:
             self.threshold[0] = min(self.threshold[0], self.pool[0][-1])
@@ -341,16 +369,20 @@ class _Search:
                     if self.threshold[1] or not self.tasks:
                         self.condition.notify_all()
                         return
-                    bound, _, form, prefix = heapq.heappop(self.tasks)
+                    bound, form, prefix = self.pop()
                     if bound >= self.threshold[0] - self.slack:
                         self.tasks.clear()
                         continue
                     self.running[me] = bound
-                    budget = 1 << 62 if len(self.tasks) > 100_000 else (20_000 if len(self.tasks) < 64 else 1_000_000)
+                    hard = self.nodes > _HARD and self.forms < _FORMS
+                    budget = 1 << 62 if len(self.tasks) > 100_000 else (_FIRST if len(self.tasks) < 64 else _WALK)
                 rest = self.step(form, prefix, bound, budget)
+                if rest and hard:  # worth a form of its own: begin again in that
+                    form = self.tightened(form, prefix)
+                    rest = self.step(form, np.zeros(0), bound, budget) if form else []
                 with self.condition:
-                    for task in rest:
-                        self.push(task[0], form, task[1])
+                    for left, child in rest:
+                        self.push(left, form, child)
                     del self.running[me]
                     self.condition.notify_all()
         except BaseException as error:
@@ -388,15 +420,16 @@ def search(
             run.update()
             form = _prepare(run, problem, template.copy(), rules)
             if form is not None:
-                run.step(form, np.zeros(0), -math.inf, 20_000)
+                run.step(form, np.zeros(0), -math.inf, _FIRST)
         improve(run.pool, problem, template, rules, run.slack, rounds=20)
         run.update()
         form = _prepare(run, problem, template, rules)
     if form is not None:
         bound = form.nested.bound - form.nested.rounding
-        for left, prefix in run.step(form, np.zeros(0), bound, 20_000):
+        for left, prefix in run.step(form, np.zeros(0), bound, _FIRST):
             run.push(left, form, prefix)
-        _run_threads(run, began, deadline, report)
+        with one_blas_thread:
+            _run_threads(run, began, deadline, report)
     complete = not run.tasks
     states = unpack(run.pool[1][: run.pool[2][0]], n)
     return Found(states, complete, math.inf if complete and len(states) < keep else run.lowest_open(), run.nodes)
@@ -410,9 +443,12 @@ def start_problem(H: np.ndarray, linear: np.ndarray, rules: Rules) -> tuple[Redu
     return _fix(problem, rules.fixed, template), template
 
 
-def _fix(problem: Reduced, value: np.ndarray, template: np.ndarray) -> Reduced:
-    """Fix variables, and note in `template` (by block) what is decided by now."""
-    smaller, value = problem.fix(value)
+def _fix(problem: Reduced, value: np.ndarray, template: np.ndarray) -> Reduced | None:
+    """Fix variables, and note in `template` (by block) what is decided by now; None: no state is feasible."""
+    fixed = problem.fix(value)
+    if fixed is None:
+        return None
+    smaller, value = fixed
     template[problem.blocks] = value
     return smaller
 
@@ -426,7 +462,7 @@ def _prepare(run: _Search, problem: Reduced, template: np.ndarray, rules: Rules)
         target = run.threshold[0]
         relaxation = tighten(problem, target, run.slack / 4, early=early, u=u)
         nested = nest(problem, relaxation.u, np.arange(len(problem.blocks)), target)
-        run.slack = max(run.slack, 2 * nested.rounding)
+        run.allow(nested.rounding)
         value, u = _decided(relaxation, nested, target - run.slack), relaxation.u
         if value is None:
             return None
@@ -435,15 +471,19 @@ def _prepare(run: _Search, problem: Reduced, template: np.ndarray, rules: Rules)
             continue
         if not early:
             nested = nest(problem, relaxation.u, branching_order(problem, relaxation), target)
-            run.slack = max(run.slack, 2 * nested.rounding)
+            run.allow(nested.rounding)
             return _Form(problem, nested, rules, template)
         blocks = problem.blocks
         problem = _fix(problem, value, template)
+        if problem is None:
+            return None
         u = u[np.isin(blocks, problem.blocks)]
     words = pack(template == 1)[0]
     energy = problem.constant
     if rules.allows(template == 1)[0]:
-        pool_insert(run.pool, energy, words, run.slack)
+        with run.condition:
+            pool_insert(run.pool, energy, words, run.slack)
+            run.update()
     return None
 
 

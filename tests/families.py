@@ -32,6 +32,14 @@ def duplicated(n: int, seed: int, copies: int = 2) -> np.ndarray:
     return A.T @ A / len(A)
 
 
+def dependent(n: int, seed: int) -> np.ndarray:
+    """Nearly dependent blocks: few large directions, in which low states cancel, above a small full-rank rest."""
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(2 * n, n)) * 0.02
+    A[: max(1, n // 6)] = rng.normal(size=(max(1, n // 6), n))
+    return A.T @ A / len(A)
+
+
 def integer(n: int, seed: int) -> np.ndarray:
     """Small whole numbers: many exact ties."""
     H = np.random.default_rng(seed).integers(-3, 4, size=(n, n)).astype(float)

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core import search
+from core.constraints import Constraints, make_rules
 from core.errors import InputError
 from core.spectrum import lowest_states, sweep
-from tests.families import duplicated, instance, integer, llm_like, wishart
+from tests.families import dependent, duplicated, instance, integer, llm_like, wishart
 from tests.test_spectrum import KINDS, symmetric
 
 
@@ -58,13 +60,35 @@ def test_every_m_of_up_to_16_blocks(n):
             check(lowest_states(H, m, count, g, method="search"), H, x, g, count)
 
 
+FAMILIES = {"llm": llm_like, "wishart": wishart, "duplicated": duplicated, "integer": integer, "dependent": dependent}
+
+
 @settings(max_examples=100, deadline=None)
-@given(st.integers(3, 12), st.sampled_from(["llm", "wishart", "duplicated", "integer"]), st.integers(0, 10**6), st.data())
+@given(st.integers(3, 12), st.sampled_from(["llm", "wishart", "duplicated", "integer", "dependent"]), st.integers(0, 10**6), st.data())
 def test_the_families(n, family, seed, data):
-    H = {"llm": llm_like, "wishart": wishart, "duplicated": duplicated, "integer": integer}[family](n, seed)
+    H = FAMILIES[family](n, seed)
     m, count = data.draw(st.integers(1, n - 1)), data.draw(st.integers(1, 50))
     sign = data.draw(st.sampled_from([1.0, -1.0]))
     check(lowest_states(sign * H, m, count, method="search"), sign * H, choices(n, m), np.zeros(n), count)
+
+
+def test_forms_tightened_in_the_tree_lose_nothing(monkeypatch):
+    tightened, own = [], search._Search.tightened
+    monkeypatch.setattr(search._Search, "tightened", lambda *a: tightened.append(own(*a)) or tightened[-1])
+    for name, value in {"_FIRST": 5, "_WALK": 5, "_HARD": 0}.items():
+        monkeypatch.setattr(search, name, value)
+    rng = np.random.default_rng(0)
+    for seed, (family, make) in enumerate([*FAMILIES.items()] * 5):
+        H, m, count = make(14, seed), int(rng.integers(2, 13)), int(rng.choice([1, 30]))
+        g = rng.normal(size=14) * np.abs(H).max() if seed % 2 else np.zeros(14)
+        check(lowest_states(H, m, count, g, method="search"), H, choices(14, m), g, count)
+        rules = (
+            Constraints(keep=(3,), remove=(5,), max_run=2) if family != "integer" else Constraints(weights=tuple(range(14)), at_least=50)
+        )
+        x = choices(14, 7)
+        x = x[make_rules(rules, 14, 7).allows(x)]
+        check(lowest_states(H, 7, count, g, constraints=rules, method="search"), H, x, g, count)
+    assert None in tightened and len([f for f in tightened if f]) > 100
 
 
 @pytest.mark.parametrize("size", [1e3, 1e6, 1e9])
