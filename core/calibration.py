@@ -22,7 +22,7 @@ from core import runs
 from core.checkpoint import Checkpoint
 from core.errors import InputError
 from core.evaluation import sequence_losses
-from core.gates import GATE, gated
+from core.gates import gate_of, gated
 from core.losses import loss_gradient
 from core.models import LoadedModel
 from core.runs import Rows, Run, Singles
@@ -80,7 +80,7 @@ def run_key(loaded: LoadedModel, sequences: Sequences, sampled: bool, singles: S
             "tokens": sequences.sha256,
             "index": sequences.index.tolist(),
             "domain": [sequences.domains[d] for d in sequences.domain],
-            "gate": GATE,
+            "gate": gate_of(loaded),
             "loss": LOSS,
             "dtype": DTYPE,
             "sampled": {"seed": seed} if sampled else None,
@@ -166,7 +166,7 @@ def calibrate(
             **loaded.digest(),
             "parameters": loaded.parameters(),
             "bytes": loaded.weights_bytes(),
-            "blocks": [vars(b) for b in loaded.blocks],
+            "blocks": [b.to_json() for b in loaded.blocks],
         },
         "texts": {
             "source": sequences.source,
@@ -178,7 +178,7 @@ def calibrate(
             "available": sequences.available,
             "tokens": sequences.sha256,
         },
-        "gate": GATE,
+        "gate": gate_of(loaded),
         "loss": LOSS,
         "labels": ["data", "sampled"] if sampled else ["data"],
         "seed": seed,

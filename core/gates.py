@@ -2,7 +2,8 @@
 
 alpha = 1 is the trained model, alpha_i = 0 removes block i (arXiv 2602.00161).
 The gate sits on the outputs of each block's branches by forward hooks, so the
-model's own code stays untouched.
+model's own code stays untouched. Where the branches of a block were not found
+(core.blocks), the whole update is gated: h + alpha_i (F(h) - h).
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,27 +11,65 @@ from contextlib import contextmanager
 
 import torch
 
+from core.blocks import first_tensor, hidden_argument, replace_first
 from core.models import LoadedModel
 
 GATE = "alpha on attention and FFN outputs (paper)"
+BLOCK_GATE = "alpha on the update of whole blocks"
+
+
+def gate_of(loaded: LoadedModel) -> str:
+    """Which gate this model gets, in words: part of a run's key."""
+    return BLOCK_GATE if loaded.structure.block_gate else GATE
+
+
+class _Scale(torch.autograd.Function):
+    """output * scale in the output's type; the gradient of the scale, one a sample, is summed in float32.
+
+    The plain product would copy a half-precision output to float32 and keep it.
+    """
+
+    @staticmethod
+    def forward(ctx, output, scale, axis):
+        ctx.save_for_backward(output, scale)
+        ctx.axis = axis
+        return output * _aligned(scale, output, axis).to(output.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        output, scale = ctx.saved_tensors
+        own = None
+        if ctx.needs_input_grad[1]:
+            rows = [t.movedim(ctx.axis, 0).flatten(1).float() for t in (gradient, output)]
+            own = torch.linalg.vecdot(*rows)
+            own = (own if scale.ndim else own.sum()).to(scale.device, scale.dtype)
+        return gradient * _aligned(scale, gradient, ctx.axis).to(gradient.dtype), own, None
+
+
+def _aligned(scale: torch.Tensor, output: torch.Tensor, axis: int) -> torch.Tensor:
+    scale = scale.to(output.device)
+    return scale if scale.ndim == 0 else scale.view(*(len(scale) if k == axis else 1 for k in range(output.ndim)))
 
 
 @contextmanager
 def gated(loaded: LoadedModel, alpha: torch.Tensor) -> Iterator[None]:
     """Inside the context, branch outputs are multiplied by alpha: [N], or [B, N] with a gate of its own for each sample."""
-    scales = alpha.unbind(dim=-1)
+    scales, axis = alpha.unbind(dim=-1), loaded.structure.batch_axis
 
-    def hook(index: int):
-        scale = scales[index] if alpha.ndim == 1 else scales[index].view(-1, 1, 1)
+    def on_branch(index: int):
+        return lambda _module, _args, output: replace_first(output, _Scale.apply(first_tensor(output), scales[index], axis))
 
-        def multiply(_module, _args, output):
-            if isinstance(output, tuple):
-                return (output[0] * scale, *output[1:])
-            return output * scale
+    def on_block(index: int):
+        def update(_module, args, kwargs, output):
+            hidden = hidden_argument(args, kwargs)
+            return replace_first(output, hidden + _Scale.apply(first_tensor(output) - hidden, scales[index], axis))
 
-        return multiply
+        return update
 
-    handles = [module.register_forward_hook(hook(i)) for i, module in loaded.branches()]
+    handles = [
+        module.register_forward_hook(on_branch(i)) if branch.path else module.register_forward_hook(on_block(i), with_kwargs=True)
+        for i, branch, module in loaded.branches()
+    ]
     try:
         yield
     finally:

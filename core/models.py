@@ -1,8 +1,6 @@
-"""Load a causal language model and find its blocks.
+"""Load a causal language model; core.blocks finds its blocks.
 
-Architectures are data: one entry of ARCHITECTURES says where the blocks are and
-which sub-modules write to the residual stream. Weights are read from
-safetensors only; code from a model folder is never run.
+Weights are read from safetensors only; code from a model folder is never run.
 """
 
 import gc
@@ -19,7 +17,9 @@ os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from core.blocks import Block, Branch, Structure, describe_blocks, find_structure
 from core.errors import InputError
 from core.guard import check_folder, read_object
 from core.runs import file_sha256
@@ -29,35 +29,8 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 LOG = logging.getLogger(__name__)
 
+_CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Where the blocks are, and each block's branches: the sub-modules whose outputs are added to the stream."""
-
-    blocks: str
-    branches: tuple[str, ...]
-    kind: str = "attention + FFN"
-
-
-_LLAMA_LIKE = Architecture("model.layers", ("self_attn", "mlp"))
-ARCHITECTURES = {
-    "llama": _LLAMA_LIKE,
-    "mistral": _LLAMA_LIKE,
-    "qwen2": _LLAMA_LIKE,
-    "qwen3": _LLAMA_LIKE,
-    "gpt2": Architecture("transformer.h", ("attn", "mlp")),
-}
-
-
-@dataclass(frozen=True)
-class Block:
-    index: int
-    kind: str
-    parameters: int
-    bytes: int  # of the weights as stored in the checkpoint's type
-    kv_bytes: int  # of keys and values a token of context, in that type
 
 
 @dataclass
@@ -68,7 +41,7 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     source: str
     folder: Path
-    architecture: Architecture
+    structure: Structure
     blocks: list[Block] = field(default_factory=list)
 
     @property
@@ -77,17 +50,28 @@ class LoadedModel:
 
     @property
     def modules(self) -> torch.nn.ModuleList:
-        return self.model.get_submodule(self.architecture.blocks)
+        return self.model.get_submodule(self.structure.path)
 
-    def branches(self) -> Iterator[tuple[int, torch.nn.Module]]:
-        """(block index, sub-module) for every branch that writes to the residual stream."""
-        for i, block in enumerate(self.modules):
-            for branch in self.architecture.branches:
-                yield i, block.get_submodule(branch)
+    @property
+    def config(self) -> transformers.PreTrainedConfig:
+        """Of the language model, where the model has other parts beside it."""
+        return self.model.config.get_text_config(decoder=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go."""
+        return self.model.get_input_embeddings().weight.device
+
+    def branches(self) -> Iterator[tuple[int, Branch, torch.nn.Module]]:
+        """(block index, branch, sub-module) for every branch that writes to the residual stream."""
+        for block, module in zip(self.blocks, self.modules):
+            for branch in block.branches:
+                yield block.index, branch, module.get_submodule(branch.path)
 
     @property
     def max_length(self) -> int | None:
-        return getattr(self.model.config, "max_position_embeddings", None)
+        """Positions the model has; None where it has no limit."""
+        return getattr(self.config, "max_position_embeddings", None)
 
     def check_length(self, length: int) -> None:
         """Errors: InputError when sequences of `length` tokens do not fit the model."""
@@ -144,20 +128,18 @@ def resolve_source(source: str) -> Path:
         ) from error
 
 
-def find_architecture(config: dict, source: str) -> Architecture:
-    """The entry of ARCHITECTURES for a raw config. Errors: InputError naming the type that was found."""
+def check_causal(config: dict, source: str) -> None:
+    """Errors: InputError where a raw config is not of a causal language model that transformers knows."""
     model_type, classes = config.get("model_type"), config.get("architectures") or []
-    supported = ", ".join(ARCHITECTURES)
-    causal = any(str(c).endswith(("ForCausalLM", "LMHeadModel")) for c in classes)
-    if config.get("is_encoder_decoder") or (classes and not causal):
+    if config.get("is_encoder_decoder") or model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise InputError(
-            f"{source!r} is a {classes[0] if classes else model_type} (type {model_type!r}), not a causal language model with a next-token loss; supported types: {supported}."
+            f"{source!r} is a {classes[0] if classes else 'model'} (type {model_type!r}), not a causal language model with a next-token loss that transformers {transformers.__version__} knows; choose another."
         )
-    if model_type not in ARCHITECTURES:
+    own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]
+    if classes and not any(str(c) == own or str(c).endswith(_CAUSAL) for c in classes):
         raise InputError(
-            f"{source!r} has model type {model_type!r}, whose blocks this version does not know; supported types: {supported}."
+            f"{source!r} is a {classes[0]} (type {model_type!r}), whose weights have no next-token head; choose the checkpoint of a {own}."
         )
-    return ARCHITECTURES[model_type]
 
 
 def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedModel:
@@ -172,7 +154,7 @@ def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedM
         )
     check_folder(folder, source)
     config = read_object(folder / "config.json", source)
-    architecture = find_architecture(config, source)
+    check_causal(config, source)
     _check_memory(folder, config, source)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -201,14 +183,15 @@ def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedM
         raise InputError(
             f"The tokenizer of {source!r} cannot be loaded ({_first_line(error)}); put tokenizer.json into the folder."
         ) from error
-    model.eval().requires_grad_(False)
-    loaded = LoadedModel(model, tokenizer, source, folder, architecture)
-    stored = _stored_item_size(config)
-    for i, block in enumerate(loaded.modules):
-        count = sum(p.numel() for p in block.parameters())
-        loaded.blocks.append(Block(i, architecture.kind, count, count * stored, _kv_width(model.config) * stored))
     gc.collect()
-    return loaded
+    return wrap(model, tokenizer, source, folder, _stored_item_size(config))
+
+
+def wrap(model: PreTrainedModel, tokenizer, source: str, folder: Path, item_size: int = 4) -> LoadedModel:
+    """A model at hand, its blocks found; item_size: bytes of a weight as stored. Errors: InputError for an unsupported structure."""
+    model.eval().requires_grad_(False)
+    structure = find_structure(model, source)
+    return LoadedModel(model, tokenizer, source, folder, structure, describe_blocks(model, structure, item_size))
 
 
 def _check_memory(folder: Path, config: dict, source: str) -> None:
@@ -228,13 +211,6 @@ def free_memory() -> int | None:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration, ValueError):
         return None
-
-
-def _kv_width(config: transformers.PreTrainedConfig) -> int:
-    """Numbers that attention keeps of every token: a key and a value for each of its key-value heads."""
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return 2 * width * (getattr(config, "num_key_value_heads", None) or heads)
 
 
 def _stored_item_size(config: dict) -> int:

@@ -36,7 +36,7 @@ def check_removal(loaded: LoadedModel, removed: Sequence[int]) -> list[int]:
     if len(blocks) >= n:
         raise InputError(f"All {n} blocks would be removed; keep at least one.")
     for reason, holds in REFUSALS:
-        if holds(loaded.model.config):
+        if holds(loaded.config):
             raise InputError(f"{loaded.source!r} cannot be pruned natively: {reason}; evaluate it with gates instead.")
     return blocks
 
@@ -45,7 +45,7 @@ def remove_blocks(loaded: LoadedModel, removed: Sequence[int]) -> None:
     """Remove the blocks from the loaded model in place: modules, numbering and config. Errors: see `check_removal`."""
     gone = set(check_removal(loaded, removed))
     kept = [i for i in range(len(loaded.blocks)) if i not in gone]
-    parent_path, _, name = loaded.architecture.blocks.rpartition(".")
+    parent_path, _, name = loaded.structure.path.rpartition(".")
     blocks = torch.nn.ModuleList(loaded.modules[i] for i in kept)
     for number, block in enumerate(blocks):
         for module in block.modules():
@@ -53,7 +53,7 @@ def remove_blocks(loaded: LoadedModel, removed: Sequence[int]) -> None:
                 if hasattr(module, attribute):
                     setattr(module, attribute, number)
     setattr(loaded.model.get_submodule(parent_path), name, blocks)
-    config = loaded.model.config
+    config = loaded.config
     for attribute in PER_BLOCK_LISTS:
         values = getattr(config, attribute, None)
         if values is not None:
@@ -72,7 +72,7 @@ def without(loaded: LoadedModel, removed: Sequence[int]) -> Iterator[None]:
     if not len(removed):
         yield
         return
-    config, path = loaded.model.config, loaded.architecture.blocks
+    config, path = loaded.config, loaded.structure.path
     modules, blocks = loaded.modules, loaded.blocks
     values = {a: getattr(config, a, None) for a in (*PER_BLOCK_LISTS, "num_hidden_layers")}
     numbers = [(m, a, getattr(m, a)) for m in modules.modules() for a in NUMBERS if hasattr(m, a)]

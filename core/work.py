@@ -21,7 +21,7 @@ from core.calibration import gradient_rows, run_key
 from core.errors import InputError
 from core.export import is_export_of, zip_export
 from core.export import prune as write_pruned
-from core.gates import GATE
+from core.gates import gate_of
 from core.jobs import Progress
 from core.models import LoadedModel, load_model
 from core.results import Key, Results
@@ -47,7 +47,7 @@ def describe(request: dict, progress: Progress) -> dict:
     sequences = available(texts, loaded.tokenizer, request["length"])
     progress.report(2, 3, "timing one batch")
     shape = (request["batch"], request["length"])
-    ids = torch.randint(0, loaded.model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(0, loaded.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
     uniforms = torch.rand(shape, dtype=torch.float64) if request["sampled"] else None
     gradient_rows(loaded, ids[:1], sampled_uniforms=None if uniforms is None else uniforms[:1])  # the first call sets up
     rows_seconds = _seconds(lambda: gradient_rows(loaded, ids, sampled_uniforms=uniforms))
@@ -57,8 +57,8 @@ def describe(request: dict, progress: Progress) -> dict:
             "name": loaded.name, "type": loaded.model.config.model_type, "parameters": loaded.parameters(), "bytes": loaded.weights_bytes(),
             "max_length": loaded.max_length,
         },
-        "blocks": [vars(b) for b in loaded.blocks],
-        "gate": GATE,
+        "blocks": [b.to_json() for b in loaded.blocks],
+        "gate": gate_of(loaded),
         "available": sequences,
         "batch": request["batch"], "rows_seconds": rows_seconds, "forward_seconds": forward_seconds, "load_seconds": load_seconds,
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024), "threads": torch.get_num_threads(),

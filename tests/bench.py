@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from core.calibration import gradient_rows
 from core.couplings import couplings
-from core.models import ARCHITECTURES, Block, LoadedModel, load_model
+from core.models import load_model, wrap
 from core.runs import load_run
 from core.spectrum import lowest_states
 from core.store import DEMO_RUN
@@ -42,7 +42,7 @@ def rows_against_a_forward() -> None:
         hidden_size=256, intermediate_size=704, num_hidden_layers=8, num_attention_heads=8, vocab_size=1024, attn_implementation="sdpa"
     )
     model = LlamaForCausalLM(wide).eval().requires_grad_(False)
-    random = LoadedModel(model, demo.tokenizer, "random", demo.folder, ARCHITECTURES["llama"], [Block(i, "", 0, 0) for i in range(8)])
+    random = wrap(model, demo.tokenizer, "random", demo.folder)
     ids = torch.from_numpy(pack(read_texts(), demo.tokenizer, "calibrate", 128, 16).ids)
 
     def cpu(action) -> float:

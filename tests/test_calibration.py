@@ -22,8 +22,9 @@ def reference_row(loaded, ids):
     """One sample at a time, gates written by hand on the blocks' code path: no batching, no shared loss code."""
     alpha = torch.ones(len(loaded.blocks), requires_grad=True)
     handles = []
+    names = ("attn", "mlp") if loaded.model.config.model_type == "gpt2" else ("self_attn", "mlp")
     for i, block in enumerate(loaded.modules):
-        for name in loaded.architecture.branches:
+        for name in names:
 
             def scale(_m, _a, out, i=i):
                 return (out[0] * alpha[i], *out[1:]) if isinstance(out, tuple) else out * alpha[i]

@@ -93,7 +93,7 @@ FIELDS = {  # name: what differs
     "seed of the labels": lambda c, t, m: setattr(c, "label_seed", 1),
     "no single removals": lambda c, t, m: setattr(c, "singles", 0),
     "number of single removals": lambda c, t, m: setattr(c, "singles", 5),
-    "gate": lambda c, t, m: m.setattr(calibration, "GATE", "another"),
+    "gate": lambda c, t, m: m.setattr(calibration, "gate_of", lambda loaded: "another"),
     "loss": lambda c, t, m: m.setattr(calibration, "LOSS", "another"),
     "dtype of the gradients": lambda c, t, m: m.setattr(calibration, "DTYPE", "bfloat16"),
     "format": lambda c, t, m: m.setattr(runs, "FORMAT", 2),

@@ -1,0 +1,357 @@
+"""Find the blocks of any causal language model by watching it run, and what each of them does.
+
+One forward of a few made-up tokens with hooks finds the blocks: the outermost list of modules
+that are each called once, in order, and map hidden states to hidden states of the same shape.
+In a block, the branches are the outermost sub-modules whose outputs are added to the residual
+stream: with all of them scaled to 0 the block is the identity, and its output is linear in the scale
+of each. That is where the paper's gate belongs (arXiv 2602.00161). Where no such set exists
+(post-norm blocks, several streams) the block as a whole is gated.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import nn
+
+from core.errors import InputError
+
+BATCH, LENGTH = 2, 5  # of the probe: two numbers that differ, so that shapes tell the axes apart
+
+# what a sub-module is, by the words of its class and name; the first that fits
+KINDS = tuple(
+    (kind, re.compile(words, re.IGNORECASE))
+    for kind, words in (
+        ("MoE", r"moe|sparse|expert|switch"),
+        ("Mamba", r"mamba|ssm"),
+        ("linear attention", r"delta|linear_?att|lightning|rwkv|retention|[ms]lstm|xlstm|recurrent|rglru|kda"),
+        ("convolution", r"conv"),
+        ("attention", r"attn|attention"),
+        ("FFN", r"mlp|ffn|feed_?forward|fc|dense|glu|intermediate|output"),
+    )
+)
+# how config.layer_types names attention that does not see everything
+LAYER_TYPES = {"sliding_attention": "sliding attention", "chunked_attention": "chunked attention", "linear_attention": "linear attention"}
+_EXPERTS_USED = (
+    "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k", "num_selected_experts", "top_k_experts",
+    "moe_num_active_experts", "num_experts_per_topk", "experts_per_token",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A part of a block that writes to the residual stream: the sub-module whose output is added."""
+
+    path: str  # within the block; "": the block as a whole
+    kind: str
+
+
+@dataclass(frozen=True)
+class Block:
+    index: int
+    kind: str
+    parameters: int
+    active_parameters: int  # that a token uses: of the experts, those it is sent to
+    bytes: int  # of the weights as stored in the checkpoint's type
+    kv_bytes: int  # of keys and values a token of context, in that type, as seen in the model's cache
+    branches: tuple[Branch, ...] = field(default=())
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Where the blocks of a model are, and where their gates."""
+
+    path: str  # of the list of blocks
+    batch_axis: int  # of the hidden states
+    branches: tuple[tuple[Branch, ...], ...]  # of each block
+
+    @property
+    def block_gate(self) -> bool:
+        """Whether whole blocks are gated, because their branches were not found."""
+        return any(branch.path == "" for branches in self.branches for branch in branches)
+
+
+def first_tensor(output):
+    """The hidden states in what a module returns: itself, or the first of a tuple or list."""
+    return output[0] if isinstance(output, (tuple, list)) and len(output) else output
+
+
+def probe_ids(model: nn.Module) -> torch.Tensor:
+    """int64 [2, 5]: tokens that every vocabulary has."""
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    device = model.get_input_embeddings().weight.device
+    return (torch.arange(BATCH * LENGTH, device=device).reshape(BATCH, LENGTH) * 7 + 3) % vocabulary
+
+
+@dataclass
+class _Call:
+    module: nn.Module
+    args: tuple
+    kwargs: dict
+    output: object = None
+
+
+@contextmanager
+def _recorded(modules: dict[str, nn.Module], keep_arguments: bool = False) -> Iterator[list[tuple[str, _Call]]]:
+    """Inside the context, every finished call of the modules is listed, in order of completion."""
+    calls: list[tuple[str, _Call]] = []
+
+    def hook(path: str):
+        def note(module, args, kwargs, output):
+            calls.append((path, _Call(module, args, kwargs, output) if keep_arguments else _Call(module, (), {}, output)))
+
+        return note
+
+    handles = [module.register_forward_hook(hook(path), with_kwargs=True) for path, module in modules.items()]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _shape(output) -> tuple[int, ...] | None:
+    tensor = first_tensor(output)
+    return tuple(tensor.shape) if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() else None
+
+
+def _batch_axis(shape: tuple[int, ...] | None) -> int | None:
+    """Of hidden states; None for what are none."""
+    if shape is None or len(shape) < 3:
+        return None
+    return 0 if shape[:2] == (BATCH, LENGTH) else 1 if shape[:2] == (LENGTH, BATCH) else None
+
+
+def hidden_argument(args: tuple, kwargs: dict) -> torch.Tensor | None:
+    """The hidden states a block is called with."""
+    return args[0] if args else kwargs.get("hidden_states")
+
+
+def find_structure(model: nn.Module, source: str) -> Structure:
+    """The blocks of a loaded model in evaluation mode. Errors: InputError that says what was looked for in vain."""
+    lists = {path: module for path, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)}
+    children = {f"{path}.{i}": child for path, blocks in lists.items() for i, child in enumerate(blocks)}
+    ids = probe_ids(model)
+    try:
+        with torch.no_grad(), _recorded(children, keep_arguments=True) as calls:
+            model(input_ids=ids, use_cache=False)
+    except Exception as error:
+        raise InputError(
+            f"{source!r} (type {model.config.model_type!r}) does not run on token ids alone ({_sentence(error)}), so its blocks cannot be found; choose a text-only causal language model."
+        ) from error
+    # a child may be listed under several paths; a call belongs to the path it was recorded for
+    found = [path for path in lists if _is_stack(path, len(lists[path]), calls)]
+    outermost = [p for p in found if not any(p.startswith(f"{other}.") for other in found)]
+    if not outermost:
+        raise InputError(
+            f"{source!r} (type {model.config.model_type!r}) has no list of blocks that are each called once, in order, on hidden states of one shape, so none can be removed; choose another model."
+        )
+    path = max(outermost, key=lambda p: len(lists[p]))
+    own = {int(name.rpartition(".")[2]): call for name, call in calls if name.rpartition(".")[0] == path}
+    axis = _batch_axis(_shape(own[0].output))
+    types = getattr(model.config.get_text_config(decoder=True), "layer_types", None)
+    known: dict[tuple, tuple[str, ...] | None] = {}
+    branches = []
+    for i in range(len(own)):
+        signature = tuple((name, type(module).__qualname__) for name, module in own[i].module.named_modules())
+        if signature not in known:
+            known[signature] = find_branches(own[i].module, own[i].args, own[i].kwargs)
+        attention = LAYER_TYPES.get(types[i]) if types is not None and len(types) == len(own) else None
+        branches.append(_name_branches(own[i].module, known[signature], attention))
+    if any(b[0].path == "" for b in branches):  # one gate for all blocks: their derivatives must be comparable
+        branches = [(Branch("", " + ".join(b.kind for b in block)),) for block in branches]
+    return Structure(path, axis, tuple(branches))
+
+
+def _is_stack(path: str, length: int, calls: list[tuple[str, _Call]]) -> bool:
+    own = [(int(name.rpartition(".")[2]), call) for name, call in calls if name.rpartition(".")[0] == path]
+    if [i for i, _ in own] != list(range(length)):
+        return False
+    shapes = {_shape(call.output) for _, call in own} | {_shape(hidden_argument(call.args, call.kwargs)) for _, call in own}
+    return len(shapes) == 1 and _batch_axis(shapes.pop()) is not None
+
+
+def find_branches(block: nn.Module, args: tuple, kwargs: dict) -> tuple[str, ...] | None:
+    """Paths of the sub-modules whose outputs the block adds to its input, in order; None where there are no such.
+
+    args, kwargs: what the block is called with. Looked for from the last to the first, with those found so far scaled
+    to 0: then each is the last, and the block's output must be linear in its scale.
+    """
+    hidden = hidden_argument(args, kwargs).detach()
+    dtype = hidden.dtype
+    x = (hidden / hidden.float().pow(2).mean().sqrt().clamp(min=1.0).to(dtype)).clone()  # rounding must not hide the branches
+    close = 1e-3 if dtype in (torch.float32, torch.float64) else 0.1
+    args = (x, *args[1:]) if args else args
+    kwargs = kwargs if args else {**kwargs, "hidden_states": x}
+    size = float(x.float().norm())
+
+    def run(scales: dict[nn.Module, float]) -> torch.Tensor:
+        def scaling(scale: float):
+            return lambda _module, _args, output: replace_first(output, first_tensor(output) * scale)
+
+        handles = [module.register_forward_hook(scaling(scale)) for module, scale in scales.items()]
+        try:
+            with torch.no_grad():
+                return first_tensor(block(*args, **kwargs)).float()
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    modules = {path: module for path, module in block.named_modules() if path}
+    with _recorded(modules) as calls:
+        run({})
+    order = [path for path, call in calls if _shape(call.output) == tuple(x.shape)]
+    if len(set(order)) < len(order):  # a sub-module that is called twice cannot be told apart
+        order = [path for path in order if order.count(path) == 1]
+    chosen: list[str] = []
+
+    def zeros() -> dict[nn.Module, float]:
+        return {modules[path]: 0.0 for path in chosen}
+
+    def look(path: str) -> None:
+        own = modules[path]
+        with_it, without_it, half = (run({**zeros(), own: scale}) for scale in (1.0, 0.0, 0.5))
+        change = float((with_it - without_it).norm())
+        if change <= 1e-5 * size:
+            return
+        linear = float((half - (with_it + without_it) / 2).norm()) <= close * change
+        if linear and float(without_it.norm()) > 1e-3 * size:
+            chosen.append(path)
+            return
+        for child in _outermost(order, path):
+            look(child)
+
+    for path in _outermost(order, ""):
+        look(path)
+    if chosen and float((run(zeros()) - x.float()).norm()) <= close * size:
+        return tuple(reversed(chosen))
+    return None
+
+
+def _outermost(order: list[str], parent: str) -> list[str]:
+    """The paths of `order` below `parent` that are below no other such, the last called first."""
+    inside = [path for path in order if path.startswith(f"{parent}." if parent else "") and path != parent]
+    return [p for p in reversed(inside) if not any(p.startswith(f"{other}.") for other in inside)]
+
+
+def replace_first(output, tensor: torch.Tensor):
+    """What a module returned, with other hidden states in it."""
+    if isinstance(output, tuple):
+        return (tensor, *output[1:])
+    if isinstance(output, list):
+        return [tensor, *output[1:]]
+    return tensor
+
+
+def _name_branches(block: nn.Module, paths: tuple[str, ...] | None, attention: str | None) -> tuple[Branch, ...]:
+    """Branches with their kinds; of a block whose branches were not found, one for the whole."""
+    children = [name for name, child in block.named_children() if not _is_plain(name, child)]
+    if paths is None:
+        kinds = [kind for kind in (_kind(block.get_submodule(name), name, attention) for name in children) if kind]
+        return (Branch("", " + ".join(dict.fromkeys(kinds)) or "block"),)
+    named, left = [], list(children)
+    for path in paths:
+        own = path.split(".")[0]
+        if own not in left:  # a norm that follows the part it belongs to
+            before = [name for name in left if _kind(block.get_submodule(name), name, attention)]
+            own = before[0] if before else own
+        if own in left:
+            left = left[left.index(own) + 1 :] if left.index(own) == 0 else [name for name in left if name != own]
+        named.append(
+            Branch(path, _kind(block.get_submodule(own), own, attention) or _kind(block.get_submodule(path), path, attention) or "other")
+        )
+    return tuple(named)
+
+
+def _is_plain(name: str, module: nn.Module) -> bool:
+    """Norms, dropout, activations: parts that do nothing of their own."""
+    words = f"{name} {type(module).__name__}".lower()
+    return "norm" in words or "dropout" in words or "activation" in words or not any(True for _ in module.parameters())
+
+
+def _kind(module: nn.Module, path: str, attention: str | None) -> str | None:
+    name = path.rpartition(".")[2]
+    if any(child.startswith("experts") or child.endswith(".experts") for child, _ in module.named_modules()):
+        return "MoE"
+    for words in (type(module).__name__, name):
+        for kind, pattern in KINDS:
+            if pattern.search(words):
+                return attention if kind == "attention" and attention else kind
+    return None
+
+
+def describe_blocks(model: nn.Module, structure: Structure, item_size: int) -> list[Block]:
+    """What each block is and holds; item_size: bytes of a weight as stored."""
+    kept = _kept_per_token(model, structure)
+    used = experts_used(model.config)
+    blocks = []
+    for i, module in enumerate(model.get_submodule(structure.path)):
+        count = sum(p.numel() for p in module.parameters())
+        branches = structure.branches[i]
+        blocks.append(
+            Block(
+                i, " + ".join(b.kind for b in branches), count, count - _idle(module, used), count * item_size,
+                kept[i] * item_size, branches,
+            )
+        )  # fmt: skip
+    return blocks
+
+
+def experts_used(config) -> int | None:
+    """Experts that a token is sent to; None where the config names no number."""
+    text = config.get_text_config(decoder=True)
+    for name in _EXPERTS_USED:
+        value = getattr(text, name, None)
+        if isinstance(value, list) and value:
+            value = max(value)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def _idle(block: nn.Module, used: int | None) -> int:
+    """Parameters of the experts that a token is not sent to."""
+    idle = 0
+    for path, module in block.named_modules():
+        if path.rpartition(".")[2] == "experts" and used:
+            own = sum(p.numel() for p in module.parameters())
+            first = next(iter(module.parameters()), None)
+            number = (
+                len(module)
+                if isinstance(module, nn.ModuleList)
+                else getattr(module, "num_experts", None) or (first.shape[0] if first is not None else 0)
+            )
+            if number > used:
+                idle += own * (number - used) // number
+    return idle
+
+
+def block_number(module: nn.Module) -> int | None:
+    """The number under which a block's attention keeps its keys and values."""
+    return next((m.layer_idx for m in module.modules() if isinstance(getattr(m, "layer_idx", None), int)), None)
+
+
+def _kept_per_token(model: nn.Module, structure: Structure) -> list[int]:
+    """Numbers that each block keeps of a token, as seen in the cache after one forward; 0 for state that does not grow."""
+    try:
+        with torch.no_grad():
+            layers = model(input_ids=probe_ids(model), use_cache=True).past_key_values.layers
+    except Exception:  # models without attention have caches of many kinds
+        layers = []
+    kept = []
+    for i, block in enumerate(model.get_submodule(structure.path)):
+        number = block_number(block)
+        layer = layers[i if number is None else number] if (i if number is None else number) < len(layers) else None
+        tensors = [getattr(layer, name, None) for name in ("keys", "values")]
+        kept.append(sum(t.numel() for t in tensors if isinstance(t, torch.Tensor) and t.ndim == 4) // (BATCH * LENGTH))
+    return kept
+
+
+def _sentence(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:160].rstrip(".")
