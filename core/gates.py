@@ -33,21 +33,22 @@ class _Scale(torch.autograd.Function):
     def forward(ctx, output, scale, axis):
         ctx.save_for_backward(output, scale)
         ctx.axis = axis
-        return output * _aligned(scale, output, axis).to(output.dtype)
+        return output * _aligned(scale, output, axis)
 
     @staticmethod
     def backward(ctx, gradient):
         output, scale = ctx.saved_tensors
         own = None
         if ctx.needs_input_grad[1]:
-            rows = [t.movedim(ctx.axis, 0).flatten(1).float() for t in (gradient, output)]
-            own = torch.linalg.vecdot(*rows)
+            left, right = (t.movedim(ctx.axis, 0).flatten(1).float() for t in (gradient, output))
+            own = torch.linalg.vecdot(left, right)
             own = (own if scale.ndim else own.sum()).to(scale.device, scale.dtype)
-        return gradient * _aligned(scale, gradient, ctx.axis).to(gradient.dtype), own, None
+        return gradient * _aligned(scale, gradient, ctx.axis), own, None
 
 
 def _aligned(scale: torch.Tensor, output: torch.Tensor, axis: int) -> torch.Tensor:
-    scale = scale.to(output.device)
+    """The scale in the output's type and place, along its batch axis."""
+    scale = scale.to(output.device, output.dtype)
     return scale if scale.ndim == 0 else scale.view(*(len(scale) if k == axis else 1 for k in range(output.ndim)))
 
 

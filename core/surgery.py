@@ -55,7 +55,7 @@ def remove_blocks(loaded: LoadedModel, removed: Sequence[int]) -> None:
     setattr(loaded.model.get_submodule(parent_path), name, blocks)
     config = loaded.config
     for attribute in PER_BLOCK_LISTS:
-        values = getattr(config, attribute, None)
+        values = vars(config).get(attribute)
         if values is not None:
             setattr(config, attribute, [values[i] for i in kept])
     config.num_hidden_layers = len(kept)
@@ -74,7 +74,7 @@ def without(loaded: LoadedModel, removed: Sequence[int]) -> Iterator[None]:
         return
     config, path = loaded.config, loaded.structure.path
     modules, blocks = loaded.modules, loaded.blocks
-    values = {a: getattr(config, a, None) for a in (*PER_BLOCK_LISTS, "num_hidden_layers")}
+    values = {a: vars(config).get(a) for a in (*PER_BLOCK_LISTS, "num_hidden_layers")}
     numbers = [(m, a, getattr(m, a)) for m in modules.modules() for a in NUMBERS if hasattr(m, a)]
     remove_blocks(loaded, removed)
     try:

@@ -1,0 +1,156 @@
+"""Every causal-LM type of the pinned transformers, tiny and random, through discovery, gates, rows and removal.
+
+    python -m tests.coverage [TYPE ...]     writes docs/coverage.md; goes on where it was cut off
+
+A type passes when its blocks are found, a gate at 1 changes nothing, the rows of a batch are those of
+its samples one by one, and gates at 0 are the model with those blocks removed.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / ".coverage-types.jsonl"  # what is done, one line a type
+TABLE = ROOT / "docs" / "coverage.md"
+PER_PROCESS, SECONDS = 16, 240
+REMOVED = (1, 2)
+CLOSE = 1e-5  # of the norm
+
+
+def check(model_type: str) -> dict:
+    """{gate, kinds, what}: what fits a type; `what` is empty when everything holds."""
+    import torch
+
+    from core.calibration import gradient_rows
+    from core.errors import InputError
+    from core.gates import gate_of, gated, keep_all, removal
+    from core.models import wrap
+    from core.surgery import without
+    from tests.zoo import tiny_model
+
+    model = tiny_model(model_type)
+    try:
+        loaded = wrap(model, None, model_type, ROOT)
+    except InputError as error:
+        return {"gate": "", "kinds": "", "what": str(error)}
+    kinds = Counter(b.kind for b in loaded.blocks)
+    about = {"gate": gate_of(loaded), "kinds": ", ".join(f"{count} {kind}" for kind, count in kinds.items())}
+    ids = torch.randint(3, 90, (3, 9), generator=torch.Generator().manual_seed(0))
+
+    def logits() -> torch.Tensor:
+        with torch.no_grad():
+            return model(input_ids=ids, use_cache=False).logits
+
+    def apart(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float((a - b).norm() / b.norm())
+
+    plain = logits()
+    with gated(loaded, keep_all(loaded)):
+        if apart(logits(), plain) > CLOSE:
+            return {**about, "what": "a gate at 1 changes the logits"}
+    rows, _, _ = gradient_rows(loaded, ids)
+    alone = torch.cat([gradient_rows(loaded, ids[i : i + 1])[0] for i in range(len(ids))])
+    if not torch.isfinite(rows).all() or float((rows - alone).norm(dim=1).max()) > CLOSE * float(alone.norm(dim=1).min()):
+        return {**about, "what": f"the rows of a batch are not those of its samples (off by {apart(rows, alone):.1e})"}
+    if (rows == 0).all(dim=0).any():
+        return {**about, "what": "a block has no gradient"}
+    with gated(loaded, removal(loaded, REMOVED)):
+        zero = logits()
+    if apart(zero, plain) < 1e-3:
+        return {**about, "what": "gates at 0 change nothing"}
+    with without(loaded, REMOVED):
+        gone = logits()
+    if apart(zero, gone) > CLOSE:
+        return {**about, "what": f"gates at 0 are not the model with the blocks removed (off by {apart(zero, gone):.1e})"}
+    if apart(logits(), plain) > 0:
+        return {**about, "what": "the model is not whole again after a removal"}
+    return {**about, "what": ""}
+
+
+def check_many(types: list[str]) -> None:
+    """In this process: one line of JSON a type, as they are done."""
+    for model_type in types:
+        began = time.perf_counter()
+        try:
+            found = check(model_type)
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [""]
+            found = {"gate": "", "kinds": "", "what": f"{type(error).__name__}: {lines[0][:200]}"}
+        print(json.dumps({"type": model_type, **found, "seconds": round(time.perf_counter() - began, 2)}), flush=True)
+
+
+def run(types: list[str]) -> None:
+    """Check types in processes of their own, and note each in CACHE as it is done."""
+    left = list(types)
+    while left:
+        part = left[:PER_PROCESS]
+        worker = [sys.executable, "-c", f"from tests.coverage import check_many; check_many({part!r})"]
+        began, out = time.monotonic(), ""
+        try:
+            out = subprocess.run(worker, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS).stdout
+        except subprocess.TimeoutExpired as late:
+            out = (late.stdout or b"").decode()
+        done = [json.loads(line) for line in out.splitlines() if line.startswith('{"type"')]
+        if len(done) < len(part):  # the next one ended the process, or took all its time
+            what = "took too long" if time.monotonic() - began > SECONDS else "ended the process"
+            done.append({"type": part[len(done)], "gate": "", "kinds": "", "what": what, "seconds": 0})
+        with open(CACHE, "a", encoding="utf-8") as f:
+            f.writelines(json.dumps(entry) + "\n" for entry in done)
+        for entry in done:
+            print(f"{entry['type']:<28} {entry['seconds']:6.2f} s  {entry['what'] or 'passes'}", flush=True)
+        left = left[len(done) :]
+
+
+def results() -> dict[str, dict]:
+    lines = CACHE.read_text(encoding="utf-8").splitlines() if CACHE.is_file() else []
+    return {entry["type"]: entry for entry in map(json.loads, lines)}
+
+
+def write_table(found: dict[str, dict], unbuildable: dict[str, str]) -> None:
+    import torch
+    import transformers
+
+    passed = [t for t, entry in found.items() if not entry["what"]]
+    lines = [
+        "# Which model types work",
+        "",
+        f"Written by `python -m tests.coverage` with transformers {transformers.__version__} and torch {torch.__version__}: every causal-LM type, as a tiny random model of four blocks.",
+        "A type passes when its blocks are found, gates at 1 change nothing, the rows of a batch are those of its samples one by one (to 1e-5 of their norm), and gates at 0 are the model with those blocks removed (to 1e-5).",
+        "",
+        f"**{len(passed)} of {len(found) + len(unbuildable)} types pass**, {sum('whole blocks' not in found[t]['gate'] for t in passed)} of them with the paper's gate on attention and FFN outputs, the others with a gate on whole blocks.",
+        "",
+        "| type | blocks | gate | |",
+        "|---|---|---|---|",
+    ]
+    for t, entry in sorted(found.items()):
+        gate = "block" if "whole blocks" in entry["gate"] else "paper" if entry["gate"] else ""
+        lines.append(f"| {t} | {entry['kinds']} | {gate} | {'passes' if not entry['what'] else entry['what'].replace('|', '/')} |")
+    lines += [f"| {t} | | | not built: {why} |" for t, why in sorted(unbuildable.items())]
+    TABLE.parent.mkdir(exist_ok=True)
+    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main(argv: list[str]) -> int:
+    from tests.zoo import TYPES, unbuildable
+
+    if not argv and set(results()) >= set(TYPES) - set(unbuildable):
+        CACHE.unlink()  # all done: from the beginning
+    wanted = argv or [t for t in TYPES if t not in unbuildable and t not in results()]
+    run(wanted)
+    found = {t: entry for t, entry in results().items() if t in TYPES}
+    if not argv:
+        write_table(found, unbuildable)
+    print(f"{sum(not e['what'] for e in found.values())} of {len(TYPES)} types pass")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
