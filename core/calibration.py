@@ -1,15 +1,15 @@
-"""Calibration: texts -> A, the per-sample gradient of the loss with respect to the gates.
+"""Calibration: sequences -> A, the per-sample gradients of the loss with respect to the gates (core.rows).
 
-One batched forward and backward a batch, alpha of shape [batch, N], weights
-frozen: row s of alpha's gradient is d loss_s / d alpha at alpha = 1. A is kept;
-H0 and every other estimator is derived from it later (core.couplings).
+A is kept; H0 and every other estimator is derived from it later (core.couplings). The work is a
+list of steps, batches of rows and single removals, that one process or many share.
 """
 
+import itertools
 import logging
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,53 +22,17 @@ from core import runs
 from core.checkpoint import Checkpoint
 from core.errors import InputError
 from core.evaluation import sequence_losses
-from core.gates import gate_of, gated
-from core.losses import loss_gradient
+from core.gates import gate_of
 from core.models import LoadedModel
+from core.ranks import ALONE, Ranks
+from core.rows import gradient_rows, label_uniforms, measure_batch, out_of_memory
 from core.runs import Rows, Run, Singles
 from core.texts import Sequences
 
 LOSS = "mean negative log-likelihood over predicted tokens, nats"
-DTYPE = "float32"
 DROPPED_LIMIT = 0.01
 LOG = logging.getLogger(__name__)
 Report = Callable[[int, int, str], None]
-
-
-def gradient_rows(
-    loaded: LoadedModel, ids: torch.Tensor, mask: torch.Tensor | None = None, sampled_uniforms: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
-    """Gate gradients of one batch: (rows float32 [B, N], losses float32 [B], the same for sampled labels or None).
-
-    ids: int64 [B, T]; mask: bool [B, T], right padding only; sampled_uniforms:
-    float64 [B, T] in [0, 1), the randomness of labels sampled from the model itself
-    (inverse of the distribution function, so that a sample's labels do not depend on its batch).
-    """
-    alpha = torch.ones(len(ids), len(loaded.blocks), requires_grad=True)
-    with gated(loaded, alpha), torch.enable_grad():
-        attention_mask = None if mask is None else mask.long()
-        logits = loaded.model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits
-    losses, gradient = loss_gradient(logits, ids, mask)
-    (rows,) = torch.autograd.grad(logits, alpha, gradient, retain_graph=sampled_uniforms is not None)
-    if sampled_uniforms is None:
-        return rows, losses, None
-    labels = ids.clone()
-    labels[:, 1:] = sample_labels(logits.detach()[:, :-1], sampled_uniforms[:, :-1])
-    own_losses, gradient = loss_gradient(logits, labels, mask)
-    (own_rows,) = torch.autograd.grad(logits, alpha, gradient)
-    return rows, losses, (own_rows, own_losses)
-
-
-def sample_labels(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """int64 [B, T]: tokens drawn from softmax(logits [B, T, V]) by inverting its distribution function at `uniforms`."""
-    distribution = torch.softmax(logits.double(), dim=-1).cumsum(dim=-1)
-    drawn = torch.searchsorted(distribution, uniforms[..., None].contiguous(), right=True).squeeze(-1)
-    return drawn.clamp(max=logits.shape[-1] - 1)
-
-
-def label_uniforms(index: np.ndarray, length: int, seed: int) -> torch.Tensor:
-    """float64 [B, length]: a stream of its own for each sample index."""
-    return torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(key=[seed, int(i)])).random(length) for i in index]))
 
 
 def run_key(loaded: LoadedModel, sequences: Sequences, sampled: bool, singles: Sequences | None, seed: int) -> str:
@@ -82,7 +46,7 @@ def run_key(loaded: LoadedModel, sequences: Sequences, sampled: bool, singles: S
             "domain": [sequences.domains[d] for d in sequences.domain],
             "gate": gate_of(loaded),
             "loss": LOSS,
-            "dtype": DTYPE,
+            "dtype": _dtype(loaded),
             "sampled": {"seed": seed} if sampled else None,
             "singles": singles.sha256 if singles else None,
         }
@@ -93,19 +57,23 @@ def calibrate(
     loaded: LoadedModel,
     sequences: Sequences,
     *,
-    batch: int = 16,
+    batch: int | None = 16,
     sampled: bool = False,
     singles: Sequences | None = None,
     seed: int = 0,
+    checkpointed: bool = False,
     request: dict | None = None,
     checkpoint: Path | None = None,
     report: Report = lambda done, total, message: None,
-) -> Run:
+    ranks: Ranks = ALONE,
+) -> Run | None:
     """Gradient rows of all sequences, and optionally rows of sampled labels and measured single removals.
 
-    With a `checkpoint` folder, what is computed is saved every two seconds, and a later
-    call with the same arguments and folder goes on from there, with the batch and
-    threads it began with: bit-identical to a run in one piece.
+    batch: sequences at once; None: measured before the first row. With a `checkpoint` folder, what is
+    computed is saved every two seconds, and a later call with the same arguments and folder goes on
+    from there, with the batch and threads it began with: bit-identical to a run in one piece.
+    Of several `ranks` each computes its share of the steps, and rank 0 returns the run, the others None.
+    Where memory runs out, the batch is computed in halves, which the plan then records.
     A sequence whose rows (of the texts' labels or of sampled ones) are not finite is
     dropped from both and counted; so is one that makes a single removal's loss not
     finite. Errors: InputError for a bad length or batch, or when more than 1 % of the
@@ -116,28 +84,52 @@ def calibrate(
         raise InputError(f"{loaded.source!r} has {len(loaded.blocks)} block; choosing which to remove needs at least 2.")
     if singles is not None and len(singles.ids) < 2:
         raise InputError("Single removals need at least 2 sequences for a standard error, not 1; give a larger --singles.")
-    if batch < 1:
+    if batch is not None and batch < 1:
         raise InputError(f"The batch must be at least 1 sequence, not {batch}.")
     began, started = time.monotonic(), datetime.now(UTC)
     count, length = sequences.ids.shape
     n = len(loaded.blocks)
-    total = count + (n + 1) * len(singles.ids) if singles else count
     key = run_key(loaded, sequences, sampled, singles, seed)
-    saved = Checkpoint(checkpoint, {"batch": batch, "threads": torch.get_num_threads()}, key)
+    saved = Checkpoint(checkpoint, {}, key, ranks.rank)
     if saved.damaged:
         LOG.warning("%d damaged checkpoint files were set aside; what they held is computed again", saved.damaged)
-    batch = saved.plan["batch"]
+    if not saved.plan:
+        if batch is None and ranks.rank == 0:
+            report(0, count, "measuring the batch")
+            batch = measure_batch(loaded, length, sampled, checkpointed)
+        saved.plan = {"batch": batch, "threads": torch.get_num_threads(), "checkpointed": checkpointed}
+    saved.plan = ranks.agree(saved.plan)
     torch.set_num_threads(saved.plan["threads"])
-    for start in range(0, count, batch):
-        if f"rows-{start}" in saved:
-            continue
-        report(start, total, "gradient rows")
-        ids = torch.from_numpy(sequences.ids[start : start + batch])
-        uniforms = label_uniforms(sequences.index[start : start + batch], length, seed) if sampled else None
-        a, loss, own = gradient_rows(loaded, ids, sampled_uniforms=uniforms)
-        arrays = {"A": a.numpy(), "loss": loss.numpy()}
-        saved.put(f"rows-{start}", {**arrays, "own_A": own[0].numpy(), "own_loss": own[1].numpy()} if own else arrays)
-    parts = [saved[f"rows-{start}"] for start in range(0, count, batch)]
+    size = saved.plan["batch"]
+
+    def rows(start: int) -> dict[str, np.ndarray]:
+        parts = [
+            _rows_in_halves(loaded, sequences, part, sampled, seed, saved.plan)
+            for part in _parts(start, min(start + size, count), saved.plan)
+        ]
+        return {field: np.concatenate([p[field] for p in parts]) for field in parts[0]}
+
+    def single(i: int) -> dict[str, np.ndarray]:
+        removed = [i] if i >= 0 else []  # -1: the full model
+        return {"loss": sequence_losses(loaded, singles.ids, removed, size, mask=singles.mask, scored=singles.scored)}
+
+    steps = {f"rows-{start}": (rows, start, min(size, count - start), "gradient rows") for start in range(0, count, size)}
+    if singles:
+        steps |= {f"single-{i}": (single, i, len(singles.ids), "single removals") for i in range(-1, n)}
+    ends = list(itertools.accumulate(cost for *_, cost, _ in steps.values()))
+    for position, (name, (work, argument, cost, message)) in enumerate(steps.items()):
+        if ranks.mine(position) and name not in saved:
+            report(ends[position] - cost, ends[-1], message)
+            saved.put(name, work(argument))
+    saved.flush()
+    shares = ranks.gather({name: saved[name] for name in steps if name in saved})
+    if shares is None:
+        return None
+    done = {name: arrays for share in shares for name, arrays in share.items()}
+    for name, (work, argument, _, _) in steps.items():
+        if name not in done:  # of a rank of an earlier launch, that kept it on a disk of its own
+            done[name] = work(argument)
+    parts = [done[name] for name in steps if name.startswith("rows-")]
     joined = {field: np.concatenate([p[field] for p in parts]) for field in parts[0]}
     finite = np.isfinite(np.column_stack(list(joined.values()))).all(axis=1)
     dropped = _dropped(finite, sequences, "gradient rows")
@@ -145,17 +137,12 @@ def calibrate(
     own = _rows(joined["own_A"], joined["own_loss"], sequences, finite) if sampled else None
     measured, dropped_singles = None, []
     if singles:
-        for i in range(-1, n):  # -1: the full model
-            if f"single-{i}" not in saved:
-                report(count + (i + 1) * len(singles.ids), total, "single removals")
-                saved.put(f"single-{i}", {"loss": sequence_losses(loaded, singles.ids, [i] if i >= 0 else [], batch)})
-        losses = np.array([saved[f"single-{i}"]["loss"] for i in range(-1, n)])
+        losses = np.array([done[f"single-{i}"]["loss"] for i in range(-1, n)])
         finite = np.isfinite(losses).all(axis=0)
         dropped_singles = _dropped(finite, singles, "losses with a block removed")
         increase = losses[1:, finite] - losses[0, finite]
         measured = Singles(increase.mean(axis=1), increase.std(axis=1, ddof=1) / np.sqrt(increase.shape[1]), increase.shape[1])
-    saved.flush()
-    report(total, total, "done")
+    report(ends[-1], ends[-1], "done")
     meta = {
         "key": key,
         "request": request or {},
@@ -184,7 +171,7 @@ def calibrate(
         "seed": seed,
         "dropped": dropped,
         "dropped_singles": dropped_singles,
-        "plan": {**saved.plan, "ranks": 1, "dtype": DTYPE},
+        "plan": {**saved.plan, "ranks": ranks.world, "dtype": _dtype(loaded), "device": str(loaded.device)},
         "versions": {
             "blockscape": core.__version__,
             "torch": torch.__version__,
@@ -195,6 +182,42 @@ def calibrate(
         "times": {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - began, 3)},
     }
     return Run(meta, main, own, measured)
+
+
+def _dtype(loaded: LoadedModel) -> str:
+    """The type the model computes in."""
+    return str(next(loaded.model.parameters()).dtype).removeprefix("torch.")
+
+
+def _parts(start: int, end: int, plan: dict) -> Iterator[slice]:
+    """The sequences of one batch, as many at once as memory holds by now."""
+    size = plan.get("at_once", plan["batch"])
+    return (slice(i, min(i + size, end)) for i in range(start, end, size))
+
+
+def _rows_in_halves(loaded: LoadedModel, sequences: Sequences, part: slice, sampled: bool, seed: int, plan: dict) -> dict[str, np.ndarray]:
+    """Rows of some sequences, {A, loss} and of sampled labels {own_A, own_loss}; where memory runs out, in halves, noted in the plan."""
+    ids = torch.from_numpy(sequences.ids[part])
+    mask, scored = (None if a is None else torch.from_numpy(a[part]) for a in (sequences.mask, sequences.scored))
+    uniforms = label_uniforms(sequences.index[part], ids.shape[1], seed) if sampled else None
+    try:
+        A, loss, own = gradient_rows(loaded, ids, mask, uniforms, scored, plan["checkpointed"])
+        return {"A": A.numpy(), "loss": loss.numpy(), **({"own_A": own[0].numpy(), "own_loss": own[1].numpy()} if own else {})}
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+    if len(ids) == 1:
+        raise InputError(
+            f"Memory ran out on one sequence of {ids.shape[1]} tokens of {loaded.source!r}; choose a smaller --length or --checkpointed."
+        )
+    if loaded.device.type == "cuda":
+        torch.cuda.empty_cache()
+    half = -(-len(ids) // 2)
+    plan["at_once"] = min(half, plan.get("at_once", half))
+    LOG.warning("memory ran out on %d sequences at once: going on with %d", len(ids), half)
+    halves = (slice(part.start, part.start + half), slice(part.start + half, part.stop))
+    first, second = (_rows_in_halves(loaded, sequences, h, sampled, seed, plan) for h in halves)
+    return {field: np.concatenate([first[field], second[field]]) for field in first}
 
 
 def _dropped(finite: np.ndarray, sequences: Sequences, what: str) -> list[int]:

@@ -24,8 +24,9 @@ class Checkpoint:
 
     INTERVAL = float(os.environ.get("BLOCKSCAPE_CHECKPOINT_SECONDS", 2))
 
-    def __init__(self, folder: Path | None, plan: dict, key: str = ""):
+    def __init__(self, folder: Path | None, plan: dict, key: str = "", writer: int = 0):
         self.folder, self.plan, self.key = folder, plan, key
+        self.part = f".part-{writer}"  # being written: several processes may share the folder
         self.items: dict[str, dict[str, np.ndarray]] = {}
         self.unsaved: dict[str, np.ndarray] = {}
         self.damaged = 0  # files set aside
@@ -69,11 +70,11 @@ class Checkpoint:
             buffer = io.BytesIO()
             np.savez(buffer, about=json.dumps({"key": self.key, "plan": self.plan}), **self.unsaved)
             content = buffer.getvalue()
-            with open(self.folder / ".part", "wb") as f:
+            with open(self.folder / self.part, "wb") as f:
                 f.write(content)
                 f.flush()
                 os.fsync(f.fileno())
-            os.replace(self.folder / ".part", self.folder / f"{hashlib.sha256(content).hexdigest()}.npz")
+            os.replace(self.folder / self.part, self.folder / f"{hashlib.sha256(content).hexdigest()}.npz")
         self.unsaved, self.last = {}, time.monotonic()
 
 

@@ -14,7 +14,7 @@ import torch
 
 from core.errors import InputError
 from core.gates import gated, keep_all, removal
-from core.losses import sample_losses, token_losses
+from core.losses import right_padded, sample_losses, scored_tokens, token_losses
 from core.models import LoadedModel
 from core.tasks import TaskItem
 
@@ -27,16 +27,29 @@ def _silent(done: int, total: int, message: str) -> None:
 
 @torch.no_grad()
 def sequence_losses(
-    loaded: LoadedModel, ids: np.ndarray, removed: Sequence[int] = (), batch: int = 16, report: Report = _silent
+    loaded: LoadedModel,
+    ids: np.ndarray,
+    removed: Sequence[int] = (),
+    batch: int = 16,
+    report: Report = _silent,
+    mask: np.ndarray | None = None,
+    scored: np.ndarray | None = None,
 ) -> np.ndarray:
-    """float64 [S]: mean loss (nats) of each sequence of ids [S, T], with the blocks of `removed` gated off."""
+    """float64 [S]: mean loss (nats) of each sequence of ids [S, T], with the blocks of `removed` gated off.
+
+    mask, scored: bool [S, T], real tokens and those whose prediction counts, as in core.rows.
+    """
     loaded.check_length(ids.shape[1])
     losses = []
     alpha = removal(loaded, removed) if len(removed) else None
     for start in range(0, len(ids), batch):
-        part = torch.from_numpy(ids[start : start + batch])
-        logits = _logits(loaded, part, alpha)
-        losses.append(sample_losses(logits, part).double().numpy())
+        part, real, counts = (
+            None if a is None else torch.from_numpy(a[start : start + batch]).to(loaded.device) for a in (ids, mask, scored)
+        )
+        if real is not None:
+            counts = scored_tokens(real) if counts is None else counts & scored_tokens(real)
+            part, real, counts = right_padded(part, real, counts)
+        losses.append(sample_losses(_logits(loaded, part, alpha), part, counts).double().cpu().numpy())
         report(min(start + batch, len(ids)), len(ids), "loss")
     return np.concatenate(losses)
 

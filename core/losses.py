@@ -1,4 +1,8 @@
-"""The next-token loss of each sample, in nats: one definition for calibration and evaluation."""
+"""The next-token loss of each sample, in nats: one definition for calibration and evaluation.
+
+`scored`, bool [B, T], marks the tokens whose prediction counts: real, with a real token before them,
+and not part of a prompt. None: every token but the first.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -11,27 +15,45 @@ def token_losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     return losses.view(batch, length - 1)
 
 
-def sample_losses(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    """float32 [B]: mean over each sample's real predicted tokens; mask bool [B, T] marks real tokens."""
+def scored_tokens(mask: torch.Tensor) -> torch.Tensor:
+    """bool [B, T]: every real token after a real one; mask bool [B, T] marks real tokens."""
+    scored = mask.clone()
+    scored[:, 0] = False
+    scored[:, 1:] &= mask[:, :-1]
+    return scored
+
+
+def right_padded(ids: torch.Tensor, mask: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """ids, mask and what goes along with them, [B, T] each, with each sample's real tokens moved to the front.
+
+    A causal model does not see what comes after a token: then no attention mask and no positions are
+    needed, and padding on either side gives the same.
+    """
+    order = (~mask).to(torch.int8).argsort(dim=1, stable=True)
+    return tuple(t.gather(1, order) for t in (ids, mask, *others))
+
+
+def sample_losses(logits: torch.Tensor, ids: torch.Tensor, scored: torch.Tensor | None = None) -> torch.Tensor:
+    """float32 [B]: mean over each sample's scored tokens."""
     losses = token_losses(logits, ids)
-    if mask is None:
+    if scored is None:
         return losses.mean(dim=1)
-    real = (mask[:, 1:] & mask[:, :-1]).to(losses.dtype)
-    return (losses * real).sum(dim=1) / real.sum(dim=1)
+    counts = scored[:, 1:].to(losses.dtype)
+    return (losses * counts).sum(dim=1) / counts.sum(dim=1)
 
 
-def loss_gradient(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def loss_gradient(logits: torch.Tensor, ids: torch.Tensor, scored: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """(losses float32 [B] as `sample_losses`, their gradient with respect to logits, [B, T, V]).
 
-    In closed form, (softmax - one-hot) / predicted tokens: cheaper than autograd through the
+    In closed form, (softmax - one-hot) / scored tokens: cheaper than autograd through the
     loss, which would copy the logits several times.
     """
     log_probabilities = torch.log_softmax(logits.detach().float(), dim=-1)
     targets = ids.roll(-1, dims=1)[..., None]  # the last position predicts nothing: weight 0
-    weights = torch.ones(ids.shape) if mask is None else (mask & mask.roll(-1, dims=1)).float()
+    weights = torch.ones_like(ids, dtype=torch.float32) if scored is None else scored.roll(-1, dims=1).float()
     weights[:, -1] = 0.0
     weights = weights / weights.sum(dim=1, keepdim=True)
     losses = -(log_probabilities.gather(-1, targets).squeeze(-1) * weights).sum(dim=1)
     gradient = log_probabilities.exp_()
-    gradient.scatter_add_(-1, targets, torch.full(targets.shape, -1.0))
+    gradient.scatter_add_(-1, targets, torch.full_like(targets, -1.0, dtype=torch.float32))
     return losses, gradient.mul_(weights[..., None]).to(logits.dtype)

@@ -59,6 +59,8 @@ class Sequences:
     texts_sha256: str
     available: int  # sequences the split has in all
     template: str
+    mask: np.ndarray | None = None
+    scored: np.ndarray | None = None
 
     @property
     def sha256(self) -> str:

@@ -17,7 +17,7 @@ import transformers
 import core
 from core import evaluation
 from core.calibration import calibrate as compute_run
-from core.calibration import gradient_rows, run_key
+from core.calibration import run_key
 from core.errors import InputError
 from core.export import is_export_of, zip_export
 from core.export import prune as write_pruned
@@ -25,6 +25,7 @@ from core.gates import gate_of
 from core.jobs import Progress
 from core.models import LoadedModel, load_model
 from core.results import Key, Results
+from core.rows import gradient_rows
 from core.runs import canonical_key, keep_run, set_aside, stored_run
 from core.surgery import without
 from core.tasks import read_tasks, tasks_digest

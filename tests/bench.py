@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from core.calibration import gradient_rows
 from core.couplings import couplings
 from core.models import load_model, wrap
+from core.rows import gradient_rows
 from core.runs import load_run
 from core.spectrum import lowest_states
 from core.store import DEMO_RUN

@@ -29,10 +29,10 @@ def check(model_type: str) -> dict:
     """{gate, kinds, what}: what fits a type; `what` is empty when everything holds."""
     import torch
 
-    from core.calibration import gradient_rows
     from core.errors import InputError
     from core.gates import gate_of, gated, keep_all, removal
     from core.models import wrap
+    from core.rows import gradient_rows
     from core.surgery import without
     from tests.zoo import tiny_model
 

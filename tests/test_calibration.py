@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from core.calibration import calibrate, gradient_rows, sample_labels
+from core.calibration import calibrate
 from core.errors import InputError
 from core.evaluation import sequence_losses
 from core.gates import gated
 from core.losses import loss_gradient, sample_losses
-from core.models import load_model
+from core.models import load_model, wrap
+from core.rows import gradient_rows, graph_bytes, sample_labels
 from core.texts import pack, read_texts
 from tests.conftest import TINY
+from tests.zoo import tiny_model
 
 
 def batch_of(loaded, count=5, length=20, seed=0):
@@ -63,19 +65,103 @@ def test_rows_equal_batch_1_autograd_and_finite_differences(tiny, kind):
         assert torch.allclose(difference.float(), rows[:, i], atol=2e-4 * float(rows.norm(dim=1).max()))
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_padding_changes_nothing(tiny, kind):
-    loaded = load_model(str(tiny[kind]))
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "mamba"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_nothing(tiny, kind, side):
+    loaded = wrap(tiny_model(kind), None, kind, None) if kind not in TINY else load_model(str(tiny[kind]))
     short, long = batch_of(loaded, 1, 9)[0], batch_of(loaded, 1, 20, seed=1)[0]
-    ids = torch.zeros(2, 20, dtype=torch.long)
+    ids = torch.full((2, 20), 5)
     mask = torch.zeros(2, 20, dtype=torch.bool)
-    ids[0, :9], ids[1] = short, long
-    mask[0, :9], mask[1] = True, True
+    own = slice(0, 9) if side == "right" else slice(11, 20)
+    ids[0, own], ids[1] = short, long
+    mask[0, own], mask[1] = True, True
     rows, losses, _ = gradient_rows(loaded, ids, mask)
     for s, alone in enumerate((short, long)):
-        reference, loss = reference_row(loaded, alone)
-        assert torch.allclose(rows[s], reference, atol=1e-5 * reference.norm())
+        reference, loss, _ = gradient_rows(loaded, alone[None])
+        assert torch.allclose(rows[s], reference[0], atol=1e-5 * reference.norm())
         assert abs(losses[s] - loss) < 1e-5
+    measured = sequence_losses(loaded, ids.numpy(), mask=mask.numpy())
+    assert np.allclose(measured, losses.numpy(), atol=1e-5)
+
+
+def test_only_scored_tokens_count(tiny):
+    loaded = load_model(str(tiny["qwen3"]))
+    ids = batch_of(loaded, 2, 12)
+    scored = torch.zeros(2, 12, dtype=torch.bool)
+    scored[0, 7:], scored[1, [3, 9]] = True, True
+    alpha = torch.ones(len(loaded.blocks), requires_grad=True)
+    rows, losses, own = gradient_rows(loaded, ids, scored=scored, sampled_uniforms=torch.rand(2, 12, dtype=torch.float64))
+    for s in range(2):
+        with gated(loaded, alpha):
+            log = torch.log_softmax(loaded.model(input_ids=ids[s : s + 1], use_cache=False).logits[0], dim=-1)
+        where = torch.nonzero(scored[s]).flatten()
+        loss = -log[where - 1, ids[s, where]].mean()
+        (reference,) = torch.autograd.grad(loss, alpha)
+        assert torch.allclose(rows[s], reference, atol=1e-5 * reference.norm()) and torch.isclose(losses[s], loss, atol=1e-5)
+    assert torch.isfinite(own[0]).all() and not torch.equal(own[1], losses)
+    assert np.allclose(sequence_losses(loaded, ids.numpy(), scored=scored.numpy()), losses.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "mamba"])
+def test_rows_equal_a_float64_reference(kind):
+    loaded = wrap(tiny_model(kind), None, kind, None)
+    ids = batch_of(loaded, 4, 16)
+    rows, _, _ = gradient_rows(loaded, ids)
+    loaded.model.double()
+    alpha = torch.ones(len(loaded.blocks), dtype=torch.float64, requires_grad=True)
+    for s in range(len(ids)):
+        with gated(loaded, alpha):
+            log = torch.log_softmax(loaded.model(input_ids=ids[s : s + 1], use_cache=False).logits[0, :-1].double(), dim=-1)
+        (reference,) = torch.autograd.grad(-log.gather(-1, ids[s, 1:, None]).mean(), alpha)
+        assert float((rows[s] - reference).norm()) <= 1e-5 * float(reference.norm())
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_checkpointed_rows_are_the_same_and_keep_less(tiny, kind):
+    loaded = load_model(str(tiny[kind]))
+    ids = batch_of(loaded)
+    uniforms = torch.rand(ids.shape, dtype=torch.float64)
+    plain, sparing = (gradient_rows(loaded, ids, sampled_uniforms=uniforms, checkpointed=on) for on in (False, True))
+    assert torch.allclose(plain[0], sparing[0], atol=1e-6 * plain[0].norm())
+    assert torch.allclose(plain[2][0], sparing[2][0], atol=1e-6 * plain[2][0].norm())
+    assert graph_bytes(loaded, 64, checkpointed=True) < graph_bytes(loaded, 64) / 3
+    assert all("forward" not in vars(block) for block in loaded.modules)
+
+
+def test_memory_that_runs_out_halves_the_batch_and_loses_no_row(tiny, text_file, monkeypatch, tmp_path):
+    import core.calibration as calibration
+
+    loaded = load_model(str(tiny["llama"]))
+    sequences = pack(read_texts(text_file), loaded.tokenizer, "calibrate", 32, 21)
+    whole = calibrate(loaded, sequences, batch=8, sampled=True)
+    honest, sizes = calibration.gradient_rows, []
+
+    def small(loaded, ids, *options):
+        sizes.append(len(ids))
+        if len(ids) > 3:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return honest(loaded, ids, *options)
+
+    monkeypatch.setattr(calibration, "gradient_rows", small)
+    halved = calibrate(loaded, sequences, batch=8, sampled=True, checkpoint=tmp_path)
+    assert halved.meta["plan"]["batch"] == 8 and halved.meta["plan"]["at_once"] == 2 and sizes.count(8) == 1
+    for a, b in ((whole.rows, halved.rows), (whole.sampled, halved.sampled)):
+        assert (a.sample == b.sample).all()
+        assert (np.linalg.norm(a.A - b.A, axis=1) <= 1e-5 * np.linalg.norm(a.A, axis=1)).all()
+    monkeypatch.setattr(calibration, "gradient_rows", lambda *a: small(loaded, torch.zeros(9)))
+    with pytest.raises(InputError, match="Memory ran out on one sequence"):
+        calibrate(loaded, sequences, batch=1)
+
+
+def test_the_batch_is_measured_and_fits(tiny, text_file, monkeypatch):
+    import core.rows as rows
+
+    loaded = load_model(str(tiny["llama"]))
+    assert 1 <= rows.measure_batch(loaded, 32, True, False) <= rows.LARGEST_BATCH
+    monkeypatch.setattr(rows, "_free", lambda loaded: 7 * rows.graph_bytes(loaded, 32))
+    assert rows.measure_batch(loaded, 32, False, False) <= 2
+    run = calibrate(loaded, pack(read_texts(text_file), loaded.tokenizer, "calibrate", 32, 5), batch=None)
+    assert run.meta["plan"]["batch"] in (1, 2)
 
 
 def test_no_weight_gradients_are_computed(tiny):
@@ -145,8 +231,8 @@ def test_rows_that_are_not_finite_are_dropped_and_above_one_percent_refused(tiny
         bad = set(sequences.index[:count].tolist())
         position = iter(range(0, len(sequences.ids), 50))
 
-        def rows(model, ids, **options):
-            a, loss, own = honest(model, ids, **options)
+        def rows(model, ids, *options):
+            a, loss, own = honest(model, ids, *options)
             start = next(position)
             for k in range(len(ids)):
                 if int(sequences.index[start + k]) in bad:

@@ -95,7 +95,7 @@ FIELDS = {  # name: what differs
     "number of single removals": lambda c, t, m: setattr(c, "singles", 5),
     "gate": lambda c, t, m: m.setattr(calibration, "gate_of", lambda loaded: "another"),
     "loss": lambda c, t, m: m.setattr(calibration, "LOSS", "another"),
-    "dtype of the gradients": lambda c, t, m: m.setattr(calibration, "DTYPE", "bfloat16"),
+    "dtype of the gradients": lambda c, t, m: m.setattr(calibration, "_dtype", lambda loaded: "bfloat16"),
     "format": lambda c, t, m: m.setattr(runs, "FORMAT", 2),
     "one token": lambda c, t, m: lambda s: replace(s, ids=np.where(np.arange(s.ids.size).reshape(s.ids.shape) == 70, 9, s.ids)),
     "one domain label": lambda c, t, m: lambda s: replace(s, domain=s.domain * 0, domains=("other",)),

@@ -1,0 +1,65 @@
+"""Two processes give the run that one gives."""
+
+import os
+import subprocess
+import sys
+
+from core.calibration import calibrate
+from core.models import load_model
+from core.ranks import ALONE, Ranks
+from core.runs import load_run
+from core.texts import pack, read_texts
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from core.calibration import calibrate
+from core.models import load_model
+from core.ranks import joined
+from core.runs import save_run
+from core.texts import pack, read_texts
+
+model, text, out = sys.argv[1:]
+loaded = load_model(model)
+texts = read_texts(text)
+with joined() as ranks:
+    run = calibrate(
+        loaded, pack(texts, loaded.tokenizer, "calibrate", 32, 23), batch=4, sampled=True, seed=3,
+        singles=pack(texts, loaded.tokenizer, "choose", 32, 6), checkpoint=Path(out) / "work", ranks=ranks,
+    )
+assert (run is None) == (ranks.rank > 0)
+if run:
+    save_run(run, Path(out) / "run")
+"""
+
+
+def test_ranks_share_the_samples(tiny, text_file, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", tmp_path / "script.py"]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, tiny["llama"], text_file, tmp_path], check=True, timeout=240, env=environment, capture_output=True)
+    many = load_run(tmp_path / "run")
+    loaded, texts = load_model(str(tiny["llama"])), read_texts(text_file)
+    sequences, singles = (pack(texts, loaded.tokenizer, split, 32, n) for split, n in (("calibrate", 23), ("choose", 6)))
+    one = calibrate(loaded, sequences, batch=4, sampled=True, seed=3, singles=singles)
+    assert many.key == one.key and many.meta["plan"]["ranks"] == 2
+    for name in ("rows", "sampled"):
+        a, b = getattr(many, name), getattr(one, name)
+        assert (a.A == b.A).all() and (a.sample == b.sample).all() and len(set(a.sample.tolist())) == 23
+    assert (many.singles.increase == one.singles.increase).all()
+
+
+def test_what_a_rank_kept_on_a_disk_of_its_own_is_computed_again(tiny, text_file):
+    class Lonely(Ranks):
+        """Rank 0 of two, of which the other never sends anything."""
+
+        def gather(self, item):
+            return [item]
+
+        def agree(self, item):
+            return item
+
+    loaded = load_model(str(tiny["gpt2"]))
+    sequences = pack(read_texts(text_file), loaded.tokenizer, "calibrate", 32, 20)
+    a, b = (calibrate(loaded, sequences, batch=3, ranks=ranks) for ranks in (Lonely(0, 2), ALONE))
+    assert (a.rows.A == b.rows.A).all()
