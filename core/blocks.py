@@ -124,7 +124,9 @@ def _batch_axis(shape: tuple[int, ...] | None) -> int | None:
     """Of hidden states; None for what are none."""
     if shape is None or len(shape) < 3:
         return None
-    return 0 if shape[:2] == (BATCH, LENGTH) else 1 if shape[:2] == (LENGTH, BATCH) else None
+    if shape[:2] == (BATCH, LENGTH):
+        return 0
+    return 1 if shape[:2] == (LENGTH, BATCH) or shape[1:3] == (BATCH, LENGTH) else None  # the latter: several streams
 
 
 def hidden_argument(args: tuple, kwargs: dict) -> torch.Tensor | None:
@@ -170,7 +172,7 @@ def find_structure(model: nn.Module, source: str) -> Structure:
 
 def _is_stack(path: str, length: int, calls: list[tuple[str, _Call]]) -> bool:
     own = [(int(name.rpartition(".")[2]), call) for name, call in calls if name.rpartition(".")[0] == path]
-    if [i for i, _ in own] != list(range(length)):
+    if [i for i, _ in own] != list(range(length)) or not any(True for _ in own[0][1].module.children()):
         return False
     shapes = {_shape(call.output) for _, call in own} | {_shape(hidden_argument(call.args, call.kwargs)) for _, call in own}
     return len(shapes) == 1 and _batch_axis(shapes.pop()) is not None
@@ -205,7 +207,8 @@ def find_branches(block: nn.Module, args: tuple, kwargs: dict) -> tuple[str, ...
     modules = {path: module for path, module in block.named_modules() if path}
     with _recorded(modules) as calls:
         run({})
-    order = [path for path, call in calls if _shape(call.output) == tuple(x.shape)]
+    shapes = (tuple(x.shape), (BATCH * LENGTH, x.shape[-1]))  # the second: tokens of all samples in one row
+    order = [path for path, call in calls if _shape(call.output) in shapes]
     if len(set(order)) < len(order):  # a sub-module that is called twice cannot be told apart
         order = [path for path in order if order.count(path) == 1]
     chosen: list[str] = []
@@ -254,17 +257,16 @@ def _name_branches(block: nn.Module, paths: tuple[str, ...] | None, attention: s
     if paths is None:
         kinds = [kind for kind in (_kind(block.get_submodule(name), name, attention) for name in children) if kind]
         return (Branch("", " + ".join(dict.fromkeys(kinds)) or "block"),)
-    named, left = [], list(children)
+    named, left = [], [name for name in children if _kind(block.get_submodule(name), name, attention)]
     for path in paths:
-        own = path.split(".")[0]
-        if own not in left:  # a norm that follows the part it belongs to
-            before = [name for name in left if _kind(block.get_submodule(name), name, attention)]
-            own = before[0] if before else own
-        if own in left:
-            left = left[left.index(own) + 1 :] if left.index(own) == 0 else [name for name in left if name != own]
-        named.append(
-            Branch(path, _kind(block.get_submodule(own), own, attention) or _kind(block.get_submodule(path), path, attention) or "other")
-        )
+        parts = path.split(".")
+        if "norm" in type(block.get_submodule(path)).__name__.lower() and left:  # follows the part it belongs to
+            steps = left[:1]
+        else:
+            steps = [".".join(parts[: k + 1]) for k in range(len(parts))]
+        kinds = [kind for kind in (_kind(block.get_submodule(step), step, attention) for step in steps) if kind]
+        left = [name for name in left if name not in (steps[0], parts[0])]
+        named.append(Branch(path, kinds[0] if kinds else "other"))
     return tuple(named)
 
 
@@ -278,7 +280,7 @@ def _kind(module: nn.Module, path: str, attention: str | None) -> str | None:
     name = path.rpartition(".")[2]
     if any(child.startswith("experts") or child.endswith(".experts") for child, _ in module.named_modules()):
         return "MoE"
-    for words in (type(module).__name__, name):
+    for words in (name, type(module).__name__):
         for kind, pattern in KINDS:
             if pattern.search(words):
                 return attention if kind == "attention" and attention else kind
@@ -348,7 +350,7 @@ def _kept_per_token(model: nn.Module, structure: Structure) -> list[int]:
         number = block_number(block)
         layer = layers[i if number is None else number] if (i if number is None else number) < len(layers) else None
         tensors = [getattr(layer, name, None) for name in ("keys", "values")]
-        kept.append(sum(t.numel() for t in tensors if isinstance(t, torch.Tensor) and t.ndim == 4) // (BATCH * LENGTH))
+        kept.append(sum(t.numel() // (t.shape[0] * t.shape[2]) for t in tensors if isinstance(t, torch.Tensor) and t.ndim == 4))
     return kept
 
 

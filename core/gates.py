@@ -58,7 +58,14 @@ def gated(loaded: LoadedModel, alpha: torch.Tensor) -> Iterator[None]:
     scales, axis = alpha.unbind(dim=-1), loaded.structure.batch_axis
 
     def on_branch(index: int):
-        return lambda _module, _args, output: replace_first(output, _Scale.apply(first_tensor(output), scales[index], axis))
+        def scale(_module, _args, output):
+            hidden, own = first_tensor(output), scales[index]
+            if hidden.ndim > 2 or own.ndim == 0:
+                return replace_first(output, _Scale.apply(hidden, own, axis))
+            by_sample = hidden.view(len(own), -1, hidden.shape[-1])  # tokens of all samples came in one row
+            return replace_first(output, _Scale.apply(by_sample, own, axis).view(hidden.shape))
+
+        return scale
 
     def on_block(index: int):
         def update(_module, args, kwargs, output):

@@ -13,7 +13,12 @@ from core.errors import InputError
 from core.models import LoadedModel
 
 # one entry a block: sliced to the kept blocks (transformers checks their length on save and load)
-PER_BLOCK_LISTS = ("layer_types", "mlp_layer_types", "no_rope_layers")
+PER_BLOCK_LISTS = (
+    "layer_types", "mlp_layer_types", "layers_block_type", "indexer_types", "attention_layers", "no_rope_layers", "layer_rope_theta",
+    "activation_sparsity_pattern", "intermediate_size", "num_attention_heads_per_layer",
+)  # fmt: skip
+# numbers of blocks: those kept, renumbered
+BLOCK_NUMBERS = ("attn_layer_indices", "mlp_only_layers", "moe_layers", "hybrid_layer_ids")
 # sub-module attributes that hold the block's own number: the KV cache is addressed by them
 NUMBERS = ("layer_idx", "layer_id")
 # (reason, when it holds): structures whose blocks depend on their depth, so that a native config cannot express the removal
@@ -56,8 +61,12 @@ def remove_blocks(loaded: LoadedModel, removed: Sequence[int]) -> None:
     config = loaded.config
     for attribute in PER_BLOCK_LISTS:
         values = vars(config).get(attribute)
-        if values is not None:
+        if isinstance(values, (list, tuple)):
             setattr(config, attribute, [values[i] for i in kept])
+    for attribute in BLOCK_NUMBERS:
+        values = vars(config).get(attribute)
+        if isinstance(values, (list, tuple)):
+            setattr(config, attribute, [kept.index(i) for i in values if i in kept])
     config.num_hidden_layers = len(kept)
     loaded.blocks = [loaded.blocks[i] for i in kept]
 
@@ -74,7 +83,8 @@ def without(loaded: LoadedModel, removed: Sequence[int]) -> Iterator[None]:
         return
     config, path = loaded.config, loaded.structure.path
     modules, blocks = loaded.modules, loaded.blocks
-    values = {a: vars(config).get(a) for a in (*PER_BLOCK_LISTS, "num_hidden_layers")}
+    values = {a: vars(config).get(a) for a in (*PER_BLOCK_LISTS, *BLOCK_NUMBERS)}
+    depth = getattr(config, "num_hidden_layers", None)
     numbers = [(m, a, getattr(m, a)) for m in modules.modules() for a in NUMBERS if hasattr(m, a)]
     remove_blocks(loaded, removed)
     try:
@@ -85,6 +95,8 @@ def without(loaded: LoadedModel, removed: Sequence[int]) -> Iterator[None]:
         for attribute, value in values.items():
             if value is not None:
                 setattr(config, attribute, value)
+        if depth is not None:
+            config.num_hidden_layers = depth
         for module, attribute, value in numbers:
             setattr(module, attribute, value)
         loaded.blocks = blocks

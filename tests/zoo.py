@@ -41,6 +41,10 @@ not_causal: dict[str, str] = {
     "prophetnet": "the predict stream's relative position terms are laid out so that positions mix",
 }
 not_differentiable: dict[str, str] = {"reformer": "its reversible blocks have a backward pass only in train mode"}
+not_reloadable: dict[str, str] = dict.fromkeys(
+    ["emu3", "mllama"], "the model keeps the text config alone, which AutoModelForCausalLM does not know when it reads it back"
+)
+not_masked: dict[str, str] = {"xlnet": "an attention mask over several rows fails where attn_type is uni"}
 inert: dict[str, str] = {"mllama": "its cross-attention block is passed over where there is no image"}
 
 
@@ -68,6 +72,7 @@ RULES: dict = {
     **_named("linear_key_head_dim linear_value_head_dim qk_nope_head_dim v_head_dim", 8),
     **_named("qk_rope_head_dim rotary_dim", 4),
     **_named("q_lora_rank kv_lora_rank o_lora_rank laurel_rank adapter_rank d_rel loop_gate_rank hc_lowrank gated_norm_rank", 8),
+    **_named("router_hidden_size block_multiple_of", 16),
     # experts
     **_named("num_experts num_local_experts n_routed_experts moe_num_experts", 4),
     **_named("num_experts_per_tok num_experts_per_token moe_topk moe_k moe_top_k top_k_experts", 2),
@@ -104,7 +109,8 @@ RULES: dict = {
     **_named("depth num_global_layers num_lstm_layers num_residual_layers num_blocks", 1),
     **_named("image_size crop_size", 32),
     **_named("patch_size", 8),
-    **_named("num_filters codebook_dim vector_quantization_hidden_dimension base_channels", 8),
+    **_named("num_filters codebook_dim vector_quantization_hidden_dimension base_channels output_channels", 8),
+    **_named("ext_pw_out_channel nemo_conv_channels depthwise_separable_out_channel", WIDTH),
     **_named("codebook_size", 16),
     **_named("num_quantizers", 2),
 }
@@ -142,9 +148,9 @@ QWEN4 |= {"split_ngram_parts": 2}
 # Model type -> attributes that the rules do not settle; "part.attribute" reaches into a sub-config.
 OVERRIDES: dict[str, dict] = {
     "bamba": {"attn_layer_indices": lambda blocks: list(range(1, blocks, 2))},
-    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
     "blt": {"encoder_hash_byte_group_vocab": 50, "max_patch_length": 2},
     "cohere2_moe": {"first_k_dense_replace": 1, "mlp_layer_types": DROP},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
     "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": 8.0},
     "dory": {"n_input_layers": 1, "n_output_layers": 1},
     "dots1": {"layer_types": _every("full_attention", "sliding_attention")},
@@ -160,8 +166,8 @@ OVERRIDES: dict[str, dict] = {
     "gemma4": {"text_config.global_head_dim": 16},
     "gemma4_unified_text": {"global_head_dim": 16},
     "gemma4_unified": {"text_config.global_head_dim": 16},
-    "gpt_neo": {"attention_types": lambda blocks: [[[kind], 1] for kind in _every("global", "local")(blocks)]},
     "glm_moe_dsa": {"indexer_types": _every("full", "shared")},
+    "gpt_neo": {"attention_types": lambda blocks: [[[kind], 1] for kind in _every("global", "local")(blocks)]},
     "granitemoehybrid": {"layer_types": _every("linear_attention", "full_attention")},
     "inkling_text": {"mlp_layer_types": lambda blocks: ["dense"] + ["sparse"] * (blocks - 1)},
     "inkling2_text": {"n_layers_per_attn_res_block": 2},
@@ -210,10 +216,9 @@ OVERRIDES: dict[str, dict] = {
     "xlnet": {"attn_type": "uni"},
     "xlstm": {"num_blocks": lambda blocks: blocks},
     "xmod": {"default_language": "en_XX"},
-    "zamba": {"attention_hidden_size": 64, "attention_head_dim": 16},
+    "zamba": {"attention_hidden_size": 64, "attention_head_dim": 16, "layers_block_type": _every("hybrid", "linear_attention")},
     "zaya": {"num_experts_per_tok": 1, "layer_types": _every("hybrid", "hybrid_sliding"), "sliding_window": 4},
 }
-DEFAULTS: dict[str, dict] = {}  # model type -> attributes without which the class has no default config
 
 
 def _kinds(values) -> list:
@@ -222,7 +227,7 @@ def _kinds(values) -> list:
 
 
 def _attributes(config_class, default, blocks: int) -> dict:
-    """The attributes with which a config class is built tiny."""
+    """The attributes with which a config class is built tiny; its default config says which there are and of what kind."""
     default.allow_global_per_layer_attribute_access = True
     names = [field.name for field in dataclasses.fields(config_class) if field.init]
     rules = RULES | (DECODER if "is_decoder" in names else {}) | (MLA if "qk_rope_head_dim" in names else {})
@@ -254,10 +259,10 @@ def _attributes(config_class, default, blocks: int) -> dict:
 
 
 def tiny_config(model_type: str, blocks: int = 4) -> PreTrainedConfig:
-    """A config of one type with so many decoder blocks, and little of everything else."""
+    """A config of one type with so many decoder blocks, and little of everything else. Zamba needs three blocks to share weights."""
     config_class = CONFIG_MAPPING[model_type]
     changes = {name: value(blocks) if callable(value) else value for name, value in OVERRIDES.get(model_type, {}).items()}
-    attributes = _attributes(config_class, config_class(**DEFAULTS.get(model_type, {})), blocks)
+    attributes = _attributes(config_class, config_class(), blocks)
     for name, value in changes.items():
         *parts, last = name.split(".")
         target = attributes
@@ -285,7 +290,10 @@ def _enliven(model: PreTrainedModel) -> None:
 
 
 def tiny_model(model_type: str, blocks: int = 4, seed: int = 0) -> PreTrainedModel:
-    """A random model of one type in float32, in eval mode, in which every block matters."""
+    """A random model of one type in float32, in eval mode, in which every block matters.
+
+    The attention is eager where the type has it. `inert` names the type one of whose blocks text alone never enters.
+    """
     config = tiny_config(model_type, blocks)
     # Deterministic mode fills memory that nobody initialises with NaN, so that such parameters are found.
     before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
