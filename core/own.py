@@ -1,0 +1,76 @@
+"""The model's own samples as texts: calibration without any data.
+
+Token t of sample k is drawn by inverting the distribution function at a random number of its own
+(core.rows), so that a sample does not depend on its batch beyond rounding.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from core.errors import InputError
+from core.models import LoadedModel
+from core.rows import label_uniforms, sample_labels
+from core.texts import SPLITS, Sequences
+
+DOMAIN = "own"
+_FIRST = {split: (k + 1) << 40 for k, split in enumerate(SPLITS)}  # numbers of samples: no text has so many, no two splits share one
+
+
+class _Drawn(LogitsProcessor):
+    """Leaves one token: the one that the next random number of each sequence draws."""
+
+    def __init__(self, uniforms: torch.Tensor, start: int):
+        self.uniforms, self.start = uniforms, start
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        step = input_ids.shape[1] - self.start
+        token = sample_labels(scores[:, None], self.uniforms[:, step : step + 1].to(scores.device))
+        return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+
+
+@torch.no_grad()
+def own_sequences(
+    loaded: LoadedModel,
+    split: str,
+    length: int,
+    samples: int,
+    seed: int = 0,
+    batch: int = 16,
+    report: Callable[[int, int, str], None] = lambda done, total, message: None,
+) -> Sequences:
+    """`samples` sequences of `length` tokens drawn from the model at temperature 1, after its BOS (else EOS) token.
+
+    Text that ends goes on after EOS, as packed documents do. Errors: InputError for a model that has neither token.
+    """
+    loaded.check_length(length)
+    tokenizer = loaded.tokenizer
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if first is None:
+        raise InputError(f"The tokenizer of {loaded.source!r} has neither BOS nor EOS to begin its own samples with; give texts.")
+    index = _FIRST[split] + np.arange(samples, dtype=np.int64)
+    drawn = []
+    for start in range(0, samples, batch):
+        report(start, samples, "sampling the model's own texts")
+        uniforms = label_uniforms(index[start : start + batch], length, seed)
+        head = torch.full((len(uniforms), 1), first, device=loaded.device)
+        out = loaded.model.generate(
+            head, attention_mask=torch.ones_like(head), do_sample=False, num_beams=1, min_new_tokens=length - 1, max_new_tokens=length - 1,
+            eos_token_id=None, pad_token_id=first, logits_processor=LogitsProcessorList([_Drawn(uniforms, 1)]),
+        )  # fmt: skip
+        drawn.append(out.cpu().numpy())
+    ids = np.concatenate(drawn)
+    return Sequences(
+        ids=ids,
+        index=index,
+        domain=np.zeros(samples, dtype=np.int16),
+        domains=(DOMAIN,),
+        split=split,
+        source=DOMAIN,
+        texts_sha256=hashlib.sha256(ids.tobytes()).hexdigest(),
+        available=samples,
+        template="sampled from the model at temperature 1; one BOS first",
+    )
