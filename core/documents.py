@@ -101,7 +101,12 @@ def _is_word(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip()) and _is_text(value)
 
 
-def _is_weight(value: object) -> bool:
+def _is_path(value: object) -> bool:
+    return _is_word(value) and (not value.startswith(HUB) or re.fullmatch(r"hub:(\w[\w.-]*/)?\w[\w.-]*", value) is not None)
+
+
+def is_weight(value: object) -> bool:
+    """Whether it can be a weight: a finite number of at least 0."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
@@ -111,8 +116,8 @@ def _is_count(value: object) -> bool:
 
 _WORD = (_is_word, "a word")
 _FIELDS = {
-    "path": (_is_word, "a file, bundled, or hub:OWNER/NAME"), "column": _WORD, "domain": _WORD,
-    "weight": (_is_weight, "a finite number of at least 0"), "config": _WORD, "split": _WORD, "revision": _WORD,
+    "path": (_is_path, "a file, bundled, or hub:OWNER/NAME"), "column": _WORD, "domain": _WORD,
+    "weight": (is_weight, "a finite number of at least 0"), "config": _WORD, "split": _WORD, "revision": _WORD,
     "limit": (_is_count, "a whole number of at least 1"),
 }  # fmt: skip
 _DEFAULTS = {f.name: f.default for f in fields(Source) if f.name != "path"}
@@ -158,6 +163,9 @@ def _short(value: object) -> str:
     return quoted if len(quoted) <= 200 else quoted[:197] + "..."
 
 
+Asked = Source | str | Path | Mapping
+
+
 @dataclass(frozen=True)
 class Texts:
     """Documents of all sources, in their order."""
@@ -180,29 +188,31 @@ class Texts:
         return digest.hexdigest()
 
 
-def read_texts(sources: Path | str | Source | Sequence[Source | str | Path] | None = None) -> Texts:
+def read_texts(sources: Asked | Sequence[Asked] | None = None) -> Texts:
     """Documents of one source or several; None: the bundled texts.
+
+    A string is read as `parse_source` does, a Path is a path whatever it holds, an object is what `to_json` gave.
 
     Domains are unique across sources: a source whose domains have no name of their own and meet one
     that is taken gets "-2", "-3" and so on behind them.
     Errors: InputError for what cannot be read, has no text, or names one domain twice.
     """
-    asked = (BUNDLED_NAME,) if sources is None else (sources,) if isinstance(sources, Path | str | Source) else tuple(sources)
-    asked = tuple(parse_source(s) if isinstance(s, str) else Source(str(s)) if isinstance(s, Path) else s for s in asked)
+    listed = [BUNDLED_NAME] if sources is None else [sources] if isinstance(sources, Path | str | Source | Mapping) else sources
+    asked = tuple(map(_source, listed))
     if not asked:
-        raise InputError("No text source; give at least one.")
-    taken = [s.domain for s in asked if s.domain]
-    for domain in taken:
-        if taken.count(domain) > 1:
-            raise InputError(f"Two text sources have the domain {_short(domain)}; give each a domain of its own.")
+        raise InputError("No text source is named; give at least one.")
+    named = [s.domain for s in asked if s.domain]
+    if again := next((d for d in named if named.count(d) > 1), None):
+        raise InputError(f"Two text sources have the domain {_short(again)}; give each a domain of its own.")
     if any(s.weight is not None for s in asked) and not any(_weight(s) for s in asked):
         raise InputError("All text sources have the weight 0, so nothing would be drawn; give at least one more than 0.")
+    taken = set(named)
     documents: list[Document] = []
     weights: dict[str, float] = {}
     for source in asked:
         own = _read(source, alone=len(asked) == 1)
         names = {d: d if source.domain else _free(d, taken) for d in dict.fromkeys(d.domain for d in own)}
-        taken += names.values()
+        taken.update(names.values())
         documents += [Document(d.text, names[d.domain], d.turns) for d in own] if any(k != v for k, v in names.items()) else own
         weights |= dict.fromkeys(names.values(), _weight(source) / len(names))
     if len(weights) > DOMAIN_LIMIT:
@@ -211,12 +221,16 @@ def read_texts(sources: Path | str | Source | Sequence[Source | str | Path] | No
     return Texts(" + ".join(s.path for s in asked), tuple(documents), asked, weights if weighted else None)
 
 
+def _source(asked: Asked) -> Source:
+    return asked if isinstance(asked, Source) else Source(str(asked)) if isinstance(asked, Path) else Source.from_json(asked)
+
+
 def _weight(source: Source) -> float:
     """A source without a weight among others that have one counts once."""
     return 1.0 if source.weight is None else source.weight
 
 
-def _free(name: str, taken: list[str]) -> str:
+def _free(name: str, taken: set[str]) -> str:
     number, free = 1, name
     while free in taken:
         number += 1
@@ -338,7 +352,9 @@ def _csv_rows(file: Path, source: Source) -> Numbered:
             else:
                 yield f"Line {reader.line_num}", dict(zip(header, values))
     except csv.Error as error:
-        raise InputError(f"Line {reader.line_num} of {name!r} is not CSV ({_first_line(error, 80)}); quote fields by \" and \" as \"\".") from error
+        raise InputError(
+            f'Line {reader.line_num} of {name!r} is not CSV ({_first_line(error, 80)}); quote fields by " and " as "".'
+        ) from error
 
 
 def _parquet_rows(file: Path, source: Source) -> Numbered:
@@ -443,7 +459,7 @@ def _turns(row: Row, source: Source, where: str) -> tuple[tuple[str, str], ...]:
     if default and isinstance(prompt, str) and isinstance(completion, str):
         return ((PROMPT, prompt.strip()), (COMPLETION, completion.strip()))
     instead = ", or messages, or prompt and completion" if default else ""
-    raise InputError(f"{where} has no string under the key {_short(source.column)}{instead}; write {{{json.dumps(source.column)}: \"...\"}}.")
+    raise InputError(f'{where} has no string under the key {_short(source.column)}{instead}; write {{{json.dumps(source.column)}: "..."}}.')
 
 
 def _is_text(text: str) -> bool:
