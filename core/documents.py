@@ -138,9 +138,9 @@ def parse_source(text: str) -> Source:
         return Source(text)
     path, pairs = found["path"], [pair.split("=", 1) for pair in found["options"].split(",")]
     _known([key for key, _ in pairs], path)
-    for key, value in pairs:
-        if sum(key == other for other, _ in pairs) > 1:
-            raise InputError(f"The text source {_short(path)} names {key} twice, the last time {_short(value)}; name it once.")
+    for k, (key, value) in enumerate(pairs):
+        if key in dict(pairs[:k]):
+            raise InputError(f"The text source {_short(path)} names {key} again, as {_short(value)}; name it once.")
     return Source(path, **{key: _number(key, value) for key, value in pairs})
 
 
