@@ -57,8 +57,8 @@ def rendered(documents: Sequence[Document], tokenizer) -> list[tuple[str, Spans]
     """(text, what counts in the loss: the assistant's words) of chats in the tokenizer's chat template.
 
     What a template writes around the words is told from them by rendering marks in their
-    place; a template that rewrites the words themselves is refused, since then nobody knows
-    which are whose. Errors: InputError, also for a template that fails, or takes more than its share.
+    place; a template that rewrites the words themselves, or leaves the assistant's out, is
+    refused, since then nobody knows which are whose. Errors: InputError, also for a template that fails, or takes more than its share.
     """
     chats = [[(_ROLES.get(role, role), content) for role, content in d.turns] for d in documents]
     # what is around the words depends on the roles alone, else the comparison below fails
@@ -70,10 +70,10 @@ def rendered(documents: Sequence[Document], tokenizer) -> list[tuple[str, Spans]
     found = []
     for key, chat, text, document in zip(roles, chats, texts[len(frames) :], documents):
         again, spans = _filled(framed[key], chat)
-        if again != text:
+        if again != text or (not spans and any(role == "assistant" and content for role, content in chat)):
             raise InputError(
-                f"The model's chat template rewrites the words of the chat that begins {document.text[:40]!r}, so what the assistant "
-                f"said cannot be told from the rest; leave such chats out, or take template none."
+                f"The model's chat template rewrites or leaves out words of the chat that begins {document.text[:40]!r}, so what the "
+                f"assistant said cannot be told from the rest; leave such chats out, or take template none."
             )
         found.append((text, spans))
     return found

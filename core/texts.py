@@ -161,7 +161,8 @@ def pack(
     cut = _cut(texts, split, form)
     if len(cut.ids) < samples:
         raise InputError(
-            f"Too little text: the {split} split of {texts.source!r} gives {len(cut.ids)} sequences of {length} tokens and {samples} were asked for; "
+            f"Too little text: the {split} split of {texts.source!r} gives {len(cut.ids)} sequences of {length} tokens and {samples} were asked for"
+            f"{f' ({cut.skipped} more have nothing to predict)' if cut.skipped else ''}; "
             f"add text, or ask for fewer or shorter sequences."
         )
     order = np.random.default_rng(seed).permutation(len(cut.ids))

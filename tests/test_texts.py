@@ -464,7 +464,7 @@ def test_a_prompt_that_fills_the_sequence_leaves_nothing_to_predict():
 
 def test_packed_prompts_are_not_scored_either():
     documents, tokenizer = prompts(9), byte_tokenizer()
-    drawn = pack(texts_of(*documents), tokenizer, "choose", 30, 8)
+    drawn = pack(texts_of(*documents), tokenizer, "choose", 30, 7)
     order = np.argsort(drawn.index)
     assert drawn.mask.all() and not drawn.scored[:, 0].any() and drawn.available == drawn.index.max() + 1
     stream, expected = (
@@ -539,8 +539,9 @@ def test_a_tokenizer_without_a_chat_template_says_so():
 @pytest.mark.parametrize(
     ("template", "says"),
     [
-        ("{% for m in messages %}{{ m['content'] | upper }}{% endfor %}", "rewrites the words of the chat that begins 'be kind"),
+        ("{% for m in messages %}{{ m['content'] | upper }}{% endfor %}", "rewrites or leaves out words of the chat that begins 'be kind"),
         ("{{ raise_exception('roles must\nalternate') }}", "fails on the chat that begins 'be kind.*roles must"),
+        ("{% for m in messages %}{{ m['role'] }}{% endfor %}", "leaves out words of the chat that begins 'be kind"),
         ("{% for %}", "fails"),
     ],
 )

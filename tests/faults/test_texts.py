@@ -10,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from core.chat import _MARK
 from core.errors import InputError
 from core.texts import Document, pack, read_texts, split_of
 from tests.test_texts import chat_tokenizer, chats, texts_of
@@ -19,7 +20,7 @@ GOOD = b'{"text": "good"}\n'
 WIDE = b"text," + b",".join(b"c%d" % i for i in range(10**6))
 
 NAMED = {
-    "jsonl binary": (".jsonl", bytes(range(256)) * 20, "Line 1 .*not UTF-8"),
+    "jsonl binary": (".jsonl", bytes(range(256)) * 20, "Line 1 .*NUL"),
     "jsonl UTF-16 with BOM": (".jsonl", GOOD.decode().encode("utf-16"), "Line 1 .*not UTF-8 .*0xff"),
     "jsonl UTF-16 without BOM": (".jsonl", GOOD.decode().encode("utf-16-le"), "Line 1 .*NUL"),
     "jsonl UTF-32": (".jsonl", GOOD.decode().encode("utf-32-be"), "Line 1 .*(NUL|not UTF-8)"),
@@ -174,8 +175,8 @@ def test_many_domains_are_packed_in_time():
 BOMB = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 TEMPLATES = {
     "loops": (BOMB, "takes longer"),
-    "a power": ("{{ 9 ** 9 ** 9 }}", "takes longer|too much memory|fails"),
-    "a power while it runs": ("{% set n = messages | length + 1 %}{{ n ** n ** n ** n }}", "takes longer|too much memory"),
+    "a power": ("{{ 9 ** (9 ** 9) }}", "takes longer|too much memory"),
+    "a power while it runs": ("{% set n = messages | length + 1 %}{{ n ** (n ** (n * 2)) }}", "takes longer|too much memory"),
     "a long constant": ("{{ 'a' * 5000000000 }}", "too much memory"),
     "a long word": ("{{ messages[0]['role'] * 1000000000 }}", "too much memory"),
     "padding": ("{{ 'a' | center(3000000000) }}", "too much memory"),
@@ -183,11 +184,11 @@ TEMPLATES = {
     "a doubling": ("{% set ns = namespace(x='a') %}{% for a in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}", "memory"),
     "recursion": ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),
     "classes": ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "fails .*unsafe"),
-    "globals": ("{{ raise_exception.__globals__ }}", "fails .*(unsafe|undefined)|rewrites"),
+    "globals": ("{{ raise_exception.__globals__ }}", "fails .*unsafe|leaves out"),
     "cycler": ("{{ cycler.__init__.__globals__.os.popen('id').read() }}", "fails .*unsafe"),
     "format": ("{{ '{0.__class__.__init__.__globals__}'.format(messages) }}", "fails .*unsafe"),
-    "format map": ("{{ '{a.__class__}'.format_map({'a': messages}) }}", "fails .*unsafe"),
-    "attr": ("{{ messages | attr('__class__') | attr('__base__') }}", "fails|rewrites|no text"),
+    "format map": ("{{ '{a.__class__}'.format_map({'a': messages}) }}", "fails .*unsafe|leaves out"),
+    "attr": ("{{ messages | attr('__class__') | attr('__base__') }}", "fails .*unsafe|leaves out"),
     "import": ("{% import 'os' as os %}", "fails"),
     "include": ("{% include '/etc/passwd' %}", "fails"),
     "append": ("{{ messages.append(1) }}", "fails .*unsafe"),
@@ -210,11 +211,19 @@ def test_a_hostile_chat_template_ends_in_time_in_one_sentence(name):
 def test_marks_in_words_and_templates_mislead_nobody():
     """A chat that writes the marks itself is told apart; a template that writes them is refused."""
     for k in range(99):
-        turns = (("user", f"\u27e60\u27e7 {k}"), ("assistant", "\u27e61\u27e7 said"))
+        turns = (("user", f"{_MARK % 0} {k}"), ("assistant", f"{_MARK % 1} said"))
         document = Document("\n".join(content for _, content in turns), "text", turns)
         if split_of(document) == "choose":
             break
     drawn = pack(texts_of(document), chat_tokenizer(), "choose", 90, 1, mode="documents", template="chat")
-    assert chat_tokenizer().decode(drawn.ids[0][drawn.scored[0]]) == "\u27e61\u27e7 said<|im_end|>"
+    assert chat_tokenizer().decode(drawn.ids[0][drawn.scored[0]]) == f"{_MARK % 1} said<|im_end|>"
     with pytest.raises(InputError, match="rewrites"):
-        pack(texts_of(document), chat_tokenizer("{{ messages[0]['content'] }}\u27e61\u27e7"), "choose", 90, 1, template="chat")
+        pack(
+            texts_of(document),
+            chat_tokenizer("{{ messages[0]['content'] }}" + _MARK % 1),
+            "choose",
+            90,
+            1,
+            mode="documents",
+            template="chat",
+        )
