@@ -20,7 +20,7 @@ from core.documents import COMPLETION, PROMPT, Document
 from core.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS, SECONDS_EACH = 5, 0.02  # of the processor: for all chats together, and on top for each
+SECONDS, SECONDS_EACH = 4, 0.02  # of the processor: for all chats together, and on top for each
 MEMORY = 2**30  # bytes beyond what the process starts with
 OUTPUT = 2**20  # characters of one chat
 _BACKSTOP = 300  # seconds of the wall: a process that waits instead of working

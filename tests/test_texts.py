@@ -467,11 +467,9 @@ def test_packed_prompts_are_not_scored_either():
     drawn = pack(texts_of(*documents), tokenizer, "choose", 30, 7)
     order = np.argsort(drawn.index)
     assert drawn.mask.all() and not drawn.scored[:, 0].any() and drawn.available == drawn.index.max() + 1
-    stream, expected = (
-        "".join(tokenizer.decode(drawn.ids[k][drawn.scored[k]]) for k in order),
-        "".join(d.turns[1][1] + "</s>" for d in documents),
-    )
-    assert len(stream) > 60 and stream in expected
+    stream = tokenizer.decode(np.concatenate([drawn.ids[k][drawn.scored[k]] for k in order]))
+    expected = "".join(d.turns[1][1] + "</s>" for d in documents)
+    assert len(stream) > 60 and expected.startswith(stream)
 
 
 def test_a_chat_without_a_template_is_plain_lines():
