@@ -60,6 +60,8 @@ def rendered(documents: Sequence[Document], tokenizer) -> list[tuple[str, Spans]
     place; a template that rewrites the words themselves, or leaves the assistant's out, is
     refused, since then nobody knows which are whose. Errors: InputError, also for a template that fails, or takes more than its share.
     """
+    if not documents:
+        return []
     chats = [[(_ROLES.get(role, role), content) for role, content in d.turns] for d in documents]
     # what is around the words depends on the roles alone, else the comparison below fails
     roles = [tuple(role for role, _ in chat) for chat in chats]

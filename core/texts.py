@@ -201,8 +201,8 @@ def _checked(weights: Mapping[str, float], texts: Texts) -> Mapping[str, float]:
 
 def _shares(samples: int, weights: list[float]) -> list[int]:
     """`samples` divided in proportion to the weights, by the largest remainder; of equal ones the first is served."""
-    exact = [Fraction(w) * samples for w in weights]
-    exact = [e / sum(map(Fraction, weights)) for e in exact]
+    total = sum(map(Fraction, weights))
+    exact = [Fraction(w) * samples / total for w in weights]
     whole = [int(e) for e in exact]
     for k in sorted(range(len(exact)), key=lambda k: whole[k] - exact[k])[: samples - sum(whole)]:
         whole[k] += 1

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 
 from core.errors import InputError
 from core.store import DEMO
-from core.texts import SPLITS, Document, Source, Texts, available, available_by_domain, pack, parse_source, read_texts, split_of
+from core.texts import SPLITS, Document, Source, Texts, _counted, available, available_by_domain, pack, parse_source, read_texts, split_of
 from tests.conftest import TEXT, byte_tokenizer
 
 CHATML = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n{% endfor %}"
@@ -452,6 +452,12 @@ def test_a_prompt_is_real_and_not_scored():
         assert read_back(tokenizer, drawn, k) == ("<s>" + documents[index].text, documents[index].turns[1][1])
 
 
+def test_a_token_on_the_border_goes_with_its_last_character():
+    """And a special token counts right behind what is scored, nowhere else; a token of no characters never."""
+    ids, offsets = np.array([5, 6, 7, 9, 9, 8]), np.array([[0, 2], [2, 5], [5, 6], [6, 7], [7, 8], [6, 6]])
+    assert _counted(ids, offsets, "ab\ncde..", [(3, 6)], special=[9]).tolist() == [False, True, True, True, False, False]
+
+
 def test_a_prompt_that_fills_the_sequence_leaves_nothing_to_predict():
     long = next(
         d
@@ -527,6 +533,13 @@ def test_the_bos_policy_is_kept_and_told():
         assert "one BOS first" in auto.template and auto.template == always.template and "no BOS" in never.template
     with pytest.raises(InputError, match="no BOS token .*'always'"):
         pack(texts, bare, "choose", 8, 4, bos="always")
+
+
+def test_a_split_without_chats_needs_no_template_process(monkeypatch):
+    monkeypatch.setattr("core.chat._render", None)
+    texts = texts_of(*in_split("choose", 9), Document("a\nb", "text", (("user", "a"), ("assistant", "b"))))
+    assert split_of(texts.documents[-1]) != "choose"
+    assert pack(texts, chat_tokenizer(), "choose", 8, 9, mode="documents", template="chat").available == 9
 
 
 def test_a_tokenizer_without_a_chat_template_says_so():
