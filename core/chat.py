@@ -58,7 +58,8 @@ def rendered(documents: Sequence[Document], tokenizer) -> list[tuple[str, Spans]
 
     What a template writes around the words is told from them by rendering marks in their
     place; a template that rewrites the words themselves, or leaves the assistant's out, is
-    refused, since then nobody knows which are whose. Errors: InputError, also for a template that fails, or takes more than its share.
+    refused, since then nobody knows which are whose.
+    Errors: InputError, also for a template that fails, or takes more than its share.
     """
     if not documents:
         return []

@@ -8,8 +8,8 @@ cannot be read is one sentence with the line, the reason and the remedy.
 import csv
 import hashlib
 import json
-import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby, islice
@@ -107,11 +107,11 @@ def _is_path(value: object) -> bool:
 
 def is_weight(value: object) -> bool:
     """Whether it can be a weight: a finite number of at least 0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= sys.maxsize
 
 
 _WORD = (_is_word, "a word")

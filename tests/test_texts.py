@@ -116,6 +116,7 @@ def test_sources_are_parsed_and_round_trip(text, source):
         ("a.txt::weight=-1", "weight .*at least 0, not -1"),
         ("a.txt::weight=nan", "weight .*not nan"),
         ("a.txt::weight=inf", "weight .*not inf"),
+        ("hub:a/b::limit=99999999999999999999", "limit .*not 9999"),
         ("a.txt::weight=much", "weight .*not 'much'"),
         ("a.txt::weight=1,weight=2", "weight again, as '2'"),
         ("a.txt::domain=", "domain .*not ''"),
@@ -139,7 +140,19 @@ def test_bad_sources_are_one_sentence(text, says):
 
 
 @pytest.mark.parametrize(
-    "data", [{}, [], None, 5, {"path": 5}, {"path": "a", "weight": True}, {"path": "a", "weight": "1"}, {"path": "a", "x": 1}]
+    "data",
+    [
+        {},
+        [],
+        None,
+        5,
+        {"path": 5},
+        {"path": "a", "weight": True},
+        {"path": "a", "weight": "1"},
+        {"path": "a", "weight": 10**400},
+        {"path": "a", "limit": 10**30},
+        {"path": "a", "x": 1},
+    ],
 )
 def test_bad_objects_are_no_sources(data):
     with pytest.raises(InputError):
