@@ -11,7 +11,8 @@ of each. That is where the paper's gate belongs (arXiv 2602.00161). Where no suc
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -56,7 +57,7 @@ class Block:
     active_parameters: int  # that a token uses: of the experts, those it is sent to
     bytes: int  # of the weights as stored in the checkpoint's type
     kv_bytes: int  # of keys and values a token of context, in that type, as seen in the model's cache
-    branches: tuple[Branch, ...] = field(default=())
+    branches: tuple[Branch, ...]
 
     def to_json(self) -> dict:
         return asdict(self)
@@ -88,24 +89,23 @@ def probe_ids(model: nn.Module) -> torch.Tensor:
     return (torch.arange(BATCH * LENGTH, device=device).reshape(BATCH, LENGTH) * 7 + 3) % vocabulary
 
 
-@dataclass
-class _Call:
+class _Call(NamedTuple):
+    """A finished call of a module."""
+
+    path: str
     module: nn.Module
     args: tuple
     kwargs: dict
-    output: object = None
+    output: object
 
 
 @contextmanager
-def _recorded(modules: dict[str, nn.Module], keep_arguments: bool = False) -> Iterator[list[tuple[str, _Call]]]:
+def _recorded(modules: dict[str, nn.Module]) -> Iterator[list[_Call]]:
     """Inside the context, every finished call of the modules is listed, in order of completion."""
-    calls: list[tuple[str, _Call]] = []
+    calls: list[_Call] = []
 
     def hook(path: str):
-        def note(module, args, kwargs, output):
-            calls.append((path, _Call(module, args, kwargs, output) if keep_arguments else _Call(module, (), {}, output)))
-
-        return note
+        return lambda *call: calls.append(_Call(path, *call))
 
     handles = [module.register_forward_hook(hook(path), with_kwargs=True) for path, module in modules.items()]
     try:
@@ -140,41 +140,41 @@ def find_structure(model: nn.Module, source: str) -> Structure:
     children = {f"{path}.{i}": child for path, blocks in lists.items() for i, child in enumerate(blocks)}
     ids = probe_ids(model)
     try:
-        with torch.no_grad(), _recorded(children, keep_arguments=True) as calls:
+        with torch.no_grad(), _recorded(children) as calls:
             model(input_ids=ids, use_cache=False)
     except Exception as error:
         raise InputError(
             f"{source!r} (type {model.config.model_type!r}) does not run on token ids alone ({_sentence(error)}), so its blocks cannot be found; choose a text-only causal language model."
         ) from error
-    # a child may be listed under several paths; a call belongs to the path it was recorded for
-    found = [path for path in lists if _is_stack(path, len(lists[path]), calls)]
+    called = {path: [call for call in calls if call.path.rpartition(".")[0] == path] for path in lists}
+    found = [path for path, own in called.items() if _is_stack(own, len(lists[path]))]
     outermost = [p for p in found if not any(p.startswith(f"{other}.") for other in found)]
     if not outermost:
         raise InputError(
             f"{source!r} (type {model.config.model_type!r}) has no list of blocks that are each called once, in order, on hidden states of one shape, so none can be removed; choose another model."
         )
     path = max(outermost, key=lambda p: len(lists[p]))
-    own = {int(name.rpartition(".")[2]): call for name, call in calls if name.rpartition(".")[0] == path}
+    own = called[path]
     axis = _batch_axis(_shape(own[0].output))
     types = getattr(model.config.get_text_config(decoder=True), "layer_types", None)
     known: dict[tuple, tuple[str, ...] | None] = {}
     branches = []
-    for i in range(len(own)):
-        signature = tuple((name, type(module).__qualname__) for name, module in own[i].module.named_modules())
+    for i, call in enumerate(own):
+        signature = tuple((name, type(module).__qualname__) for name, module in call.module.named_modules())
         if signature not in known:
-            known[signature] = find_branches(own[i].module, own[i].args, own[i].kwargs)
+            known[signature] = find_branches(call.module, call.args, call.kwargs)
         attention = LAYER_TYPES.get(types[i]) if types is not None and len(types) == len(own) else None
-        branches.append(_name_branches(own[i].module, known[signature], attention))
+        branches.append(_name_branches(call.module, known[signature], attention))
     if any(b[0].path == "" for b in branches):  # one gate for all blocks: their derivatives must be comparable
         branches = [(Branch("", " + ".join(b.kind for b in block)),) for block in branches]
     return Structure(path, axis, tuple(branches))
 
 
-def _is_stack(path: str, length: int, calls: list[tuple[str, _Call]]) -> bool:
-    own = [(int(name.rpartition(".")[2]), call) for name, call in calls if name.rpartition(".")[0] == path]
-    if [i for i, _ in own] != list(range(length)) or not any(True for _ in own[0][1].module.children()):
+def _is_stack(own: list[_Call], length: int) -> bool:
+    """Whether the calls of a list's children are those of blocks: each once, in order, on hidden states of one shape."""
+    if [int(call.path.rpartition(".")[2]) for call in own] != list(range(length)) or next(own[0].module.children(), None) is None:
         return False
-    shapes = {_shape(call.output) for _, call in own} | {_shape(hidden_argument(call.args, call.kwargs)) for _, call in own}
+    shapes = {_shape(hidden) for call in own for hidden in (call.output, hidden_argument(call.args, call.kwargs))}
     return len(shapes) == 1 and _batch_axis(shapes.pop()) is not None
 
 
@@ -208,9 +208,8 @@ def find_branches(block: nn.Module, args: tuple, kwargs: dict) -> tuple[str, ...
     with _recorded(modules) as calls:
         run({})
     shapes = (tuple(x.shape), (BATCH * LENGTH, x.shape[-1]))  # the second: tokens of all samples in one row
-    order = [path for path, call in calls if _shape(call.output) in shapes]
-    if len(set(order)) < len(order):  # a sub-module that is called twice cannot be told apart
-        order = [path for path in order if order.count(path) == 1]
+    order = [call.path for call in calls if _shape(call.output) in shapes]
+    order = [path for path in order if order.count(path) == 1]  # one that is called twice cannot be told apart
     chosen: list[str] = []
 
     def zeros() -> dict[nn.Module, float]:
@@ -273,7 +272,7 @@ def _name_branches(block: nn.Module, paths: tuple[str, ...] | None, attention: s
 def _is_plain(name: str, module: nn.Module) -> bool:
     """Norms, dropout, activations: parts that do nothing of their own."""
     words = f"{name} {type(module).__name__}".lower()
-    return "norm" in words or "dropout" in words or "activation" in words or not any(True for _ in module.parameters())
+    return "norm" in words or "dropout" in words or "activation" in words or next(module.parameters(), None) is None
 
 
 def _kind(module: nn.Module, path: str, attention: str | None) -> str | None:

@@ -14,7 +14,7 @@ import torch
 
 from core.errors import InputError
 from core.gates import gated, keep_all, removal
-from core.losses import right_padded, sample_losses, scored_tokens, token_losses
+from core.losses import right_padded, sample_losses, token_losses
 from core.models import LoadedModel
 from core.tasks import TaskItem
 
@@ -43,13 +43,9 @@ def sequence_losses(
     losses = []
     alpha = removal(loaded, removed) if len(removed) else None
     for start in range(0, len(ids), batch):
-        part, real, counts = (
-            None if a is None else torch.from_numpy(a[start : start + batch]).to(loaded.device) for a in (ids, mask, scored)
-        )
-        if real is not None:
-            counts = scored_tokens(real) if counts is None else counts & scored_tokens(real)
-            part, real, counts = right_padded(part, real, counts)
-        losses.append(sample_losses(_logits(loaded, part, alpha), part, counts).double().cpu().numpy())
+        part = (None if a is None else torch.from_numpy(a[start : start + batch]).to(loaded.device) for a in (ids, mask, scored))
+        tokens, counts = right_padded(*part)
+        losses.append(sample_losses(_logits(loaded, tokens, alpha), tokens, counts).double().cpu().numpy())
         report(min(start + batch, len(ids)), len(ids), "loss")
     return np.concatenate(losses)
 

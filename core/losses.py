@@ -15,22 +15,19 @@ def token_losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     return losses.view(batch, length - 1)
 
 
-def scored_tokens(mask: torch.Tensor) -> torch.Tensor:
-    """bool [B, T]: every real token after a real one; mask bool [B, T] marks real tokens."""
-    scored = mask.clone()
-    scored[:, 0] = False
-    scored[:, 1:] &= mask[:, :-1]
-    return scored
-
-
-def right_padded(ids: torch.Tensor, mask: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """ids, mask and what goes along with them, [B, T] each, with each sample's real tokens moved to the front.
+def right_padded(ids: torch.Tensor, mask: torch.Tensor | None, scored: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(ids, scored), [B, T] each, with the real tokens (mask; None: all are) of each sample moved to the front.
 
     A causal model does not see what comes after a token: then no attention mask and no positions are
     needed, and padding on either side gives the same.
     """
+    if mask is None:
+        return ids, scored
+    real = mask.clone()  # a token that is predicted, with something to predict it from
+    real[:, 0] = False
+    real[:, 1:] &= mask[:, :-1]
     order = (~mask).to(torch.int8).argsort(dim=1, stable=True)
-    return tuple(t.gather(1, order) for t in (ids, mask, *others))
+    return ids.gather(1, order), (real if scored is None else scored & real).gather(1, order)
 
 
 def sample_losses(logits: torch.Tensor, ids: torch.Tensor, scored: torch.Tensor | None = None) -> torch.Tensor:

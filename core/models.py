@@ -63,10 +63,10 @@ class LoadedModel:
         return self.model.get_input_embeddings().weight.device
 
     def branches(self) -> Iterator[tuple[int, Branch, torch.nn.Module]]:
-        """(block index, branch, sub-module) for every branch that writes to the residual stream."""
-        for block, module in zip(self.blocks, self.modules):
+        """(position among the blocks that are there, branch, sub-module) for every branch that writes to the residual stream."""
+        for i, (block, module) in enumerate(zip(self.blocks, self.modules)):
             for branch in block.branches:
-                yield block.index, branch, module.get_submodule(branch.path)
+                yield i, branch, module.get_submodule(branch.path)
 
     @property
     def max_length(self) -> int | None:

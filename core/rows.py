@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from core.errors import InputError
 from core.gates import gated
-from core.losses import loss_gradient, right_padded, scored_tokens
+from core.losses import loss_gradient, right_padded
 from core.models import LoadedModel, free_memory
 
 LARGEST_BATCH = 64
@@ -36,13 +36,8 @@ def gradient_rows(
     (inverse of the distribution function, so that a sample's labels do not depend on its batch).
     checkpointed: activations inside blocks are computed again in the backward: less memory, more time.
     """
-    ids = ids.to(loaded.device)
-    if mask is not None:
-        mask = mask.to(ids.device)
-        scored = scored_tokens(mask) if scored is None else scored.to(ids.device) & scored_tokens(mask)
-        ids, mask, scored = right_padded(ids, mask, scored)
-    elif scored is not None:
-        scored = scored.to(ids.device)
+    ids, mask, scored = (None if t is None else t.to(loaded.device) for t in (ids, mask, scored))
+    ids, scored = right_padded(ids, mask, scored)
     alpha = torch.ones(len(ids), len(loaded.blocks), requires_grad=True, device=ids.device)
     with gated(loaded, alpha), _checkpointed(loaded, checkpointed), torch.enable_grad():
         logits = loaded.model(input_ids=ids, use_cache=False).logits
@@ -104,8 +99,7 @@ def graph_bytes(loaded: LoadedModel, length: int, checkpointed: bool = False) ->
     kept: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     weights = {p.untyped_storage().data_ptr() for p in loaded.model.parameters()}
@@ -127,6 +121,7 @@ def measure_batch(loaded: LoadedModel, length: int, sampled: bool, checkpointed:
         gradient_rows(loaded, ids, sampled_uniforms=uniforms, checkpointed=checkpointed)
         return time.perf_counter() - began
 
+    batch = 0
     try:
         one = graph_bytes(loaded, length, checkpointed) + 16 * length * loaded.config.vocab_size
         rate, batch = 1 / seconds(1), 1
@@ -138,7 +133,7 @@ def measure_batch(loaded: LoadedModel, length: int, sampled: bool, checkpointed:
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        if "batch" not in locals():
+        if not batch:
             raise InputError(
                 f"One sequence of {length} tokens does not fit the memory beside {loaded.source!r}; choose a smaller --length or --checkpointed."
             ) from error

@@ -424,11 +424,10 @@ def search(
         improve(run.pool, problem, template, rules, run.slack, rounds=20)
         run.update()
         form = _prepare(run, problem, template, rules)
-    if form is not None:
-        bound = form.nested.bound - form.nested.rounding
-        for left, prefix in run.step(form, np.zeros(0), bound, _FIRST):
-            run.push(left, form, prefix)
-        with one_blas_thread:
+        if form is not None:
+            bound = form.nested.bound - form.nested.rounding
+            for left, prefix in run.step(form, np.zeros(0), bound, _FIRST):
+                run.push(left, form, prefix)
             _run_threads(run, began, deadline, report)
     complete = not run.tasks
     states = unpack(run.pool[1][: run.pool[2][0]], n)

@@ -25,7 +25,7 @@ from core.gates import gate_of
 from core.jobs import Progress
 from core.models import LoadedModel, load_model
 from core.results import Key, Results
-from core.rows import gradient_rows
+from core.rows import gradient_rows, made_up_ids
 from core.runs import canonical_key, keep_run, set_aside, stored_run
 from core.surgery import without
 from core.tasks import read_tasks, tasks_digest
@@ -47,9 +47,8 @@ def describe(request: dict, progress: Progress) -> dict:
     progress.report(1, 3, "reading the texts")
     sequences = available(texts, loaded.tokenizer, request["length"])
     progress.report(2, 3, "timing one batch")
-    shape = (request["batch"], request["length"])
-    ids = torch.randint(0, loaded.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
-    uniforms = torch.rand(shape, dtype=torch.float64) if request["sampled"] else None
+    ids = made_up_ids(loaded, request["batch"], request["length"])
+    uniforms = torch.rand(ids.shape, dtype=torch.float64) if request["sampled"] else None
     gradient_rows(loaded, ids[:1], sampled_uniforms=None if uniforms is None else uniforms[:1])  # the first call sets up
     rows_seconds = _seconds(lambda: gradient_rows(loaded, ids, sampled_uniforms=uniforms))
     forward_seconds = _seconds(lambda: evaluation.sequence_losses(loaded, ids.numpy(), [], request["batch"]))
