@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import store
+from core.documents import BUNDLED, parse_source
 from core.errors import InputError
 from core.runs import canonical_key, file_sha256, stored_run
 from core.sealed import seal, unseal
@@ -83,9 +84,16 @@ def _folder(job_id: str) -> Path:
 
 
 def request_of(model: str, texts: str | None = None, reads: tuple[str, ...] = (), **options) -> dict:
-    """A request to work on a model and texts (None: bundled): paths made absolute, and the state of every file it reads."""
-    model, texts = _absolute(model), _absolute(texts)
-    return {"model": model, "texts": texts, **options, "inputs": fingerprint(model, texts or str(DEMO / "texts.jsonl"), *reads)}
+    """A request to work on a model and texts (None: bundled): paths made absolute, and the state of every file it reads.
+
+    texts: as core.documents.parse_source takes it. Errors: InputError for options that cannot be.
+    """
+    model, path = _absolute(model), str(BUNDLED)
+    if texts:
+        given = parse_source(texts).path
+        path = _absolute(given)
+        texts = path + texts[len(given) :]  # the options go along
+    return {"model": model, "texts": texts, **options, "inputs": fingerprint(model, path, *reads)}
 
 
 def _absolute(path: str | None) -> str | None:

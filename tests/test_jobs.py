@@ -230,3 +230,14 @@ def test_odd_model_names_make_a_request_that_the_worker_refuses(model):
 def test_files_that_lead_nowhere_are_passed_over(tmp_path):
     (tmp_path / "config.json").symlink_to(tmp_path / "gone")
     assert jobs.fingerprint(str(tmp_path)) == {str(tmp_path): []}
+
+
+def test_a_request_knows_the_file_behind_a_sources_options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("story\nonce upon a time\n")
+    asked = jobs.request_of("demo", "a.csv::column=story,weight=2")
+    assert asked["texts"] == f"{tmp_path}/a.csv::column=story,weight=2" and str(tmp_path / "a.csv") in asked["inputs"]
+    (tmp_path / "a.csv").write_text("story\nanother time\n")
+    assert jobs.request_of("demo", "a.csv::column=story,weight=2")["inputs"] != asked["inputs"]
+    with pytest.raises(InputError, match="no option"):
+        jobs.request_of("demo", "a.csv::colum=story")
