@@ -179,7 +179,10 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     model = {"required": True, "metavar": "M", "help": "demo, a local model folder, or a hub id"}
-    texts = {"metavar": "FILE", "help": ".txt (documents separated by blank lines), .jsonl, .csv or .parquet (column text, or FILE::column=NAME); default: the bundled texts"}
+    texts = {
+        "metavar": "FILE",
+        "help": ".txt (documents separated by blank lines), .jsonl, .csv or .parquet (column text, or FILE::column=NAME); default: the bundled texts",
+    }
     length = {"type": _positive, "default": 128, "metavar": "T", "help": "tokens a sequence (default 128)"}
     seed = {"type": _natural, "default": 0, "help": "which sequences are drawn (default 0)"}
     batch = {"type": _positive, "default": 16, "help": "sequences at once (default 16)"}

@@ -201,7 +201,7 @@ def _rows_in_halves(loaded: LoadedModel, sequences: Sequences, part: slice, samp
     mask, scored = (None if a is None else torch.from_numpy(a[part]) for a in (sequences.mask, sequences.scored))
     uniforms = label_uniforms(sequences.index[part], ids.shape[1], seed) if sampled else None
     try:
-        A, loss, own = gradient_rows(loaded, ids, mask, uniforms, scored, plan["checkpointed"])
+        A, loss, own = gradient_rows(loaded, ids, mask=mask, sampled_uniforms=uniforms, scored=scored, checkpointed=plan["checkpointed"])
         return {"A": A.numpy(), "loss": loss.numpy(), **({"own_A": own[0].numpy(), "own_loss": own[1].numpy()} if own else {})}
     except RuntimeError as error:
         if not out_of_memory(error):

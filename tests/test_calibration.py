@@ -136,11 +136,11 @@ def test_memory_that_runs_out_halves_the_batch_and_loses_no_row(tiny, text_file,
     whole = calibrate(loaded, sequences, batch=8, sampled=True)
     honest, sizes = calibration.gradient_rows, []
 
-    def small(loaded, ids, *options):
+    def small(loaded, ids, **options):
         sizes.append(len(ids))
         if len(ids) > 3:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-        return honest(loaded, ids, *options)
+        return honest(loaded, ids, **options)
 
     monkeypatch.setattr(calibration, "gradient_rows", small)
     halved = calibrate(loaded, sequences, batch=8, sampled=True, checkpoint=tmp_path)
@@ -148,7 +148,7 @@ def test_memory_that_runs_out_halves_the_batch_and_loses_no_row(tiny, text_file,
     for a, b in ((whole.rows, halved.rows), (whole.sampled, halved.sampled)):
         assert (a.sample == b.sample).all()
         assert (np.linalg.norm(a.A - b.A, axis=1) <= 1e-5 * np.linalg.norm(a.A, axis=1)).all()
-    monkeypatch.setattr(calibration, "gradient_rows", lambda *a: small(loaded, torch.zeros(9)))
+    monkeypatch.setattr(calibration, "gradient_rows", lambda *a, **options: small(loaded, torch.zeros(9)))
     with pytest.raises(InputError, match="Memory ran out on one sequence"):
         calibrate(loaded, sequences, batch=1)
 
@@ -231,8 +231,8 @@ def test_rows_that_are_not_finite_are_dropped_and_above_one_percent_refused(tiny
         bad = set(sequences.index[:count].tolist())
         position = iter(range(0, len(sequences.ids), 50))
 
-        def rows(model, ids, *options):
-            a, loss, own = honest(model, ids, *options)
+        def rows(model, ids, **options):
+            a, loss, own = honest(model, ids, **options)
             start = next(position)
             for k in range(len(ids)):
                 if int(sequences.index[start + k]) in bad:

@@ -263,8 +263,8 @@ def test_a_removal_whose_loss_is_not_finite_is_dropped_or_refused(tiny, text_fil
     sequences, singles = pack(texts, loaded.tokenizer, "calibrate", 16, 4), pack(texts, loaded.tokenizer, "choose", 16, count)
     honest = calibration.sequence_losses
 
-    def losses(model, ids, removed, batch):
-        values = honest(model, ids, removed, batch)
+    def losses(model, ids, removed, batch, **options):
+        values = honest(model, ids, removed, batch, **options)
         if list(removed) == [2]:
             values[1] = np.inf
         return values
