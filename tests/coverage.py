@@ -34,9 +34,10 @@ def check(model_type: str) -> dict:
     from core.models import wrap
     from core.rows import gradient_rows
     from core.surgery import without
-    from tests.zoo import tiny_model
+    from tests import zoo
 
-    model = tiny_model(model_type)
+    zoo.check(model_type, zoo.tiny_model(model_type))
+    model = zoo.tiny_model(model_type)
     try:
         loaded = wrap(model, None, model_type, ROOT)
     except InputError as error:
