@@ -115,11 +115,16 @@ def states(args) -> dict:
     from core.constraints import read_constraints
     from core.couplings import couplings
     from core.ising import read_matrix
+    from core.mix import check_mix, read_mix
     from core.runs import load_run
     from core.spectrum import lowest_states
     from core.store import find_run
 
-    H = read_matrix(args.matrix) if args.matrix else couplings(load_run(find_run(args.run)), args.estimator)
+    if args.matrix and args.mix is not None:
+        raise InputError(f"--mix {args.mix[:40]!r} needs --run: a bare matrix has no domains; leave it out.")
+    run = None if args.matrix else load_run(find_run(args.run))
+    mix = None if args.mix is None else check_mix(run, read_mix(args.mix))
+    H = read_matrix(args.matrix) if run is None else couplings(run, args.estimator, mix)
     fields = {"keep": args.keep, "remove": args.go, "groups": args.groups, "max_run": args.max_run}
     constraints = read_constraints({name: value or "" for name, value in fields.items()}, len(H))
     progress = _Progress()
@@ -131,6 +136,7 @@ def states(args) -> dict:
         "lower_bound": None if math.isinf(found.lower_bound) else found.lower_bound,
         "level_cut": found.level_cut,
         "seconds": found.seconds,
+        **({} if mix is None else {"mix": mix}),
     }
 
 
@@ -162,9 +168,12 @@ def evaluate(args) -> dict:
 def _describe(command: str, result: dict) -> str:
     """The same result for a person."""
     if command == "states":
+        from core.mix import mix_label
+
         proof = "exact" if result["exact"] else "not proved"
         lines = [f"{s['rank']:>5}  {s['energy']:.9g}  {','.join(map(str, s['removed']))}" for s in result["states"]]
-        return "\n".join([f" rank  energy  removed blocks ({proof}, {result['seconds']:.2f} s)", *lines])
+        mix = f", mix: {mix_label(result['mix'], 9)}" if "mix" in result else ""
+        return "\n".join([f" rank  energy  removed blocks ({proof}, {result['seconds']:.2f} s{mix})", *lines])
     return "\n".join(f"{key}: {value}" for key, value in result.items())
 
 
@@ -218,6 +227,9 @@ def _parser() -> argparse.ArgumentParser:
         "--time-limit", type=_seconds, metavar="S", help="seconds; then the states found so far and what is proved (exact: false)"
     )
     s.add_argument("--estimator", default="h0", help="h0 (default), h1 or hybrid; for --run")
+    s.add_argument(
+        "--mix", metavar="SHARES", help="weigh the domains of the texts, for example 'story=2, memory=1'; for --run; default: as sampled"
+    )
 
     p = add(prune, "Remove blocks for real and write a checkpoint, verified in a fresh process.")
     p.add_argument("--model", **model)

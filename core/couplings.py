@@ -4,14 +4,17 @@ Another estimator is one function and one entry of ESTIMATORS: it then appears
 in the app and on the command line.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from core.errors import InputError
 from core.ising import check_matrix
-from core.runs import Run
+from core.mix import mix_weights, worth
+from core.runs import Rows, Run
+
+Mix = Mapping[str, float] | None  # shares of the domains, see core.mix
 
 
 def outer_mean(A: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -23,17 +26,20 @@ def outer_mean(A: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     return (A * w[:, None]).T @ A / w.sum()
 
 
-def _h0(run: Run) -> np.ndarray:
-    return outer_mean(run.rows.A)
+def _h0(run: Run, mix: Mix) -> np.ndarray:
+    return outer_mean(run.rows.A, mix_weights(run, mix))
 
 
-def _h1(run: Run) -> np.ndarray:
-    return outer_mean(run.sampled.A)
+def _h1(run: Run, mix: Mix) -> np.ndarray:
+    return outer_mean(run.sampled.A, mix_weights(run, mix, run.sampled))
 
 
-def _hybrid(run: Run) -> np.ndarray:
-    """S^1/2 corr(H1) S^1/2, S = measured single removals; a removal that lowers the loss counts as free."""
-    H1 = outer_mean(run.sampled.A)
+def _hybrid(run: Run, mix: Mix) -> np.ndarray:
+    """S^1/2 corr(H1) S^1/2, S = measured single removals; a removal that lowers the loss counts as free.
+
+    A mix weighs the rows of H1; S is measured on texts of its own and stays.
+    """
+    H1 = _h1(run, mix)
     scale = np.sqrt(np.diag(H1))
     correlation = H1 / np.outer(scale, scale).clip(min=np.finfo(np.float64).tiny)
     root = np.sqrt(run.singles.increase.clip(min=0.0))
@@ -47,7 +53,7 @@ class Estimator:
     label: str
     unit: str
     about: str
-    compute: Callable[[Run], np.ndarray]
+    compute: Callable[[Run, Mix], np.ndarray]
     needs: tuple[str, ...] = ()
 
 
@@ -65,17 +71,88 @@ def available(run: Run) -> list[str]:
     return [name for name, e in ESTIMATORS.items() if all(getattr(run, need) is not None for need in e.needs)]
 
 
-def couplings(run: Run, estimator: str = "h0") -> np.ndarray:
-    """float64 [N, N], symmetric. Errors: InputError for an unknown estimator or missing data."""
+def couplings(run: Run, estimator: str = "h0", mix: Mix = None) -> np.ndarray:
+    """float64 [N, N], symmetric; `mix`: {domain: share of it}, None as sampled.
+
+    Errors: InputError for an unknown estimator, missing data, or a mix that the run cannot have.
+    """
     if estimator not in ESTIMATORS:
         raise InputError(f"Unknown estimator {estimator!r}; choose one of {', '.join(ESTIMATORS)}.")
     if estimator not in available(run):
         raise InputError(
             f"The run has no {' and '.join(ESTIMATORS[estimator].needs)} rows for the estimator {estimator!r}; choose one of {', '.join(available(run))}."
         )
-    return check_matrix(ESTIMATORS[estimator].compute(run), f"estimator {estimator}")
+    return check_matrix(ESTIMATORS[estimator].compute(run, mix), f"estimator {estimator}")
 
 
-def rows_of(run: Run, estimator: str) -> np.ndarray | None:
-    """float32 [m, N]: the rows A with H = A^T A / m, for bootstraps; None where the estimator is more than that."""
-    return {"h0": run.rows.A, "h1": run.sampled.A if run.sampled else None}.get(estimator)
+def rows_of(run: Run, estimator: str) -> Rows | None:
+    """The rows with H = A^T A / m, for bootstraps; None where the estimator is more than that."""
+    return {"h0": run.rows, "h1": run.sampled}.get(estimator)
+
+
+def mean_gradient(run: Run, mix: Mix = None) -> tuple[np.ndarray, np.ndarray]:
+    """(g, se), float64 [N] each, nats: the first-order term of the loss, mean and standard error of the rows.
+
+    The mean of d loss / d alpha_i over the rows on the texts' own tokens, weighted by the mix. One row has no
+    standard error: NaN.
+    """
+    A, w = _weighted(run, mix)
+    g = w @ A
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return g, np.sqrt(w**2 @ (A - g) ** 2 * np.float64(len(A)) / (len(A) - 1))
+
+
+@dataclass(frozen=True)
+class FirstOrder:
+    """How large the mean gradient is; H leaves it out."""
+
+    significant: int  # blocks with |g| > 2 se
+    ratio: float  # root mean square of g over the blocks, to that of the rows' entries
+    noise: float  # the ratio that as many rows of mean 0 have on average
+
+
+def first_order(run: Run, mix: Mix = None) -> FirstOrder:
+    """Is the first-order term about 0, as an energy without it takes for granted?"""
+    A, w = _weighted(run, mix)
+    g, se = mean_gradient(run, mix)
+    entries = float(np.sqrt((w @ A**2).mean()))
+    ratio = float(np.sqrt((g**2).mean())) / entries if entries else 0.0
+    return FirstOrder(int((np.abs(g) > 2 * se).sum()), ratio, 1 / np.sqrt(worth(w)))
+
+
+def _weighted(run: Run, mix: Mix) -> tuple[np.ndarray, np.ndarray]:
+    """(A float64, w float64 of sum 1): the rows that count, and how much."""
+    w = mix_weights(run, mix)
+    if w is None:
+        return run.rows.A.astype(np.float64), np.full(len(run.rows.A), 1 / len(run.rows.A))
+    return run.rows.A[w > 0].astype(np.float64), w[w > 0]
+
+
+FATAL = 0.5  # nats
+FAR = 10  # times
+
+
+@dataclass(frozen=True)
+class Misjudged:
+    """A block whose gradient hides what removing it costs."""
+
+    block: int
+    increase: float  # nats, measured: the loss without this block alone
+    predicted: float  # nats: what its gradient energy says, on the scale of the other blocks
+
+
+def misjudged(run: Run, mix: Mix = None) -> list[Misjudged]:
+    """Blocks that are fatal to remove although their gradient energy says otherwise; [] without measured singles.
+
+    Fatal: the measured increase is above FATAL nats or FAR times the median of all blocks, and beyond two standard
+    errors. Hidden: it is at least FAR times what H0_ii predicts, where median increase / median H0_ii turns energies
+    into nats.
+    """
+    if run.singles is None:
+        return []
+    increase, own = run.singles.increase, np.diag(couplings(run, "h0", mix))
+    typical, middle = float(np.median(increase)), float(np.median(own))
+    predicted = own * max(typical, 0.0) / middle if middle > 0 else np.zeros(len(own))
+    fatal = (increase > FATAL) | ((increase > FAR * typical) & (typical > 0))
+    found = fatal & (increase > 2 * run.singles.se) & (increase >= FAR * predicted)
+    return [Misjudged(int(b), float(increase[b]), float(predicted[b])) for b in np.flatnonzero(found)]

@@ -67,6 +67,22 @@ def rows_figure(A: np.ndarray, total: int) -> go.Figure:
     return figure
 
 
+def gradient_figure(g: np.ndarray, se: np.ndarray) -> go.Figure:
+    """The mean gradient of each block [N], nats, as bars with two standard errors each way."""
+    far = np.abs(g) > 2 * se
+    figure = go.Figure(
+        go.Bar(
+            x=np.arange(len(g)), y=g, customdata=np.stack([se, far], axis=1), marker={"color": NODE, "opacity": np.where(far, 1.0, 0.45)},
+            error_y={"array": 2 * se, "thickness": 1, "width": 2, "color": NODE},
+            hovertemplate="block %{x}<br>mean ∂loss/∂α = %{y:.3g} ± %{customdata[0]:.2g}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_layout(margin={**_MARGIN, "l": 60}, height=260, showlegend=False)
+    figure.update_xaxes(title_text="block")
+    figure.update_yaxes(title_text="mean ∂loss/∂α, nats", exponentformat="power")
+    return figure
+
+
 def interaction_graph(H: np.ndarray, layout: str = "depth", per_block: int = 3) -> go.Figure:
     """The strongest couplings of every block: arcs along the depth, or a force or spectral layout of |H_ij|.
 

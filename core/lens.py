@@ -119,18 +119,25 @@ def strongest_edges(H: np.ndarray, per_block: int = ARCS_PER_BLOCK) -> list[list
 STABILITY_STATES, STABILITY_RESAMPLES = 200, 300
 
 
-def rank_intervals(A: np.ndarray | None, found: Landscape) -> list[list[int]]:
-    """[low, high] of the rank of each of the lowest STABILITY_STATES among them, 95 % over resamples of the rows A [m, N]; [] without rows."""
+def rank_intervals(A: np.ndarray | None, found: Landscape, weights: np.ndarray | None = None) -> list[list[int]]:
+    """[low, high] of the rank of each of the lowest STABILITY_STATES among them, 95 % over resamples of the rows A [m, N]; [] without rows.
+
+    weights: float [m], those of a domain mix, where H was made with them.
+    """
     if A is None:
         return []
-    stable = rank_stability(A, found.spectrum.x[:STABILITY_STATES], resamples=STABILITY_RESAMPLES)
+    stable = rank_stability(A, found.spectrum.x[:STABILITY_STATES], weights=weights, resamples=STABILITY_RESAMPLES)
     return np.stack([np.floor(stable.low), np.ceil(stable.high)], axis=1).astype(int).tolist()
 
 
 def landscape_data(
-    found: Landscape, title: str, unit: str, blocks: list[dict] | None, parameters: int | None, rows: np.ndarray | None = None
-) -> dict:
-    """The part of the lens's data that depends on run, M, estimator and count only; `rows` [m, N]: those whose mean product H is."""
+    found: Landscape, title: str, unit: str, blocks: list[dict] | None, parameters: int | None, rows: np.ndarray | None = None,
+    weights: np.ndarray | None = None, warnings: dict[int, str] | None = None,
+) -> dict:  # fmt: skip
+    """The part of the lens's data that depends on run, M, estimator, mix and count only.
+
+    rows [m, N], weights [m]: those whose mean product H is; warnings: {block: what to know before it is removed}.
+    """
     s = found.spectrum
     return {
         "blocks": len(found.H),
@@ -143,7 +150,7 @@ def landscape_data(
         "pearson": _encode(found.pearson, "<f8"),
         "minimum": _encode(found.minimum, "<u1"),
         "hash": short_hashes(s.x),
-        "ranks": rank_intervals(rows, found),
+        "ranks": rank_intervals(rows, found, weights),
         "matrix": _encode(found.H, "<f8"),
         "edges": strongest_edges(found.H),
         "frequency": _encode(s.x.mean(axis=0), "<f8"),
@@ -154,6 +161,7 @@ def landscape_data(
         "kinds": [b["kind"] for b in blocks] if blocks else [],
         "parameters": [b["parameters"] for b in blocks] if blocks else [],
         "total_parameters": parameters or 0,
+        "warnings": {str(b): text for b, text in (warnings or {}).items()},
     }
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -22,13 +23,16 @@ TIME_LIMIT = 600.0  # seconds of a job
 _FACTS = ("exact", "level_cut", "total", "tolerance", "seconds", "nodes", "level_size")
 
 
-def solve_request(source: str, estimator: str, removed: int, count: int, constraints: Constraints) -> dict:
-    return {"source": source, "estimator": estimator, "removed": removed, "count": count, "constraints": asdict(constraints)}
+def solve_request(
+    source: str, estimator: str, removed: int, count: int, constraints: Constraints, mix: Mapping[str, float] | None = None
+) -> dict:
+    request = {"source": source, "estimator": estimator, "removed": removed, "count": count, "constraints": asdict(constraints)}
+    return request if mix is None else {**request, "mix": dict(mix)}
 
 
 def solve(request: dict, progress: Progress) -> dict:
     """The worker: the lowest states of a source, with the proof or what is proved when the time is up."""
-    H = open_source(request["source"]).couplings(request["estimator"])
+    H = open_source(request["source"]).couplings(request["estimator"], request.get("mix"))
 
     def report(now) -> None:
         share = f"bound {now.bound:.4g}, worst listed {now.energy:.4g}" if math.isfinite(now.energy) else f"bound {now.bound:.4g}"

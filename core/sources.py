@@ -5,6 +5,7 @@ import os
 import re
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from core import store
 from core.couplings import available, couplings
 from core.errors import InputError
 from core.ising import check_matrix, read_matrix
+from core.mix import check_mix, domain_rows, mix_text
 from core.runs import Run, load_run
 
 MATRIX = "matrix"  # the only estimator of a bare matrix
@@ -31,9 +33,25 @@ class Source:
     run: Run | None = None
     matrix: np.ndarray | None = None
 
-    def couplings(self, estimator: str) -> np.ndarray:
-        """float64 [N, N]. Errors: InputError for an estimator this source does not have."""
-        return self.matrix if self.run is None else couplings(self.run, estimator)
+    def couplings(self, estimator: str, mix: Mapping[str, float] | None = None) -> np.ndarray:
+        """float64 [N, N]. Errors: InputError for an estimator or a domain mix this source does not have."""
+        if self.run is not None:
+            return couplings(self.run, estimator, mix)
+        if mix is not None:
+            raise InputError(f"{self.name} is a bare matrix, which has no domains to mix; leave the mix {mix_text(mix)[:40]!r} out.")
+        return self.matrix
+
+    @property
+    def domains(self) -> dict[str, int]:
+        """{domain: rows of it} of a run's texts; empty for a bare matrix."""
+        return {} if self.run is None else domain_rows(self.run)
+
+    def check_mix(self, mix: Mapping[str, float] | None) -> dict[str, float] | None:
+        """The mix as shares of sum 1, None as sampled. Errors: InputError for a domain mix this source does not have."""
+        if mix is None or self.run is None:
+            self.couplings(self.estimators[0], mix)
+            return None
+        return check_mix(self.run, mix)
 
     @property
     def opening(self) -> int:

@@ -21,13 +21,15 @@ class RankStability:
 
 
 def rank_stability(
-    A: np.ndarray, x: np.ndarray, *, k: int = 10, resamples: int = 1000, interval: float = 0.95, noise: float = 0.0, seed: int = 0
-) -> RankStability:
+    A: np.ndarray, x: np.ndarray, *, weights: np.ndarray | None = None, k: int = 10, resamples: int = 1000, interval: float = 0.95,
+    noise: float = 0.0, seed: int = 0,
+) -> RankStability:  # fmt: skip
     """Bootstrap over samples: how the states x would rank had other samples been drawn.
 
     A: float [m, N], gradient rows, so that H0 = A^T A / m; x: bool [K, N]. A resample draws m rows with
     replacement; with row weights w the energy of x is w @ (A x)^2 / sum(w), so all of them are one matrix
-    product. noise: standard deviation of a relative Gaussian error on every entry of H0 on top. It ranks the
+    product. weights: float [m], not negative, those of a domain mix (H0 = A^T W A / sum W): a row counts its
+    weight as often as it is drawn, and rows of weight 0 are left out. noise: standard deviation of a relative Gaussian error on every entry of H0 on top. It ranks the
     listed states anew and says nothing about states that are not listed. Ties keep the order of the list.
     Errors: InputError for shapes that do not fit or a parameter out of range.
     """
@@ -36,6 +38,13 @@ def rank_stability(
         raise InputError(f"Gradient rows {A.shape} and states {x.shape} do not fit; give A [m, N] and x [K, N], neither empty.")
     if not np.isfinite(A).all():
         raise InputError(f"{int((~np.isfinite(A)).sum())} gradients are not finite; leave those rows out.")
+    if weights is not None:
+        weights = np.asarray(weights, dtype=np.float64)
+        if weights.shape != (len(A),) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+            raise InputError(
+                f"The weights of {len(A)} rows must be as many finite numbers of at least 0, not all 0; shape {weights.shape}."
+            )
+        A, weights = A[weights > 0], weights[weights > 0] / weights.max()
     for name, value, good, range_ in (
         ("k", k, k >= 1, "at least 1"),
         ("resamples", resamples, resamples >= 1, "at least 1"),
@@ -48,12 +57,14 @@ def rank_stability(
     rng = np.random.default_rng(seed)
     squares = (A @ x.T.astype(np.float64)) ** 2  # [m, K]
     rows, columns = np.triu_indices(A.shape[1])
-    entries = (A.T @ A / m)[rows, columns] * np.where(rows == columns, 1.0, 2.0)
+    H = A.T @ A / m if weights is None else (A * weights[:, None]).T @ A / weights.sum()
+    entries = H[rows, columns] * np.where(rows == columns, 1.0, 2.0)
     ranks = np.empty((resamples, states), dtype=np.int64)
     step = max(1, _CHUNK // max(m, states, len(rows)))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        energy = rng.multinomial(m, np.full(m, 1 / m), size=size) @ squares / m
+        drawn = rng.multinomial(m, np.full(m, 1 / m), size=size)
+        energy = drawn @ squares / m if weights is None else drawn @ (squares * weights[:, None]) / (drawn @ weights)[:, None]
         if noise:
             errors = noise * rng.normal(size=(size, len(rows))) * entries
             for s, state in enumerate(x):

@@ -35,6 +35,9 @@ Lower energy predicts a smaller loss after removal. It is a prediction: the best
 | Pearson diversity | 1 minus the largest Pearson coefficient of a state to another picked state |
 | exact | all states were enumerated: none below the stated energy is missing |
 
+**Domain mix.** Every row knows the domain of its text. As sampled, all rows weigh the same; with a mix the rows of each domain
+weigh its share in total, so $H = \sum_d p_d\, H_d$. The rank interval resamples rows with these weights.
+
 **Estimators.** *paper · H₀* uses the texts' own tokens, *sampled · H₁* tokens sampled from the model; both are in squared gradients,
 not nats. *hybrid* rescales the correlations of H₁ by the measured loss increase of removing each block alone and is in nats.
 

@@ -1,20 +1,41 @@
 """Couplings: the matrix as heatmap, and who pulls on whom as a graph."""
 
+import re
+
 import numpy as np
 import streamlit as st
 
-from core.couplings import ESTIMATORS
-from core.figures import heatmap, interaction_graph
+from core.couplings import ESTIMATORS, first_order, mean_gradient, misjudged
+from core.errors import InputError
+from core.figures import gradient_figure, heatmap, interaction_graph
 from core.interchange import qubo_text
+from core.lens import significant
+from core.mix import mix_label, mix_text
+from core.runs import Run
 from pages.view import opened_source, plain, source_of, through_app
 
 state = st.session_state
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
-def figures(key: str, estimator: str, scale: str, layout: str, per_block: int):
-    H = source_of(key).couplings(estimator)
+def figures(key: str, estimator: str, mix: dict | None, scale: str, layout: str, per_block: int):
+    H = source_of(key).couplings(estimator, mix)
     return heatmap(H, scale), interaction_graph(H, layout, per_block)
+
+
+def show_gradient(run: Run) -> None:
+    """The first-order term that the energy leaves out, and where gradients are known to mislead."""
+    st.subheader("First-order term")
+    found, blocks = first_order(run, state.mix), run.blocks
+    st.markdown(
+        f"{found.significant} of {blocks} blocks have a mean gradient beyond two standard errors, where chance alone gives about {0.05 * blocks:.0f}. "
+        f"Its size is {100 * found.ratio:.2g} % of a row's entries; rows of mean 0 would show {100 * found.noise:.2g} %."
+    )
+    st.plotly_chart(gradient_figure(*mean_gradient(run, state.mix)), key="gradient", config={"displaylogo": False})
+    for b in misjudged(run, state.mix):
+        st.caption(
+            f"Block {b.block} costs {significant(b.increase)} nats when it is removed alone; its gradient predicts {significant(b.predicted)}."
+        )
 
 
 def page() -> None:
@@ -23,7 +44,13 @@ def page() -> None:
     if source is None:
         return
     unit = ESTIMATORS[state.estimator].about if state.estimator in ESTIMATORS else "as given"
-    st.markdown(f"{plain(source.name)}, {plain(unit)}. Choose another run or estimator in Explore.")
+    mixed = f" Domain mix: {mix_label(state.mix, 9)}." if state.mix is not None else ""
+    st.markdown(plain(f"{source.name}, {unit}.{mixed} Choose another run, estimator or mix in Explore."))
+    try:
+        H = source.couplings(state.estimator, state.mix)
+    except InputError as error:
+        st.error(plain(f"{error} Set the mix in Explore."))
+        return
     left, right = st.columns(2, gap="large")
     scale = left.segmented_control("Scale", ["signed log", "linear"], default="signed log", key="scale") or "signed log"
     layout = right.segmented_control("Layout", ["depth", "force", "spectral"], default="depth", key="layout") or "depth"
@@ -32,10 +59,9 @@ def page() -> None:
         if source.blocks > 2
         else 1
     )
-    matrix, graph = figures(state.source, state.estimator, scale, layout, per_block)
+    matrix, graph = figures(state.source, state.estimator, state.mix, scale, layout, per_block)
     left.plotly_chart(matrix, key="matrix", config={"displaylogo": False})
     right.plotly_chart(graph, key="graph", config={"displaylogo": False})
-    H = source.couplings(state.estimator)
     values = np.linalg.eigvalsh(H)[::-1]
     share = values.clip(min=0) / max(values.clip(min=0).sum(), np.finfo(float).tiny)
     st.caption(
@@ -43,13 +69,16 @@ def page() -> None:
         f"The largest eigenvalue holds {100 * share[0]:.0f} % of the trace, the four largest {100 * share[:4].sum():.0f} %."
     )
     csv = lambda: "\n".join(",".join(map(repr, row)) for row in H.tolist()) + "\n"  # noqa: E731
-    name, m = f"{state.source[:8]}-{state.estimator}", state.removed  # read now: a download is made outside any session
+    tag = "" if state.mix is None else "-mix-" + re.sub(r"\W+", "-", mix_text(state.mix))[:60].strip("-")
+    name, m = f"{state.source[:8]}-{state.estimator}{tag}", state.removed  # read now: a download is made outside any session
     left, right, _ = st.columns([1, 2, 3])
     left.download_button("Matrix as .csv", csv, f"{name}.csv", "text/csv", on_click="ignore")
     right.download_button(
         f"QUBO text for M = {m}", lambda: qubo_text(H, removed=m), f"{name}-m{m}.qubo", "text/plain",
         on_click="ignore", help="For other solvers: x = 1 removed, and a penalty, large enough to be exact, for any other number of blocks.",
     )  # fmt: skip
+    if source.run is not None:
+        show_gradient(source.run)
 
 
 through_app()

@@ -8,10 +8,11 @@ from assets.lens import lens
 from core import jobs
 from core.comparison import measured_increases
 from core.constraints import Constraints, read_constraints
-from core.couplings import ESTIMATORS, rows_of
+from core.couplings import ESTIMATORS, misjudged, rows_of
 from core.errors import InputError
 from core.ising import parse_matrix
-from core.lens import Landscape, exponent, landscape, landscape_data, proof, tray_data, with_power
+from core.lens import Landscape, exponent, landscape, landscape_data, proof, significant, tray_data, with_power
+from core.mix import in_percent, mix_label, mix_weights, sampled_percent, worth
 from core.results import Results
 from core.runs import canonical_key
 from core.solving import TIME_LIMIT, solve_request, solved
@@ -24,32 +25,41 @@ from pages.view import COUNTS, RULES, plain, read_link, source_of, through_app, 
 LABELS = {**{name: e.label for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
 UNITS = {**{name: e.unit for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
 KEY = "lens"
+SLIDERS = 24  # domains that have one
 WAIT = 0.7  # seconds a page may search; what is not proved by then goes on as a job
 state = st.session_state
 
 
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
-def solve(key: str, estimator: str, removed: int, count: int, constraints: Constraints, job_id: str | None) -> Landscape | None:
+def solve(
+    key: str, estimator: str, mix: dict | None, removed: int, count: int, constraints: Constraints, job_id: str | None
+) -> Landscape | None:
     """What a page may wait for, or what the job has found."""
-    H = source_of(key).couplings(estimator)
+    H = source_of(key).couplings(estimator, mix)
     found = solved(jobs.read(job_id).result, H) if job_id else None
     found = found or lowest_states(H, removed, count, constraints=constraints, time_limit=WAIT)
     return landscape(H, found, constraints) if len(found.x) else None
 
 
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
-def picture(key: str, estimator: str, removed: int, count: int, constraints: Constraints, job_id: str | None) -> dict:
-    source, model = source_of(key), source_of(key).run.meta["model"] if source_of(key).run else None
+def picture(key: str, estimator: str, mix: dict | None, removed: int, count: int, constraints: Constraints, job_id: str | None) -> dict:
+    source, run = source_of(key), source_of(key).run
+    model = run.meta["model"] if run else None
+    rows = rows_of(run, estimator) if run else None
     data = landscape_data(
-        solve(key, estimator, removed, count, constraints, job_id),
+        solve(key, estimator, mix, removed, count, constraints, job_id),
         source.name,
         UNITS[estimator],
         model and model["blocks"],
         model and model["parameters"],
-        rows_of(source.run, estimator) if source.run else None,
+        rows and rows.A,
+        mix_weights(run, mix, rows) if rows else None,
+        {b.block: f"removed alone it costs {significant(b.increase)} nats, its gradient hides that" for b in misjudged(run, mix)}
+        if run
+        else None,
     )
     rules = {"keep": list(constraints.keep), "remove": list(constraints.remove)}
-    named = {"k": key, "e": estimator, "m": removed, "c": count, "rules": repr(constraints), "job": job_id}
+    named = {"k": key, "e": estimator, "mix": mix, "m": removed, "c": count, "rules": repr(constraints), "job": job_id}
     return {**data, **rules, "source": key, "version": canonical_key(named)}
 
 
@@ -83,7 +93,7 @@ def prune_dialog(key: str, removed: tuple[int, ...]) -> None:
 
 def on_source() -> None:
     source = source_of(state.source)
-    state.update(estimator=source.estimators[0], removed=source.opening, cursor=None, tray=[], prune_state=None, **RULES)
+    state.update(estimator=source.estimators[0], removed=source.opening, mix=None, cursor=None, tray=[], prune_state=None, **RULES)
 
 
 def on_upload() -> None:
@@ -96,10 +106,41 @@ def on_upload() -> None:
         state.problems.append(str(error))
 
 
+def on_mix(shares: dict[str, int], sampled: dict[str, int]) -> None:
+    """The sliders as they stand over `shares`; where that is how the texts were sampled, no mix."""
+    shares = {name: state.get(f"mix-{k}", share) for k, (name, share) in enumerate(shares.items())}
+    state.mix = None if shares == sampled else shares
+
+
+def mix_control(source: Source) -> None:
+    """How much each domain of the texts weighs, a slider for each: they show the view's mix, whoever set it."""
+    sampled = sampled_percent(source.run)
+    given = {} if state.mix is None else in_percent(state.mix)
+    shares = {name: given.get(name, 0) for name in sampled} if given else sampled
+    st.html('<div class="label">Domain mix</div>')
+    label = "as sampled" if state.mix is None else plain(mix_label(state.mix, 1))
+    with st.popover(label, width="stretch", help="How much each domain of the calibration texts weighs in the couplings."):
+        for k, name in enumerate(list(shares)[:SLIDERS]):
+            state[f"mix-{k}"] = shares[name]
+            label = f"{plain(name[:40])} · {source.domains[name]:,} rows"
+            st.slider(label, 0, 100, key=f"mix-{k}", on_change=on_mix, args=(shares, sampled))
+        if len(shares) > SLIDERS:
+            st.caption(f"{len(shares) - SLIDERS} more domains keep their shares.")
+        if state.mix is not None:
+            try:
+                weights = mix_weights(source.run, state.mix)
+                st.caption(f"{plain(mix_label(state.mix, SLIDERS))}. As certain as {worth(weights):,.0f} of {len(weights):,} rows.")
+            except InputError:  # the page says it
+                pass
+        st.button("As sampled", on_click=state.update, args=({"mix": None},), disabled=state.mix is None)
+
+
 def controls(source: Source, sources: dict[str, str]):
     """The row above the picture; returns the places of the facts and of the proof."""
+    mixes = len(source.domains) > 1
     with st.container(key="controls"):
-        run, m, estimator, count, rules, facts, badge = st.columns([1.8, 1.2, 1.25, 0.9, 0.85, 2.1, 2.4], vertical_alignment="top")
+        widths = [1.65, 1.2, 1.2, 1.12, 0.84, 0.8, 2.3, 2.31] if mixes else [1.8, 1.2, 1.25, 0.9, 0.85, 2.1, 2.4]
+        run, m, estimator, *mix, count, rules, facts, badge = st.columns(widths, vertical_alignment="top")
     run.selectbox("Run", list(sources), format_func=sources.get, key="source", on_change=on_source)
     m.number_input(
         f"Remove M of {source.blocks}",
@@ -115,6 +156,9 @@ def controls(source: Source, sources: dict[str, str]):
         key="estimator",
         help="\n".join(f"- {ESTIMATORS[e].about}" for e in source.estimators if e in ESTIMATORS) or None,
     )
+    for place in mix:
+        with place:
+            mix_control(source)
     count.selectbox("States", COUNTS, key="count", help="How many of the lowest states to list.")
     with rules:
         st.html('<div class="label">Rules</div>')
@@ -138,7 +182,34 @@ def show_facts(found: Landscape, facts, badge) -> None:
         '<div class="facts">' + "".join(f"<div><span>{name}</span><b>{value}</b></div>" for name, value in values.items()) + "</div>"
     )
     mark = "<b>✓ exact</b>" if s.exact else '<b class="open">bound</b>'
-    badge.html(f'<div class="proof">{mark}&ensp;{html.escape(proof(s, power))}</div>')
+    mixed = f"; mix: {mix_label(state.mix, 2)}" if state.mix is not None else ""
+    badge.html(f'<div class="proof">{mark}&ensp;{html.escape(proof(s, power) + mixed)}</div>')
+
+
+def keep_block(block: int) -> None:
+    kept = parse_blocks(state.keep, source_of(state.source).blocks) if state.keep.strip() else ()
+    state.keep = ", ".join(map(str, sorted({*kept, block})))
+    if block in (state.cursor or ()):
+        state.cursor = None
+
+
+def show_misjudged(found: Landscape, rules: Constraints) -> None:
+    """The worst block that listed states remove, that costs far more than its gradient says, and of which no rule speaks."""
+    run, listed = source_of(state.source).run, found.spectrum.x
+    wrong = (
+        [b for b in misjudged(run, state.mix) if listed[:, b.block].any() and b.block not in {*rules.keep, *rules.remove}] if run else []
+    )
+    if wrong:
+        worst = max(wrong, key=lambda b: b.increase)
+        share = listed[:, worst.block].mean()
+        often = "in every listed state" if share == 1 else f"in {max(1, round(100 * share))} % of the listed states"
+        with st.container(key="misjudged", horizontal=True, vertical_alignment="center"):
+            st.markdown(
+                f"Block {worst.block}, removed {often}, costs {significant(worst.increase)} nats alone; its gradient predicts "
+                f"{significant(worst.predicted)}: keep it.",
+                width="content",
+            )
+            st.button(f"Keep block {worst.block}", on_click=keep_block, args=(worst.block,), type="tertiary")
 
 
 def show_search(request: dict) -> None:
@@ -201,14 +272,25 @@ def page() -> None:
     state.problems = []
     try:
         rules = read_constraints({name: state[name] for name in RULES}, source_of(state.source).blocks)
-        request = solve_request(state.source, state.estimator, state.removed, state.count, rules)
+        mix = source_of(state.source).check_mix(state.mix)  # shares of sum 1: one mix, one search, however it was set
+        request = solve_request(state.source, state.estimator, state.removed, state.count, rules, mix)
         job = jobs.find("solve", request)
-        view = (state.source, state.estimator, state.removed, state.count, rules, job.id if job and job.status == "done" else None)
+        view = (
+            state.source,
+            state.estimator,
+            state.mix,
+            state.removed,
+            state.count,
+            rules,
+            job.id if job and job.status == "done" else None,
+        )
         found = solve(*view)
     except InputError as error:
         st.error(plain(str(error)))
         if any(state[name].strip() for name in RULES):
             st.button("Clear the rules", on_click=state.update, args=(RULES,))
+        if state.mix is not None:
+            st.button("Domains as sampled", on_click=state.update, args=({"mix": None},))
         write_link()
         show_upload()
         return
@@ -221,6 +303,7 @@ def page() -> None:
     show_facts(found, facts, badge)
     if not found.spectrum.exact:
         show_search(request)
+    show_misjudged(found, rules)
     draw(found, picture(*view))
     if state.get("prune_state") and source_of(state.source).run:
         prune_dialog(state.source, state.prune_state)

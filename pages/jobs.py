@@ -7,6 +7,7 @@ import streamlit as st
 
 from core import jobs
 from core.jobs import Job
+from core.mix import mix_label
 from pages.parts import clock, show_progress
 from pages.view import plain, through_app
 
@@ -36,6 +37,7 @@ def about(job: Job) -> str:
         parts.append(f"{len(request.get('states', []))} states")
     elif job.kind == "solve":
         parts = [str(request.get("source"))[:8], f"M = {request.get('removed')}", f"{request.get('count')} states"]
+        parts.append(f"mix {mix_label(request['mix'])}" if request.get("mix") else "")
     elif job.kind == "prune":
         parts.append("without " + ", ".join(map(str, request.get("blocks", []))))
     return " · ".join(filter(None, parts))

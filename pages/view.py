@@ -1,4 +1,4 @@
-"""The view that pages share: source, estimator, M, count, cursor and tray. It lives in session_state, outlives a page, and is in the URL."""
+"""The view that pages share: source, estimator, domain mix, M, count, cursor and tray. It lives in session_state, outlives a page, and is in the URL."""
 
 import re
 
@@ -6,13 +6,14 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from core.errors import InputError
+from core.mix import mix_text, read_mix
 from core.sources import Source, list_sources, open_source
 from core.states import parse_blocks
 
 COUNTS = [100, 300, 1000, 2600]
 TRAY_LIMIT = 50
 RULES = {"keep": "", "remove": "", "groups": "", "max_run": ""}  # constraints as text, empty: none; the same names in the URL
-RULE_LIMIT = 4000
+RULE_LIMIT = LINK_LIMIT = 4000
 _EXPLORE = ("source", "estimator", "removed", "count", *RULES)
 _CALIBRATE = ("cal_model", "cal_texts", "cal_path", "cal_paste", "cal_samples", "cal_length", "cal_sampled", "cal_singles")
 _WIDGETS = _EXPLORE + _CALIBRATE  # keys of widgets, which Streamlit drops on other pages
@@ -69,7 +70,7 @@ def read_link(sources: dict[str, str]) -> None:
             state.problems.append(f"The link asks for the run {wanted[:40]!r}, which is not in this store. Showing the demo instead.")
     source = source_of(state.source)
     state.estimator, state.count, state.removed = source.estimators[0], COUNTS[-1], source.opening
-    state.update(RULES, prune_state=None)
+    state.update(RULES, mix=None, prune_state=None)
     for name in RULES:
         if len(text := query.get(name, "")) <= RULE_LIMIT:
             state[name] = text
@@ -77,6 +78,13 @@ def read_link(sources: dict[str, str]) -> None:
             state.problems.append(f"The link's rule {name!r} has {len(text)} characters, more than {RULE_LIMIT}; it is left out.")
     if query.get("e") in source.estimators:
         state.estimator = query["e"]
+    if "mix" in query:
+        try:
+            mix = read_mix(query["mix"][:LINK_LIMIT])
+            source.check_mix(mix)
+            state.mix = mix
+        except InputError as error:
+            state.problems.append(f"The link's domain mix cannot be used: {error} Showing the domains as sampled.")
     if query.get("k") in map(str, COUNTS):
         state.count = int(query["k"])
     if "m" in query:
@@ -102,7 +110,7 @@ def open_run(key: str) -> None:
     source = source_of(key)
     state.setdefault("problems", [])
     state.update(source=key, estimator=source.estimators[0], removed=source.opening, count=state.get("count", COUNTS[-1]))
-    state.update(cursor=None, tray=[], seq=state.get("seq", -1) + 1, prune_state=None, **RULES)
+    state.update(cursor=None, tray=[], seq=state.get("seq", -1) + 1, mix=None, prune_state=None, **RULES)
     keep_view()
 
 
@@ -125,6 +133,8 @@ def write_link() -> None:
     """One history entry a commit: the URL holds blocks, never ranks, so that links survive re-solving."""
     link = {"run": state.source[:8], "m": str(state.removed), "e": state.estimator, "k": str(state.count)}
     link |= {name: state[name] for name in RULES if state.get(name)}
+    if state.mix is not None:
+        link["mix"] = mix_text(state.mix)
     if state.cursor:
         link["cur"] = "-".join(map(str, state.cursor))
     if state.tray:

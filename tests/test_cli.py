@@ -10,6 +10,7 @@ import pytest
 
 from core.__main__ import main
 from core.runs import load_run
+from core.store import DEMO_RUN
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,6 +56,20 @@ def test_states_of_a_matrix(tmp_path, capsys):
     code, done, _ = call(capsys, "states", "--matrix", tmp_path / "h.csv", "--remove", 2, "--count", 99)
     assert code == 0 and done["states"][0] == {"removed": [1, 3], "energy": 3.0, "rank": 0}
     assert len(done["states"]) == 6 and done["exact"] and done["lower_bound"] is None and not done["level_cut"]
+
+
+def test_states_of_a_domain_mix(capsys):
+    argv = ["states", "--run", "demo", "--remove", 8, "--count", 5]
+    run, plain = load_run(DEMO_RUN), call(capsys, *argv)[1]
+    code, done, _ = call(capsys, *argv, "--mix", "story=2, memory=1")
+    assert code == 0 and done["mix"] == {"story": pytest.approx(2 / 3), "memory": pytest.approx(1 / 3)} and "mix" not in plain
+    own = [run.rows.A[run.rows.domain == run.meta["texts"]["domains"].index(name)].astype(float) for name in ("story", "memory")]
+    for s in done["states"]:
+        story, memory = ((A[:, s["removed"]].sum(axis=1) ** 2).mean() for A in own)
+        assert np.isclose(s["energy"], (2 * story + memory) / 3)
+    assert done["states"][0]["removed"] != plain["states"][0]["removed"]
+    main([*map(str, argv), "--mix", "story:2,memory:1"])
+    assert "mix: story 67 %, memory 33 %" in capsys.readouterr().out
 
 
 def test_a_rerun_from_an_empty_store_is_bit_identical(tiny, text_file, tmp_path, capsys, monkeypatch):
@@ -113,6 +128,13 @@ def bad_inputs(tiny, text_file, tmp_path):
         (["states", "--run", "demo", "--remove", 3, "--count", 0], "at least 1"),
         (["states", "--run", "demo", "--remove", 3, "--estimator", "magic"], "Unknown estimator"),
         (["states", "--run", tmp_path / "folder", "--remove", 3], "No run"),
+        (["states", "--run", "demo", "--remove", 3, "--mix", "poem=1"], "no domain 'poem'"),
+        (["states", "--run", "demo", "--remove", 3, "--mix", "story=0,memory=0"], "all 0"),
+        (["states", "--run", "demo", "--remove", 3, "--mix", "story=-1"], "'story' is -1"),
+        (["states", "--run", "demo", "--remove", 3, "--mix", "story=nan"], "'story' is nan"),
+        (["states", "--run", "demo", "--remove", 3, "--mix", "story"], "domain=share"),
+        (["states", "--run", "demo", "--remove", 3, "--mix", ""], "domain=share"),
+        (["states", "--matrix", tmp_path / "good.npy", "--remove", 1, "--mix", "story=1"], "needs --run"),
         (["states", "--remove", 3], "required"),
         (["states", "--matrix", tmp_path / "asym.csv", "--remove", 1], "not symmetric"),
         (["states", "--matrix", tmp_path / "nan.npy", "--remove", 1], "not finite"),

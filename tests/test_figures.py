@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from core.figures import heatmap, interaction_graph, signed_log
+from core.figures import gradient_figure, heatmap, interaction_graph, signed_log
 
 B = np.random.default_rng(0).normal(size=(20, 9))
 H = B.T @ B
@@ -41,3 +41,11 @@ def test_the_graph_has_every_block_and_only_the_strongest_pairs(layout):
 @pytest.mark.parametrize("matrix", [np.zeros((4, 4)), np.eye(2), np.full((3, 3), 2.0)])
 def test_plain_matrices_draw_too(matrix):
     heatmap(matrix), heatmap(matrix, "linear"), interaction_graph(matrix)
+
+
+def test_the_gradient_bars_have_two_standard_errors_and_stand_out_where_beyond():
+    g, se = np.array([0.5, -0.1, -3.0]), np.array([0.1, 0.1, np.nan])
+    (bars,) = gradient_figure(g, se).data
+    assert (np.array(bars.y) == g).all() and np.array(bars.error_y.array)[0] == 0.2
+    strong, weak, unknown = bars.marker.opacity
+    assert strong == 1 and weak == unknown < 1

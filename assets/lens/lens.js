@@ -242,6 +242,13 @@ class Barcode extends Panel {
       ctx.fillStyle = colour;
       for (const b of blocks) ctx.fillRect(this.x(b) + 1, y + 0.5, c - 2, 3);
     }
+    for (const b of Object.keys(m.warnings).map(Number)) { // a corner: its gradient hides what it costs
+      const x = this.x(b) + c - (c > 8 ? 1 : 0.5), size = Math.min(6, c * 0.45);
+      ctx.fillStyle = state.has(b) ? colours.empty : colours.text;
+      ctx.beginPath(); ctx.moveTo(x, this.strip); ctx.lineTo(x - size, this.strip); ctx.lineTo(x, this.strip + size); ctx.fill();
+    }
+    const warned = lens.hovered.strip && m.warnings[lens.hovered.block];
+    this.over.title = warned ? `Block ${lens.hovered.block}: ${warned}` : "";
     const box = (k, colour, width) => {
       if (k < this.first || k >= this.first + this.rows) return;
       ctx.strokeStyle = colour; ctx.lineWidth = width;
@@ -371,7 +378,7 @@ class Lens {
   }
 
   buildHelp() {
-    const rows = [["↑ ↓ or K J", "previous, next state"], ["← →", "previous, next minimum among the listed states"], ["Home", "ground state"], ["A or space", "add to the tray, or take out"], ["P", "prune the model to this state"], ["click a block of the strip", "it stays in every state (mark below), goes in every state (mark above), is free again"], ["?", "this help"], ["Esc", "close"]];
+    const rows = [["↑ ↓ or K J", "previous, next state"], ["← →", "previous, next minimum among the listed states"], ["Home", "ground state"], ["A or space", "add to the tray, or take out"], ["P", "prune the model to this state"], ["click a block of the strip", "it stays in every state (mark below), goes in every state (mark above), is free again"], ["dark corner in the strip", "removing this block costs far more than its gradient says; hover it"], ["?", "this help"], ["Esc", "close"]];
     const help = element("div", { className: "help", hidden: true }, element("h2", { textContent: "Keys and words" }), element("dl", {}, ...rows.flatMap(([k, v]) => [element("dt", { textContent: k }), element("dd", { textContent: v })])),
       element("p", { textContent: "A ring marks a state whose loss was measured. The rank interval says where a state would stand among the lowest had other samples been drawn (bootstrap). A state is one way to remove M blocks; its energy predicts the damage, lower is better. A minimum is a state that no single swap (one block back, another out) lowers. The ground state is the lowest of all." }),
       element("button", { textContent: "Close", onclick: () => { this.help.hidden = true; this.frame.focus(); } }));
@@ -495,7 +502,7 @@ class Lens {
       if (i === j) return `Block ${i}: own cost H = ${m.show(v)}${m.unitText}.`;
       return `Blocks ${i} and ${j}: H = ${m.show(v)}${m.unitText}; removing both ${v > 0 ? "costs" : "saves"} ${m.show(Math.abs(2 * v))}${m.unitText} ${v > 0 ? "more" : ""} than each alone`.replace(/ +than/, " than") + ".";
     }
-    if (hovered.block !== undefined) return `Block ${hovered.block}${m.kinds.length ? ` (${m.kinds[hovered.block]})` : ""}: removed in ${Math.round(100 * m.frequency[hovered.block])} % of the listed states, own cost ${m.show(m.h(hovered.block, hovered.block))}${m.unitText}${this.keep.includes(hovered.block) ? "; it always stays" : this.remove.includes(hovered.block) ? "; it always goes" : ""}${hovered.strip ? ". Click: stays, goes, free" : ""}.`;
+    if (hovered.block !== undefined) return `Block ${hovered.block}${m.kinds.length ? ` (${m.kinds[hovered.block]})` : ""}: removed in ${Math.round(100 * m.frequency[hovered.block])} % of the listed states, own cost ${m.show(m.h(hovered.block, hovered.block))}${m.unitText}${this.keep.includes(hovered.block) ? "; it always stays" : this.remove.includes(hovered.block) ? "; it always goes" : ""}${m.warnings[hovered.block] ? `; ${m.warnings[hovered.block]}` : ""}${hovered.strip ? ". Click: stays, goes, free" : ""}.`;
     const k = hovered.state ?? this.cursor, kind = k === 0 ? "the ground state" : m.minimum[k] ? "a minimum: no single swap lowers it" : "not a minimum";
     return `State ${k} removes ${ranges(m.state(k))}; energy ${k === 0 ? m.show(m.energy[0]) : significant(m.delta(k)) + m.unitText + " above the ground state"}${k === 0 ? m.unitText : ""}; ${kind}.`;
   }

@@ -1,8 +1,15 @@
 """The Couplings page without a browser."""
 
+import base64
+import json
+
+import numpy as np
 import pytest
 
-from core.couplings import ESTIMATORS
+from core.couplings import ESTIMATORS, couplings, first_order
+from core.runs import load_run
+from core.sources import store_matrix
+from core.store import DEMO_RUN
 from tests.app.test_explore import open_app
 
 
@@ -11,8 +18,30 @@ def test_it_draws_the_estimator_chosen_in_explore(estimator):
     app = open_app(m="6", e=estimator)
     app.switch_page("pages/couplings.py").run()
     assert not app.exception, app.exception
-    assert len(app.get("plotly_chart")) == 2 and "of the trace" in app.caption[0].value
+    assert len(app.get("plotly_chart")) == 3 and "of the trace" in app.caption[0].value
     assert "".join(app.query_params["m"]) == "6" and "".join(app.query_params["e"]) == estimator
     for layout in ("force", "spectral"):
         app.segmented_control(key="layout").set_value(layout).run()
         assert not app.exception
+
+
+def test_it_draws_says_and_offers_the_mix():
+    app = open_app(m="6", mix="story:60,memory:40")
+    app.switch_page("pages/couplings.py").run()
+    assert not app.exception and "".join(app.query_params["mix"]) == "story:60,memory:40"
+    said = " ".join(m.value.replace("\\", "") for m in app.markdown)
+    assert "Domain mix: story 60 %, memory 40 %." in said
+    plain, mixed = (first_order(load_run(DEMO_RUN), mix) for mix in (None, {"story": 60, "memory": 40}))
+    assert f"{100 * mixed.ratio:.2g} % of a row's entries" in said and f"{mixed.significant} of 24 blocks" in said
+    assert f"{100 * plain.ratio:.2g}" != f"{100 * mixed.ratio:.2g}"
+    assert any("Block 0 costs 6.40 nats" in c.value for c in app.caption)
+    matrix = json.loads(app.get("plotly_chart")[0].proto.spec)["data"][0]["customdata"]
+    H = couplings(load_run(DEMO_RUN), "h0", {"story": 60, "memory": 40})
+    np.testing.assert_array_equal(np.frombuffer(base64.b64decode(matrix["bdata"])).reshape(24, 24), H)
+
+
+def test_a_matrix_has_no_gradient():
+    source = store_matrix(np.eye(5) + 0.1, "mine")
+    app = open_app(run=source.key[:8])
+    app.switch_page("pages/couplings.py").run()
+    assert not app.exception and len(app.get("plotly_chart")) == 2

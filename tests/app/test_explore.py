@@ -1,17 +1,21 @@
 """The Explore page without a browser: first sight, links, errors. The lens's own behaviour is tested in tests/browser."""
 
+import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from core import jobs, solving, store
 from core.constraints import Constraints
-from core.couplings import ESTIMATORS
-from core.lens import landscape, landscape_data, proof, tray_data
+from core.couplings import ESTIMATORS, couplings
+from core.lens import exponent, landscape, landscape_data, proof, rank_intervals, tray_data, with_power
+from core.mix import mix_weights
 from core.runs import load_run
 from core.sources import store_matrix
 from core.spectrum import lowest_states
@@ -75,6 +79,11 @@ def test_a_link_rebuilds_the_view():
         ({"cur": "99"}, "Block 99"),
         ({"tray": "1-x"}, "'x'"),
         ({"run": "../../etc"}, "not in this store"),
+        ({"mix": "poem:1"}, "no domain 'poem'"),
+        ({"mix": "story:0"}, "all 0"),
+        ({"mix": "story:-5,memory:5"}, "-5"),
+        ({"mix": "story"}, "domain=share"),
+        ({"mix": "x" * 9000}, "domain=share"),
     ],
 )
 def test_a_bad_link_is_one_sentence_over_the_demo(query, says):
@@ -160,6 +169,126 @@ def test_rules_restrict_every_state_and_are_in_the_link():
 def test_rules_that_cannot_hold_are_one_sentence(rules, says):
     app = open_app(m="5", **rules)
     assert says in app.error[0].value.replace("\\", "") and "Clear the rules" in [b.label for b in app.button]
+
+
+def shown_ground(app: AppTest) -> str:
+    """The energy of the ground state as the page writes it."""
+    return re.search(r"<span>E₀</span><b>(.*?)</b>", shown(app))[1]
+
+
+def ground(mix: dict | None, estimator: str = "h0", removed: int = 8) -> str:
+    found = lowest_states(couplings(load_run(store.DEMO_RUN), estimator, mix), removed, 2600)
+    return with_power(found.energies[0], exponent(found.energies))
+
+
+def test_a_slider_of_the_domain_mix_solves_again_in_place():
+    app = open_app()
+    assert shown_ground(app) == ground(None) and "mix" not in app.query_params and "mix:" not in shown(app)
+    sliders = {s.label.split(" · ")[0]: s for s in app.slider}
+    assert list(sliders) == load_run(store.DEMO_RUN).meta["texts"]["domains"] and sum(s.value for s in sliders.values()) in range(98, 103)
+    sliders["story"].set_value(90).run()
+    mix = {name: 90 if name == "story" else s.value for name, s in sliders.items()}
+    assert not app.exception and not app.error and shown_ground(app) == ground(mix) != ground(None)
+    assert "story:90" in "".join(app.query_params["mix"]) and app.session_state.mix == mix
+    assert "mix: story 49 %" in shown(app) and "✓ exact" in shown(app)
+    link = "".join(app.query_params["mix"])
+    again = open_app(mix=link)  # the link restores it
+    assert again.session_state.mix == mix and shown_ground(again) == ground(mix) and not again.warning
+    assert next(s for s in again.slider if s.label.startswith("story")).value == 90
+    for estimator in ("h1", "hybrid"):
+        app.selectbox(key="estimator").select(estimator).run()
+        assert shown_ground(app) == ground(mix, estimator) != ground(None, estimator)
+    app.selectbox(key="estimator").select("h0").run()
+    next(b for b in app.button if b.label == "As sampled").click().run()
+    assert shown_ground(app) == ground(None) and "mix" not in app.query_params and app.session_state.mix is None
+    app.slider(key="mix-6").set_value(50).run()
+    app.slider(key="mix-6").set_value(4).run()  # put back by hand
+    assert app.session_state.mix is None
+
+
+def test_a_link_with_two_domains_gives_the_others_nothing():
+    app = open_app(mix="story:60,memory:40", m="6")
+    assert shown_ground(app) == ground({"story": 60, "memory": 40}, removed=6) and "mix: story 60 %, memory 40 %" in shown(app)
+    assert sorted(s.value for s in app.slider) == [0, 0, 0, 0, 0, 40, 60]
+    app.switch_page("pages/compare.py").run().switch_page("pages/explore.py").run()  # it outlives a page
+    assert "".join(app.query_params["mix"]) == "story:60,memory:40" and shown_ground(app) == ground({"story": 60, "memory": 40}, removed=6)
+
+
+def drawn(app: AppTest) -> dict:
+    """What the lens is given."""
+    (component,) = app.get("bidi_component")
+    return json.loads(component.proto.json or component.proto.mixed.json)["landscape"]
+
+
+def test_the_lens_resamples_with_the_mix_and_marks_the_misjudged_block():
+    run, mix = load_run(store.DEMO_RUN), {"story": 60, "memory": 40}
+    H = couplings(run, "h0", mix)
+    found = landscape(H, lowest_states(H, 8, 100))
+    data = drawn(open_app(mix="story:60,memory:40", k="100"))
+    assert data["ranks"] == rank_intervals(run.rows.A, found, mix_weights(run, mix)) != rank_intervals(run.rows.A, found)
+    assert list(data["warnings"]) == ["0"] and "6.40 nats" in data["warnings"]["0"]
+    assert drawn(open_app(mix="story:60,memory:40", e="hybrid", k="100"))["ranks"] == []
+    assert drawn(open_app(k="100"))["version"] != data["version"]
+
+
+def test_a_mix_of_nothing_is_one_sentence_with_a_way_back():
+    app = open_app()
+    for k in range(7):
+        app.slider(key=f"mix-{k}").set_value(0)
+    app.run()
+    assert "all 0" in app.error[0].value.replace("\\", "") and not app.exception
+    couplings_page = app.switch_page("pages/couplings.py").run()
+    assert "all 0" in couplings_page.error[0].value.replace("\\", "") and not couplings_page.exception
+    app.switch_page("pages/explore.py").run()
+    next(b for b in app.button if b.label == "Domains as sampled").click().run()
+    assert not app.error and shown_ground(app) == ground(None)
+
+
+def test_a_search_job_searches_the_mixed_couplings(monkeypatch):
+    mix = {"story": 0.75, "memory": 0.25}
+    key = load_run(store.DEMO_RUN).key
+    request = solving.solve_request(key, "h0", 8, 100, Constraints(), mix)
+    assert "mix" not in solving.solve_request(key, "h0", 8, 100, Constraints())
+    job = jobs.start("solve", request)
+    while (job := jobs.read(job.id)).active:
+        time.sleep(0.05)
+    assert job.status == "done", jobs.log_tail(job)
+    H, expected = couplings(load_run(store.DEMO_RUN), "h0", mix), ground(mix)
+    assert (solving.solved(job.result, H).x == lowest_states(H, 8, 100).x).all()
+    from core import spectrum
+
+    monkeypatch.setattr(spectrum, "lowest_states", None)  # another spelling of the mix finds the job, and solves nothing
+    st.cache_resource.clear()
+    assert shown_ground(open_app(mix="story:75,memory:25", k="100")) == expected
+    page = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/jobs.py").run()
+    assert "mix story 75 %, memory 25 %" in page.expander[0].label.replace("\\", "")
+
+
+def test_without_domains_there_is_no_mix():
+    source = store_matrix(np.eye(5) + 0.1, "mine")
+    assert not open_app(run=source.key[:8]).slider
+    app = open_app(run=source.key[:8], mix="story:1")
+    assert "bare matrix" in app.warning[0].value.replace("\\", "") and app.session_state.mix is None
+    mixed = open_app(mix="story:1")
+    mixed.selectbox(key="source").select(source.key).run()  # another run: its own domains
+    assert not mixed.exception and not mixed.error and "mix" not in mixed.query_params
+
+
+def warned(app: AppTest) -> list[str]:
+    return [m.value for m in app.markdown if "nats alone" in m.value]
+
+
+def test_a_block_that_its_gradient_misjudges_is_named_where_listed_states_remove_it():
+    assert not warned(open_app())  # the demo opens at an M where no listed state removes it
+    app = open_app(m="16")
+    (sentence,) = warned(app)
+    assert sentence.startswith("Block 0, removed in every listed state, costs 6.40 nats alone")
+    next(b for b in app.button if b.label == "Keep block 0").click().run()
+    assert not app.exception and app.session_state.keep == "0" and not warned(app) and "".join(app.query_params["keep"]) == "0"
+    app = open_app(m="16", keep="23")
+    next(b for b in app.button if b.label == "Keep block 0").click().run()
+    assert app.session_state.keep == "0, 23"
+    assert not warned(open_app(m="16", remove="0"))
 
 
 def test_without_the_demo_the_page_says_what_is_missing(monkeypatch, tmp_path):
