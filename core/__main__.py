@@ -29,6 +29,11 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _batch(text: str) -> int | None:
+    """A whole number of at least 1; None for auto."""
+    return None if text == "auto" else _positive(text)
+
+
 def _seconds(text: str) -> float:
     """A number of seconds above 0."""
     try:
@@ -72,7 +77,7 @@ def calibrate(args) -> dict:
     _check_writable(out)
     request = jobs.request_of(
         args.model, args.texts, samples=args.samples, length=args.length, seed=args.seed, batch=args.batch, sampled=args.sampled,
-        singles=args.singles,
+        singles=args.singles, **({"checkpointed": True} if args.checkpointed else {}),
     )  # fmt: skip
     done = _as_job("calibrate", request)
     save_run(load_run(home() / "runs" / done["key"]), out)
@@ -202,7 +207,12 @@ def _parser() -> argparse.ArgumentParser:
     c.add_argument("--samples", type=_positive, default=256, metavar="S", help="sequences (default 256)")
     c.add_argument("--length", **length)
     c.add_argument("--seed", **seed)
-    c.add_argument("--batch", **batch)
+    c.add_argument(
+        "--batch", type=_batch, default=16, metavar="B", help="sequences at once (default 16); auto: measured before the first row"
+    )
+    c.add_argument(
+        "--checkpointed", action="store_true", help="compute activations inside blocks again in the backward: less memory, more time"
+    )
     c.add_argument("--sampled", action="store_true", help="also rows with labels sampled from the model (for the estimators h1 and hybrid)")
     c.add_argument(
         "--singles",

@@ -93,7 +93,7 @@ def calibrate(request: dict, progress: Progress) -> dict:
     except InputError:  # not there (any more): compute it
         run = compute_run(
             loaded, sequences, batch=request["batch"], sampled=request["sampled"], singles=singles, seed=request["seed"],
-            request=request, checkpoint=progress.work, report=progress.report,
+            checkpointed=request.get("checkpointed", False), request=request, checkpoint=progress.work, report=progress.report,
         )  # fmt: skip
         keep_run(run)
     return {

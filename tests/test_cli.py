@@ -49,6 +49,16 @@ def test_the_four_commands_one_after_the_other(tiny, text_file, tmp_path, capsys
     assert losses[0] != losses[1] and done["tokens"] == 12 * 31
 
 
+def test_a_measured_batch_and_checkpointed_blocks_give_the_same_rows(tiny, text_file, tmp_path, capsys):
+    argv = ["calibrate", "--model", tiny["llama"], "--texts", text_file, "--samples", 24, "--length", 32]
+    call(capsys, *argv, "--out", tmp_path / "plain")
+    code, _, _ = call(capsys, *argv, "--batch", "auto", "--checkpointed", "--sampled", "--out", tmp_path / "sparing")
+    plain, sparing = load_run(tmp_path / "plain"), load_run(tmp_path / "sparing")
+    assert code == 0 and sparing.meta["plan"]["checkpointed"] and sparing.meta["plan"]["batch"] >= 1
+    difference = np.linalg.norm(plain.rows.A - sparing.rows.A, axis=1)
+    assert (difference <= 1e-5 * np.linalg.norm(plain.rows.A, axis=1)).all()
+
+
 def test_states_of_a_matrix(tmp_path, capsys):
     np.savetxt(tmp_path / "h.csv", np.diag([5.0, 1, 3, 2]), delimiter=",")
     ruled = call(capsys, "states", "--matrix", tmp_path / "h.csv", "--remove", 2, "--count", 99, "--keep", "1", "--max-run", 1)[1]

@@ -67,7 +67,7 @@ def no_worker(monkeypatch):
     monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(Popen=lambda *_, **__: None, DEVNULL=None))
 
 
-def test_calibration_killed_at_ten_random_moments_ends_bit_for_bit(tiny, text_file, tmp_path, monkeypatch, forks):
+def test_calibration_killed_at_twenty_random_moments_ends_bit_for_bit(tiny, text_file, tmp_path, monkeypatch, forks):
     request = request_of(tiny, text_file, samples=500, batch=1)
     whole = load_run(store.home() / "runs" / finish(jobs.start("calibrate", request)).result["key"])
     os.waitpid(forks[-1], 0)
@@ -75,7 +75,7 @@ def test_calibration_killed_at_ten_random_moments_ends_bit_for_bit(tiny, text_fi
     monkeypatch.setattr(Checkpoint, "INTERVAL", 0.05)
     kills, rng = [], random.Random(0)
     job = jobs.start("calibrate", request)
-    while len(kills) < 10:
+    while len(kills) < 20:
         until_at_work(job, len(kills) + 1)
         time.sleep(rng.uniform(0, 0.8))
         if not jobs.read(job.id).active:
