@@ -90,34 +90,30 @@ def rows_of(run: Run, estimator: str) -> Rows | None:
     return {"h0": run.rows, "h1": run.sampled}.get(estimator)
 
 
-def mean_gradient(run: Run, mix: Mix = None) -> tuple[np.ndarray, np.ndarray]:
-    """(g, se), float64 [N] each, nats: the first-order term of the loss, mean and standard error of the rows.
-
-    The mean of d loss / d alpha_i over the rows on the texts' own tokens, weighted by the mix. One row has no
-    standard error: NaN.
-    """
-    A, w = _weighted(run, mix)
-    g = w @ A
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return g, np.sqrt(w**2 @ (A - g) ** 2 * np.float64(len(A)) / (len(A) - 1))
-
-
 @dataclass(frozen=True)
 class FirstOrder:
-    """How large the mean gradient is; H leaves it out."""
+    """The mean gradient, which H leaves out, and how large it is."""
 
-    significant: int  # blocks with |g| > 2 se
-    ratio: float  # root mean square of g over the blocks, to that of the rows' entries
+    gradient: np.ndarray  # float64 [N], nats: mean of d loss / d alpha_i over the rows on the texts' own tokens
+    se: np.ndarray  # float64 [N], nats: its standard error; NaN of one row
+    ratio: float  # root mean square of the gradient over the blocks, to that of the rows' entries
     noise: float  # the ratio that as many rows of mean 0 have on average
+
+    @property
+    def significant(self) -> int:
+        """Blocks whose gradient is beyond two standard errors."""
+        return int((np.abs(self.gradient) > 2 * self.se).sum())
 
 
 def first_order(run: Run, mix: Mix = None) -> FirstOrder:
-    """Is the first-order term about 0, as an energy without it takes for granted?"""
+    """The first-order term of the loss: is it about 0, as an energy without it takes for granted? The mix weighs the rows."""
     A, w = _weighted(run, mix)
-    g, se = mean_gradient(run, mix)
+    g = w @ A
+    with np.errstate(invalid="ignore", divide="ignore"):
+        se = np.sqrt(w**2 @ (A - g) ** 2 * np.float64(len(A)) / (len(A) - 1))
     entries = float(np.sqrt((w @ A**2).mean()))
     ratio = float(np.sqrt((g**2).mean())) / entries if entries else 0.0
-    return FirstOrder(int((np.abs(g) > 2 * se).sum()), ratio, 1 / np.sqrt(worth(w)))
+    return FirstOrder(g, se, ratio, 1 / np.sqrt(worth(w)))
 
 
 def _weighted(run: Run, mix: Mix) -> tuple[np.ndarray, np.ndarray]:

@@ -5,17 +5,16 @@ As text a mix is `story=2, fact=1` (or `story:60,fact:40` in a link); in a name 
 written %2C, %3D, %3A or %25. A domain that a mix does not name has no share.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from urllib.parse import quote, unquote
 
 import numpy as np
 
+from core.documents import is_weight
 from core.errors import InputError
 from core.runs import Rows, Run
 
-_PART = re.compile(r"(.*\S)\s*[=:](.*)", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf)", re.IGNORECASE | re.ASCII)
 
 
@@ -37,15 +36,13 @@ def check_mix(run: Run, mix: Mapping[str, float], rows: Rows | None = None) -> d
         if name not in names:
             has = f"it has {_listed(names)}" if names else "it has none"
             raise InputError(f"The run has no domain {str(name)[:40]!r}: {has}; name one of its own.")
-        if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 <= share < math.inf:
+        if not is_weight(share):
             raise InputError(f"The share of the domain {name[:40]!r} is {str(share)[:40]}; give a number of at least 0.")
         if share > 0 and not (held == names.index(name)).any():
             raise InputError(f"The domain {name[:40]!r} is given the share {share:g} and the run has no row of it; give it 0.")
-    largest = max(mix.values(), default=0)
-    if largest <= 0:
+    if not any(mix.values()):
         raise InputError(f"The shares of the domain mix are all 0 ({mix_text(mix)[:80] or 'none given'}); give at least one domain more.")
-    shares = {name: float(share) / float(largest) for name, share in mix.items() if share > 0}  # no overflow in the sum
-    return {name: share / sum(shares.values()) for name, share in shares.items()}
+    return {name: share for name, share in _shares(mix).items() if share}
 
 
 def mix_weights(run: Run, mix: Mapping[str, float] | None, rows: Rows | None = None) -> np.ndarray | None:
@@ -73,9 +70,7 @@ def in_percent(mix: Mapping[str, float]) -> dict[str, int]:
     """The shares as whole numbers from 0 to 100: as they are where they are such, else per cent of their sum, at least 1."""
     if all(float(share).is_integer() and 0 <= share <= 100 for share in mix.values()):
         return {name: int(share) for name, share in mix.items()}
-    largest = max(mix.values())
-    total = sum(share / largest for share in mix.values())  # no overflow in the sum
-    return {name: max(1, round(100 * (share / largest / total))) if share else 0 for name, share in mix.items()}
+    return {name: max(1, round(100 * share)) if share else 0 for name, share in _shares(mix).items()}
 
 
 def worth(weights: np.ndarray) -> float:
@@ -87,13 +82,13 @@ def read_mix(text: str) -> dict[str, float]:
     """A mix from text. Errors: InputError for a part that is no `domain=share`, and a domain named twice."""
     mix: dict[str, float] = {}
     for part in text.split(","):
-        found = _PART.fullmatch(part.strip())
-        if not found or not _NUMBER.fullmatch(found[2].strip()):
+        cut = max(part.rfind("="), part.rfind(":"))
+        name, share = unquote(part[: max(cut, 0)].strip()), part[cut + 1 :].strip()
+        if not name or not _NUMBER.fullmatch(share):
             raise InputError(f"{part.strip()[:40]!r} is no share of a domain; write domain=share, with commas between: story=2, fact=1.")
-        name = unquote(found[1].strip())
         if name in mix:
             raise InputError(f"The domain {name[:40]!r} has two shares; give it one.")
-        mix[name] = float(found[2])
+        mix[name] = float(share)
     return mix
 
 
@@ -105,11 +100,17 @@ def mix_text(mix: Mapping[str, float]) -> str:
 
 def mix_label(mix: Mapping[str, float], most: int = 3) -> str:
     """The mix in words, largest share first: story 60 %, fact 40 %."""
-    largest = max(mix.values(), default=0) or 1.0
-    total = sum(share / largest for share in mix.values()) or 1.0
-    percent = {name: 100 * (share / largest / total) for name, share in sorted(mix.items(), key=lambda m: -m[1]) if share}
+    percent = {name: 100 * share for name, share in sorted(_shares(mix).items(), key=lambda m: -m[1]) if share}
     named = [f"{name[:24]} {value:.0f} %" if value >= 0.5 else f"{name[:24]} < 1 %" for name, value in percent.items()]
     return ", ".join(named[:most]) + (f" and {len(named) - most} more" if len(named) > most else "")
+
+
+def _shares(mix: Mapping[str, float]) -> dict[str, float]:
+    """The same in proportion, with a sum of 1; all 0 stays."""
+    largest = max(mix.values(), default=0) or 1.0
+    parts = {name: share / largest for name, share in mix.items()}  # no overflow in the sum
+    total = sum(parts.values()) or 1.0
+    return {name: part / total for name, part in parts.items()}
 
 
 def _listed(names: list[str]) -> str:

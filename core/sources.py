@@ -37,8 +37,7 @@ class Source:
         """float64 [N, N]. Errors: InputError for an estimator or a domain mix this source does not have."""
         if self.run is not None:
             return couplings(self.run, estimator, mix)
-        if mix is not None:
-            raise InputError(f"{self.name} is a bare matrix, which has no domains to mix; leave the mix {mix_text(mix)[:40]!r} out.")
+        self.check_mix(mix)
         return self.matrix
 
     @property
@@ -48,9 +47,10 @@ class Source:
 
     def check_mix(self, mix: Mapping[str, float] | None) -> dict[str, float] | None:
         """The mix as shares of sum 1, None as sampled. Errors: InputError for a domain mix this source does not have."""
-        if mix is None or self.run is None:
-            self.couplings(self.estimators[0], mix)
+        if mix is None:
             return None
+        if self.run is None:
+            raise InputError(f"{self.name} is a bare matrix, which has no domains to mix; leave the mix {mix_text(mix)[:40]!r} out.")
         return check_mix(self.run, mix)
 
     @property

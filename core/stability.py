@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.couplings import outer_mean
 from core.errors import InputError
 
 _CHUNK = 1 << 22  # entries held at once
@@ -29,8 +30,9 @@ def rank_stability(
     A: float [m, N], gradient rows, so that H0 = A^T A / m; x: bool [K, N]. A resample draws m rows with
     replacement; with row weights w the energy of x is w @ (A x)^2 / sum(w), so all of them are one matrix
     product. weights: float [m], not negative, those of a domain mix (H0 = A^T W A / sum W): a row counts its
-    weight as often as it is drawn, and rows of weight 0 are left out. noise: standard deviation of a relative Gaussian error on every entry of H0 on top. It ranks the
-    listed states anew and says nothing about states that are not listed. Ties keep the order of the list.
+    weight as often as it is drawn, and rows of weight 0 are left out. noise: standard deviation of a relative
+    Gaussian error on every entry of H0 on top. It ranks the listed states anew and says nothing about states
+    that are not listed. Ties keep the order of the list.
     Errors: InputError for shapes that do not fit or a parameter out of range.
     """
     A, x = np.asarray(A, dtype=np.float64), np.asarray(x, dtype=bool)
@@ -56,15 +58,16 @@ def rank_stability(
     m, states = len(A), len(x)
     rng = np.random.default_rng(seed)
     squares = (A @ x.T.astype(np.float64)) ** 2  # [m, K]
+    if weights is not None:
+        squares *= weights[:, None]
     rows, columns = np.triu_indices(A.shape[1])
-    H = A.T @ A / m if weights is None else (A * weights[:, None]).T @ A / weights.sum()
-    entries = H[rows, columns] * np.where(rows == columns, 1.0, 2.0)
+    entries = outer_mean(A, weights)[rows, columns] * np.where(rows == columns, 1.0, 2.0)
     ranks = np.empty((resamples, states), dtype=np.int64)
     step = max(1, _CHUNK // max(m, states, len(rows)))
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         drawn = rng.multinomial(m, np.full(m, 1 / m), size=size)
-        energy = drawn @ squares / m if weights is None else drawn @ (squares * weights[:, None]) / (drawn @ weights)[:, None]
+        energy = drawn @ squares / (m if weights is None else (drawn @ weights)[:, None])
         if noise:
             errors = noise * rng.normal(size=(size, len(rows))) * entries
             for s, state in enumerate(x):

@@ -33,7 +33,7 @@ def first_values() -> dict:
     """The form of a calibration that is at work (a reload, a second browser, the command line), or the defaults."""
     for job in jobs.running():
         asked = job.request
-        if job.kind == "calibrate" and (asked["batch"], asked["seed"]) == (BATCH, SEED):
+        if job.kind == "calibrate" and (asked["batch"], asked["seed"], asked.get("checkpointed", False)) == (BATCH, SEED, False):
             fields = {f"cal_{name}": asked[name] for name in ("model", "samples", "length", "sampled", "singles")}
             return {**DEFAULTS, **fields, "cal_texts": FILE if asked["texts"] else BUNDLED, "cal_path": asked["texts"] or ""}
     return DEFAULTS

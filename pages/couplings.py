@@ -5,7 +5,7 @@ import re
 import numpy as np
 import streamlit as st
 
-from core.couplings import ESTIMATORS, first_order, mean_gradient, misjudged
+from core.couplings import ESTIMATORS, first_order, misjudged
 from core.errors import InputError
 from core.figures import gradient_figure, heatmap, interaction_graph
 from core.interchange import qubo_text
@@ -31,7 +31,7 @@ def show_gradient(run: Run) -> None:
         f"{found.significant} of {blocks} blocks have a mean gradient beyond two standard errors, where chance alone gives about {0.05 * blocks:.0f}. "
         f"Its size is {100 * found.ratio:.2g} % of a row's entries; rows of mean 0 would show {100 * found.noise:.2g} %."
     )
-    st.plotly_chart(gradient_figure(*mean_gradient(run, state.mix)), key="gradient", config={"displaylogo": False})
+    st.plotly_chart(gradient_figure(found.gradient, found.se), key="gradient", config={"displaylogo": False})
     for b in misjudged(run, state.mix):
         st.caption(
             f"Block {b.block} costs {significant(b.increase)} nats when it is removed alone; its gradient predicts {significant(b.predicted)}."

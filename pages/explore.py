@@ -8,7 +8,7 @@ from assets.lens import lens
 from core import jobs
 from core.comparison import measured_increases
 from core.constraints import Constraints, read_constraints
-from core.couplings import ESTIMATORS, misjudged, rows_of
+from core.couplings import ESTIMATORS, Misjudged, misjudged, rows_of
 from core.errors import InputError
 from core.ising import parse_matrix
 from core.lens import Landscape, exponent, landscape, landscape_data, proof, significant, tray_data, with_power
@@ -20,7 +20,7 @@ from core.sources import MATRIX, Source, list_sources, store_matrix
 from core.spectrum import lowest_states
 from core.states import parse_blocks
 from pages.parts import prune_panel, watch
-from pages.view import COUNTS, RULES, plain, read_link, source_of, through_app, write_link
+from pages.view import COUNTS, RULES, open_at_first, plain, read_link, source_of, through_app, write_link
 
 LABELS = {**{name: e.label for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
 UNITS = {**{name: e.unit for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
@@ -41,6 +41,13 @@ def solve(
     return landscape(H, found, constraints) if len(found.x) else None
 
 
+@st.cache_resource(max_entries=24, show_spinner=False)
+def wrong(key: str, mix: dict | None) -> list[Misjudged]:
+    """The blocks of a source that gradients misjudge."""
+    run = source_of(key).run
+    return misjudged(run, mix) if run else []
+
+
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
 def picture(key: str, estimator: str, mix: dict | None, removed: int, count: int, constraints: Constraints, job_id: str | None) -> dict:
     source, run = source_of(key), source_of(key).run
@@ -54,9 +61,7 @@ def picture(key: str, estimator: str, mix: dict | None, removed: int, count: int
         model and model["parameters"],
         rows and rows.A,
         mix_weights(run, mix, rows) if rows else None,
-        {b.block: f"removed alone it costs {significant(b.increase)} nats, its gradient hides that" for b in misjudged(run, mix)}
-        if run
-        else None,
+        {b.block: f"removed alone it costs {significant(b.increase)} nats, its gradient hides that" for b in wrong(key, mix)},
     )
     rules = {"keep": list(constraints.keep), "remove": list(constraints.remove)}
     named = {"k": key, "e": estimator, "mix": mix, "m": removed, "c": count, "rules": repr(constraints), "job": job_id}
@@ -92,8 +97,7 @@ def prune_dialog(key: str, removed: tuple[int, ...]) -> None:
 
 
 def on_source() -> None:
-    source = source_of(state.source)
-    state.update(estimator=source.estimators[0], removed=source.opening, mix=None, cursor=None, tray=[], prune_state=None, **RULES)
+    open_at_first(source_of(state.source))
 
 
 def on_upload() -> None:
@@ -195,12 +199,10 @@ def keep_block(block: int) -> None:
 
 def show_misjudged(found: Landscape, rules: Constraints) -> None:
     """The worst block that listed states remove, that costs far more than its gradient says, and of which no rule speaks."""
-    run, listed = source_of(state.source).run, found.spectrum.x
-    wrong = (
-        [b for b in misjudged(run, state.mix) if listed[:, b.block].any() and b.block not in {*rules.keep, *rules.remove}] if run else []
-    )
-    if wrong:
-        worst = max(wrong, key=lambda b: b.increase)
+    listed, ruled = found.spectrum.x, {*rules.keep, *rules.remove}
+    shown = [b for b in wrong(state.source, state.mix) if listed[:, b.block].any() and b.block not in ruled]
+    if shown:
+        worst = max(shown, key=lambda b: b.increase)
         share = listed[:, worst.block].mean()
         often = "in every listed state" if share == 1 else f"in {max(1, round(100 * share))} % of the listed states"
         with st.container(key="misjudged", horizontal=True, vertical_alignment="center"):

@@ -13,7 +13,7 @@ from core.states import parse_blocks
 COUNTS = [100, 300, 1000, 2600]
 TRAY_LIMIT = 50
 RULES = {"keep": "", "remove": "", "groups": "", "max_run": ""}  # constraints as text, empty: none; the same names in the URL
-RULE_LIMIT = LINK_LIMIT = 4000
+RULE_LIMIT = 4000
 _EXPLORE = ("source", "estimator", "removed", "count", *RULES)
 _CALIBRATE = ("cal_model", "cal_texts", "cal_path", "cal_paste", "cal_samples", "cal_length", "cal_sampled", "cal_singles")
 _WIDGETS = _EXPLORE + _CALIBRATE  # keys of widgets, which Streamlit drops on other pages
@@ -51,6 +51,14 @@ def source_of(key: str) -> Source:
     return open_source(key)
 
 
+def open_at_first(source: Source) -> None:
+    """The view of a source as it opens: nothing of another's choices is left."""
+    state.update(
+        source=source.key, estimator=source.estimators[0], removed=source.opening, mix=None, cursor=None, tray=[], prune_state=None
+    )
+    state.update(RULES)
+
+
 def read_link(sources: dict[str, str]) -> None:
     """The view that the URL describes, and a message for what it cannot: at first sight and when Back changed it.
 
@@ -59,18 +67,17 @@ def read_link(sources: dict[str, str]) -> None:
     query = st.query_params
     if "source" in state and (not query or dict(query) == state.get("link")):
         return
-    state.problems = []
-    state.update(source=next(iter(sources)), cursor=None, tray=[], seq=state.get("seq", -1) + 1)
+    state.problems, chosen = [], next(iter(sources))
     if wanted := query.get("run"):
         # keys only: a link must not make the server read a path of its author's choice
         fits = [key for key in sources if re.fullmatch(r"[0-9a-f]{8,64}", wanted) and key.startswith(wanted)]
         if fits:
-            state.source = fits[0]
+            chosen = fits[0]
         elif wanted != "demo":
             state.problems.append(f"The link asks for the run {wanted[:40]!r}, which is not in this store. Showing the demo instead.")
-    source = source_of(state.source)
-    state.estimator, state.count, state.removed = source.estimators[0], COUNTS[-1], source.opening
-    state.update(RULES, mix=None, prune_state=None)
+    source = source_of(chosen)
+    open_at_first(source)
+    state.update(count=COUNTS[-1], seq=state.get("seq", -1) + 1)
     for name in RULES:
         if len(text := query.get(name, "")) <= RULE_LIMIT:
             state[name] = text
@@ -80,7 +87,7 @@ def read_link(sources: dict[str, str]) -> None:
         state.estimator = query["e"]
     if "mix" in query:
         try:
-            mix = read_mix(query["mix"][:LINK_LIMIT])
+            mix = read_mix(query["mix"])
             source.check_mix(mix)
             state.mix = mix
         except InputError as error:
@@ -107,10 +114,9 @@ def read_link(sources: dict[str, str]) -> None:
 
 def open_run(key: str) -> None:
     """Make a run the view, as if it had been chosen in Explore."""
-    source = source_of(key)
+    open_at_first(source_of(key))
     state.setdefault("problems", [])
-    state.update(source=key, estimator=source.estimators[0], removed=source.opening, count=state.get("count", COUNTS[-1]))
-    state.update(cursor=None, tray=[], seq=state.get("seq", -1) + 1, mix=None, prune_state=None, **RULES)
+    state.update(count=state.get("count", COUNTS[-1]), seq=state.get("seq", -1) + 1)
     keep_view()
 
 

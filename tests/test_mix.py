@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.couplings import ESTIMATORS, couplings, first_order, mean_gradient, misjudged, outer_mean, rows_of
+from core.couplings import ESTIMATORS, couplings, first_order, misjudged, outer_mean, rows_of
 from core.errors import InputError
 from core.lens import landscape, rank_intervals
 from core.mix import check_mix, domain_rows, in_percent, mix_label, mix_text, mix_weights, read_mix, sampled_percent, worth
@@ -99,7 +99,7 @@ def test_the_shares_of_the_sample_give_the_matrix_as_sampled(demo):
     ],
 )
 def test_a_mix_that_cannot_be_is_one_sentence_everywhere(run, mix, says):
-    for refuse in (lambda: couplings(run, "h0", mix), lambda: couplings(run, "hybrid", mix), lambda: mix_weights(run, mix), lambda: mean_gradient(run, mix)):  # fmt: skip
+    for refuse in (lambda: couplings(run, "h0", mix), lambda: couplings(run, "hybrid", mix), lambda: mix_weights(run, mix), lambda: first_order(run, mix)):  # fmt: skip
         with pytest.raises(InputError) as error:
             refuse()
         assert says in str(error.value) and "\n" not in str(error.value) and str(error.value).endswith(".")
@@ -199,6 +199,11 @@ def test_rank_intervals_of_a_rare_domain_are_wide():
 
 def test_the_mean_gradient_is_the_mean_with_its_standard_error(run):
     A = run.rows.A.astype(float)
+
+    def mean_gradient(run, mix=None):
+        found = first_order(run, mix)
+        return found.gradient, found.se
+
     g, se = mean_gradient(run)
     np.testing.assert_allclose(g, A.mean(axis=0))
     np.testing.assert_allclose(se, A.std(axis=0, ddof=1) / np.sqrt(len(A)))

@@ -118,3 +118,12 @@ def test_a_fresh_page_shows_the_calibration_at_work(tiny, text_file):
     wait("describe")
     wait("calibrate")
     assert "300 rows" in app.run().success[0].value
+
+
+def test_a_calibration_that_the_form_cannot_express_is_not_taken_for_its_own(tiny, text_file):
+    own = {"length": 24, "seed": 0, "batch": 16, "sampled": False, "singles": 50}
+    jobs.start("calibrate", jobs.request_of(str(tiny["llama"]), str(text_file), samples=300, **own, checkpointed=True))
+    app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/calibrate.py").run()
+    assert app.session_state.cal_samples == 256 and app.session_state.cal_model == "demo"
+    wait("calibrate")
+    wait("describe")
