@@ -67,7 +67,7 @@ class _Progress:
         print(f"\r\033[K{line}" if self.live else line, end="" if self.live and done < total else "\n", file=sys.stderr, flush=True)
 
 
-def calibrate(args) -> dict:
+def calibrate(args) -> dict | None:
     from core import jobs
     from core.runs import check_run_place, load_run, save_run
     from core.store import home
@@ -76,12 +76,31 @@ def calibrate(args) -> dict:
     check_run_place(out)
     _check_writable(out)
     request = jobs.request_of(
-        args.model, args.texts, samples=args.samples, length=args.length, seed=args.seed, batch=args.batch, sampled=args.sampled,
-        singles=args.singles, **({"checkpointed": True} if args.checkpointed else {}),
+        args.model, args.texts, form=_form(args), samples=args.samples, length=args.length, seed=args.seed, batch=args.batch,
+        sampled=args.sampled, singles=args.singles, **({"checkpointed": True} if args.checkpointed else {}),
     )  # fmt: skip
-    done = _as_job("calibrate", request)
+    done = _together("calibrate", request) if jobs.launched() else _as_job("calibrate", request)
+    if done is None:
+        return None
     save_run(load_run(home() / "runs" / done["key"]), out)
     return {"run": str(out), **done}
+
+
+def _form(args) -> dict[str, str]:
+    return {"mode": args.mode, "template": args.template, "bos": args.bos}
+
+
+def _together(kind: str, request: dict) -> dict | None:
+    """The job, done by the processes of this launch; None on all but rank 0."""
+    from core import jobs, ranks
+
+    with ranks.joined() as own:
+        job = jobs.together(kind, own.agree(request), own, _Progress())
+        if job is None:
+            return None
+        if job.active:
+            raise InputError(f"Job {job.id} is already at work on this; wait for it, or cancel it in the app.")
+        return _result(job)
 
 
 def _check_writable(out: Path) -> None:
@@ -107,6 +126,11 @@ def _as_job(kind: str, request: dict) -> dict:
     except KeyboardInterrupt:
         jobs.cancel(job.id)
         raise
+    return _result(job)
+
+
+def _result(job) -> dict:
+    """What an ended job made. Raises what its end was."""
     if job.status == "cancelled":
         raise KeyboardInterrupt
     if job.status == "interrupted":
@@ -164,7 +188,7 @@ def evaluate(args) -> dict:
     from core.tasks import BUNDLED
 
     request = jobs.request_of(
-        args.model, args.texts, reads=(str(BUNDLED),), sequences=args.sequences, length=args.length, seed=args.seed, batch=args.batch,
+        args.model, args.texts, (str(BUNDLED),), _form(args), sequences=args.sequences, length=args.length, seed=args.seed, batch=args.batch,
         tasks=not args.no_tasks,
     )  # fmt: skip
     return _as_job("evaluate", request)
@@ -193,17 +217,31 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     model = {"required": True, "metavar": "M", "help": "demo, a local model folder, or a hub id"}
-    texts = {
-        "metavar": "FILE",
-        "help": ".txt (documents separated by blank lines), .jsonl, .csv or .parquet (column text, or FILE::column=NAME); default: the bundled texts",
-    }
+
+    def add_texts(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--texts",
+            action="append",
+            metavar="SOURCE",
+            help="may be given several times: a .txt (documents separated by blank lines), .jsonl, .csv or .parquet file (column text), "
+            "hub:OWNER/NAME, own (the model's own samples) or bundled (default); options behind it, as in "
+            "FILE::column=story,domain=tales,weight=2,limit=1000, for a hub dataset also config, split and revision",
+        )
+        command.add_argument(
+            "--mode", default="packed", metavar="HOW", help="packed (default), or documents: one document a sequence, padded on the right"
+        )
+        command.add_argument(
+            "--template", default="none", metavar="T", help="none (default), or chat: prompts and chats in the tokenizer's chat template"
+        )
+        command.add_argument("--bos", default="auto", metavar="B", help="one BOS first: auto (default; if there is one), always or never")
+
     length = {"type": _positive, "default": 128, "metavar": "T", "help": "tokens a sequence (default 128)"}
     seed = {"type": _natural, "default": 0, "help": "which sequences are drawn (default 0)"}
     batch = {"type": _positive, "default": 16, "help": "sequences at once (default 16)"}
 
     c = add(calibrate, "Compute the per-sample gate gradients A of a model on texts and store the run.")
     c.add_argument("--model", **model)
-    c.add_argument("--texts", **texts)
+    add_texts(c)
     c.add_argument("--samples", type=_positive, default=256, metavar="S", help="sequences (default 256)")
     c.add_argument("--length", **length)
     c.add_argument("--seed", **seed)
@@ -248,7 +286,7 @@ def _parser() -> argparse.ArgumentParser:
 
     e = add(evaluate, "Measure loss, perplexity, the bundled tasks and tokens per second.")
     e.add_argument("--model", **model)
-    e.add_argument("--texts", **texts)
+    add_texts(e)
     e.add_argument("--sequences", type=_positive, default=128, metavar="S", help="sequences of the report split (default 128)")
     e.add_argument("--length", **length)
     e.add_argument("--seed", **seed)
@@ -279,6 +317,8 @@ def main(argv: list[str] | None = None) -> int:
             as_json,
             1,
         )
+    if result is None:  # rank 0 of the launch tells it
+        return 0
     try:
         print(json.dumps(result, allow_nan=False) if as_json else _describe(args.command, result), flush=True)
     except BrokenPipeError:  # the reader has seen enough

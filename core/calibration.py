@@ -157,6 +157,8 @@ def calibrate(
         },
         "texts": {
             "source": sequences.source,
+            "sources": [s.to_json() for s in sequences.sources],
+            "form": dict(sequences.form),
             "hash": sequences.texts_sha256,
             "split": sequences.split,
             "domains": list(sequences.domains),

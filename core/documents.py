@@ -1,7 +1,7 @@
 """Where texts come from: sources -> documents with domains.
 
-A source is a local .txt, .jsonl, .csv or .parquet file, the bundled texts, or a
-hub dataset that the user names. Files are streamed, whatever they hold: what
+A source is a local .txt, .jsonl, .csv or .parquet file, the bundled texts, a hub
+dataset that the user names, or the model's own samples (core.drawing). Files are streamed, whatever they hold: what
 cannot be read is one sentence with the line, the reason and the remedy.
 """
 
@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby, islice
 from pathlib import Path
@@ -20,6 +20,8 @@ from core.store import DEMO
 
 BUNDLED = DEMO / "texts.jsonl"
 BUNDLED_NAME = "bundled"
+FORM = {"mode": "packed", "template": "none", "bos": "auto"}  # how documents become sequences unless somebody says else (core.texts)
+OWN = "own"  # the model's own samples: they are no documents
 HUB = "hub:"
 HUB_LIMIT = 10_000  # documents read of a hub dataset that names no limit: some never end
 LINE_LIMIT = 2**20  # characters in a line of .jsonl or .csv
@@ -43,7 +45,7 @@ class Document:
 class Source:
     """One place texts come from.
 
-    path: a local file, "bundled", or "hub:OWNER/NAME".
+    path: a local file, "bundled", "hub:OWNER/NAME", or "own": what the model itself writes.
     column: where the text is; while it is the default, rows may hold `messages`, or `prompt` and `completion`
         (or `response`) instead.
     domain: of all its documents; None: the column `domain`, and where there is none the file's stem (for a .txt or
@@ -70,12 +72,25 @@ class Source:
             right, what = _FIELDS[name]
             if not (value is None and name in _OPTIONAL) and not right(value):
                 raise InputError(f"The {name} of the text source {_short(self.path)} must be {what}, not {_short(value)}.")
-        if not self.is_hub and (foreign := [n for n in ("config", "revision", "split") if getattr(self, n) != _DEFAULTS[n]]):
-            raise InputError(f"The text source {_short(self.path)} is no hub dataset and has no {foreign[0]}; leave {foreign[0]} out.")
+        foreign = (
+            () if self.is_hub else ("column", "config", "limit", "revision", "split") if self.is_own else ("config", "revision", "split")
+        )
+        if named := next((n for n in foreign if getattr(self, n) != _DEFAULTS[n]), None):
+            what = "the model's own samples" if self.is_own else "no hub dataset"
+            raise InputError(f"The text source {_short(self.path)} is {what} and has no {named}; leave {named} out.")
 
     @property
     def is_hub(self) -> bool:
         return self.path.startswith(HUB)
+
+    @property
+    def is_own(self) -> bool:
+        return self.path == OWN
+
+    @property
+    def share(self) -> float:
+        """Its weight; without one among others that have one it counts once."""
+        return 1.0 if self.weight is None else self.weight
 
     @property
     def stem(self) -> str:
@@ -116,7 +131,7 @@ def _is_count(value: object) -> bool:
 
 _WORD = (_is_word, "a word")
 _FIELDS = {
-    "path": (_is_path, "a file, bundled, or hub:OWNER/NAME"), "column": _WORD, "domain": _WORD,
+    "path": (_is_path, "a file, bundled, own, or hub:OWNER/NAME"), "column": _WORD, "domain": _WORD,
     "weight": (is_weight, "a finite number of at least 0"), "config": _WORD, "split": _WORD, "revision": _WORD,
     "limit": (_is_count, "a whole number of at least 1"),
 }  # fmt: skip
@@ -197,40 +212,43 @@ def read_texts(sources: Asked | Sequence[Asked] | None = None) -> Texts:
     that is taken gets "-2", "-3" and so on behind them.
     Errors: InputError for what cannot be read, has no text, or names one domain twice.
     """
-    listed = [BUNDLED_NAME] if sources is None else [sources] if isinstance(sources, Path | str | Source | Mapping) else sources
-    asked = tuple(map(_source, listed))
-    if not asked:
-        raise InputError("No text source is named; give at least one.")
+    asked = sources_of(sources)
+    if any(s.is_own for s in asked):
+        raise InputError(f"The text source {OWN!r} stands for what a model writes, and no model is given here; name texts.")
     named = [s.domain for s in asked if s.domain]
     if again := next((d for d in named if named.count(d) > 1), None):
         raise InputError(f"Two text sources have the domain {_short(again)}; give each a domain of its own.")
-    if any(s.weight is not None for s in asked) and not any(_weight(s) for s in asked):
+    if any(s.weight is not None for s in asked) and not any(s.share for s in asked):
         raise InputError("All text sources have the weight 0, so nothing would be drawn; give at least one more than 0.")
     taken = set(named)
     documents: list[Document] = []
     weights: dict[str, float] = {}
     for source in asked:
         own = _read(source, alone=len(asked) == 1)
-        names = {d: d if source.domain else _free(d, taken) for d in dict.fromkeys(d.domain for d in own)}
+        names = {d: d if source.domain else free_name(d, taken) for d in dict.fromkeys(d.domain for d in own)}
         taken.update(names.values())
         documents += [Document(d.text, names[d.domain], d.turns) for d in own] if any(k != v for k, v in names.items()) else own
-        weights |= dict.fromkeys(names.values(), _weight(source) / len(names))
+        weights |= dict.fromkeys(names.values(), source.share / len(names))
     if len(weights) > DOMAIN_LIMIT:
         raise InputError(f"The texts have {len(weights):,} domains and at most {DOMAIN_LIMIT:,} can be told apart; name one by domain=.")
     weighted = any(s.weight is not None for s in asked)
     return Texts(" + ".join(s.path for s in asked), tuple(documents), asked, weights if weighted else None)
 
 
+def sources_of(asked: Asked | Sequence[Asked] | None) -> tuple[Source, ...]:
+    """The sources that are asked for; None: the bundled texts. Errors: InputError for none, or what cannot be one."""
+    listed = [BUNDLED_NAME] if asked is None else [asked] if isinstance(asked, Path | str | Source | Mapping) else asked
+    if not (found := tuple(map(_source, listed))):
+        raise InputError("No text source is named; give at least one.")
+    return found
+
+
 def _source(asked: Asked) -> Source:
     return asked if isinstance(asked, Source) else Source(str(asked)) if isinstance(asked, Path) else Source.from_json(asked)
 
 
-def _weight(source: Source) -> float:
-    """A source without a weight among others that have one counts once."""
-    return 1.0 if source.weight is None else source.weight
-
-
-def _free(name: str, taken: set[str]) -> str:
+def free_name(name: str, taken: Collection[str]) -> str:
+    """The name, or where it is taken the first of name-2, name-3... that is not."""
     number, free = 1, name
     while free in taken:
         number += 1

@@ -17,6 +17,7 @@ from core.gates import gated, keep_all, removal
 from core.losses import right_padded, sample_losses, token_losses
 from core.models import LoadedModel
 from core.tasks import TaskItem
+from core.texts import Sequences
 
 Report = Callable[[int, int, str], None]
 
@@ -190,11 +191,11 @@ class Evaluation:
         }
 
 
-def evaluate(loaded: LoadedModel, ids: np.ndarray, items: Sequence[TaskItem] = (), batch: int = 16, report: Report = _silent) -> Evaluation:
-    """Loss with its standard error over sequences ids [S, T], task accuracies and speed."""
-    losses = sequence_losses(loaded, ids, batch=batch, report=report)
+def evaluate(
+    loaded: LoadedModel, sequences: Sequences, items: Sequence[TaskItem] = (), batch: int = 16, report: Report = _silent
+) -> Evaluation:
+    """Loss with its standard error over the sequences, task accuracies and speed."""
+    losses = sequence_losses(loaded, sequences.ids, batch=batch, report=report, mask=sequences.mask, scored=sequences.scored)
     tasks = task_results(items, option_scores(loaded, items, report=report)) if items else {}
     se = float(losses.std(ddof=1) / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
-    return Evaluation(
-        float(losses.mean()), se, len(losses), ids.shape[0] * (ids.shape[1] - 1), losses, tasks, tokens_per_second(loaded, ids)
-    )
+    return Evaluation(float(losses.mean()), se, len(losses), sequences.predicted, losses, tasks, tokens_per_second(loaded, sequences.ids))

@@ -27,11 +27,15 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 from core import store
-from core.documents import BUNDLED, parse_source
+from core.documents import BUNDLED, BUNDLED_NAME, FORM, OWN, parse_source
 from core.errors import InputError
 from core.runs import canonical_key, file_sha256, stored_run
 from core.sealed import seal, unseal
@@ -83,17 +87,28 @@ def _folder(job_id: str) -> Path:
     return store.home() / "jobs" / job_id
 
 
-def request_of(model: str, texts: str | None = None, reads: tuple[str, ...] = (), **options) -> dict:
+def request_of(
+    model: str, texts: str | Sequence[str] | None = None, reads: tuple[str, ...] = (), form: Mapping[str, str] | None = None, **options
+) -> dict:
     """A request to work on a model and texts (None: bundled): paths made absolute, and the state of every file it reads.
 
-    texts: as core.documents.parse_source takes it. Errors: InputError for options that cannot be.
+    texts: one source or several, each as core.documents.parse_source takes it. form: mode, template and bos, as
+    core.drawing.draw takes them; what is as usual is left out, so that equal work has equal requests.
+    Errors: InputError for options that cannot be.
     """
-    model, path = _absolute(model), str(BUNDLED)
-    if texts:
-        given = parse_source(texts).path
-        path = _absolute(given)
-        texts = path + texts[len(given) :]  # the options go along
-    return {"model": model, "texts": texts, **options, "inputs": fingerprint(model, path, *reads)}
+    model, named, paths = _absolute(model), [], []
+    for text in [texts] if isinstance(texts, str) else texts or []:
+        given = parse_source(text).path
+        paths.append(str(BUNDLED) if given == BUNDLED_NAME else None if given == OWN else _absolute(given))
+        named.append(text if given in (BUNDLED_NAME, OWN) else paths[-1] + text[len(given) :])  # the options go along
+    if named in ([], [BUNDLED_NAME]):
+        named, paths = None, [str(BUNDLED)]
+    elif len(named) == 1:
+        named = named[0]
+    unusual = {name: value for name, value in (form or {}).items() if value != FORM.get(name)}
+    if unusual:
+        options["form"] = unusual
+    return {"model": model, "texts": named, **options, "inputs": fingerprint(model, *paths, *reads)}
 
 
 def _absolute(path: str | None) -> str | None:
@@ -128,7 +143,8 @@ def start(kind: str, request: dict) -> Job:
         return _start(job_id, kind, request)
 
 
-def _start(job_id: str, kind: str, request: dict) -> Job:
+def _asked(job_id: str, kind: str, request: dict) -> Job:
+    """The job of this request, written down where it was not."""
     folder = _folder(job_id)
     if _read_request(folder) is None:
         _write(folder / "request.json", {"kind": kind, "request": request, "t": time.time()})
@@ -136,13 +152,17 @@ def _start(job_id: str, kind: str, request: dict) -> Job:
     if job.status == "done" and not _outputs_exist(job):  # what it made was removed or damaged: make it again
         (folder / "result.json").unlink(missing_ok=True)
         job = read(job_id)
+    return job
+
+
+def _start(job_id: str, kind: str, request: dict) -> Job:
+    folder, job = _folder(job_id), _asked(job_id, kind, request)
     fresh = job.status == "queued" and not (folder / "log.txt").exists()
     if job.status == "done":
         _tidy(folder)
     if job.status == "done" or (job.active and not fresh):
         return job
-    (folder / "cancel").unlink(missing_ok=True)
-    (folder / "result.json").unlink(missing_ok=True)
+    _forget_end(folder)
     with open(folder / "log.txt", "ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "core.jobs", job_id], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -150,6 +170,43 @@ def _start(job_id: str, kind: str, request: dict) -> Job:
         )  # fmt: skip
     os.utime(folder / "request.json")
     return read(job_id)
+
+
+def _forget_end(folder: Path) -> None:
+    for name in ("cancel", "result.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def launched() -> bool:
+    """Whether torchrun, or accelerate launch with several processes, started this process."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def together(kind: str, request: dict, ranks, echo) -> Job | None:
+    """Do the job in the processes of one launch (core.ranks), in place of a worker; on rank 0 the job as it is then, else None.
+
+    A job that is done is not done again, and one that a worker is at is left to it. echo: gets what is reported.
+    """
+    job_id = _id(kind, request)
+    folder = _folder(job_id)
+    if ranks.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        _asked(job_id, kind, request)
+    with _locked(folder) if ranks.rank == 0 else nullcontext(False) as mine:
+        if ranks.agree(mine):
+            if mine:
+                _forget_end(folder)
+                _do(folder, partial(_call, kind, ranks=ranks), echo)
+            else:
+                quiet = SimpleNamespace(work=folder / "work", report=lambda done, total, message: None)
+                _call(kind, request, quiet, ranks=ranks)
+    return read(job_id) if ranks.rank == 0 else None
+
+
+def _call(kind: str, request: dict, progress, **how) -> dict | None:
+    """What core.work, or another module of KINDS, does for the request."""
+    module, _, function = KINDS[kind].partition(":")
+    return getattr(importlib.import_module(module), function)(request, progress, **how)
 
 
 def _outputs_exist(job: Job) -> bool:
@@ -274,10 +331,10 @@ def follow(job_id: str, report) -> Job:
 
 
 class Progress:
-    """What a worker's function gets: `report`, and `work`, the folder of its checkpoints."""
+    """What a worker's function gets: `report`, and `work`, the folder of its checkpoints. echo: gets every report too."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.work = folder, folder / "work"
+    def __init__(self, folder: Path, echo=None):
+        self.folder, self.work, self.echo = folder, folder / "work", echo
         self.work.mkdir(exist_ok=True)
         self.began, self.first, self.last = time.monotonic(), None, 0.0
         self.file = open(folder / "progress.jsonl", "a", encoding="utf-8")
@@ -288,6 +345,8 @@ class Progress:
         """Append a line (at most five a second); raises Cancelled when the job shall stop."""
         if (self.folder / "cancel").exists():
             raise Cancelled
+        if self.echo:
+            self.echo(done, total, message)
         now = time.monotonic()
         if self.first is None:  # work taken over from an earlier worker is not this one's rate
             self.first, self.began = done, now
@@ -301,32 +360,46 @@ class Progress:
 
 def work(job_id: str) -> int:
     """The worker: take the lock, do the work, write the result. Another worker's lock ends it quietly."""
-    folder = _folder(job_id)
-    lock = open(folder / "lock", "a+", encoding="utf-8")
-    for _ in range(20):  # a reader that looks whether the lock is held holds it for a moment itself
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            time.sleep(0.05)
-    else:
-        return 0
-    if (_read_result(folder) or {}).get("status") == "done":
-        return 0
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
     os.nice(10)
     # a niced worker with more threads than free cores waits for its slowest thread at every operation
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - round(os.getloadavg()[0]))))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    asked = _read_request(folder)
-    module, _, function = KINDS[asked["kind"]].partition(":")
-    progress = Progress(folder)
+    with _locked(_folder(job_id)) as mine:
+        if mine:
+            kind = _read_request(_folder(job_id))["kind"]
+            _do(_folder(job_id), partial(_call, kind))
+    return 0
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Whether the job is this process's: nobody else is at it, and it is not done."""
+    with open(folder / "lock", "a+", encoding="utf-8") as lock:
+        for _ in range(20):  # a reader that looks whether the lock is held holds it for a moment itself
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.05)
+        else:
+            yield False
+            return
+        if (_read_result(folder) or {}).get("status") == "done":
+            yield False
+            return
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield True
+
+
+def _do(folder: Path, call, echo=None) -> None:
+    """Do the job with `call(the request, its Progress)`, and write how it ended."""
+    asked, progress = _read_request(folder), Progress(folder, echo)
     try:
         progress.report(0, 1, "starting")
         progress.first = None
-        result = getattr(importlib.import_module(module), function)(asked["request"], progress)
+        result = call(asked["request"], progress)
         outcome = {"status": "done", "result": result}
     except Cancelled:
         outcome = {"status": "cancelled"}
@@ -341,7 +414,6 @@ def work(job_id: str) -> int:
     _write(folder / "result.json", {**outcome, "t": time.time()})
     if outcome["status"] == "done":
         _tidy(folder)
-    return 0
 
 
 def _tidy(folder: Path) -> None:

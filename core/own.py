@@ -6,11 +6,13 @@ Token t of sample k is drawn by inverting the distribution function at a random 
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from core.checkpoint import Checkpoint
 from core.errors import InputError
 from core.models import LoadedModel
 from core.rows import label_uniforms, sample_labels
@@ -41,10 +43,12 @@ def own_sequences(
     seed: int = 0,
     batch: int = 16,
     report: Callable[[int, int, str], None] = lambda done, total, message: None,
+    checkpoint: Path | None = None,
 ) -> Sequences:
     """`samples` sequences of `length` tokens drawn from the model at temperature 1, after its BOS (else EOS) token.
 
-    Text that ends goes on after EOS, as packed documents do. Errors: InputError for a model that has neither token.
+    Text that ends goes on after EOS, as packed documents do. What is drawn is kept in the folder `checkpoint`,
+    and a later call goes on from there. Errors: InputError for a model that has neither token.
     """
     loaded.check_length(length)
     tokenizer = loaded.tokenizer
@@ -52,17 +56,22 @@ def own_sequences(
     if first is None:
         raise InputError(f"The tokenizer of {loaded.source!r} has neither BOS nor EOS to begin its own samples with; give texts.")
     index = _FIRST[split] + np.arange(samples, dtype=np.int64)
-    drawn = []
-    for start in range(0, samples, batch):
+    saved = Checkpoint(checkpoint, {"batch": batch})
+    batch = saved.plan["batch"]
+    steps = {f"own-{start}": start for start in range(0, samples, batch)}
+    for name, start in steps.items():
+        if name in saved:
+            continue
         report(start, samples, "sampling the model's own texts")
-        uniforms = label_uniforms(index[start : start + batch], length, seed)
+        uniforms = label_uniforms(index[start : min(start + batch, samples)], length, seed)
         head = torch.full((len(uniforms), 1), first, device=loaded.device)
         out = loaded.model.generate(
             head, attention_mask=torch.ones_like(head), do_sample=False, num_beams=1, min_new_tokens=length - 1, max_new_tokens=length - 1,
             eos_token_id=None, pad_token_id=first, logits_processor=LogitsProcessorList([_Drawn(uniforms, 1)]),
         )  # fmt: skip
-        drawn.append(out.cpu().numpy())
-    ids = np.concatenate(drawn)
+        saved.put(name, {"ids": out.cpu().numpy()})
+    saved.flush()
+    ids = np.concatenate([saved[name]["ids"] for name in steps])
     return Sequences(
         ids=ids,
         index=index,

@@ -40,11 +40,6 @@ class Ranks:
 ALONE = Ranks()
 
 
-def launched() -> bool:
-    """Whether torchrun, or accelerate launch with several processes, started this process."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
-
-
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """The processes of this launch, connected: each on a GPU of its own where there are enough, else on the CPU."""

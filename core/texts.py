@@ -7,20 +7,20 @@ line, cut to `length`), or are one document each, padded on the right.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
 from core import chat
-from core.documents import BUNDLED, Document, Source, Texts, is_weight, parse_source, read_texts
+from core.documents import BUNDLED, FORM, Document, Source, Texts, is_weight, parse_source, read_texts
 from core.errors import InputError
 
 __all__ = [
-    "BOS", "BUNDLED", "MODES", "SPLITS", "TEMPLATES", "Document", "Sequences", "Source", "Texts",
-    "available", "available_by_domain", "pack", "parse_source", "read_texts", "split_of",
+    "BOS", "BUNDLED", "FORM", "MODES", "SPLITS", "TEMPLATES", "Document", "Sequences", "Source", "Texts",
+    "available", "available_by_domain", "joined", "pack", "parse_source", "read_texts", "shares", "split_of",
 ]  # fmt: skip
 
 SPLITS = {"calibrate": range(0, 128), "choose": range(128, 192), "report": range(192, 256)}
@@ -53,6 +53,13 @@ class Sequences:
     mask: np.ndarray | None = None
     scored: np.ndarray | None = None
     skipped: int = 0  # documents (packed: sequences) of the split with nothing to predict
+    sources: tuple[Source, ...] = ()
+    form: Mapping[str, str] = field(default_factory=dict)  # mode, template and bos, as `pack` takes them
+
+    @property
+    def predicted(self) -> int:
+        """Tokens whose prediction the loss counts."""
+        return len(self.ids) * (self.ids.shape[1] - 1) if self.scored is None else int(self.scored.sum())
 
     @property
     def sha256(self) -> str:
@@ -61,6 +68,40 @@ class Sequences:
         for flags in (self.mask, self.scored):
             digest.update(b"" if flags is None else np.ascontiguousarray(flags, dtype=bool).tobytes())
         return digest.hexdigest()
+
+
+def joined(parts: Sequence[Sequences]) -> Sequences:
+    """Sequences of one split and length, one after the other; their domains must have names of their own."""
+    flags = {}
+    for name in ("mask", "scored"):
+        some = any(getattr(p, name) is not None for p in parts)
+        flags[name] = np.concatenate([_flags(p, name) for p in parts]) if some else None
+    first = np.cumsum([0, *(len(p.domains) for p in parts[:-1])])
+    return Sequences(
+        ids=np.concatenate([p.ids for p in parts]),
+        index=np.concatenate([p.index for p in parts]),
+        domain=np.concatenate([p.domain + np.int16(start) for p, start in zip(parts, first)]),
+        domains=tuple(name for p in parts for name in p.domains),
+        split=parts[0].split,
+        source=" + ".join(p.source for p in parts),
+        texts_sha256=hashlib.sha256("".join(p.texts_sha256 for p in parts).encode()).hexdigest(),
+        available=sum(p.available for p in parts),
+        template=" | ".join(p.template for p in parts),
+        skipped=sum(p.skipped for p in parts),
+        sources=tuple(s for p in parts for s in p.sources),
+        form=parts[0].form,
+        **flags,
+    )
+
+
+def _flags(part: Sequences, name: str) -> np.ndarray:
+    """Its mask or scored, written out where all tokens are real and all but the first count."""
+    found = getattr(part, name)
+    if found is not None:
+        return found
+    flags = np.ones(part.ids.shape, dtype=bool)
+    flags[:, 0] = name == "mask"
+    return flags
 
 
 def split_of(document: Document) -> str:
@@ -167,7 +208,7 @@ def pack(
         )
     order = np.random.default_rng(seed).permutation(len(cut.ids))
     if weights is not None:
-        order = _by_weight(order, cut.owner, texts.domains, _shares(samples, [weights.get(d, 0.0) for d in texts.domains]), split, length)
+        order = _by_weight(order, cut.owner, texts.domains, shares(samples, [weights.get(d, 0.0) for d in texts.domains]), split, length)
     order = order[:samples]
     return Sequences(
         ids=cut.ids[order],
@@ -182,6 +223,8 @@ def pack(
         mask=None if cut.mask is None else cut.mask[order],
         scored=None if cut.scored is None else cut.scored[order],
         skipped=cut.skipped,
+        sources=texts.sources,
+        form={"mode": mode, "template": template, "bos": bos},
     )
 
 
@@ -199,7 +242,7 @@ def _checked(weights: Mapping[str, float], texts: Texts) -> Mapping[str, float]:
     return weights
 
 
-def _shares(samples: int, weights: list[float]) -> list[int]:
+def shares(samples: int, weights: list[float]) -> list[int]:
     """`samples` divided in proportion to the weights, by the largest remainder; of equal ones the first is served."""
     total = sum(map(Fraction, weights))
     exact = [Fraction(w) * samples / total for w in weights]

@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,40 +19,49 @@ import core
 from core import evaluation
 from core.calibration import calibrate as compute_run
 from core.calibration import run_key
+from core.drawing import Read, available, draw, read_sources
 from core.errors import InputError
 from core.export import is_export_of, zip_export
 from core.export import prune as write_pruned
 from core.gates import gate_of
 from core.jobs import Progress
 from core.models import LoadedModel, load_model
+from core.own import own_sequences
+from core.ranks import ALONE, Ranks
 from core.results import Key, Results
-from core.rows import gradient_rows, made_up_ids
-from core.runs import canonical_key, keep_run, set_aside, stored_run
+from core.rows import gradient_rows, made_up_ids, measure_batch
+from core.runs import Run, canonical_key, keep_run, set_aside, stored_run
 from core.surgery import without
 from core.tasks import read_tasks, tasks_digest
-from core.texts import available, pack, read_texts
+from core.texts import Sequences
 
 LOG = logging.getLogger(__name__)
+OWN_BATCH = 4  # own samples drawn to time them
 
 
 def describe(request: dict, progress: Progress) -> dict:
     """What a model is, what its texts give, and what calibration costs here: measured on one batch of made-up tokens.
 
-    The result: model {...}, blocks [...], available {split: sequences}, and for
-    core.costs: batch, rows_seconds and forward_seconds of a batch, load_seconds, memory (peak bytes), threads.
+    The result: model {...}, blocks [...], domains {split: {domain: sequences}} of the texts, own (whether the model's own
+    samples are among the sources), and for core.costs: batch, rows_seconds and forward_seconds of a batch, own_seconds of
+    an own sample, load_seconds, memory (peak bytes), threads.
     """
     progress.report(0, 3, "loading the model")
-    texts, loaded = read_texts(request["texts"]), load_model(request["model"])
+    texts, loaded = read_sources(request["texts"]), load_model(request["model"])
     load_seconds = time.monotonic() - progress.began  # with the worker's own imports
     loaded.check_length(request["length"])
     progress.report(1, 3, "reading the texts")
-    sequences = available(texts, loaded.tokenizer, request["length"])
+    domains = available(loaded, texts, request["length"], request.get("form"))
     progress.report(2, 3, "timing one batch")
-    ids = made_up_ids(loaded, request["batch"], request["length"])
+    checkpointed, length = request.get("checkpointed", False), request["length"]
+    batch = request["batch"] or measure_batch(loaded, length, request["sampled"], checkpointed)
+    ids = made_up_ids(loaded, batch, length)
     uniforms = torch.rand(ids.shape, dtype=torch.float64) if request["sampled"] else None
-    gradient_rows(loaded, ids[:1], sampled_uniforms=None if uniforms is None else uniforms[:1])  # the first call sets up
-    rows_seconds = _seconds(lambda: gradient_rows(loaded, ids, sampled_uniforms=uniforms))
-    forward_seconds = _seconds(lambda: evaluation.sequence_losses(loaded, ids.numpy(), [], request["batch"]))
+    work = partial(gradient_rows, loaded, checkpointed=checkpointed)
+    work(ids[:1], sampled_uniforms=None if uniforms is None else uniforms[:1])  # the first call sets up
+    rows_seconds = _seconds(lambda: work(ids, sampled_uniforms=uniforms))
+    forward_seconds = _seconds(lambda: evaluation.sequence_losses(loaded, ids.numpy(), [], batch))
+    own_seconds = _seconds(lambda: own_sequences(loaded, "calibrate", length, OWN_BATCH)) / OWN_BATCH if texts.own else 0.0
     return {
         "model": {
             "name": loaded.name, "type": loaded.model.config.model_type, "parameters": loaded.parameters(), "bytes": loaded.weights_bytes(),
@@ -59,8 +69,8 @@ def describe(request: dict, progress: Progress) -> dict:
         },
         "blocks": [b.to_json() for b in loaded.blocks],
         "gate": gate_of(loaded),
-        "available": sequences,
-        "batch": request["batch"], "rows_seconds": rows_seconds, "forward_seconds": forward_seconds, "load_seconds": load_seconds,
+        "domains": domains, "own": texts.own is not None, "own_seconds": own_seconds,
+        "batch": batch, "rows_seconds": rows_seconds, "forward_seconds": forward_seconds, "load_seconds": load_seconds,
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024), "threads": torch.get_num_threads(),
     }  # fmt: skip
 
@@ -71,30 +81,27 @@ def _seconds(work) -> float:
     return time.perf_counter() - began
 
 
-def calibrate(request: dict, progress: Progress) -> dict:
+def calibrate(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     """Gradient rows of a model on texts, kept in the store under the run's key.
 
-    Where the store held a damaged copy, the result says as `set_aside` where that is now.
+    Where the store held a damaged copy, the result says as `set_aside` where that is now. Of several
+    ranks the first draws the sequences and has the result, the others None.
     """
     progress.report(0, request["samples"], "loading the model")
-    texts = read_texts(request["texts"])
-    loaded = load_model(request["model"])
+    texts, loaded = read_sources(request["texts"]) if ranks.rank == 0 else None, load_model(request["model"])
     loaded.check_length(request["length"])
-    sequences = pack(texts, loaded.tokenizer, "calibrate", request["length"], request["samples"], request["seed"])
-    singles = (
-        pack(texts, loaded.tokenizer, "choose", request["length"], request["singles"], request["seed"]) if request["singles"] else None
-    )
+    asked = [("calibrate", request["samples"]), *([("choose", request["singles"])] if request["singles"] else [])]
+    drawn = ranks.agree([_draw(loaded, texts, request, *one, progress) for one in asked] if ranks.rank == 0 else None)
+    sequences, singles = (*drawn, None)[:2]
     key = run_key(loaded, sequences, request["sampled"], singles, request["seed"])
-    aside = set_aside(key)
-    if aside:
-        LOG.warning("the stored run %s was damaged and is set aside in %s; it is computed again", key[:8], aside)
-    try:
-        run = stored_run(key)
-    except InputError:  # not there (any more): compute it
+    aside, run = ranks.agree(_kept(key) if ranks.rank == 0 else None)
+    if run is None:
         run = compute_run(
             loaded, sequences, batch=request["batch"], sampled=request["sampled"], singles=singles, seed=request["seed"],
-            checkpointed=request.get("checkpointed", False), request=request, checkpoint=progress.work, report=progress.report,
+            checkpointed=request.get("checkpointed", False), request=request, checkpoint=progress.work, report=progress.report, ranks=ranks,
         )  # fmt: skip
+        if run is None:
+            return None
         keep_run(run)
     return {
         "key": run.key,
@@ -104,6 +111,30 @@ def calibrate(request: dict, progress: Progress) -> dict:
         "seconds": run.meta["times"]["seconds"],
         **({"set_aside": str(aside)} if aside else {}),
     }
+
+
+def _draw(loaded: LoadedModel, texts: Read, request: dict, split: str, samples: int, progress: Progress) -> Sequences:
+    return draw(
+        loaded,
+        texts,
+        split,
+        request["length"],
+        samples,
+        request.get("seed", 0),
+        form=request.get("form"),
+        report=progress.report,
+    )
+
+
+def _kept(key: str) -> tuple[Path | None, Run | None]:
+    """(where a damaged copy of the run is set aside, the run if it is in the store)."""
+    aside = set_aside(key)
+    if aside:
+        LOG.warning("the stored run %s was damaged and is set aside in %s; it is computed again", key[:8], aside)
+    try:
+        return aside, stored_run(key)
+    except InputError:  # not there (any more)
+        return aside, None
 
 
 def prune(request: dict, progress: Progress) -> dict:
@@ -126,11 +157,11 @@ def prune(request: dict, progress: Progress) -> dict:
 def evaluate(request: dict, progress: Progress) -> dict:
     """Loss, tasks and speed of one model, as the command line prints them."""
     progress.report(0, request["sequences"], "loading the model")
-    texts, loaded = read_texts(request["texts"]), load_model(request["model"])
+    texts, loaded = read_sources(request["texts"]), load_model(request["model"])
     loaded.check_length(request["length"])
-    sequences = pack(texts, loaded.tokenizer, "report", request["length"], request["sequences"], request["seed"])
+    sequences = _draw(loaded, texts, request, "report", request["sequences"], progress)
     items = read_tasks() if request["tasks"] else []
-    return evaluation.evaluate(loaded, sequences.ids, items, batch=request["batch"], report=progress.report).to_json()
+    return evaluation.evaluate(loaded, sequences, items, batch=request["batch"], report=progress.report).to_json()
 
 
 ANSWER_TOKENS = 40
@@ -143,9 +174,9 @@ def benchmark(request: dict, progress: Progress) -> dict:
     States are lists of removed blocks; the empty list is the original.
     """
     progress.report(0, 1, "loading the model")
-    texts, loaded, results = read_texts(request["texts"]), load_model(request["model"]), Results()
+    texts, loaded, results = read_sources(request["texts"]), load_model(request["model"]), Results()
     loaded.check_length(request["length"])
-    sequences = pack(texts, loaded.tokenizer, "report", request["length"], request["sequences"])
+    sequences = _draw(loaded, texts, request, "report", request["sequences"], progress)
     items = read_tasks() if request["tasks"] else []
     states = [tuple(sorted(state)) for state in request["states"]]
     model = canonical_key(loaded.digest())
@@ -166,7 +197,8 @@ def benchmark(request: dict, progress: Progress) -> dict:
         for start in range(0, len(left), _BATCH):
             progress.report(done, total, f"{label}: loss")
             part, began = left[start : start + _BATCH], time.monotonic()
-            values = evaluation.sequence_losses(loaded, sequences.ids[part], state)
+            mask, scored = (None if a is None else a[part] for a in (sequences.mask, sequences.scored))
+            values = evaluation.sequence_losses(loaded, sequences.ids[part], state, mask=mask, scored=scored)
             results.put(loss, dict(zip(sequences.index[part].tolist(), values.tolist())), time.monotonic() - began, versions)
             done += len(part)
 

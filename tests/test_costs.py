@@ -2,10 +2,22 @@
 
 from core.costs import calibration_cost
 
-KNOWN = {"batch": 16, "blocks": [{}] * 5, "rows_seconds": 2.0, "forward_seconds": 0.5, "load_seconds": 3.0, "memory": 10**9}
+KNOWN = {
+    "batch": 16,
+    "blocks": [{}] * 5,
+    "rows_seconds": 2.0,
+    "forward_seconds": 0.5,
+    "own_seconds": 0.0,
+    "load_seconds": 3.0,
+    "memory": 10**9,
+}
 
 
 def test_time_counts_batches_and_memory_does_not_grow():
     assert calibration_cost(KNOWN, 16, 0) == (5.0, 10**9)
     assert calibration_cost(KNOWN, 17, 0) == (7.0, 10**9)
     assert calibration_cost(KNOWN, 32, 20) == (3 + 4 + 6 * 2 * 0.5, 10**9)
+
+
+def test_own_samples_cost_what_drawing_them_costs():
+    assert calibration_cost({**KNOWN, "own_seconds": 0.5}, 16, 4) == (3 + 20 * 0.5 + 2 + 6 * 0.5, 10**9)

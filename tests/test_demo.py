@@ -71,7 +71,7 @@ def test_shipped_singles_recompute_and_middle_blocks_are_cheap(demo, run):
 
 def test_at_least_four_task_families_are_20_points_above_chance(demo):
     items = read_tasks()
-    result = evaluate(demo, pack(read_texts(), demo.tokenizer, "report", 128, 32).ids, items)
+    result = evaluate(demo, pack(read_texts(), demo.tokenizer, "report", 128, 32), items)
     above = [name for name, row in result.tasks.items() if row["accuracy"] - row["chance"] >= 0.20]
     assert len(above) >= 4, result.tasks
 

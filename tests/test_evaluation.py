@@ -10,6 +10,7 @@ from core.errors import InputError
 from core.evaluation import evaluate, option_scores, removal_increase, sequence_losses, task_results
 from core.models import load_model
 from core.tasks import TaskItem, read_tasks
+from core.texts import pack, read_texts
 
 IDS = np.random.default_rng(0).integers(2, 200, (7, 30))
 
@@ -51,11 +52,21 @@ def test_results_by_hand_and_ties_count_as_their_share():
     assert results["b"]["accuracy"] == 0.5 and results["b"]["chance"] == 0.25
 
 
-def test_evaluate(tiny):
+def test_evaluate(tiny, text_file):
     loaded = load_model(str(tiny["llama"]))
-    done = evaluate(loaded, IDS)
+    sequences = pack(read_texts(text_file), loaded.tokenizer, "report", 30, 7)
+    done = evaluate(loaded, sequences)
     assert math.isclose(done.loss, done.losses.mean()) and math.isclose(done.loss_se, done.losses.std(ddof=1) / math.sqrt(7))
     assert done.tokens == 7 * 29 and done.tokens_per_second > 0 and math.isclose(done.to_json()["perplexity"], math.exp(done.loss))
+
+
+def test_evaluate_counts_real_tokens_only(tiny, text_file):
+    loaded = load_model(str(tiny["llama"]))
+    sequences = pack(read_texts(text_file), loaded.tokenizer, "report", 90, 5, mode="documents")
+    done, real = evaluate(loaded, sequences), sequences.mask.sum(axis=1)
+    assert done.tokens == (real - 1).sum() < 5 * 89
+    for ids, length, loss in zip(sequences.ids, real, done.losses):
+        assert math.isclose(loss, sequence_losses(loaded, ids[None, :length])[0], rel_tol=1e-5)
 
 
 def test_too_long_is_one_sentence(tiny):

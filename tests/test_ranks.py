@@ -1,9 +1,12 @@
 """Two processes give the run that one gives."""
 
+import json
 import os
 import subprocess
 import sys
 
+from core import jobs, store
+from core.__main__ import main
 from core.calibration import calibrate
 from core.models import load_model
 from core.ranks import ALONE, Ranks
@@ -13,6 +16,8 @@ from core.texts import pack, read_texts
 SCRIPT = """
 import sys
 from pathlib import Path
+from core import jobs, store
+from core.__main__ import main
 from core.calibration import calibrate
 from core.models import load_model
 from core.ranks import joined
@@ -63,3 +68,25 @@ def test_what_a_rank_kept_on_a_disk_of_its_own_is_computed_again(tiny, text_file
     sequences = pack(read_texts(text_file), loaded.tokenizer, "calibrate", 32, 20)
     a, b = (calibrate(loaded, sequences, batch=3, ranks=ranks) for ranks in (Lonely(0, 2), ALONE))
     assert (a.rows.A == b.rows.A).all()
+
+
+def test_a_launched_command_does_the_job_together(tiny, text_file, tmp_path, capsys):
+    argv = ["calibrate", "--model", tiny["llama"], "--texts", text_file, "--texts", "own", "--samples", 21, "--length", 24]
+    argv = list(map(str, [*argv, "--batch", 4, "--singles", 3, "--json"]))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "core"]
+    done = subprocess.run([*launch, *argv, "--out", tmp_path / "two"], check=True, timeout=240, capture_output=True, text=True)
+    told = json.loads(done.stdout)  # one object: rank 0's
+    (job,) = jobs.list_jobs()
+    assert job.status == "done" and job.result["key"] == told["key"] and not (job.folder / "work").exists()
+    store.home().rename(tmp_path / "elsewhere")  # the run and its own samples: all is computed again
+    assert main([*argv, "--out", str(tmp_path / "one")]) == 0
+    many, one = load_run(tmp_path / "two"), load_run(tmp_path / "one")
+    assert many.key == one.key and (many.rows.A == one.rows.A).all() and (many.singles.increase == one.singles.increase).all()
+    assert (many.meta["plan"]["ranks"], one.meta["plan"]["ranks"]) == (2, 1) and many.meta["texts"]["domains"] == ["text", "own"]
+
+
+def test_a_launched_command_that_is_wrong_says_so(tiny, text_file, tmp_path):
+    argv = ["calibrate", "--model", tiny["llama"], "--texts", text_file, "--samples", 10**6, "--length", 24, "--out", tmp_path / "out"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "core"]
+    done = subprocess.run([*map(str, [*launch, *argv])], timeout=240, capture_output=True, text=True)
+    assert done.returncode and "error: Too little text" in done.stderr and not (tmp_path / "out").exists()

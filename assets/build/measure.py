@@ -39,7 +39,7 @@ def main() -> int:
         shutil.rmtree(DEMO_RUN)
     save_run(run, DEMO_RUN)
     report = pack(texts, loaded.tokenizer, "report", LENGTH, REPORT)
-    result = evaluate(loaded, report.ids, read_tasks())
+    result = evaluate(loaded, report, read_tasks())
     m = round(run.blocks / 3)
     H = couplings(run)
     found = lowest_states(H, m, 2600)
