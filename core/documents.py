@@ -97,6 +97,11 @@ class Source:
         """The name its documents go by where nothing names them."""
         return self.path.removeprefix(HUB) if self.is_hub else Path(self.path).stem
 
+    def __str__(self) -> str:
+        """As the command line writes it; what `parse_source` reads."""
+        options = [f"{name}={str(value).removesuffix('.0')}" for name, value in self.to_json().items()]
+        return "::".join(filter(None, [self.path, ",".join(options[1:])]))
+
     def to_json(self) -> dict:
         """{field: value} of all that is not the default; equal sources give equal objects."""
         return {name: value for name, value in vars(self).items() if value != _DEFAULTS.get(name)}

@@ -8,7 +8,7 @@ from core import store
 from core.documents import Source, Texts, free_name, read_texts, sources_of
 from core.errors import InputError
 from core.models import LoadedModel
-from core.own import own_sequences
+from core.own import DOMAIN, own_sequences
 from core.runs import canonical_key
 from core.texts import FORM, SPLITS, Sequences, available_by_domain, joined, pack, shares
 
@@ -64,13 +64,13 @@ def draw(
         parts.append(pack(texts, loaded.tokenizer, split, length, counts[0], seed, **how))
     if counts[1]:
         drawn = _own(loaded, split, length, counts[1], seed, report)
-        name = free_name(own.domain or drawn.domains[0], texts.domains if texts else ())
+        name = free_name(own.domain or DOMAIN, texts.domains if texts else ())
         parts.append(replace(drawn, domains=(name,), sources=(own,), form=how))
     return joined(parts) if len(parts) > 1 else parts[0]
 
 
-def _shares(texts: Texts | None, own: Source) -> list[float]:
-    return [sum(s.share for s in texts.sources) if texts else 0.0, own.share]
+def _shares(texts: Texts | None, own: Source | None) -> list[float]:
+    return [sum(s.share for s in texts.sources) if texts else 0.0, own.share if own else 0.0]
 
 
 def _own(loaded: LoadedModel, split: str, length: int, samples: int, seed: int, report: Report) -> Sequences:
@@ -87,8 +87,18 @@ def _own(loaded: LoadedModel, split: str, length: int, samples: int, seed: int, 
     return own_sequences(loaded, split, length, samples, seed, report=report, checkpoint=store.home() / "own" / key)
 
 
-def available(loaded: LoadedModel, read: Read, length: int, form: Mapping[str, str] | None = None) -> dict[str, dict[str, int]]:
-    """{split: {domain: sequences of `length` tokens}} of the texts; of own samples there are as many as anybody wants."""
-    if read.texts is None:
-        return {split: {} for split in SPLITS}
-    return available_by_domain(read.texts, loaded.tokenizer, length, **form_of(form))
+def available(loaded: LoadedModel, read: Read, length: int, form: Mapping[str, str] | None = None) -> dict:
+    """What `draw` can draw: domains {split: {domain: sequences of `length` tokens}} of the texts, and parts, what the weights divide
+    the samples among: [{name, weight, have {split: sequences}, None: as many as anybody wants}]."""
+    texts, own = read
+    domains = available_by_domain(texts, loaded.tokenizer, length, **form_of(form)) if texts else {split: {} for split in SPLITS}
+    parts = []
+    if texts and texts.weights:
+        for name, weight in texts.weights.items():
+            parts.append({"name": name, "weight": weight, "have": {split: counts[name] for split, counts in domains.items()}})
+    elif texts:
+        every = {split: sum(counts.values()) for split, counts in domains.items()}
+        parts.append({"name": "texts", "weight": _shares(texts, own)[0], "have": every})
+    if own:
+        parts.append({"name": own.domain or DOMAIN, "weight": own.share, "have": None})
+    return {"domains": domains, "parts": parts}

@@ -33,9 +33,10 @@ def home() -> Path:
     return Path(os.environ.get("BLOCKSCAPE_HOME") or platformdirs.user_data_dir("blockscape", appauthor=False))
 
 
-def keep(kind: str, content: bytes, suffix: str) -> Path:
-    """HOME/<kind>/<sha256><suffix> with this content: named by its digest, whole or absent."""
-    target = home() / kind / f"{hashlib.sha256(content).hexdigest()}{suffix}"
+def keep(kind: str, content: bytes, suffix: str, stem: str = "") -> Path:
+    """HOME/<kind>/<sha256><suffix>, or HOME/<kind>/<sha256>/<stem><suffix>, with this content: named by its digest, whole or absent."""
+    digest = hashlib.sha256(content).hexdigest()
+    target = home() / kind / (f"{digest}/{stem}{suffix}" if stem else f"{digest}{suffix}")
     if not (target.is_file() and target.read_bytes() == content):  # written anew only when damaged: jobs see its time of change
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, staging = tempfile.mkstemp(dir=target.parent)

@@ -42,8 +42,7 @@ OWN_BATCH = 4  # own samples drawn to time them
 def describe(request: dict, progress: Progress) -> dict:
     """What a model is, what its texts give, and what calibration costs here: measured on one batch of made-up tokens.
 
-    The result: model {...}, blocks [...], domains {split: {domain: sequences}} of the texts, own (whether the model's own
-    samples are among the sources), and for core.costs: batch, rows_seconds and forward_seconds of a batch, own_seconds of
+    The result: model {...}, blocks [...], domains and parts as core.drawing.available gives them, and for core.costs: batch, rows_seconds and forward_seconds of a batch, own_seconds of
     an own sample, load_seconds, memory (peak bytes), threads.
     """
     progress.report(0, 3, "loading the model")
@@ -51,7 +50,7 @@ def describe(request: dict, progress: Progress) -> dict:
     load_seconds = time.monotonic() - progress.began  # with the worker's own imports
     loaded.check_length(request["length"])
     progress.report(1, 3, "reading the texts")
-    domains = available(loaded, texts, request["length"], request.get("form"))
+    drawable = available(loaded, texts, request["length"], request.get("form"))
     progress.report(2, 3, "timing one batch")
     checkpointed, length = request.get("checkpointed", False), request["length"]
     batch = request["batch"] or measure_batch(loaded, length, request["sampled"], checkpointed)
@@ -69,7 +68,7 @@ def describe(request: dict, progress: Progress) -> dict:
         },
         "blocks": [b.to_json() for b in loaded.blocks],
         "gate": gate_of(loaded),
-        "domains": domains, "own": texts.own is not None, "own_seconds": own_seconds,
+        **drawable, "own_seconds": own_seconds,
         "batch": batch, "rows_seconds": rows_seconds, "forward_seconds": forward_seconds, "load_seconds": load_seconds,
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024), "threads": torch.get_num_threads(),
     }  # fmt: skip

@@ -1,25 +1,31 @@
 """Model & calibration: a model and its blocks, texts, what it will take, and the rows as they arrive."""
 
 import html
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import streamlit as st
 
-from core import jobs, store
+from core import documents, jobs, store
 from core.checkpoint import rows_so_far
-from core.costs import calibration_cost
+from core.costs import calibration_cost, lacking
 from core.errors import InputError
 from core.figures import rows_figure
 from core.runs import load_run
 from core.sources import list_sources
+from core.texts import BOS, MODES, TEMPLATES
 from pages.parts import block_strip, block_table, size, watch
 from pages.view import open_run, plain, source_of, through_app
 
-BATCH, SEED = 16, 0
-BUNDLED, FILE, PASTED = "Bundled", "File", "Pasted"
+BUNDLED, OWN, FILES, PASTED = "Bundled", "Own samples", "Files and data sets", "Pasted"
 DEFAULTS = {
-    "cal_model": "demo", "cal_texts": BUNDLED, "cal_path": "", "cal_paste": "", "cal_samples": 256, "cal_length": 128, "cal_sampled": True,
-    "cal_singles": 64,
+    "model": "demo", "texts": [BUNDLED], "files": [], "paste": "", "samples": 256, "length": 128, "sampled": True, "singles": 64, **documents.FORM,
+    "batch": 16, "checkpointed": False, "seed": 0,
 }  # fmt: skip
+SHARE = "cal_share "  # and the source: the key of its share
+TYPES = ["txt", "jsonl", "csv", "parquet"]
 state = st.session_state
 
 
@@ -31,36 +37,57 @@ def known_models() -> list[str]:
 
 def first_values() -> dict:
     """The form of a calibration that is at work (a reload, a second browser, the command line), or the defaults."""
-    for job in jobs.running():
-        asked = job.request
-        if job.kind == "calibrate" and (asked["batch"], asked["seed"], asked.get("checkpointed", False)) == (BATCH, SEED, False):
-            fields = {f"cal_{name}": asked[name] for name in ("model", "samples", "length", "sampled", "singles")}
-            return {**DEFAULTS, **fields, "cal_texts": FILE if asked["texts"] else BUNDLED, "cal_path": asked["texts"] or ""}
-    return DEFAULTS
+    job = next((job for job in jobs.running() if job.kind == "calibrate"), None)
+    if job is None:
+        return {f"cal_{name}": value for name, value in DEFAULTS.items()}
+    asked = {**DEFAULTS, **job.request, **job.request.get("form", {})}
+    sources = [documents.parse_source(text) for text in texts_of(asked["texts"])]
+    bare = [str(replace(source, weight=None)) for source in sources]
+    fixed = {documents.BUNDLED_NAME: BUNDLED, documents.OWN: OWN}
+    asked["files"] = [text for text in bare if text not in fixed]
+    asked["texts"] = [*(fixed[text] for text in bare if text in fixed), *([FILES] if asked["files"] else [])]
+    asked["batch"] = asked["batch"] or 0
+    shares = {SHARE + text: source.weight for text, source in zip(bare, sources)}
+    return {f"cal_{name}": asked[name] for name in DEFAULTS} | shares
+
+
+def texts_of(texts: str | list[str] | None) -> list[str]:
+    """The sources of a request, one by one."""
+    return [documents.BUNDLED_NAME] if texts is None else [texts] if isinstance(texts, str) else texts
 
 
 def on_upload() -> None:
-    if state.cal_upload is not None:
-        suffix = ".jsonl" if state.cal_upload.name.lower().endswith(".jsonl") else ".txt"
-        state.cal_path = str(store.keep("texts", state.cal_upload.getvalue(), suffix))
+    for file in state.upload:
+        name = Path(file.name)
+        stem = re.sub(r"[^\w-]+", "-", name.stem)[:60]  # documents without a domain are called by it
+        path = str(store.keep("texts", file.getvalue(), name.suffix.lower(), stem))
+        state.cal_files = list(dict.fromkeys([*state.cal_files, path]))
 
 
-def texts_chosen() -> str | None:
-    """The text file of the form; None: bundled. Errors: InputError when there is none yet."""
-    if state.cal_texts == FILE:
-        if not state.cal_path.strip():
-            raise InputError("No text file yet: give a path on this machine, or upload one.")
-        return state.cal_path.strip()
-    if state.cal_texts == PASTED:
-        if not state.cal_paste.strip():
+def sources_chosen() -> list[str]:
+    """The sources of the form, with their shares, in the order in which they are offered. Errors: InputError when there is none yet."""
+    found = []
+    for kind in state.cal_texts:
+        if kind == FILES and not state.cal_files:
+            raise InputError("No file or data set yet: give a path on this machine or hub:OWNER/NAME, or upload a file.")
+        if kind == PASTED and not state.cal_paste.strip():
             raise InputError("No text yet: paste documents, separated by blank lines.")
-        return str(store.keep("texts", state.cal_paste.encode("utf-8", "replace"), ".txt"))
-    return None
+    if BUNDLED in state.cal_texts:
+        found.append(documents.BUNDLED_NAME)
+    if FILES in state.cal_texts:
+        found += state.cal_files
+    if PASTED in state.cal_texts:
+        found.append(str(store.keep("texts", state.cal_paste.encode("utf-8", "replace"), ".txt", "pasted")))
+    if OWN in state.cal_texts:
+        found.append(documents.OWN)
+    if not found:
+        raise InputError("No texts yet: choose the bundled ones, the model's own samples, files, or paste some.")
+    return found
 
 
 def form() -> None:
     with st.container(key="form"):
-        model, texts, samples, length, singles = st.columns([3, 2.4, 1, 1, 1.2], vertical_alignment="top")
+        model, texts, samples, length, singles = st.columns([2.2, 3.2, 1, 1, 1.1], vertical_alignment="top")
     model.selectbox(
         "Model",
         list(dict.fromkeys([*known_models(), state.cal_model])),
@@ -68,7 +95,13 @@ def form() -> None:
         accept_new_options=True,
         help="demo, a folder on this machine with config.json and .safetensors, or a hub id such as owner/name (fetched when asked for). Type a new one and press Enter.",
     )
-    texts.segmented_control("Texts", [BUNDLED, FILE, PASTED], key="cal_texts", required=True)
+    texts.pills(
+        "Texts",
+        [BUNDLED, FILES, PASTED, OWN],
+        key="cal_texts",
+        selection_mode="multi",
+        help="Several may be taken together. Own samples: what the model itself writes, calibration without any data.",
+    )
     samples.number_input("Samples", 1, 100_000, key="cal_samples", help="Sequences of the calibrate split: rows of A.")
     length.number_input("Length", 2, 131_072, key="cal_length", help="Tokens a sequence.")
     singles.number_input(
@@ -78,28 +111,80 @@ def form() -> None:
         key="cal_singles",
         help="Also measure each single removal, on so many sequences of the choose split: the guard against blocks whose gradient misleads, and what the hybrid couplings need. 0: off.",
     )
-    if state.cal_texts == FILE:
+    if FILES in state.cal_texts:
         left, right = st.columns(2)
-        left.text_input("Path on this machine", key="cal_path", placeholder="/data/texts.jsonl")
-        right.file_uploader("or upload one", type=["txt", "jsonl"], key="cal_upload", on_change=on_upload)
-    elif state.cal_texts == PASTED:
+        left.multiselect(
+            "Files on this machine, or hub:OWNER/NAME",
+            state.cal_files,
+            key="cal_files",
+            accept_new_options=True,
+            placeholder="/data/texts.jsonl",
+            help="Type one and press Enter. .txt: documents separated by blank lines; .jsonl, .csv, .parquet: column text. "
+            "Options behind it: FILE::column=story,domain=tales,limit=1000; of a hub data set also config, split and revision.",
+        )
+        right.file_uploader("or upload some", type=TYPES, key="upload", on_change=on_upload, accept_multiple_files=True)
+    if PASTED in state.cal_texts:
         st.text_area("Documents, separated by blank lines", key="cal_paste", height=160)
     st.checkbox(
         "Rows with labels sampled from the model as well (couplings H₁ and hybrid)",
         key="cal_sampled",
         help="Another backward pass from the same forward pass.",
     )
+    with st.expander("How texts become sequences, and what fits in memory"):
+        details()
 
 
-def requests() -> tuple[dict, dict]:
-    """(what to describe, what to calibrate), as the form stands. Errors: InputError."""
-    texts = texts_chosen()
-    common = {"length": state.cal_length, "batch": BATCH, "sampled": state.cal_sampled}
-    model = (state.cal_model or "demo").strip()
-    return (
-        jobs.request_of(model, texts, **common),
-        jobs.request_of(model, texts, **common, samples=state.cal_samples, seed=SEED, singles=state.cal_singles),
+def details() -> None:
+    mode, template, bos, batch, seed = st.columns([1.3, 1.1, 1.4, 1, 1])
+    mode.segmented_control(
+        "Sequences", list(MODES), key="cal_mode", required=True, help="; ".join(f"{name}: {what}" for name, what in MODES.items())
     )
+    template.segmented_control(
+        "Template",
+        TEMPLATES,
+        key="cal_template",
+        required=True,
+        help="chat: prompts and chats are written by the tokenizer's chat template, and only what the assistant says is scored.",
+    )
+    bos.segmented_control("BOS first", BOS, key="cal_bos", required=True, help="auto: one BOS first where the tokenizer has one.")
+    batch.number_input(
+        "Batch", 0, 4096, key="cal_batch", help="Sequences at once. 0: measured before the first row. Where memory runs out it is halved."
+    )
+    seed.number_input("Seed", 0, 10**9, key="cal_seed", help="Which sequences are drawn, and the labels that are sampled.")
+    st.checkbox(
+        "Checkpoint blocks: compute activations again in the backward pass",
+        key="cal_checkpointed",
+        help="Less memory for more time, for models that do not fit otherwise.",
+    )
+
+
+def with_shares(sources: list[str]) -> list[str]:
+    """The sources with the shares that the form gives them; a source alone has none."""
+    if len(sources) < 2:
+        return sources
+    parsed = [documents.parse_source(text) for text in sources]
+    bare = [str(replace(source, weight=None)) for source in parsed]
+    for column, text, source in zip(st.columns(min(len(bare), 6)) * len(bare), bare, parsed):
+        state.setdefault(SHARE + text, source.weight)
+        column.number_input(
+            f"Share of {source.domain or source.stem}",
+            0.0,
+            key=SHARE + text,
+            placeholder="as it comes",
+            help="Its weight among the sources that the samples are drawn from. Empty everywhere: texts as many as there are, "
+            "own samples one part in as many as there are sources.",
+        )
+    return [str(replace(documents.parse_source(text), weight=state[SHARE + text])) for text in bare]
+
+
+def requests(texts: list[str]) -> tuple[dict, dict]:
+    """(what to describe, what to calibrate), as the form stands. Errors: InputError."""
+    common = {"length": state.cal_length, "batch": state.cal_batch or None, "sampled": state.cal_sampled}
+    if state.cal_checkpointed:
+        common["checkpointed"] = True
+    how = {name: state[f"cal_{name}"] for name in documents.FORM}
+    asked = partial(jobs.request_of, (state.cal_model or "demo").strip(), texts, form=how, **common)
+    return asked(), asked(samples=state.cal_samples, seed=state.cal_seed, singles=state.cal_singles)
 
 
 def show_model(known: dict) -> None:
@@ -120,16 +205,29 @@ def show_model(known: dict) -> None:
 def show_estimate(known: dict) -> None:
     seconds, memory = calibration_cost(known, state.cal_samples, state.cal_singles)
     time = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-    have = known["available"]
     st.markdown(
         f"About **{time}** and **{size(memory)}** of memory, from one batch of {known['batch']} timed here with {known['threads']} thread{'s' if known['threads'] > 1 else ''}. "
-        f"The texts give {have['calibrate']:,} sequences to calibrate on, {have['choose']:,} to choose by and {have['report']:,} to report on."
+        + plain(what_there_is(known["domains"]))
     )
     for split, asked, label in (("calibrate", state.cal_samples, "samples"), ("choose", state.cal_singles, "sequences for singles")):
-        if asked > have[split]:
+        for part, wanted, there in lacking(known, split, asked):
+            of_part = "" if part == "texts" else f", {wanted:,} of them from {part}"
             st.warning(
-                f"{asked:,} {label} are asked for and the texts have {have[split]:,} of {state.cal_length} tokens: ask for fewer or shorter ones, or give more text."
+                plain(
+                    f"{asked:,} {label} are asked for{of_part}, and the texts have {there:,} of {state.cal_length} tokens: "
+                    "ask for fewer or shorter ones, or give more text."
+                )
             )
+
+
+def what_there_is(domains: dict[str, dict[str, int]]) -> str:
+    """The sequences of each split, in a sentence; those of each domain where there are several."""
+    calibrate, choose, report = (sum(domains[split].values()) for split in ("calibrate", "choose", "report"))
+    if not domains["calibrate"]:
+        return "The model writes as many sequences as are asked for."
+    named = [f"{name} {count:,}" for name, count in domains["calibrate"].items()]
+    detail = f" ({', '.join(named[:12])}{', …' if len(named) > 12 else ''})" if len(named) > 1 else ""
+    return f"The texts give {calibrate:,} sequences to calibrate on{detail}, {choose:,} to choose by and {report:,} to report on."
 
 
 def show_calibration(job_id: str, polled: bool) -> None:
@@ -150,7 +248,7 @@ def page() -> None:
             state.setdefault(name, value)
     form()
     try:
-        describing, calibrating = requests()
+        describing, calibrating = requests(with_shares(sources_chosen()))
     except InputError as error:
         st.info(plain(str(error)))
         return

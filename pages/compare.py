@@ -20,9 +20,11 @@ DEFAULT_PROMPT = "Once upon a time"
 state = st.session_state
 
 
-def start_benchmark(source: str, states: list[tuple[int, ...]]) -> None:
+def start_benchmark(run: Run, states: list[tuple[int, ...]]) -> None:
+    """On the run's own texts, made into sequences as they were for the run."""
+    asked = run.meta["request"]
     request = jobs.request_of(
-        source, reads=(str(BUNDLED),), states=[[], *map(list, states)], sequences=state.sequences, length=state.length, tasks=state.tasks,
+        run.meta["model"]["source"], asked.get("texts"), (str(BUNDLED),), asked.get("form"), states=[[], *map(list, states)], sequences=state.sequences, length=state.length, tasks=state.tasks,
         prompt=state.prompt,
     )  # fmt: skip
     state.benchmark = jobs.start("benchmark", request).id
@@ -98,14 +100,15 @@ def page() -> None:
     states = state.tray
     if not states:
         st.info("Pick states in Explore (key A): they are measured here against the original.")
-    model = source.run.meta["model"]["source"]
     options = st.columns([1, 1, 1, 3])
-    options[0].selectbox("Sequences", [64, 128, 256], index=1, key="sequences", help="Of the report split, which no choice has used.")
+    options[0].selectbox(
+        "Sequences", [64, 128, 256], index=1, key="sequences", help="Of the run's own texts: their report split, which no choice has used."
+    )
     options[1].number_input("Length", 2, 131_072, source.run.meta["texts"]["length"], key="length", help="Tokens a sequence.")
     options[2].checkbox("Bundled tasks", value=True, key="tasks")
     options[3].text_input("Prompt", PROMPTS.get(source.run.meta["model"]["name"], DEFAULT_PROMPT), key="prompt")
     label = f"Measure the original and {len(states)} picked state{'s' if len(states) != 1 else ''}" if states else "Measure the original"
-    st.button(label, type="primary", on_click=start_benchmark, args=(model, states))
+    st.button(label, type="primary", on_click=start_benchmark, args=(source.run, states))
     job = latest()
     st.fragment(show_measured, run_every=1 if job and job.active else None)(source, states, job)
     if states:

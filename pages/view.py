@@ -15,8 +15,7 @@ TRAY_LIMIT = 50
 RULES = {"keep": "", "remove": "", "groups": "", "max_run": ""}  # constraints as text, empty: none; the same names in the URL
 RULE_LIMIT = 4000
 _EXPLORE = ("source", "estimator", "removed", "count", *RULES)
-_CALIBRATE = ("cal_model", "cal_texts", "cal_path", "cal_paste", "cal_samples", "cal_length", "cal_sampled", "cal_singles")
-_WIDGETS = _EXPLORE + _CALIBRATE  # keys of widgets, which Streamlit drops on other pages
+FORM = "cal_"  # how the keys of the calibration form begin
 state = st.session_state
 
 
@@ -39,7 +38,8 @@ def plain(text: str) -> str:
 def keep_view() -> None:
     """Hold on to the values of widgets while another page is shown."""
     kept = state.setdefault("kept_view", {})
-    for name in _WIDGETS:
+    names = {*_EXPLORE, *(name for name in (*state, *kept) if name.startswith(FORM))}  # what Streamlit drops on other pages
+    for name in names:
         if name in state:
             kept[name] = state[name]
         elif name in kept:

@@ -8,7 +8,7 @@ from core.drawing import available, draw, read_sources
 from core.errors import InputError
 from core.models import load_model
 from core.own import own_sequences
-from core.texts import FORM, pack, read_texts
+from core.texts import FORM, SPLITS, pack, read_texts
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,13 @@ def test_a_domain_that_has_the_name_already_keeps_it(loaded, tmp_path):
 
 
 def test_what_there_is_to_draw_from(loaded, text_file):
-    counts = available(loaded, read_sources([str(text_file), "own"]), 24)
-    assert counts["report"]["text"] == pack(read_texts(text_file), loaded.tokenizer, "report", 24, 1).available
-    assert available(loaded, read_sources("own"), 24) == {"calibrate": {}, "choose": {}, "report": {}}
+    found = available(loaded, read_sources([str(text_file), "own"]), 24)
+    there = {split: pack(read_texts(text_file), loaded.tokenizer, split, 24, 1).available for split in SPLITS}
+    assert found["domains"] == {split: {"text": n} for split, n in there.items()}
+    assert found["parts"] == [{"name": "texts", "weight": 1.0, "have": there}, {"name": "own", "weight": 1.0, "have": None}]
+    weighed = available(loaded, read_sources([f"{text_file}::weight=3,domain=a", "own"]), 24)
+    assert weighed["parts"] == [{"name": "a", "weight": 3.0, "have": there}, {"name": "own", "weight": 1.0, "have": None}]
+    assert available(loaded, read_sources("own"), 24)["domains"] == {split: {} for split in SPLITS}
 
 
 @pytest.mark.parametrize(
