@@ -208,8 +208,8 @@ class Texts:
         return digest.hexdigest()
 
 
-def read_texts(sources: Asked | Sequence[Asked] | None = None) -> Texts:
-    """Documents of one source or several; None: the bundled texts.
+def read_texts(sources: Asked | Sequence[Asked] | None = None, beside: bool = False) -> Texts:
+    """Documents of one source or several; None: the bundled texts. beside: they stand beside something that is no text.
 
     A string is read as `parse_source` does, a Path is a path whatever it holds, an object is what `to_json` gave.
 
@@ -229,7 +229,7 @@ def read_texts(sources: Asked | Sequence[Asked] | None = None) -> Texts:
     documents: list[Document] = []
     weights: dict[str, float] = {}
     for source in asked:
-        own = _read(source, alone=len(asked) == 1)
+        own = _read(source, alone=len(asked) == 1 and not beside)
         names = {d: d if source.domain else free_name(d, taken) for d in dict.fromkeys(d.domain for d in own)}
         taken.update(names.values())
         documents += [Document(d.text, names[d.domain], d.turns) for d in own] if any(k != v for k, v in names.items()) else own

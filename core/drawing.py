@@ -39,7 +39,7 @@ def read_sources(asked) -> Read:
         raise InputError("All text sources have the weight 0, so nothing would be drawn; give at least one more than 0.")
     if own and not any(s.share for s in texts):
         texts = []  # nothing of them would be drawn
-    return Read(read_texts(texts) if texts else None, own[0] if own else None)
+    return Read(read_texts(texts, beside=bool(own)) if texts else None, own[0] if own else None)
 
 
 def draw(

@@ -2,6 +2,7 @@
 
 import html
 import re
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -125,16 +126,19 @@ def form() -> None:
         right.file_uploader("or upload some", type=TYPES, key="upload", on_change=on_upload, accept_multiple_files=True)
     if PASTED in state.cal_texts:
         st.text_area("Documents, separated by blank lines", key="cal_paste", height=160)
+
+
+def details() -> None:
     st.checkbox(
         "Rows with labels sampled from the model as well (couplings H₁ and hybrid)",
         key="cal_sampled",
         help="Another backward pass from the same forward pass.",
     )
     with st.expander("How texts become sequences, and what fits in memory"):
-        details()
+        how()
 
 
-def details() -> None:
+def how() -> None:
     mode, template, bos, batch, seed = st.columns([1.3, 1.1, 1.4, 1, 1])
     mode.segmented_control(
         "Sequences", list(MODES), key="cal_mode", required=True, help="; ".join(f"{name}: {what}" for name, what in MODES.items())
@@ -185,6 +189,13 @@ def requests(texts: list[str]) -> tuple[dict, dict]:
     how = {name: state[f"cal_{name}"] for name in documents.FORM}
     asked = partial(jobs.request_of, (state.cal_model or "demo").strip(), texts, form=how, **common)
     return asked(), asked(samples=state.cal_samples, seed=state.cal_seed, singles=state.cal_singles)
+
+
+def drop_unless(job_id: str) -> None:
+    """Stop looking at what the form said before: each look loads a model. Not waited for."""
+    before, state.described = state.get("described"), job_id
+    if before not in (None, job_id):
+        threading.Thread(target=jobs.cancel, args=(before,), daemon=True).start()
 
 
 def show_model(known: dict) -> None:
@@ -247,12 +258,19 @@ def page() -> None:
         for name, value in first_values().items():
             state.setdefault(name, value)
     form()
+    shares = st.container()
+    details()  # whatever is missing above: a widget that is not drawn forgets its value
     try:
-        describing, calibrating = requests(with_shares(sources_chosen()))
+        with shares:
+            texts = with_shares(sources_chosen())
+        describing, calibrating = requests(texts)
     except InputError as error:
         st.info(plain(str(error)))
         return
-    about = jobs.find("describe", describing) or jobs.start("describe", describing)
+    about = jobs.find("describe", describing)
+    if about is None or about.status == "cancelled":  # cancelled when the form had gone on
+        about = jobs.start("describe", describing)
+    drop_unless(about.id)
     if about.status != "done":
         st.fragment(watch, run_every=0.5 if about.active else None)(about.id, about.active)
         if not about.active:

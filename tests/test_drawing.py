@@ -24,7 +24,7 @@ def test_texts_alone_are_packed_as_ever(loaded, text_file):
 
 def test_own_samples_are_a_domain_beside_the_texts(loaded, text_file):
     drawn = draw(loaded, read_sources([str(text_file), "own"]), "choose", 24, 9, 5)
-    assert drawn.domains == ("text", "own") and np.bincount(drawn.domain).tolist() == [5, 4] and drawn.split == "choose"
+    assert drawn.domains == (text_file.stem, "own") and np.bincount(drawn.domain).tolist() == [5, 4] and drawn.split == "choose"
     texts = pack(read_texts(text_file), loaded.tokenizer, "choose", 24, 5, 5)
     assert (drawn.ids[:5] == texts.ids).all() and (drawn.ids[5:] == own_sequences(loaded, "choose", 24, 4, 5).ids).all()
     assert len(set(drawn.index.tolist())) == 9 and drawn.mask is None and drawn.predicted == 9 * 23

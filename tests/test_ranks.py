@@ -82,7 +82,7 @@ def test_a_launched_command_does_the_job_together(tiny, text_file, tmp_path, cap
     assert main([*argv, "--out", str(tmp_path / "one")]) == 0
     many, one = load_run(tmp_path / "two"), load_run(tmp_path / "one")
     assert many.key == one.key and (many.rows.A == one.rows.A).all() and (many.singles.increase == one.singles.increase).all()
-    assert (many.meta["plan"]["ranks"], one.meta["plan"]["ranks"]) == (2, 1) and many.meta["texts"]["domains"] == ["text", "own"]
+    assert (many.meta["plan"]["ranks"], one.meta["plan"]["ranks"]) == (2, 1) and many.meta["texts"]["domains"] == [text_file.stem, "own"]
 
 
 def test_a_launched_command_that_is_wrong_says_so(tiny, text_file, tmp_path):

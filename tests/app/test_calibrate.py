@@ -88,7 +88,9 @@ def test_too_little_text_is_said_before_the_start(tiny, text_file):
     ],
 )
 def test_missing_texts_are_asked_for(fields, says):
-    assert says in calibrate_page(**fields).info[0].value
+    app = calibrate_page(**fields, mode="documents", samples=77)
+    assert says in app.info[0].value and (app.session_state.cal_mode, app.session_state.cal_samples) == ("documents", 77)
+    assert app.run().session_state.cal_mode == "documents"
 
 
 def test_a_model_that_is_none_is_one_sentence_on_the_page(tmp_path):
@@ -155,7 +157,7 @@ def test_texts_and_own_samples_are_two_domains_with_their_shares(tiny, text_file
     job = wait("calibrate")
     run = load_run(store.home() / "runs" / job.result["key"])
     assert job.request["texts"] == [f"{text_file}::weight=1", "own::weight=2"]
-    assert run.meta["texts"]["domains"] == ["text", "own"] and np.bincount(run.rows.domain).tolist() == [4, 8]
+    assert run.meta["texts"]["domains"] == [text_file.stem, "own"] and np.bincount(run.rows.domain).tolist() == [4, 8]
 
 
 def test_more_than_a_domain_has_is_said_before_the_start(tiny, text_file):
