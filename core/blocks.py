@@ -82,11 +82,17 @@ def first_tensor(output):
     return output[0] if isinstance(output, (tuple, list)) and len(output) else output
 
 
+def input_device(model: nn.Module) -> torch.device:
+    """Where token ids go: to the embeddings, or to where accelerate brings weights that it keeps elsewhere."""
+    embeddings = model.get_input_embeddings()
+    hook = getattr(embeddings, "_hf_hook", None)
+    return torch.device(hook.execution_device if embeddings.weight.is_meta else embeddings.weight.device)
+
+
 def probe_ids(model: nn.Module) -> torch.Tensor:
     """int64 [2, 5]: tokens that every vocabulary has."""
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    device = model.get_input_embeddings().weight.device
-    return (torch.arange(BATCH * LENGTH, device=device).reshape(BATCH, LENGTH) * 7 + 3) % vocabulary
+    return (torch.arange(BATCH * LENGTH, device=input_device(model)).reshape(BATCH, LENGTH) * 7 + 3) % vocabulary
 
 
 class _Call(NamedTuple):
@@ -199,7 +205,7 @@ def find_branches(block: nn.Module, args: tuple, kwargs: dict) -> tuple[str, ...
         handles = [module.register_forward_hook(scaling(scale)) for module, scale in scales.items()]
         try:
             with torch.no_grad():
-                return first_tensor(block(*args, **kwargs)).float()
+                return first_tensor(block(*args, **kwargs)).to(x.device, torch.float32)
         finally:
             for handle in handles:
                 handle.remove()

@@ -81,7 +81,7 @@ def prune(
     out = Path(out)
     check_free(out)
     report(0, 4, "loading")
-    loaded = load_model(source)
+    loaded = load_model(source, device="cpu")
     blocks = check_removal(loaded, removed)
     parameters, size = loaded.parameters(), loaded.weights_bytes()
     report(1, 4, "reference logits")
@@ -93,7 +93,7 @@ def prune(
     del loaded
 
     report(2, 4, "writing")
-    stored = load_model(source, dtype="auto")
+    stored = load_model(source, device="cpu", dtype="auto")
     remove_blocks(stored, blocks)
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
@@ -189,7 +189,7 @@ def _verify_elsewhere(checkpoint: Path, probe: Path) -> float:
 
 def verify(checkpoint: Path, probe: Path) -> dict:
     """{problem: sentence or None, difference: largest logit difference} of a checkpoint against a probe (ids, logits)."""
-    loaded = load_model(str(checkpoint))  # refuses missing, unexpected and mismatched tensors
+    loaded = load_model(str(checkpoint), device="cpu")  # refuses missing, unexpected and mismatched tensors
     with np.load(probe, allow_pickle=False) as expected:
         ids, logits = torch.from_numpy(expected["ids"]), expected["logits"]
     with torch.no_grad():

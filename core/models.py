@@ -19,9 +19,10 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from core.blocks import Block, Branch, Structure, describe_blocks, find_structure
+from core.blocks import Block, Branch, Structure, describe_blocks, find_structure, input_device
 from core.errors import InputError
 from core.guard import check_folder, read_object
+from core.placement import place_here, stored_weights
 from core.runs import file_sha256
 from core.store import DEMO
 
@@ -35,7 +36,7 @@ _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 @dataclass
 class LoadedModel:
-    """A model ready for gates: weights frozen, evaluation mode, float32 on the CPU."""
+    """A model ready for gates: weights frozen, evaluation mode, where and in the type that core.placement says."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -60,7 +61,7 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         """Where token ids go."""
-        return self.model.get_input_embeddings().weight.device
+        return input_device(self.model)
 
     def branches(self) -> Iterator[tuple[int, Branch, torch.nn.Module]]:
         """(position among the blocks that are there, branch, sub-module) for every branch that writes to the residual stream."""
@@ -142,10 +143,13 @@ def check_causal(config: dict, source: str) -> None:
         )
 
 
-def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedModel:
-    """Load `source` (`demo`, a folder or a hub id) with frozen weights, for the CPU in float32.
+def load_model(source: str, device: str | None = None, dtype: torch.dtype | str | None = None) -> LoadedModel:
+    """Load `source` (`demo`, a folder or a hub id) with frozen weights.
 
-    Errors: InputError for a missing, damaged, incomplete or unsupported model.
+    device: "cpu", "cuda", "cuda:1"; None: the GPUs where there are any (core.placement). dtype: "auto" for the stored
+    one; None: float32 on the CPU, on GPUs half precision where the weights are. What uses a GPU has not been run on one;
+    its hooks have, with weights on the CPU and on disk. Errors: InputError for a missing, damaged, incomplete or
+    unsupported model, and for one that does not fit.
     """
     folder = resolve_source(source)
     if not (folder / "config.json").is_file():
@@ -155,11 +159,12 @@ def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedM
     check_folder(folder, source)
     config = read_object(folder / "config.json", source)
     check_causal(config, source)
-    _check_memory(folder, config, source)
+    stored = stored_weights(folder, source)
+    placement = place_here(stored.values, stored.dtype, source, device, dtype)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=dtype,
+            **vars(placement),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -175,7 +180,7 @@ def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedM
                 f"The weights of {source!r} do not fit its config: {len(names)} {kind} tensors, the first {names[0]}; take both from the same place."
             )
     for name, p in model.named_parameters():
-        if not torch.isfinite(p).all():
+        if not p.is_meta and not torch.isfinite(p).all():  # meta: left outside the GPU until it is used
             raise InputError(f"The weights of {source!r} hold NaN or infinite values in {name}; take them anew from the model's origin.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -184,7 +189,7 @@ def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedM
             f"The tokenizer of {source!r} cannot be loaded ({_first_line(error)}); put tokenizer.json into the folder."
         ) from error
     gc.collect()
-    return wrap(model, tokenizer, source, folder, _stored_item_size(config))
+    return wrap(model, tokenizer, source, folder, (stored.dtype or torch.bfloat16).itemsize)
 
 
 def wrap(model: PreTrainedModel, tokenizer, source: str, folder: Path, item_size: int = 4) -> LoadedModel:
@@ -192,31 +197,6 @@ def wrap(model: PreTrainedModel, tokenizer, source: str, folder: Path, item_size
     model.eval().requires_grad_(False)
     structure = find_structure(model, source)
     return LoadedModel(model, tokenizer, source, folder, structure, describe_blocks(model, structure, item_size))
-
-
-def _check_memory(folder: Path, config: dict, source: str) -> None:
-    """Errors: InputError when the weights in float32 do not fit the memory that is free, before any is read."""
-    needed = sum(path.stat().st_size for path in folder.glob("*.safetensors")) * 4 // _stored_item_size(config)
-    free = free_memory()
-    if free is not None and needed > free:
-        raise InputError(
-            f"{source!r} takes {needed / 1e9:.1f} GB in float32 and {free / 1e9:.1f} GB of memory are free; use a machine with more, or a smaller model."
-        )
-
-
-def free_memory() -> int | None:
-    """Bytes that programs can still have; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return None
-
-
-def _stored_item_size(config: dict) -> int:
-    name = str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
-    dtype = getattr(torch, name, torch.float32)
-    return dtype.itemsize if isinstance(dtype, torch.dtype) else 4
 
 
 def _first_line(error: Exception) -> str:

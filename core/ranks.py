@@ -1,7 +1,7 @@
 """One process or many: who computes what, and how it comes together (torch.distributed, started by torchrun)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,9 +40,9 @@ class Ranks:
 ALONE = Ranks()
 
 
-def launched() -> bool:
+def launched(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether torchrun, or accelerate launch with several processes, started this process."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+    return int(environment.get("WORLD_SIZE", "1")) > 1 and "RANK" in environment
 
 
 @contextmanager
