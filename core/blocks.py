@@ -95,6 +95,16 @@ def probe_ids(model: nn.Module) -> torch.Tensor:
     return (torch.arange(BATCH * LENGTH, device=input_device(model)).reshape(BATCH, LENGTH) * 7 + 3) % vocabulary
 
 
+def reads_ahead(model: nn.Module) -> bool:
+    """Whether logits depend on tokens that come later: some models with a vision part attend both ways without an image."""
+    ids = probe_ids(model)
+    other = ids.clone()
+    other[:, -1] = ids[:, 0]
+    with torch.no_grad():
+        before, after = (model(input_ids=tokens, use_cache=False).logits.float() for tokens in (ids, other))
+    return float((before - after)[:, :-1].norm()) > 1e-2 * float(before[:, :-1].norm())
+
+
 class _Call(NamedTuple):
     """A finished call of a module."""
 
@@ -144,10 +154,9 @@ def find_structure(model: nn.Module, source: str) -> Structure:
     """The blocks of a loaded model in evaluation mode. Errors: InputError that says what was looked for in vain."""
     lists = {path: module for path, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)}
     children = {f"{path}.{i}": child for path, blocks in lists.items() for i, child in enumerate(blocks)}
-    ids = probe_ids(model)
     try:
         with torch.no_grad(), _recorded(children) as calls:
-            model(input_ids=ids, use_cache=False)
+            model(input_ids=probe_ids(model), use_cache=False)
     except Exception as error:
         raise InputError(
             f"{source!r} (type {model.config.model_type!r}) does not run on token ids alone ({_sentence(error)}), so its blocks cannot be found; choose a text-only causal language model."

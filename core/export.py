@@ -32,7 +32,10 @@ from core.runs import file_sha256
 from core.store import check_free
 from core.surgery import check_removal, remove_blocks
 
-_TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json", "chat_template*", "*.model")
+_COPIED = (  # what is beside config and weights: the tokenizer, and what prepares images
+    "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json", "chat_template*", "*.model",
+    "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
+)  # fmt: skip
 PROVENANCE = "blockscape.json"
 PROBE_TOKENS, GREEDY_TOKENS = 24, 12
 LOGITS_TOLERANCE = 1e-5  # relative to the largest logit
@@ -71,7 +74,7 @@ def prune(
     workshop: Path | None = None,
     report: Report = lambda done, total, message: None,
 ) -> Export:
-    """Remove blocks from `source` and write a checkpoint that loads with AutoModelForCausalLM.from_pretrained.
+    """Remove blocks from `source` and write a checkpoint that loads as `source` does, by from_pretrained of its auto class.
 
     `workshop` is a folder on the disk of `out` to write in until it is verified; None: beside `out`.
     Weights keep the checkpoint's own type. Errors: InputError for bad blocks, an
@@ -85,7 +88,7 @@ def prune(
     blocks = check_removal(loaded, removed)
     parameters, size = loaded.parameters(), loaded.weights_bytes()
     report(1, 4, "reference logits")
-    ids = _probe_ids(loaded.model.config.vocab_size, loaded.max_length)
+    ids = _probe_ids(loaded.config.vocab_size, loaded.max_length)
     with torch.no_grad(), gated(loaded, removal(loaded, blocks)):
         logits = loaded.model(input_ids=ids, use_cache=False).logits.float().numpy()
     folder, original = loaded.folder, loaded.blocks
@@ -100,7 +103,7 @@ def prune(
     try:
         checkpoint = staging / "checkpoint"
         stored.model.save_pretrained(checkpoint)
-        for pattern in _TOKENIZER_FILES:
+        for pattern in _COPIED:
             for file in folder.glob(pattern):
                 shutil.copyfile(file, checkpoint / file.name)
         after = stored.parameters()

@@ -1,4 +1,4 @@
-"""Load a causal language model; core.blocks finds its blocks.
+"""Load a causal language model, alone or as the text part of one that also reads images; core.blocks finds its blocks.
 
 Weights are read from safetensors only; code from a model folder is never run.
 """
@@ -16,10 +16,10 @@ os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from core.blocks import Block, Branch, Structure, describe_blocks, find_structure, input_device
+from core.blocks import Block, Branch, Structure, describe_blocks, find_structure, input_device, reads_ahead
 from core.errors import InputError
 from core.guard import check_folder, read_object
 from core.placement import place_here, stored_weights
@@ -129,18 +129,28 @@ def resolve_source(source: str) -> Path:
         ) from error
 
 
-def check_causal(config: dict, source: str) -> None:
-    """Errors: InputError where a raw config is not of a causal language model that transformers knows."""
+def auto_class(config: dict, source: str) -> type:
+    """The auto class that reads a raw config with all its weights, those of a vision part too.
+
+    Errors: InputError where it is of no model that transformers knows with a next-token loss.
+    """
     model_type, classes = config.get("model_type"), config.get("architectures") or []
-    if config.get("is_encoder_decoder") or model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    text, vision = (names.get(model_type) for names in (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES))
+    if config.get("is_encoder_decoder") or not (text or vision):
+        raise _not_causal(source, classes[0] if classes else "model", model_type)
+    if vision and (vision in classes or not text):
+        text = vision
+    if classes and not any(str(c) == text or str(c).endswith(_CAUSAL) for c in classes):
         raise InputError(
-            f"{source!r} is a {classes[0] if classes else 'model'} (type {model_type!r}), not a causal language model with a next-token loss that transformers {transformers.__version__} knows; choose another."
+            f"{source!r} is a {classes[0]} (type {model_type!r}), whose weights have no next-token head; choose the checkpoint of a {text}."
         )
-    own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]
-    if classes and not any(str(c) == own or str(c).endswith(_CAUSAL) for c in classes):
-        raise InputError(
-            f"{source!r} is a {classes[0]} (type {model_type!r}), whose weights have no next-token head; choose the checkpoint of a {own}."
-        )
+    return AutoModelForImageTextToText if text == vision else AutoModelForCausalLM
+
+
+def _not_causal(source: str, name: str, model_type: str) -> InputError:
+    return InputError(
+        f"{source!r} is a {name} (type {model_type!r}), not a causal language model with a next-token loss that transformers {transformers.__version__} knows; choose another."
+    )
 
 
 def load_model(source: str, device: str | None = None, dtype: torch.dtype | str | None = None) -> LoadedModel:
@@ -158,11 +168,11 @@ def load_model(source: str, device: str | None = None, dtype: torch.dtype | str 
         )
     check_folder(folder, source)
     config = read_object(folder / "config.json", source)
-    check_causal(config, source)
+    reader = auto_class(config, source)
     stored = stored_weights(folder, source)
     placement = place_here(stored.values, stored.dtype, source, device, dtype)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = reader.from_pretrained(
             folder,
             **vars(placement),
             use_safetensors=True,
@@ -182,6 +192,8 @@ def load_model(source: str, device: str | None = None, dtype: torch.dtype | str 
     for name, p in model.named_parameters():
         if not p.is_meta and not torch.isfinite(p).all():  # meta: left outside the GPU until it is used
             raise InputError(f"The weights of {source!r} hold NaN or infinite values in {name}; take them anew from the model's origin.")
+    if model.config.get_text_config(decoder=True).is_encoder_decoder:
+        raise _not_causal(source, type(model).__name__, model.config.model_type)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:
@@ -189,7 +201,12 @@ def load_model(source: str, device: str | None = None, dtype: torch.dtype | str 
             f"The tokenizer of {source!r} cannot be loaded ({_first_line(error)}); put tokenizer.json into the folder."
         ) from error
     gc.collect()
-    return wrap(model, tokenizer, source, folder, (stored.dtype or torch.bfloat16).itemsize)
+    loaded = wrap(model, tokenizer, source, folder, (stored.dtype or torch.bfloat16).itemsize)
+    if reads_ahead(model):
+        raise InputError(
+            f"{source!r} (type {model.config.model_type!r}) sees later tokens when it reads text alone, so its next-token loss means nothing; choose another model."
+        )
+    return loaded
 
 
 def wrap(model: PreTrainedModel, tokenizer, source: str, folder: Path, item_size: int = 4) -> LoadedModel:
