@@ -1,6 +1,6 @@
 """Load a causal language model, alone or as the text part of one that also reads images; core.blocks finds its blocks.
 
-Weights are read from safetensors only; code from a model folder is never run.
+Weights are read from safetensors only; code from a model folder is run only on request.
 """
 
 import gc
@@ -23,6 +23,7 @@ from core.blocks import Block, Branch, Structure, describe_blocks, find_structur
 from core.errors import InputError
 from core.guard import check_folder, read_object
 from core.placement import place_here, stored_weights
+from core.quantised import quantisation, reading
 from core.runs import file_sha256
 from core.store import DEMO
 
@@ -32,6 +33,7 @@ LOG = logging.getLogger(__name__)
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_ATTENTION = ("sdpa", "eager")  # the first that a model has
 
 
 @dataclass
@@ -44,6 +46,7 @@ class LoadedModel:
     folder: Path
     structure: Structure
     blocks: list[Block] = field(default_factory=list)
+    own_code: bool = False  # whether Python files of its folder were run
 
     @property
     def name(self) -> str:
@@ -84,14 +87,20 @@ class LoadedModel:
             )
 
     def digest(self) -> dict[str, str | list[str]]:
-        """SHA-256 of the configuration and of every weight file: the model's identity, whatever it is called."""
+        """SHA-256 of the configuration, of every weight file and of the code that was run: the model's identity, whatever it is called."""
         config = hashlib.sha256((self.folder / "config.json").read_bytes()).hexdigest()
         weights = sorted(file_sha256(path) for path in self.folder.glob("*.safetensors"))
-        return {"config": config, "weights": weights}
+        code = sorted(file_sha256(path) for path in self.folder.glob("*.py")) if self.own_code else None
+        return {"config": config, "weights": weights, **({"code": code} if code else {})}
 
     def tokenizer_digest(self) -> str:
         """SHA-256 of the tokenizer: its vocabulary, rules, BOS and EOS decide what a sequence is."""
-        rules = [self.tokenizer.backend_tokenizer.to_str(), self.tokenizer.bos_token_id, self.tokenizer.eos_token_id]
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)  # a tokenizer that is the folder's own code has none
+        rules = [
+            backend.to_str() if backend else sorted(self.tokenizer.get_vocab().items()),
+            self.tokenizer.bos_token_id,
+            self.tokenizer.eos_token_id,
+        ]
         return hashlib.sha256(repr(rules).encode()).hexdigest()
 
     def weights_bytes(self) -> int:
@@ -101,8 +110,8 @@ class LoadedModel:
         return sum(p.numel() for p in self.model.parameters())
 
 
-def resolve_source(source: str) -> Path:
-    """The local folder of `demo`, a path, or a hub id (downloaded or taken from the local cache).
+def resolve_source(source: str, remote_code: bool = False) -> Path:
+    """The local folder of `demo`, a path, or a hub id (downloaded or taken from the local cache), with its Python files on request.
 
     Errors: InputError when there is no such model.
     """
@@ -117,7 +126,7 @@ def resolve_source(source: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(source, allow_patterns=_FILES))
+        return Path(snapshot_download(source, allow_patterns=[*_FILES, *(["*.py"] if remote_code else [])]))
     except HFValidationError as error:
         raise InputError(
             f"{source!r} is neither a model folder nor a valid hub id; give a folder, an id such as 'owner/name', or 'demo'."
@@ -129,12 +138,15 @@ def resolve_source(source: str) -> Path:
         ) from error
 
 
-def auto_class(config: dict, source: str) -> type:
-    """The auto class that reads a raw config with all its weights, those of a vision part too.
+def auto_class(config: dict, source: str, own_code: bool = False) -> type:
+    """The auto class that reads a raw config with all its weights, those of a vision part too; own_code: its folder's may be run.
 
     Errors: InputError where it is of no model that transformers knows with a next-token loss.
     """
     model_type, classes = config.get("model_type"), config.get("architectures") or []
+    for reader in (AutoModelForCausalLM, AutoModelForImageTextToText):
+        if own_code and reader.__name__ in (config.get("auto_map") or {}):
+            return reader
     text, vision = (names.get(model_type) for names in (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES))
     if config.get("is_encoder_decoder") or not (text or vision):
         raise _not_causal(source, classes[0] if classes else "model", model_type)
@@ -153,34 +165,31 @@ def _not_causal(source: str, name: str, model_type: str) -> InputError:
     )
 
 
-def load_model(source: str, device: str | None = None, dtype: torch.dtype | str | None = None) -> LoadedModel:
+def load_model(source: str, device: str | None = None, dtype: torch.dtype | str | None = None, remote_code: bool = False) -> LoadedModel:
     """Load `source` (`demo`, a folder or a hub id) with frozen weights.
 
     device: "cpu", "cuda", "cuda:1"; None: the GPUs where there are any (core.placement). dtype: "auto" for the stored
     one; None: float32 on the CPU, on GPUs half precision where the weights are. What uses a GPU has not been run on one;
-    its hooks have, with weights on the CPU and on disk. Errors: InputError for a missing, damaged, incomplete or
-    unsupported model, and for one that does not fit.
+    its hooks have, with weights on the CPU and on disk. Quantised weights are turned into bf16 first (core.quantised).
+    remote_code: whether Python files of the model's folder may be run, where its config asks for them.
+    Errors: InputError for a missing, damaged, incomplete or unsupported model, and for one that does not fit.
     """
-    folder = resolve_source(source)
+    folder = resolve_source(source, remote_code)
     if not (folder / "config.json").is_file():
         raise InputError(
             f"The folder {source!r} has no config.json, so it is not a Hugging Face model; give the folder that holds config.json and the weights."
         )
-    check_folder(folder, source)
+    own_code = check_folder(folder, source, remote_code)
     config = read_object(folder / "config.json", source)
-    reader = auto_class(config, source)
-    stored = stored_weights(folder, source)
-    placement = place_here(stored.values, stored.dtype, source, device, dtype)
+    reader = auto_class(config, source, own_code)
+    method = quantisation(config)
+    stored = stored_weights(folder, source, method.packed if method else 1)
+    placement = place_here(stored.values, None if method else stored.dtype, source, device, dtype)
+    arguments = {**vars(placement), **({"dtype": torch.bfloat16} if method else {}), **reading(method), "trust_remote_code": own_code}
     try:
-        model, info = reader.from_pretrained(
-            folder,
-            **vars(placement),
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-        )
+        model, info = _read(reader, folder, arguments)
+        if method:  # from bf16, which an export would hold
+            model.to(dtype=placement.dtype)
     except Exception as error:
         raise InputError(f"The model {source!r} cannot be loaded ({_first_line(error)}); check its config and weight files.") from error
     wrong = {kind: sorted(map(str, info.get(f"{kind}_keys") or [])) for kind in ("missing", "unexpected", "mismatched")}
@@ -195,18 +204,31 @@ def load_model(source: str, device: str | None = None, dtype: torch.dtype | str 
     if model.config.get_text_config(decoder=True).is_encoder_decoder:
         raise _not_causal(source, type(model).__name__, model.config.model_type)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=own_code, local_files_only=True)
     except Exception as error:
         raise InputError(
             f"The tokenizer of {source!r} cannot be loaded ({_first_line(error)}); put tokenizer.json into the folder."
         ) from error
     gc.collect()
-    loaded = wrap(model, tokenizer, source, folder, (stored.dtype or torch.bfloat16).itemsize)
+    loaded = wrap(model, tokenizer, source, folder, 2 if method or not stored.dtype else stored.dtype.itemsize)
+    loaded.own_code = own_code
     if reads_ahead(model):
         raise InputError(
             f"{source!r} (type {model.config.model_type!r}) sees later tokens when it reads text alone, so its next-token loss means nothing; choose another model."
         )
     return loaded
+
+
+def _read(reader: type, folder: Path, arguments: dict) -> tuple[PreTrainedModel, dict]:
+    """(model, loading info) with the first attention that the model has."""
+    for attention in _ATTENTION:
+        try:
+            return reader.from_pretrained(
+                folder, **arguments, attn_implementation=attention, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+        except ValueError as error:
+            if attention == _ATTENTION[-1] or "scaled_dot_product_attention" not in str(error):
+                raise
 
 
 def wrap(model: PreTrainedModel, tokenizer, source: str, folder: Path, item_size: int = 4) -> LoadedModel:
