@@ -183,7 +183,7 @@ def load_model(source: str, device: str | None = None, dtype: torch.dtype | str 
     config = read_object(folder / "config.json", source)
     reader = auto_class(config, source, own_code)
     method = quantisation(config)
-    stored = stored_weights(folder, source, method.packed if method else 1)
+    stored = stored_weights(folder, source, method.packed if method else None)
     placement = place_here(stored.values, None if method else stored.dtype, source, device, dtype)
     arguments = {**vars(placement), **({"dtype": torch.bfloat16} if method else {}), **reading(method), "trust_remote_code": own_code}
     try:

@@ -42,8 +42,8 @@ class Placement:
     max_memory: dict[int | str, int] | None = None  # bytes that weights may take, by GPU number and "cpu"
 
 
-def stored_weights(folder: Path, source: str, packed: int = 1) -> Stored:
-    """Read from the headers of the weight files; packed: values that a byte holds. Errors: InputError for a file that is cut off or no safetensors."""
+def stored_weights(folder: Path, source: str, packed: Mapping[str, int] | None = None) -> Stored:
+    """Read from the headers of the weight files; packed: values that a number of a type holds, where not 1. Errors: InputError for a file that is cut off or no safetensors."""
     values: dict[str, int] = {}
     files = sorted(folder.glob("*.safetensors"))
     for path in files:
@@ -51,7 +51,7 @@ def stored_weights(folder: Path, source: str, packed: int = 1) -> Stored:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 (no mapping)
                     part = file.get_slice(name)
-                    size = math.prod(part.get_shape()) * (packed if part.get_dtype() == "U8" else 1)
+                    size = math.prod(part.get_shape()) * (packed or {}).get(part.get_dtype(), 1)
                     values[part.get_dtype()] = values.get(part.get_dtype(), 0) + size
         except (SafetensorError, OSError) as error:
             raise InputError(f"The model {source!r} cannot be loaded ({path.name}: {error}); take its weight files anew.") from error

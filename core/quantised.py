@@ -5,7 +5,8 @@ They are the model that an export writes. Activations are not rounded, as native
 """
 
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from core.errors import InputError
 
@@ -16,7 +17,7 @@ class Method:
 
     config: str = ""  # class of transformers that turns them into bf16; "": they are refused
     package: str = ""  # that reading them takes
-    packed: int = 1  # values that a byte holds
+    packed: Mapping[str, int] = field(default_factory=dict)  # values that a number of a header's type holds, where not 1
     why: str = ""  # they are refused
 
 
@@ -29,8 +30,8 @@ def _refused(package: str) -> Method:
 
 METHODS = {
     "fp8": Method("FineGrainedFP8Config"),
-    "mxfp4": Method("Mxfp4Config", packed=2),
-    "compressed-tensors": Method("CompressedTensorsConfig", "compressed_tensors"),
+    "mxfp4": Method("Mxfp4Config", packed={"U8": 2}),
+    "compressed-tensors": Method("CompressedTensorsConfig", "compressed_tensors", {"I32": 8, "U8": 2}),
     "bitsandbytes": _refused("bitsandbytes"),
     "gptq": _refused("gptqmodel"),
     "awq": _refused("gptqmodel"),

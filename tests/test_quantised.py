@@ -54,6 +54,14 @@ def fp8(name, tensor):
     }
 
 
+def channels(name, tensor):
+    """One scale a row, as compressed-tensors writes fp8."""
+    if tensor.ndim != 2:
+        return {name: tensor}
+    scale = tensor.float().abs().amax(1, keepdim=True) / 448
+    return {name: (tensor.float() / scale).to(torch.float8_e4m3fn), name.replace("weight", "weight_scale"): scale.bfloat16()}
+
+
 def mxfp4(name, tensor):
     """Random four-bit codes, 32 to a scale, as gpt-oss is published."""
     if not name.endswith(("gate_up_proj", "down_proj")):
@@ -64,6 +72,21 @@ def mxfp4(name, tensor):
     return {f"{name}_blocks": codes, f"{name}_scales": torch.full(codes.shape[:3], 124, dtype=torch.uint8)}
 
 
+_FLOAT8 = {"num_bits": 8, "type": "float", "symmetric": True}
+COMPRESSED = {
+    "quant_method": "compressed-tensors",
+    "format": "float-quantized",
+    "quantization_status": "compressed",
+    "ignore": ["lm_head"],
+    "config_groups": {
+        "group_0": {
+            "targets": ["Linear"],
+            "weights": {**_FLOAT8, "strategy": "channel", "dynamic": False},
+            "input_activations": {**_FLOAT8, "strategy": "token", "dynamic": True},
+        }
+    },
+}
+PACKAGE = importlib.util.find_spec("compressed_tensors") is not None
 LLAMA = dict(hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=4)
 GPT_OSS = dict(LLAMA, intermediate_size=32, head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=8)
 
@@ -75,10 +98,14 @@ def quantised(tmp_path_factory):
     return {
         "fp8": write_quantised(root / "fp8", "llama", LLAMA, FP8, fp8),
         "mxfp4": write_quantised(root / "mxfp4", "gpt_oss", GPT_OSS, {"quant_method": "mxfp4"}, mxfp4),
+        "compressed-tensors": write_quantised(root / "compressed", "llama", LLAMA, COMPRESSED, channels),
     }
 
 
-@pytest.mark.parametrize("method", ["fp8", "mxfp4"])
+needs_package = pytest.param("compressed-tensors", marks=pytest.mark.skipif(not PACKAGE, reason="compressed-tensors is not installed"))
+
+
+@pytest.mark.parametrize("method", ["fp8", "mxfp4", needs_package])
 def test_weights_that_become_plain_matrices_are_calibrated_and_exported_in_bf16(quantised, method, tmp_path):
     folder, _ = quantised[method]
     loaded = load_model(str(folder))
@@ -96,8 +123,9 @@ def test_weights_that_become_plain_matrices_are_calibrated_and_exported_in_bf16(
     assert np.allclose(sequence_losses(again, IDS), expected, atol=1e-5) and len(again.blocks) == 3
 
 
-def test_fp8_weights_are_those_that_were_quantised(quantised):
-    folder, plain = quantised["fp8"]
+@pytest.mark.parametrize("method", ["fp8", needs_package])
+def test_weights_are_those_that_were_quantised(quantised, method):
+    folder, plain = quantised[method]
     for name, parameter in load_model(str(folder)).model.named_parameters():
         assert float((parameter - plain[name].float()).norm()) <= 0.05 * float(plain[name].float().norm()), name
 
@@ -141,10 +169,7 @@ def test_a_method_is_read_in_its_own_place_only(tiny, tmp_path, file, entries):
         load_model(str(with_settings(tiny, tmp_path / "model", file, **entries)))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("compressed_tensors") is not None, reason="the package is installed")
-def test_a_package_that_is_missing_is_named(tiny, tmp_path):
-    folder = with_settings(
-        tiny, tmp_path / "model", quantization_config={"quant_method": "compressed-tensors", "format": "float-quantized"}
-    )
+@pytest.mark.skipif(PACKAGE, reason="compressed-tensors is installed")
+def test_a_package_that_is_missing_is_named(quantised):
     with pytest.raises(InputError, match="takes the package compressed_tensors, which is not installed; install it"):
-        load_model(str(folder))
+        load_model(str(quantised["compressed-tensors"][0]))
