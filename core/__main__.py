@@ -69,6 +69,7 @@ class _Progress:
 
 def calibrate(args) -> dict | None:
     from core import jobs
+    from core.ranks import launched
     from core.runs import check_run_place, load_run, save_run
     from core.store import home
 
@@ -79,7 +80,7 @@ def calibrate(args) -> dict | None:
         args.model, args.texts, form=_form(args), samples=args.samples, length=args.length, seed=args.seed, batch=args.batch,
         sampled=args.sampled, singles=args.singles, **({"checkpointed": True} if args.checkpointed else {}),
     )  # fmt: skip
-    done = _together("calibrate", request) if jobs.launched() else _as_job("calibrate", request)
+    done = _together("calibrate", request) if launched() else _as_job("calibrate", request)
     if done is None:
         return None
     save_run(load_run(home() / "runs" / done["key"]), out)

@@ -82,11 +82,27 @@ def first_tensor(output):
     return output[0] if isinstance(output, (tuple, list)) and len(output) else output
 
 
+def input_device(model: nn.Module) -> torch.device:
+    """Where token ids go: to the embeddings, or to where accelerate brings weights that it keeps elsewhere."""
+    embeddings = model.get_input_embeddings()
+    hook = getattr(embeddings, "_hf_hook", None)
+    return torch.device(hook.execution_device if embeddings.weight.is_meta else embeddings.weight.device)
+
+
 def probe_ids(model: nn.Module) -> torch.Tensor:
     """int64 [2, 5]: tokens that every vocabulary has."""
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    device = model.get_input_embeddings().weight.device
-    return (torch.arange(BATCH * LENGTH, device=device).reshape(BATCH, LENGTH) * 7 + 3) % vocabulary
+    return (torch.arange(BATCH * LENGTH, device=input_device(model)).reshape(BATCH, LENGTH) * 7 + 3) % vocabulary
+
+
+def reads_ahead(model: nn.Module) -> bool:
+    """Whether logits depend on tokens that come later: some models with a vision part attend both ways without an image."""
+    ids = probe_ids(model)
+    other = ids.clone()
+    other[:, -1] = ids[:, 0]
+    with torch.no_grad():
+        before, after = (model(input_ids=tokens, use_cache=False).logits.float() for tokens in (ids, other))
+    return float((before - after)[:, :-1].norm()) > 1e-2 * float(before[:, :-1].norm())
 
 
 class _Call(NamedTuple):
@@ -138,10 +154,9 @@ def find_structure(model: nn.Module, source: str) -> Structure:
     """The blocks of a loaded model in evaluation mode. Errors: InputError that says what was looked for in vain."""
     lists = {path: module for path, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)}
     children = {f"{path}.{i}": child for path, blocks in lists.items() for i, child in enumerate(blocks)}
-    ids = probe_ids(model)
     try:
         with torch.no_grad(), _recorded(children) as calls:
-            model(input_ids=ids, use_cache=False)
+            model(input_ids=probe_ids(model), use_cache=False)
     except Exception as error:
         raise InputError(
             f"{source!r} (type {model.config.model_type!r}) does not run on token ids alone ({_sentence(error)}), so its blocks cannot be found; choose a text-only causal language model."
@@ -199,7 +214,7 @@ def find_branches(block: nn.Module, args: tuple, kwargs: dict) -> tuple[str, ...
         handles = [module.register_forward_hook(scaling(scale)) for module, scale in scales.items()]
         try:
             with torch.no_grad():
-                return first_tensor(block(*args, **kwargs)).float()
+                return first_tensor(block(*args, **kwargs)).to(x.device, torch.float32)
         finally:
             for handle in handles:
                 handle.remove()

@@ -107,7 +107,8 @@ def option_scores(
         for k, r in enumerate(chosen):
             ids[k, : len(rows[r][0])] = torch.tensor(rows[r][0])
             mask[k, : len(rows[r][0])] = True
-        losses = token_losses(_logits(loaded, ids, alpha, mask), ids)
+        ids, mask = ids.to(loaded.device), mask.to(loaded.device)
+        losses = token_losses(_logits(loaded, ids, alpha, mask), ids).cpu()
         for k, r in enumerate(chosen):
             tokens, first = rows[r]
             scores[r] = -losses[k, max(first, 1) - 1 : len(tokens) - 1].sum().item()
@@ -138,12 +139,16 @@ def task_results(items: Sequence[TaskItem], scores: Sequence[np.ndarray]) -> dic
 @torch.no_grad()
 def tokens_per_second(loaded: LoadedModel, ids: np.ndarray, batch: int = 8, repeats: int = 3) -> float:
     """Tokens per second of a plain forward pass: the best of `repeats` over one batch, after a warm-up."""
-    part = torch.from_numpy(ids[:batch])
-    loaded.model(input_ids=part, use_cache=False)
+    part = torch.from_numpy(ids[:batch]).to(loaded.device)
+
+    def forward() -> None:
+        loaded.model(input_ids=part, use_cache=False).logits[0, 0, 0].item()  # reading a number waits for a GPU
+
+    forward()
     best = math.inf
     for _ in range(repeats):
         began = time.perf_counter()
-        loaded.model(input_ids=part, use_cache=False)
+        forward()
         best = min(best, time.perf_counter() - began)
     return part.numel() / best
 
@@ -152,7 +157,7 @@ def tokens_per_second(loaded: LoadedModel, ids: np.ndarray, batch: int = 8, repe
 def greedy_tokens(loaded: LoadedModel, ids: torch.Tensor, count: int, removed: Sequence[int] = (), use_cache: bool = True) -> torch.Tensor:
     """int64 [B, T + count]: greedy continuation of ids [B, T], with the blocks of `removed` gated off."""
     with gated(loaded, removal(loaded, removed) if len(removed) else keep_all(loaded)):
-        return greedy(loaded.model, ids, count, use_cache)
+        return greedy(loaded.model, ids.to(loaded.device), count, use_cache).cpu()
 
 
 def greedy(model, ids: torch.Tensor, count: int, use_cache: bool) -> torch.Tensor:

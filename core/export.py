@@ -5,7 +5,7 @@ that must find no missing or unexpected tensor, the gated model's logits, and
 the same greedy tokens with and without cache; only then does it get its name.
 Its blockscape.json says where it comes from and holds the SHA-256 of every other file.
 
-`python -m core.export FOLDER PROBE` is that other process.
+`python -m core.export FOLDER PROBE [--trust-remote-code]` is that other process.
 """
 
 import json
@@ -32,7 +32,10 @@ from core.runs import file_sha256
 from core.store import check_free
 from core.surgery import check_removal, remove_blocks
 
-_TOKENIZER_FILES = ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json", "chat_template*", "*.model")
+_COPIED = (  # what is beside config and weights: the tokenizer, and what prepares images
+    "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json", "chat_template*", "*.model",
+    "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
+)  # fmt: skip
 PROVENANCE = "blockscape.json"
 PROBE_TOKENS, GREEDY_TOKENS = 24, 12
 LOGITS_TOLERANCE = 1e-5  # relative to the largest logit
@@ -69,23 +72,25 @@ def prune(
     *,
     provenance: dict | None = None,
     workshop: Path | None = None,
+    remote_code: bool = False,
     report: Report = lambda done, total, message: None,
 ) -> Export:
-    """Remove blocks from `source` and write a checkpoint that loads with AutoModelForCausalLM.from_pretrained.
+    """Remove blocks from `source` and write a checkpoint that loads as `source` does, by from_pretrained of its auto class.
 
     `workshop` is a folder on the disk of `out` to write in until it is verified; None: beside `out`.
-    Weights keep the checkpoint's own type. Errors: InputError for bad blocks, an
+    Weights keep the checkpoint's own type; quantised ones are written in bf16 (core.quantised), which is larger.
+    remote_code: as in core.models.load_model; the code goes with the checkpoint. Errors: InputError for bad blocks, an
     existing `out`, or a model that cannot be pruned; RuntimeError when the written
     folder fails verification (it is then removed).
     """
     out = Path(out)
     check_free(out)
     report(0, 4, "loading")
-    loaded = load_model(source)
+    loaded = load_model(source, device="cpu", remote_code=remote_code)
     blocks = check_removal(loaded, removed)
     parameters, size = loaded.parameters(), loaded.weights_bytes()
     report(1, 4, "reference logits")
-    ids = _probe_ids(loaded.model.config.vocab_size, loaded.max_length)
+    ids = _probe_ids(loaded.config.vocab_size, loaded.max_length)
     with torch.no_grad(), gated(loaded, removal(loaded, blocks)):
         logits = loaded.model(input_ids=ids, use_cache=False).logits.float().numpy()
     folder, original = loaded.folder, loaded.blocks
@@ -93,14 +98,14 @@ def prune(
     del loaded
 
     report(2, 4, "writing")
-    stored = load_model(source, dtype="auto")
+    stored = load_model(source, device="cpu", dtype="auto", remote_code=remote_code)
     remove_blocks(stored, blocks)
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
     try:
         checkpoint = staging / "checkpoint"
         stored.model.save_pretrained(checkpoint)
-        for pattern in _TOKENIZER_FILES:
+        for pattern in (*_COPIED, *(["*.py"] if stored.own_code else [])):
             for file in folder.glob(pattern):
                 shutil.copyfile(file, checkpoint / file.name)
         after = stored.parameters()
@@ -117,10 +122,11 @@ def prune(
         for file in checkpoint.iterdir():
             file.chmod(0o644)  # safetensors leaves 0600
             _sync(file)
+        own_code = stored.own_code
         del stored
         report(3, 4, "verifying in a fresh process")
         np.savez(staging / "probe.npz", ids=ids.numpy(), logits=logits)
-        difference = _verify_elsewhere(checkpoint, staging / "probe.npz")
+        difference = _verify_elsewhere(checkpoint, staging / "probe.npz", own_code)
         sizes = (size, sum(f.stat().st_size for f in checkpoint.glob("*.safetensors")))
         checkpoint.chmod(0o755)
         if out.exists():
@@ -168,10 +174,11 @@ def _sync(file: Path) -> None:
         os.fsync(f.fileno())
 
 
-def _verify_elsewhere(checkpoint: Path, probe: Path) -> float:
-    """Run `verify` in a fresh process; the largest difference of a logit. Errors: RuntimeError with its finding."""
+def _verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> float:
+    """Run `verify` in a fresh process, own_code: with the checkpoint's. The largest difference of a logit. Errors: RuntimeError with its finding."""
+    command = [sys.executable, "-m", "core.export", str(checkpoint.resolve()), str(probe.resolve())]
     done = subprocess.run(
-        [sys.executable, "-m", "core.export", str(checkpoint.resolve()), str(probe.resolve())],
+        command + ["--trust-remote-code"] * own_code,
         cwd=Path(__file__).resolve().parents[1],
         capture_output=True,
         text=True,
@@ -187,9 +194,9 @@ def _verify_elsewhere(checkpoint: Path, probe: Path) -> float:
     return found["difference"]
 
 
-def verify(checkpoint: Path, probe: Path) -> dict:
+def verify(checkpoint: Path, probe: Path, remote_code: bool = False) -> dict:
     """{problem: sentence or None, difference: largest logit difference} of a checkpoint against a probe (ids, logits)."""
-    loaded = load_model(str(checkpoint))  # refuses missing, unexpected and mismatched tensors
+    loaded = load_model(str(checkpoint), device="cpu", remote_code=remote_code)  # refuses missing, unexpected and mismatched tensors
     with np.load(probe, allow_pickle=False) as expected:
         ids, logits = torch.from_numpy(expected["ids"]), expected["logits"]
     with torch.no_grad():
@@ -206,7 +213,7 @@ def verify(checkpoint: Path, probe: Path) -> dict:
 
 if __name__ == "__main__":
     try:
-        finding = verify(Path(sys.argv[1]), Path(sys.argv[2]))
+        finding = verify(Path(sys.argv[1]), Path(sys.argv[2]), "--trust-remote-code" in sys.argv[3:])
     except InputError as error:
         finding = {"problem": str(error).rstrip("."), "difference": None}
     print(json.dumps(finding))

@@ -69,8 +69,9 @@ def gated(loaded: LoadedModel, alpha: torch.Tensor) -> Iterator[None]:
 
     def on_block(index: int):
         def update(_module, args, kwargs, output):
-            hidden = hidden_argument(args, kwargs)
-            return replace_first(output, hidden + _Scale.apply(first_tensor(output) - hidden, scales[index], axis))
+            after = first_tensor(output)
+            hidden = hidden_argument(args, kwargs).to(after.device)  # of a model that is spread over devices
+            return replace_first(output, hidden + _Scale.apply(after - hidden, scales[index], axis))
 
         return update
 
@@ -87,7 +88,7 @@ def gated(loaded: LoadedModel, alpha: torch.Tensor) -> Iterator[None]:
 
 def keep_all(loaded: LoadedModel) -> torch.Tensor:
     """float32 [N]: the trained model's gates."""
-    return torch.ones(len(loaded.blocks))
+    return torch.ones(len(loaded.blocks), device=loaded.device)
 
 
 def removal(loaded: LoadedModel, removed: Iterable[int]) -> torch.Tensor:

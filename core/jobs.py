@@ -177,11 +177,6 @@ def _forget_end(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def launched() -> bool:
-    """Whether torchrun, or accelerate launch with several processes, started this process."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
-
-
 def together(kind: str, request: dict, ranks, echo) -> Job | None:
     """Do the job in the processes of one launch (core.ranks), in place of a worker; on rank 0 the job as it is then, else None.
 

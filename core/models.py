@@ -1,6 +1,6 @@
-"""Load a causal language model; core.blocks finds its blocks.
+"""Load a causal language model, alone or as the text part of one that also reads images; core.blocks finds its blocks.
 
-Weights are read from safetensors only; code from a model folder is never run.
+Weights are read from safetensors only; code from a model folder is run only on request.
 """
 
 import gc
@@ -16,12 +16,14 @@ os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from core.blocks import Block, Branch, Structure, describe_blocks, find_structure
+from core.blocks import Block, Branch, Structure, describe_blocks, find_structure, input_device, reads_ahead
 from core.errors import InputError
 from core.guard import check_folder, read_object
+from core.placement import place_here, stored_weights
+from core.quantised import quantisation, reading
 from core.runs import file_sha256
 from core.store import DEMO
 
@@ -31,11 +33,12 @@ LOG = logging.getLogger(__name__)
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_ATTENTION = ("sdpa", "eager")  # the first that a model has
 
 
 @dataclass
 class LoadedModel:
-    """A model ready for gates: weights frozen, evaluation mode, float32 on the CPU."""
+    """A model ready for gates: weights frozen, evaluation mode, where and in the type that core.placement says."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -43,6 +46,7 @@ class LoadedModel:
     folder: Path
     structure: Structure
     blocks: list[Block] = field(default_factory=list)
+    own_code: bool = False  # whether Python files of its folder were run
 
     @property
     def name(self) -> str:
@@ -60,7 +64,7 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         """Where token ids go."""
-        return self.model.get_input_embeddings().weight.device
+        return input_device(self.model)
 
     def branches(self) -> Iterator[tuple[int, Branch, torch.nn.Module]]:
         """(position among the blocks that are there, branch, sub-module) for every branch that writes to the residual stream."""
@@ -83,14 +87,20 @@ class LoadedModel:
             )
 
     def digest(self) -> dict[str, str | list[str]]:
-        """SHA-256 of the configuration and of every weight file: the model's identity, whatever it is called."""
+        """SHA-256 of the configuration, of every weight file and of the code that was run: the model's identity, whatever it is called."""
         config = hashlib.sha256((self.folder / "config.json").read_bytes()).hexdigest()
         weights = sorted(file_sha256(path) for path in self.folder.glob("*.safetensors"))
-        return {"config": config, "weights": weights}
+        code = sorted(file_sha256(path) for path in self.folder.glob("*.py")) if self.own_code else None
+        return {"config": config, "weights": weights, **({"code": code} if code else {})}
 
     def tokenizer_digest(self) -> str:
         """SHA-256 of the tokenizer: its vocabulary, rules, BOS and EOS decide what a sequence is."""
-        rules = [self.tokenizer.backend_tokenizer.to_str(), self.tokenizer.bos_token_id, self.tokenizer.eos_token_id]
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)  # a tokenizer that is the folder's own code has none
+        rules = [
+            backend.to_str() if backend else sorted(self.tokenizer.get_vocab().items()),
+            self.tokenizer.bos_token_id,
+            self.tokenizer.eos_token_id,
+        ]
         return hashlib.sha256(repr(rules).encode()).hexdigest()
 
     def weights_bytes(self) -> int:
@@ -100,8 +110,8 @@ class LoadedModel:
         return sum(p.numel() for p in self.model.parameters())
 
 
-def resolve_source(source: str) -> Path:
-    """The local folder of `demo`, a path, or a hub id (downloaded or taken from the local cache).
+def resolve_source(source: str, remote_code: bool = False) -> Path:
+    """The local folder of `demo`, a path, or a hub id (downloaded or taken from the local cache), with its Python files on request.
 
     Errors: InputError when there is no such model.
     """
@@ -116,7 +126,7 @@ def resolve_source(source: str) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(source, allow_patterns=_FILES))
+        return Path(snapshot_download(source, allow_patterns=[*_FILES, *(["*.py"] if remote_code else [])]))
     except HFValidationError as error:
         raise InputError(
             f"{source!r} is neither a model folder nor a valid hub id; give a folder, an id such as 'owner/name', or 'demo'."
@@ -128,44 +138,58 @@ def resolve_source(source: str) -> Path:
         ) from error
 
 
-def check_causal(config: dict, source: str) -> None:
-    """Errors: InputError where a raw config is not of a causal language model that transformers knows."""
-    model_type, classes = config.get("model_type"), config.get("architectures") or []
-    if config.get("is_encoder_decoder") or model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise InputError(
-            f"{source!r} is a {classes[0] if classes else 'model'} (type {model_type!r}), not a causal language model with a next-token loss that transformers {transformers.__version__} knows; choose another."
-        )
-    own = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]
-    if classes and not any(str(c) == own or str(c).endswith(_CAUSAL) for c in classes):
-        raise InputError(
-            f"{source!r} is a {classes[0]} (type {model_type!r}), whose weights have no next-token head; choose the checkpoint of a {own}."
-        )
+def auto_class(config: dict, source: str, own_code: bool = False) -> type:
+    """The auto class that reads a raw config with all its weights, those of a vision part too; own_code: its folder's may be run.
 
-
-def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedModel:
-    """Load `source` (`demo`, a folder or a hub id) with frozen weights, for the CPU in float32.
-
-    Errors: InputError for a missing, damaged, incomplete or unsupported model.
+    Errors: InputError where it is of no model that transformers knows with a next-token loss.
     """
-    folder = resolve_source(source)
+    model_type, classes = config.get("model_type"), config.get("architectures") or []
+    for reader in (AutoModelForCausalLM, AutoModelForImageTextToText):
+        if own_code and reader.__name__ in (config.get("auto_map") or {}):
+            return reader
+    text, vision = (names.get(model_type) for names in (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES))
+    if config.get("is_encoder_decoder") or not (text or vision):
+        raise _not_causal(source, classes[0] if classes else "model", model_type)
+    if vision and (vision in classes or not text):
+        text = vision
+    if classes and not any(str(c) == text or str(c).endswith(_CAUSAL) for c in classes):
+        raise InputError(
+            f"{source!r} is a {classes[0]} (type {model_type!r}), whose weights have no next-token head; choose the checkpoint of a {text}."
+        )
+    return AutoModelForImageTextToText if text == vision else AutoModelForCausalLM
+
+
+def _not_causal(source: str, name: str, model_type: str) -> InputError:
+    return InputError(
+        f"{source!r} is a {name} (type {model_type!r}), not a causal language model with a next-token loss that transformers {transformers.__version__} knows; choose another."
+    )
+
+
+def load_model(source: str, device: str | None = None, dtype: torch.dtype | str | None = None, remote_code: bool = False) -> LoadedModel:
+    """Load `source` (`demo`, a folder or a hub id) with frozen weights.
+
+    device: "cpu", "cuda", "cuda:1"; None: the GPUs where there are any (core.placement). dtype: "auto" for the stored
+    one; None: float32 on the CPU, on GPUs half precision where the weights are. What uses a GPU has not been run on one;
+    its hooks have, with weights on the CPU and on disk. Quantised weights are turned into bf16 first (core.quantised).
+    remote_code: whether Python files of the model's folder may be run, where its config asks for them.
+    Errors: InputError for a missing, damaged, incomplete or unsupported model, and for one that does not fit.
+    """
+    folder = resolve_source(source, remote_code)
     if not (folder / "config.json").is_file():
         raise InputError(
             f"The folder {source!r} has no config.json, so it is not a Hugging Face model; give the folder that holds config.json and the weights."
         )
-    check_folder(folder, source)
+    own_code = check_folder(folder, source, remote_code)
     config = read_object(folder / "config.json", source)
-    check_causal(config, source)
-    _check_memory(folder, config, source)
+    reader = auto_class(config, source, own_code)
+    method = quantisation(config)
+    stored = stored_weights(folder, source, method.packed if method else None)
+    placement = place_here(stored.values, None if method else stored.dtype, source, device, dtype)
+    arguments = {**vars(placement), **({"dtype": torch.bfloat16} if method else {}), **reading(method), "trust_remote_code": own_code}
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-        )
+        model, info = _read(reader, folder, arguments)
+        if method:  # from bf16, which an export would hold
+            model.to(dtype=placement.dtype)
     except Exception as error:
         raise InputError(f"The model {source!r} cannot be loaded ({_first_line(error)}); check its config and weight files.") from error
     wrong = {kind: sorted(map(str, info.get(f"{kind}_keys") or [])) for kind in ("missing", "unexpected", "mismatched")}
@@ -175,16 +199,36 @@ def load_model(source: str, dtype: torch.dtype | str = torch.float32) -> LoadedM
                 f"The weights of {source!r} do not fit its config: {len(names)} {kind} tensors, the first {names[0]}; take both from the same place."
             )
     for name, p in model.named_parameters():
-        if not torch.isfinite(p).all():
+        if not p.is_meta and not torch.isfinite(p).all():  # meta: left outside the GPU until it is used
             raise InputError(f"The weights of {source!r} hold NaN or infinite values in {name}; take them anew from the model's origin.")
+    if model.config.get_text_config(decoder=True).is_encoder_decoder:
+        raise _not_causal(source, type(model).__name__, model.config.model_type)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=own_code, local_files_only=True)
     except Exception as error:
         raise InputError(
             f"The tokenizer of {source!r} cannot be loaded ({_first_line(error)}); put tokenizer.json into the folder."
         ) from error
     gc.collect()
-    return wrap(model, tokenizer, source, folder, _stored_item_size(config))
+    loaded = wrap(model, tokenizer, source, folder, 2 if method or not stored.dtype else stored.dtype.itemsize)
+    loaded.own_code = own_code
+    if reads_ahead(model):
+        raise InputError(
+            f"{source!r} (type {model.config.model_type!r}) sees later tokens when it reads text alone, so its next-token loss means nothing; choose another model."
+        )
+    return loaded
+
+
+def _read(reader: type, folder: Path, arguments: dict) -> tuple[PreTrainedModel, dict]:
+    """(model, loading info) with the first attention that the model has."""
+    for attention in _ATTENTION:
+        try:
+            return reader.from_pretrained(
+                folder, **arguments, attn_implementation=attention, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+        except ValueError as error:
+            if attention == _ATTENTION[-1] or "scaled_dot_product_attention" not in str(error):
+                raise
 
 
 def wrap(model: PreTrainedModel, tokenizer, source: str, folder: Path, item_size: int = 4) -> LoadedModel:
@@ -192,31 +236,6 @@ def wrap(model: PreTrainedModel, tokenizer, source: str, folder: Path, item_size
     model.eval().requires_grad_(False)
     structure = find_structure(model, source)
     return LoadedModel(model, tokenizer, source, folder, structure, describe_blocks(model, structure, item_size))
-
-
-def _check_memory(folder: Path, config: dict, source: str) -> None:
-    """Errors: InputError when the weights in float32 do not fit the memory that is free, before any is read."""
-    needed = sum(path.stat().st_size for path in folder.glob("*.safetensors")) * 4 // _stored_item_size(config)
-    free = free_memory()
-    if free is not None and needed > free:
-        raise InputError(
-            f"{source!r} takes {needed / 1e9:.1f} GB in float32 and {free / 1e9:.1f} GB of memory are free; use a machine with more, or a smaller model."
-        )
-
-
-def free_memory() -> int | None:
-    """Bytes that programs can still have; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return None
-
-
-def _stored_item_size(config: dict) -> int:
-    name = str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
-    dtype = getattr(torch, name, torch.float32)
-    return dtype.itemsize if isinstance(dtype, torch.dtype) else 4
 
 
 def _first_line(error: Exception) -> str:

@@ -1,12 +1,12 @@
-"""One process or many: who computes what, and how it comes together (torch.distributed, started by torchrun)."""
+"""One process or many: who computes what, and how it comes together (torch.distributed, started by torchrun).
+
+torch is imported where ranks meet: the command line asks whether it was launched before it needs torch.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-import torch
-import torch.distributed as dist
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Ranks:
         """The items of all processes, in the order of their ranks, on rank 0; None elsewhere."""
         if self.world == 1:
             return [item]
+        from torch import distributed as dist
+
         items = [None] * self.world if self.rank == 0 else None
         dist.gather_object(item, items)
         return items
@@ -32,6 +34,8 @@ class Ranks:
         """Rank 0's item, everywhere."""
         if self.world == 1:
             return item
+        from torch import distributed as dist
+
         box = [item]
         dist.broadcast_object_list(box, src=0)
         return box[0]
@@ -40,9 +44,17 @@ class Ranks:
 ALONE = Ranks()
 
 
+def launched(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether torchrun, or accelerate launch with several processes, started this process."""
+    return int(environment.get("WORLD_SIZE", "1")) > 1 and "RANK" in environment
+
+
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """The processes of this launch, connected: each on a GPU of its own where there are enough, else on the CPU."""
+    import torch
+    from torch import distributed as dist
+
     local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if gpus > local:
         torch.cuda.set_device(local)

@@ -15,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from core.errors import InputError
 from core.gates import gated
 from core.losses import loss_gradient, right_padded
-from core.models import LoadedModel, free_memory
+from core.models import LoadedModel
+from core.placement import free_memory
 
 LARGEST_BATCH = 64
 
@@ -58,18 +59,23 @@ def _checkpointed(loaded: LoadedModel, on: bool) -> Iterator[None]:
     if not on:
         yield
         return
-    plain = [(block, block.forward) for block in loaded.modules]
+    plain = [
+        (block, block.forward, vars(block).get("forward")) for block in loaded.modules
+    ]  # accelerate gives blocks a forward of their own
 
     def sparing(forward):
         return lambda *args, **kwargs: checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
-    for block, forward in plain:
+    for block, forward, _ in plain:
         block.forward = sparing(forward)
     try:
         yield
     finally:
-        for block, _ in plain:
-            del block.forward  # the class's own shows again
+        for block, _, own in plain:
+            if own:
+                block.forward = own
+            else:
+                del block.forward  # the class's shows again
 
 
 def sample_labels(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

@@ -21,11 +21,23 @@ PER_BLOCK_LISTS = (
 BLOCK_NUMBERS = ("attn_layer_indices", "mlp_only_layers", "moe_layers", "hybrid_layer_ids")
 # sub-module attributes that hold the block's own number: the KV cache is addressed by them
 NUMBERS = ("layer_idx", "layer_id")
-# (reason, when it holds): structures whose blocks depend on their depth, so that a native config cannot express the removal
+
+
+def _image_depth(config) -> int:
+    """How many of the first blocks take image features of their own (deepstack: Qwen3-VL one each, Granite 4 Vision as mapped)."""
+    mapped = getattr(config, "deepstack_layer_map", None) or ()
+    return max([len(getattr(getattr(config, "vision_config", None), "deepstack_visual_indexes", None) or ()), *(b + 1 for _, b in mapped)])
+
+
+# (reason, when it holds of a model and blocks to remove): what depends on a block's depth, so that a native config cannot express the removal
 REFUSALS: tuple[tuple[str, Callable], ...] = (
     (
         "its attention is scaled by the block's index (scale_attn_by_inverse_layer_idx), which changes when blocks are renumbered",
-        lambda config: getattr(config, "scale_attn_by_inverse_layer_idx", False),
+        lambda loaded, removed: getattr(loaded.config, "scale_attn_by_inverse_layer_idx", False),
+    ),
+    (
+        "its first blocks take image features by their number (deepstack), so they have to stay",
+        lambda loaded, removed: removed[0] < _image_depth(loaded.model.config),
     ),
 )
 
@@ -41,7 +53,7 @@ def check_removal(loaded: LoadedModel, removed: Sequence[int]) -> list[int]:
     if len(blocks) >= n:
         raise InputError(f"All {n} blocks would be removed; keep at least one.")
     for reason, holds in REFUSALS:
-        if holds(loaded.config):
+        if holds(loaded, blocks):
             raise InputError(f"{loaded.source!r} cannot be pruned natively: {reason}; evaluate it with gates instead.")
     return blocks
 

@@ -243,6 +243,9 @@ def _answer(loaded: LoadedModel, prompt: str, state: Sequence[int]) -> str:
         raise InputError(f"The prompt takes {len(tokens)} tokens and {loaded.source!r} has {loaded.max_length} positions; shorten it.")
     with without(loaded, state), torch.no_grad():
         out = loaded.model.generate(
-            torch.tensor([tokens]), do_sample=False, max_new_tokens=room, pad_token_id=loaded.tokenizer.pad_token_id or 0
+            torch.tensor([tokens], device=loaded.device),
+            do_sample=False,
+            max_new_tokens=room,
+            pad_token_id=loaded.tokenizer.pad_token_id or 0,
         )
     return loaded.tokenizer.decode(out[0, len(tokens) :], skip_special_tokens=True)

@@ -4,7 +4,7 @@ import pytest
 
 from core.blocks import find_structure
 from core.errors import InputError
-from core.models import check_causal, wrap
+from core.models import auto_class, wrap
 from tests.coverage import check
 from tests.zoo import tiny_model
 
@@ -63,7 +63,7 @@ def test_blocks_that_are_not_one_stack_are_refused(model_type):
 )
 def test_encoder_decoders_and_the_unknown_are_refused(config):
     with pytest.raises(InputError, match="not a causal language model"):
-        check_causal(config, "x")
+        auto_class(config, "x")
 
 
 def test_blocks_are_described():

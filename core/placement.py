@@ -1,0 +1,139 @@
+"""Where a model's weights go and in which type: decided from numbers alone, before any weight is read.
+
+On the CPU always float32: half precision is slow there and rounds the rows. On GPUs bf16 and fp16
+stay as stored; a model that is larger than one GPU is spread over all of them, and over the CPU's
+memory last (accelerate's device_map="auto").
+"""
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from core.errors import InputError
+from core.ranks import launched
+
+ROOM = 0.8  # of a GPU's free memory that weights may take; the rest is for activations
+_HALF = (torch.bfloat16, torch.float16)
+# types of a safetensors header that PyTorch has under another name
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the weight files hold."""
+
+    values: int
+    dtype: torch.dtype | None  # of most values; None: not one that a model computes in
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`from_pretrained` takes these three as they are."""
+
+    dtype: torch.dtype
+    device_map: dict[str, int] | str | None  # None: the CPU
+    max_memory: dict[int | str, int] | None = None  # bytes that weights may take, by GPU number and "cpu"
+
+
+def stored_weights(folder: Path, source: str, packed: Mapping[str, int] | None = None) -> Stored:
+    """Read from the headers of the weight files; packed: values that a number of a type holds, where not 1. Errors: InputError for a file that is cut off or no safetensors."""
+    values: dict[str, int] = {}
+    files = sorted(folder.glob("*.safetensors"))
+    for path in files:
+        try:
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 (no mapping)
+                    part = file.get_slice(name)
+                    size = math.prod(part.get_shape()) * (packed or {}).get(part.get_dtype(), 1)
+                    values[part.get_dtype()] = values.get(part.get_dtype(), 0) + size
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"The model {source!r} cannot be loaded ({path.name}: {error}); take its weight files anew.") from error
+    most = max(values, key=values.get, default="")
+    return Stored(sum(values.values()), _DTYPES.get(most), sum(path.stat().st_size for path in files))
+
+
+def place(
+    parameters: int,
+    stored: torch.dtype | None,
+    source: str,
+    *,
+    gpus: Mapping[int, int] | None = None,
+    spread: bool = True,
+    memory: int | None = None,
+    dtype: torch.dtype | str | None = None,
+) -> Placement:
+    """The placement of a model of so many parameters, stored in a type (None: quantised, which is computed in bf16).
+
+    gpus: bytes free on each GPU that this process may use, by number, its own first; none for the CPU.
+    spread: whether what does not fit its own GPU may go to the others and to the CPU. memory: bytes of the CPU's
+    that are free, None where unknown. dtype: what the caller asks for, "auto" for the stored one.
+    Errors: InputError when the weights do not fit.
+    """
+    if dtype == "auto":
+        dtype = stored or torch.bfloat16
+    if not gpus:
+        dtype = dtype or torch.float32
+        _check(source, parameters * dtype.itemsize, memory, dtype, "memory", "use a machine with more, or a smaller model")
+        return Placement(dtype, None)
+    dtype = dtype or (torch.bfloat16 if stored is None else stored if stored in _HALF else torch.float32)
+    needed = parameters * dtype.itemsize
+    room = {number: int(ROOM * free) for number, free in gpus.items()}
+    own = next(iter(room))
+    if needed <= room[own]:
+        return Placement(dtype, {"": own})
+    if not spread:
+        _check(source, needed, room[own], dtype, f"GPU {own}", "name no device and start one process, which spreads the model over all")
+    most = {**room, "cpu": int(ROOM * (memory or 0))}
+    _check(source, needed, sum(most.values()), dtype, "memory on the GPUs and the CPU", "use a machine with more, or a smaller model")
+    return Placement(dtype, "auto", most)
+
+
+def usable_gpus(device: str | None, count: int, current: int, environment: Mapping[str, str] = os.environ) -> list[int]:
+    """Numbers of the GPUs that this process may use, the one it prefers first; none for the CPU.
+
+    device: "cpu", "cuda", "cuda:1", or None for what fits; of `count` GPUs here, `current` is the process's own. A rank uses
+    only its own (core.ranks.joined), and where GPUs are fewer than ranks all use the CPU: their rows must be of one type.
+    Errors: InputError for a device that is not here.
+    """
+    named = re.fullmatch(r"cuda(?::(\d+))?", device or "cuda")
+    if device == "cpu" or (device is None and not count):
+        return []
+    if not named or int(named[1] or 0) >= count:
+        raise InputError(f"There is no device {device!r} here: choose {', '.join(['cpu', *(f'cuda:{i}' for i in range(count))])}.")
+    if named[1]:
+        return [int(named[1])]
+    if launched(environment):
+        local, ranks = int(environment.get("LOCAL_RANK", "0")), int(environment.get("LOCAL_WORLD_SIZE", "1"))
+        return [local] if count >= ranks else []
+    return [current, *(i for i in range(count) if i != current)] if device is None else [current]
+
+
+def place_here(parameters: int, stored: torch.dtype | None, source: str, device: str | None, dtype: torch.dtype | str | None) -> Placement:
+    """`place` on this machine, as it is now. Errors: as there, and for a device that is not here."""
+    count = torch.cuda.device_count()
+    numbers = usable_gpus(device, count, torch.cuda.current_device() if count else 0)
+    gpus = {number: torch.cuda.mem_get_info(number)[0] for number in numbers}
+    spread = device is None and not launched()
+    return place(parameters, stored, source, gpus=gpus, spread=spread, memory=free_memory(), dtype=dtype)
+
+
+def _check(source: str, needed: int, free: int | None, dtype: torch.dtype, where: str, remedy: str) -> None:
+    if free is not None and needed > free:
+        name = str(dtype).removeprefix("torch.")
+        raise InputError(f"{source!r} takes {needed / 1e9:.1f} GB in {name} and {free / 1e9:.1f} GB of {where} are free for it; {remedy}.")
+
+
+def free_memory() -> int | None:
+    """Bytes of the CPU's memory that programs can still have; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return None
