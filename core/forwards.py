@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +248,18 @@ class Forwards:
             while len(self.prefixes) > self.room:
                 self.prefixes.popitem(last=False)
         return losses
+
+
+def stratified(sequences: Sequences) -> Sequences:
+    """The same sequences in an order in which every chunk has its share of every domain.
+
+    On the study's models one such chunk of 16 orders states as 256 sequences do to a Spearman of .94 to .99; of chunks as they come, .75 to .98.
+    """
+    chunks = -(-len(sequences.ids) // CHUNK)
+    by_domain = np.argsort(sequences.domain, kind="stable")
+    order = np.concatenate([by_domain[first::chunks] for first in range(chunks)])
+    arrays = {name: getattr(sequences, name) for name in ("ids", "index", "domain", "mask", "scored")}
+    return replace(sequences, **{name: None if array is None else array[order] for name, array in arrays.items()})
 
 
 def open_forwards(loaded: LoadedModel, sequences: Sequences, *, keep: bool = True, memory: int = MEMORY) -> Forwards:

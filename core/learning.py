@@ -27,7 +27,7 @@ from core.states import indicator, removed_blocks
 ROWS = 128  # gradient rows that the prior takes
 OWN_SPREAD, PAIR_SPREAD, SCALE_SPREAD = 0.2, 0.5, 0.5  # of single removals, of pairs, of all couplings together: relative
 DEVIATION = 0.1  # what an Ising model leaves unexplained of a state's increase, relative, near the best
-GLOBAL = 0.3  # share of proposals that come from anywhere
+GLOBAL, BLIND = 0.25, 0.15  # shares of proposals: the lowest energy anywhere, and any state at all
 OPTIMISM = 0.5  # posterior standard deviations that a proposal's energy is credited with
 _AROUND, _WIDE = 3, 30  # best states whose neighbours are proposed; neighbours whose own neighbours are looked at
 _CHUNK_SPREAD, _CHUNK_WORTH = 0.3, 4  # relative noise of one chunk before any is seen, and how many observations that is worth
@@ -336,9 +336,18 @@ def _finalist(posterior: Posterior, measured: Measured) -> State | None:
 
 
 def _propose(posterior: Posterior, measured: Measured, removed: int, constraints, rules, rng) -> State | None:
-    """What to measure 16 more sequences of: an unmeasured state from anywhere, or the most promising near the best or already begun."""
-    if not measured.values or rng.random() < GLOBAL:
+    """What to measure 16 more sequences of.
+
+    The unmeasured state of lowest energy anywhere, or any state at all (it keeps the landscape true far from the
+    best), or else the most promising near the best or already begun.
+    """
+    luck = rng.random()
+    if not measured.values or luck < GLOBAL:
         state = _lowest_unknown(posterior, measured, removed, constraints)
+        if state is not None:
+            return state
+    elif luck < GLOBAL + BLIND:
+        state = _any_unknown(measured, rules, removed, rng)
         if state is not None:
             return state
     mean, sd = posterior.measured()
@@ -371,6 +380,16 @@ def _lowest_unknown(posterior: Posterior, measured: Measured, removed: int, cons
         if len(found.removed) < count or count > len(measured.values):
             return None
         count *= 4
+
+
+def _any_unknown(measured: Measured, rules, removed: int, rng) -> State | None:
+    """An unmeasured state that the rules allow, drawn evenly; None when a hundred draws give none."""
+    n = len(rules.fixed)
+    for _ in range(100):
+        state = tuple(sorted(rng.choice(n, removed, replace=False).tolist()))
+        if state not in measured.values and rules.allows(indicator([state], n))[0]:
+            return state
+    return None
 
 
 def swaps(x: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from core.comparison import model_key
 from core.errors import InputError
 from core.export import is_export_of, zip_export
 from core.export import prune as write_pruned
-from core.forwards import open_forwards
+from core.forwards import open_forwards, stratified
 from core.gates import gate_of
 from core.jobs import Progress
 from core.models import LoadedModel, load_model
@@ -232,7 +232,7 @@ def learn(request: dict, progress: Progress) -> dict:
     length = run.meta["texts"]["length"]
     choose, unseen = (pack(texts, loaded.tokenizer, split, length, request["sequences"]) for split in ("choose", "report"))
     found = learning.learn(
-        learning.rows_for_prior(run), open_forwards(loaded, choose), request["remove"], request["budget"], seed=request["seed"],
+        learning.rows_for_prior(run), open_forwards(loaded, stratified(choose)), request["remove"], request["budget"], seed=request["seed"],
         report=progress.report,
     )  # fmt: skip
     judged = open_forwards(loaded, unseen)

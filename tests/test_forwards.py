@@ -138,3 +138,15 @@ def test_the_walk_measures_every_state_once_and_resumes(tiny, sequences, tmp_pat
     for state in walk_order(8, 3):
         meter.measure(state, 0)
     assert meter.executed == prefixes(walk_order(8, 3), 8) * CHUNK
+
+
+def test_every_chunk_has_its_share_of_every_domain():
+    loaded = load_model("demo")
+    plain = pack(read_texts(), loaded.tokenizer, "choose", 64, 100)
+    even = stratified(plain)
+    assert sorted(even.index) == sorted(plain.index) and even.sha256 != plain.sha256
+    assert all((even.ids[k] == plain.ids[list(plain.index).index(i)]).all() for k, i in enumerate(even.index))
+    for start in range(0, 96, CHUNK):
+        part = even.domain[start : start + CHUNK]
+        for d in range(len(plain.domains)):
+            assert abs((part == d).sum() - CHUNK * (plain.domain == d).mean()) < 2
