@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.evaluation import sequence_losses
-from core.forwards import CHUNK, Forwards, Kept, Replay, open_forwards, prefix_walk, walk_order
+from core.forwards import CHUNK, Forwards, Kept, Replay, open_forwards, prefix_walk, stratified, walk_order
 from core.models import load_model
 from core.texts import pack, read_texts
 from tests.conftest import TINY
