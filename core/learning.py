@@ -92,7 +92,8 @@ class Posterior:
     """The couplings after states were measured; none: as before.
 
     x: bool [n, N]; increase: float64 [n], nats; deviation, sampling: float64 [n], standard deviations of what the
-    Ising model leaves unexplained and of the measurement. Solved in the space of the n states, not of the N (N + 1) / 2 couplings.
+    Ising model leaves unexplained and of the measurement. Both forms of the least squares are at hand, and the
+    smaller is solved: that of the n states, or that of the N (N + 1) / 2 couplings and their scale.
     """
 
     prior: Prior
@@ -101,31 +102,40 @@ class Posterior:
     deviation: np.ndarray
     sampling: np.ndarray
 
-    @cached_property
-    def _variance(self) -> np.ndarray:
-        """Of the weights, before: float64 [N (N + 1) / 2]."""
-        return upper(self.prior.sd) ** 2
+    def _latent(self, phi: np.ndarray) -> np.ndarray:
+        """float64 [K, F + 1]: features in units of independent standard normals, the last of them the common scale's."""
+        return np.column_stack([phi * upper(self.prior.sd), self.prior.scale * (phi @ upper(self.prior.mean))])
+
+    def _weights_of(self, z: np.ndarray) -> np.ndarray:
+        """float64 [..., F]: what the normals z [..., F + 1] make of the weights, beyond the prior mean."""
+        return z[..., :-1] * upper(self.prior.sd) + self.prior.scale * z[..., -1:] * upper(self.prior.mean)
 
     @cached_property
-    def _phi(self) -> np.ndarray:
-        return features(self.x) if len(self.x) else np.zeros((0, len(self._variance)))
-
-    def _spread(self, phi: np.ndarray) -> np.ndarray:
-        """float64 [K, n weights]: prior covariance of the weights times each row of phi."""
-        mean = upper(self.prior.mean)
-        return phi * self._variance + self.prior.scale**2 * np.outer(phi @ mean, mean)
+    def _noise(self) -> np.ndarray:
+        return self.deviation**2 + self.sampling**2
 
     @cached_property
-    def _solved(self) -> tuple[np.ndarray, np.ndarray]:
-        """(W with W^T W the inverse covariance of what was measured, that inverse times the residuals)."""
-        K = self._spread(self._phi) @ self._phi.T + np.diag(self.deviation**2 + self.sampling**2)
-        W = np.linalg.inv(np.linalg.cholesky(K))
-        return W, W.T @ (W @ (self.increase - self._phi @ upper(self.prior.mean)))
+    def _solved(self) -> tuple[np.ndarray, bool, np.ndarray]:
+        """(T, dual, mean): of the normals, the mean and the covariance, 1 - T^T T (dual) or T^T T."""
+        phi = features(self.x) if len(self.x) else np.zeros((0, len(upper(self.prior.mean))))
+        G = self._latent(phi) / np.sqrt(self._noise)[:, None]
+        residual = (self.increase - phi @ upper(self.prior.mean)) / np.sqrt(self._noise)
+        n, f = G.shape
+        if n <= f:
+            W = np.linalg.inv(np.linalg.cholesky(G @ G.T + np.eye(n)))
+            return W @ G, True, G.T @ (W.T @ (W @ residual))
+        T = np.linalg.inv(np.linalg.cholesky(G.T @ G + np.eye(f)))
+        return T, False, T.T @ (T @ (G.T @ residual))
+
+    def _variances(self, z: np.ndarray) -> np.ndarray:
+        """float64 [K]: posterior variance of combinations z [K, F + 1] of the normals."""
+        T, dual, _ = self._solved
+        seen = ((z @ T.T) ** 2).sum(axis=1)
+        return ((z**2).sum(axis=1) - seen).clip(min=0.0) if dual else seen
 
     @cached_property
     def _weights(self) -> np.ndarray:
-        mean = upper(self.prior.mean)
-        return mean + self._spread(self._phi).T @ self._solved[1] if len(self.x) else mean
+        return upper(self.prior.mean) + self._weights_of(self._solved[2])
 
     @cached_property
     def couplings(self) -> np.ndarray:
@@ -135,25 +145,22 @@ class Posterior:
     @cached_property
     def spread(self) -> np.ndarray:
         """float64 [N, N], nats: the posterior standard deviation of each coupling."""
-        variance = self._variance + (self.prior.scale * upper(self.prior.mean)) ** 2
-        if len(self.x):
-            variance = variance - ((self._solved[0] @ self._spread(self._phi)) ** 2).sum(axis=0)
+        T, dual, _ = self._solved
+        variance = (self._weights_of(T) ** 2).sum(axis=0)
+        if dual:
+            variance = upper(self.prior.sd) ** 2 + (self.prior.scale * upper(self.prior.mean)) ** 2 - variance
         return _matrix(np.sqrt(variance.clip(min=0.0)), len(self.prior.mean))
 
     def energies(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(mean, standard deviation) of x^T H x, float64 [K] each."""
         phi = features(x)
-        spread = self._spread(phi)
-        variance = np.einsum("kf,kf->k", spread, phi)
-        if len(self.x):
-            variance = variance - ((self._solved[0] @ (self._phi @ spread.T)) ** 2).sum(axis=0)
-        return phi @ self._weights, np.sqrt(variance.clip(min=0.0))
+        return phi @ self._weights, np.sqrt(self._variances(self._latent(phi)))
 
     def measured(self) -> tuple[np.ndarray, np.ndarray]:
         """(mean, standard deviation) of the increase of each measured state, its own deviation included: float64 [n] each."""
-        W, residual = self._solved
-        noise = self.sampling**2  # the increase is what was measured less this noise
-        return self.increase - noise * residual, np.sqrt((noise - ((W * noise) ** 2).sum(axis=0)).clip(min=0.0))
+        energy, sd = self.energies(self.x)
+        share = self.sampling**2 / self._noise  # of what is left of a measurement, the part that is its noise
+        return self.increase - share * (self.increase - energy), np.sqrt(self.sampling**2 * (1 - share) + (share * sd) ** 2)
 
 
 class Measured:
@@ -371,7 +378,7 @@ def _propose(posterior: Posterior, measured: Measured, removed: int, constraints
 
 def _lowest_unknown(posterior: Posterior, measured: Measured, removed: int, constraints) -> State | None:
     """The unmeasured state of lowest posterior mean; None when all are measured."""
-    count = 8
+    count = 64
     while True:
         found = lowest_states(posterior.couplings, removed, count, constraints=constraints)
         for state in found.removed:
@@ -379,7 +386,7 @@ def _lowest_unknown(posterior: Posterior, measured: Measured, removed: int, cons
                 return state
         if len(found.removed) < count or count > len(measured.values):
             return None
-        count *= 4
+        count *= 8
 
 
 def _any_unknown(measured: Measured, rules, removed: int, rng) -> State | None:

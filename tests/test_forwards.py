@@ -142,7 +142,7 @@ def test_the_walk_measures_every_state_once_and_resumes(tiny, sequences, tmp_pat
 
 def test_every_chunk_has_its_share_of_every_domain():
     loaded = load_model("demo")
-    plain = pack(read_texts(), loaded.tokenizer, "choose", 64, 100)
+    plain = pack(read_texts(), loaded.tokenizer, "choose", 64, 96)
     even = stratified(plain)
     assert sorted(even.index) == sorted(plain.index) and even.sha256 != plain.sha256
     assert all((even.ids[k] == plain.ids[list(plain.index).index(i)]).all() for k, i in enumerate(even.index))
