@@ -1,4 +1,4 @@
-"""The command line: `python -m core calibrate | states | prune | evaluate`.
+"""The command line: `python -m core calibrate | states | learn | prune | evaluate`.
 
 With --json one JSON object goes to stdout; progress and messages go to stderr.
 Exit codes: 0 done, 2 bad input, 1 our fault, 130 cancelled; on failure the
@@ -43,6 +43,14 @@ def _seconds(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of seconds above 0")
     return value
+
+
+def _forwards(text: str) -> float:
+    """A number of forwards above 0."""
+    try:
+        return _seconds(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(str(error).replace("seconds", "forwards")) from error
 
 
 def _natural(text: str) -> int:
@@ -195,6 +203,25 @@ def evaluate(args) -> dict:
     return _as_job("evaluate", request)
 
 
+def learn(args) -> dict:
+    from core import jobs
+    from core.runs import load_run
+    from core.spectrum import check_removed
+    from core.store import find_run
+
+    folder = find_run(args.run).absolute()
+    run = load_run(folder)
+    check_removed(args.remove, run.blocks)
+    asked = run.meta["request"]
+    if "model" not in asked:
+        raise InputError(f"The run {args.run!r} does not say where its model and texts are; calibrate it from the command line or the app.")
+    request = jobs.request_of(
+        asked["model"], asked["texts"], reads=(str(folder / "run.json"),), run=str(folder), remove=args.remove, budget=args.budget,
+        sequences=args.sequences, seed=args.seed,
+    )  # fmt: skip
+    return _as_job("learn", request)
+
+
 def _describe(command: str, result: dict) -> str:
     """The same result for a person."""
     if command == "states":
@@ -279,6 +306,19 @@ def _parser() -> argparse.ArgumentParser:
     s.add_argument(
         "--mix", metavar="SHARES", help="weigh the domains of the texts, for example 'story=2, memory=1'; for --run; default: as sampled"
     )
+
+    f = add(learn, "Find the best choice of M blocks within a budget of forwards: measured states correct the couplings.")
+    f.add_argument("--run", required=True, metavar="DIR", help="a run folder, the start of a stored run's key, or demo")
+    f.add_argument("--remove", type=int, required=True, metavar="M", help="blocks to remove")
+    f.add_argument(
+        "--budget",
+        type=_forwards,
+        required=True,
+        metavar="F",
+        help="forwards over the choosing sequences, with gradient rows (2.3 each) and single removals counted in",
+    )
+    f.add_argument("--sequences", type=_positive, default=256, metavar="S", help="sequences to choose on, and to report on (default 256)")
+    f.add_argument("--seed", type=_natural, default=0, help="which states are tried (default 0)")
 
     p = add(prune, "Remove blocks for real and write a checkpoint, verified in a fresh process.")
     p.add_argument("--model", **model)

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 
 def token_losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """float32 [B, T-1]: negative log-likelihood of each next token; logits [B, T, V], ids [B, T]."""
-    batch, length, vocabulary = logits.shape
-    losses = F.cross_entropy(logits[:, :-1].float().reshape(-1, vocabulary), ids[:, 1:].reshape(-1), reduction="none")
-    return losses.view(batch, length - 1)
+    # a sample at a time: its logits stay in the cache, and nothing the size of all logits is copied
+    return torch.stack([F.cross_entropy(own[:-1].float(), labels[1:], reduction="none") for own, labels in zip(logits, ids)])
 
 
 def right_padded(ids: torch.Tensor, mask: torch.Tensor | None, scored: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -16,13 +16,15 @@ import torch
 import transformers
 
 import core
-from core import evaluation
+from core import evaluation, learning, store
 from core.calibration import calibrate as compute_run
 from core.calibration import run_key
+from core.comparison import model_key
 from core.drawing import Read, available, draw, read_sources
 from core.errors import InputError
 from core.export import is_export_of, zip_export
 from core.export import prune as write_pruned
+from core.forwards import open_forwards, stratified
 from core.gates import gate_of
 from core.jobs import Progress
 from core.models import LoadedModel, load_model
@@ -30,7 +32,7 @@ from core.own import own_sequences
 from core.ranks import ALONE, Ranks
 from core.results import Key, Results
 from core.rows import gradient_rows, made_up_ids, measure_batch
-from core.runs import Run, canonical_key, keep_run, set_aside, stored_run
+from core.runs import Run, canonical_key, keep_run, load_run, set_aside, stored_run
 from core.surgery import without
 from core.tasks import read_tasks, tasks_digest
 from core.texts import Sequences
@@ -249,3 +251,38 @@ def _answer(loaded: LoadedModel, prompt: str, state: Sequence[int]) -> str:
             pad_token_id=loaded.tokenizer.pad_token_id or 0,
         )
     return loaded.tokenizer.decode(out[0, len(tokens) :], skip_special_tokens=True)
+
+
+def learn(request: dict, progress: Progress) -> dict:
+    """The best state of M that a budget of forwards finds, measured on texts not used to choose; what it learned lies in the file `landscape`.
+
+    Losses are kept in the store, so that the same request goes on where it was stopped, and Compare shows what was measured.
+    """
+    progress.report(0, 1, "loading the model")
+    run = load_run(Path(request["run"]))
+    texts, loaded = read_sources(request["texts"]), load_model(request["model"])
+    if canonical_key(loaded.digest()) != model_key(run):
+        raise InputError(f"The run {request['run']!r} is of another model than {request['model']!r} is now; calibrate it again.")
+    asked = {"length": run.meta["texts"]["length"], "form": request.get("form")}
+    choose, unseen = (_draw(loaded, texts, asked, split, request["sequences"], progress) for split in ("choose", "report"))
+    found = learning.learn(
+        learning.rows_for_prior(run), open_forwards(loaded, stratified(choose)), request["remove"], request["budget"], seed=request["seed"],
+        report=progress.report,
+    )  # fmt: skip
+    judged = open_forwards(loaded, unseen)
+    losses = {state: judged.whole(state) for state in ((), found.removed)}
+    judged.known.flush()
+    increase = losses[found.removed] - losses[()]
+    return {
+        "best": {"removed": list(found.removed), "loss": found.loss},
+        "original": found.original,
+        "curve": [[spent, loss] for spent, loss, _ in found.curve],
+        "forwards": found.forwards,
+        "sequences": request["sequences"],
+        "states": len(found.measured),
+        "report": {
+            "loss": float(losses[found.removed].mean()), "original": float(losses[()].mean()), "increase": float(increase.mean()),
+            "increase_se": float(increase.std(ddof=1) / math.sqrt(len(increase))),
+        },
+        "landscape": str(store.keep("landscapes", found.to_bytes(), ".npz")),
+    }  # fmt: skip

@@ -18,6 +18,7 @@ NAMES = {
     "benchmark": "Benchmark",
     "evaluate": "Evaluation",
     "prune": "Prune",
+    "learn": "Learned landscape",
     "solve": "Search",
 }
 MARKS = {"running": "▶", "queued": "…", "done": "✓", "failed": "✗", "cancelled": "■", "interrupted": "!"}
@@ -38,6 +39,8 @@ def about(job: Job) -> str:
     elif job.kind == "solve":
         parts = [str(request.get("source"))[:8], f"M = {request.get('removed')}", f"{request.get('count')} states"]
         parts.append(f"mix {mix_label(request['mix'])}" if request.get("mix") else "")
+    elif job.kind == "learn":
+        parts.append(f"M = {request.get('remove')}, {request.get('budget')} forwards")
     elif job.kind == "prune":
         parts.append("without " + ", ".join(map(str, request.get("blocks", []))))
     return " · ".join(filter(None, parts))

@@ -19,6 +19,7 @@ VERBS = {
     "benchmark": "benchmarking",
     "evaluate": "evaluating",
     "prune": "pruning",
+    "learn": "learning the landscape",
     "solve": "searching",
 }
 state = st.session_state

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 from core.__main__ import main
+from core.evaluation import sequence_losses
+from core.learning import read_posterior
+from core.models import load_model
 from core.runs import load_run
 from core.store import DEMO_RUN
+from core.texts import pack, read_texts
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -197,3 +201,19 @@ def test_as_a_process_stdout_is_json_only_and_help_works(tmp_path):
 def test_states_need_no_torch():
     code = "import sys; from core.__main__ import main; main(['states', '--run', 'demo', '--remove', '4', '--json']); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_learn_finds_the_best_state_within_its_budget_and_goes_on_where_it_was_stopped(tiny, text_file, tmp_path, capsys):
+    run = tmp_path / "run"
+    argv = ["calibrate", "--model", tiny["llama"], "--texts", text_file, "--samples", 24, "--length", 32, "--sampled", "--out", run]
+    assert call(capsys, *argv)[0] == 0
+    code, done, _ = call(capsys, "learn", "--run", run, "--remove", 2, "--budget", 14, "--sequences", 24)
+    assert code == 0 and {"best", "original", "curve"} <= set(done) and done["forwards"] <= 14
+    assert len(done["best"]["removed"]) == 2 and done["curve"][-1][1] == done["best"]["loss"]
+    loaded, texts = load_model(str(tiny["llama"])), read_texts(str(text_file))
+    for split, own in (("choose", done["best"]["loss"]), ("report", done["report"]["loss"])):
+        ids = pack(texts, loaded.tokenizer, split, 32, 24).ids
+        assert abs(sequence_losses(loaded, ids, done["best"]["removed"]).mean() - own) < 1e-5
+    assert len(read_posterior(Path(done["landscape"]).read_bytes()).couplings) == 6
+    code, failed, _ = call(capsys, "learn", "--run", run, "--remove", 2, "--budget", 3, "--sequences", 24)
+    assert code == 2 and "does not pay" in failed["error"]

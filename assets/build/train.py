@@ -4,6 +4,9 @@ A 24-block LlamaForCausalLM on the invented world, plainly (no grown or copied
 blocks), from a fixed seed. Stops and resumes: everything lies in --work, and a
 checkpoint is written every --save-every steps. Writes the model folder, the
 held-out texts, the task items and the loss curve below --out.
+
+`--preset study-a` and `study-b` train the two 16-block models of `core.study`
+the same way, from other seeds and corpora; they do not ship.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import os
 import platform
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +28,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from assets.build.world import DOMAINS, TASK_FAMILIES, World
 
 LOG = logging.getLogger(__name__)
-SEED = 11
 VOCABULARY = 1024
 LENGTH = 128  # tokens of a training sequence, BOS included
 BATCH = 8
-CORPUS_SEED, TEXTS_SEED, TOKENIZER_SEED = 100, 200, 300
 MODEL = dict(
     hidden_size=64,
     intermediate_size=176,
-    num_hidden_layers=24,
     num_attention_heads=4,
     num_key_value_heads=4,
     head_dim=16,
@@ -50,7 +51,27 @@ TEXT_DOCUMENTS = 7000  # held-out documents that ship: about 400 k tokens before
 ITEMS_PER_FAMILY = 150
 
 
-def train_tokenizer(world: World) -> PreTrainedTokenizerFast:
+@dataclass(frozen=True)
+class Preset:
+    """What tells one trained model from another: depth, length of training and every seed."""
+
+    blocks: int
+    tokens: int
+    seed: int
+    world: int
+    corpus: int
+    texts: int
+    tokenizer: int
+
+
+PRESETS = {
+    "demo": Preset(blocks=24, tokens=6_500_000, seed=11, world=7, corpus=100, texts=200, tokenizer=300),
+    "study-a": Preset(blocks=16, tokens=3_300_000, seed=21, world=7, corpus=101, texts=201, tokenizer=300),
+    "study-b": Preset(blocks=16, tokens=3_300_000, seed=31, world=8, corpus=102, texts=202, tokenizer=302),
+}
+
+
+def train_tokenizer(world: World, seed: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE with single digits: no unknown characters, whole words for the world."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -63,7 +84,7 @@ def train_tokenizer(world: World) -> PreTrainedTokenizerFast:
         show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    texts = (text for text, _ in itertools.islice(world.documents(TOKENIZER_SEED), 20_000))
+    texts = (text for text, _ in itertools.islice(world.documents(seed), 20_000))
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -75,10 +96,10 @@ def train_tokenizer(world: World) -> PreTrainedTokenizerFast:
     )
 
 
-def corpus(world: World, tokenizer: PreTrainedTokenizerFast, sequences: int) -> np.ndarray:
+def corpus(world: World, seed: int, tokenizer: PreTrainedTokenizerFast, sequences: int) -> np.ndarray:
     """uint16 [sequences, LENGTH]: BOS, then documents joined by EOS."""
     need, stream = sequences * (LENGTH - 1), []
-    documents, have = world.documents(CORPUS_SEED), 0
+    documents, have = world.documents(seed), 0
     while have < need:
         texts = [text for text, _ in itertools.islice(documents, 5000)]
         for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
@@ -121,10 +142,10 @@ class Muon(torch.optim.Optimizer):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
 
 
-def build_model() -> LlamaForCausalLM:
+def build_model(preset: Preset) -> LlamaForCausalLM:
     # 0.1 is about 1/sqrt(width): with the usual 0.02 a model this narrow had learned no in-context task after 4 M tokens
-    torch.manual_seed(SEED)
-    return LlamaForCausalLM(LlamaConfig(**MODEL))
+    torch.manual_seed(preset.seed)
+    return LlamaForCausalLM(LlamaConfig(num_hidden_layers=preset.blocks, **MODEL))
 
 
 def optimizers(model) -> list[torch.optim.Optimizer]:
@@ -144,19 +165,19 @@ def save_checkpoint(path: Path, payload: dict) -> None:
 
 
 def train(
-    work: Path, tokens: int, save_every: int, stop_after: int | None
+    work: Path, tokens: int, save_every: int, stop_after: int | None, preset: Preset = PRESETS["demo"]
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, dict] | None:
-    world = World()
-    tokenizer = train_tokenizer(world)
+    world = World(preset.world)
+    tokenizer = train_tokenizer(world, preset.tokenizer)
     work.mkdir(parents=True, exist_ok=True)
     steps = tokens // (BATCH * LENGTH)
     cache = work / f"corpus-{steps}.npy"
     if not cache.exists():
         LOG.info("generating %.1f M tokens", steps * BATCH * LENGTH / 1e6)
-        np.save(cache, corpus(world, tokenizer, steps * BATCH))
+        np.save(cache, corpus(world, preset.corpus, tokenizer, steps * BATCH))
     data = np.load(cache, mmap_mode="r")
 
-    model = build_model()
+    model = build_model(preset)
     model.train()
     opts = optimizers(model)
     base = [[g["lr"] for g in o.param_groups] for o in opts]
@@ -209,7 +230,7 @@ def train(
         "steps": steps,
         "batch": BATCH,
         "length": LENGTH,
-        "seed": SEED,
+        "seed": preset.seed,
         "seconds": round(seconds + time.monotonic() - began),
         "threads": torch.get_num_threads(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
@@ -220,37 +241,41 @@ def train(
     return model, tokenizer, log
 
 
-def write_outputs(out: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, log: dict) -> None:
-    world = World()
+def write_outputs(out: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, log: dict, preset: Preset) -> None:
+    world = World(preset.world)
     out.mkdir(parents=True, exist_ok=True)
     model.eval().save_pretrained(out / "model")
     tokenizer.save_pretrained(out / "model")
     with open(out / "texts.jsonl", "w", encoding="utf-8") as f:
-        for text, domain in itertools.islice(world.documents(TEXTS_SEED), TEXT_DOCUMENTS):
+        for text, domain in itertools.islice(world.documents(preset.texts), TEXT_DOCUMENTS):
             f.write(json.dumps({"text": text, "domain": domain}) + "\n")
     with open(out / "tasks.jsonl", "w", encoding="utf-8") as f:
         for family in TASK_FAMILIES:
             for item in world.items(family, ITEMS_PER_FAMILY):
                 f.write(json.dumps({"task": item.family, "context": item.context, "options": item.options, "answer": item.answer}) + "\n")
     (out / "training.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
-    assert set(DOMAINS) >= set(d for _, d in itertools.islice(world.documents(TEXTS_SEED), 100))
+    assert set(DOMAINS) >= set(d for _, d in itertools.islice(world.documents(preset.texts), 100))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path(".build/demo"), help="checkpoints and the tokenised corpus")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "demo")
-    parser.add_argument("--tokens", type=int, default=6_500_000)
+    parser.add_argument("--preset", choices=PRESETS, default="demo")
+    parser.add_argument("--work", type=Path, help="checkpoints and the tokenised corpus (default .build/PRESET)")
+    parser.add_argument("--out", type=Path, help="default: assets/demo for the demo, WORK/out for the others")
+    parser.add_argument("--tokens", type=int, help="default: the preset's")
     parser.add_argument("--save-every", type=int, default=200, metavar="STEPS")
     parser.add_argument("--stop-after", type=int, default=None, metavar="STEP", help="stop here; a later start resumes")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     torch.set_num_threads(args.threads)
-    done = train(args.work, args.tokens, args.save_every, args.stop_after)
+    preset = PRESETS[args.preset]
+    work = args.work or Path(".build") / args.preset
+    out = args.out or (Path(__file__).parents[1] / "demo" if args.preset == "demo" else work / "out")
+    done = train(work, args.tokens or preset.tokens, args.save_every, args.stop_after, preset)
     if done:
-        write_outputs(args.out, *done)
-        LOG.info("wrote %s", args.out)
+        write_outputs(out, *done, preset)
+        LOG.info("wrote %s", out)
     return 0
 
 
