@@ -41,7 +41,7 @@ from core.runs import canonical_key, file_sha256, stored_run
 from core.sealed import seal, unseal
 from core.store import DEMO
 
-KINDS = {kind: f"core.work:{kind}" for kind in ("describe", "calibrate", "benchmark", "evaluate", "prune")} | {
+KINDS = {kind: f"core.work:{kind}" for kind in ("describe", "calibrate", "benchmark", "evaluate", "prune", "harness", "behaviour")} | {
     "solve": "core.solving:solve"
 }
 ROOT = Path(__file__).resolve().parents[1]

@@ -3,10 +3,12 @@
 A score means something only together with all of that, so every result carries its preset.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from core.errors import InputError
 from core.store import ASSETS
+from core.taskfiles import parse_task
 
 HARNESS = "0.4.13"  # of lm_eval; requirements.txt pins the same
 BOS = ("tokenizer", "auto", "always", "never")
@@ -69,3 +71,13 @@ def preset(name: str, shots: int | None = None) -> Preset:
 def own(tasks: tuple[str, ...], shots: int | None = None) -> Preset:
     """The protocol of tasks that were named one by one: as the harness runs them when it is told no more."""
     return Preset("own", tasks, shots=shots)
+
+
+def asked(tasks: Sequence[str], name: str | None, shots: int | None) -> tuple[Preset, tuple[str, ...]]:
+    """(the protocol, the files it reads) of tasks that were named, or of a preset. Errors: InputError."""
+    if tasks and name:
+        raise InputError(f"Either tasks or the preset {name[:40]!r} can be asked for, not both; leave one out.")
+    protocol = preset(name, shots) if name else own(tuple(tasks), shots)
+    parsed = [parse_task(text) for text in protocol.tasks]
+    protocol = replace(protocol, tasks=tuple(task.text() for task in parsed))
+    return protocol, tuple(str(path) for task in parsed for path in task.reads())

@@ -246,3 +246,22 @@ def _answer(loaded: LoadedModel, prompt: str, state: Sequence[int]) -> str:
             torch.tensor([tokens]), do_sample=False, max_new_tokens=room, pad_token_id=loaded.tokenizer.pad_token_id or 0
         )
     return loaded.tokenizer.decode(out[0, len(tokens) :], skip_special_tokens=True)
+
+
+def harness(request: dict, progress: Progress) -> dict:
+    """Tasks of lm-evaluation-harness for every state of the request, by one protocol; see core.harness.measure."""
+    from core import harness as tool  # takes seconds to import
+    from core.presets import Preset
+
+    progress.report(0, 1, "loading the model and the tasks")
+    loaded = load_model(request["model"])
+    protocol = Preset(**{**request["preset"], "tasks": tuple(request["preset"]["tasks"])})
+    return tool.measure(loaded, request["states"], protocol, request["limit"], request["batch"], progress.report)
+
+
+def behaviour(request: dict, progress: Progress) -> dict:
+    """Short prompts answered by the original and every state of the request; see core.behaviour.measure."""
+    from core.behaviour import measure
+
+    progress.report(0, 1, "loading the model")
+    return measure(load_model(request["model"]), request["states"], progress.report)
