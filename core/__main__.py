@@ -318,7 +318,9 @@ def _parser() -> argparse.ArgumentParser:
         "task file FILE.yaml, or NAME::data=FILE: the task over a local data file; may be given several times",
     )  # fmt: skip
     e.add_argument(
-        "--preset", metavar="NAME", help="instead of the bundled ones, a protocol: mmlu, winogrande, gsm8k, bbh, hellaswag, arc_challenge or bundled"
+        "--preset",
+        metavar="NAME",
+        help="instead of the bundled ones, a protocol: mmlu, winogrande, gsm8k, bbh, hellaswag, arc_challenge or bundled",
     )
     e.add_argument("--shots", type=_natural, metavar="K", help="examples before each item; for --tasks and --preset (default: theirs)")
     e.add_argument("--limit", type=_positive, metavar="N", help="the first N items of each task; for --tasks and --preset (default: all)")

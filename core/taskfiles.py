@@ -44,8 +44,11 @@ class Task:
 
     def text(self) -> str:
         """What `parse_task` reads back, its paths absolute."""
-        options = [f"data={self.data.absolute()}"] * (self.data is not None) + [f"field={self.field}"] * (self.field is not None)
-        return str(self.file.absolute() if self.file else self.name) + ("::" + ",".join(options) if options else "")
+        if self.file:
+            return str(self.file.absolute())
+        options = {"data": self.data and self.data.absolute(), "field": self.field}
+        given = ",".join(f"{key}={value}" for key, value in options.items() if value)
+        return f"{self.name}::{given}" if given else self.name
 
 
 def parse_task(text: str) -> Task:

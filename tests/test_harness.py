@@ -13,12 +13,13 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from core import harness
+from core import harness, jobs
+from core.__main__ import main
 from core.errors import InputError
 from core.evaluation import option_scores, task_results
 from core.harness import measure
 from core.models import load_model
-from core.presets import PAPER, PRESETS, own, preset
+from core.presets import PAPER, PRESETS, asked, own, preset
 from core.results import Results
 from core.taskfiles import parse_task, read_task_file
 from core.tasks import BUNDLED, read_tasks
@@ -264,3 +265,44 @@ def test_unknown_tasks_are_named_with_their_neighbours(monkeypatch):
         harness.load_tasks(["gsm8j"], own(("gsm8j",)))
     with pytest.raises(InputError, match="No task"):
         harness.load_tasks([], own(()))
+
+
+def call(capsys, *argv) -> tuple[int, dict]:
+    code = main([*map(str, argv), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_evaluate_takes_tasks_shots_and_a_limit(tiny, text_file, tmp_path, capsys):
+    file = task_file(tmp_path, 40, fewshot_split="test", target_delimiter="''")
+    plain = ["evaluate", "--model", tiny["llama"], "--texts", text_file, "--sequences", 2, "--length", 16, "--batch", 8]
+    code, done = call(capsys, *plain, "--tasks", file, "--shots", 0, "--limit", 12)
+    assert code == 0 and {"loss", "perplexity", "tokens_per_second", "preset", "harness"} <= set(done)
+    assert set(done["tasks"]) == {"some"} and done["tasks"]["some"]["n"] == done["limit"] == 12
+    assert {"accuracy", "chance", "n"} <= set(done["tasks"]["some"]) and done["preset"]["name"] == "own" and done["preset"]["shots"] == 0
+    (job,) = [j for j in jobs.list_jobs() if j.kind == "harness"]
+    assert job.status == "done" and job.done == job.total == 12
+    wrong = {
+        ("--shots", 2): "needs --tasks",
+        ("--limit", 2): "needs --tasks",
+        ("--tasks", file, "--preset", "bundled"): "not both",
+        ("--tasks", file, "--no-tasks"): "contradict",
+        ("--preset", "mlu"): "no preset",
+        ("--tasks", tmp_path / "gone.yaml"): "No task file",
+        ("--tasks", file, "--shots", "x"): "at least",
+    }
+    for options, says in wrong.items():
+        code, failed = call(capsys, *plain, *options)
+        assert code == 2 and says in failed["error"] and "\n" not in failed["error"], options
+
+
+def test_a_changed_task_file_or_data_file_makes_another_job(tmp_path):
+    file = task_file(tmp_path, 100)
+    ids = set()
+    for change in (None, "some.yaml", "items.jsonl"):
+        if change:
+            with open(tmp_path / change, "a") as f:
+                f.write("\n")
+        protocol, reads = asked([str(file)], None, None)
+        assert {Path(r).name for r in reads} == {"some.yaml", "items.jsonl"}
+        ids.add(jobs._id("harness", jobs.request_of("demo", reads=reads, preset=protocol.to_json())))
+    assert len(ids) == 3
