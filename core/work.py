@@ -264,4 +264,4 @@ def behaviour(request: dict, progress: Progress) -> dict:
     from core.behaviour import measure
 
     progress.report(0, 1, "loading the model")
-    return measure(load_model(request["model"]), request["states"], progress.report)
+    return measure(load_model(request["model"]), request["states"], progress.report, request["tokens"])

@@ -1,7 +1,10 @@
 """A model that loops, stops nowhere or changes language must look broken, and a whole one must not."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from core import jobs, work
 from core.behaviour import CHECKS, PROMPTS, Answer, Prompt, compare, keeps_brackets, keeps_language, loops, measure, script, verdicts
 from core.models import load_model
 from core.results import Results
@@ -102,7 +105,7 @@ def test_the_prompts_speak_of_every_check_in_three_languages():
 
 def test_without_block_0_the_demo_looks_broken_and_each_prompt_is_answered_once(monkeypatch):
     loaded = load_model("demo")
-    done = measure(loaded, [(0,), (5, 9, 20)], tokens=20)
+    done = measure(loaded, [(0,), (5, 9, 20)], tokens=16)
     whole, broken, light = done["states"]
     assert whole["removed"] == [] and whole["broken"] == [] and whole["checks"]["sound"]["difference"] == 0
     assert "sound" in broken["broken"] and broken["checks"]["ends"]["worse"] > broken["checks"]["ends"]["better"]
@@ -111,7 +114,7 @@ def test_without_block_0_the_demo_looks_broken_and_each_prompt_is_answered_once(
     kept = {m.key.removed: m for m in Results().of_model(canonical_key(loaded.digest())) if m.key.metric == "behaviour:ends"}
     assert kept[0,].minus(kept[()])[0] == pytest.approx(broken["checks"]["ends"]["difference"])
     monkeypatch.setattr(loaded.model, "generate", None)
-    assert measure(loaded, [(0,), (5, 9, 20)], tokens=20) == done
+    assert measure(loaded, [(0,), (5, 9, 20)], tokens=16) == done
 
 
 def test_a_stopped_check_goes_on_where_it_was(tiny, monkeypatch):
@@ -133,3 +136,12 @@ def test_a_stopped_check_goes_on_where_it_was(tiny, monkeypatch):
     assert len(asked) == sum(fit) + sum(fit[:9])
     measure(loaded, [(2,)], tokens=3)
     assert len(asked) == 2 * sum(fit)
+
+
+def test_the_job_checks_the_original_and_every_state_of_the_request(tiny):
+    reports = []
+    progress = SimpleNamespace(report=lambda *report: reports.append(report))
+    done = work.behaviour({"model": str(tiny["llama"]), "states": [[2], [1, 3]], "tokens": 2}, progress)
+    assert [row["removed"] for row in done["states"]] == [[], [2], [1, 3]]
+    assert reports[0][:2] == (0, 1) and reports[-1][:2] == (3 * len(PROMPTS),) * 2
+    assert jobs.KINDS["behaviour"] == "core.work:behaviour"
