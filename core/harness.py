@@ -17,11 +17,14 @@ import hashlib
 import inspect
 import json
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+os.environ["HF_EVALUATE_OFFLINE"] = "1"  # metrics that come as code from the hub
 
 import lm_eval.utils
 import torch
@@ -67,6 +70,9 @@ def load_tasks(named: Sequence[str], preset: Preset) -> dict:
     if not asked:
         raise InputError("No task is named; give for example --tasks hellaswag.")
     manager = _manager([task.name for task in asked if not task.file])
+    for task in asked:
+        if not task.file:
+            _refuse_code(manager, task.name)
     specs = [_config_of(task, manager) if task.file or task.data else task.name for task in asked]
     try:
         loaded = manager.load(specs)
@@ -76,8 +82,6 @@ def load_tasks(named: Sequence[str], preset: Preset) -> dict:
             f"give its data as NAME::data=FILE."
         ) from error
     for name, task in loaded["tasks"].items():
-        if getattr(task, "UNSAFE_CODE", False):
-            raise InputError(f"Task {name!r} runs code that the model writes, which Blockscape never does; choose another.")
         own = task.config.num_fewshot
         if preset.shots is not None and own != 0:  # a task file that says 0 means it, as in the harness
             task.set_config(key="num_fewshot", value=preset.shots)
@@ -114,6 +118,19 @@ def _complete(manager: TaskManager, name: str) -> bool:
         return False
     members = (entry.cfg or {}).get("task") if entry.kind is Kind.GROUP else []
     return all(_complete(manager, m if isinstance(m, str) else m.get("task") or m.get("group")) for m in members or [])
+
+
+def _refuse_code(manager: TaskManager, name: object) -> None:
+    """Errors: InputError where the task, or one of a group or tag, runs code that a model wrote; before any of its own is loaded."""
+    entry = manager.task_index.get(name) if isinstance(name, str) else None
+    if entry is None:
+        return
+    config = entry.cfg or {}
+    if config.get("unsafe_code"):
+        raise InputError(f"Task {name!r} runs code that the model writes, which Blockscape never does; choose another.")
+    members = config.get("task") if entry.kind is Kind.GROUP else entry.tags if entry.kind is Kind.TAG else []
+    for member in members or []:
+        _refuse_code(manager, member if isinstance(member, str) else member.get("task") or member.get("group"))
 
 
 def _config_of(task: Task, manager: TaskManager) -> dict:

@@ -41,9 +41,10 @@ class Preset:
         return {**asdict(self), "tasks": list(self.tasks)}
 
 
-# The six benchmarks of arXiv 2602.00161. Data sets, metrics and filters are those of the harness's own task files.
-# Shots: arc_challenge 25, hellaswag 10, mmlu 5 and winogrande 5 are those of the first Open LLM Leaderboard, which pruning papers
-# quote; gsm8k 5 and bbh 3 (with chains of thought) are the task files' own numbers.
+# The six benchmarks of arXiv 2602.00161. Data sets, metrics and filters are those of the harness's own task files. Shots are not
+# read off the paper: arc_challenge 25, hellaswag 10, mmlu 5, winogrande 5 and gsm8k 5 are those of the first Open LLM Leaderboard,
+# which pruning papers quote; bbh 3 (with chains of thought) is the task files' own number, as is gsm8k's 5. With 8 fixed examples
+# GSM8K is the harness's task gsm8k_cot.
 _LENGTH = 4096  # holds the longest of these prompts; one number for all, so that original and pruned model see the same text
 PRESETS = {
     preset.name: preset

@@ -267,6 +267,14 @@ def test_unknown_tasks_are_named_with_their_neighbours(monkeypatch):
         harness.load_tasks([], own(()))
 
 
+@pytest.mark.parametrize("name", ["humaneval", "humaneval_plus", "mbpp"])
+def test_tasks_that_run_what_the_model_writes_are_refused_before_they_are_loaded(name):
+    with pytest.raises(InputError, match="runs code that the model writes"):
+        harness.load_tasks([name], own((name,)))
+    with pytest.raises(InputError, match="runs code that the model writes"):
+        harness.load_tasks([f"{name}::data={BUNDLED}"], own((name,)))
+
+
 def call(capsys, *argv) -> tuple[int, dict]:
     code = main([*map(str, argv), "--json"])
     return code, json.loads(capsys.readouterr().out)
