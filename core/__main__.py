@@ -196,11 +196,32 @@ def evaluate(args) -> dict:
     from core import jobs
     from core.tasks import BUNDLED
 
+    harness = _harness_request(args)
     request = jobs.request_of(
         args.model, args.texts, (str(BUNDLED),), _form(args), sequences=args.sequences, length=args.length, seed=args.seed, batch=args.batch,
-        tasks=not args.no_tasks,
+        tasks=not args.no_tasks and harness is None,
     )  # fmt: skip
-    return _as_job("evaluate", request)
+    done = _as_job("evaluate", request)
+    if harness is None:
+        return done
+    scores = _as_job("harness", harness)
+    (original,) = scores.pop("states")
+    return {**done, "tasks": original["tasks"], "groups": original["groups"], **scores}
+
+
+def _harness_request(args) -> dict | None:
+    """What is asked of lm-evaluation-harness; None where nothing is. Errors: InputError."""
+    from core import jobs
+    from core.presets import asked
+
+    if not (args.tasks or args.preset):
+        if args.shots is not None or args.limit is not None:
+            raise InputError(f"--{'limit' if args.shots is None else 'shots'} needs --tasks or --preset; name one, or leave it out.")
+        return None
+    if args.no_tasks:
+        raise InputError(f"--no-tasks and --{'tasks' if args.tasks else 'preset'} contradict each other; leave one out.")
+    protocol, reads = asked(args.tasks or (), args.preset, args.shots)
+    return jobs.request_of(args.model, reads=reads, states=[[]], preset=protocol.to_json(), limit=args.limit, batch=args.batch)
 
 
 def learn(args) -> dict:
@@ -216,7 +237,7 @@ def learn(args) -> dict:
     if "model" not in asked:
         raise InputError(f"The run {args.run!r} does not say where its model and texts are; calibrate it from the command line or the app.")
     request = jobs.request_of(
-        asked["model"], asked["texts"], reads=(str(folder / "run.json"),), run=str(folder), remove=args.remove, budget=args.budget,
+        asked["model"], asked["texts"], (str(folder / "run.json"),), asked.get("form"), run=str(folder), remove=args.remove, budget=args.budget,
         sequences=args.sequences, seed=args.seed,
     )  # fmt: skip
     return _as_job("learn", request)
@@ -333,6 +354,17 @@ def _parser() -> argparse.ArgumentParser:
     e.add_argument("--seed", **seed)
     e.add_argument("--batch", **batch)
     e.add_argument("--no-tasks", action="store_true", help="loss and speed only")
+    e.add_argument(
+        "--tasks", action="append", metavar="TASK", help="instead of the bundled ones, a task or group of lm-evaluation-harness, a local "
+        "task file FILE.yaml, or NAME::data=FILE: the task over a local data file; may be given several times",
+    )  # fmt: skip
+    e.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="instead of the bundled ones, a protocol: mmlu, winogrande, gsm8k, bbh, hellaswag, arc_challenge or bundled",
+    )
+    e.add_argument("--shots", type=_natural, metavar="K", help="examples before each item; for --tasks and --preset (default: theirs)")
+    e.add_argument("--limit", type=_positive, metavar="N", help="the first N items of each task; for --tasks and --preset (default: all)")
     return parser
 
 

@@ -41,9 +41,9 @@ from core.runs import canonical_key, file_sha256, stored_run
 from core.sealed import seal, unseal
 from core.store import DEMO
 
-KINDS = {kind: f"core.work:{kind}" for kind in ("describe", "calibrate", "benchmark", "evaluate", "prune", "learn")} | {
-    "solve": "core.solving:solve"
-}
+KINDS = {
+    kind: f"core.work:{kind}" for kind in ("describe", "calibrate", "benchmark", "evaluate", "prune", "learn", "harness", "behaviour")
+} | {"solve": "core.solving:solve"}
 ROOT = Path(__file__).resolve().parents[1]
 _GRACE = 2.0  # seconds a cancelled worker has to stop by itself
 _QUEUED = 5.0  # seconds a new worker may take to its lock

@@ -28,6 +28,9 @@ CREATE TABLE IF NOT EXISTS item (
 CREATE TABLE IF NOT EXISTS answer (
     model TEXT, removed TEXT, prompt TEXT, settings TEXT, text TEXT NOT NULL, PRIMARY KEY (model, removed, prompt, settings)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS response (
+    source TEXT, request TEXT, value TEXT NOT NULL, PRIMARY KEY (source, request)
+) WITHOUT ROWID;
 """
 
 
@@ -142,6 +145,22 @@ class Results:
         with self._connection() as c:
             rows = c.execute("SELECT removed, prompt, text FROM answer WHERE model = ?", (model,)).fetchall()
         return {(tuple(map(int, r.split(","))) if r else (), prompt): text for r, prompt, text in rows}
+
+    def put_responses(self, source: str, values: dict[str, str]) -> int:
+        """Add what a model said to requests; a request already answered stays as it is. Returns how many were new.
+
+        source: names the model, its removed blocks and all else that changes what it says; request: names what it was asked.
+        """
+        with self._connection() as c:
+            rows = [(source, request, value) for request, value in values.items()]
+            return c.executemany("INSERT OR IGNORE INTO response VALUES (?, ?, ?)", rows).rowcount
+
+    def responses(self, source: str) -> dict[str, str]:
+        """{request: value} of a source."""
+        if not self.path.exists():
+            return {}
+        with self._connection() as c:
+            return dict(c.execute("SELECT request, value FROM response WHERE source = ?", (source,)))
 
 
 _WHERE = "model = ? AND removed = ? AND data = ? AND split = ? AND metric = ? AND settings = ?"

@@ -3,6 +3,7 @@
 HOME/runs/<sha256>/    calibration runs, by key; <sha256>.bad-*: damaged ones, set aside; .lock: held by who writes
 HOME/matrices/         coupling matrices that were uploaded
 HOME/texts/            texts that were pasted or uploaded
+HOME/datasets/         local data files as the benchmark harness reads them; may be deleted
 HOME/spectra/          states that a search has listed
 HOME/jobs/             work and its progress (core.jobs)
 HOME/results.sqlite    measurements (core.results)

@@ -286,3 +286,22 @@ def learn(request: dict, progress: Progress) -> dict:
         },
         "landscape": str(store.keep("landscapes", found.to_bytes(), ".npz")),
     }  # fmt: skip
+
+
+def harness(request: dict, progress: Progress) -> dict:
+    """Tasks of lm-evaluation-harness for every state of the request, by one protocol; see core.harness.measure."""
+    from core import harness as tool  # takes seconds to import
+    from core.presets import Preset
+
+    progress.report(0, 1, "loading the model and the tasks")
+    loaded = load_model(request["model"])
+    protocol = Preset(**{**request["preset"], "tasks": tuple(request["preset"]["tasks"])})
+    return tool.measure(loaded, request["states"], protocol, request["limit"], request["batch"], progress.report)
+
+
+def behaviour(request: dict, progress: Progress) -> dict:
+    """Short prompts answered by the original and every state of the request; see core.behaviour.measure."""
+    from core.behaviour import measure
+
+    progress.report(0, 1, "loading the model")
+    return measure(load_model(request["model"]), request["states"], progress.report, request["tokens"])

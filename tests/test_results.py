@@ -1,6 +1,8 @@
 """Measurements: written once, shared by processes, compared item by item."""
 
+import json
 import math
+import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
@@ -64,3 +66,28 @@ def test_answers():
     results.put_answer("m", (1, 2), "Hello", "{}", "world")
     results.put_answer("m", (), "Hello", "{}", "there")
     assert results.answers("m") == {((1, 2), "Hello"): "world", ((), "Hello"): "there"} and results.answers("x") == {}
+
+
+SESSIONS, EACH = 3, 112  # with three writes each time: 1008
+OWN = Key("m" * 64, (1,), "texts", "report", "loss")
+
+
+def _session(worker: int) -> int:
+    """Every session writes its own items one by one, and items that all of them write; returns how many were new."""
+    results, new = Results(), 0
+    for i in range(EACH):
+        new += results.put(OWN, {worker * EACH + i: worker + i / EACH})
+        new += results.put(KEY, {i: float(i)}, seconds=1.0)
+        new += results.put_responses("source", {str(i): json.dumps(i)})
+    return new
+
+
+def test_a_thousand_writes_of_three_processes_lose_and_double_nothing():
+    with ProcessPoolExecutor(SESSIONS, mp_context=multiprocessing.get_context("spawn")) as pool:
+        new = list(pool.map(_session, range(SESSIONS)))
+    assert sum(new) == EACH * (SESSIONS + 1 + 1)
+    own, shared = sorted(Results().of_model(KEY.model), key=lambda m: m.key.removed)
+    assert dict(zip(own.items.tolist(), own.values.tolist())) == {w * EACH + i: w + i / EACH for w in range(SESSIONS) for i in range(EACH)}
+    assert shared.items.tolist() == list(range(EACH)) and shared.values.tolist() == list(range(EACH))
+    assert shared.seconds == SESSIONS * EACH  # an update that was lost would be missing here
+    assert Results().responses("source") == {str(i): str(i) for i in range(EACH)} and Results().responses("other") == {}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = {"torch", "transformers", "datasets"}
+HEAVY = {"torch", "transformers", "datasets", "lm_eval"}
 
 
 def imports(file: Path, top_only: bool) -> set[str]:
@@ -43,7 +43,7 @@ app = AppTest.from_file("app.py", default_timeout=60).run()
 assert not app.exception, app.exception
 app.switch_page("pages/about.py").run()
 assert not app.exception, app.exception
-loaded = {"torch", "transformers", "datasets"} & set(sys.modules)
+loaded = {"torch", "transformers", "datasets", "lm_eval"} & set(sys.modules)
 sys.exit(f"loaded: {loaded}" if loaded else 0)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
