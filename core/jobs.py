@@ -42,7 +42,8 @@ from core.sealed import seal, unseal
 from core.store import DEMO
 
 KINDS = {
-    kind: f"core.work:{kind}" for kind in ("describe", "calibrate", "benchmark", "evaluate", "prune", "learn", "harness", "behaviour")
+    kind: f"core.work:{kind}"
+    for kind in ("describe", "calibrate", "benchmark", "evaluate", "prune", "learn", "peers", "harness", "behaviour")
 } | {"solve": "core.solving:solve"}
 ROOT = Path(__file__).resolve().parents[1]
 _GRACE = 2.0  # seconds a cancelled worker has to stop by itself
@@ -351,6 +352,30 @@ class Progress:
         rate = (done - self.first) / (now - self.began) if now > self.began else 0.0
         self.file.write(json.dumps({"t": time.time(), "done": done, "total": total, "rate": rate, "message": message}) + "\n")
         self.file.flush()
+
+    def curves(self):
+        """A function (name, forwards, loss, state) that appends a point to the job's curves, from their beginning."""
+        file = open(self.folder / "curves.jsonl", "w", encoding="utf-8")
+
+        def note(name: str, forwards: float, loss: float, state) -> None:
+            file.write(json.dumps([name, forwards, loss, list(state)]) + "\n")
+            file.flush()
+
+        return note
+
+
+def curves_of(job: Job) -> dict[str, list[tuple[float, float, tuple[int, ...]]]]:
+    """{method: [(forwards, loss, state)]} that a job has noted so far (`Progress.curves`)."""
+    found: dict[str, list] = {}
+    try:
+        lines = (job.folder / "curves.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    except OSError:
+        return {}
+    for line in lines:
+        if line.endswith("\n"):  # not one that is being written
+            name, forwards, loss, state = json.loads(line)
+            found.setdefault(name, []).append((forwards, loss, tuple(state)))
+    return found
 
 
 def work(job_id: str) -> int:

@@ -266,11 +266,13 @@ def learn(
     constraints: Constraints | None = None,
     seed: int = 0,
     report: Report = lambda done, total, message: None,
+    better: Callable[[tuple[float, float, State]], None] = lambda point: None,
 ) -> Learned:
     """The best state of M = `removed` blocks that `budget` forwards find, and the couplings learned on the way.
 
     rows: [m, N] gate gradients (`rows_for_prior`), charged to the budget with the single removals; a resumed
     `forwards` (core.forwards.Kept) repeats the same choices and measures only what is new.
+    better: gets every point of the curve as it comes.
     Errors: InputError for a bad M or constraint, or a budget that does not pay for one state.
     """
     n = forwards.blocks
@@ -310,6 +312,7 @@ def learn(
             if loss < best_loss:
                 best, best_loss = state, loss
                 curve.append((forwards.forwards, loss, state))
+                better(curve[-1])
     report(round(100 * budget), round(100 * budget), f"best {best_loss:.4f} nats")
     if forwards.known:
         forwards.known.flush()
