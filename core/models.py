@@ -108,6 +108,11 @@ class LoadedModel:
     def weights_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
 
+    def arithmetic(self) -> dict[str, str]:
+        """What numbers it computes in, where that is not float32 on the CPU: measurements of one kind are not another's."""
+        dtype, device = str(next(self.model.parameters()).dtype).removeprefix("torch."), self.device.type
+        return {} if (dtype, device) == ("float32", "cpu") else {"dtype": dtype, "device": device}
+
     def parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 

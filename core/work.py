@@ -4,9 +4,7 @@ import json
 import logging
 import math
 import os
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -27,8 +25,10 @@ from core.export import prune as write_pruned
 from core.forwards import open_forwards, stratified
 from core.gates import gate_of
 from core.jobs import Progress
+from core.memory import calibration_bytes, peak_bytes
 from core.models import LoadedModel, load_model
 from core.own import own_sequences
+from core.placement import free_memory
 from core.ranks import ALONE, Ranks
 from core.results import Key, Results
 from core.rows import gradient_rows, made_up_ids, measure_batch
@@ -41,6 +41,10 @@ LOG = logging.getLogger(__name__)
 OWN_BATCH = 4  # own samples drawn to time them
 
 
+def _load(request: dict) -> LoadedModel:
+    return load_model(request["model"], remote_code=request.get("remote_code", False))
+
+
 def describe(request: dict, progress: Progress) -> dict:
     """What a model is, what its texts give, and what calibration costs here: measured on one batch of made-up tokens.
 
@@ -48,13 +52,14 @@ def describe(request: dict, progress: Progress) -> dict:
     an own sample, load_seconds, memory (peak bytes), threads.
     """
     progress.report(0, 3, "loading the model")
-    texts, loaded = read_sources(request["texts"]), load_model(request["model"])
+    texts, length, checkpointed = read_sources(request["texts"]), request["length"], request.get("checkpointed", False)
+    _check_memory(request)
+    loaded = _load(request)
     load_seconds = time.monotonic() - progress.began  # with the worker's own imports
     loaded.check_length(request["length"])
     progress.report(1, 3, "reading the texts")
     drawable = available(loaded, texts, request["length"], request.get("form"))
     progress.report(2, 3, "timing one batch")
-    checkpointed, length = request.get("checkpointed", False), request["length"]
     batch = request["batch"] or measure_batch(loaded, length, request["sampled"], checkpointed)
     ids = made_up_ids(loaded, batch, length)
     uniforms = torch.rand(ids.shape, dtype=torch.float64) if request["sampled"] else None
@@ -72,8 +77,22 @@ def describe(request: dict, progress: Progress) -> dict:
         "gate": gate_of(loaded),
         **drawable, "own_seconds": own_seconds,
         "batch": batch, "rows_seconds": rows_seconds, "forward_seconds": forward_seconds, "load_seconds": load_seconds,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024), "threads": torch.get_num_threads(),
+        "memory": peak_bytes(), "threads": torch.get_num_threads(),
     }  # fmt: skip
+
+
+def _check_memory(request: dict) -> None:
+    """Errors: InputError where a batch of a calibration needs more memory than there is, before any weight is read; where that can be told."""
+    free = None if torch.cuda.is_available() or request.get("remote_code") else free_memory()
+    if free is None:
+        return
+    batch = request["batch"] or 1
+    needed = calibration_bytes(request["model"], batch, request["length"], request["sampled"], request.get("checkpointed", False))
+    if needed and needed - peak_bytes() > free:
+        raise InputError(
+            f"{batch} sequences of {request['length']} tokens of {request['model']!r} take about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+            f"of memory are free; choose a smaller batch or length, or checkpoint blocks."
+        )
 
 
 def _seconds(work) -> float:
@@ -89,7 +108,7 @@ def calibrate(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict |
     ranks the first draws the sequences and has the result, the others None.
     """
     progress.report(0, request["samples"], "loading the model")
-    texts, loaded = read_sources(request["texts"]) if ranks.rank == 0 else None, load_model(request["model"])
+    texts, loaded = read_sources(request["texts"]) if ranks.rank == 0 else None, _load(request)
     loaded.check_length(request["length"])
     asked = [("calibrate", request["samples"]), *([("choose", request["singles"])] if request["singles"] else [])]
     drawn = ranks.agree([_draw(loaded, texts, request, *one, progress) for one in asked] if ranks.rank == 0 else None)
@@ -149,7 +168,7 @@ def prune(request: dict, progress: Progress) -> dict:
         os.replace(out, progress.work / "earlier") if same_disk else shutil.rmtree(out)
     done = write_pruned(
         request["model"], request["blocks"], out, provenance=request["provenance"], workshop=progress.work if same_disk else None,
-        report=progress.report,
+        remote_code=request.get("remote_code", False), report=progress.report,
     )  # fmt: skip
     archive = zip_export(out) if request["zip"] else None
     return {**done.to_json(), "zip": archive and str(archive)}
@@ -158,7 +177,7 @@ def prune(request: dict, progress: Progress) -> dict:
 def evaluate(request: dict, progress: Progress) -> dict:
     """Loss, tasks and speed of one model, as the command line prints them."""
     progress.report(0, request["sequences"], "loading the model")
-    texts, loaded = read_sources(request["texts"]), load_model(request["model"])
+    texts, loaded = read_sources(request["texts"]), _load(request)
     loaded.check_length(request["length"])
     sequences = _draw(loaded, texts, request, "report", request["sequences"], progress)
     items = read_tasks() if request["tasks"] else []
@@ -177,7 +196,7 @@ def benchmark(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict |
     it is False, leaves out tokens per second. Of several ranks each measures its share of the states.
     """
     progress.report(0, 1, "loading the model")
-    texts, loaded, results = read_sources(request["texts"]), load_model(request["model"]), Results()
+    texts, loaded, results = read_sources(request["texts"]), _load(request), Results()
     loaded.check_length(request["length"])
     drawn = _draw(loaded, texts, request, "report", request["sequences"], progress) if ranks.rank == 0 else None
     sequences = ranks.agree(drawn)
@@ -232,8 +251,9 @@ def benchmark(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict |
 def _measure_speed(loaded: LoadedModel, results: Results, model: str, state: Sequence[int], ids) -> None:
     """Of the model as it is now, the blocks of `state` really removed."""
     key = Key(
-        model, tuple(state), "speed", "", "tokens_per_second", json.dumps({"length": ids.shape[1], "threads": torch.get_num_threads()})
-    )
+        model, tuple(state), "speed", "", "tokens_per_second",
+        json.dumps({"length": ids.shape[1], "threads": torch.get_num_threads(), **loaded.arithmetic()}),
+    )  # fmt: skip
     if not results.items(key):
         results.put(key, {0: evaluation.tokens_per_second(loaded, ids)})
 
@@ -258,7 +278,7 @@ def _answer(loaded: LoadedModel, prompt: str) -> str:
 def _choosing(request: dict, progress: Progress) -> tuple[Run, LoadedModel, Sequences, Sequences]:
     """(the run, its model, sequences to choose by with every domain in every chunk, sequences to report on). Errors: InputError."""
     run = load_run(Path(request["run"]))
-    texts, loaded = read_sources(request["texts"]), load_model(request["model"])
+    texts, loaded = read_sources(request["texts"]), _load(request)
     if canonical_key(loaded.digest()) != model_key(run):
         raise InputError(f"The run {request['run']!r} is of another model than {request['model']!r} is now; calibrate it again.")
     asked = {"length": run.meta["texts"]["length"], "form": request.get("form")}
@@ -356,7 +376,7 @@ def harness(request: dict, progress: Progress) -> dict:
     from core.presets import Preset
 
     progress.report(0, 1, "loading the model and the tasks")
-    loaded = load_model(request["model"])
+    loaded = _load(request)
     protocol = Preset(**{**request["preset"], "tasks": tuple(request["preset"]["tasks"])})
     return tool.measure(loaded, request["states"], protocol, request["limit"], request["batch"], progress.report)
 
@@ -366,4 +386,4 @@ def behaviour(request: dict, progress: Progress) -> dict:
     from core.behaviour import measure
 
     progress.report(0, 1, "loading the model")
-    return measure(load_model(request["model"]), request["states"], progress.report, request["tokens"])
+    return measure(_load(request), request["states"], progress.report, request["tokens"])
