@@ -9,7 +9,7 @@ from core.agreement import clustered, fitted, regret, scaled
 from core.lens import strongest_edges
 
 REMOVED, BEST, LEARNED, EVOLUTIONARY, GREEDY = "#d97706", "#15803d", "#0f8a5f", "#7c5cbf", "#1f6feb"
-POSITIVE, ZERO, NEGATIVE, NODE = "#762a83", "#f7f7f9", "#1b7837", "#5b6472"
+POSITIVE, ZERO, NEGATIVE, NODE = "#762a83", "#f7f7f9", "#1b7837", "#7d8795"
 _MARGIN = {"l": 40, "r": 10, "t": 10, "b": 40}
 
 
@@ -134,7 +134,7 @@ def energy_against_loss(
     best: int,
     spread: np.ndarray | None = None,
 ) -> go.Figure:
-    """Measured loss increase (nats) of states against their energy; the ground state and the best measured are named.
+    """Measured loss increase (nats) of states against their energy; the lowest in energy and the best measured are named.
 
     spread: posterior standard deviations of energies that have one. Axes are logarithmic where values span a factor of 30.
     """
@@ -146,10 +146,10 @@ def energy_against_loss(
         marker={"size": 6 if len(states) > 60 else 8, "color": NODE, "opacity": 0.35 if len(states) > 200 else 0.75},
         hovertemplate="without %{text}<br>energy %{x:.4g}<br>+%{y:.4f} ± %{customdata:.4f} nats<extra></extra>",
     )  # fmt: skip
-    for k, label, color, place in ((ground, "ground state", REMOVED, "top right"), (best, "best measured", BEST, "bottom right")):
-        if k is not None:
-            figure.add_scatter(
-                x=[energy[k]], y=[increase[k]], mode="markers+text", text=[f"{label} {increase[k]:.4f}"], textposition=place, showlegend=False,
+    for k, label, color, above in ((lowest, "lowest energy", REMOVED, "top"), (best, "best measured", BEST, "bottom")):
+        side = "right" if energy[k] < np.median(energy) else "left"  # inside the figure
+        figure.add_scatter(
+                x=[energy[k]], y=[increase[k]], mode="markers+text", text=[f"{label} {increase[k]:.4f}"], textposition=f"{above} {side}", showlegend=False,
                 marker={"size": 13, "color": "rgba(0,0,0,0)", "line": {"width": 2.5, "color": color}}, textfont={"color": color}, hoverinfo="skip",
             )  # fmt: skip
     figure.update_layout(margin={**_MARGIN, "l": 60}, height=330)

@@ -148,23 +148,24 @@ def start_search(kind: str, run: Run) -> None:
 
 
 def show_curves(run: Run, job_ids: tuple[str | None, str | None], polled: bool) -> None:
-    found = [jobs.read(i) if i else None for i in job_ids]
-    if polled and not any(job and job.active for job in found):
+    found = [jobs.read(i) for i in job_ids if i]
+    if polled and not any(job.active for job in found):
         st.rerun()
     curves, original = {}, None
-    for job in filter(None, found):
-        if job.active or job.status == "failed":
-            watch(job.id, False)
+    for job in found:
         curves |= {name: [(f, loss) for f, loss, _ in curve] for name, curve in jobs.curves_of(job).items()}
         original = job.result["original"] if job.status == "done" else original
     st.html('<div class="panelhead"><b>Best loss found against forwards spent</b><span>lower and further left is better</span></div>')
-    if not curves:
+    if curves:
+        st.plotly_chart(forwards_spent(curves, original), key="curves", config=CONFIG)
+    else:
         st.caption(
             "Measured states correct the couplings, the corrected landscape says what to measure next: spend some forwards to see what that finds. "
             "All methods pay by the same meter: blocks executed, on 256 sequences of the choose split, kept prefixes free."
         )
-        return
-    st.plotly_chart(forwards_spent(curves, original), key="curves", config=CONFIG)
+    for job in found:
+        if job.status != "done":
+            watch(job.id, False)
 
 
 def show_search_results(source: Source, learned: Job | None, others: Job | None) -> None:
