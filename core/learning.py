@@ -26,9 +26,9 @@ from core.states import indicator, removed_blocks
 
 ROWS = 128  # gradient rows that the prior takes
 OWN_SPREAD, PAIR_SPREAD, SCALE_SPREAD = 0.2, 0.5, 0.5  # of single removals, of pairs, of all couplings together: relative
-DEVIATION = 0.1  # what an Ising model leaves unexplained of a state's increase, relative, near the best
-GLOBAL, BLIND = 0.25, 0.15  # shares of proposals: the lowest energy anywhere, and any state at all
-OPTIMISM = 0.5  # posterior standard deviations that a proposal's energy is credited with
+DEVIATION = 0.1  # what an Ising model leaves unexplained of a state's increase, relative
+GLOBAL, BLIND = 0.25, 0.25  # shares of proposals: the lowest energy anywhere, and any state at all
+OPTIMISM, CHANCE = 0.5, 1.0  # standard deviations: that a proposal is credited with; below which it must fall under the best to be worth it
 _AROUND, _WIDE = 3, 30  # best states whose neighbours are proposed; neighbours whose own neighbours are looked at
 _CHUNK_SPREAD, _CHUNK_WORTH = 0.3, 4  # relative noise of one chunk before any is seen, and how many observations that is worth
 
@@ -326,8 +326,7 @@ def _condition(prior: Prior, measured: Measured) -> Posterior:
     if not measured.values:
         return Posterior(prior, np.zeros((0, n), bool), np.zeros(0), np.zeros(0), np.zeros(0))
     level, sampling = measured.estimates()
-    size = np.maximum(level, 0.05 * float(np.median(np.abs(level))))
-    deviation = DEVIATION * size * size / size.min()  # the fit must be good near the bottom
+    deviation = DEVIATION * np.maximum(level, 0.05 * float(np.median(np.abs(level))))
     return Posterior(prior, indicator(list(measured.values), n), level, deviation, sampling)
 
 
@@ -349,7 +348,7 @@ def _propose(posterior: Posterior, measured: Measured, removed: int, constraints
     """What to measure 16 more sequences of.
 
     The unmeasured state of lowest energy anywhere, or any state at all (it keeps the landscape true far from the
-    best), or else the most promising near the best or already begun.
+    best), or else the most promising near the best or already begun, while one promises to beat the best.
     """
     luck = rng.random()
     if not measured.values or luck < GLOBAL:
@@ -376,6 +375,11 @@ def _propose(posterior: Posterior, measured: Measured, removed: int, constraints
     if not len(x):
         return _lowest_unknown(posterior, measured, removed, constraints)
     hope = np.concatenate([mean[open_] - OPTIMISM * sd[open_], expected - OPTIMISM * spread])
+    luckily = np.concatenate([mean[open_] - CHANCE * sd[open_], expected - CHANCE * np.hypot(spread, DEVIATION * expected)])
+    if not open_.all() and luckily.min() > mean[~open_].min():  # nothing here will beat the best: look elsewhere
+        state = _any_unknown(measured, rules, removed, rng)
+        if state is not None:
+            return state
     return removed_blocks(x[[int(hope.argmin())]])[0]
 
 
