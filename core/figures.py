@@ -130,7 +130,7 @@ def energy_against_loss(
     energy: np.ndarray,
     increase: np.ndarray,
     se: np.ndarray,
-    ground: int | None,
+    lowest: int,
     best: int,
     spread: np.ndarray | None = None,
 ) -> go.Figure:
