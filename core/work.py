@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from core import evaluation, learning, store
+from core import evaluation, learning
 from core import peers as rivals
 from core.calibration import calibrate as compute_run
 from core.calibration import run_key
@@ -29,6 +29,7 @@ from core.memory import calibration_bytes, peak_bytes
 from core.models import LoadedModel, load_model
 from core.own import own_sequences
 from core.placement import free_memory
+from core.posterior import keep_learned
 from core.ranks import ALONE, Ranks
 from core.results import Key, Results
 from core.rows import gradient_rows, made_up_ids, measure_batch
@@ -321,7 +322,7 @@ def learn(request: dict, progress: Progress) -> dict:
         "sequences": request["sequences"],
         "states": len(found.measured),
         "report": _unseen(loaded, unseen, [found.removed])[found.removed],
-        "landscape": str(store.keep("landscapes", found.to_bytes(), ".npz")),
+        "landscape": str(keep_learned(run.key, request["remove"], found.posterior)),
     }
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from core.__main__ import main
 from core.evaluation import sequence_losses
-from core.learning import read_posterior
 from core.models import load_model
+from core.posterior import read_posterior
 from core.runs import load_run
 from core.store import DEMO_RUN
 from core.texts import pack, read_texts
