@@ -32,6 +32,8 @@ lint: $(VENV)/test.stamp
 bench: $(VENV)/test.stamp
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench_spectrum
+	$(BIN)/python -m tests.bench_gpu
+	$(BIN)/python -m tests.bench_rows
 
 # rebuild the bundled demo from its seed: hours on a CPU; stops and resumes
 demo: $(VENV)/app.stamp

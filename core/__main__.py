@@ -86,7 +86,7 @@ def calibrate(args) -> dict | None:
     _check_writable(out)
     request = jobs.request_of(
         args.model, args.texts, form=_form(args), samples=args.samples, length=args.length, seed=args.seed, batch=args.batch,
-        sampled=args.sampled, singles=args.singles, **({"checkpointed": True} if args.checkpointed else {}),
+        sampled=args.sampled, singles=args.singles, remote_code=args.trust_remote_code, **({"checkpointed": True} if args.checkpointed else {}),
     )  # fmt: skip
     done = _together("calibrate", request) if launched() else _as_job("calibrate", request)
     if done is None:
@@ -184,7 +184,7 @@ def prune(args) -> dict:
     from core.store import check_free
 
     out, blocks = Path(args.out).absolute(), parse_blocks(args.blocks)
-    request = jobs.request_of(args.model, blocks=list(blocks), out=str(out), zip=False, provenance={})
+    request = jobs.request_of(args.model, blocks=list(blocks), out=str(out), zip=False, provenance={}, remote_code=args.trust_remote_code)
     if jobs.find("prune", request) is None:  # neither made nor under way: the folder must be free
         _check_writable(out)
         check_free(out)
@@ -199,7 +199,7 @@ def evaluate(args) -> dict:
     harness = _harness_request(args)
     request = jobs.request_of(
         args.model, args.texts, (str(BUNDLED),), _form(args), sequences=args.sequences, length=args.length, seed=args.seed, batch=args.batch,
-        tasks=not args.no_tasks and harness is None,
+        tasks=not args.no_tasks and harness is None, remote_code=args.trust_remote_code,
     )  # fmt: skip
     done = _as_job("evaluate", request)
     if harness is None:
@@ -221,7 +221,15 @@ def _harness_request(args) -> dict | None:
     if args.no_tasks:
         raise InputError(f"--no-tasks and --{'tasks' if args.tasks else 'preset'} contradict each other; leave one out.")
     protocol, reads = asked(args.tasks or (), args.preset, args.shots)
-    return jobs.request_of(args.model, reads=reads, states=[[]], preset=protocol.to_json(), limit=args.limit, batch=args.batch)
+    return jobs.request_of(
+        args.model,
+        reads=reads,
+        states=[[]],
+        preset=protocol.to_json(),
+        limit=args.limit,
+        batch=args.batch,
+        remote_code=args.trust_remote_code,
+    )
 
 
 def learn(args) -> dict:
@@ -233,13 +241,7 @@ def learn(args) -> dict:
     folder = find_run(args.run).absolute()
     run = load_run(folder)
     check_removed(args.remove, run.blocks)
-    asked = run.meta["request"]
-    if "model" not in asked:
-        raise InputError(f"The run {args.run!r} does not say where its model and texts are; calibrate it from the command line or the app.")
-    request = jobs.request_of(
-        asked["model"], asked["texts"], (str(folder / "run.json"),), asked.get("form"), run=str(folder), remove=args.remove, budget=args.budget,
-        sequences=args.sequences, seed=args.seed,
-    )  # fmt: skip
+    request = jobs.request_on(run, folder, remove=args.remove, budget=args.budget, sequences=args.sequences, seed=args.seed)
     return _as_job("learn", request)
 
 
@@ -265,7 +267,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
         return command
 
-    model = {"required": True, "metavar": "M", "help": "demo, a local model folder, or a hub id"}
+    def add_model(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--model", required=True, metavar="M", help="demo, a local model folder, or a hub id")
+        command.add_argument(
+            "--trust-remote-code", action="store_true", help="run the Python files of the model's own folder; only for models you trust"
+        )
 
     def add_texts(command: argparse.ArgumentParser) -> None:
         command.add_argument(
@@ -289,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     batch = {"type": _positive, "default": 16, "help": "sequences at once (default 16)"}
 
     c = add(calibrate, "Compute the per-sample gate gradients A of a model on texts and store the run.")
-    c.add_argument("--model", **model)
+    add_model(c)
     add_texts(c)
     c.add_argument("--samples", type=_positive, default=256, metavar="S", help="sequences (default 256)")
     c.add_argument("--length", **length)
@@ -342,12 +348,12 @@ def _parser() -> argparse.ArgumentParser:
     f.add_argument("--seed", type=_natural, default=0, help="which states are tried (default 0)")
 
     p = add(prune, "Remove blocks for real and write a checkpoint, verified in a fresh process.")
-    p.add_argument("--model", **model)
+    add_model(p)
     p.add_argument("--blocks", required=True, metavar="LIST", help="for example 3,7-9")
     p.add_argument("--out", required=True, metavar="DIR", help="a new folder")
 
     e = add(evaluate, "Measure loss, perplexity, the bundled tasks and tokens per second.")
-    e.add_argument("--model", **model)
+    add_model(e)
     add_texts(e)
     e.add_argument("--sequences", type=_positive, default=128, metavar="S", help="sequences of the report split (default 128)")
     e.add_argument("--length", **length)

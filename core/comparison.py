@@ -1,8 +1,15 @@
-"""Measured states side by side: what the store knows about a model, one row a state."""
+"""Measured states side by side: what the store knows about a model, one row a state.
+
+Losses are those of the report split, which no choice has used.
+"""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from core.agreement import Agreement, agreement
 from core.results import Measurement, Results
 from core.runs import Run, canonical_key
 
@@ -47,6 +54,82 @@ def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
+@dataclass(frozen=True)
+class Points:
+    """Energies against measured losses of the states of one M.
+
+    energy float64 [n]; increase, se float64 [n], nats against the original; rows: the states and all that is measured of them.
+    """
+
+    rows: list[Row]
+    energy: np.ndarray
+    increase: np.ndarray
+    se: np.ndarray
+
+    @property
+    def states(self) -> list[tuple[int, ...]]:
+        return [row.removed for row in self.rows]
+
+    @property
+    def best(self) -> int:
+        return int(np.argmin(self.increase))
+
+    @property
+    def lowest(self) -> int:
+        """The state of lowest energy among those that are measured."""
+        return int(np.argmin(self.energy))
+
+    @property
+    def agreement(self) -> Agreement | None:
+        return agreement(self.energy, self.increase)
+
+    def tied(self) -> list[int]:
+        """The states that cannot be told from the best: their paired difference is within two standard errors."""
+        best = self.rows[self.best]
+        found = []
+        for k, row in enumerate(self.rows):
+            difference, se, n = row.loss.minus(best.loss)
+            if row is best or (n > 1 and difference <= 2 * se):
+                found.append(k)
+        return found
+
+
+def points(rows: list[Row], energy: Mapping[tuple[int, ...], float]) -> Points:
+    """Of the rows that have both an energy and a measured increase."""
+    both = [row for row in rows if row.removed in energy and row.increase and row.increase[2]]
+    increase, se = (np.array([row.increase[k] for row in both]) for k in (0, 1))
+    return Points(both, np.array([energy[row.removed] for row in both]), increase, se)
+
+
+def finding(found: Points, blocks_named: Mapping[tuple[int, ...], str]) -> str:
+    """What the measurements say about the energies, in one or two sentences."""
+    n = len(found.rows)
+    if n < 2:
+        return "Measure some states to see what their energies are worth."
+    rank = found.agreement
+    order = (
+        f"{_word(rank)}: Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}] over {n} measured states."
+        if rank
+        else f"{n} measured states are too few to say how well energy orders them."
+    )
+    best, lowest, tied = found.best, found.lowest, found.tied()
+    name = lambda k: blocks_named.get(found.states[k], "without " + ", ".join(map(str, found.states[k])))  # noqa: E731
+    if lowest in tied and len(tied) > 1:
+        return f"{order} {len(tied)} of them cannot be told from the best, the lowest in energy among them."
+    if lowest == best:
+        return f"{order} The lowest in energy is the best."
+    difference, se, _ = found.rows[lowest].loss.minus(found.rows[best].loss)
+    return f"{order} The lowest in energy is not the best: {name(best)} loses {difference:.4f} ± {se:.4f} nats less."
+
+
+def _word(rank: Agreement) -> str:
+    if rank.low > 0.8:
+        return "Energy orders the losses well"
+    if rank.low > 0:
+        return "Energy orders the losses roughly"
+    return "Energy does not order the losses" if rank.high < 0.5 else "Whether energy orders the losses is open"
+
+
 def compare(run: Run, states: list[tuple[int, ...]], results: Results) -> list[Row]:
     """One row for the original and for every state, from the measurements of the run's model.
 
@@ -58,11 +141,14 @@ def compare(run: Run, states: list[tuple[int, ...]], results: Results) -> list[R
 
 def _rows(run: Run, states: list[tuple[int, ...]], found: list[Measurement]) -> list[Row]:
     model = run.meta["model"]
-    originals = {(m.key.data, m.key.settings): m for m in found if m.key.metric == "loss" and not m.key.removed}
+    originals = {(m.key.data, m.key.settings): m for m in found if _is_loss(m) and not m.key.removed}
+    by_state: dict[tuple[int, ...], list[Measurement]] = {}
+    for m in found:
+        by_state.setdefault(m.key.removed, []).append(m)
     rows = []
     for state in [(), *states]:
-        own = [m for m in found if m.key.removed == state]
-        losses = [m for m in own if m.key.metric == "loss"]
+        own = by_state.get(state, [])
+        losses = [m for m in own if _is_loss(m)]
         loss = max(
             losses,
             key=lambda m: m.minus(originals[m.key.data, m.key.settings])[2] if (m.key.data, m.key.settings) in originals else 0,
@@ -86,8 +172,18 @@ def _rows(run: Run, states: list[tuple[int, ...]], found: list[Measurement]) -> 
     return rows
 
 
+def _is_loss(m: Measurement) -> bool:
+    return m.key.metric == "loss" and m.key.split == "report"
+
+
+def measured_rows(run: Run, results: Results, removed: int) -> list[Row]:
+    """The original, and every state of M blocks whose loss was measured."""
+    found = results.of_model(model_key(run))
+    return _rows(run, sorted({m.key.removed for m in found if _is_loss(m) and len(m.key.removed) == removed}), found)
+
+
 def measured_increases(run: Run, results: Results) -> dict[tuple[int, ...], tuple[float, float, int]]:
     """{state: (loss increase, standard error, n)} of every measured state of the run's model."""
     found = results.of_model(model_key(run))
-    states = {m.key.removed for m in found if m.key.metric == "loss" and m.key.removed}
+    states = {m.key.removed for m in found if _is_loss(m) and m.key.removed}
     return {row.removed: row.increase for row in _rows(run, sorted(states), found) if row.increase and row.increase[2]}

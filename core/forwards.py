@@ -138,7 +138,12 @@ class Kept:
 
     def __init__(self, loaded: LoadedModel, sequences: Sequences):
         self.results, self.index = Results(), sequences.index.tolist()
-        settings = {"length": sequences.ids.shape[1], "template": sequences.template, "tokenizer": loaded.tokenizer_digest()}
+        settings = {
+            "length": sequences.ids.shape[1],
+            "template": sequences.template,
+            "tokenizer": loaded.tokenizer_digest(),
+            **loaded.arithmetic(),
+        }
         model = canonical_key(loaded.digest())
         self.key = Key(model, (), sequences.texts_sha256, sequences.split, "loss", json.dumps(settings, sort_keys=True))
         self.versions = {"blockscape": core.__version__, "torch": torch.__version__, "transformers": transformers.__version__}

@@ -37,12 +37,13 @@ from types import SimpleNamespace
 from core import store
 from core.documents import BUNDLED, BUNDLED_NAME, FORM, OWN, parse_source
 from core.errors import InputError
-from core.runs import canonical_key, file_sha256, stored_run
+from core.runs import Run, canonical_key, file_sha256, stored_run
 from core.sealed import seal, unseal
 from core.store import DEMO
 
 KINDS = {
-    kind: f"core.work:{kind}" for kind in ("describe", "calibrate", "benchmark", "evaluate", "prune", "learn", "harness", "behaviour")
+    kind: f"core.work:{kind}"
+    for kind in ("describe", "calibrate", "benchmark", "evaluate", "prune", "learn", "peers", "harness", "behaviour")
 } | {"solve": "core.solving:solve"}
 ROOT = Path(__file__).resolve().parents[1]
 _GRACE = 2.0  # seconds a cancelled worker has to stop by itself
@@ -93,7 +94,7 @@ def request_of(
     """A request to work on a model and texts (None: bundled): paths made absolute, and the state of every file it reads.
 
     texts: one source or several, each as core.documents.parse_source takes it. form: mode, template and bos, as
-    core.drawing.draw takes them; what is as usual is left out, so that equal work has equal requests.
+    core.drawing.draw takes them; remote_code: whether the model's own code may run. What is as usual is left out, so that equal work has equal requests.
     Errors: InputError for options that cannot be.
     """
     model, named, paths = _absolute(model), [], []
@@ -105,10 +106,25 @@ def request_of(
         named, paths = None, [str(BUNDLED)]
     elif len(named) == 1:
         named = named[0]
+    if not options.get("remote_code", True):
+        del options["remote_code"]
     unusual = {name: value for name, value in (form or {}).items() if value != FORM.get(name)}
     if unusual:
         options["form"] = unusual
     return {"model": model, "texts": named, **options, "inputs": fingerprint(model, *paths, *reads)}
+
+
+def request_on(run: Run, folder: Path, **options) -> dict:
+    """A request to work on the model and texts of a run that lies in `folder`. Errors: InputError where the run does not name them."""
+    asked = run.meta["request"]
+    if "model" not in asked:
+        raise InputError(
+            f"The run {run.key[:8]!r} does not say where its model and texts are; calibrate it from the command line or the app."
+        )
+    own_code = asked.get("remote_code", False)
+    return request_of(
+        asked["model"], asked["texts"], (str(folder / "run.json"),), asked.get("form"), remote_code=own_code, run=str(folder), **options
+    )
 
 
 def _absolute(path: str | None) -> str | None:
@@ -351,6 +367,30 @@ class Progress:
         rate = (done - self.first) / (now - self.began) if now > self.began else 0.0
         self.file.write(json.dumps({"t": time.time(), "done": done, "total": total, "rate": rate, "message": message}) + "\n")
         self.file.flush()
+
+    def curves(self):
+        """A function (name, forwards, loss, state) that appends a point to the job's curves, from their beginning."""
+        file = open(self.folder / "curves.jsonl", "w", encoding="utf-8")
+
+        def note(name: str, forwards: float, loss: float, state) -> None:
+            file.write(json.dumps([name, forwards, loss, list(state)]) + "\n")
+            file.flush()
+
+        return note
+
+
+def curves_of(job: Job) -> dict[str, list[tuple[float, float, tuple[int, ...]]]]:
+    """{method: [(forwards, loss, state)]} that a job has noted so far (`Progress.curves`)."""
+    found: dict[str, list] = {}
+    try:
+        lines = (job.folder / "curves.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    except OSError:
+        return {}
+    for line in lines:
+        if line.endswith("\n"):  # not one that is being written
+            name, forwards, loss, state = json.loads(line)
+            found.setdefault(name, []).append((forwards, loss, tuple(state)))
+    return found
 
 
 def work(job_id: str) -> int:

@@ -26,9 +26,9 @@ from core.states import indicator, removed_blocks
 
 ROWS = 128  # gradient rows that the prior takes
 OWN_SPREAD, PAIR_SPREAD, SCALE_SPREAD = 0.2, 0.5, 0.5  # of single removals, of pairs, of all couplings together: relative
-DEVIATION = 0.1  # what an Ising model leaves unexplained of a state's increase, relative, near the best
-GLOBAL, BLIND = 0.25, 0.15  # shares of proposals: the lowest energy anywhere, and any state at all
-OPTIMISM = 0.5  # posterior standard deviations that a proposal's energy is credited with
+DEVIATION = 0.1  # what an Ising model leaves unexplained of a state's increase, relative
+GLOBAL, BLIND = 0.25, 0.25  # shares of proposals: the lowest energy anywhere, and any state at all
+OPTIMISM, CHANCE = 0.5, 1.0  # standard deviations: that a proposal is credited with; below which it must fall under the best to be worth it
 _AROUND, _WIDE = 3, 30  # best states whose neighbours are proposed; neighbours whose own neighbours are looked at
 _CHUNK_SPREAD, _CHUNK_WORTH = 0.3, 4  # relative noise of one chunk before any is seen, and how many observations that is worth
 
@@ -266,11 +266,13 @@ def learn(
     constraints: Constraints | None = None,
     seed: int = 0,
     report: Report = lambda done, total, message: None,
+    better: Callable[[tuple[float, float, State]], None] = lambda point: None,
 ) -> Learned:
     """The best state of M = `removed` blocks that `budget` forwards find, and the couplings learned on the way.
 
     rows: [m, N] gate gradients (`rows_for_prior`), charged to the budget with the single removals; a resumed
     `forwards` (core.forwards.Kept) repeats the same choices and measures only what is new.
+    better: gets every point of the curve as it comes.
     Errors: InputError for a bad M or constraint, or a budget that does not pay for one state.
     """
     n = forwards.blocks
@@ -310,6 +312,7 @@ def learn(
             if loss < best_loss:
                 best, best_loss = state, loss
                 curve.append((forwards.forwards, loss, state))
+                better(curve[-1])
     report(round(100 * budget), round(100 * budget), f"best {best_loss:.4f} nats")
     if forwards.known:
         forwards.known.flush()
@@ -323,8 +326,7 @@ def _condition(prior: Prior, measured: Measured) -> Posterior:
     if not measured.values:
         return Posterior(prior, np.zeros((0, n), bool), np.zeros(0), np.zeros(0), np.zeros(0))
     level, sampling = measured.estimates()
-    size = np.maximum(level, 0.05 * float(np.median(np.abs(level))))
-    deviation = DEVIATION * size * size / size.min()  # the fit must be good near the bottom
+    deviation = DEVIATION * np.maximum(level, 0.05 * float(np.median(np.abs(level))))
     return Posterior(prior, indicator(list(measured.values), n), level, deviation, sampling)
 
 
@@ -346,7 +348,7 @@ def _propose(posterior: Posterior, measured: Measured, removed: int, constraints
     """What to measure 16 more sequences of.
 
     The unmeasured state of lowest energy anywhere, or any state at all (it keeps the landscape true far from the
-    best), or else the most promising near the best or already begun.
+    best), or else the most promising near the best or already begun, while one promises to beat the best.
     """
     luck = rng.random()
     if not measured.values or luck < GLOBAL:
@@ -373,6 +375,11 @@ def _propose(posterior: Posterior, measured: Measured, removed: int, constraints
     if not len(x):
         return _lowest_unknown(posterior, measured, removed, constraints)
     hope = np.concatenate([mean[open_] - OPTIMISM * sd[open_], expected - OPTIMISM * spread])
+    luckily = np.concatenate([mean[open_] - CHANCE * sd[open_], expected - CHANCE * np.hypot(spread, DEVIATION * expected)])
+    if not open_.all() and luckily.min() > mean[~open_].min():  # nothing here will beat the best: look elsewhere
+        state = _any_unknown(measured, rules, removed, rng)
+        if state is not None:
+            return state
     return removed_blocks(x[[int(hope.argmin())]])[0]
 
 

@@ -44,7 +44,7 @@ def loss_gradient(logits: torch.Tensor, ids: torch.Tensor, scored: torch.Tensor 
     In closed form, (softmax - one-hot) / scored tokens: cheaper than autograd through the
     loss, which would copy the logits several times.
     """
-    log_probabilities = torch.log_softmax(logits.detach().float(), dim=-1)
+    log_probabilities = torch.log_softmax(logits.detach(), dim=-1, dtype=torch.float32)
     targets = ids.roll(-1, dims=1)[..., None]  # the last position predicts nothing: weight 0
     weights = torch.ones_like(ids, dtype=torch.float32) if scored is None else scored.roll(-1, dims=1).float()
     weights[:, -1] = 0.0

@@ -7,9 +7,10 @@ import gc
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
@@ -33,6 +34,7 @@ LOG = logging.getLogger(__name__)
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+Built = TypeVar("Built")
 _ATTENTION = ("sdpa", "eager")  # the first that a model has
 
 
@@ -105,6 +107,11 @@ class LoadedModel:
 
     def weights_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+
+    def arithmetic(self) -> dict[str, str]:
+        """What numbers it computes in, where that is not float32 on the CPU: measurements of one kind are not another's."""
+        dtype, device = str(next(self.model.parameters()).dtype).removeprefix("torch."), self.device.type
+        return {} if (dtype, device) == ("float32", "cpu") else {"dtype": dtype, "device": device}
 
     def parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
@@ -187,7 +194,11 @@ def load_model(source: str, device: str | None = None, dtype: torch.dtype | str 
     placement = place_here(stored.values, None if method else stored.dtype, source, device, dtype)
     arguments = {**vars(placement), **({"dtype": torch.bfloat16} if method else {}), **reading(method), "trust_remote_code": own_code}
     try:
-        model, info = _read(reader, folder, arguments)
+        model, info = with_attention(
+            lambda attention: reader.from_pretrained(
+                folder, **arguments, attn_implementation=attention, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+        )
         if method:  # from bf16, which an export would hold
             model.to(dtype=placement.dtype)
     except Exception as error:
@@ -219,16 +230,15 @@ def load_model(source: str, device: str | None = None, dtype: torch.dtype | str 
     return loaded
 
 
-def _read(reader: type, folder: Path, arguments: dict) -> tuple[PreTrainedModel, dict]:
-    """(model, loading info) with the first attention that the model has."""
-    for attention in _ATTENTION:
+def with_attention(build: Callable[[str], Built]) -> Built:
+    """What `build` makes with the first attention that the model has. Errors: those of `build`."""
+    for attention in _ATTENTION[:-1]:
         try:
-            return reader.from_pretrained(
-                folder, **arguments, attn_implementation=attention, use_safetensors=True, local_files_only=True, output_loading_info=True
-            )
+            return build(attention)
         except ValueError as error:
-            if attention == _ATTENTION[-1] or "scaled_dot_product_attention" not in str(error):
+            if "scaled_dot_product_attention" not in str(error):
                 raise
+    return build(_ATTENTION[-1])
 
 
 def wrap(model: PreTrainedModel, tokenizer, source: str, folder: Path, item_size: int = 4) -> LoadedModel:

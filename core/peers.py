@@ -60,13 +60,14 @@ def _random_state(rng: np.random.Generator, n: int, m: int) -> State:
     return tuple(sorted(rng.choice(n, m, replace=False).tolist()))
 
 
-def random_search(forwards: Forwards, removed: int, budget: float, seed: int = 0) -> Curve:
+def random_search(forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = _silent) -> Curve:
     """Ever better states among random ones, each measured on all sequences, until the budget is spent."""
     rng, curve = np.random.default_rng(seed), []
     for _ in range(10_000):
         state = _random_state(rng, forwards.blocks, check_removed(removed, forwards.blocks))
         if forwards.forwards + _whole_cost(forwards, state) > budget:
             break
+        report(round(100 * forwards.forwards), round(100 * budget), "random search")
         loss = float(forwards.whole(state).mean())
         if not curve or loss < curve[-1].loss:
             curve.append(Choice(state, forwards.forwards, loss))
@@ -80,7 +81,7 @@ def _whole_cost(forwards: Forwards, state: State) -> float:
 OFFSPRING, SURVIVORS = 16, 4
 
 
-def evolutionary(forwards: Forwards, removed: int, budget: float, seed: int = 0) -> Curve:
+def evolutionary(forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = _silent) -> Curve:
     """EvoPress (arXiv 2410.14649): a parent, mutants of it by swaps, and selection on ever more sequences.
 
     The first parent is the best of OFFSPRING random states. A generation is OFFSPRING mutants, each by min(a, b) swaps
@@ -97,6 +98,7 @@ def evolutionary(forwards: Forwards, removed: int, budget: float, seed: int = 0)
         return forwards.forwards + sum(forwards.cost(s, int(c)) for s in states for c in chunks) <= budget
 
     def fittest(states: list[State], chunks: np.ndarray, keep: int) -> list[State]:
+        report(round(100 * forwards.forwards), round(100 * budget), "evolutionary search")
         losses = [np.concatenate([forwards.measure(s, int(c)) for c in chunks]).mean() for s in states]
         return [states[k] for k in np.argsort(losses, kind="stable")[:keep]]
 
@@ -248,3 +250,20 @@ def taylor(loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16
 def _matrices(module: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
     """The weights that the criteria of Shortened LLaMA look at: those of linear maps, not norms or biases."""
     return (p for p in module.parameters() if p.ndim >= 2)
+
+
+SEARCHES = {"greedy": "greedy (SLEB)", "evolutionary": "evolutionary (EvoPress)", "random": "random"}
+ONE_SHOT = {
+    "block influence": "Block Influence (ShortGPT)", "angular window": "angular window (Gromov)", "taylor": "Taylor (Shortened LLaMA)",
+    "perplexity": "perplexity (Shortened LLaMA)", "magnitude": "magnitude", "best window": "best window",
+}  # fmt: skip
+
+
+def chosen_at_once(loaded: LoadedModel, sequences: Sequences, meter: Callable[[], Forwards], removed: int) -> Iterator[tuple[str, Choice]]:
+    """(name of ONE_SHOT, its choice of M blocks), one by one; `meter` gives each that measures a count of its own."""
+    yield "block influence", block_influence(loaded, sequences, removed)[removed]
+    yield "angular window", angular_window(loaded, sequences, removed)[removed]
+    yield "taylor", taylor(loaded, sequences, removed)[removed]
+    yield "perplexity", perplexity(meter(), removed)[removed]
+    yield "magnitude", magnitude(loaded, removed)[removed]
+    yield "best window", best_window(meter(), removed)

@@ -43,6 +43,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LENGTH, CHOOSE, REPORT, WALK, ROWS = 128, 256, 256, 128, 256  # tokens; sequences
 SAMPLE, SAMPLE_SEQUENCES = 500, 128  # random states of an M, and the sequences of the report split that they are measured on
 SEEDS, PEER_SEEDS = (0, 1, 2), (0, 1)  # of ours, of the searches that draw at random
+MEMORY = 4 << 30  # bytes of hidden states: a whole step of greedy on 24 blocks
 OURS, LONGER = 0.5, 1.25  # of greedy's forwards: what ours gets, and how far the other searches go on
 
 
@@ -79,7 +80,7 @@ class Subject:
 
     def forwards(self, count: int = CHOOSE) -> Forwards:
         """A meter over the choosing sequences, whose count starts at 0."""
-        return open_forwards(self.loaded, stratified(self.sequences("choose", count)))
+        return open_forwards(self.loaded, stratified(self.sequences("choose", count)), memory=MEMORY)
 
     @cached_property
     def unseen(self) -> Forwards:

@@ -4,19 +4,17 @@ import json
 import logging
 import math
 import os
-import resource
 import shutil
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
-import transformers
 
-import core
 from core import evaluation, learning, store
+from core import peers as rivals
 from core.calibration import calibrate as compute_run
 from core.calibration import run_key
 from core.comparison import model_key
@@ -27,8 +25,10 @@ from core.export import prune as write_pruned
 from core.forwards import open_forwards, stratified
 from core.gates import gate_of
 from core.jobs import Progress
+from core.memory import calibration_bytes, peak_bytes
 from core.models import LoadedModel, load_model
 from core.own import own_sequences
+from core.placement import free_memory
 from core.ranks import ALONE, Ranks
 from core.results import Key, Results
 from core.rows import gradient_rows, made_up_ids, measure_batch
@@ -41,6 +41,10 @@ LOG = logging.getLogger(__name__)
 OWN_BATCH = 4  # own samples drawn to time them
 
 
+def _load(request: dict) -> LoadedModel:
+    return load_model(request["model"], remote_code=request.get("remote_code", False))
+
+
 def describe(request: dict, progress: Progress) -> dict:
     """What a model is, what its texts give, and what calibration costs here: measured on one batch of made-up tokens.
 
@@ -48,13 +52,14 @@ def describe(request: dict, progress: Progress) -> dict:
     an own sample, load_seconds, memory (peak bytes), threads.
     """
     progress.report(0, 3, "loading the model")
-    texts, loaded = read_sources(request["texts"]), load_model(request["model"])
+    texts, length, checkpointed = read_sources(request["texts"]), request["length"], request.get("checkpointed", False)
+    _check_memory(request)
+    loaded = _load(request)
     load_seconds = time.monotonic() - progress.began  # with the worker's own imports
     loaded.check_length(request["length"])
     progress.report(1, 3, "reading the texts")
     drawable = available(loaded, texts, request["length"], request.get("form"))
     progress.report(2, 3, "timing one batch")
-    checkpointed, length = request.get("checkpointed", False), request["length"]
     batch = request["batch"] or measure_batch(loaded, length, request["sampled"], checkpointed)
     ids = made_up_ids(loaded, batch, length)
     uniforms = torch.rand(ids.shape, dtype=torch.float64) if request["sampled"] else None
@@ -72,8 +77,22 @@ def describe(request: dict, progress: Progress) -> dict:
         "gate": gate_of(loaded),
         **drawable, "own_seconds": own_seconds,
         "batch": batch, "rows_seconds": rows_seconds, "forward_seconds": forward_seconds, "load_seconds": load_seconds,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024), "threads": torch.get_num_threads(),
+        "memory": peak_bytes(), "threads": torch.get_num_threads(),
     }  # fmt: skip
+
+
+def _check_memory(request: dict) -> None:
+    """Errors: InputError where a batch of a calibration needs more memory than there is, before any weight is read; where that can be told."""
+    free = None if torch.cuda.is_available() or request.get("remote_code") else free_memory()
+    if free is None:
+        return
+    batch = request["batch"] or 1
+    needed = calibration_bytes(request["model"], batch, request["length"], request["sampled"], request.get("checkpointed", False))
+    if needed and needed - peak_bytes() > free:
+        raise InputError(
+            f"{batch} sequences of {request['length']} tokens of {request['model']!r} take about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+            f"of memory are free; choose a smaller batch or length, or checkpoint blocks."
+        )
 
 
 def _seconds(work) -> float:
@@ -89,7 +108,7 @@ def calibrate(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict |
     ranks the first draws the sequences and has the result, the others None.
     """
     progress.report(0, request["samples"], "loading the model")
-    texts, loaded = read_sources(request["texts"]) if ranks.rank == 0 else None, load_model(request["model"])
+    texts, loaded = read_sources(request["texts"]) if ranks.rank == 0 else None, _load(request)
     loaded.check_length(request["length"])
     asked = [("calibrate", request["samples"]), *([("choose", request["singles"])] if request["singles"] else [])]
     drawn = ranks.agree([_draw(loaded, texts, request, *one, progress) for one in asked] if ranks.rank == 0 else None)
@@ -149,7 +168,7 @@ def prune(request: dict, progress: Progress) -> dict:
         os.replace(out, progress.work / "earlier") if same_disk else shutil.rmtree(out)
     done = write_pruned(
         request["model"], request["blocks"], out, provenance=request["provenance"], workshop=progress.work if same_disk else None,
-        report=progress.report,
+        remote_code=request.get("remote_code", False), report=progress.report,
     )  # fmt: skip
     archive = zip_export(out) if request["zip"] else None
     return {**done.to_json(), "zip": archive and str(archive)}
@@ -158,7 +177,7 @@ def prune(request: dict, progress: Progress) -> dict:
 def evaluate(request: dict, progress: Progress) -> dict:
     """Loss, tasks and speed of one model, as the command line prints them."""
     progress.report(0, request["sequences"], "loading the model")
-    texts, loaded = read_sources(request["texts"]), load_model(request["model"])
+    texts, loaded = read_sources(request["texts"]), _load(request)
     loaded.check_length(request["length"])
     sequences = _draw(loaded, texts, request, "report", request["sequences"], progress)
     items = read_tasks() if request["tasks"] else []
@@ -166,84 +185,87 @@ def evaluate(request: dict, progress: Progress) -> dict:
 
 
 ANSWER_TOKENS = 40
-_BATCH, _ITEMS = 16, 25  # sequences and task items measured between two writes
+_ITEMS = 25  # task items measured between two writes
 
 
-def benchmark(request: dict, progress: Progress) -> dict:
+def benchmark(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     """Loss, tasks, speed and one answer for every state of the request, each item once; the model is loaded once.
 
-    States are lists of removed blocks; the empty list is the original.
+    States are lists of removed blocks; the empty list is the original. Losses come first, a chunk of sequences for
+    all states at a time, on kept prefixes (core.forwards): an early stop has something of every state. `speed`, where
+    it is False, leaves out tokens per second. Of several ranks each measures its share of the states.
     """
     progress.report(0, 1, "loading the model")
-    texts, loaded, results = read_sources(request["texts"]), load_model(request["model"]), Results()
+    texts, loaded, results = read_sources(request["texts"]), _load(request), Results()
     loaded.check_length(request["length"])
-    sequences = _draw(loaded, texts, request, "report", request["sequences"], progress)
+    drawn = _draw(loaded, texts, request, "report", request["sequences"], progress) if ranks.rank == 0 else None
+    sequences = ranks.agree(drawn)
     items = read_tasks() if request["tasks"] else []
-    states = [tuple(sorted(state)) for state in request["states"]]
+    states = list(dict.fromkeys(tuple(sorted(state)) for state in request["states"]))
+    walked = sorted(states, key=lambda s: [i for i in range(len(loaded.blocks)) if i not in s])  # neighbours share prefixes
+    own = [state for part in np.array_split(np.arange(len(walked)), ranks.world)[ranks.rank :][:1] for state in (walked[k] for k in part)]
     model = canonical_key(loaded.digest())
-    versions = {"blockscape": core.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    speed = request.get("speed", True)
+    each = len(sequences.ids) + len(items) + speed + bool(request["prompt"])
+    done, total = 0, len(own) * each
+
+    meter = open_forwards(loaded, sequences)
+    for chunk, part in enumerate(meter.chunks):
+        for state in own:
+            progress.report(done, total, f"loss of {len(own)} states" if len(own) > 1 else "loss")
+            meter.measure(state, chunk)
+            done += part.stop - part.start
+    meter.known.flush()
+
     names = sorted({item.task for item in items})
-    each = len(sequences.ids) + len(items) + 2
-    settings = json.dumps(
-        {"length": request["length"], "template": sequences.template, "tokenizer": loaded.tokenizer_digest()}, sort_keys=True
-    )
-    for number, state in enumerate(states):
-        done, total = number * each, len(states) * each
-        label = "original" if not state else f"state {number} of {len(states)}"
-
-        loss = Key(model, state, sequences.texts_sha256, "report", "loss", settings)
-        have = results.items(loss)
-        left = [k for k, index in enumerate(sequences.index) if int(index) not in have]
-        done += len(sequences.ids) - len(left)
-        for start in range(0, len(left), _BATCH):
-            progress.report(done, total, f"{label}: loss")
-            part, began = left[start : start + _BATCH], time.monotonic()
-            mask, scored = (None if a is None else a[part] for a in (sequences.mask, sequences.scored))
-            values = evaluation.sequence_losses(loaded, sequences.ids[part], state, mask=mask, scored=scored)
-            results.put(loss, dict(zip(sequences.index[part].tolist(), values.tolist())), time.monotonic() - began, versions)
-            done += len(part)
-
-        for name in names:
-            key = Key(model, state, tasks_digest(), "test", f"task:{name}", json.dumps({"tokenizer": loaded.tokenizer_digest()}))
-            have = results.items(key)
-            own = [k for k, item in enumerate(items) if item.task == name]
-            left = [k for k in own if k not in have]
-            done += len(own) - len(left)
-            for start in range(0, len(left), _ITEMS):
-                progress.report(done, total, f"{label}: {name}")
-                part, began = left[start : start + _ITEMS], time.monotonic()
-                chosen = [items[k] for k in part]
-                correct = evaluation.task_results(chosen, evaluation.option_scores(loaded, chosen, state))[name]["correct"]
-                results.put(key, dict(zip(part, correct)), time.monotonic() - began, versions)
-                done += len(part)
-
-        progress.report(done, total, f"{label}: speed and answer")
-        _measure_speed(loaded, results, model, state, sequences.ids)
-        if request["prompt"] and (state, request["prompt"]) not in results.answers(model):
-            results.put_answer(
-                model, state, request["prompt"], json.dumps({"tokens": ANSWER_TOKENS}), _answer(loaded, request["prompt"], state)
-            )
-    progress.report(each * len(states), each * len(states), "done")
+    for number, state in enumerate(own):
+        label = "original" if not state else f"state {number + 1} of {len(own)}"
+        with without(loaded, state):
+            for name in names:
+                key = Key(model, state, tasks_digest(), "test", f"task:{name}", json.dumps({"tokenizer": loaded.tokenizer_digest()}))
+                have = results.items(key)
+                asked = [k for k, item in enumerate(items) if item.task == name]
+                left = [k for k in asked if k not in have]
+                done += len(asked) - len(left)
+                for start in range(0, len(left), _ITEMS):
+                    progress.report(done, total, f"{label}: {name}")
+                    part, began = left[start : start + _ITEMS], time.monotonic()
+                    chosen = [items[k] for k in part]
+                    correct = evaluation.task_results(chosen, evaluation.option_scores(loaded, chosen))[name]["correct"]
+                    results.put(key, dict(zip(part, correct)), time.monotonic() - began, meter.known.versions)
+                    done += len(part)
+            progress.report(done, total, f"{label}: speed and answer")
+            if speed:
+                _measure_speed(loaded, results, model, state, sequences.ids)
+            if request["prompt"] and (state, request["prompt"]) not in results.answers(model):
+                results.put_answer(
+                    model, state, request["prompt"], json.dumps({"tokens": ANSWER_TOKENS}), _answer(loaded, request["prompt"])
+                )
+        done += speed + bool(request["prompt"])
+    progress.report(total, total, "done")
+    if ranks.gather(len(own)) is None:
+        return None
     return {"model": model, "states": [list(state) for state in states], "sequences": len(sequences.ids), "items": len(items)}
 
 
 def _measure_speed(loaded: LoadedModel, results: Results, model: str, state: Sequence[int], ids) -> None:
+    """Of the model as it is now, the blocks of `state` really removed."""
     key = Key(
-        model, tuple(state), "speed", "", "tokens_per_second", json.dumps({"length": ids.shape[1], "threads": torch.get_num_threads()})
-    )
+        model, tuple(state), "speed", "", "tokens_per_second",
+        json.dumps({"length": ids.shape[1], "threads": torch.get_num_threads(), **loaded.arithmetic()}),
+    )  # fmt: skip
     if not results.items(key):
-        with without(loaded, state):
-            results.put(key, {0: evaluation.tokens_per_second(loaded, ids)})
+        results.put(key, {0: evaluation.tokens_per_second(loaded, ids)})
 
 
-def _answer(loaded: LoadedModel, prompt: str, state: Sequence[int]) -> str:
+def _answer(loaded: LoadedModel, prompt: str) -> str:
     """The greedy continuation of the prompt, prompt not repeated."""
     head = [] if loaded.tokenizer.bos_token_id is None else [loaded.tokenizer.bos_token_id]
     tokens = head + loaded.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     room = min(ANSWER_TOKENS, (loaded.max_length or math.inf) - len(tokens))
     if room < 1:
         raise InputError(f"The prompt takes {len(tokens)} tokens and {loaded.source!r} has {loaded.max_length} positions; shorten it.")
-    with without(loaded, state), torch.no_grad():
+    with torch.no_grad():
         out = loaded.model.generate(
             torch.tensor([tokens], device=loaded.device),
             do_sample=False,
@@ -253,26 +275,44 @@ def _answer(loaded: LoadedModel, prompt: str, state: Sequence[int]) -> str:
     return loaded.tokenizer.decode(out[0, len(tokens) :], skip_special_tokens=True)
 
 
+def _choosing(request: dict, progress: Progress) -> tuple[Run, LoadedModel, Sequences, Sequences]:
+    """(the run, its model, sequences to choose by with every domain in every chunk, sequences to report on). Errors: InputError."""
+    run = load_run(Path(request["run"]))
+    texts, loaded = read_sources(request["texts"]), _load(request)
+    if canonical_key(loaded.digest()) != model_key(run):
+        raise InputError(f"The run {request['run']!r} is of another model than {request['model']!r} is now; calibrate it again.")
+    asked = {"length": run.meta["texts"]["length"], "form": request.get("form")}
+    choose, unseen = (_draw(loaded, texts, asked, split, request["sequences"], progress) for split in ("choose", "report"))
+    return run, loaded, stratified(choose), unseen
+
+
+def _unseen(loaded: LoadedModel, unseen: Sequences, states: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], dict]:
+    """{state: what it loses on sequences that no choice has seen}."""
+    judged = open_forwards(loaded, unseen)
+    base, found = judged.whole(()), {}
+    for state in states:
+        loss = judged.whole(state)
+        increase = loss - base
+        found[state] = {
+            "loss": float(loss.mean()), "original": float(base.mean()), "increase": float(increase.mean()),
+            "increase_se": float(increase.std(ddof=1) / math.sqrt(len(increase))),
+        }  # fmt: skip
+    judged.known.flush()
+    return found
+
+
 def learn(request: dict, progress: Progress) -> dict:
     """The best state of M that a budget of forwards finds, measured on texts not used to choose; what it learned lies in the file `landscape`.
 
     Losses are kept in the store, so that the same request goes on where it was stopped, and Compare shows what was measured.
     """
     progress.report(0, 1, "loading the model")
-    run = load_run(Path(request["run"]))
-    texts, loaded = read_sources(request["texts"]), load_model(request["model"])
-    if canonical_key(loaded.digest()) != model_key(run):
-        raise InputError(f"The run {request['run']!r} is of another model than {request['model']!r} is now; calibrate it again.")
-    asked = {"length": run.meta["texts"]["length"], "form": request.get("form")}
-    choose, unseen = (_draw(loaded, texts, asked, split, request["sequences"], progress) for split in ("choose", "report"))
+    run, loaded, choose, unseen = _choosing(request, progress)
+    note = progress.curves()
     found = learning.learn(
-        learning.rows_for_prior(run), open_forwards(loaded, stratified(choose)), request["remove"], request["budget"], seed=request["seed"],
-        report=progress.report,
+        learning.rows_for_prior(run), open_forwards(loaded, choose), request["remove"], request["budget"], seed=request["seed"],
+        report=progress.report, better=lambda point: note("learned", *point),
     )  # fmt: skip
-    judged = open_forwards(loaded, unseen)
-    losses = {state: judged.whole(state) for state in ((), found.removed)}
-    judged.known.flush()
-    increase = losses[found.removed] - losses[()]
     return {
         "best": {"removed": list(found.removed), "loss": found.loss},
         "original": found.original,
@@ -280,12 +320,54 @@ def learn(request: dict, progress: Progress) -> dict:
         "forwards": found.forwards,
         "sequences": request["sequences"],
         "states": len(found.measured),
-        "report": {
-            "loss": float(losses[found.removed].mean()), "original": float(losses[()].mean()), "increase": float(increase.mean()),
-            "increase_se": float(increase.std(ddof=1) / math.sqrt(len(increase))),
-        },
+        "report": _unseen(loaded, unseen, [found.removed])[found.removed],
         "landscape": str(store.keep("landscapes", found.to_bytes(), ".npz")),
-    }  # fmt: skip
+    }
+
+
+def peers(request: dict, progress: Progress) -> dict:
+    """What other methods choose for the run's model at M, on the same sequences and the same meter (core.peers).
+
+    The result: original, the loss in nats; methods {name: {removed, forwards, loss, report}}, forwards None where the budget is below
+    what the method needs; curves {search: [[forwards, loss], ..]}. Searches get the budget, or what greedy takes if that is more.
+    """
+    progress.report(0, 1, "loading the model")
+    _, loaded, choose, unseen = _choosing(request, progress)
+    m, note = request["remove"], progress.curves()
+    meter = partial(open_forwards, loaded, choose)
+    found: dict[str, rivals.Choice] = {}
+    for name, choice in rivals.chosen_at_once(loaded, choose, meter, m):
+        found[name] = choice
+        progress.report(len(found), len(rivals.ONE_SHOT), rivals.ONE_SHOT[name])
+    own = meter()
+    steps = rivals.greedy(own, m, progress.report)
+    own.known.flush()
+    found["greedy"] = steps[m]
+    note("greedy", steps[m].forwards, steps[m].loss, steps[m].removed)
+    budget, curves = max(request["budget"], steps[m].forwards), {"greedy": [[steps[m].forwards, steps[m].loss]]}
+    for name, search in (("evolutionary", rivals.evolutionary), ("random", rivals.random_search)):
+        own = meter()
+        curve = search(own, m, budget, request["seed"], progress.report)
+        own.known.flush()
+        curves[name] = [[c.forwards, c.loss] for c in curve]
+        for c in curve:
+            note(name, c.forwards, c.loss, c.removed)
+        if curve:
+            found[name] = curve[-1]
+    own = meter()
+    losses = {name: float(own.whole(choice.removed).mean()) for name, choice in found.items()}
+    original = float(own.whole(()).mean())
+    own.known.flush()
+    reported = _unseen(loaded, unseen, {choice.removed for choice in found.values()})
+    return {
+        "original": original,
+        "methods": {
+            name: {"removed": list(c.removed), "forwards": c.forwards, "loss": losses[name], "report": reported[c.removed]}
+            for name, c in found.items()
+        },
+        "curves": curves,
+        "budget": budget,
+    }
 
 
 def harness(request: dict, progress: Progress) -> dict:
@@ -294,7 +376,7 @@ def harness(request: dict, progress: Progress) -> dict:
     from core.presets import Preset
 
     progress.report(0, 1, "loading the model and the tasks")
-    loaded = load_model(request["model"])
+    loaded = _load(request)
     protocol = Preset(**{**request["preset"], "tasks": tuple(request["preset"]["tasks"])})
     return tool.measure(loaded, request["states"], protocol, request["limit"], request["batch"], progress.report)
 
@@ -304,4 +386,4 @@ def behaviour(request: dict, progress: Progress) -> dict:
     from core.behaviour import measure
 
     progress.report(0, 1, "loading the model")
-    return measure(load_model(request["model"]), request["states"], progress.report, request["tokens"])
+    return measure(_load(request), request["states"], progress.report, request["tokens"])

@@ -23,7 +23,7 @@ from pages.view import open_run, plain, source_of, through_app
 BUNDLED, OWN, FILES, PASTED = "Bundled", "Own samples", "Files and data sets", "Pasted"
 DEFAULTS = {
     "model": "demo", "texts": [BUNDLED], "files": [], "paste": "", "samples": 256, "length": 128, "sampled": True, "singles": 64, **documents.FORM,
-    "batch": 16, "checkpointed": False, "seed": 0,
+    "batch": 16, "checkpointed": False, "seed": 0, "remote_code": False,
 }  # fmt: skip
 SHARE = "cal_share "  # and the source: the key of its share
 TYPES = ["txt", "jsonl", "csv", "parquet"]
@@ -160,6 +160,11 @@ def how() -> None:
         key="cal_checkpointed",
         help="Less memory for more time, for models that do not fit otherwise.",
     )
+    st.checkbox(
+        "Run the model's own code",
+        key="cal_remote_code",
+        help="Some models come with Python files of their own. Only for models you trust: the files can do whatever you can.",
+    )
 
 
 def with_shares(sources: list[str]) -> list[str]:
@@ -183,7 +188,12 @@ def with_shares(sources: list[str]) -> list[str]:
 
 def requests(texts: list[str]) -> tuple[dict, dict]:
     """(what to describe, what to calibrate), as the form stands. Errors: InputError."""
-    common = {"length": state.cal_length, "batch": state.cal_batch or None, "sampled": state.cal_sampled}
+    common = {
+        "length": state.cal_length,
+        "batch": state.cal_batch or None,
+        "sampled": state.cal_sampled,
+        "remote_code": state.cal_remote_code,
+    }
     if state.cal_checkpointed:
         common["checkpointed"] = True
     how = {name: state[f"cal_{name}"] for name in documents.FORM}

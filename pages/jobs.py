@@ -19,6 +19,9 @@ NAMES = {
     "evaluate": "Evaluation",
     "prune": "Prune",
     "learn": "Learned landscape",
+    "peers": "Other methods",
+    "harness": "Benchmarks",
+    "behaviour": "Behaviour",
     "solve": "Search",
 }
 MARKS = {"running": "▶", "queued": "…", "done": "✓", "failed": "✗", "cancelled": "■", "interrupted": "!"}
@@ -34,12 +37,12 @@ def about(job: Job) -> str:
     parts = [str(request.get("model", "")).rstrip("/").rsplit("/", 1)[-1]]
     if job.kind == "calibrate":
         parts.append(f"{request.get('samples')} samples of {request.get('length')} tokens")
-    elif job.kind == "benchmark":
+    elif job.kind in ("benchmark", "harness", "behaviour"):
         parts.append(f"{len(request.get('states', []))} states")
     elif job.kind == "solve":
         parts = [str(request.get("source"))[:8], f"M = {request.get('removed')}", f"{request.get('count')} states"]
         parts.append(f"mix {mix_label(request['mix'])}" if request.get("mix") else "")
-    elif job.kind == "learn":
+    elif job.kind in ("learn", "peers"):
         parts.append(f"M = {request.get('remove')}, {request.get('budget')} forwards")
     elif job.kind == "prune":
         parts.append("without " + ", ".join(map(str, request.get("blocks", []))))

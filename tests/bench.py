@@ -1,4 +1,4 @@
-"""Everything that measures: `make bench`. Ratios are taken side by side in one run; figures depend on the machine.
+"""The demo's spectrum and the browser, measured by `make bench` with the other benches; figures depend on the machine.
 
 Prints each figure with its bar; exits with 1 when a bar is missed.
 """
@@ -13,56 +13,32 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from core.couplings import couplings
-from core.models import load_model, wrap
-from core.rows import gradient_rows
 from core.runs import load_run
 from core.spectrum import lowest_states
 from core.store import DEMO_RUN
-from core.texts import pack, read_texts
 
 FIGURES: list[tuple[str, float, float | None, str]] = []
 
 
-def figure(name: str, value: float, bar: float | None, unit: str) -> None:
+def figure(name: str, value: float, bar: float | None, unit: str, note: str = "") -> None:
     FIGURES.append((name, value, bar, unit))
-    print(f"{name:<58} {value:8.2f} {unit:<3}" + ("" if bar is None else f"  bar {bar:g} {'ok' if value <= bar else 'MISSED'}"), flush=True)
+    verdict = "" if bar is None else f"bar {bar:g} {'ok' if value <= bar else 'MISSED'}"
+    print(f"{name:<58} {value:8.2f} {unit:<3} {note:<8} {verdict}".rstrip(), flush=True)
 
 
-def rows_against_a_forward() -> None:
-    """CPU time of one batched forward + backward for all rows, over a plain forward of the same batch, alternating.
+def failed() -> int:
+    """The exit status: 1 when a bar is missed."""
+    return int(any(bar is not None and value > bar for _, value, bar, _ in FIGURES))
 
-    On the demo, and on a random Llama of four times its width: narrow matrices leave more of the time
-    to attention and norms, whose backward costs more than twice their forward.
-    """
-    demo = load_model("demo")
-    wide = LlamaConfig(
-        hidden_size=256, intermediate_size=704, num_hidden_layers=8, num_attention_heads=8, vocab_size=1024, attn_implementation="sdpa"
-    )
-    model = LlamaForCausalLM(wide).eval().requires_grad_(False)
-    random = wrap(model, demo.tokenizer, "random", demo.folder)
-    ids = torch.from_numpy(pack(read_texts(), demo.tokenizer, "calibrate", 128, 16).ids)
 
-    def cpu(action) -> float:
-        began = time.process_time()
-        action()
-        return time.process_time() - began
-
-    for name, loaded in (("demo, width 64", demo), ("random Llama, width 256", random)):
-
-        def forward(loaded=loaded):
-            with torch.no_grad():
-                loaded.model(input_ids=ids, use_cache=False)
-
-        def rows(loaded=loaded):
-            gradient_rows(loaded, ids)
-
-        torch.set_num_threads(1)
-        forward(), rows()
-        ratio = statistics.median(r / f for f, r in [(cpu(forward), cpu(rows)) for _ in range(15)])
-        figure(f"gradient rows / forward, 16 x 128, {name}", ratio, 2.6, "x")
+def machine() -> str:
+    """What the figures were measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    load = f"load {os.getloadavg()[0]:.1f}, " if hasattr(os, "getloadavg") else ""
+    return f"{named}, {os.cpu_count()} cores, {load}{platform.system()}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def spectrum() -> None:
@@ -120,13 +96,10 @@ def browser() -> None:
 
 
 def main() -> int:
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, torch {torch.__version__}, Python {platform.python_version()}"
-    )
-    rows_against_a_forward()
+    print(machine())
     spectrum()
     browser()
-    return 1 if any(bar is not None and value > bar for _, value, bar, _ in FIGURES) else 0
+    return failed()
 
 
 if __name__ == "__main__":

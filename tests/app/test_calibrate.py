@@ -13,7 +13,7 @@ from core.runs import load_run
 
 DEFAULTS = {
     "texts": ["Bundled"], "files": [], "paste": "", "samples": 256, "length": 128, "sampled": True, "singles": 64, "mode": "packed",
-    "template": "none", "bos": "auto", "batch": 16, "checkpointed": False, "seed": 0,
+    "template": "none", "bos": "auto", "batch": 16, "checkpointed": False, "seed": 0, "remote_code": False,
 }  # fmt: skip
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 

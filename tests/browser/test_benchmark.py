@@ -67,9 +67,9 @@ def test_from_an_empty_store_to_a_pruned_model_and_everything_found_again(visit,
 
     # measure both and the original
     page.get_by_role("link", name="Compare").click()
-    page.get_by_test_id("stSelectbox").first.click()
+    page.get_by_role("combobox", name="Sequences").click()
     page.get_by_role("option", name="64").click()
-    page.get_by_role("button", name="Measure the original and 2 picked states").click()
+    page.get_by_role("button", name="Measure 2 picked states").click()
     expect(page.locator(".st-key-chip")).to_contain_text("benchmarking")
 
     # a reload in the middle, and a second browser, see the same job
@@ -82,9 +82,10 @@ def test_from_an_empty_store_to_a_pruned_model_and_everything_found_again(visit,
 
     expect(page.locator(".st-key-chip a")).to_have_count(0, timeout=120_000)
     expect(page.locator("table.states tbody tr")).to_have_count(3)
-    increases = page.locator("table.states tbody tr td:nth-child(4)").all_inner_texts()
-    assert increases[0] == "–" and all(re.match(r"[+-]\d\.\d{4} ± \d\.\d{4}", text) for text in increases[1:]), increases
+    increases = page.locator("table.states tbody tr td:nth-child(5)").all_inner_texts()
+    assert increases[0] == "" and all(re.match(r"[+-]\d\.\d{4} ± \d\.\d{4}", text) for text in increases[1:]), increases
     expect(page.get_by_role("heading", name="The same prompt")).to_be_visible()
+    expect(page.locator(".finding")).to_contain_text("2 measured states")
 
     # the server restarts: the link finds view, tray and measurements, here and in Explore
     link = page.url.removeprefix(server.url)
@@ -94,7 +95,7 @@ def test_from_an_empty_store_to_a_pruned_model_and_everything_found_again(visit,
     server.start()
     again = visit(link)
     expect(again.locator("table.states tbody tr")).to_have_count(3)
-    assert again.locator("table.states tbody tr td:nth-child(4)").all_inner_texts() == increases
+    assert again.locator("table.states tbody tr td:nth-child(5)").all_inner_texts() == increases
     explore = opened(visit("/?" + link.split("?")[1]))
     expect(explore.locator(".lens .picked").first).to_contain_text(f"loss {increases[1].split(' ')[0].replace('-', '−')}")
     expect(explore.locator(".lens .picked")).to_have_count(2)

@@ -1,0 +1,70 @@
+"""How well an energy orders measured losses, and what trusting it costs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+FEWEST = 5  # points below which a coefficient says nothing
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Rank correlations of energy and loss; low, high: the 95 % bootstrap interval of Spearman's, over states; n: states."""
+
+    spearman: float
+    low: float
+    high: float
+    kendall: float
+    n: int
+
+
+def agreement(energy: np.ndarray, loss: np.ndarray, seed: int = 0) -> Agreement | None:
+    """Of two float64 [n]; None below FEWEST states, or where one of the two is constant."""
+    from scipy import stats
+
+    n = len(energy)
+    if n < FEWEST or np.ptp(energy) == 0 or np.ptp(loss) == 0:
+        return None
+    picks = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
+    a, b = (stats.rankdata(values[picks], axis=1) for values in (energy, loss))
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    resampled = (a * b).sum(axis=1)[scale > 0] / scale[scale > 0]
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return Agreement(
+        float(stats.spearmanr(energy, loss).statistic), float(low), float(high), float(stats.kendalltau(energy, loss).statistic), n
+    )
+
+
+def regret(energy: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """float64 [n]: by how much the best of the first 1, 2, ... n states by energy is worse than the best of all."""
+    return np.minimum.accumulate(loss[np.argsort(energy, kind="stable")]) - loss.min()
+
+
+def fitted(energy: np.ndarray, loss: np.ndarray) -> tuple[float, float]:
+    """(a, b) of the least-squares line loss = a energy + b: the scale on which an energy that is not in nats predicts."""
+    a, b = np.polyfit(energy, loss, 1)
+    return float(a), float(b)
+
+
+def scaled(distance: np.ndarray) -> np.ndarray:
+    """float64 [n, 2]: classical multidimensional scaling of distances [n, n] (Torgerson 1952)."""
+    squared = np.asarray(distance, dtype=np.float64) ** 2
+    centred = squared - squared.mean(axis=0) - squared.mean(axis=1, keepdims=True) + squared.mean()
+    values, vectors = np.linalg.eigh(-0.5 * centred)
+    top = np.argsort(values)[::-1][:2]
+    points = vectors[:, top] * np.sqrt(np.maximum(values[top], 0.0))
+    return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+
+
+def clustered(similarity: np.ndarray) -> np.ndarray:
+    """int [n]: an order in which similar states stand together (average linkage on 1 - similarity [n, n])."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(similarity) < 3:
+        return np.arange(len(similarity))
+    apart = np.maximum(1 - (similarity + similarity.T) / 2, 0.0)
+    np.fill_diagonal(apart, 0.0)
+    return leaves_list(linkage(squareform(apart, checks=False), method="average", optimal_ordering=len(apart) <= 300))
