@@ -18,7 +18,7 @@ from core.lens import exponent, with_power
 from core.spectrum import Spectrum
 from core.states import indicator, pearson
 
-STANDARD_ERRORS = 2.0  # of an energy difference, inside which states count as equally low
+STANDARD_ERRORS = 1.0  # of an energy difference, inside which states count as equally low
 LEAST = 4  # states of the window for each candidate: fewer leave nothing to choose from
 WITHOUT_NOISE = 8  # the same where no sample says how far energies scatter
 MOST = 2000  # states of the window: all pairs of them are compared
@@ -62,6 +62,7 @@ def candidates(
     (all but one block the same), then max-min goes on. window: energy above the ground state; None: from `noise`, float [K],
     the standard error of each listed state's energy above the ground state (core.noise.energy_noise), else by number.
     measured: {state: (loss increase, standard error, n)}; the lowest of those with as many blocks comes second, listed or not.
+    Losses of a split that is reported on later have no place here: choosing on them makes the report too good.
     taken: states picked before; the others differ from them as well, and none of them is repeated.
     Errors: InputError for a count below 1, a negative window, an empty spectrum, or noise of another length.
     """
@@ -169,10 +170,10 @@ def _window(spectrum: Spectrum, count: int, window: float | None, noise: np.ndar
     if noise is None:
         return least, f"the {least} lowest states were looked at: no sample says how far their energies scatter"
     inside = equally_low(above[:most], noise[:most], spectrum.tolerance)
-    error = f"{STANDARD_ERRORS:g}"
+    error = "one standard error" if STANDARD_ERRORS == 1 else f"{STANDARD_ERRORS:g} standard errors"
     if inside < least:
-        return least, f"only {inside} states lie within {error} standard errors of the ground state, so the {least} lowest were looked at"
-    return inside, f"up to there an energy is within {error} standard errors of the ground state's" + (whole if inside == most else "")
+        return least, f"only {inside} states lie within {error} of the ground state, so the {least} lowest were looked at"
+    return inside, f"up to there an energy is within {error} of the ground state's" + (whole if inside == most else "")
 
 
 def equally_low(above: np.ndarray, noise: np.ndarray, tolerance: float = 0.0) -> int:

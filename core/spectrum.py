@@ -245,8 +245,8 @@ def _level_size(e: np.ndarray, k: int, tolerance: float) -> int:
     return int(((e >= first) & (e <= first + tolerance)).sum())
 
 
-def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
-    """Sort by level, then by the sorted list of blocks; a level is at most `tolerance` wide, from its lowest energy on."""
+def levels(e: np.ndarray, tolerance: float) -> np.ndarray:
+    """int64 [K]: the level of each energy [K], from 0 on; a level is at most `tolerance` wide, from its lowest energy on."""
     if not len(e):
         return np.empty(0, dtype=np.int64)
     order = np.argsort(e, kind="stable")
@@ -258,7 +258,15 @@ def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
         while (start := start + int(np.searchsorted(ascending[start:end], ascending[start] + tolerance, side="right"))) < end:
             new[start] = True
     level = np.empty(len(e), dtype=np.int64)
-    level[order] = np.cumsum(new)
+    level[order] = np.cumsum(new) - 1
+    return level
+
+
+def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
+    """Sort by level, then by the sorted list of blocks."""
+    if not len(e):
+        return np.empty(0, dtype=np.int64)
+    level = levels(e, tolerance)
     if np.ptp(x.sum(axis=1)):  # of unequal lists, the shorter comes first where it begins the longer
         lists = np.full((len(x), x.shape[1]), -1)
         for row, blocks in zip(lists, removed_blocks(x)):

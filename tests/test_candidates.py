@@ -98,9 +98,13 @@ def test_the_window_is_where_the_sample_cannot_tell_states_apart():
     for inside in (40, 100):
         noise = np.full(len(above), (above[inside - 1] + above[inside]) / 2 / STANDARD_ERRORS)
         found = candidates(H, s, 5, noise=noise)
-        assert found.states == inside and np.isclose(found.window, above[inside - 1]) and "2 standard errors" in found.why
+        assert (
+            found.states == inside
+            and np.isclose(found.window, above[inside - 1])
+            and "within one standard error of the ground state" in found.why
+        )
     narrow = candidates(H, s, 5, noise=np.zeros(len(above)))
-    assert narrow.states == 5 * LEAST and "only 1 states" in narrow.why
+    assert narrow.states == 5 * LEAST and "only 1 states lie" in narrow.why
     assert candidates(H, s, 5).states == 5 * WITHOUT_NOISE
     assert candidates(H, s, 3, noise=np.full(len(above), 1e9)).why.endswith("all 300 looked at lie inside")
 
