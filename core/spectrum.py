@@ -190,29 +190,6 @@ def lowest_states(
     )
 
 
-def sweep(
-    H: np.ndarray, count: int, linear: np.ndarray | None = None, *, time_limit: float | None = None, report: Callable | None = None
-) -> list[Spectrum]:
-    """The `count` lowest states for every M = 1..N-1, each search starting from the states of the M before.
-
-    time_limit: seconds for each M. Everything else as in `lowest_states`.
-    """
-    H, g, _ = checked_problem(H, 1, linear, None)
-    found: list[Spectrum] = []
-    for m in range(1, len(H)):
-        seeds = _one_more(H, g, found[-1].x) if found else None
-        found.append(lowest_states(H, m, count, g, time_limit=time_limit, report=report, seeds=seeds))
-    return found
-
-
-def _one_more(H: np.ndarray, g: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """bool [K, N]: every row of x with the block removed as well that raises its energy least."""
-    rise = np.where(x, np.inf, 2 * (x @ H) + np.diag(H) + g)
-    more = x.copy()
-    more[np.arange(len(x)), rise.argmin(axis=1)] = True
-    return more
-
-
 def checked_problem(
     H: np.ndarray, removed: int | None, linear: np.ndarray | None, constraints: Constraints | None
 ) -> tuple[np.ndarray, np.ndarray, Rules]:
