@@ -16,7 +16,12 @@ def symmetric(n: int, seed: int) -> np.ndarray:
     return A + A.T
 
 
-RULES = [None, Constraints(keep=(0,), remove=(3,)), Constraints(groups=(((0, 1, 2, 3), 2),), max_run=2), Constraints(weights=(1.0,) * 8, at_least=3)]
+RULES = [
+    None,
+    Constraints(keep=(0,), remove=(3,)),
+    Constraints(groups=(((0, 1, 2, 3), 2),), max_run=2),
+    Constraints(weights=(1.0,) * 8, at_least=3),
+]
 
 
 @pytest.mark.parametrize("rules", RULES)
