@@ -42,8 +42,13 @@ def test_what_is_saved_is_what_the_blocks_have():
     run = load_run(DEMO_RUN)
     model = run.meta["model"]
     saved = card(couplings(run), (3, 5), model).saved
-    assert (saved.parameters, saved.bytes, saved.kv_bytes) == tuple(2 * model["blocks"][3][name] for name in ("parameters", "bytes", "kv_bytes"))
+    assert (saved.parameters, saved.bytes, saved.kv_bytes) == tuple(
+        2 * model["blocks"][3][name] for name in ("parameters", "bytes", "kv_bytes")
+    )
     assert saved.kinds == (("attention + FFN", 2, 24),) and saved.kv_bytes_of == 24 * 512 and saved.parameters_of == 1_272_896
-    uneven = [{"kind": k, "parameters": p, "active_parameters": a, "bytes": 2 * p, "kv_bytes": 1} for k, p, a in (("attention", 5, 5), ("MoE", 90, 9), ("attention", 7, 7))]
+    uneven = [
+        {"kind": k, "parameters": p, "active_parameters": a, "bytes": 2 * p, "kv_bytes": 1}
+        for k, p, a in (("attention", 5, 5), ("MoE", 90, 9), ("attention", 7, 7))
+    ]
     saved = card(np.eye(3), (1, 2), {"parameters": 200, "bytes": 400, "blocks": uneven}).saved
     assert saved.kinds == (("attention", 1, 2), ("MoE", 1, 1)) and (saved.parameters, saved.active, saved.bytes_of) == (97, 16, 400)
