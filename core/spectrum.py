@@ -190,29 +190,6 @@ def lowest_states(
     )
 
 
-def sweep(
-    H: np.ndarray, count: int, linear: np.ndarray | None = None, *, time_limit: float | None = None, report: Callable | None = None
-) -> list[Spectrum]:
-    """The `count` lowest states for every M = 1..N-1, each search starting from the states of the M before.
-
-    time_limit: seconds for each M. Everything else as in `lowest_states`.
-    """
-    H, g, _ = checked_problem(H, 1, linear, None)
-    found: list[Spectrum] = []
-    for m in range(1, len(H)):
-        seeds = _one_more(H, g, found[-1].x) if found else None
-        found.append(lowest_states(H, m, count, g, time_limit=time_limit, report=report, seeds=seeds))
-    return found
-
-
-def _one_more(H: np.ndarray, g: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """bool [K, N]: every row of x with the block removed as well that raises its energy least."""
-    rise = np.where(x, np.inf, 2 * (x @ H) + np.diag(H) + g)
-    more = x.copy()
-    more[np.arange(len(x)), rise.argmin(axis=1)] = True
-    return more
-
-
 def checked_problem(
     H: np.ndarray, removed: int | None, linear: np.ndarray | None, constraints: Constraints | None
 ) -> tuple[np.ndarray, np.ndarray, Rules]:
@@ -245,8 +222,8 @@ def _level_size(e: np.ndarray, k: int, tolerance: float) -> int:
     return int(((e >= first) & (e <= first + tolerance)).sum())
 
 
-def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
-    """Sort by level, then by the sorted list of blocks; a level is at most `tolerance` wide, from its lowest energy on."""
+def levels(e: np.ndarray, tolerance: float) -> np.ndarray:
+    """int64 [K]: the level of each energy [K], from 0 on; a level is at most `tolerance` wide, from its lowest energy on."""
     if not len(e):
         return np.empty(0, dtype=np.int64)
     order = np.argsort(e, kind="stable")
@@ -258,7 +235,15 @@ def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
         while (start := start + int(np.searchsorted(ascending[start:end], ascending[start] + tolerance, side="right"))) < end:
             new[start] = True
     level = np.empty(len(e), dtype=np.int64)
-    level[order] = np.cumsum(new)
+    level[order] = np.cumsum(new) - 1
+    return level
+
+
+def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
+    """Sort by level, then by the sorted list of blocks."""
+    if not len(e):
+        return np.empty(0, dtype=np.int64)
+    level = levels(e, tolerance)
     if np.ptp(x.sum(axis=1)):  # of unequal lists, the shorter comes first where it begins the longer
         lists = np.full((len(x), x.shape[1]), -1)
         for row, blocks in zip(lists, removed_blocks(x)):
