@@ -386,7 +386,7 @@ class Lens {
       rows.push(...strongest.map(([i, j, v], n) => [n ? "" : "strongest pairs", (v < 0 ? "−" : "+") + m.show(Math.abs(v)), `${i}–${j}`]));
     }
     rows.push(["Pearson to #0", isNaN(here.pearson) ? "–" : plus(here.pearson), `${here.changed} of ${m.removed} changed`]);
-    if (here.rank !== undefined && m.ranks[here.rank]) rows.push(["rank, 95 %", m.ranks[here.rank].join("–"), `of ${m.ranks.length}, other samples`]);
+    if (here.rank !== undefined && m.ranks[here.rank]) rows.push(["rank, 95 %", m.ranks[here.rank].join("–"), `of ${m.ranks.length}, bootstrap`]);
     return rows;
   }
   structureRows() {
