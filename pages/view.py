@@ -1,7 +1,7 @@
 """The view that pages share: source, estimator, domain mix, M, count, cursor and tray. It lives in session_state, outlives a page, and is in the URL."""
 
 import re
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
@@ -183,7 +183,7 @@ def write_link() -> None:
     if state.tray:
         link["tray"] = "_".join("-".join(map(str, s)) for s in state.tray)
     if state.get("marks"):
-        link["mark"] = "_".join(f"{quote(label, safe='').replace('_', '%5F')}:{'-'.join(map(str, s))}" for s, label in state.marks.items())
+        link["mark"] = "_".join(f"{label.replace('%', '%25').replace('_', '%5F')}:{'-'.join(map(str, s))}" for s, label in state.marks.items())
     if state.get("panel"):
         link["panel"] = state.panel
     state.link = link

@@ -135,7 +135,7 @@ class Model {
     const height = `ΔE ${signed(state.delta)}${this.unitText}`;
     return state.below === this.count ? `${height}, above all ${this.count} listed` : `${height}, not listed; ${state.below} listed states lie below`;
   }
-  title(state) { return state.rank !== undefined ? `#${state.rank}` : state.hash || "not listed"; }
+  nameOf(state) { return state.rank !== undefined ? `#${state.rank}` : state.hash || "not listed"; }
   get spins() { // E = sum_{i<j} J_ij s_i s_j + sum_i h_i s_i + offset, s = 2x - 1: J = H / 2, h_i = half the row sum
     if (this.spinForm) return this.spinForm;
     const n = this.blocks, h = new Float64Array(n);

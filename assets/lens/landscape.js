@@ -167,7 +167,7 @@ class Landscape extends Panel {
   unlisted(ctx, x) { // the selected state where no line of the list stands
     const y = Math.min(this.height + 8, Math.max(10, this.y(this.lens.here.delta)));
     ctx.strokeStyle = this.colours.text; ctx.lineWidth = 2; ctx.strokeRect(x - this.tick / 2 - 2, y - 3, this.tick + 4, 6);
-    this.label(ctx, this.m.title(this.lens.here), x, y + 8, this.colours.text);
+    this.label(ctx, this.m.nameOf(this.lens.here), x, y + 8, this.colours.text);
   }
   ring(ctx) {
     const found = this.placed.find(([k]) => k === this.lens.hovered.mark);
@@ -184,7 +184,7 @@ class Landscape extends Panel {
       for (let k = 0; k < m.count; k++) if (m.mask[k * m.blocks + lens.hovered.block] && this.py[k] > 0 && this.py[k] < this.height + 9) counts[this.binAt(this.py[k])] += 1;
       counts.forEach((n, i) => { if (n) ctx.fillRect(LEFT, 8 + i * 7 + 2.5, n * unit, 2); });
     }
-    if (here.delta !== null) line(this.y(here.delta), colours.text, m.title(here));
+    if (here.delta !== null) line(this.y(here.delta), colours.text, m.nameOf(here));
     this.ring(ctx);
   }
   find(x, y) {
