@@ -1,4 +1,4 @@
-"""The command line: `python -m core calibrate | states | learn | prune | evaluate`.
+"""The command line: `python -m core calibrate | states | learn | benchmark | prune | evaluate`.
 
 With --json one JSON object goes to stdout; progress and messages go to stderr.
 Exit codes: 0 done, 2 bad input, 1 our fault, 130 cancelled; on failure the
@@ -232,6 +232,25 @@ def _harness_request(args) -> dict | None:
     )
 
 
+def benchmark(args) -> dict | None:
+    from core import jobs
+    from core.imports import read_states
+    from core.ranks import launched
+    from core.states import parse_blocks
+    from core.tasks import BUNDLED
+
+    listed = [] if args.states is None else read_states(Path(args.states))
+    states = list(dict.fromkeys([(), *(parse_blocks(text) for text in args.blocks or []), *listed]))
+    if len(states) == 1:
+        raise InputError("No state is named; give --blocks LIST, several times if you like, or --states FILE.")
+    request = jobs.request_of(
+        args.model, args.texts, (str(BUNDLED),), _form(args), states=[list(s) for s in states], sequences=args.sequences, length=args.length,
+        tasks=False, prompt="", speed=False, remote_code=args.trust_remote_code,
+    )  # fmt: skip
+    done = _together("benchmark", request) if launched() else _as_job("benchmark", request)
+    return done and {name: done[name] for name in ("states", "sequences")}
+
+
 def learn(args) -> dict:
     from core import jobs
     from core.runs import load_run
@@ -351,6 +370,18 @@ def _parser() -> argparse.ArgumentParser:
     add_model(p)
     p.add_argument("--blocks", required=True, metavar="LIST", help="for example 3,7-9")
     p.add_argument("--out", required=True, metavar="DIR", help="a new folder")
+
+    b = add(benchmark, "Measure the loss of many choices of blocks in one job, the original first; under torchrun the ranks share them.")
+    add_model(b)
+    add_texts(b)
+    b.add_argument("--blocks", action="append", metavar="LIST", help="a choice, for example 3,7-9; may be given several times")
+    b.add_argument(
+        "--states",
+        metavar="FILE",
+        help='choices from a file: .json ([{"removed": [3, 7]}], or what states --json prints) or .csv (column removed)',
+    )
+    b.add_argument("--sequences", type=_positive, default=128, metavar="S", help="sequences of the report split (default 128)")
+    b.add_argument("--length", **length)
 
     e = add(evaluate, "Measure loss, perplexity, the bundled tasks and tokens per second.")
     add_model(e)

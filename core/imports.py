@@ -47,18 +47,33 @@ def read_results(path: Path, removed: Sequence[int] = (), blocks: int | None = N
     """
     path = Path(path)
     text = _text(path)
-    if path.suffix == ".csv":
-        return _states(_csv_entries(text, path), path, blocks)
+    if path.suffix == ".json" and isinstance(content := _json(text, path), dict) and isinstance(content.get("results"), dict):
+        return _harness_rows(content, tuple(sorted(removed)), path)
+    return _states(_entries(text, path), path, blocks)
+
+
+def read_states(path: Path, blocks: int | None = None) -> list[tuple[int, ...]]:
+    """The states of a list as `read_results` takes it, with or without scores, or of what `states --json` prints. Errors: InputError."""
+    path = Path(path)
+    return [_state(entry, f"Entry {number} of {path.name!r}", blocks) for number, entry in _entries(_text(path), path)]
+
+
+def _json(text: str, path: Path) -> object:
     try:
-        content = json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path.name!r} is not JSON ({str(error)[:80]}); give a harness results file, or a list of states.") from None
-    if isinstance(content, dict) and isinstance(content.get("results"), dict):
-        return _harness_rows(content, tuple(sorted(removed)), path)
+
+
+def _entries(text: str, path: Path) -> Iterable[tuple[int, object]]:
+    """(number, entry) of a list of states."""
+    if path.suffix == ".csv":
+        return _csv_entries(text, path)
+    content = _json(text, path)
     entries = content.get("states") if isinstance(content, dict) else content
     if not isinstance(entries, list):
         raise InputError(f"{path.name!r} has neither 'results' nor a list of states; give a harness results file, or a list of states.")
-    return _states(enumerate(entries, 1), path, blocks)
+    return enumerate(entries, 1)
 
 
 def _text(path: Path) -> str:
@@ -125,9 +140,7 @@ def _states(entries: Iterable[tuple[int, object]], path: Path, blocks: int | Non
     rows = []
     for number, entry in entries:
         where = f"Entry {number} of {path.name!r}"
-        if not isinstance(entry, dict) or "removed" not in entry:
-            raise InputError(f'{where} names no removed blocks; write for example {{"removed": [3, 7], "scores": {{"mmlu": 0.61}}}}.')
-        state = _removed(entry["removed"], where, blocks)
+        state = _state(entry, where, blocks)
         given = entry.get("scores", {name: value for name, value in entry.items() if name != "removed"})
         scores = {name: value for name, value in given.items() if _is_number(value)} if isinstance(given, dict) else {}
         if not scores:
@@ -136,6 +149,12 @@ def _states(entries: Iterable[tuple[int, object]], path: Path, blocks: int | Non
     if not rows:
         raise InputError(f"{path.name!r} lists no states; give at least one with a score.")
     return rows
+
+
+def _state(entry: object, where: str, blocks: int | None) -> tuple[int, ...]:
+    if not isinstance(entry, dict) or "removed" not in entry:
+        raise InputError(f'{where} names no removed blocks; write for example {{"removed": [3, 7], "scores": {{"mmlu": 0.61}}}}.')
+    return _removed(entry["removed"], where, blocks)
 
 
 def _removed(value: object, where: str, blocks: int | None) -> tuple[int, ...]:
