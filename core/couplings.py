@@ -53,7 +53,7 @@ class Estimator:
     label: str
     unit: str
     about: str
-    compute: Callable[[Run, Mix], np.ndarray]
+    compute: Callable[[Run, Mix], np.ndarray] | None = None  # None: not from a run's own data
     needs: tuple[str, ...] = ()
 
 

@@ -18,8 +18,11 @@ def signed_log(values: np.ndarray, below: float) -> np.ndarray:
     return np.sign(values) * np.log1p(np.abs(values) / below)
 
 
-def heatmap(H: np.ndarray, scale: str = "signed log") -> go.Figure:
-    """The couplings off the diagonal, on a diverging scale that is symmetric around 0; the diagonal (own costs) is left blank."""
+def heatmap(H: np.ndarray, scale: str = "signed log", spread: np.ndarray | None = None) -> go.Figure:
+    """The couplings off the diagonal, on a diverging scale that is symmetric around 0; the diagonal (own costs) is left blank.
+
+    spread: float64 [N, N], their posterior standard deviations, to hover.
+    """
     off = H.astype(np.float64).copy()
     np.fill_diagonal(off, np.nan)
     sizes = np.abs(off[~np.isnan(off)])
@@ -27,12 +30,13 @@ def heatmap(H: np.ndarray, scale: str = "signed log") -> go.Figure:
     shown = signed_log(off, below) if scale == "signed log" else off
     top = float(np.nanmax(np.abs(shown))) or 1.0
     ticks = np.linspace(-top, top, 5)
+    value = "%{customdata:.4g}" if spread is None else "%{customdata[0]:.4g} ± %{customdata[1]:.2g} nats"
     values = np.sign(ticks) * np.expm1(np.abs(ticks)) * below if scale == "signed log" else ticks
     figure = go.Figure(
         go.Heatmap(
-            z=shown, customdata=H, zmin=-top, zmax=top, colorscale=[[0, NEGATIVE], [0.5, ZERO], [1, POSITIVE]], xgap=1, ygap=1,
+            z=shown, customdata=H if spread is None else np.stack([H, spread], axis=-1), zmin=-top, zmax=top, colorscale=[[0, NEGATIVE], [0.5, ZERO], [1, POSITIVE]], xgap=1, ygap=1,
             colorbar={"tickvals": ticks.tolist(), "ticktext": [f"{v:.2g}" for v in values], "title": scale, "thickness": 12, "len": 0.6},
-            hovertemplate="blocks %{y} and %{x}<br>H = %{customdata:.4g}<extra></extra>",
+            hovertemplate=f"blocks %{{y}} and %{{x}}<br>H = {value}<extra></extra>",
         )
     )  # fmt: skip
     figure.update_layout(margin=_MARGIN, height=480, xaxis_title="block", yaxis_title="block")

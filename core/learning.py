@@ -7,25 +7,22 @@ observation, so the posterior mean is again an Ising model, which core.spectrum 
 every energy has a spread. All in nats.
 """
 
-import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from core.constraints import Constraints, make_rules
-from core.couplings import outer_mean
 from core.errors import InputError
 from core.forwards import ROW_FORWARDS, Forwards, State, singles_of
 from core.ising import energies
+from core.posterior import Posterior, Prior, prior_from
 from core.runs import Run
 from core.spectrum import check_removed, lowest_states
 from core.states import indicator, removed_blocks
 
 ROWS = 128  # gradient rows that the prior takes
-OWN_SPREAD, PAIR_SPREAD, SCALE_SPREAD = 0.2, 0.5, 0.5  # of single removals, of pairs, of all couplings together: relative
 DEVIATION = 0.1  # what an Ising model leaves unexplained of a state's increase, relative
 GLOBAL, BLIND = 0.25, 0.25  # shares of proposals: the lowest energy anywhere, and any state at all
 OPTIMISM, CHANCE = 0.5, 1.0  # standard deviations: that a proposal is credited with; below which it must fall under the best to be worth it
@@ -33,134 +30,6 @@ _AROUND, _WIDE = 3, 30  # best states whose neighbours are proposed; neighbours 
 _CHUNK_SPREAD, _CHUNK_WORTH = 0.3, 4  # relative noise of one chunk before any is seen, and how many observations that is worth
 
 Report = Callable[[int, int, str], None]
-
-
-def features(x: np.ndarray) -> np.ndarray:
-    """float64 [K, N (N + 1) / 2]: blocks and pairs of blocks of the states x [K, N], so that E = features . upper(H)."""
-    x = np.atleast_2d(np.asarray(x, dtype=np.float64))
-    i, j = np.triu_indices(x.shape[1])
-    return x[:, i] * x[:, j]
-
-
-def upper(H: np.ndarray) -> np.ndarray:
-    """float64 [N (N + 1) / 2]: the weights of `features`, H_ii and 2 H_ij."""
-    i, j = np.triu_indices(len(H))
-    return np.where(i == j, 1.0, 2.0) * H[i, j]
-
-
-def _matrix(weights: np.ndarray, n: int) -> np.ndarray:
-    """float64 [N, N]: the inverse of `upper`."""
-    i, j = np.triu_indices(n)
-    H = np.zeros((n, n))
-    H[i, j] = weights / np.where(i == j, 1.0, 2.0)
-    return H + np.triu(H, 1).T
-
-
-@dataclass(frozen=True)
-class Prior:
-    """What is thought of the couplings before a state of M is measured: independent entries and a common scale, normal."""
-
-    mean: np.ndarray  # float64 [N, N], nats
-    sd: np.ndarray  # float64 [N, N]: of each entry
-    scale: float = SCALE_SPREAD  # standard deviation of a factor of mean 1 on all of `mean`
-
-
-def prior_from(increase: np.ndarray, se: np.ndarray, rows: np.ndarray) -> Prior:
-    """The hybrid couplings of core.couplings with spreads.
-
-    increase, se: float64 [N], single removals and their standard errors; rows: [m, N] gate gradients, of labels
-    sampled from the model where there are such. A removal that seems to lower the loss counts as nearly free.
-    """
-    H = outer_mean(rows)
-    root = np.sqrt(np.diag(H))
-    correlation = H / np.outer(root, root).clip(min=np.finfo(np.float64).tiny)
-    typical = float(np.median(increase))
-    if not typical > 0:
-        raise InputError(
-            f"Removing a block lowers the loss by {-typical:.3g} nats in the middle of all; the model has not learned these texts."
-        )
-    own = np.maximum(increase, 0.05 * typical)
-    product = np.sqrt(np.outer(own, own))
-    mean, sd = correlation * product, PAIR_SPREAD * product
-    np.fill_diagonal(mean, own)
-    np.fill_diagonal(sd, np.hypot(OWN_SPREAD * own, np.nan_to_num(se)))
-    return Prior(mean, sd)
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """The couplings after states were measured; none: as before.
-
-    x: bool [n, N]; increase: float64 [n], nats; deviation, sampling: float64 [n], standard deviations of what the
-    Ising model leaves unexplained and of the measurement. Both forms of the least squares are at hand, and the
-    smaller is solved: that of the n states, or that of the N (N + 1) / 2 couplings and their scale.
-    """
-
-    prior: Prior
-    x: np.ndarray
-    increase: np.ndarray
-    deviation: np.ndarray
-    sampling: np.ndarray
-
-    def _latent(self, phi: np.ndarray) -> np.ndarray:
-        """float64 [K, F + 1]: features in units of independent standard normals, the last of them the common scale's."""
-        return np.column_stack([phi * upper(self.prior.sd), self.prior.scale * (phi @ upper(self.prior.mean))])
-
-    def _weights_of(self, z: np.ndarray) -> np.ndarray:
-        """float64 [..., F]: what the normals z [..., F + 1] make of the weights, beyond the prior mean."""
-        return z[..., :-1] * upper(self.prior.sd) + self.prior.scale * z[..., -1:] * upper(self.prior.mean)
-
-    @cached_property
-    def _noise(self) -> np.ndarray:
-        return self.deviation**2 + self.sampling**2
-
-    @cached_property
-    def _solved(self) -> tuple[np.ndarray, bool, np.ndarray]:
-        """(T, dual, mean): of the normals, the mean and the covariance, 1 - T^T T (dual) or T^T T."""
-        phi = features(self.x) if len(self.x) else np.zeros((0, len(upper(self.prior.mean))))
-        G = self._latent(phi) / np.sqrt(self._noise)[:, None]
-        residual = (self.increase - phi @ upper(self.prior.mean)) / np.sqrt(self._noise)
-        n, f = G.shape
-        if n <= f:
-            W = np.linalg.inv(np.linalg.cholesky(G @ G.T + np.eye(n)))
-            return W @ G, True, G.T @ (W.T @ (W @ residual))
-        T = np.linalg.inv(np.linalg.cholesky(G.T @ G + np.eye(f)))
-        return T, False, T.T @ (T @ (G.T @ residual))
-
-    def _variances(self, z: np.ndarray) -> np.ndarray:
-        """float64 [K]: posterior variance of combinations z [K, F + 1] of the normals."""
-        T, dual, _ = self._solved
-        seen = ((z @ T.T) ** 2).sum(axis=1)
-        return ((z**2).sum(axis=1) - seen).clip(min=0.0) if dual else seen
-
-    @cached_property
-    def _weights(self) -> np.ndarray:
-        return upper(self.prior.mean) + self._weights_of(self._solved[2])
-
-    @cached_property
-    def couplings(self) -> np.ndarray:
-        """float64 [N, N], nats: the posterior mean."""
-        return _matrix(self._weights, len(self.prior.mean))
-
-    @cached_property
-    def spread(self) -> np.ndarray:
-        """float64 [N, N], nats: the posterior standard deviation of each coupling."""
-        T, dual, _ = self._solved
-        variance = (self._weights_of(T) ** 2).sum(axis=0)
-        if dual:
-            variance = upper(self.prior.sd) ** 2 + (self.prior.scale * upper(self.prior.mean)) ** 2 - variance
-        return _matrix(np.sqrt(variance.clip(min=0.0)), len(self.prior.mean))
-
-    def energies(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(mean, standard deviation) of x^T H x, float64 [K] each."""
-        phi = features(x)
-        return phi @ self._weights, np.sqrt(self._variances(self._latent(phi)))
-
-    def measured(self) -> tuple[np.ndarray, np.ndarray]:
-        """(mean, standard deviation) of the increase of each measured state, its own deviation included: float64 [n] each."""
-        energy, sd = self.energies(self.x)
-        share = self.sampling**2 / self._noise  # of what is left of a measurement, the part that is its noise
-        return self.increase - share * (self.increase - energy), np.sqrt(self.sampling**2 * (1 - share) + (share * sd) ** 2)
 
 
 class Measured:
@@ -229,27 +98,6 @@ class Learned:
     forwards: float
     measured: list[tuple[State, float, float]]  # (state, increase, standard error) of all that were looked at
     posterior: Posterior
-
-    def to_bytes(self) -> bytes:
-        """A .npz with what the posterior follows from: `read_posterior`."""
-        p, buffer = self.posterior, io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            mean=p.prior.mean,
-            sd=p.prior.sd,
-            scale=p.prior.scale,
-            x=p.x,
-            increase=p.increase,
-            deviation=p.deviation,
-            sampling=p.sampling,
-        )
-        return buffer.getvalue()
-
-
-def read_posterior(content: bytes) -> Posterior:
-    """The posterior of `Learned.to_bytes`."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as a:
-        return Posterior(Prior(a["mean"], a["sd"], float(a["scale"])), a["x"], a["increase"], a["deviation"], a["sampling"])
 
 
 def rows_for_prior(run: Run) -> np.ndarray:

@@ -13,28 +13,46 @@ from pathlib import Path
 import numpy as np
 
 from core import store
-from core.couplings import available, couplings
+from core.couplings import ESTIMATORS, Estimator, available, couplings
 from core.errors import InputError
 from core.ising import check_matrix, read_matrix
 from core.mix import check_mix, domain_rows, mix_text
+from core.posterior import learned_at, learned_names, read_learned
 from core.runs import Run, load_run
 
+LEARNED = "the posterior mean of the couplings after states of M = {} were measured: x^T H x is the expected loss increase, best there"
 MATRIX = "matrix"  # the only estimator of a bare matrix
 
 
 @dataclass(frozen=True)
 class Source:
-    """`key` names its content: equal keys give equal couplings."""
+    """`key` names its content: equal keys give equal couplings. given: the estimators of the run's own data."""
 
     key: str
     name: str
     blocks: int
-    estimators: tuple[str, ...]
+    given: tuple[str, ...]
     run: Run | None = None
     matrix: np.ndarray | None = None
 
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        """What its couplings may be taken from: the run's own data, and landscapes learned since."""
+        return self.given if self.run is None else (*self.given, *learned_names(self.key))
+
+    def about(self, estimator: str) -> Estimator:
+        """Label, unit and meaning of one of its estimators."""
+        if self.run is None:
+            return Estimator("as given", "as given", "the matrix as given")
+        m = learned_at(estimator)
+        return ESTIMATORS[estimator] if m is None else Estimator(f"learned at M = {m}", "nats", LEARNED.format(m))
+
     def couplings(self, estimator: str, mix: Mapping[str, float] | None = None) -> np.ndarray:
         """float64 [N, N]. Errors: InputError for an estimator or a domain mix this source does not have."""
+        if self.run is not None and learned_at(estimator) is not None:
+            if mix is not None:
+                raise InputError(f"A learned landscape was measured on the texts as sampled; leave the mix {mix_text(mix)[:40]!r} out.")
+            return read_learned(self.key, estimator).couplings
         if self.run is not None:
             return couplings(self.run, estimator, mix)
         self.check_mix(mix)

@@ -30,8 +30,9 @@ from core.calibration import calibrate
 from core.couplings import couplings
 from core.forwards import Forwards, open_forwards, prefix_walk, singles_of, stratified
 from core.ising import energies
-from core.learning import learn, prior_from, rows_for_prior
+from core.learning import learn, rows_for_prior
 from core.models import LoadedModel, load_model
+from core.posterior import prior_from
 from core.ranks import ALONE
 from core.runs import Run, load_run, save_run
 from core.states import indicator, removed_blocks

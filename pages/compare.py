@@ -15,6 +15,7 @@ from core.errors import InputError
 from core.figures import alike, energy_against_loss, forwards_spent, rank_changes, trust, unexplained
 from core.ising import energies
 from core.jobs import Job
+from core.posterior import learned_at, read_learned
 from core.presets import PRESETS, asked
 from core.results import Results
 from core.runs import Run
@@ -23,7 +24,7 @@ from core.spectrum import lowest_states
 from core.states import indicator, pearson
 from core.tasks import BUNDLED, chance_levels, read_tasks
 from pages.parts import Safe, html_table, name_of, prune_panel, watch
-from pages.view import RULES, opened_source, plain, through_app
+from pages.view import RULES, keep_view, opened_source, plain, through_app
 
 PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
 DEFAULT_PROMPT = "Once upon a time"
@@ -114,6 +115,13 @@ def known_points(source: Source) -> Points:
     return points(rows, dict(zip(states, map(float, values))))
 
 
+def spread_of(source: Source, states: list[tuple[int, ...]]) -> np.ndarray | None:
+    """Posterior standard deviations of their energies, float64 [n]; None where the couplings were not learned."""
+    if learned_at(state.estimator) is None or not states:
+        return None
+    return read_learned(source.key, state.estimator).energies(indicator(states, source.blocks))[1]
+
+
 def show_energies(source: Source, job: Job | None) -> None:
     if job and job.active:
         watch(job.id, True)
@@ -121,12 +129,13 @@ def show_energies(source: Source, job: Job | None) -> None:
     rank = found.agreement
     note = f"Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}], Kendall {rank.kendall:.2f}, n = {rank.n}" if rank else f"n = {len(found.rows)}; no coefficient below 5"  # fmt: skip
     st.html(
-        f'<div class="panelhead"><b>Energy against measured loss</b><span>{state.estimator} · M = {state.removed} · {note}</span></div>'
+        f'<div class="panelhead"><b>Energy against measured loss</b><span>{html.escape(source.about(state.estimator).label)} · M = {state.removed} · {note}</span></div>'
     )
     if not found.rows:
         st.caption(f"Nothing of M = {state.removed} is measured yet.")
         return
-    figure = energy_against_loss(listed(found.states), found.energy, found.increase, found.se, found.lowest, found.best)
+    spread = spread_of(source, found.states)
+    figure = energy_against_loss(listed(found.states), found.energy, found.increase, found.se, found.lowest, found.best, spread)
     st.plotly_chart(figure, key="scatter", config=CONFIG)
 
 
@@ -186,7 +195,21 @@ def show_search_results(source: Source, learned: Job | None, others: Job | None)
         for name, removed, spent, loss, r in rows
     ]  # fmt: skip
     st.html(html_table(head, cells, "methods"))
-    st.button("Add these states to the tray", on_click=add_to_tray, args=([tuple(row[1]) for row in rows],))
+    left, right = st.columns([1, 3])
+    left.button("Add these states to the tray", on_click=add_to_tray, args=([tuple(row[1]) for row in rows],))
+    if learned and learned.status == "done":
+        right.button(
+            "Show the learned landscape",
+            on_click=show_learned,
+            args=(source,),
+            help="Here and in Explore, beside the paper's: under Couplings.",
+        )
+
+
+def show_learned(source: Source) -> None:
+    state.estimator = next(e for e in source.estimators if learned_at(e) == state.removed)
+    state.mix = None
+    keep_view()
 
 
 def add_to_tray(states: list[tuple[int, ...]]) -> None:
@@ -200,7 +223,7 @@ def mini(removed: tuple[int, ...], blocks: int, common: frozenset[int] = frozens
     return f'<span class="mini" role="img" aria-label="removes {html.escape(", ".join(map(str, removed)) or "nothing")}">{cells}</span>'
 
 
-def table(rows: list[Row], blocks: int, energy: dict[tuple[int, ...], float]) -> str:
+def table(rows: list[Row], blocks: int, energy: dict[tuple[int, ...], str]) -> str:
     """The measured rows as HTML; only what differs has a column, every text is escaped."""
     tasks = sorted({name for row in rows for name in row.tasks})
     chance = chance_levels(read_tasks())
@@ -209,7 +232,7 @@ def table(rows: list[Row], blocks: int, energy: dict[tuple[int, ...], float]) ->
     columns = {
         "state": lambda r: name_of(r.removed, blocks),
         "removed": lambda r: Safe(mini(r.removed, blocks, common if r.removed else frozenset()) + " " + (", ".join(map(str, r.removed)) or "none")),
-        "energy": lambda r: f"{energy[r.removed]:.4g}" if r.removed in energy else "",
+        "energy": lambda r: energy.get(r.removed, ""),
         "loss, nats": lambda r: f"{r.loss.mean:.4f} ± {r.loss.se:.4f}" if r.loss else "–",
         "increase": lambda r: f"{r.increase[0]:+.4f} ± {r.increase[1]:.4f}" + (" tie" if r.tied else "") if r.increase else "",
         "perplexity": lambda r: f"{math.exp(r.loss.mean):.3f}" if r.loss and r.loss.mean < 700 else "–",
@@ -245,7 +268,9 @@ def show_table(source: Source, states: list[tuple[int, ...]], job: Job | None) -
     rows = compare(source.run, states, Results())
     H = source.couplings(state.estimator, state.mix)
     energy = dict(zip(states, map(float, energies(H, indicator(states, source.blocks))))) if states else {}
-    st.html(table(rows[: SHOWN + 1], source.blocks, energy))
+    spread = spread_of(source, states)
+    told = {s: f"{e:.4g}" + ("" if spread is None else f" ± {spread[k]:.2g}") for k, (s, e) in enumerate(energy.items())}
+    st.html(table(rows[: SHOWN + 1], source.blocks, told))
     more = f" {len(rows) - 1 - SHOWN} more states are in the CSV." if len(rows) > SHOWN + 1 else ""
     st.caption(
         "Loss on sequences that no choice has seen, ± standard error; increase: paired on the same sequences, a tie is within two standard errors. "
@@ -290,7 +315,7 @@ def show_behaviour(run: Run, states: list[tuple[int, ...]]) -> None:
     request = request_for(run, states[:20], tokens=behaviour.TOKENS)
     job = jobs.find("behaviour", request)
     if job is None or not (job.active or job.status == "done"):
-        st.button(f"Ask the original and {len(states[:20])} states {len(behaviour.PROMPTS)} short prompts", on_click=jobs.start, args=("behaviour", request))  # fmt: skip
+        st.button(f"Ask {with_original(states[:20])} {len(behaviour.PROMPTS)} short prompts", on_click=jobs.start, args=("behaviour", request))  # fmt: skip
     if job:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)
     if not job or job.status != "done":
@@ -313,6 +338,10 @@ def show_behaviour(run: Run, states: list[tuple[int, ...]]) -> None:
         names = [", ".join(map(str, f["removed"])) or "original" for f in job.result["states"]]
         answers = [[prompt, *(f["answers"][k]["text"] for f in job.result["states"])] for k, prompt in enumerate(job.result["prompts"])]
         st.html(html_table(["prompt", *names], answers, "answers"))
+
+
+def with_original(states: list[tuple[int, ...]]) -> str:
+    return "the original" + (f" and {len(states)} state{'s' if len(states) > 1 else ''}" if states else "")
 
 
 def request_for(run: Run, states: list[tuple[int, ...]], reads: tuple[str, ...] = (), **options) -> dict:
@@ -339,7 +368,7 @@ def show_harness(run: Run, states: list[tuple[int, ...]]) -> None:
     job = jobs.find("harness", request)
     if job is None or not (job.active or job.status == "done"):
         st.button(
-            f"Measure the original and {len(states[:20])} states", on_click=jobs.start, args=("harness", request), key="start-harness"
+            f"Measure {with_original(states[:20])}", on_click=jobs.start, args=("harness", request), key="start-harness"
         )
     if job:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)

@@ -5,12 +5,13 @@ import re
 import numpy as np
 import streamlit as st
 
-from core.couplings import ESTIMATORS, first_order, misjudged
+from core.couplings import first_order, misjudged
 from core.errors import InputError
 from core.figures import gradient_figure, heatmap, interaction_graph
 from core.interchange import qubo_text
 from core.lens import significant
 from core.mix import mix_label, mix_text
+from core.posterior import learned_at, read_learned
 from core.runs import Run
 from pages.view import opened_source, plain, source_of, through_app
 
@@ -20,7 +21,8 @@ state = st.session_state
 @st.cache_resource(max_entries=24, show_spinner=False)
 def figures(key: str, estimator: str, mix: dict | None, scale: str, layout: str, per_block: int):
     H = source_of(key).couplings(estimator, mix)
-    return heatmap(H, scale), interaction_graph(H, layout, per_block)
+    spread = None if learned_at(estimator) is None else read_learned(key, estimator).spread
+    return heatmap(H, scale, spread), interaction_graph(H, layout, per_block)
 
 
 def show_gradient(run: Run) -> None:
@@ -43,7 +45,7 @@ def page() -> None:
     source = opened_source()
     if source is None:
         return
-    unit = ESTIMATORS[state.estimator].about if state.estimator in ESTIMATORS else "as given"
+    unit = source.about(state.estimator).about
     mixed = f" Domain mix: {mix_label(state.mix, 9)}." if state.mix is not None else ""
     st.markdown(plain(f"{source.name}, {unit}.{mixed} Choose another run, estimator or mix in Explore."))
     try:
@@ -59,6 +61,13 @@ def page() -> None:
         if source.blocks > 2
         else 1
     )
+    if learned_at(state.estimator) is not None:
+        spread = read_learned(source.key, state.estimator).spread
+        off = ~np.eye(len(spread), dtype=bool)
+        st.caption(
+            f"Posterior standard deviation of a coupling: {np.median(spread[off]):.2g} nats in the middle, {spread[off].max():.2g} at most; "
+            f"of an own cost: {np.median(np.diag(spread)):.2g} and {np.diag(spread).max():.2g}. Every one is in the matrix's hover."
+        )
     matrix, graph = figures(state.source, state.estimator, state.mix, scale, layout, per_block)
     left.plotly_chart(matrix, key="matrix", config={"displaylogo": False})
     right.plotly_chart(graph, key="graph", config={"displaylogo": False})

@@ -8,22 +8,21 @@ from assets.lens import lens
 from core import jobs
 from core.comparison import measured_increases
 from core.constraints import Constraints, read_constraints
-from core.couplings import ESTIMATORS, Misjudged, misjudged, rows_of
+from core.couplings import Misjudged, misjudged, rows_of
 from core.errors import InputError
 from core.ising import parse_matrix
 from core.lens import Landscape, exponent, landscape, landscape_data, proof, significant, tray_data, with_power
 from core.mix import in_percent, mix_label, mix_weights, sampled_percent, worth
+from core.posterior import learned_at
 from core.results import Results
 from core.runs import canonical_key
 from core.solving import TIME_LIMIT, solve_request, solved
-from core.sources import MATRIX, Source, list_sources, store_matrix
+from core.sources import Source, list_sources, store_matrix
 from core.spectrum import lowest_states
 from core.states import parse_blocks
 from pages.parts import prune_panel, watch
 from pages.view import COUNTS, RULES, open_at_first, plain, read_link, source_of, through_app, write_link
 
-LABELS = {**{name: e.label for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
-UNITS = {**{name: e.unit for name, e in ESTIMATORS.items()}, MATRIX: "as given"}
 KEY = "lens"
 SLIDERS = 24  # domains that have one
 WAIT = 0.7  # seconds a page may search; what is not proved by then goes on as a job
@@ -56,7 +55,7 @@ def picture(key: str, estimator: str, mix: dict | None, removed: int, count: int
     data = landscape_data(
         solve(key, estimator, mix, removed, count, constraints, job_id),
         source.name,
-        UNITS[estimator],
+        source.about(estimator).unit,
         model and model["blocks"],
         model and model["parameters"],
         rows and rows.A,
@@ -139,9 +138,14 @@ def mix_control(source: Source) -> None:
         st.button("As sampled", on_click=state.update, args=({"mix": None},), disabled=state.mix is None)
 
 
+def on_estimator() -> None:
+    if learned_at(state.estimator) is not None:  # measured on the texts as sampled
+        state.mix = None
+
+
 def controls(source: Source, sources: dict[str, str]):
     """The row above the picture; returns the places of the facts and of the proof."""
-    mixes = len(source.domains) > 1
+    mixes = len(source.domains) > 1 and learned_at(state.estimator) is None
     with st.container(key="controls"):
         widths = [1.65, 1.2, 1.2, 1.12, 0.84, 0.8, 2.3, 2.31] if mixes else [1.8, 1.2, 1.25, 0.9, 0.85, 2.1, 2.4]
         run, m, estimator, *mix, count, rules, facts, badge = st.columns(widths, vertical_alignment="top")
@@ -156,9 +160,10 @@ def controls(source: Source, sources: dict[str, str]):
     estimator.selectbox(
         "Couplings",
         source.estimators,
-        format_func=LABELS.get,
+        format_func=lambda e: source.about(e).label,
         key="estimator",
-        help="\n".join(f"- {ESTIMATORS[e].about}" for e in source.estimators if e in ESTIMATORS) or None,
+        help="\n".join(f"- {source.about(e).about}" for e in source.estimators),
+        on_change=on_estimator,
     )
     for place in mix:
         with place:

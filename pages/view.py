@@ -88,7 +88,7 @@ def read_link(sources: dict[str, str]) -> None:
     if "mix" in query:
         try:
             mix = read_mix(query["mix"])
-            source.check_mix(mix)
+            source.couplings(state.estimator, mix)
             state.mix = mix
         except InputError as error:
             state.problems.append(f"The link's domain mix cannot be used: {error} Showing the domains as sampled.")

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from core.comparison import compare, measured_increases, model_key, wilson
+from core.comparison import compare, finding, measured_increases, measured_rows, model_key, points, wilson
 from core.results import Key, Results
 from core.runs import load_run
 from core.store import DEMO_RUN
@@ -56,3 +56,51 @@ def test_wilson_against_known_values():
 def test_chance_levels():
     items = [TaskItem("a", "", ("x", "y"), 0), TaskItem("a", "", ("x", "y", "z", "w"), 0), TaskItem("b", "", ("x", "y"), 0)]
     assert chance_levels(items) == {"a": 0.375, "b": 0.5}
+
+
+def found_points(n=12, seed=0):
+    """States of two blocks whose loss grows with their energy, up to noise."""
+    rng = np.random.default_rng(seed)
+    base = rng.random(64)
+    put((), "loss", base)
+    states = [(0, k) for k in range(1, n + 1)]
+    for k, s in enumerate(states):
+        put(s, "loss", base + 0.05 * (k + 1) + 0.001 * rng.normal(size=64))
+    return measured_rows(RUN, Results(), 2), {s: float(k) for k, s in enumerate(states)}
+
+
+def test_energies_that_order_the_losses_are_called_so():
+    rows, energy = found_points()
+    put((5, 6, 7), "loss", [1.0])  # of another M
+    found = points(rows, energy)
+    assert len(rows) == 13 and found.states == list(energy) and found.agreement.spearman == 1
+    assert found.best == found.lowest == 0 and found.tied() == [0]
+    assert finding(found, {}).startswith("Energy orders the losses well: Spearman 1.00") and "The lowest in energy is the best" in finding(
+        found, {}
+    )
+
+
+def test_an_excited_state_that_is_better_is_named_with_its_paired_difference():
+    rows, energy = found_points()
+    energy[(0, 1)], energy[(0, 12)] = 100.0, -1.0
+    found = points(rows, energy)
+    assert found.states[found.best] == (0, 1) and found.states[found.lowest] == (0, 12)
+    said = finding(found, {(0, 1): "#27"})
+    assert "The lowest in energy is not the best: #27 loses 0.5" in said
+
+
+def test_states_that_cannot_be_told_from_the_best_are_tied():
+    rng = np.random.default_rng(3)
+    base = rng.random(64)
+    put((), "loss", base)
+    for k, shift in enumerate((0.1, 0.1, 0.5)):
+        put((k, 9), "loss", base + shift + 0.05 * rng.normal(size=64))
+    found = points(measured_rows(RUN, Results(), 2), {(0, 9): 2.0, (1, 9): 1.0, (2, 9): 0.0})
+    assert found.tied() == [0, 1] and "too few to say" in finding(found, {})
+
+
+def test_losses_that_a_choice_was_made_by_are_not_reported():
+    put((), "loss", [1.0, 2.0])
+    Results().put(Key(MODEL, (1, 2), "texts", "choose", "loss"), {0: 1.0, 1: 2.0})
+    assert measured_rows(RUN, Results(), 2)[1:] == [] and measured_increases(RUN, Results()) == {}
+    assert finding(points(measured_rows(RUN, Results(), 2), {}), {}).startswith("Measure some states")

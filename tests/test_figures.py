@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from core.figures import gradient_figure, heatmap, interaction_graph, signed_log
+from core.figures import (
+    alike,
+    energy_against_loss,
+    forwards_spent,
+    gradient_figure,
+    heatmap,
+    interaction_graph,
+    rank_changes,
+    signed_log,
+    trust,
+    unexplained,
+)  # fmt: skip
 
 B = np.random.default_rng(0).normal(size=(20, 9))
 H = B.T @ B
@@ -49,3 +60,39 @@ def test_the_gradient_bars_have_two_standard_errors_and_stand_out_where_beyond()
     assert (np.array(bars.y) == g).all() and np.array(bars.error_y.array)[0] == 0.2
     strong, weak, unknown = bars.marker.opacity
     assert strong == 1 and weak == unknown < 1
+
+
+E_, L_, SE = np.array([3.0, 1, 2, 5, 4]), np.array([0.4, 0.2, 0.1, 0.5, 0.3]), np.full(5, 0.01)
+NAMES = ["a", "b", "c", "d", "e"]
+
+
+def test_the_scatter_marks_the_lowest_energy_and_the_best_loss():
+    cloud, lowest, best = energy_against_loss(NAMES, E_, L_, SE, 1, 2, spread=SE).data
+    assert list(cloud.x) == E_.tolist() and list(cloud.y) == L_.tolist() and list(cloud.error_x.array) == [0.02] * 5
+    assert (lowest.x[0], lowest.y[0]) == (1.0, 0.2) and (best.x[0], best.y[0]) == (2.0, 0.1)
+    wide = energy_against_loss(NAMES, E_ * [1, 1, 1, 1, 100], L_, SE, 1, 2)
+    assert (wide.layout.xaxis.type, wide.layout.yaxis.type) == ("log", None)
+
+
+def test_curves_are_increases_and_go_on_to_the_end():
+    learned, greedy = forwards_spent({"learned": [(4.0, 1.3), (6.0, 1.2)], "greedy": [(20.0, 1.25)], "random": []}, 1.0).data
+    assert list(learned.x) == [4, 6, 21] and np.allclose(learned.y, [0.3, 0.2, 0.2]) and np.allclose(greedy.y, [0.25])
+
+
+def test_ranks_on_both_sides():
+    lines = {line.text[0]: tuple(line.y) for line in rank_changes(NAMES, E_, L_).data}
+    assert lines == {"a": (2, 3), "b": (0, 1), "c": (1, 0), "d": (4, 4), "e": (3, 2)}
+
+
+def test_trust_and_what_is_left_unexplained():
+    assert list(trust(E_, L_).data[0].y) == pytest.approx([0.1, 0, 0, 0, 0])
+    (points,) = unexplained(NAMES, E_, 2 * E_ - 1, SE).data
+    assert np.allclose(points.y, 0, atol=1e-12) and np.allclose(points.x, 2 * E_ - 1)
+
+
+def test_alike_states_stand_together_and_lie_together():
+    pearson = np.array([[1, 0.9, -0.5], [0.9, 1, -0.4], [-0.5, -0.4, 1.0]])
+    matrix, place = alike(["a", "b", "c"], pearson, np.arange(3.0)).data
+    assert sorted(matrix.customdata[0][0]) and np.allclose(np.diag(matrix.z), 1) and matrix.z[1][0] in (0.9, -0.4)
+    far = lambda i, j: np.hypot(place.x[i] - place.x[j], place.y[i] - place.y[j])  # noqa: E731
+    assert far(0, 1) == pytest.approx(np.sqrt(0.2)) and far(0, 2) == pytest.approx(np.sqrt(3))

@@ -9,7 +9,8 @@ from core.constraints import Constraints
 from core.errors import InputError
 from core.forwards import CHUNK, Forwards
 from core.ising import energies
-from core.learning import Measured, Posterior, Prior, features, learn, prior_from, read_posterior, swaps, upper
+from core.learning import Measured, learn, swaps
+from core.posterior import Posterior, Prior, features, prior_from, read_posterior, to_bytes, upper
 from core.states import indicator
 
 NONE = (np.zeros((0, 6), bool), np.zeros(0), np.zeros(0), np.zeros(0))
@@ -171,7 +172,7 @@ def test_a_budget_that_pays_for_nothing_is_one_sentence():
 def test_a_posterior_survives_its_file():
     forwards, _, rows = world(8)
     found = learn(rows, forwards, 3, budget=12.0)
-    again = read_posterior(found.to_bytes())
+    again = read_posterior(to_bytes(found.posterior))
     assert np.array_equal(again.couplings, found.posterior.couplings) and np.array_equal(again.spread, found.posterior.spread)
 
 
