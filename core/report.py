@@ -16,7 +16,7 @@ from core.mix import mix_label
 from core.snippets import View, cli_line, python_snippet
 from core.states import block_list
 
-ROWS = 150  # of the barcode
+ROWS = 80  # of the barcode
 _BINS = 12  # of the strength of a coupling
 _STYLE = """
 :root { color-scheme: light dark; --text: #14181f; --ground: #fff; --muted: #5b6472; --panel: #eef1f6; --line: #dfe3ea; --removed: #b34e00;
@@ -27,7 +27,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var
 h1 { font-size: 1.5rem; margin: 0 0 .3rem; } h2 { font-size: 1.05rem; margin: 2rem 0 .4rem; } p { margin: .3rem 0; } .muted, figcaption { color: var(--muted); font-size: .85rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .8rem 0; } dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 .proof { background: var(--panel); border-radius: 10px; padding: .5rem .9rem; }
-figure { margin: 0; overflow-x: auto; } svg { display: block; max-width: 100%; height: auto; } svg text { fill: var(--muted); font: 11px system-ui, sans-serif; }
+figure { margin: 0; overflow-x: auto; } svg { display: block; max-width: 100%; min-width: 600px; height: auto; } svg text { fill: var(--muted); font: 11px system-ui, sans-serif; }
 .axis { stroke: var(--line); } .level { stroke: var(--state); stroke-width: 1.5; } .picked { stroke: var(--removed); stroke-width: 3; } svg text.picked { fill: var(--removed); stroke: none; font-weight: 600; }
 .gone { fill: var(--removed); } .back { fill: var(--panel); } .pos { fill: var(--positive); } .neg { fill: var(--negative); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; } th { text-align: left; font-weight: 500; color: var(--muted); }
@@ -111,7 +111,7 @@ def _table(found: Landscape, picked: list[dict], power: int, measured: Increases
         state = tuple(p["removed"])
         cells = [
             str(k), block_list(state), p["hash"], "not listed" if p["rank"] is None else str(p["rank"]), with_power(p["energy"], power),
-            "–" if p["delta"] is None else with_power(p["delta"], power), _two(p["pearson"]), _two(p["diversity"]), _increase(measured.get(state)),
+            "–" if p["delta"] is None else "0" if p["delta"] == 0 else with_power(p["delta"], power), _two(p["pearson"]), _two(p["diversity"]), _increase(measured.get(state)),
         ]  # fmt: skip
         row = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         rows.append(row + (f'<td class="long">{escape(reasons.get(state, ""))}</td>' if reasons else ""))
@@ -137,7 +137,7 @@ def _levels(found: Landscape, picked: list[dict], power: int) -> str:
     s = found.spectrum
     above = s.energies - s.energies[0]
     top, most = float(above.max()) or 1.0, int(found.changed.max())
-    width, height, left, bottom = 1000, 380, 70, 30
+    width, height, left, bottom = 1000, 380, 92, 30
     column = (width - left) / (most + 1)
     y = lambda delta: 12 + (height - bottom - 20) * (1 - delta / top)  # noqa: E731
     marks = {p["rank"]: k for k, p in enumerate(picked, 1) if p["rank"] is not None}
@@ -145,9 +145,12 @@ def _levels(found: Landscape, picked: list[dict], power: int) -> str:
     for k in range(5):
         delta = top * k / 4
         parts.append(f'<line class="axis" x1="{left}" x2="{width}" y1="{y(delta):.1f}" y2="{y(delta):.1f}"/>')
-        parts.append(f'<text x="{left - 8}" y="{y(delta) + 4:.1f}" text-anchor="end">{escape(with_power(delta, power))}</text>')
+        parts.append(
+            f'<text x="{left - 8}" y="{y(delta) + 4:.1f}" text-anchor="end">{escape(with_power(delta, power) if k else "0")}</text>'
+        )
     parts += [f'<text x="{left + column * (c + 0.5):.1f}" y="{height - 8}" text-anchor="middle">{c}</text>' for c in range(most + 1)]
     seen: dict[tuple[int, int], int] = {}
+    named: list[tuple[float, float]] = []  # where numbers stand: none on another
     for k in range(len(above)):
         place = (int(found.changed[k]), round(y(above[k])))
         shift = seen[place] = seen.get(place, -1) + 1
@@ -158,7 +161,11 @@ def _levels(found: Landscape, picked: list[dict], power: int) -> str:
             f'<line class="{kind}" x1="{x:.1f}" x2="{x + 22:.1f}" y1="{y(above[k]):.1f}" y2="{y(above[k]):.1f}"><title>{escape(words)}</title></line>'
         )
         if k in marks:
-            parts.append(f'<text class="picked" x="{x + 24:.1f}" y="{y(above[k]) + 4:.1f}">{marks[k]}</text>')
+            at, line = x + 24, y(above[k]) + 4
+            while any(abs(at - a) < 14 and abs(line - b) < 11 for a, b in named):
+                at += 14
+            named.append((at, line))
+            parts.append(f'<text class="picked" x="{at:.1f}" y="{line:.1f}">{marks[k]}</text>')
     label = f"Energy above the ground state of {len(above)} states, by the number of blocks changed against the ground state"
     caption = "ΔE, upwards, by blocks changed against the ground state, to the right. Numbers: picked states."
     return _figure(width, height, label, parts, caption)
@@ -167,7 +174,7 @@ def _levels(found: Landscape, picked: list[dict], power: int) -> str:
 def _barcode(found: Landscape, picked: list[dict]) -> str:
     """Which blocks the lowest states remove: a row a state, lowest on top."""
     x = found.spectrum.x[:ROWS]
-    n, row, column, left, top = x.shape[1], 6 if len(x) > 40 else 12, 950 / x.shape[1], 40, 18
+    n, row, column, left, top = x.shape[1], 10, 950 / x.shape[1], 40, 18
     marks = {p["rank"]: k for k, p in enumerate(picked, 1) if p["rank"] is not None}
     cells = [
         f"M{left + column * b:.1f} {top + row * k}h{column - 1:.1f}v{row - 1}h{1 - column:.1f}z"

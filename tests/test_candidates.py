@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 
 from core.candidates import LEAST, STANDARD_ERRORS, WITHOUT_NOISE, _groups, candidates, equally_low
+from core.constraints import Constraints
 from core.errors import InputError
+from core.evaluation import sequence_losses
 from core.ising import energies
+from core.models import load_model
 from core.noise import energy_noise
 from core.posterior import Posterior, keep_learned, prior_from
 from core.sources import open_source, store_matrix
 from core.spectrum import lowest_states
 from core.states import indicator, pearson
+from core.texts import pack, read_texts
 
 
 def problem(seed: int, n: int = 12, m: int = 4, count: int = 300):
@@ -157,3 +161,17 @@ def test_bad_requests_are_one_sentence(wrong):
     with pytest.raises(InputError) as caught:
         candidates(H, s, **wrong)
     assert "\n" not in str(caught.value)
+
+
+def test_at_half_removal_the_demos_candidates_hold_a_better_state_than_as_many_lowest():
+    """`python -m tests.bench_candidates` has the other numbers of blocks and couplings."""
+    demo = open_source("demo")
+    s = lowest_states(demo.couplings("h0"), 12, 300, constraints=Constraints(keep=(0,)))
+    chosen = [c.removed for c in candidates(demo.couplings("h0"), s, 4, noise=energy_noise(demo, "h0", s.x)).chosen]
+    loaded = load_model("demo")
+    ids = pack(read_texts(), loaded.tokenizer, "choose", 128, 64).ids
+    loss = {state: sequence_losses(loaded, ids, state) for state in {*chosen, *s.removed[:4]}}
+    best = min(chosen, key=lambda state: loss[state].mean())
+    lowest = min(s.removed[:4], key=lambda state: loss[state].mean())
+    gain = loss[lowest] - loss[best]
+    assert gain.mean() > 2 * gain.std(ddof=1) / 8

@@ -92,7 +92,7 @@ def test_the_figures_draw_every_state_and_coupling(demo):
     text = report_html(view, found)
     levels, barcode, heat = re.findall(r"<svg.*?</svg>", text, re.S)
     assert levels.count('<line class="level"') == 200 and levels.count("<title>") == 200
-    assert barcode.count("M") == found.spectrum.x[:150].sum()
+    assert barcode.count("M") == found.spectrum.x[:80].sum()
     off = found.H[~np.eye(24, dtype=bool)]
     drawn = {sign: sum(d.count("M") for d in re.findall(rf'<path class="{sign}"[^>]* d="([^"]*)"', heat)) for sign in ("pos", "neg")}
     assert drawn == {"pos": (off > 0).sum(), "neg": (off < 0).sum()}
