@@ -32,6 +32,7 @@ lint: $(VENV)/test.stamp
 bench: $(VENV)/test.stamp
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench_spectrum
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench_states
 	$(BIN)/python -m tests.bench_gpu
 	$(BIN)/python -m tests.bench_rows
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m core calibrate | states | learn | prune | evaluate`.
+"""The command line: `python -m core calibrate | states | learn | benchmark | prune | evaluate`.
 
 With --json one JSON object goes to stdout; progress and messages go to stderr.
 Exit codes: 0 done, 2 bad input, 1 our fault, 130 cancelled; on failure the
@@ -152,10 +152,9 @@ def _result(job) -> dict:
 def states(args) -> dict:
     from core.budget import read_budget, with_budget
     from core.constraints import read_constraints
-    from core.couplings import couplings
     from core.ising import read_matrix
-    from core.mix import check_mix, read_mix
-    from core.runs import load_run
+    from core.mix import read_mix
+    from core.sources import open_source
     from core.spectrum import lowest_states
     from core.store import find_run
 
@@ -163,13 +162,13 @@ def states(args) -> dict:
         raise InputError(f"--mix {args.mix[:40]!r} needs --run: a bare matrix has no domains; leave it out.")
     if args.matrix and args.fits is not None:
         raise InputError(f"--fits {args.fits[:40]!r} needs --run: a bare matrix does not say what its blocks take; leave it out.")
-    run = None if args.matrix else load_run(find_run(args.run))
-    mix = None if args.mix is None else check_mix(run, read_mix(args.mix))
-    H = read_matrix(args.matrix) if run is None else couplings(run, args.estimator, mix)
+    source = None if args.matrix else open_source(find_run(args.run))
+    mix = None if args.mix is None else source.check_mix(read_mix(args.mix))
+    H = source.couplings(args.estimator, mix) if source else read_matrix(args.matrix)
     fields = {"keep": args.keep, "remove": args.go, "groups": args.groups, "max_run": args.max_run}
     constraints = read_constraints({name: value or "" for name, value in fields.items()}, len(H))
     if args.fits is not None:
-        constraints = with_budget(run.meta["model"], read_budget(args.fits), constraints)
+        constraints = with_budget(source.run.meta["model"], read_budget(args.fits), constraints)
     progress = _Progress()
     report = lambda now: progress(int(now.seconds), max(int(now.seconds) + 1, int(args.time_limit or 0)), f"{now.nodes:.2g} nodes")  # noqa: E731
     found = lowest_states(H, args.remove, args.count, constraints=constraints, time_limit=args.time_limit, report=report)
@@ -235,6 +234,25 @@ def _harness_request(args) -> dict | None:
         batch=args.batch,
         remote_code=args.trust_remote_code,
     )
+
+
+def benchmark(args) -> dict | None:
+    from core import jobs
+    from core.imports import read_states
+    from core.ranks import launched
+    from core.states import parse_blocks
+    from core.tasks import BUNDLED
+
+    listed = [] if args.states is None else read_states(Path(args.states))
+    states = list(dict.fromkeys([(), *(parse_blocks(text) for text in args.blocks or []), *listed]))
+    if len(states) == 1:
+        raise InputError("No state is named; give --blocks LIST, several times if you like, or --states FILE.")
+    request = jobs.request_of(
+        args.model, args.texts, (str(BUNDLED),), _form(args), states=[list(s) for s in states], sequences=args.sequences, length=args.length,
+        tasks=False, prompt="", speed=False, remote_code=args.trust_remote_code,
+    )  # fmt: skip
+    done = _together("benchmark", request) if launched() else _as_job("benchmark", request)
+    return done and {name: done[name] for name in ("states", "sequences")}
 
 
 def learn(args) -> dict:
@@ -335,7 +353,7 @@ def _parser() -> argparse.ArgumentParser:
     s.add_argument(
         "--time-limit", type=_seconds, metavar="S", help="seconds; then the states found so far and what is proved (exact: false)"
     )
-    s.add_argument("--estimator", default="h0", help="h0 (default), h1 or hybrid; for --run")
+    s.add_argument("--estimator", default="h0", help="h0 (default), h1, hybrid, or the name of a learned landscape; for --run")
     s.add_argument(
         "--mix", metavar="SHARES", help="weigh the domains of the texts, for example 'story=2, memory=1'; for --run; default: as sampled"
     )
@@ -357,6 +375,18 @@ def _parser() -> argparse.ArgumentParser:
     add_model(p)
     p.add_argument("--blocks", required=True, metavar="LIST", help="for example 3,7-9")
     p.add_argument("--out", required=True, metavar="DIR", help="a new folder")
+
+    b = add(benchmark, "Measure the loss of many choices of blocks in one job, the original first; under torchrun the ranks share them.")
+    add_model(b)
+    add_texts(b)
+    b.add_argument("--blocks", action="append", metavar="LIST", help="a choice, for example 3,7-9; may be given several times")
+    b.add_argument(
+        "--states",
+        metavar="FILE",
+        help='choices from a file: .json ([{"removed": [3, 7]}], or what states --json prints) or .csv (column removed)',
+    )
+    b.add_argument("--sequences", type=_positive, default=128, metavar="S", help="sequences of the report split (default 128)")
+    b.add_argument("--length", **length)
 
     e = add(evaluate, "Measure loss, perplexity, the bundled tasks and tokens per second.")
     add_model(e)

@@ -55,36 +55,41 @@ def read_results(path: Path, removed: Sequence[int] = (), blocks: int | None = N
     Errors: InputError naming the entry that is wrong.
     """
     path = Path(path)
-    content = _content(path)
-    if isinstance(content, dict) and isinstance(content.get("results"), dict):
+    text = _text(path)
+    if path.suffix == ".json" and isinstance(content := _json(text, path), dict) and isinstance(content.get("results"), dict):
         return _harness_rows(content, tuple(sorted(removed)), path)
-    return _states(_entries(content, path), path, blocks)
+    return _states(_entries(text, path), path, blocks)
 
 
-def read_states(path: Path, blocks: int | None = None) -> list[Listed]:
-    """The states of a list as `read_results` takes it, with the field or column `label` as their label; scores are optional here.
+def read_listed(path: Path, blocks: int | None = None) -> list[Listed]:
+    """The states of a list as `read_results` takes it, or of what `states --json` prints: the field or column `label` names one, scores are optional.
 
-    blocks: how many the model has, to check them. Errors: InputError naming the entry that is wrong, and for an empty list.
+    Errors: InputError naming the entry that is wrong, and for an empty list.
     """
     path = Path(path)
-    found = list(_listed(_entries(_content(path), path), path, blocks))
+    found = list(_listed(_entries(_text(path), path), path, blocks))
     if not found:
         raise InputError(f"{path.name!r} lists no states; give at least one.")
     return found
 
 
-def _content(path: Path) -> object:
-    """What a JSON file says; of a CSV file, its entries."""
-    text = _text(path)
-    if path.suffix == ".csv":
-        return [entry for _, entry in _csv_entries(text, path)]
+def read_states(path: Path, blocks: int | None = None) -> list[tuple[int, ...]]:
+    """The states alone, as `read_listed` takes them. Errors: InputError."""
+    return [listed.removed for listed in read_listed(path, blocks)]
+
+
+def _json(text: str, path: Path) -> object:
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path.name!r} is not JSON ({str(error)[:80]}); give a harness results file, or a list of states.") from None
 
 
-def _entries(content: object, path: Path) -> Iterable[tuple[int, object]]:
+def _entries(text: str, path: Path) -> Iterable[tuple[int, object]]:
+    """(number, entry) of a list of states."""
+    if path.suffix == ".csv":
+        return _csv_entries(text, path)
+    content = _json(text, path)
     entries = content.get("states") if isinstance(content, dict) else content
     if not isinstance(entries, list):
         raise InputError(f"{path.name!r} has neither 'results' nor a list of states; give a harness results file, or a list of states.")
@@ -151,27 +156,26 @@ def _cell(value: str):
     return float(value) if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value) else value
 
 
+def _states(entries: Iterable[tuple[int, object]], path: Path, blocks: int | None) -> list[Imported]:
+    rows = []
+    for number, listed in enumerate(_listed(entries, path, blocks), 1):
+        if not listed.scores:
+            raise InputError(f"Entry {number} of {path.name!r} holds no score; give each score a name and a finite number.")
+        rows += [Imported(listed.removed, name, "score", value, path.name, "list of states") for name, value in listed.scores.items()]
+    if not rows:
+        raise InputError(f"{path.name!r} lists no states; give at least one with a score.")
+    return rows
+
+
 def _listed(entries: Iterable[tuple[int, object]], path: Path, blocks: int | None) -> Iterator[Listed]:
     for number, entry in entries:
         where = f"Entry {number} of {path.name!r}"
         if not isinstance(entry, dict) or "removed" not in entry:
             raise InputError(f'{where} names no removed blocks; write for example {{"removed": [3, 7], "scores": {{"mmlu": 0.61}}}}.')
-        state = _removed(entry["removed"], where, blocks)
         given = entry.get("scores", {name: value for name, value in entry.items() if name not in ("removed", "label")})
         scores = {str(name)[:200]: float(value) for name, value in given.items() if _is_number(value)} if isinstance(given, dict) else {}
-        label = entry.get("label")
-        yield Listed(state, "" if label is None else " ".join(str(label).split())[:80], scores)
-
-
-def _states(entries: Iterable[tuple[int, object]], path: Path, blocks: int | None) -> list[Imported]:
-    rows = []
-    for number, found in enumerate(_listed(entries, path, blocks), 1):
-        if not found.scores:
-            raise InputError(f"Entry {number} of {path.name!r} holds no score; give each score a name and a finite number.")
-        rows += [Imported(found.removed, task, "score", value, path.name, "list of states") for task, value in found.scores.items()]
-    if not rows:
-        raise InputError(f"{path.name!r} lists no states; give at least one with a score.")
-    return rows
+        label = "" if entry.get("label") is None else " ".join(str(entry["label"]).split())[:80]
+        yield Listed(_removed(entry["removed"], where, blocks), label, scores)
 
 
 def _removed(value: object, where: str, blocks: int | None) -> tuple[int, ...]:

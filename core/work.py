@@ -22,7 +22,7 @@ from core.drawing import Read, available, draw, read_sources
 from core.errors import InputError
 from core.export import is_export_of, zip_export
 from core.export import prune as write_pruned
-from core.forwards import open_forwards, stratified
+from core.forwards import Kept, open_forwards, stratified
 from core.gates import gate_of
 from core.jobs import Progress
 from core.memory import calibration_bytes, peak_bytes
@@ -246,7 +246,23 @@ def benchmark(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict |
     progress.report(total, total, "done")
     if ranks.gather(len(own)) is None:
         return None
-    return {"model": model, "states": [list(state) for state in states], "sequences": len(sequences.ids), "items": len(items)}
+    known = Kept(loaded, sequences)  # of all ranks
+    base = known.get((), slice(None))
+    return {
+        "model": model,
+        "states": [{"removed": list(state), **_told(known.get(state, slice(None)), base)} for state in states],
+        "sequences": len(sequences.ids),
+        "items": len(items),
+    }
+
+
+def _told(losses: np.ndarray, base: np.ndarray | None) -> dict:
+    """Mean loss and, where the original was measured too, its paired increase, with standard errors (None of one sequence)."""
+    se = lambda values: float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None  # noqa: E731
+    found = {"loss": float(losses.mean()), "loss_se": se(losses)}
+    if base is None:
+        return found
+    return {**found, "increase": float((losses - base).mean()), "increase_se": se(losses - base)}
 
 
 def _measure_speed(loaded: LoadedModel, results: Results, model: str, state: Sequence[int], ids) -> None:

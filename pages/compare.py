@@ -313,7 +313,7 @@ def show_behaviour(run: Run, states: list[tuple[int, ...]]) -> None:
     request = request_for(run, states[:20], tokens=behaviour.TOKENS)
     job = jobs.find("behaviour", request)
     if job is None or not (job.active or job.status == "done"):
-        st.button(f"Ask the original and {len(states[:20])} states {len(behaviour.PROMPTS)} short prompts", on_click=jobs.start, args=("behaviour", request))  # fmt: skip
+        st.button(f"Ask {with_original(states[:20])} {len(behaviour.PROMPTS)} short prompts", on_click=jobs.start, args=("behaviour", request))  # fmt: skip
     if job:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)
     if not job or job.status != "done":
@@ -336,6 +336,10 @@ def show_behaviour(run: Run, states: list[tuple[int, ...]]) -> None:
         names = [", ".join(map(str, f["removed"])) or "original" for f in job.result["states"]]
         answers = [[prompt, *(f["answers"][k]["text"] for f in job.result["states"])] for k, prompt in enumerate(job.result["prompts"])]
         st.html(html_table(["prompt", *names], answers, "answers"))
+
+
+def with_original(states: list[tuple[int, ...]]) -> str:
+    return "the original" + (f" and {len(states)} state{'s' if len(states) > 1 else ''}" if states else "")
 
 
 def request_for(run: Run, states: list[tuple[int, ...]], reads: tuple[str, ...] = (), **options) -> dict:
@@ -362,7 +366,7 @@ def show_harness(run: Run, states: list[tuple[int, ...]]) -> None:
     job = jobs.find("harness", request)
     if job is None or not (job.active or job.status == "done"):
         st.button(
-            f"Measure the original and {len(states[:20])} states", on_click=jobs.start, args=("harness", request), key="start-harness"
+            f"Measure {with_original(states[:20])}", on_click=jobs.start, args=("harness", request), key="start-harness"
         )
     if job:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 
 from core.candidates import LEAST, STANDARD_ERRORS, WITHOUT_NOISE, _groups, candidates, equally_low
+from core.constraints import Constraints
 from core.errors import InputError
+from core.evaluation import sequence_losses
 from core.ising import energies
+from core.models import load_model
 from core.noise import energy_noise
-from core.runs import load_run
+from core.posterior import Posterior, keep_learned, prior_from
+from core.sources import open_source, store_matrix
 from core.spectrum import lowest_states
 from core.states import indicator, pearson
-from core.store import DEMO_RUN
+from core.texts import pack, read_texts
 
 
 def problem(seed: int, n: int = 12, m: int = 4, count: int = 300):
@@ -23,7 +27,8 @@ def problem(seed: int, n: int = 12, m: int = 4, count: int = 300):
 
 
 def test_the_error_of_an_energy_difference_is_that_of_the_rows():
-    run = load_run(DEMO_RUN)
+    demo = open_source("demo")
+    run = demo.run
     x = lowest_states(np.diag(np.arange(1.0, 25)), 4, 30).x
     A = run.rows.A.astype(float)
     share = (A @ x.T.astype(float)) ** 2
@@ -31,12 +36,28 @@ def test_the_error_of_an_energy_difference_is_that_of_the_rows():
     plain = np.zeros(len(x))
     for d in range(len(run.meta["texts"]["domains"])):  # drawn within a domain: only what varies there counts
         plain += (run.rows.domain == d).sum() * difference[run.rows.domain == d].var(axis=0)
-    found = energy_noise(run, "h0", x, resamples=400)
+    found = energy_noise(demo, "h0", x, resamples=400)
     assert found[0] == 0 and np.allclose(found[1:], np.sqrt(plain[1:]) / len(A), rtol=0.2)
-    assert np.array_equal(found, energy_noise(run, "h0", x, resamples=400))
-    assert (energy_noise(run, "hybrid", x, {"story": 1.0}, resamples=20)[1:] > 0).all()
+    assert np.array_equal(found, energy_noise(demo, "h0", x, resamples=400))
+    assert (energy_noise(demo, "hybrid", x, {"story": 1.0}, resamples=20)[1:] > 0).all()
     with pytest.raises(InputError):
-        energy_noise(run, "h0", x, resamples=1)
+        energy_noise(demo, "h0", x, resamples=1)
+    assert energy_noise(store_matrix(np.eye(24), "own"), "matrix", x) is None
+
+
+def test_the_error_of_a_learned_landscape_is_its_posteriors():
+    """Against energies of couplings drawn from the prior, which is the posterior of no measurement."""
+    demo, rng = open_source("demo"), np.random.default_rng(0)
+    prior = prior_from(demo.run.singles.increase, demo.run.singles.se, demo.run.sampled.A)
+    keep_learned(demo.key, 3, Posterior(prior, np.zeros((0, 24), bool), *np.zeros((3, 0))))
+    (name,) = [e for e in demo.estimators if e.startswith("learned")]
+    x = lowest_states(demo.couplings(name), 3, 20).x
+    drawn = []
+    for _ in range(4000):
+        noise = np.triu(rng.normal(size=(24, 24)) * prior.sd)
+        e = energies(prior.mean * (1 + prior.scale * rng.normal()) + noise + np.triu(noise, 1).T, x)
+        drawn.append(e - e[0])
+    assert np.allclose(energy_noise(demo, name, x), np.std(drawn, axis=0), rtol=0.08)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -140,3 +161,17 @@ def test_bad_requests_are_one_sentence(wrong):
     with pytest.raises(InputError) as caught:
         candidates(H, s, **wrong)
     assert "\n" not in str(caught.value)
+
+
+def test_at_half_removal_the_demos_candidates_hold_a_better_state_than_as_many_lowest():
+    """`python -m tests.bench_candidates` has the other numbers of blocks and couplings."""
+    demo = open_source("demo")
+    s = lowest_states(demo.couplings("h0"), 12, 300, constraints=Constraints(keep=(0,)))
+    chosen = [c.removed for c in candidates(demo.couplings("h0"), s, 4, noise=energy_noise(demo, "h0", s.x)).chosen]
+    loaded = load_model("demo")
+    ids = pack(read_texts(), loaded.tokenizer, "choose", 128, 64).ids
+    loss = {state: sequence_losses(loaded, ids, state) for state in {*chosen, *s.removed[:4]}}
+    best = min(chosen, key=lambda state: loss[state].mean())
+    lowest = min(s.removed[:4], key=lambda state: loss[state].mean())
+    gain = loss[lowest] - loss[best]
+    assert gain.mean() > 2 * gain.std(ddof=1) / 8

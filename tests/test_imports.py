@@ -5,7 +5,7 @@ import json
 import pytest
 
 from core.errors import InputError
-from core.imports import Imported, Listed, keep, kept, read_results, read_states
+from core.imports import Imported, Listed, keep, kept, read_listed, read_results, read_states
 from core.results import Key, Results
 
 HARNESS = {
@@ -78,10 +78,11 @@ def test_lists_of_states_with_labels_and_without_scores(tmp_path):
         "c.json": {"states": [{"removed": "3,7-8", "label": "from a\npaper", "scores": {"mmlu": 0.5}}, {"removed": "0", "scores": {}}]},
     }
     for name, content in lists.items():
-        assert read_states(write(tmp_path, name, content), blocks=9) == expected
+        path = write(tmp_path, name, content)
+        assert read_listed(path, blocks=9) == expected and read_states(path, 9) == [listed.removed for listed in expected]
     for content in ([], [{"label": "x"}], [{"removed": [9]}], HARNESS):
         with pytest.raises(InputError):
-            read_states(write(tmp_path, "wrong.json", content), blocks=9)
+            read_listed(write(tmp_path, "wrong.json", content), blocks=9)
 
 
 def test_imported_rows_are_kept_once_and_never_count_as_measured(tmp_path):

@@ -181,6 +181,7 @@ def test_a_benchmark_measures_every_state_once_and_equals_plain_evaluation(tiny,
     job = finish(jobs.start("benchmark", benchmark_of(tiny, text_file)))
     assert job.status == "done", (job, (job.folder / "log.txt").read_text())
     found = {(m.key.removed, m.key.metric): m for m in Results().of_model(job.result["model"])}
+    assert [tuple(s["removed"]) for s in job.result["states"]] == [(), (1, 4), (2,)]
     loaded = load_model(str(tiny["llama"]))
     sequences = pack(read_texts(text_file), loaded.tokenizer, "report", 24, 120)
     for state in ((), (1, 4), (2,)):

@@ -8,6 +8,7 @@ import sys
 from core import jobs, store
 from core.__main__ import main
 from core.calibration import calibrate
+from core.evaluation import sequence_losses
 from core.models import load_model
 from core.ranks import ALONE, Ranks
 from core.runs import load_run
@@ -19,6 +20,7 @@ from pathlib import Path
 from core import jobs, store
 from core.__main__ import main
 from core.calibration import calibrate
+from core.evaluation import sequence_losses
 from core.models import load_model
 from core.ranks import joined
 from core.runs import save_run
@@ -83,6 +85,23 @@ def test_a_launched_command_does_the_job_together(tiny, text_file, tmp_path, cap
     many, one = load_run(tmp_path / "two"), load_run(tmp_path / "one")
     assert many.key == one.key and (many.rows.A == one.rows.A).all() and (many.singles.increase == one.singles.increase).all()
     assert (many.meta["plan"]["ranks"], one.meta["plan"]["ranks"]) == (2, 1) and many.meta["texts"]["domains"] == [text_file.stem, "own"]
+
+
+def test_ranks_share_the_states_of_a_benchmark(tiny, text_file, tmp_path, capsys):
+    (tmp_path / "states.csv").write_text('removed\n"3,4"\n"0-1"\n')
+    argv = ["benchmark", "--model", tiny["llama"], "--texts", text_file, "--sequences", 20, "--length", 24, "--blocks", "2", "--json"]
+    argv = list(map(str, [*argv, "--states", tmp_path / "states.csv"]))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "core"]
+    done = subprocess.run([*launch, *argv], check=True, timeout=240, capture_output=True, text=True)
+    told = json.loads(done.stdout)
+    loaded = load_model(str(tiny["llama"]))
+    ids = pack(read_texts(text_file), loaded.tokenizer, "report", 24, 20).ids
+    losses = {state: sequence_losses(loaded, ids, state) for state in ((), (2,), (3, 4), (0, 1))}
+    assert {tuple(s["removed"]) for s in told["states"]} == set(losses) and told["sequences"] == 20
+    for s in told["states"]:
+        own = losses[tuple(s["removed"])]
+        assert abs(s["loss"] - own.mean()) < 1e-5 and abs(s["increase"] - (own - losses[()]).mean()) < 1e-5
+    assert main(argv) == 0 and json.loads(capsys.readouterr().out) == told  # the job is done: nothing is measured again
 
 
 def test_a_launched_command_that_is_wrong_says_so(tiny, text_file, tmp_path):

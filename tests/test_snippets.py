@@ -12,6 +12,7 @@ import pytest
 from core.budget import Budget
 from core.constraints import Constraints
 from core.errors import InputError
+from core.posterior import Posterior, keep_learned, prior_from
 from core.runs import keep_run, load_run, save_run
 from core.snippets import View, cli_line, python_snippet
 from core.sources import Source, open_source, store_matrix
@@ -31,6 +32,9 @@ def views(tmp_path) -> dict[str, View]:
     kept = keep_run(other)
     save_run(replace(run, meta={**meta, "key": "cd" * 32}), strange)
     A = np.random.default_rng(0).normal(size=(9, 9))
+    prior = prior_from(run.singles.increase, run.singles.se, run.sampled.A)
+    keep_learned(run.key, 3, Posterior(prior, np.zeros((0, 24), bool), *np.zeros((3, 0))))
+    learned = next(name for name in demo.estimators if name.startswith("learned"))
     rules = Constraints(keep=(0, 23), remove=(5,), groups=(((1, 2, 3, 4), 1), ((10, 12, 14), 2)), max_run=2)
     model = run.meta["model"]
     memory = Budget(model["bytes"] - 3.5 * model["blocks"][0]["bytes"] + 20 * 512 * 1000 * 2, 1000, 2)
@@ -42,6 +46,7 @@ def views(tmp_path) -> dict[str, View]:
         ),
         "folder": View(open_source(strange), "h0", 3, 10),
         "matrix": View(store_matrix(A + A.T, "mine\nimport os"), "matrix", 3, 20, constraints=Constraints(max_run=1)),
+        "learned": View(demo, learned, 3, 10),
         "budget": View(demo, "h0", 6, 12, constraints=Constraints(keep=(0,)), budget=memory),
     }
 
@@ -51,7 +56,7 @@ def expected(view: View) -> list[tuple[int, ...]]:
     return lowest_states(H, view.removed, view.count, constraints=view.ruled).removed
 
 
-@pytest.mark.parametrize("name", ["plain", "ruled", "mixed", "folder", "matrix", "budget"])
+@pytest.mark.parametrize("name", ["plain", "ruled", "mixed", "folder", "matrix", "learned", "budget"])
 def test_both_run_as_they_are_and_give_the_same_states(tmp_path, name):
     view = views(tmp_path)[name]
     states = expected(view)

@@ -30,7 +30,9 @@ def shown(app: AppTest) -> str:
 def test_empty_it_says_what_to_do():
     app = compare_page()
     assert "Pick states in Explore" in app.info[0].value
-    assert [b.label for b in app.button] == ["Measure the original"] and "original" in shown(app)
+    labels = [b.label for b in app.button]
+    assert labels[0] == "Measure the original" and "Improve: learn the landscape" in labels and "Ask the original 30 short prompts" in labels
+    assert "Measure some states" in shown(app) and "original" in shown(app)
 
 
 def test_the_tray_comes_along_and_measurements_are_shown():
