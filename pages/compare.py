@@ -365,9 +365,7 @@ def show_harness(run: Run, states: list[tuple[int, ...]]) -> None:
     request = request_for(run, states[:20], reads, preset=protocol.to_json(), limit=int(limit), batch=16)
     job = jobs.find("harness", request)
     if job is None or not (job.active or job.status == "done"):
-        st.button(
-            f"Measure {with_original(states[:20])}", on_click=jobs.start, args=("harness", request), key="start-harness"
-        )
+        st.button(f"Measure {with_original(states[:20])}", on_click=jobs.start, args=("harness", request), key="start-harness")
     if job:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)
     st.caption(

@@ -19,10 +19,12 @@ from core.errors import InputError
 from core.figures import how_many
 from core.ising import parse_matrix
 from core.lens import Landscape, exponent, landscape, landscape_data, proof, significant, tray_data, with_power
+from core.listing import Increases, states_csv, states_json
 from core.mix import in_percent, mix_label, mix_weights, sampled_percent, worth
 from core.noise import energy_noise
 from core.placing import place
 from core.posterior import learned_at
+from core.report import report_html
 from core.results import Results
 from core.runs import Run, canonical_key
 from core.snippets import View, cli_line, python_snippet
@@ -165,6 +167,7 @@ ASKED = {
     "prune": ask_prune, "open": ask_open, "mark": ask_mark, "unmark": ask_unmark, "panel": ask_panel,
     "compare": lambda message: state.update(go_compare=True, whole_page=True),
     "pick": lambda message: state.update(pick=True),
+    "file": lambda message: state.update(file=message["kind"]),
 }  # fmt: skip
 
 
@@ -423,37 +426,45 @@ def pick_states(found: Landscape) -> None:
 
 
 @st.fragment
-def draw(found: Landscape, data: dict, rules: Constraints, others: dict[tuple[int, ...], str], snippets: dict[str, str]) -> None:
+def draw(found: Landscape, data: dict, view: View, others: dict[tuple[int, ...], str]) -> None:
     if state.pop("whole_page", False):  # what was asked for belongs to the page, not to this fragment
         st.rerun()
     if state.pop("pick", False):
         pick_states(found)
     write_link()
-    run = source_of(state.source).run
-    measured = {"-".join(map(str, s)): list(v) for s, v in measured_increases(run, Results()).items()} if run else {}
+    measured = measured_increases(view.source.run, Results()) if view.source.run else {}
     lens(
         {
-            "measured": measured,
+            "measured": {"-".join(map(str, s)): list(v) for s, v in measured.items()},
             "landscape": data,
             "tray": tray_data(found, state.tray, state.reasons),
-            "marks": marks_data(found, rules, others),
+            "marks": marks_data(found, view.ruled, others),
             "cursor": list(state.cursor if state.cursor and len(state.cursor) == state.removed else found.ground),
             "seq": state.seq,
             "panel": state.panel,
-            "snippets": snippets,
+            "snippets": snippets_of(view),
+            "file": file_of(state.pop("file", None), view, found, measured),
         },
         KEY,
         on_commit,
     )
 
 
-def snippets_of(source: Source, rules: Constraints, mix: dict | None) -> dict[str, str]:
+def file_of(kind: str | None, view: View, found: Landscape, measured: Increases) -> dict | None:
+    """What the browser saves as a file: only the run that follows the question carries it."""
+    made = {
+        "csv": lambda: states_csv(found, measured),
+        "json": lambda: states_json(view, found, measured),
+        "html": lambda: report_html(view, found, state.tray, measured=measured, reasons=state.reasons),
+    }
+    return {"token": state.seq, "kind": kind, "text": made[kind]()} if kind in made else None
+
+
+def snippets_of(view: View) -> dict[str, str]:
     """The code and the command that list the same states."""
-    plain_rules, budget = rules_in_view(source)
-    view = View(source, state.estimator, state.removed, state.count, mix, plain_rules, budget)
     try:
         return {"python": python_snippet(view), "cli": cli_line(view)}
-    except InputError as error:
+    except InputError as error:  # of a source that is kept nowhere
         return {"python": f"# {error}", "cli": f"# {error}"}
 
 
@@ -572,7 +583,8 @@ def page() -> None:
             show_search(request)
         show_misjudged(found, rules)
     others = choices_of_others(source.run, state.removed) if source.run else {}
-    draw(found, picture(*view), rules, others, snippets_of(source, rules, mix))
+    plain_rules, budget = rules_in_view(source)
+    draw(found, picture(*view), View(source, state.estimator, state.removed, state.count, mix, plain_rules, budget), others)
     if state.get("prune_state") and source.run:
         prune_dialog(state.source, state.prune_state)
     if facts is not None:

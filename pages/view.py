@@ -183,7 +183,9 @@ def write_link() -> None:
     if state.tray:
         link["tray"] = "_".join("-".join(map(str, s)) for s in state.tray)
     if state.get("marks"):
-        link["mark"] = "_".join(f"{label.replace('%', '%25').replace('_', '%5F')}:{'-'.join(map(str, s))}" for s, label in state.marks.items())
+        link["mark"] = "_".join(
+            f"{label.replace('%', '%25').replace('_', '%5F')}:{'-'.join(map(str, s))}" for s, label in state.marks.items()
+        )
     if state.get("panel"):
         link["panel"] = state.panel
     state.link = link

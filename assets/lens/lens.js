@@ -118,9 +118,9 @@ class Lens {
     const link = (text, label, act) => button(text, label, act);
     this.copyPython = link("Python", "copy the Python that makes this view", () => this.copy(this.snippets.python, "Python"));
     this.copyCommand = link("CLI", "copy the command line that makes this view", () => this.copy(this.snippets.cli, "The command line"));
-    this.report = link("Report", "download a report of this view as one HTML file", () => this.send({ ask: "report", figures: this.figures() }));
+    this.report = link("Report", "download a report of this view as one HTML file", () => this.send({ ask: "file", kind: "html" }));
     const node = element("div", { className: "exports" }, link("Copy link", "copy a link to this view", () => this.copy(this.link(), "The link")), this.copyPython, this.copyCommand,
-      link("CSV", "download the states, or the maximised couplings, as CSV", () => this.download(this.csv(), "text/csv", "csv")), link("JSON", "download the view as JSON", () => this.download(JSON.stringify(this.json(), null, 1), "application/json", "json")),
+      link("CSV", "download the states, or the maximised couplings, as CSV", () => this.csv()), link("JSON", "download the listed states as JSON, with where they come from", () => this.send({ ask: "file", kind: "json" })),
       link("SVG", "download the figure as SVG", () => this.download(this.svg(), "image/svg+xml", "svg")), link("PNG", "download the figure as PNG", () => this.png()), this.report);
     node.setAttribute("role", "group"); node.setAttribute("aria-label", "Copy and download");
     return node;
@@ -161,7 +161,7 @@ class Lens {
     if (solved) { Object.assign(this.levels, { lo: 0, hi: this.model.top || 1 }); this.layout(true); }
     else { if (marked) this.levels.redraw(); this.paintCard(); this.paintTray(); this.repaintOver(); }
     this.paintFind();
-    if (data.report && data.report.token !== this.reported) { this.reported = data.report.token; this.download(data.report.html, "text/html", "html"); }
+    if (data.file && data.file.token !== this.saved) { this.saved = data.file.token; this.download(data.file.text, { csv: "text/csv", json: "application/json", html: "text/html" }[data.file.kind], data.file.kind); }
   }
 
   // -- actions -------------------------------------------------------------------------------
@@ -273,18 +273,11 @@ class Lens {
   }
   download(text, type, ending) { this.save(new Blob([text], { type }), ending); }
   csv() {
-    const { model: m } = this, lines = (rows) => rows.map((row) => row.join(",")).join("\n") + "\n", range = (n) => Array.from({ length: n }, (_, i) => i);
-    if (this.maximised === this.matrix) return lines([["block", ...range(m.blocks)], ...range(m.blocks).map((i) => [i, ...range(m.blocks).map((j) => m.h(i, j))])]);
-    if (this.maximised === this.arcs) return lines([["block_i", "block_j", "H_ij"], ...m.edges]);
-    return lines([["rank", "removed", "energy", "delta", "own", "pairs", "changed", "pearson", "minimum", "level", "hash"],
-      ...range(m.count).map((k) => [k, `"${m.state(k).join(",")}"`, m.energy[k], m.energy[k] - m.energy[0], m.own[k], m.energy[k] - m.own[k], m.changed[k], isNaN(m.pearson[k]) ? "" : m.pearson[k], m.minimum[k], m.levelOf[k], m.hash[k]])]);
+    const { model: m } = this, lines = (rows) => this.download(rows.map((row) => row.join(",")).join("\n") + "\n", "text/csv", "csv"), blocks = Array.from({ length: m.blocks }, (_, i) => i);
+    if (this.maximised === this.matrix) lines([["block", ...blocks], ...blocks.map((i) => [i, ...blocks.map((j) => m.h(i, j))])]);
+    else if (this.maximised === this.arcs) lines([["block_i", "block_j", "H_ij"], ...m.edges]);
+    else this.send({ ask: "file", kind: "csv" });
   }
-  json() {
-    const { model: m } = this, one = (s) => ({ removed: s.blocks, energy: s.energy, rank: s.rank ?? null });
-    return { source: m.source, title: m.title, unit: m.unit, blocks: m.blocks, removed: m.removed, keep: this.keep, remove: this.remove, selected: one(this.here), tray: this.details.map((d) => ({ removed: d.removed, energy: d.energy, rank: d.rank, reason: d.reason ?? null })),
-      marks: this.given, states: Array.from({ length: m.count }, (_, k) => one(m.of(m.state(k)))) };
-  }
-  figures() { return Object.fromEntries(this.panels.filter((panel) => panel.visible).map((panel) => [panel.name, this.svg([panel])])); }
   svg(panels = this.panels.filter((panel) => panel.visible)) {
     const { colours } = this, boxes = panels.map((panel) => panel.node.getBoundingClientRect());
     const left = Math.min(...boxes.map((b) => b.left)) - 8, top = Math.min(...boxes.map((b) => b.top)) - 8;
