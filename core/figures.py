@@ -48,7 +48,7 @@ def heatmap(H: np.ndarray, scale: str = "signed log", spread: np.ndarray | None 
     return figure
 
 
-def how_many(steps: Sequence[Step], removed: int, unit: str) -> go.Figure:
+def how_many(steps: Sequence[Step], removed: int) -> go.Figure:
     """Ground energy and gap of every M (log scale where all are above 0); hollow: not proved. Hover says which blocks enter and leave."""
     m = [step.removed for step in steps]
     shown = ["circle" if step.spectrum.exact else "circle-open" for step in steps]
@@ -62,17 +62,12 @@ def how_many(steps: Sequence[Step], removed: int, unit: str) -> go.Figure:
             line={"color": colour, "width": 1.2}, hovertemplate=f"M = %{{x}}<br>{name} %{{y:.4g}}<br>%{{customdata}}<extra></extra>",
         )  # fmt: skip
         known = [v for v in values if v is not None]
-        figure.update_yaxes(title_text=name, type="log" if known and min(known) > 0 else "linear", row=row, col=1)
+        figure.update_yaxes(
+            title_text=name, exponentformat="power", row=row, col=1, **({"type": "log", "dtick": 1} if known and min(known) > 0 else {})
+        )
     figure.add_vline(x=removed, line={"color": NODE, "dash": "dot", "width": 1})
     figure.update_xaxes(title_text="M, removed blocks", row=2, col=1)
-    figure.update_layout(
-        margin={**_MARGIN, "l": 60},
-        height=300,
-        width=460,
-        clickmode="event+select",
-        dragmode=False,
-        title={"text": unit, "font": {"size": 11}, "x": 0.99, "y": 0.99},
-    )
+    figure.update_layout(margin={**_MARGIN, "l": 60}, height=300, width=460, clickmode="event+select", dragmode=False)
     return figure
 
 

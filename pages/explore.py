@@ -112,8 +112,7 @@ def swept(key: str, estimator: str, mix: dict | None, constraints: Constraints, 
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Landscape: id})
 def noise(key: str, estimator: str, mix: dict | None, found: Landscape) -> np.ndarray | None:
     """Standard errors of the energies above the ground state, float64 [K]; None where no sample says."""
-    run = source_of(key).run
-    return energy_noise(run, estimator, found.spectrum.x, mix) if run and learned_at(estimator) is None else None
+    return energy_noise(source_of(key), estimator, found.spectrum.x, mix)
 
 
 def blocks_of(message: list) -> tuple[int, ...]:
@@ -294,7 +293,8 @@ def show_how_many(source: Source) -> None:
         how_many(steps, state.removed, unit), key="sweep", config={"displayModeBar": False}, on_select=on_sweep, selection_mode="points"
     )
     open_ends = sum(not step.spectrum.exact for step in steps)
-    told = [f"Up to M = {steps[-1].removed} in the time a page may take."] if steps and not whole else []
+    told = [f"Energies in {source.about(state.estimator).unit}."]
+    told += [f"Up to M = {steps[-1].removed} in the time a page may take."] if steps and not whole else []
     told += [f"{open_ends} of them are not proved (hollow)."] if open_ends else []
     lost = next((step for step in steps if step.left), None)
     told += (
@@ -304,7 +304,7 @@ def show_how_many(source: Source) -> None:
         if lost
         else []
     )
-    st.caption(" ".join([*told, "Click a point to go there."]))
+    st.markdown(plain(" ".join([*told, "Click a point to go there."])))
     if not whole and state.get("sweep_seconds") != SWEEP_SECONDS[1]:
         st.button(f"Go on for {SWEEP_SECONDS[1]} s", on_click=state.update, args=({"sweep_seconds": SWEEP_SECONDS[1]},))
 

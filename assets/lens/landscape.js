@@ -64,7 +64,7 @@ class Landscape extends Panel {
     this.tabs.forEach((tab, k) => tab.setAttribute("aria-pressed", String(VIEWS[k] === this.view)));
     this.resetButton.disabled = !this.zoomed;
     const cut = this.zoomed ? `ΔE ${significant(this.lo, 3)}–${significant(this.hi, 3)} of ${significant(m.top, 3)}` : "";
-    this.note.textContent = cut || (density ? "listed states in each slice of energy" : `a line: a way to remove ${m.removed} blocks; lower is better`);
+    this.note.textContent = cut || (density ? "listed states in each slice of energy" : "lower is predicted better");
     this.note.title = `Each line is a way to remove ${m.removed} blocks; lower is predicted better. A dot is a minimum, a ring a measured state, a flag a marked one.`;
     for (const t of ticks(this.lo, this.hi)) {
       const y = this.y(t);
@@ -76,7 +76,7 @@ class Landscape extends Panel {
     ctx.restore();
     if (!density) for (let c = 0; c < this.columns; c++) this.text(ctx, c, LEFT + (c + 0.5) * this.columnWidth, this.height + 21);
     else for (const t of ticks(0, this.fullest, 3)) this.text(ctx, t, LEFT + (t / this.fullest) * (this.w - LEFT - 40), this.height + 21);
-    this.text(ctx, density ? "states" : "blocks changed against the ground state", LEFT + (this.w - LEFT) / 2, this.h - 5);
+    this.text(ctx, density ? "states" : "blocks changed against the ground state", density ? LEFT + 24 : LEFT + (this.w - LEFT) / 2, this.h - 5);
     this.text(ctx, `ΔE${m.unitText}`, LEFT + 4, 6, { align: "left" });
     if (density) this.legend(ctx);
     this.flags(ctx);
@@ -113,10 +113,10 @@ class Landscape extends Panel {
   binAt(y) { return Math.min(this.bins.length - 1, Math.max(0, Math.floor((y - 8) / 7))); }
   legend(ctx) { // the ramp: blocks changed against the ground state
     const last = Math.min(this.m.maxChanged, this.colours.ramp.length - 1), x = this.w - 18 * (last + 1);
-    this.text(ctx, "blocks changed", x - 8, 10, { align: "right" });
+    this.text(ctx, "blocks changed", x - 8, this.h - 5, { align: "right" });
     for (let c = 0; c <= last; c++) {
-      ctx.fillStyle = this.colours.ramp[c]; ctx.fillRect(x + 18 * c, 4, 17, 4);
-      this.text(ctx, c === last && this.m.maxChanged > last ? `${c}+` : c, x + 18 * c + 8, 15);
+      ctx.fillStyle = this.colours.ramp[c]; ctx.fillRect(x + 18 * c, this.h - 3, 17, 3);
+      this.text(ctx, c === last && this.m.maxChanged > last ? `${c}+` : c, x + 18 * c + 8, this.h - 9);
     }
   }
   flagAt(mark) { // [x, y, out of range: -1 below, 1 above, 0 within]

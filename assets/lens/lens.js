@@ -61,8 +61,7 @@ class Lens {
       ["+ − 0", "zoom the energy axis in, out, show all of it (Ctrl and the wheel zoom at the pointer)"], ["F", "maximise the panel under the pointer"], ["/", "find a state by its blocks"], ["S", "energies in x (removed) or in spins"], ["?", "this help"], ["Esc", "close"],
       ["block strip", "a click: the block stays in every state (mark below), goes in every state (mark above), is free again; while “by hand” is on: it is removed or put back"], ["dark corner", "removing this block costs far more than its gradient says; hover it"], ["ring, flag", "a state whose loss was measured; a marked state, as other methods' choices and lists from elsewhere are"]];
     const list = (rows) => element("dl", {}, ...rows.flatMap(([k, v]) => [element("dt", { textContent: k }), element("dd", { textContent: v })]));
-    const help = element("div", { className: "help", hidden: true, tabIndex: -1 }, element("h2", { textContent: "Keys" }), list(keys), element("h2", { textContent: "Words" }), list(GLOSSARY),
-      element("button", { type: "button", textContent: "Close", onclick: () => this.toggleHelp(false) }));
+    const help = element("div", { className: "help", hidden: true, tabIndex: -1 }, element("div", { className: "row" }, element("h2", { textContent: "Keys" }), element("button", { type: "button", textContent: "Close", onclick: () => this.toggleHelp(false) })), list(keys), element("h2", { textContent: "Words" }), list(GLOSSARY));
     help.setAttribute("role", "dialog"); help.setAttribute("aria-label", "Keys and words");
     help.addEventListener("keydown", (e) => { if (e.key === "Escape" || e.key === "?") this.toggleHelp(false); e.stopPropagation(); });
     return help;
@@ -369,7 +368,7 @@ class Lens {
 
   energyRows() {
     const { model: m, here } = this, unit = m.unitText, pairs = here.energy - here.own, strongest = m.strongestPairs(here.blocks, 2);
-    const rows = [["energy E", m.show(here.energy), unit], ["ΔE", here.delta === null ? "–" : significant(here.delta), here.rank === undefined ? (here.below === m.count ? `above all ${m.count} listed` : "not listed") : m.onLevel(here.rank) > 1 ? `×${m.onLevel(here.rank)} on its level` : unit]];
+    const rows = [["energy E", m.show(here.energy), unit], ["ΔE", here.delta === null ? "–" : significant(here.delta), here.rank === undefined ? (here.below === m.count ? "above the list" : "not listed") : m.onLevel(here.rank) > 1 ? `×${m.onLevel(here.rank)} on its level` : unit]];
     if (this.spin) {
       const [fields, coupled, offset] = m.spinParts(here), show = (v) => (v < 0 ? "−" : "") + m.show(Math.abs(v));
       rows.push(["fields Σ hᵢsᵢ", show(fields), unit], ["pairs Σ Jᵢⱼsᵢsⱼ", show(coupled), "i < j"], ["constant", show(offset), unit]);
@@ -391,7 +390,7 @@ class Lens {
     rows.push(["runs", String(runs.length), `longest ${longest}`]);
     const thirds = [0, 0, 0];
     for (const b of state) thirds[Math.min(2, Math.floor((3 * b) / m.blocks))] += 1;
-    rows.push(["depth", thirds.join(" · "), "first, middle, last third"]);
+    rows.push(["depth", thirds.join("·"), "of each third"]);
     if (m.kinds.length) {
       const kinds = new Map();
       for (const b of state) kinds.set(m.kinds[b], (kinds.get(m.kinds[b]) || 0) + 1);
