@@ -273,6 +273,13 @@ def how_many_control(source: Source) -> None:
     with box:
         if box.open:
             show_how_many(source)
+        else:
+            hold("fits")
+
+
+def hold(*names: str) -> None:
+    """Keep what widgets said that are not shown in this run: Streamlit would drop it."""
+    state.update({name: state[name] for name in names})
 
 
 def show_how_many(source: Source) -> None:
@@ -288,9 +295,8 @@ def show_how_many(source: Source) -> None:
     except InputError as error:
         st.warning(plain(str(error)))
         return
-    unit = source.about(state.estimator).unit
     st.plotly_chart(
-        how_many(steps, state.removed, unit), key="sweep", config={"displayModeBar": False}, on_select=on_sweep, selection_mode="points"
+        how_many(steps, state.removed), key="sweep", config={"displayModeBar": False}, on_select=on_sweep, selection_mode="points"
     )
     open_ends = sum(not step.spectrum.exact for step in steps)
     told = [f"Energies in {source.about(state.estimator).unit}."]
@@ -541,6 +547,7 @@ def page() -> None:
     source = source_of(state.source)
     if state.panel:  # one panel, alone: for a talk, or inside another page
         st.html(ALONE)
+        hold("source", "estimator", "removed", "count", *RULES)
         facts = badge = None
     else:
         facts, badge = controls(source, sources)
