@@ -143,7 +143,7 @@ def test_what_is_not_proved_in_time_says_so_and_goes_on_as_a_job(visit, tmp_path
     np.save(tmp_path / "large.npy", B.T @ B)
     page = opened(visit())
     page.get_by_text("Explore a matrix of your own").click()
-    page.locator('input[type="file"]').set_input_files(tmp_path / "large.npy")
+    page.locator('input[type="file"]').first.set_input_files(tmp_path / "large.npy")
     expect(page.get_by_test_id("stNumberInputField")).to_have_value("33")
     expect(page.locator(".proof")).to_contain_text("not proved lowest")
     expect(page.locator(".lens .card")).to_be_visible()
@@ -170,7 +170,7 @@ def test_matrices_of_ones_own(visit, tmp_path):
     np.savetxt(tmp_path / "good.csv", B.T @ B, delimiter=",")
     page = opened(visit())
     page.get_by_text("Explore a matrix of your own").click()
-    chooser = page.locator('input[type="file"]')
+    chooser = page.locator('input[type="file"]').first
     for name, says in (("asymmetric.npy", "is not symmetric"), ("nan.npy", "not finite")):
         chooser.set_input_files(tmp_path / name)
         expect(page.get_by_test_id("stAlert")).to_contain_text(says)
