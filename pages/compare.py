@@ -146,14 +146,14 @@ def improve(run: Run) -> None:
     for column, kind, label in ((middle, "learn", "Improve: learn the landscape"), (right, "peers", "What other methods find")):
         job = latest(kind, run, state.removed)
         column.button(
-            label, type="primary" if kind == "learn" else "secondary", on_click=start_search, args=(kind, run), width="stretch",
+            label, type="primary" if kind == "learn" else "secondary", on_click=start_search, args=(kind, run, state.removed), width="stretch",
             disabled=bool(job and job.active), key=f"start-{kind}",
         )  # fmt: skip
 
 
-def start_search(kind: str, run: Run) -> None:
+def start_search(kind: str, run: Run, removed: int) -> None:
     folder = store.find_run(run.key).absolute()
-    jobs.start(kind, jobs.request_on(run, folder, remove=state.removed, budget=float(state.budget), sequences=256, seed=0))
+    jobs.start(kind, jobs.request_on(run, folder, remove=removed, budget=float(state.budget), sequences=256, seed=0))
 
 
 def show_curves(run: Run, job_ids: tuple[str | None, str | None], polled: bool) -> None:
@@ -201,13 +201,13 @@ def show_search_results(source: Source, learned: Job | None, others: Job | None)
         right.button(
             "Show the learned landscape",
             on_click=show_learned,
-            args=(source,),
+            args=(source, state.removed),
             help="Here and in Explore, beside the paper's: under Couplings.",
         )
 
 
-def show_learned(source: Source) -> None:
-    state.estimator = next(e for e in source.estimators if learned_at(e) == state.removed)
+def show_learned(source: Source, removed: int) -> None:
+    state.estimator = next(e for e in source.estimators if learned_at(e) == removed)
     state.mix = None
     keep_view()
 
@@ -367,9 +367,7 @@ def show_harness(run: Run, states: list[tuple[int, ...]]) -> None:
     request = request_for(run, states[:20], reads, preset=protocol.to_json(), limit=int(limit), batch=16)
     job = jobs.find("harness", request)
     if job is None or not (job.active or job.status == "done"):
-        st.button(
-            f"Measure {with_original(states[:20])}", on_click=jobs.start, args=("harness", request), key="start-harness"
-        )
+        st.button(f"Measure {with_original(states[:20])}", on_click=jobs.start, args=("harness", request), key="start-harness")
     if job:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)
     st.caption(
