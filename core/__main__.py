@@ -150,21 +150,25 @@ def _result(job) -> dict:
 
 
 def states(args) -> dict:
+    from core.budget import read_budget, with_budget
     from core.constraints import read_constraints
-    from core.couplings import couplings
     from core.ising import read_matrix
-    from core.mix import check_mix, read_mix
-    from core.runs import load_run
+    from core.mix import read_mix
+    from core.sources import open_source
     from core.spectrum import lowest_states
     from core.store import find_run
 
     if args.matrix and args.mix is not None:
         raise InputError(f"--mix {args.mix[:40]!r} needs --run: a bare matrix has no domains; leave it out.")
-    run = None if args.matrix else load_run(find_run(args.run))
-    mix = None if args.mix is None else check_mix(run, read_mix(args.mix))
-    H = read_matrix(args.matrix) if run is None else couplings(run, args.estimator, mix)
+    if args.matrix and args.fits is not None:
+        raise InputError(f"--fits {args.fits[:40]!r} needs --run: a bare matrix does not say what its blocks take; leave it out.")
+    source = None if args.matrix else open_source(find_run(args.run))
+    mix = None if args.mix is None else source.check_mix(read_mix(args.mix))
+    H = source.couplings(args.estimator, mix) if source else read_matrix(args.matrix)
     fields = {"keep": args.keep, "remove": args.go, "groups": args.groups, "max_run": args.max_run}
     constraints = read_constraints({name: value or "" for name, value in fields.items()}, len(H))
+    if args.fits is not None:
+        constraints = with_budget(source.run.meta["model"], read_budget(args.fits), constraints)
     progress = _Progress()
     report = lambda now: progress(int(now.seconds), max(int(now.seconds) + 1, int(args.time_limit or 0)), f"{now.nodes:.2g} nodes")  # noqa: E731
     found = lowest_states(H, args.remove, args.count, constraints=constraints, time_limit=args.time_limit, report=report)
@@ -345,10 +349,11 @@ def _parser() -> argparse.ArgumentParser:
     s.add_argument("--go", metavar="LIST", help="blocks that go in every state")
     s.add_argument("--groups", metavar="TEXT", help="exactly so many of each group, for example '0-11: 2; 12-23: 3'")
     s.add_argument("--max-run", metavar="L", help="at most L consecutive blocks (1: no two neighbours)")
+    s.add_argument("--fits", metavar="BUDGET", help="what is left must fit, for example '24 GB at 8k context, batch 4' or '3B active'; for --run")
     s.add_argument(
         "--time-limit", type=_seconds, metavar="S", help="seconds; then the states found so far and what is proved (exact: false)"
     )
-    s.add_argument("--estimator", default="h0", help="h0 (default), h1 or hybrid; for --run")
+    s.add_argument("--estimator", default="h0", help="h0 (default), h1, hybrid, or the name of a learned landscape; for --run")
     s.add_argument(
         "--mix", metavar="SHARES", help="weigh the domains of the texts, for example 'story=2, memory=1'; for --run; default: as sampled"
     )

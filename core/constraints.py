@@ -147,9 +147,9 @@ def make_rules(constraints: Constraints | None, blocks: int, removed: int | None
     max_run = blocks if c.max_run is None else _whole(c.max_run, "max_run", 1)
     rules = Rules(fixed, klass, counts, weights, at_least, min(max_run, blocks), None)
     if at_least > -math.inf:
-        heaviest = _heaviest(rules)
-        if heaviest < at_least:
-            raise InputError(f"The removed blocks weigh at most {heaviest:.6g}, and at_least is {at_least:.6g}; lower it.")
+        most = heaviest(rules)
+        if most < at_least:
+            raise InputError(f"The removed blocks weigh at most {most:.6g}, and at_least is {at_least:.6g}; lower it.")
         return rules
     total = _count(rules)
     if total == 0:
@@ -171,14 +171,14 @@ def _budget(c: Constraints, blocks: int) -> tuple[np.ndarray, float]:
     return weights, float(c.at_least) * (1 - 1e-12)
 
 
-def _heaviest(rules: Rules) -> float:
-    """The largest weight of a feasible choice when runs do not matter."""
-    heaviest = float(rules.weights[rules.fixed == 1].sum())
+def heaviest(rules: Rules) -> float:
+    """The largest weight of a choice under rules, its runs and its budget aside."""
+    total = float(rules.weights[rules.fixed == 1].sum())
     for k, count in enumerate(rules.counts):
         own = rules.klass == k
         open_ = np.sort(rules.weights[own & (rules.fixed < 0)])[::-1]
-        heaviest += float(open_[: len(open_) if count < 0 else count - int((rules.fixed[own] == 1).sum())].sum())
-    return heaviest
+        total += float(open_[: len(open_) if count < 0 else count - int((rules.fixed[own] == 1).sum())].sum())
+    return total
 
 
 def _count(rules: Rules) -> int | None:

@@ -9,7 +9,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,15 @@ class Imported:
     version: str | None = None  # of the task
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A state of a list from elsewhere: its label may be empty, and it may have no scores."""
+
+    removed: tuple[int, ...]
+    label: str
+    scores: dict[str, float]
+
+
 def read_results(path: Path, removed: Sequence[int] = (), blocks: int | None = None) -> list[Imported]:
     """The rows of a file: a results .json of lm-evaluation-harness (of the model without the blocks of `removed`), or a list of states.
 
@@ -52,10 +61,21 @@ def read_results(path: Path, removed: Sequence[int] = (), blocks: int | None = N
     return _states(_entries(text, path), path, blocks)
 
 
-def read_states(path: Path, blocks: int | None = None) -> list[tuple[int, ...]]:
-    """The states of a list as `read_results` takes it, with or without scores, or of what `states --json` prints. Errors: InputError."""
+def read_listed(path: Path, blocks: int | None = None) -> list[Listed]:
+    """The states of a list as `read_results` takes it, or of what `states --json` prints: the field or column `label` names one, scores are optional.
+
+    Errors: InputError naming the entry that is wrong, and for an empty list.
+    """
     path = Path(path)
-    return [_state(entry, f"Entry {number} of {path.name!r}", blocks) for number, entry in _entries(_text(path), path)]
+    found = list(_listed(_entries(_text(path), path), path, blocks))
+    if not found:
+        raise InputError(f"{path.name!r} lists no states; give at least one.")
+    return found
+
+
+def read_states(path: Path, blocks: int | None = None) -> list[tuple[int, ...]]:
+    """The states alone, as `read_listed` takes them. Errors: InputError."""
+    return [listed.removed for listed in read_listed(path, blocks)]
 
 
 def _json(text: str, path: Path) -> object:
@@ -138,23 +158,24 @@ def _cell(value: str):
 
 def _states(entries: Iterable[tuple[int, object]], path: Path, blocks: int | None) -> list[Imported]:
     rows = []
-    for number, entry in entries:
-        where = f"Entry {number} of {path.name!r}"
-        state = _state(entry, where, blocks)
-        given = entry.get("scores", {name: value for name, value in entry.items() if name != "removed"})
-        scores = {name: value for name, value in given.items() if _is_number(value)} if isinstance(given, dict) else {}
-        if not scores:
-            raise InputError(f"{where} holds no score; give each score a name and a finite number.")
-        rows += [Imported(state, str(name)[:200], "score", float(value), path.name, "list of states") for name, value in scores.items()]
+    for number, listed in enumerate(_listed(entries, path, blocks), 1):
+        if not listed.scores:
+            raise InputError(f"Entry {number} of {path.name!r} holds no score; give each score a name and a finite number.")
+        rows += [Imported(listed.removed, name, "score", value, path.name, "list of states") for name, value in listed.scores.items()]
     if not rows:
         raise InputError(f"{path.name!r} lists no states; give at least one with a score.")
     return rows
 
 
-def _state(entry: object, where: str, blocks: int | None) -> tuple[int, ...]:
-    if not isinstance(entry, dict) or "removed" not in entry:
-        raise InputError(f'{where} names no removed blocks; write for example {{"removed": [3, 7], "scores": {{"mmlu": 0.61}}}}.')
-    return _removed(entry["removed"], where, blocks)
+def _listed(entries: Iterable[tuple[int, object]], path: Path, blocks: int | None) -> Iterator[Listed]:
+    for number, entry in entries:
+        where = f"Entry {number} of {path.name!r}"
+        if not isinstance(entry, dict) or "removed" not in entry:
+            raise InputError(f'{where} names no removed blocks; write for example {{"removed": [3, 7], "scores": {{"mmlu": 0.61}}}}.')
+        given = entry.get("scores", {name: value for name, value in entry.items() if name not in ("removed", "label")})
+        scores = {str(name)[:200]: float(value) for name, value in given.items() if _is_number(value)} if isinstance(given, dict) else {}
+        label = "" if entry.get("label") is None else " ".join(str(entry["label"]).split())[:80]
+        yield Listed(_removed(entry["removed"], where, blocks), label, scores)
 
 
 def _removed(value: object, where: str, blocks: int | None) -> tuple[int, ...]:

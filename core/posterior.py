@@ -140,6 +140,11 @@ class Posterior:
         phi = features(x)
         return phi @ self._weights, np.sqrt(self._variances(self._latent(phi)))
 
+    def above(self, x: np.ndarray) -> np.ndarray:
+        """float64 [K]: standard deviation of the energy of each row of x [K, N] above that of the first."""
+        phi = features(x)
+        return np.sqrt(self._variances(self._latent(phi - phi[:1])))
+
     def measured(self) -> tuple[np.ndarray, np.ndarray]:
         """(mean, standard deviation) of the increase of each measured state, its own deviation included: float64 [n] each."""
         energy, sd = self.energies(self.x)

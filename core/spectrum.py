@@ -190,29 +190,6 @@ def lowest_states(
     )
 
 
-def sweep(
-    H: np.ndarray, count: int, linear: np.ndarray | None = None, *, time_limit: float | None = None, report: Callable | None = None
-) -> list[Spectrum]:
-    """The `count` lowest states for every M = 1..N-1, each search starting from the states of the M before.
-
-    time_limit: seconds for each M. Everything else as in `lowest_states`.
-    """
-    H, g, _ = checked_problem(H, 1, linear, None)
-    found: list[Spectrum] = []
-    for m in range(1, len(H)):
-        seeds = _one_more(H, g, found[-1].x) if found else None
-        found.append(lowest_states(H, m, count, g, time_limit=time_limit, report=report, seeds=seeds))
-    return found
-
-
-def _one_more(H: np.ndarray, g: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """bool [K, N]: every row of x with the block removed as well that raises its energy least."""
-    rise = np.where(x, np.inf, 2 * (x @ H) + np.diag(H) + g)
-    more = x.copy()
-    more[np.arange(len(x)), rise.argmin(axis=1)] = True
-    return more
-
-
 def checked_problem(
     H: np.ndarray, removed: int | None, linear: np.ndarray | None, constraints: Constraints | None
 ) -> tuple[np.ndarray, np.ndarray, Rules]:
@@ -245,8 +222,8 @@ def _level_size(e: np.ndarray, k: int, tolerance: float) -> int:
     return int(((e >= first) & (e <= first + tolerance)).sum())
 
 
-def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
-    """Sort by level, then by the sorted list of blocks; a level is at most `tolerance` wide, from its lowest energy on."""
+def levels(e: np.ndarray, tolerance: float) -> np.ndarray:
+    """int64 [K]: the level of each energy [K], from 0 on; a level is at most `tolerance` wide, from its lowest energy on."""
     if not len(e):
         return np.empty(0, dtype=np.int64)
     order = np.argsort(e, kind="stable")
@@ -258,7 +235,15 @@ def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
         while (start := start + int(np.searchsorted(ascending[start:end], ascending[start] + tolerance, side="right"))) < end:
             new[start] = True
     level = np.empty(len(e), dtype=np.int64)
-    level[order] = np.cumsum(new)
+    level[order] = np.cumsum(new) - 1
+    return level
+
+
+def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
+    """Sort by level, then by the sorted list of blocks."""
+    if not len(e):
+        return np.empty(0, dtype=np.int64)
+    level = levels(e, tolerance)
     if np.ptp(x.sum(axis=1)):  # of unequal lists, the shorter comes first where it begins the longer
         lists = np.full((len(x), x.shape[1]), -1)
         for row, blocks in zip(lists, removed_blocks(x)):
@@ -269,15 +254,12 @@ def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
     return np.lexsort([*bits.T[::-1], level])
 
 
-def _half_states(blocks: int, limit: int) -> list[np.ndarray]:
-    """For each count c = 0..min(blocks, limit): all subsets, bool [C(blocks, c), blocks], in list order."""
-    return [_subsets(blocks, c) for c in range(min(blocks, limit) + 1)]
-
-
 def _subsets(n: int, c: int) -> np.ndarray:
     """bool [C(n, c), n]: all c-subsets in lexicographic order of their sorted lists."""
     if c == 0:
         return np.zeros((1, n), dtype=bool)
+    if 2 * c > n:  # on the way to long lists there are far more of middling length
+        return ~_subsets(n, n - c)[::-1]
     rows = np.arange(n)[:, None]
     for _ in range(c - 1):  # extend every list by each later element, keeping the order
         last = rows[:, -1]
@@ -294,10 +276,11 @@ def _enumerate_lowest(H: np.ndarray, g: np.ndarray, m: int, keep: int, tolerance
     """bool [keep, N]: the lowest states; inside a cut level, those with the smallest block lists."""
     n = len(H)
     half = n // 2
-    left, right = _half_states(half, m), _half_states(n - half, m)
+    counts = range(max(0, m - (n - half)), min(half, m) + 1)  # removed in the left half
+    left, right = ({c: _subsets(size, c) for c in own} for size, own in ((half, counts), (n - half, [m - c for c in counts])))
     cross = 2 * H[:half, half:]
     pool = _Pool(keep, tolerance)
-    for c in range(max(0, m - (n - half)), min(half, m) + 1):
+    for c in counts:
         xl, xr = left[c].astype(np.float64), right[m - c].astype(np.float64)
         el = energies(H[:half, :half], xl, g[:half])
         er = energies(H[half:, half:], xr, g[half:])

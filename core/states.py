@@ -5,6 +5,7 @@ tuple of removed blocks. Blocks are 0-based.
 """
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -87,3 +88,14 @@ def parse_blocks(text: str, blocks: int | None = None) -> tuple[int, ...]:
         seen.update(range(first, last + 1))
         found.extend(range(first, last + 1))
     return tuple(sorted(found))
+
+
+def block_list(state: Iterable[int]) -> str:
+    """The text that `parse_blocks` reads, three blocks or more in a row as a range: "3,7-9,20"."""
+    runs: list[list[int]] = []
+    for block in sorted(state):
+        if runs and block == runs[-1][1] + 1:
+            runs[-1][1] = block
+        else:
+            runs.append([block, block])
+    return ",".join(f"{a}-{b}" if b > a + 1 else f"{a},{b}" if b > a else f"{a}" for a, b in runs)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from core.errors import InputError
-from core.imports import Imported, keep, kept, read_results
+from core.imports import Imported, Listed, keep, kept, read_listed, read_results, read_states
 from core.results import Key, Results
 
 HARNESS = {
@@ -68,6 +68,21 @@ def test_lists_of_states(tmp_path):
     for name, content in lists.items():
         rows = read_results(write(tmp_path, name, content), blocks=9)
         assert [(r.removed, r.task, r.value) for r in rows] == expected and {r.source for r in rows} == {name}
+
+
+def test_lists_of_states_with_labels_and_without_scores(tmp_path):
+    expected = [Listed((3, 7, 8), "from a paper", {"mmlu": 0.5}), Listed((0,), "", {})]
+    lists = {
+        "a.csv": 'removed,label,mmlu\n"3,7-8",from  a paper,0.5\n0,,\n',
+        "b.json": [{"removed": [8, 3, 7], "label": "from a paper", "mmlu": 0.5}, {"removed": [0]}],
+        "c.json": {"states": [{"removed": "3,7-8", "label": "from a\npaper", "scores": {"mmlu": 0.5}}, {"removed": "0", "scores": {}}]},
+    }
+    for name, content in lists.items():
+        path = write(tmp_path, name, content)
+        assert read_listed(path, blocks=9) == expected and read_states(path, 9) == [listed.removed for listed in expected]
+    for content in ([], [{"label": "x"}], [{"removed": [9]}], HARNESS):
+        with pytest.raises(InputError):
+            read_listed(write(tmp_path, "wrong.json", content), blocks=9)
 
 
 def test_imported_rows_are_kept_once_and_never_count_as_measured(tmp_path):

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from core import search
 from core.constraints import Constraints, make_rules
 from core.errors import InputError
-from core.spectrum import lowest_states, sweep
+from core.spectrum import lowest_states
+from core.sweep import sweep
 from tests.families import dependent, duplicated, instance, integer, llm_like, wishart
 from tests.test_spectrum import KINDS, symmetric
 
@@ -201,10 +202,10 @@ def test_two_callers_at_once():
 
 def test_sweep_is_every_m():
     H = llm_like(13, 9)
-    for m, found in enumerate(sweep(H, 20), 1):
-        check(found, H, choices(13, m), np.zeros(13), 20)
+    for m, step in enumerate(sweep(H, 20), 1):
+        check(step.spectrum, H, choices(13, m), np.zeros(13), 20)
     H = wishart(30, 1)
-    swept = sweep(H, 10)
+    swept = [step.spectrum for step in sweep(H, 10)]
     for m in (4, 15, 26):
         np.testing.assert_allclose(swept[m - 1].energies, lowest_states(H, m, 10).energies, rtol=0, atol=2 * swept[m - 1].tolerance)
 

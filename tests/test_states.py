@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.errors import InputError
-from core.states import blocks_changed, diversity, indicator, parse_blocks, pearson, removed_blocks, short_hashes
+from core.states import block_list, blocks_changed, diversity, indicator, parse_blocks, pearson, removed_blocks, short_hashes
 
 
 def test_pearson_is_numpys_and_affine_in_the_overlap_at_equal_m():
@@ -50,3 +50,9 @@ def test_bad_block_lists_are_one_sentence(text):
     with pytest.raises(InputError) as caught:
         parse_blocks(text, 24)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("state", [(), (3,), (0, 1), (3, 7, 8, 9, 20), (0, 1, 2, 5, 6, 10)])
+def test_block_lists_are_read_back(state):
+    assert not state or parse_blocks(block_list(state)) == state
+    assert block_list((3, 9, 8, 7, 20)) == "3,7-9,20" and block_list(()) == ""
