@@ -349,7 +349,9 @@ def _parser() -> argparse.ArgumentParser:
     s.add_argument("--go", metavar="LIST", help="blocks that go in every state")
     s.add_argument("--groups", metavar="TEXT", help="exactly so many of each group, for example '0-11: 2; 12-23: 3'")
     s.add_argument("--max-run", metavar="L", help="at most L consecutive blocks (1: no two neighbours)")
-    s.add_argument("--fits", metavar="BUDGET", help="what is left must fit, for example '24 GB at 8k context, batch 4' or '3B active'; for --run")
+    s.add_argument(
+        "--fits", metavar="BUDGET", help="what is left must fit, for example '24 GB at 8k context, batch 4' or '3B active'; for --run"
+    )
     s.add_argument(
         "--time-limit", type=_seconds, metavar="S", help="seconds; then the states found so far and what is proved (exact: false)"
     )

@@ -1,5 +1,7 @@
 """Plotly figures from plain arrays; nothing here knows a page. x = 1 removed: H_ij > 0 raises the energy of removing both."""
 
+from collections.abc import Sequence
+
 import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
@@ -7,6 +9,7 @@ from plotly.subplots import make_subplots
 
 from core.agreement import clustered, fitted, regret, scaled
 from core.ising import to_spins
+from core.sweep import Step
 
 REMOVED, BEST, LEARNED, EVOLUTIONARY, GREEDY = "#d97706", "#15803d", "#0f8a5f", "#7c5cbf", "#1f6feb"
 POSITIVE, ZERO, NEGATIVE, NODE = "#762a83", "#f7f7f9", "#1b7837", "#7d8795"
@@ -66,6 +69,29 @@ def heatmap(
     figure.update_layout(margin=_MARGIN, height=480, xaxis_title="block", yaxis_title="block")
     figure.update_yaxes(range=[len(H) - 0.5, -0.5], scaleanchor="x", constrain="domain", **axis)
     figure.update_xaxes(range=[-0.5, len(H) - 0.5], constrain="domain", **axis)
+    return figure
+
+
+def how_many(steps: Sequence[Step], removed: int) -> go.Figure:
+    """Ground energy and gap of every M (log scale where all are above 0); hollow: not proved. Hover says which blocks enter and leave."""
+    m = [step.removed for step in steps]
+    shown = ["circle" if step.spectrum.exact else "circle-open" for step in steps]
+    listed = lambda blocks: ", ".join(map(str, blocks)) or "none"  # noqa: E731
+    about = [f"enter {listed(step.entered)}<br>leave {listed(step.left)}" for step in steps]
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.6, 0.4], vertical_spacing=0.08)
+    curves = (("E₀", [step.energy for step in steps], GREEDY), ("gap", [step.gap for step in steps], LEARNED))
+    for row, (name, values, colour) in enumerate(curves, 1):
+        figure.add_scatter(
+            x=m, y=values, customdata=about, mode="lines+markers", marker={"color": colour, "symbol": shown, "size": 6}, row=row, col=1, showlegend=False,
+            line={"color": colour, "width": 1.2}, hovertemplate=f"M = %{{x}}<br>{name} %{{y:.4g}}<br>%{{customdata}}<extra></extra>",
+        )  # fmt: skip
+        known = [v for v in values if v is not None]
+        figure.update_yaxes(
+            title_text=name, exponentformat="power", row=row, col=1, **({"type": "log", "dtick": 1} if known and min(known) > 0 else {})
+        )
+    figure.add_vline(x=removed, line={"color": NODE, "dash": "dot", "width": 1})
+    figure.update_xaxes(title_text="M, removed blocks", row=2, col=1)
+    figure.update_layout(margin={**_MARGIN, "l": 60}, height=300, width=460, clickmode="event+select", dragmode=False)
     return figure
 
 

@@ -6,6 +6,7 @@ arithmetic on states happens here, the component only draws.
 
 import base64
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,13 +161,14 @@ def landscape_data(
         "unit": unit,
         "kinds": [b["kind"] for b in blocks] if blocks else [],
         "parameters": [b["parameters"] for b in blocks] if blocks else [],
+        "kv": [b.get("kv_bytes", 0) for b in blocks] if blocks else [],
         "total_parameters": parameters or 0,
         "warnings": {str(b): text for b, text in (warnings or {}).items()},
     }
 
 
-def tray_data(found: Landscape, tray: list[tuple[int, ...]]) -> list[dict]:
-    """One entry for each picked state, listed or not, of this M or another."""
+def tray_data(found: Landscape, tray: list[tuple[int, ...]], reasons: Mapping[tuple[int, ...], str] | None = None) -> list[dict]:
+    """One entry for each picked state, listed or not, of this M or another; reasons: why it was picked, where the app picked it."""
     if not tray:
         return []
     H, s = found.H, found.spectrum
@@ -184,6 +186,7 @@ def tray_data(found: Landscape, tray: list[tuple[int, ...]]) -> list[dict]:
             "delta": float(e[k] - s.energies[0]) if same[k] else None,
             "pearson": _number(r[k]),
             "diversity": _number(d[k]),
+            "reason": (reasons or {}).get(state),
         }
         for k, state in enumerate(tray)
     ]

@@ -101,6 +101,24 @@ def store_matrix(H: np.ndarray, name: str) -> Source:
     return source
 
 
+def stored_matrices() -> dict[str, str]:
+    """{key: name} of the matrices in the store; damaged ones by their key, so that they can be deleted as well."""
+    found = {}
+    for path in _matrix_files():
+        try:
+            found[path.stem] = _stored_name(path, path.stat().st_mtime_ns)
+        except InputError:
+            found[path.stem] = f"damaged, {path.stem[:8]}"
+    return found
+
+
+def delete_matrix(key: str) -> None:
+    """Take an uploaded matrix out of the store, for good; one that is gone already is no error."""
+    for path in _matrix_files():
+        if path.stem == key:
+            path.unlink(missing_ok=True)
+
+
 def list_sources() -> dict[str, str]:
     """{key: name} of everything at hand, the demo first; unreadable runs are left out."""
     found: dict[str, str] = {}

@@ -10,7 +10,6 @@ import streamlit as st
 
 from core import behaviour, imports, jobs, store
 from core.comparison import Points, Row, compare, finding, measured_rows, model_key, points
-from core.constraints import read_constraints
 from core.errors import InputError
 from core.figures import alike, energy_against_loss, forwards_spent, rank_changes, trust, unexplained
 from core.ising import energies
@@ -24,7 +23,7 @@ from core.spectrum import lowest_states
 from core.states import indicator, pearson
 from core.tasks import BUNDLED, chance_levels, read_tasks
 from pages.parts import Safe, html_table, name_of, prune_panel, watch
-from pages.view import RULES, keep_view, opened_source, plain, through_app
+from pages.view import constraints_in_view, keep_view, opened_source, plain, through_app
 
 PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
 DEFAULT_PROMPT = "Once upon a time"
@@ -48,8 +47,7 @@ def states_asked(source: Source) -> list[tuple[int, ...]]:
         return state.tray
     H = source.couplings(state.estimator, state.mix)
     try:
-        rules = read_constraints({name: state.get(name, "") for name in RULES}, source.blocks)
-        return lowest_states(H, state.removed, state.lowest, constraints=rules, time_limit=WAIT).removed
+        return lowest_states(H, state.removed, state.lowest, constraints=constraints_in_view(source), time_limit=WAIT).removed
     except InputError as error:
         st.warning(plain(str(error)))
         return []

@@ -1,31 +1,62 @@
 """Explore: the landscape of one source at one M, in one linked component."""
 
 import html
+import tempfile
+import time
+from pathlib import Path
 
+import numpy as np
 import streamlit as st
 
 from assets.lens import lens
-from core import jobs
-from core.comparison import measured_increases
-from core.constraints import Constraints, read_constraints
+from core import imports, jobs, store
+from core.budget import Fit, needs, read_budget, smallest_removal
+from core.candidates import candidates
+from core.comparison import measured_increases, model_key
+from core.constraints import Constraints
 from core.couplings import Misjudged, misjudged, rows_of
 from core.errors import InputError
+from core.figures import how_many
 from core.ising import parse_matrix
 from core.lens import Landscape, exponent, landscape, landscape_data, proof, significant, tray_data, with_power
+from core.listing import Increases, states_csv, states_json
 from core.mix import in_percent, mix_label, mix_weights, sampled_percent, worth
+from core.noise import energy_noise
+from core.placing import place
 from core.posterior import learned_at
+from core.report import report_html
 from core.results import Results
-from core.runs import canonical_key
+from core.runs import Run, canonical_key
+from core.snippets import View, cli_line, python_snippet
 from core.solving import TIME_LIMIT, solve_request, solved
-from core.sources import Source, list_sources, store_matrix
+from core.sources import Source, delete_matrix, list_sources, store_matrix, stored_matrices
 from core.spectrum import lowest_states
-from core.states import parse_blocks
-from pages.parts import prune_panel, watch
-from pages.view import COUNTS, RULES, open_at_first, plain, read_link, source_of, through_app, write_link
+from core.states import indicator, parse_blocks, short_hashes
+from core.sweep import Step, sweep
+from pages.parts import prune_panel, size, watch
+from pages.view import (
+    COUNTS,
+    LABEL_LIMIT,
+    MARK_LIMIT,
+    PANELS,
+    RULES,
+    TRAY_LIMIT,
+    constraints_in_view,
+    open_at_first,
+    plain,
+    read_link,
+    rules_in_view,
+    source_of,
+    through_app,
+    write_link,
+)  # fmt: skip
 
 KEY = "lens"
 SLIDERS = 24  # domains that have one
 WAIT = 0.7  # seconds a page may search; what is not proved by then goes on as a job
+SWEEP_SECONDS, SWEEP_STEP = (4, 40), 0.3  # of a sweep at first and on request, of each M
+PICKED = 5  # states that one click picks
+ALONE = "<style>header[data-testid=stHeader], .st-key-chip { display: none !important; } .stMainBlockContainer { padding: 0 !important; }</style>"
 state = st.session_state
 
 
@@ -67,23 +98,81 @@ def picture(key: str, estimator: str, mix: dict | None, removed: int, count: int
     return {**data, **rules, "source": key, "version": canonical_key(named)}
 
 
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
+def swept(key: str, estimator: str, mix: dict | None, constraints: Constraints, seconds: float) -> tuple[list[Step], bool]:
+    """The ground state of every M as far as `seconds` reach, and whether that is all of them."""
+    steps, began = [], time.monotonic()
+    for step in sweep(source_of(key).couplings(estimator, mix), constraints=constraints, time_limit=SWEEP_STEP):
+        steps.append(step)
+        if time.monotonic() - began > seconds:
+            return steps, False
+    return steps, True
+
+
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Landscape: id})
+def noise(key: str, estimator: str, mix: dict | None, found: Landscape) -> np.ndarray | None:
+    """Standard errors of the energies above the ground state, float64 [K]; None where no sample says."""
+    return energy_noise(source_of(key), estimator, found.spectrum.x, mix)
+
+
+def blocks_of(message: list) -> tuple[int, ...]:
+    """A state that the browser sent. Errors: InputError."""
+    return parse_blocks(",".join(map(str, message)), source_of(state.source).blocks)
+
+
 def on_commit() -> None:
     message = state[KEY]["commit"]
     if message["source"] != state.source:  # sent before another run was chosen
         return
-    blocks = source_of(state.source).blocks
     state.seq = message["seq"]
-    state.cursor = parse_blocks(",".join(map(str, message["cursor"])), blocks)
-    state.tray = [parse_blocks(",".join(map(str, s)), blocks) for s in message["tray"]]
+    state.cursor = blocks_of(message["cursor"])
+    state.tray = [blocks_of(s) for s in message["tray"]][:TRAY_LIMIT]
     if message["locked"]:  # only a click on the strip says anything of locks: the form may have changed since the picture was drawn
-        state.update({name: ", ".join(map(str, sorted(message[name]))) for name in ("keep", "remove")}, solve_again=True)
+        state.update({name: ", ".join(map(str, sorted(message[name]))) for name in ("keep", "remove")}, whole_page=True)
         if set(state.cursor) & set(message["keep"]) or set(message["remove"]) - set(state.cursor):
             state.cursor = None
+    if ask := message.get("ask"):
+        ASKED[ask](message)
 
 
-def on_prune() -> None:
-    state.prune_state = parse_blocks(",".join(map(str, state[KEY]["prune"]["removed"])), source_of(state.source).blocks)
-    state.prune_asked = True
+def ask_prune(message: dict) -> None:
+    state.update(prune_state=blocks_of(message["state"]), whole_page=True)
+
+
+def ask_open(message: dict) -> None:
+    """A state of another M: its own landscape, with it selected."""
+    blocks = blocks_of(message["state"])
+    state.update(cursor=blocks, removed=len(blocks), whole_page=True)
+
+
+def ask_mark(message: dict) -> None:
+    blocks = blocks_of(message["state"])
+    add_marks({blocks: f"by hand {short_hashes(indicator([blocks], source_of(state.source).blocks))[0]}"})
+
+
+def add_marks(labels: dict[tuple[int, ...], str]) -> None:
+    state.marks = dict(list({**state.marks, **labels}.items())[-MARK_LIMIT:])
+
+
+def ask_unmark(message: dict) -> None:
+    state.marks = {s: label for s, label in state.marks.items() if s != blocks_of(message["state"])}
+
+
+def ask_panel(message: dict) -> None:
+    state.update(panel=message["panel"] if message["panel"] in PANELS else None, whole_page=True)
+
+
+ASKED = {
+    "prune": ask_prune, "open": ask_open, "mark": ask_mark, "unmark": ask_unmark, "panel": ask_panel,
+    "compare": lambda message: state.update(go_compare=True, whole_page=True),
+    "pick": lambda message: state.update(pick=True),
+    "file": lambda message: state.update(file=message["kind"]),
+}  # fmt: skip
+
+
+def forget_cursor() -> None:
+    """What was selected need not fit what is asked for now."""
+    state.cursor = None
 
 
 def close_prune() -> None:
@@ -97,16 +186,6 @@ def prune_dialog(key: str, removed: tuple[int, ...]) -> None:
 
 def on_source() -> None:
     open_at_first(source_of(state.source))
-
-
-def on_upload() -> None:
-    if state.upload is None:
-        return
-    try:
-        state.source = store_matrix(parse_matrix(state.upload, state.upload.name), state.upload.name).key
-        on_source()
-    except InputError as error:
-        state.problems.append(str(error))
 
 
 def on_mix(shares: dict[str, int], sampled: dict[str, int]) -> None:
@@ -147,16 +226,19 @@ def controls(source: Source, sources: dict[str, str]):
     """The row above the picture; returns the places of the facts and of the proof."""
     mixes = len(source.domains) > 1 and learned_at(state.estimator) is None
     with st.container(key="controls"):
-        widths = [1.65, 1.2, 1.2, 1.12, 0.84, 0.8, 2.3, 2.31] if mixes else [1.8, 1.2, 1.25, 0.9, 0.85, 2.1, 2.4]
-        run, m, estimator, *mix, count, rules, facts, badge = st.columns(widths, vertical_alignment="top")
+        widths = [1.35, 1.1, 0.8, 1.15, 1.05, 0.82, 0.8, 2.3, 2.05] if mixes else [1.6, 1.2, 0.8, 1.2, 0.9, 0.85, 2.3, 2.1]
+        run, m, many, estimator, *mix, count, rules, facts, badge = st.columns(widths, vertical_alignment="top")
     run.selectbox("Run", list(sources), format_func=sources.get, key="source", on_change=on_source)
     m.number_input(
         f"Remove M of {source.blocks}",
         1,
         source.blocks - 1,
         key="removed",
+        on_change=forget_cursor,
         help="How many blocks to remove. Each state is one way to choose them.",
     )
+    with many:
+        how_many_control(source)
     estimator.selectbox(
         "Couplings",
         source.estimators,
@@ -165,8 +247,8 @@ def controls(source: Source, sources: dict[str, str]):
         help="\n".join(f"- {source.about(e).about}" for e in source.estimators),
         on_change=on_estimator,
     )
-    for place in mix:
-        with place:
+    for column in mix:
+        with column:
             mix_control(source)
     count.selectbox("States", COUNTS, key="count", help="How many of the lowest states to list.")
     with rules:
@@ -174,12 +256,72 @@ def controls(source: Source, sources: dict[str, str]):
         active = sum(bool(state[name].strip()) for name in RULES)
         tip = "What every listed state must respect. Or click a block of the strip: it stays, it goes, it is free."
         with st.popover(f"{active} set" if active else "none", width="stretch", help=tip):
-            st.text_input("Blocks that stay", key="keep", placeholder="0, 23")
-            st.text_input("Blocks that go", key="remove", placeholder="5, 7-9")
-            st.text_input("Groups: exactly so many of each", key="groups", placeholder="0-11: 2; 12-23: 3")
-            st.text_input("At most so many in a row", key="max_run", placeholder="any; 1: no two neighbours")
+            st.text_input("Blocks that stay", key="keep", on_change=forget_cursor, placeholder="0, 23")
+            st.text_input("Blocks that go", key="remove", on_change=forget_cursor, placeholder="5, 7-9")
+            st.text_input("Groups: exactly so many of each", key="groups", on_change=forget_cursor, placeholder="0-11: 2; 12-23: 3")
+            st.text_input("At most so many in a row", key="max_run", on_change=forget_cursor, placeholder="any; 1: no two neighbours")
             st.button("Clear", on_click=state.update, args=(RULES,))
     return facts, badge
+
+
+def how_many_control(source: Source) -> None:
+    """Beside M: what every M costs, and the budget that says how many must go."""
+    st.html('<div class="label">How many?</div>')
+    box = st.popover(
+        "M?", width="stretch", key="many", on_change="rerun", help="What each number of removed blocks costs, and what fits a budget."
+    )
+    with box:
+        if box.open:
+            show_how_many(source)
+
+
+def show_how_many(source: Source) -> None:
+    if source.run is not None:
+        st.text_input("It must fit", key="fits", on_change=forget_cursor, placeholder="24 GB at 8k context, batch 4 · or 3B active", help="Weights and KV cache, or the parameters a token uses. Every listed state fits then.")  # fmt: skip
+    try:
+        rules, budget = rules_in_view(source)
+        if budget is not None:
+            show_fit(source.run, smallest_removal(source.run.meta["model"], budget, rules))
+        steps, whole = swept(
+            state.source, state.estimator, source.check_mix(state.mix), rules, state.get("sweep_seconds", SWEEP_SECONDS[0])
+        )
+    except InputError as error:
+        st.warning(plain(str(error)))
+        return
+    unit = source.about(state.estimator).unit
+    st.plotly_chart(
+        how_many(steps, state.removed, unit), key="sweep", config={"displayModeBar": False}, on_select=on_sweep, selection_mode="points"
+    )
+    open_ends = sum(not step.spectrum.exact for step in steps)
+    told = [f"Energies in {source.about(state.estimator).unit}."]
+    told += [f"Up to M = {steps[-1].removed} in the time a page may take."] if steps and not whole else []
+    told += [f"{open_ends} of them are not proved (hollow)."] if open_ends else []
+    lost = next((step for step in steps if step.left), None)
+    told += (
+        [
+            f"From M = {lost.removed} on, the best choice is no longer the one before with a block more: {', '.join(map(str, lost.left))} comes back."
+        ]
+        if lost
+        else []
+    )
+    st.markdown(plain(" ".join([*told, "Click a point to go there."])))
+    if not whole and state.get("sweep_seconds") != SWEEP_SECONDS[1]:
+        st.button(f"Go on for {SWEEP_SECONDS[1]} s", on_click=state.update, args=({"sweep_seconds": SWEEP_SECONDS[1]},))
+
+
+def on_sweep() -> None:
+    if points := state.sweep.selection.points:
+        state.update(removed=int(points[0]["x"]), cursor=None)
+
+
+def show_fit(run: Run, fit: Fit) -> None:
+    budget = read_budget(state.fits)
+    now = needs(run.meta["model"], (), budget)
+    has = f"{size(now.bytes)} whole" if budget.bytes is not None else f"{size(now.active, '')} active parameters whole"
+    words = fit.words[0].upper() + fit.words[1:]
+    st.markdown(plain(f"{words} ({has})."))
+    if fit.least and state.removed < fit.least:
+        st.button(f"Remove {fit.least}", on_click=state.update, args=({"removed": fit.least, "cursor": None},))
 
 
 def show_facts(found: Landscape, facts, badge) -> None:
@@ -209,7 +351,14 @@ def show_misjudged(found: Landscape, rules: Constraints) -> None:
     if shown:
         worst = max(shown, key=lambda b: b.increase)
         share = listed[:, worst.block].mean()
-        often = "in every listed state" if share == 1 else f"in {max(1, round(100 * share))} % of the listed states"
+        percent = max(1, round(100 * share))
+        often = (
+            "in every listed state"
+            if share == 1
+            else "in nearly every listed state"
+            if percent == 100
+            else f"in {percent} % of the listed states"
+        )
         with st.container(key="misjudged", horizontal=True, vertical_alignment="center"):
             st.markdown(
                 f"Block {worst.block}, removed {often}, costs {significant(worst.increase)} nats alone; its gradient predicts "
@@ -235,32 +384,146 @@ def show_search(request: dict) -> None:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)
 
 
+def choices_of_others(run: Run, removed: int) -> dict[tuple[int, ...], str]:
+    """{state: who chose it} of other methods and of the learned landscape at this M, and of lists that were imported."""
+    found: dict[tuple[int, ...], list[str]] = {}
+    folder = str(store.find_run(run.key).absolute())
+    for job in jobs.list_jobs():
+        if (
+            job.kind in ("peers", "learn")
+            and job.status == "done"
+            and (job.request.get("run"), job.request.get("remove")) == (folder, removed)
+        ):
+            named = job.result["methods"] if job.kind == "peers" else {"learned": job.result["best"]}
+            for name, choice in named.items():
+                found.setdefault(tuple(sorted(choice["removed"])), []).append(name)
+    for row in imports.kept(model_key(run)):
+        if len(row.removed) == removed:
+            found.setdefault(tuple(sorted(row.removed)), []).append(Path(row.source).stem[:LABEL_LIMIT])
+    return {s: ", ".join(dict.fromkeys(names)) for s, names in found.items()}
+
+
+def marks_data(found: Landscape, rules: Constraints, others: dict[tuple[int, ...], str]) -> list[dict]:
+    """Marked states on the axes of the landscape: own ones, and other methods' choices."""
+    labels = {**others, **state.marks}
+    states = [s for s in labels if max(s, default=0) < len(found.H)]
+    hashes = short_hashes(indicator(states, len(found.H))) if states else []
+    return [
+        {
+            "removed": list(p.removed), "label": labels[p.removed] or hashed, "rank": p.rank, "delta": p.delta, "energy": p.energy,
+            "reason": p.words, "hash": hashed, "own": p.removed in state.marks,
+        }
+        for p, hashed in zip(place(found.H, found.spectrum, states, rules), hashes)
+    ]  # fmt: skip
+
+
+def pick_states(found: Landscape) -> None:
+    """Fill the tray with low states that differ from each other and from those picked before."""
+    spread = noise(state.source, state.estimator, state.mix, found)
+    picked = candidates(found.H, found.spectrum, PICKED, noise=spread, taken=[s for s in state.tray if len(s) == state.removed]).chosen
+    state.reasons = {**state.reasons, **{c.removed: c.reason for c in picked}}
+    state.tray = list(dict.fromkeys([*state.tray, *(c.removed for c in picked)]))[:TRAY_LIMIT]
+
+
 @st.fragment
-def draw(found: Landscape, data: dict) -> None:
-    if state.pop("prune_asked", False) or state.pop("solve_again", False):  # these belong to the page, not to this fragment
+def draw(found: Landscape, data: dict, view: View, others: dict[tuple[int, ...], str]) -> None:
+    if state.pop("whole_page", False):  # what was asked for belongs to the page, not to this fragment
         st.rerun()
+    if state.pop("pick", False):
+        pick_states(found)
     write_link()
-    run = source_of(state.source).run
-    measured = {"-".join(map(str, s)): list(v) for s, v in measured_increases(run, Results()).items()} if run else {}
+    measured = measured_increases(view.source.run, Results()) if view.source.run else {}
     lens(
         {
-            "measured": measured,
+            "measured": {"-".join(map(str, s)): list(v) for s, v in measured.items()},
             "landscape": data,
-            "tray": tray_data(found, state.tray),
-            "cursor": list(state.cursor or found.ground),
+            "tray": tray_data(found, state.tray, state.reasons),
+            "marks": marks_data(found, view.ruled, others),
+            "cursor": list(state.cursor if state.cursor and len(state.cursor) == state.removed else found.ground),
             "seq": state.seq,
+            "panel": state.panel,
+            "snippets": snippets_of(view),
+            "file": file_of(state.pop("file", None), view, found, measured),
         },
         KEY,
         on_commit,
-        on_prune,
     )
 
 
+def file_of(kind: str | None, view: View, found: Landscape, measured: Increases) -> dict | None:
+    """What the browser saves as a file: only the run that follows the question carries it."""
+    made = {
+        "csv": lambda: states_csv(found, measured),
+        "json": lambda: states_json(view, found, measured),
+        "html": lambda: report_html(view, found, state.tray, measured=measured, reasons=state.reasons),
+    }
+    return {"token": state.seq, "kind": kind, "text": made[kind]()} if kind in made else None
+
+
+def snippets_of(view: View) -> dict[str, str]:
+    """The code and the command that list the same states."""
+    try:
+        return {"python": python_snippet(view), "cli": cli_line(view)}
+    except InputError as error:  # of a source that is kept nowhere
+        return {"python": f"# {error}", "cli": f"# {error}"}
+
+
+def on_matrix() -> None:
+    if state.upload is None:
+        return
+    try:
+        state.source = store_matrix(parse_matrix(state.upload, state.upload.name), state.upload.name).key
+        on_source()
+    except InputError as error:
+        state.problems.append(str(error))
+
+
+def on_states() -> None:
+    """A list from elsewhere becomes marks; where it holds scores, Compare can import those too."""
+    if state.listed is None:
+        return
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(state.listed.name).name
+            path.write_bytes(state.listed.getvalue())
+            read = imports.read_states(path, source_of(state.source).blocks)
+        add_marks({tuple(sorted(one.removed)): (one.label or path.stem)[:LABEL_LIMIT] for one in read[:MARK_LIMIT]})
+        if len(read) > MARK_LIMIT:
+            state.problems.append(f"{state.listed.name!r} lists {len(read)} states; the first {MARK_LIMIT} are marked.")
+    except InputError as error:
+        state.problems.append(str(error))
+
+
+def on_delete(key: str) -> None:
+    delete_matrix(key)
+    source_of.clear(key)
+    if state.source == key:
+        open_at_first(source_of(next(iter(list_sources()))))
+
+
 def show_upload() -> None:
-    with st.expander("Explore a matrix of your own"):
+    left, right = st.columns(2)
+    with left.expander("Explore a matrix of your own"):
         st.file_uploader(
-            "A symmetric coupling matrix: .npy, .npz (key H) or .csv", type=["npy", "npz", "csv"], key="upload", on_change=on_upload
+            "A symmetric coupling matrix: .npy, .npz (key H) or .csv", type=["npy", "npz", "csv"], key="upload", on_change=on_matrix
         )
+        for key, name in stored_matrices().items():
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown(plain(name[:60]), width="stretch")
+                st.button(
+                    "Delete",
+                    key=f"delete-{key}",
+                    on_click=on_delete,
+                    args=(key,),
+                    type="tertiary",
+                    help=f"Delete the matrix {key[:8]} from the store.",
+                )
+    with right.expander("Mark states from elsewhere"):
+        st.file_uploader(
+            'A list of removed blocks: .json ([{"removed": [3, 7], "label": "theirs"}]) or .csv (column removed, as "3,7-9")',
+            type=["json", "csv"], key="listed", on_change=on_states,
+        )  # fmt: skip
+        st.button("Take my marks away", on_click=state.update, args=({"marks": {}},), disabled=not state.marks)
 
 
 def page() -> None:
@@ -273,13 +536,20 @@ def page() -> None:
     read_link(sources)
     if state.source not in sources:
         sources[state.source] = source_of(state.source).name
-    facts, badge = controls(source_of(state.source), sources)
+    if state.pop("go_compare", False):
+        st.switch_page("pages/compare.py")
+    source = source_of(state.source)
+    if state.panel:  # one panel, alone: for a talk, or inside another page
+        st.html(ALONE)
+        facts = badge = None
+    else:
+        facts, badge = controls(source, sources)
     for problem in state.problems:
         st.warning(plain(problem))
     state.problems = []
     try:
-        rules = read_constraints({name: state[name] for name in RULES}, source_of(state.source).blocks)
-        mix = source_of(state.source).check_mix(state.mix)  # shares of sum 1: one mix, one search, however it was set
+        rules = constraints_in_view(source)
+        mix = source.check_mix(state.mix)  # shares of sum 1: one mix, one search, however it was set
         request = solve_request(state.source, state.estimator, state.removed, state.count, rules, mix)
         job = jobs.find("solve", request)
         view = (
@@ -307,14 +577,18 @@ def page() -> None:
         st.button("Clear the rules", on_click=state.update, args=(RULES,))
         write_link()
         return
-    show_facts(found, facts, badge)
-    if not found.spectrum.exact:
-        show_search(request)
-    show_misjudged(found, rules)
-    draw(found, picture(*view))
-    if state.get("prune_state") and source_of(state.source).run:
+    if facts is not None:
+        show_facts(found, facts, badge)
+        if not found.spectrum.exact:
+            show_search(request)
+        show_misjudged(found, rules)
+    others = choices_of_others(source.run, state.removed) if source.run else {}
+    plain_rules, budget = rules_in_view(source)
+    draw(found, picture(*view), View(source, state.estimator, state.removed, state.count, mix, plain_rules, budget), others)
+    if state.get("prune_state") and source.run:
         prune_dialog(state.source, state.prune_state)
-    show_upload()
+    if facts is not None:
+        show_upload()
 
 
 through_app()

@@ -1,10 +1,13 @@
 """The view that pages share: source, estimator, domain mix, M, count, cursor and tray. It lives in session_state, outlives a page, and is in the URL."""
 
 import re
+from urllib.parse import unquote
 
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
+from core.budget import Budget, read_budget, with_budget
+from core.constraints import Constraints, read_constraints
 from core.errors import InputError
 from core.mix import mix_text, read_mix
 from core.sources import Source, list_sources, open_source
@@ -12,8 +15,10 @@ from core.states import parse_blocks
 
 COUNTS = [100, 300, 1000, 2600]
 TRAY_LIMIT = 50
-RULES = {"keep": "", "remove": "", "groups": "", "max_run": ""}  # constraints as text, empty: none; the same names in the URL
+RULES = {"keep": "", "remove": "", "groups": "", "max_run": "", "fits": ""}  # constraints as text, empty: none; the same names in the URL
 RULE_LIMIT = 4000
+PANELS = ("levels", "density", "states", "matrix", "arcs")  # what a link may show alone
+MARK_LIMIT, LABEL_LIMIT = 50, 40
 _EXPLORE = ("source", "estimator", "removed", "count", *RULES)
 FORM = "cal_"  # how the keys of the calibration form begin
 state = st.session_state
@@ -51,10 +56,33 @@ def source_of(key: str) -> Source:
     return open_source(key)
 
 
+def rules_in_view(source: Source) -> tuple[Constraints, Budget | None]:
+    """The constraints that the view's texts ask for, without the budget, and the budget. Errors: InputError."""
+    rules = read_constraints({name: state.get(name, "") for name in RULES}, source.blocks)
+    text = state.get("fits", "").strip()
+    if text and source.run is None:
+        raise InputError(f"{source.name} is a bare matrix, which does not say what its blocks take; clear the budget {text[:40]!r}.")
+    return rules, read_budget(text) if text else None
+
+
+def constraints_in_view(source: Source) -> Constraints:
+    """All that a listed state must respect, the budget included. Errors: InputError."""
+    rules, budget = rules_in_view(source)
+    return rules if budget is None else with_budget(source.run.meta["model"], budget, rules)
+
+
 def open_at_first(source: Source) -> None:
     """The view of a source as it opens: nothing of another's choices is left."""
     state.update(
-        source=source.key, estimator=source.estimators[0], removed=source.opening, mix=None, cursor=None, tray=[], prune_state=None
+        source=source.key,
+        estimator=source.estimators[0],
+        removed=source.opening,
+        mix=None,
+        cursor=None,
+        tray=[],
+        reasons={},
+        marks={},
+        prune_state=None,
     )
     state.update(RULES)
 
@@ -101,7 +129,10 @@ def read_link(sources: dict[str, str]) -> None:
             state.problems.append(
                 f"The link asks for M = {query['m'][:20]!r}, which must be a whole number from 1 to {source.blocks - 1}; showing M = {state.removed}."
             )
+    state.panel = query.get("panel") if query.get("panel") in PANELS else None
     try:
+        if "mark" in query:
+            state.marks = marks_from_link(query["mark"], source.blocks)
         if "cur" in query:
             state.cursor = blocks_from_link(query["cur"], source.blocks)
         if "tray" in query:
@@ -122,6 +153,12 @@ def open_run(key: str) -> None:
 
 def blocks_from_link(text: str, blocks: int) -> tuple[int, ...]:
     return parse_blocks(text.replace("-", ","), blocks)
+
+
+def marks_from_link(text: str, blocks: int) -> dict[tuple[int, ...], str]:
+    """{state: label} from "label:3-7-9_:1-2"."""
+    parts = [part.rpartition(":") for part in text.split("_")[:MARK_LIMIT]]
+    return {blocks_from_link(listed, blocks): " ".join(unquote(label).split())[:LABEL_LIMIT] for label, _, listed in parts}
 
 
 def opened_source() -> Source | None:
@@ -145,6 +182,12 @@ def write_link() -> None:
         link["cur"] = "-".join(map(str, state.cursor))
     if state.tray:
         link["tray"] = "_".join("-".join(map(str, s)) for s in state.tray)
+    if state.get("marks"):
+        link["mark"] = "_".join(
+            f"{label.replace('%', '%25').replace('_', '%5F')}:{'-'.join(map(str, s))}" for s, label in state.marks.items()
+        )
+    if state.get("panel"):
+        link["panel"] = state.panel
     state.link = link
     if dict(st.query_params) != link:
         st.query_params.from_dict(link)

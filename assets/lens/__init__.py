@@ -1,9 +1,8 @@
-"""The lens: levels, barcode, couplings, arcs, state card and tray in one linked component.
+"""The lens: landscape, barcode, couplings, arcs, state card and tray in one linked component.
 
-Streamlit components v2, inline JS and canvas, no build step. Hover, arrow keys
-and the card live in the browser; Python hears of a committed cursor or tray as
-the trigger `commit`: {"seq", "cursor": [blocks], "tray": [[blocks], ...]}, and of a
-state to prune as the trigger `prune`: {"removed": [blocks]}.
+Streamlit components v2, inline JS and canvas, no build step: the parts of the script are put behind one another.
+Hover, arrow keys and the card live in the browser; Python hears of a committed selection or tray as the trigger
+`commit`: {"seq", "cursor": [blocks], "tray": [[blocks], ...], ...}, with what is asked for besides as "ask".
 """
 
 from collections.abc import Callable
@@ -12,14 +11,15 @@ from pathlib import Path
 import streamlit as st
 
 _HERE = Path(__file__).parent
+_PARTS = ("base", "landscape", "panels", "lens")
 _component = st.components.v2.component(
     "blockscape_lens",
-    js=(_HERE / "lens.js").read_text(encoding="utf-8"),
+    js="\n".join((_HERE / f"{part}.js").read_text(encoding="utf-8") for part in _PARTS),
     css=(_HERE / "lens.css").read_text(encoding="utf-8"),
     html='<div class="lens"></div>\n',
 )
 
 
-def lens(data: dict, key: str, on_commit: Callable[[], None], on_prune: Callable[[], None]) -> None:
-    """Draw the lens; the callbacks find their message in `st.session_state[key]["commit"]` and `["prune"]`."""
-    _component(data=data, key=key, on_commit_change=on_commit, on_prune_change=on_prune)
+def lens(data: dict, key: str, on_commit: Callable[[], None]) -> None:
+    """Draw the lens; the callback finds its message in `st.session_state[key]["commit"]`."""
+    _component(data=data, key=key, on_commit_change=on_commit)
