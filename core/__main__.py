@@ -1,4 +1,4 @@
-"""The command line: `python -m core calibrate | states | learn | benchmark | prune | evaluate`.
+"""The command line: `python -m core calibrate | states | learn | benchmark | prune | evaluate | study`.
 
 With --json one JSON object goes to stdout; progress and messages go to stderr.
 Exit codes: 0 done, 2 bad input, 1 our fault, 130 cancelled; on failure the
@@ -414,6 +414,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["study"]:  # a script of its own: hours, tables and figures
+        from core.study import main as study
+
+        return study(argv[1:])
     as_json = "--json" in argv
     try:
         args = _parser().parse_args(argv)
