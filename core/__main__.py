@@ -1,4 +1,4 @@
-"""The command line: `python -m core calibrate | states | learn | benchmark | prune | evaluate`.
+"""The command line: `python -m core calibrate | states | learn | benchmark | prune | evaluate | study`.
 
 With --json one JSON object goes to stdout; progress and messages go to stderr.
 Exit codes: 0 done, 2 bad input, 1 our fault, 130 cancelled; on failure the
@@ -349,7 +349,9 @@ def _parser() -> argparse.ArgumentParser:
     s.add_argument("--go", metavar="LIST", help="blocks that go in every state")
     s.add_argument("--groups", metavar="TEXT", help="exactly so many of each group, for example '0-11: 2; 12-23: 3'")
     s.add_argument("--max-run", metavar="L", help="at most L consecutive blocks (1: no two neighbours)")
-    s.add_argument("--fits", metavar="BUDGET", help="what is left must fit, for example '24 GB at 8k context, batch 4' or '3B active'; for --run")
+    s.add_argument(
+        "--fits", metavar="BUDGET", help="what is left must fit, for example '24 GB at 8k context, batch 4' or '3B active'; for --run"
+    )
     s.add_argument(
         "--time-limit", type=_seconds, metavar="S", help="seconds; then the states found so far and what is proved (exact: false)"
     )
@@ -412,6 +414,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["study"]:  # a script of its own: hours, tables and figures
+        from core.study import main as study
+
+        return study(argv[1:])
     as_json = "--json" in argv
     try:
         args = _parser().parse_args(argv)

@@ -120,14 +120,18 @@ class Replay:
         trials = [tuple(range(first, n, 2)) for first in (0, 1)] if n > 1 else [()]
         truth = [self._logits(ids, kept)[0] for kept in trials]
         self.shares = True
-        for kept, expected in zip(trials, truth):
-            found, seen = self._logits(ids, kept)
-            half = len(kept) // 2
-            resumed = self._logits(ids, kept, half, seen[half - 1])[0] if half else found
-            limit = _CLOSE * float(expected.float().std())
-            if max(float((f - expected).abs().max()) for f in (found, resumed)) > limit:
-                return False
-        return True
+        try:
+            return all(self._agrees(ids, kept, expected) for kept, expected in zip(trials, truth))
+        except Exception:  # its blocks take more from each other than hidden states, such as keys and values
+            return False
+
+    def _agrees(self, ids: torch.Tensor, kept: State, expected: torch.Tensor) -> bool:
+        """Whether passing blocks over, at once and from a prefix on, gives the expected logits."""
+        found, seen = self._logits(ids, kept)
+        half = len(kept) // 2
+        resumed = self._logits(ids, kept, half, seen[half - 1])[0] if half else found
+        limit = _CLOSE * float(expected.float().std())
+        return max(float((f - expected).abs().max()) for f in (found, resumed)) <= limit
 
 
 class Kept:

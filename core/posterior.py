@@ -60,11 +60,9 @@ def prior_from(increase: np.ndarray, se: np.ndarray, rows: np.ndarray) -> Prior:
     H = outer_mean(rows)
     root = np.sqrt(np.diag(H))
     correlation = H / np.outer(root, root).clip(min=np.finfo(np.float64).tiny)
-    typical = float(np.median(increase))
+    typical = float(np.median(np.abs(increase)))
     if not typical > 0:
-        raise InputError(
-            f"Removing a block lowers the loss by {-typical:.3g} nats in the middle of all; the model has not learned these texts."
-        )
+        raise InputError("Removing most blocks changes no loss at all; there is nothing to learn of this model on these texts.")
     own = np.maximum(increase, 0.05 * typical)
     product = np.sqrt(np.outer(own, own))
     mean, sd = correlation * product, PAIR_SPREAD * product

@@ -135,7 +135,7 @@ def _increase(value: tuple[float, float, int] | None) -> str:
 def _levels(found: Landscape, picked: list[dict], power: int) -> str:
     """Energy above the ground state by blocks changed; a line a state, those on one level side by side."""
     s = found.spectrum
-    above = s.energies - s.energies[0]
+    above, removed = s.energies - s.energies[0], s.removed
     top, most = float(above.max()) or 1.0, int(found.changed.max())
     width, height, left, bottom = 1000, 380, 92, 30
     column = (width - left) / (most + 1)
@@ -156,7 +156,7 @@ def _levels(found: Landscape, picked: list[dict], power: int) -> str:
         shift = seen[place] = seen.get(place, -1) + 1
         x = left + column * place[0] + 6 + (shift * 26) % max(1.0, column - 34)
         kind = "picked" if k in marks else "level"
-        words = f"rank {k}, removes {block_list(s.removed[k])}, ΔE {with_power(above[k], power)}"
+        words = f"rank {k}, removes {block_list(removed[k])}, ΔE {with_power(above[k], power)}"
         parts.append(
             f'<line class="{kind}" x1="{x:.1f}" x2="{x + 22:.1f}" y1="{y(above[k]):.1f}" y2="{y(above[k]):.1f}"><title>{escape(words)}</title></line>'
         )

@@ -254,15 +254,12 @@ def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
     return np.lexsort([*bits.T[::-1], level])
 
 
-def _half_states(blocks: int, limit: int) -> list[np.ndarray]:
-    """For each count c = 0..min(blocks, limit): all subsets, bool [C(blocks, c), blocks], in list order."""
-    return [_subsets(blocks, c) for c in range(min(blocks, limit) + 1)]
-
-
 def _subsets(n: int, c: int) -> np.ndarray:
     """bool [C(n, c), n]: all c-subsets in lexicographic order of their sorted lists."""
     if c == 0:
         return np.zeros((1, n), dtype=bool)
+    if 2 * c > n:  # on the way to long lists there are far more of middling length
+        return ~_subsets(n, n - c)[::-1]
     rows = np.arange(n)[:, None]
     for _ in range(c - 1):  # extend every list by each later element, keeping the order
         last = rows[:, -1]
@@ -279,10 +276,11 @@ def _enumerate_lowest(H: np.ndarray, g: np.ndarray, m: int, keep: int, tolerance
     """bool [keep, N]: the lowest states; inside a cut level, those with the smallest block lists."""
     n = len(H)
     half = n // 2
-    left, right = _half_states(half, m), _half_states(n - half, m)
+    counts = range(max(0, m - (n - half)), min(half, m) + 1)  # removed in the left half
+    left, right = ({c: _subsets(size, c) for c in own} for size, own in ((half, counts), (n - half, [m - c for c in counts])))
     cross = 2 * H[:half, half:]
     pool = _Pool(keep, tolerance)
-    for c in range(max(0, m - (n - half)), min(half, m) + 1):
+    for c in counts:
         xl, xr = left[c].astype(np.float64), right[m - c].astype(np.float64)
         el = energies(H[:half, :half], xl, g[:half])
         er = energies(H[half:, half:], xr, g[half:])

@@ -1,4 +1,4 @@
-"""The study of the learned landscape against the paper's energy and its peers: `python -m core.study --work DIR`.
+"""The study of the learned landscape against the paper's energy and its peers: `python -m core study --work DIR`.
 
 Subjects: the demo (24 blocks) and two 16-block models that are trained here from other seeds and corpora. All losses
 are kept in DIR/home and every finished part in DIR/<subject>/<part>.json: the same command goes on where it was stopped.
@@ -313,7 +313,7 @@ def page(subjects: list[Subject], results: dict) -> str:
     lines = [
         "# The learned landscape, measured",
         "",
-        f"Written by `python -m core.study --work DIR` on {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__} (CPU, float32). "
+        f"Written by `python -m core study --work DIR` on {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__} (CPU, float32). "
         f"Demo: 24 blocks. study-a, study-b: 16 blocks, 3.3 M tokens, trained from other seeds and corpora (`python -m assets.build.train --preset study-a`); nothing was tuned on study-b.",
         "",
         f"One forward is all blocks over the {CHOOSE} choosing sequences of {LENGTH} tokens; what is executed counts, block by block; kept prefixes are shared by every method alike, "
@@ -485,15 +485,15 @@ def write(subjects: list[Subject], docs: Path) -> None:
         np.savez_compressed(docs / "study.npz", **arrays)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m core study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="everything lies here; the same folder goes on")
     parser.add_argument("--subjects", nargs="+", default=["demo", "study-a", "study-b"])
     parser.add_argument("--parts", nargs="+", default=["best", "searches", "ranking", "one-shot"])
     parser.add_argument("--depths", nargs="+", default=["N/5", "N/4", "N/3", "N/2"], help="of searches and ranking")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     parser.add_argument("--write-only", action="store_true", help="only write the page from what is finished")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     torch.set_num_threads(1)
     os.environ["BLOCKSCAPE_HOME"] = str(args.work.resolve() / "home")

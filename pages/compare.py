@@ -144,14 +144,14 @@ def improve(run: Run) -> None:
     for column, kind, label in ((middle, "learn", "Improve: learn the landscape"), (right, "peers", "What other methods find")):
         job = latest(kind, run, state.removed)
         column.button(
-            label, type="primary" if kind == "learn" else "secondary", on_click=start_search, args=(kind, run), width="stretch",
+            label, type="primary" if kind == "learn" else "secondary", on_click=start_search, args=(kind, run, state.removed), width="stretch",
             disabled=bool(job and job.active), key=f"start-{kind}",
         )  # fmt: skip
 
 
-def start_search(kind: str, run: Run) -> None:
+def start_search(kind: str, run: Run, removed: int) -> None:
     folder = store.find_run(run.key).absolute()
-    jobs.start(kind, jobs.request_on(run, folder, remove=state.removed, budget=float(state.budget), sequences=256, seed=0))
+    jobs.start(kind, jobs.request_on(run, folder, remove=removed, budget=float(state.budget), sequences=256, seed=0))
 
 
 def show_curves(run: Run, job_ids: tuple[str | None, str | None], polled: bool) -> None:
@@ -199,13 +199,13 @@ def show_search_results(source: Source, learned: Job | None, others: Job | None)
         right.button(
             "Show the learned landscape",
             on_click=show_learned,
-            args=(source,),
+            args=(source, state.removed),
             help="Here and in Explore, beside the paper's: under Couplings.",
         )
 
 
-def show_learned(source: Source) -> None:
-    state.estimator = next(e for e in source.estimators if learned_at(e) == state.removed)
+def show_learned(source: Source, removed: int) -> None:
+    state.estimator = next(e for e in source.estimators if learned_at(e) == removed)
     state.mix = None
     keep_view()
 

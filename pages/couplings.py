@@ -5,24 +5,54 @@ import re
 import numpy as np
 import streamlit as st
 
+from core.agreement import clustered
 from core.couplings import first_order, misjudged
 from core.errors import InputError
-from core.figures import gradient_figure, heatmap, interaction_graph
+from core.figures import eigenvalues_figure, fields_figure, gradient_figure, heatmap, interaction_graph
 from core.interchange import qubo_text
+from core.ising import to_spins
 from core.lens import significant
 from core.mix import mix_label, mix_text
+from core.network import VIEWS, effective_rank, roles, strongest, view_of
 from core.posterior import learned_at, read_learned
 from core.runs import Run
+from pages.parts import html_table
 from pages.view import opened_source, plain, source_of, through_app
 
+CONFIG = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 state = st.session_state
+
+ORDERS = ("depth", "clustering")
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
-def figures(key: str, estimator: str, mix: dict | None, scale: str, layout: str, per_block: int):
+def matrix_figure(key: str, estimator: str, mix: dict | None, view: str, scale: str, order: str, clip: float):
     H = source_of(key).couplings(estimator, mix)
-    spread = None if learned_at(estimator) is None else read_learned(key, estimator).spread
-    return heatmap(H, scale, spread), interaction_graph(H, layout, per_block)
+    spread = None if learned_at(estimator) is None or view != "H" else read_learned(key, estimator).spread
+    blocks = clustered(view_of(H, "correlation")) if order == "clustering" else np.arange(len(H))
+    return heatmap(view_of(H, view), scale, spread, blocks, clip, view if view != "correlation" else "r"), blocks
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def network(key: str, estimator: str, mix: dict | None, layout: str, share: float):
+    H = source_of(key).couplings(estimator, mix)
+    edges = strongest(H, share)
+    found = roles(H, edges)
+    return interaction_graph(H, edges, [r.community for r in found], layout), found
+
+
+def show_pair(H: np.ndarray, pair: tuple[int, int]) -> None:
+    """What a clicked cell says."""
+    i, j = pair
+    if i == j:
+        st.markdown(f"**Block {i}**: own cost {H[i, i]:.4g}; field h = {to_spins(H).h[i]:.4g}.")
+        return
+    together = H[i, i] + H[j, j] + 2 * H[i, j]
+    r = view_of(H, "correlation")[i, j]
+    st.markdown(
+        f"**Blocks {i} and {j}**: H = {H[i, j]:.4g}, J = {H[i, j] / 2:.4g}, correlation {r:+.2f}. Removed alone {H[i, i]:.4g} and {H[j, j]:.4g}, "
+        f"together {together:.4g}: {abs(2 * H[i, j]):.4g} {'more' if H[i, j] > 0 else 'less'} than the sum."
+    )
 
 
 def show_gradient(run: Run) -> None:
@@ -33,7 +63,7 @@ def show_gradient(run: Run) -> None:
         f"{found.significant} of {blocks} blocks have a mean gradient beyond two standard errors, where chance alone gives about {0.05 * blocks:.0f}. "
         f"Its size is {100 * found.ratio:.2g} % of a row's entries; rows of mean 0 would show {100 * found.noise:.2g} %."
     )
-    st.plotly_chart(gradient_figure(found.gradient, found.se), key="gradient", config={"displaylogo": False})
+    st.plotly_chart(gradient_figure(found.gradient, found.se), key="gradient", config=CONFIG)
     for b in misjudged(run, state.mix):
         st.caption(
             f"Block {b.block} costs {significant(b.increase)} nats when it is removed alone; its gradient predicts {significant(b.predicted)}."
@@ -54,13 +84,18 @@ def page() -> None:
         st.error(plain(f"{error} Set the mix in Explore."))
         return
     left, right = st.columns(2, gap="large")
-    scale = left.segmented_control("Scale", ["signed log", "linear"], default="signed log", key="scale") or "signed log"
-    layout = right.segmented_control("Layout", ["depth", "force", "spectral"], default="depth", key="layout") or "depth"
-    per_block = (
-        right.slider("Strongest couplings of each block", 1, min(8, source.blocks - 1), min(3, source.blocks - 1), key="per_block")
-        if source.blocks > 2
-        else 1
-    )
+    with left.container(horizontal=True, vertical_alignment="bottom"):
+        view = st.segmented_control(
+            "Show", list(VIEWS), default="H", key="view", required=True, help="; ".join(f"{k}: {v}" for k, v in VIEWS.items())
+        )
+        scale = st.segmented_control("Scale", ["signed log", "linear"], default="signed log", key="scale", required=True)
+        order = st.segmented_control("Order", ORDERS, default="depth", key="order", required=True)
+        clip = st.toggle("Clip", key="clip", help="The colours tell the weaker 98 % of the pairs apart; the others have the end's colour.")
+    with right.container(horizontal=True, vertical_alignment="bottom"):
+        layout = st.segmented_control("Layout", ["depth", "force", "spectral"], default="depth", key="layout", required=True)
+        share = (
+            st.slider("Strongest pairs, %", 1, 100, max(1, min(100, round(600 / source.blocks))), key="share") if source.blocks > 2 else 100
+        )
     if learned_at(state.estimator) is not None:
         spread = read_learned(source.key, state.estimator).spread
         off = ~np.eye(len(spread), dtype=bool)
@@ -68,15 +103,35 @@ def page() -> None:
             f"Posterior standard deviation of a coupling: {np.median(spread[off]):.2g} nats in the middle, {spread[off].max():.2g} at most; "
             f"of an own cost: {np.median(np.diag(spread)):.2g} and {np.diag(spread).max():.2g}. Every one is in the matrix's hover."
         )
-    matrix, graph = figures(state.source, state.estimator, state.mix, scale, layout, per_block)
-    left.plotly_chart(matrix, key="matrix", config={"displaylogo": False})
-    right.plotly_chart(graph, key="graph", config={"displaylogo": False})
+    named = (state.source, state.estimator, state.mix)
+    with left:
+        matrix, blocks = matrix_figure(*named, view, scale, order, 0.98 if clip else 1.0)
+        clicked = st.plotly_chart(matrix, key="matrix", config=CONFIG, on_select="rerun", selection_mode="points")
+        for point in clicked["selection"]["points"][:1] if clicked else []:
+            show_pair(H, (int(blocks[round(point["y"])]), int(blocks[round(point["x"])])))
+        shown = np.abs(view_of(H, view)[~np.eye(len(H), dtype=bool)])
+        if clip:
+            end = np.quantile(shown, 0.98)
+            st.caption(f"Colours end at ±{end:.3g}; {int((shown > end).sum()) // 2} pairs are beyond, the strongest {shown.max():.3g}.")
+    graph, found = network(*named, layout, share / 100)
+    right.plotly_chart(graph, key="graph", config=CONFIG)
     values = np.linalg.eigvalsh(H)[::-1]
-    share = values.clip(min=0) / max(values.clip(min=0).sum(), np.finfo(float).tiny)
+    part = values.clip(min=0) / max(values.clip(min=0).sum(), np.finfo(float).tiny)
     st.caption(
-        f"E = Σ Hᵢᵢ + 2 Σᵢ<ⱼ Hᵢⱼ over the removed blocks. Purple: removing both costs more than each alone; green: less. Node size: sum of |H|. "
-        f"The largest eigenvalue holds {100 * share[0]:.0f} % of the trace, the four largest {100 * share[:4].sum():.0f} %."
+        f"E = Σ Hᵢᵢ + 2 Σᵢ<ⱼ Hᵢⱼ over the removed blocks. Purple: removing both costs more than each alone; green: less. Node size: sum of |H|, colour: community. "
+        f"The largest eigenvalue holds {100 * part[0]:.0f} % of the trace, the four largest {100 * part[:4].sum():.0f} %; effective rank {effective_rank(H):.1f} of {len(H)}. "
+        "A click on a cell shows the pair."
     )
+    left, right = st.columns(2, gap="large")
+    left.plotly_chart(fields_figure(H), key="fields", config=CONFIG)
+    right.plotly_chart(eigenvalues_figure(H), key="eigenvalues", config=CONFIG)
+    with st.expander("Every block"):
+        head = ["block", "own cost", "sum of |H|", "sum of H", "centrality", "community"]
+        rows = [
+            [r.block, f"{r.own:.4g}", f"{r.strength:.4g}", f"{r.pull:+.4g}", f"{r.centrality:.2f}", r.community]
+            for r in sorted(found, key=lambda r: -r.strength)
+        ]
+        st.html(html_table(head, rows, "roles"))
     csv = lambda: "\n".join(",".join(map(repr, row)) for row in H.tolist()) + "\n"  # noqa: E731
     tag = "" if state.mix is None else "-mix-" + re.sub(r"\W+", "-", mix_text(state.mix))[:60].strip("-")
     name, m = f"{state.source[:8]}-{state.estimator}{tag}", state.removed  # read now: a download is made outside any session

@@ -5,7 +5,9 @@ import pytest
 
 from core.figures import (
     alike,
+    eigenvalues_figure,
     energy_against_loss,
+    fields_figure,
     forwards_spent,
     gradient_figure,
     heatmap,
@@ -15,6 +17,8 @@ from core.figures import (
     trust,
     unexplained,
 )  # fmt: skip
+from core.lens import strongest_edges
+from core.network import roles, strongest
 
 B = np.random.default_rng(0).normal(size=(20, 9))
 H = B.T @ B
@@ -22,14 +26,32 @@ H = B.T @ B
 
 def test_the_heatmap_is_symmetric_around_zero_and_blank_on_the_diagonal():
     for scale in ("signed log", "linear"):
-        (trace,) = heatmap(H, scale).data
+        trace, cells = heatmap(H, scale).data
+        assert (np.array(cells.customdata)[10] == [1, 1]).all() and (cells.x[10], cells.y[10]) == (1, 1)
         assert trace.zmin == -trace.zmax and np.isnan(np.diag(trace.z)).all() and (np.array(trace.customdata) == H).all()
         off = ~np.eye(9, dtype=bool)
         assert (np.sign(np.array(trace.z)[off]) == np.sign(H[off])).all() and np.nanmax(np.abs(trace.z)) == trace.zmax
 
 
+def test_rows_stand_in_their_order_and_strong_pairs_may_be_clipped():
+    order = np.array([8, 0, 1, 2, 3, 4, 5, 6, 7])
+    trace, cells = heatmap(H, "linear", order=order, clip=0.5).data
+    assert trace.customdata[0][1] == H[8, 0] and list(np.array(cells.customdata)[1]) == [8, 0]
+    off = np.abs(H[~np.eye(9, dtype=bool)])
+    assert (
+        trace.zmax == pytest.approx(np.quantile(off, 0.5)) and (np.abs(np.array(trace.z)[~np.isnan(np.array(trace.z))]) <= trace.zmax).all()
+    )
+
+
+def test_own_costs_fields_and_eigenvalues_are_drawn():
+    own, field = fields_figure(H).data
+    assert np.allclose(own.y, np.diag(H)) and np.allclose(field.y, H.sum(axis=1) / 2)
+    (bars,) = eigenvalues_figure(H).data
+    assert np.allclose(bars.y, np.linalg.eigvalsh(H)[::-1]) and bars.customdata[-1] == pytest.approx(100)
+
+
 def test_colour_bar_labels_are_the_values_at_their_ticks():
-    (trace,) = heatmap(H).data
+    trace = heatmap(H).data[0]
     off = np.abs(H[~np.eye(9, dtype=bool)])
     assert float(trace.colorbar.ticktext[-1]) == pytest.approx(off.max(), rel=0.06) and trace.colorbar.ticktext[2] == "0"
     assert signed_log(np.array([0.0]), 1.0)[0] == 0
@@ -37,7 +59,9 @@ def test_colour_bar_labels_are_the_values_at_their_ticks():
 
 @pytest.mark.parametrize("layout", ["depth", "force", "spectral"])
 def test_the_graph_has_every_block_and_only_the_strongest_pairs(layout):
-    figure = interaction_graph(H, layout, per_block=2)
+    pairs, community = strongest_edges(H, 2), [b % 3 for b in range(9)]
+    figure = interaction_graph(H, pairs, community, layout)
+    assert len(set(figure.data[-1].marker.color)) == 3
     lines, nodes = figure.data[:-1], figure.data[-1]
     assert list(nodes.text) == [str(b) for b in range(9)]
     strength = np.abs(H) - np.diag(np.diag(H))
@@ -49,9 +73,14 @@ def test_the_graph_has_every_block_and_only_the_strongest_pairs(layout):
             assert (i, j) in expected and np.sign(line.y[12]) == np.sign(H[i, j])
 
 
+def network_of(matrix):
+    edges = strongest(matrix, 0.5)
+    return interaction_graph(matrix, edges, [r.community for r in roles(matrix, edges)], "force")
+
+
 @pytest.mark.parametrize("matrix", [np.zeros((4, 4)), np.eye(2), np.full((3, 3), 2.0)])
 def test_plain_matrices_draw_too(matrix):
-    heatmap(matrix), heatmap(matrix, "linear"), interaction_graph(matrix)
+    heatmap(matrix), heatmap(matrix, "linear"), network_of(matrix), fields_figure(matrix), eigenvalues_figure(matrix)
 
 
 def test_the_gradient_bars_have_two_standard_errors_and_stand_out_where_beyond():

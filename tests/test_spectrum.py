@@ -111,6 +111,17 @@ def test_a_large_level_keeps_the_smallest_lists_across_chunks():
     assert found.level_cut and found.degeneracy == 50 and found.gap == math.inf
 
 
+@pytest.mark.parametrize(("n", "kept"), [(80, 1), (80, 3), (61, 2), (7, 2)])
+def test_nearly_all_blocks_removed_are_the_few_that_stay(n, kept):
+    """C(40, 20) half-states of middling size never come up on the way."""
+    H = symmetric("random", n, 3)
+    states = [tuple(b for b in range(n) if b not in stay) for stay in itertools.combinations(range(n), kept)]
+    x = indicator(states, n).astype(float)
+    e = np.einsum("ki,ij,kj->k", x, H, x, optimize=True)
+    found = lowest_states(H, n - kept, 20, method="enumerate")
+    assert found.removed == [states[k] for k in np.argsort(e, kind="stable")[:20]] and found.exact
+
+
 def test_more_blocks_than_one_word_of_bits():
     H = symmetric("random", 100, seed=0)
     reference = brute_force(H, 2, np.zeros(100))

@@ -1,14 +1,20 @@
 """The Compare page without a browser."""
 
+import time
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+from core import jobs
+from core.behaviour import PROMPTS
+from core.calibration import calibrate
 from core.comparison import model_key
+from core.models import load_model
 from core.results import Key, Results
-from core.runs import load_run
+from core.runs import keep_run, load_run
 from core.sources import store_matrix
 from core.store import DEMO_RUN
+from core.texts import pack, read_texts
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 MODEL = model_key(load_run(DEMO_RUN))
@@ -31,7 +37,11 @@ def test_empty_it_says_what_to_do():
     app = compare_page()
     assert "Pick states in Explore" in app.info[0].value
     labels = [b.label for b in app.button]
-    assert labels[0] == "Measure the original" and "Improve: learn the landscape" in labels and "Ask the original 30 short prompts" in labels
+    assert (
+        labels[0] == "Measure the original"
+        and "Improve: learn the landscape" in labels
+        and f"Ask the original {len(PROMPTS)} short prompts" in labels
+    )
     assert "Measure some states" in shown(app) and "original" in shown(app)
 
 
@@ -54,3 +64,72 @@ def test_the_view_of_explore_outlives_the_page():
 def test_a_bare_matrix_has_nothing_to_measure():
     source = store_matrix([[1.0, 0.2, 0], [0.2, 1, 0], [0, 0, 1]], "mine")
     assert "there is no model to measure" in compare_page(run=source.key[:8]).info[0].value
+
+
+def finished(app: AppTest, kind: str) -> jobs.Job:
+    """The job of this kind at its end, and the page as it is then."""
+    deadline = time.monotonic() + 180
+    while (job := next(j for j in jobs.list_jobs() if j.kind == kind)).active:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert job.status == "done", (job.error, jobs.log_tail(job))
+    app.run()
+    assert not app.exception, app.exception
+    return job
+
+
+def press(app: AppTest, label: str) -> None:
+    (button,) = [b for b in app.button if b.label.startswith(label)]
+    button.click().run()
+    assert not app.exception, app.exception
+
+
+def test_from_the_lowest_states_to_a_learned_landscape_and_other_methods(tiny, text_file):
+    model = str(tiny["llama"])
+    loaded = load_model(model)
+    request = jobs.request_of(model, str(text_file), samples=24, length=32, sampled=True)
+    run = calibrate(loaded, pack(read_texts(text_file), loaded.tokenizer, "calibrate", 32, 24), sampled=True, request=request)
+    keep_run(run)
+    app = compare_page(run=run.key[:8], m="2")
+    app.selectbox(key="sequences").set_value(64)
+    app.segmented_control(key="scope").set_value("Lowest states").run()
+    press(app, "Measure 15 lowest states")
+    assert len(finished(app, "benchmark").result["states"]) == 16
+    assert "15 measured states" in shown(app) and shown(app).count('class="mini"') >= 16
+
+    state, app.session_state.budget = app.session_state, 30
+    app.run()
+    press(app, "Improve")
+    learned = finished(app, "learn").result
+    press(app, "What other methods find")
+    others = finished(app, "peers").result
+    assert set(others["methods"]) == {"greedy", "evolutionary", "random", "block influence", "angular window", "taylor", "perplexity", "magnitude", "best window"}  # fmt: skip
+    assert "learned landscape" in shown(app) and "block influence" in shown(app)
+    press(app, "Show the learned landscape")
+    assert state.estimator.startswith("learned-2-") and "learned at M = 2" in shown(app)
+    app.switch_page("pages/explore.py").run()
+    assert not app.exception and state.estimator.startswith("learned-2-")
+    app.switch_page("pages/couplings.py").run()
+    assert not app.exception and any("Posterior standard deviation" in c.value for c in app.caption)
+    app.switch_page("pages/compare.py").run()
+
+    app.segmented_control(key="scope").set_value("Tray").run()
+    (add,) = [b for b in app.button if b.label == "Add these states to the tray"]
+    add.click().run()
+    assert tuple(learned["best"]["removed"]) in state.tray
+    press(app, "Ask the original and")
+    asked = finished(app, "behaviour").result
+    assert len(asked["states"]) == len(state.tray) + 1 and "verdict" in shown(app)
+
+
+def test_numbers_of_other_tools_are_marked_as_such(tmp_path):
+    from core import imports
+
+    (tmp_path / "theirs.csv").write_text('removed,mmlu\n"1,2",0.41\n')
+    path = tmp_path / "theirs.csv"
+    imports.keep(MODEL, path, imports.read_results(path))
+    app = compare_page(m="2")
+    assert "imported value" in shown(app) and "theirs.csv" in shown(app) and "0.41" in shown(app)
+    (add,) = [b for b in app.button if b.label == "Add these states to the tray"]
+    add.click().run()
+    assert app.session_state.tray == [(1, 2)]

@@ -18,8 +18,14 @@ def test_it_draws_the_estimator_chosen_in_explore(estimator):
     app = open_app(m="6", e=estimator)
     app.switch_page("pages/couplings.py").run()
     assert not app.exception, app.exception
-    assert len(app.get("plotly_chart")) == 3 and "of the trace" in app.caption[0].value
+    assert len(app.get("plotly_chart")) == 5 and "of the trace" in app.caption[0].value
     assert "".join(app.query_params["m"]) == "6" and "".join(app.query_params["e"]) == estimator
+    for name, values in {"view": ("J", "correlation"), "scale": ("linear",), "order": ("clustering",)}.items():
+        for value in values:
+            app.segmented_control(key=name).set_value(value).run()
+            assert not app.exception, (value, app.exception)
+    app.toggle(key="clip").set_value(True).run()
+    assert not app.exception and any("Colours end at" in c.value for c in app.caption)
     for layout in ("force", "spectral"):
         app.segmented_control(key="layout").set_value(layout).run()
         assert not app.exception
@@ -44,4 +50,4 @@ def test_a_matrix_has_no_gradient():
     source = store_matrix(np.eye(5) + 0.1, "mine")
     app = open_app(run=source.key[:8])
     app.switch_page("pages/couplings.py").run()
-    assert not app.exception and len(app.get("plotly_chart")) == 2
+    assert not app.exception and len(app.get("plotly_chart")) == 4

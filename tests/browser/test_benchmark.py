@@ -151,10 +151,13 @@ def test_a_fresh_server_opens_a_pages_own_path_with_its_navigation(visit, path):
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_couplings_draws_both_figures(visit, width, scheme):
     page = visit("/couplings", width=width, scheme=scheme)
-    expect(page.locator(".js-plotly-plot .heatmaplayer image")).to_have_count(1)
+    expect(page.locator(".js-plotly-plot .heatmaplayer image")).to_have_count(1, timeout=30_000)
     expect(page.locator(".js-plotly-plot .scatterlayer .point").first).to_be_visible()
     main, inner = page.evaluate("[document.querySelector('.stMain').scrollWidth, window.innerWidth]")
     assert main <= inner and page.locator('[data-testid="stException"]').count() == 0
+    matrix = page.locator(".js-plotly-plot").first.locator(".nsewdrag").first.bounding_box()
+    page.mouse.click(matrix["x"] + 0.31 * matrix["width"], matrix["y"] + 0.6 * matrix["height"])
+    expect(page.get_by_text(re.compile("^Blocks 14 and 7"))).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("button", name="QUBO text for M = 8").click()
     H, _ = read_qubo(download.value.path())
