@@ -14,7 +14,7 @@ class Landscape extends Panel {
       e.preventDefault();
     }, { passive: false });
   }
-  show(view) { if (VIEWS.includes(view)) { this.view = view; this.draw(); this.lens.repaintOver(); } }
+  show(view) { if (VIEWS.includes(view)) { this.view = view; this.lens.hovered = {}; this.draw(); this.lens.repaintOver(); } }
 
   // -- the energy axis ---------------------------------------------------------------------------
   get extent() { // how far it can be zoomed out: to the listed states, and to states marked beyond them

@@ -419,7 +419,7 @@ class Lens {
     keys.innerHTML = "<kbd>↑</kbd><kbd>↓</kbd> state <kbd>←</kbd><kbd>→</kbd> min <kbd>A</kbd> tray <kbd>P</kbd> prune ";
     keys.append(button("?", "help", () => this.toggleHelp(true)));
     this.card.replaceChildren(
-      element("div", { className: "row" }, element("h2", { textContent: k === undefined ? "Unlisted state" : `State #${k}` }), badge ? element("span", { className: "badge", textContent: badge }) : null, element("span", { className: "hash", textContent: here.hash })),
+      element("div", { className: "row" }, element("h2", { textContent: k === undefined ? "Unlisted state" : `State #${k}` }), badge ? element("span", { className: "badge", textContent: badge }) : null, element("span", { className: "hash", textContent: here.hash }), this.sheetButton()),
       chips,
       element("div", { className: "tabs" }, tab("energy", "Energy"), tab("structure", "Structure"), this.cardTab === "energy" ? spin : null),
       element("dl", {}, ...rows.flatMap(([t, v, n]) => [term(t), element("dd", { textContent: v }), element("dd", { textContent: n, title: n })])),
@@ -430,6 +430,11 @@ class Lens {
       if (this.colours) line.style.color = `rgb(${(v > 0 ? this.colours.positive : this.colours.negative).join(",")})`;
       return line;
     }));
+  }
+  sheetButton() { // on a phone the card is a sheet at the bottom: closed it shows the state and what can be done with it
+    const open = this.card.classList.contains("open"), node = button(open ? "less" : "more", open ? "less of this state" : "more of this state", () => { this.card.classList.toggle("open"); this.paintCard(); }, "sheet tab");
+    node.setAttribute("aria-expanded", String(open));
+    return node;
   }
   paintTray(onlyCurrent = false) {
     const { model: m } = this;

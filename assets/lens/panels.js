@@ -48,9 +48,11 @@ class Barcode extends Panel {
       ctx.fillStyle = state.has(b) ? colours.removed : colours.empty; ctx.fillRect(this.x(b) + (c > 8 ? 1 : 0.5), this.strip, c - (c > 8 ? 2 : 1), this.stripHeight);
     }
     for (let b = 0; b < m.blocks; b += every) {
-      const on = state.has(b) && c > 8; // on narrower columns a label is wider than its block
+      const on = state.has(b) && c > 8; // on narrower columns a label is wider than its block, and stands on a ground of its own
+      if (c <= 8) this.plate(ctx, b, colours.ground);
       this.text(ctx, b, this.x(b) + c / 2, this.strip + this.stripHeight / 2 + 0.5, { colour: on ? colours.onRemoved : colours.text, bold: on });
     }
+    if (c <= 8 && lens.hovered.block !== undefined) { this.plate(ctx, lens.hovered.block, colours.accent, 4); this.text(ctx, lens.hovered.block, this.x(lens.hovered.block) + c / 2, this.strip + this.stripHeight / 2 + 0.5, { colour: lens.dark ? "#0f1419" : "#ffffff", bold: true }); } // a magnifier
     if (lens.draft) { ctx.strokeStyle = colours.accent; ctx.lineWidth = 2; ctx.strokeRect(LEFT - 2, this.strip - 2, this.w - LEFT - RIGHT + 4, this.stripHeight + 4); }
     for (const [blocks, y, colour] of [[lens.keep, this.strip + this.stripHeight, colours.accent], [lens.remove, this.strip - 3.5, colours.removed]]) { // under: stays, over: goes
       ctx.fillStyle = colour;
@@ -77,6 +79,10 @@ class Barcode extends Panel {
     for (const k of lens.trayRanks()) box(k, colours.accent, 1);
     if (lens.hovered.state !== undefined) box(lens.hovered.state, colours.accent, 1.5);
     if (lens.here.rank !== undefined) box(lens.here.rank, colours.text, 2);
+  }
+  plate(ctx, block, colour, more = 0) {
+    const width = 7 * String(block).length + 2 + more;
+    ctx.fillStyle = colour; ctx.fillRect(this.x(block) + this.column / 2 - width / 2, this.strip + 2 - more / 2, width, this.stripHeight - 4 + more);
   }
   find(x, y) {
     const block = this.blockAt(x), k = this.first + Math.floor((y - this.top) / this.rowHeight);

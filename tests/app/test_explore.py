@@ -355,3 +355,59 @@ def test_a_dismissed_prune_dialog_leaves_compare_alone():
 def test_a_rule_too_long_for_a_link_is_left_out_and_said():
     app = open_app(keep=", ".join(["1"] * 2000))
     assert "left out" in app.warning[0].value.replace("\\", "") and app.session_state.keep == ""
+
+
+def lens_data(app: AppTest) -> dict:
+    (component,) = app.get("bidi_component")
+    return json.loads(component.proto.json or component.proto.mixed.json)
+
+
+def test_marks_of_a_link_stand_where_the_library_places_them():
+    listed = lowest_states(couplings(load_run(store.DEMO_RUN)), 8, 100)
+    third = listed.removed[3]
+    app = open_app(k="100", mark=f"theirs:{'-'.join(map(str, third))}_:0-1-2-3-4-5-6-7_pair:4-5")
+    marks = {tuple(mark["removed"]): mark for mark in lens_data(app)["marks"]}
+    assert marks[third]["rank"] == 3 and marks[third]["label"] == "theirs" and marks[third]["own"]
+    far = marks[(0, 1, 2, 3, 4, 5, 6, 7)]
+    H = couplings(load_run(store.DEMO_RUN))
+    assert far["rank"] is None and np.isclose(far["delta"], H[:8, :8].sum() - listed.energies[0]) and far["label"] == far["hash"]
+    assert marks[(4, 5)]["delta"] is None and "removes 2 blocks" in marks[(4, 5)]["reason"]
+    assert "".join(app.query_params["mark"]).startswith("theirs:")
+
+
+def test_a_panel_alone_keeps_the_view_and_leaves_the_controls_out():
+    app = open_app(panel="matrix", m="5", keep="1", fits="4.5 MB")
+    assert not app.number_input and not app.selectbox and lens_data(app)["panel"] == "matrix"
+    app.run()
+    assert app.session_state.removed == 5 and app.session_state.keep == "1" and "".join(app.query_params["fits"]) == "4.5 MB"
+    assert lens_data(open_app(panel="nonsense"))["panel"] is None
+
+
+def test_a_budget_restricts_every_listed_state_and_impossible_ones_are_one_sentence():
+    app = open_app(m="8", fits="3.6 MB")
+    model = load_run(store.DEMO_RUN).meta["model"]
+    assert not app.error and model["bytes"] - 8 * model["blocks"][0]["bytes"] <= 3.6e6
+    for fits, says in (("3 MB", "at_least"), ("1 kB", "raise it"), ("soon", "is no limit")):
+        app = open_app(m="8", fits=fits)
+        assert says in app.error[0].value.replace("\\", "") and not app.exception, app.error[0].value
+    source = store_matrix(np.eye(5) + 0.1, "mine")
+    assert "bare matrix" in open_app(run=source.key[:8], fits="3 MB").error[0].value
+
+
+def test_a_picked_state_carries_its_reason_and_the_snippets_say_the_view():
+    app = open_app(k="100", m="6")
+    app.session_state.pick = True
+    app.run()
+    tray = lens_data(app)["tray"]
+    assert len(tray) == 5 and all(pick["reason"] for pick in tray) and len(app.session_state.tray) == 5
+    snippets = lens_data(app)["snippets"]
+    assert "--remove 6" in snippets["cli"] and "lowest_states(H, 6, 100)" in snippets["python"]
+
+
+def test_uploaded_matrices_can_be_deleted():
+    source = store_matrix(np.eye(5) + 0.1, "mine")
+    app = open_app(run=source.key[:8])
+    app.button(key=f"delete-{source.key}").click().run()
+    assert (
+        not app.exception and app.session_state.source == load_run(store.DEMO_RUN).key and not list((store.home() / "matrices").iterdir())
+    )
