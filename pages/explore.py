@@ -447,7 +447,7 @@ def draw(found: Landscape, data: dict, view: View, others: dict[tuple[int, ...],
             "marks": marks_data(found, view.ruled, others),
             "cursor": list(state.cursor if state.cursor and len(state.cursor) == state.removed else found.ground),
             "seq": state.seq,
-            "panel": state.panel,
+            "panel": state.get("panel"),
             "snippets": snippets_of(view),
             "file": file_of(state.pop("file", None), view, found, measured),
         },
@@ -545,7 +545,7 @@ def page() -> None:
     if state.pop("go_compare", False):
         st.switch_page("pages/compare.py")
     source = source_of(state.source)
-    if state.panel:  # one panel, alone: for a talk, or inside another page
+    if state.get("panel"):  # one panel, alone: for a talk, or inside another page
         st.html(ALONE)
         hold("source", "estimator", "removed", "count", *RULES)
         facts = badge = None

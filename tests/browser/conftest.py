@@ -69,8 +69,9 @@ def chromium():
     if path is None:
         message = "no Chromium on this machine (Debian: apt-get install chromium)"
         pytest.fail(message) if os.environ.get("BLOCKSCAPE_REQUIRE_BROWSER") else pytest.skip(message)
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=20_000)  # what is measured has bars of its own; the rest may wait on a busy machine
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
