@@ -492,7 +492,7 @@ def on_states() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(state.listed.name).name
             path.write_bytes(state.listed.getvalue())
-            read = imports.read_states(path, source_of(state.source).blocks)
+            read = imports.read_listed(path, source_of(state.source).blocks)
         add_marks({tuple(sorted(one.removed)): (one.label or path.stem)[:LABEL_LIMIT] for one in read[:MARK_LIMIT]})
         if len(read) > MARK_LIMIT:
             state.problems.append(f"{state.listed.name!r} lists {len(read)} states; the first {MARK_LIMIT} are marked.")

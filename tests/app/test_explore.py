@@ -5,6 +5,7 @@ import re
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -411,3 +412,16 @@ def test_uploaded_matrices_can_be_deleted():
     assert (
         not app.exception and app.session_state.source == load_run(store.DEMO_RUN).key and not list((store.home() / "matrices").iterdir())
     )
+
+
+def test_choices_of_other_methods_are_marked_at_their_m_only(monkeypatch):
+    folder, listed = str(store.DEMO_RUN.absolute()), lowest_states(couplings(load_run(store.DEMO_RUN)), 8, 100).removed
+    done = SimpleNamespace(kind="peers", status="done", active=False, request={"run": folder, "remove": 8})
+    done.result = {
+        "methods": {"greedy": {"removed": listed[7]}, "random": {"removed": listed[7]}, "last blocks": {"removed": range(16, 24)}}
+    }
+    monkeypatch.setattr(jobs, "list_jobs", lambda: [done])
+    marks = {tuple(mark["removed"]): mark for mark in lens_data(open_app(k="100"))["marks"]}
+    assert marks[listed[7]]["label"] == "greedy, random" and marks[listed[7]]["rank"] == 7 and not marks[listed[7]]["own"]
+    assert marks[tuple(range(16, 24))]["label"] == "last blocks" and len(marks) == 2
+    assert lens_data(open_app(m="5"))["marks"] == []

@@ -237,3 +237,21 @@ def test_every_page_keeps_the_accessibility_rules(visit, path, scheme):
         if not any(rule == v["id"] and part in node["html"] for rule, part, _ in REVIEWED)
     ]
     assert not broken, broken
+
+
+def test_a_list_from_elsewhere_is_marked_where_it_stands_and_a_bad_one_is_one_sentence(visit, tmp_path):
+    listed = demo(8, 2600).removed
+    rows = ["label,removed", f'ours,"{",".join(map(str, listed[12]))}"', '"far, away","0-7"']
+    (tmp_path / "theirs.csv").write_text("\n".join(rows))
+    (tmp_path / "bad.json").write_text('[{"removed": [3, 99]}]')
+    page = opened(visit())
+    page.get_by_text("Mark states from elsewhere").click()
+    chooser = page.locator('input[type="file"]').last
+    chooser.set_input_files(tmp_path / "theirs.csv")
+    expect(page.locator(".lens .marked")).to_have_count(2)
+    expect(page.locator(".lens .marked").first).to_contain_text("#12")
+    expect(page.locator(".lens .marked").last).to_contain_text("ΔE +")
+    page.wait_for_url(re.compile("mark=ours"))
+    chooser.set_input_files(tmp_path / "bad.json")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("99")
+    expect(page.locator(".lens .marked")).to_have_count(2)

@@ -145,7 +145,7 @@ def test_what_is_not_proved_in_time_says_so_and_goes_on_as_a_job(visit, tmp_path
     page.get_by_text("Explore a matrix of your own").click()
     page.locator('input[type="file"]').first.set_input_files(tmp_path / "large.npy")
     expect(page.get_by_test_id("stNumberInputField")).to_have_value("33")
-    expect(page.locator(".proof")).to_contain_text("not proved lowest")
+    expect(page.locator(".proof", has_text="not proved lowest")).to_be_visible(timeout=20_000)  # the search may have to be compiled first
     expect(page.locator(".lens .card")).to_be_visible()
     page.get_by_role("button", name=re.compile("Search on for a proof")).click()
     expect(page.locator(".st-key-chip")).to_contain_text("searching", timeout=20_000)
