@@ -320,8 +320,15 @@ def page(subjects: list[Subject], results: dict) -> str:
         "and gradient rows (2.3 forwards each over its sequence) and single removals are counted in. Increases are nats on "
         f"{REPORT} sequences of the report split, which no choice has seen.",
     ]
+    missing = []
     for part in (_ranking_table, _search_tables, _best_table, _reach_table, _one_shot_table):
-        lines += ["", *part(subjects, results)]
+        section = part(subjects, results)
+        if sum(line.startswith("|") for line in section) <= 2:  # no more than the head of a table
+            missing.append(section[0].removeprefix("## "))
+        else:
+            lines += ["", *section]
+    if missing:
+        lines += ["", f"Not measured yet: {'; '.join(missing)}."]
     return "\n".join(lines) + "\n"
 
 

@@ -64,7 +64,8 @@ def test_the_page_says_what_holds_and_what_does_not():
 
 def test_an_unfinished_study_still_has_a_page():
     empty = {"searches": {}, "ranking": {}, "best": {}, "original": 1.0}
-    assert "## (d)" in page([subject()], {"demo": empty})
+    text = page([subject()], {"demo": empty})
+    assert "Not measured yet: (a)" in text and "(d) Greedy" in text and "|---" not in text
 
 
 def test_a_part_is_made_once(tmp_path):
