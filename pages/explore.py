@@ -125,11 +125,12 @@ def on_commit() -> None:
     if message["source"] != state.source:  # sent before another run was chosen
         return
     state.seq = message["seq"]
-    state.cursor = blocks_of(message["cursor"])
+    if message["cursor"] is not None:
+        state.cursor = blocks_of(message["cursor"])
     state.tray = [blocks_of(s) for s in message["tray"]][:TRAY_LIMIT]
     if message["locked"]:  # only a click on the strip says anything of locks: the form may have changed since the picture was drawn
         state.update({name: ", ".join(map(str, sorted(message[name]))) for name in ("keep", "remove")}, whole_page=True)
-        if set(state.cursor) & set(message["keep"]) or set(message["remove"]) - set(state.cursor):
+        if set(state.cursor or ()) & set(message["keep"]) or set(message["remove"]) - set(state.cursor or ()):
             state.cursor = None
     if ask := message.get("ask"):
         ASKED[ask](message)
@@ -434,6 +435,7 @@ def pick_states(found: Landscape) -> None:
 @st.fragment
 def draw(found: Landscape, data: dict, view: View, others: dict[tuple[int, ...], str]) -> None:
     if state.pop("whole_page", False):  # what was asked for belongs to the page, not to this fragment
+        state.from_lens = True
         st.rerun()
     if state.pop("pick", False):
         pick_states(found)
@@ -539,7 +541,8 @@ def page() -> None:
             "No run is at hand: the bundled demo is missing from assets/demo/run. Calibrate a model with 'python -m core calibrate', then reload."
         )
         return
-    read_link(sources)
+    if not state.pop("from_lens", False):  # its message was sent with an address that need not have heard of the one before
+        read_link(sources)
     if state.source not in sources:
         sources[state.source] = source_of(state.source).name
     if state.pop("go_compare", False):

@@ -136,7 +136,7 @@ class Lens {
       this.hovered = {};
       this.draft = null;
     }
-    if (solved || data.seq > this.seq) this.here = this.model.of(data.cursor); // else the page moved it: Back, or a link
+    if (solved || data.seq > this.seq) { this.here = this.model.of(data.cursor); this.chosen = false; } // solved anew, or the page moved it: Back, or a link
     const marked = solved || JSON.stringify(data.marks) !== JSON.stringify(this.given);
     this.given = data.marks;
     this.marks = data.marks.map((mark) => ({ ...mark, delta: mark.delta === null ? null : mark.delta * this.model.scale, changed: this.model.of(mark.removed).changed }));
@@ -168,6 +168,7 @@ class Lens {
   go(blocks, later = false) {
     const { columns } = this.levels, fresh = this.model.of(blocks);
     this.here = fresh;
+    this.chosen = true; // by hand, since the page last said what is selected
     if (fresh.rank !== undefined && this.barcode.follow(fresh.rank)) this.barcode.draw();
     if (!this.levels.follow(fresh.delta) && (fresh.rank === undefined || fresh.changed >= columns)) this.levels.redraw();
     this.paintCard(); this.paintTray(true); this.repaintOver();
@@ -184,7 +185,7 @@ class Lens {
   send(more = {}) {
     clearTimeout(this.timer);
     this.seq += 1;
-    this.trigger("commit", { seq: this.seq, cursor: this.here.blocks, tray: this.tray.map((s) => s.split("-").map(Number)), keep: this.keep, remove: this.remove, locked: false, source: this.model.source, ...more });
+    this.trigger("commit", { seq: this.seq, cursor: this.chosen ? this.here.blocks : null, tray: this.tray.map((s) => s.split("-").map(Number)), keep: this.keep, remove: this.remove, locked: false, source: this.model.source, ...more });
   }
   toggle(name) {
     this.tray = this.tray.includes(name) ? this.tray.filter((t) => t !== name) : [...this.tray, name];

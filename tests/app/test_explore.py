@@ -425,3 +425,13 @@ def test_choices_of_other_methods_are_marked_at_their_m_only(monkeypatch):
     assert marks[listed[7]]["label"] == "greedy, random" and marks[listed[7]]["rank"] == 7 and not marks[listed[7]]["own"]
     assert marks[tuple(range(16, 24))]["label"] == "last blocks" and len(marks) == 2
     assert lens_data(open_app(m="5"))["marks"] == []
+
+
+def test_an_answer_to_the_lens_is_not_undone_by_an_address_that_is_older():
+    picked = (1, 2, 3, 4, 5, 6, 7, 8)
+    for answered, tray in ((True, [picked]), (False, [])):
+        app = open_app(m="8")
+        for name, value in {"tray": [picked], "link": {"m": "8", "tray": "1-2-3-4-5-6-7-8"}, "from_lens": answered}.items():
+            app.session_state[name] = value
+        app.run()
+        assert app.session_state.tray == tray and ("tray" in app.query_params) == bool(tray)

@@ -79,6 +79,20 @@ def test_from_the_ground_state_over_the_fifth_to_compare_in_at_most_12_keys(visi
     expect(page.get_by_role("button", name="Measure 1 picked state")).to_be_visible()
 
 
+def test_keys_in_quick_succession_lose_nothing(visit):
+    fifth = "-".join(map(str, demo(8, 5).removed[4]))
+    for wait in (0, 40, 120, 300):
+        page = opened(visit())
+        page.evaluate(
+            """(wait) => { const frame = [...document.querySelectorAll('*')].map((n) => n.shadowRoot?.querySelector('.lens .frame')).find(Boolean);
+            const press = (key) => frame.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+            for (let i = 0; i < 4; i++) press('ArrowDown');
+            press('a'); setTimeout(() => press('Enter'), wait); }""",
+            wait,
+        )
+        page.wait_for_url(re.compile(f"/compare.*tray={fifth}"))
+
+
 def test_what_a_screen_reader_hears_follows_the_selection(visit):
     page = opened(visit())
     status = page.locator(".lens [role=status]")
