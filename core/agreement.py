@@ -19,6 +19,13 @@ class Agreement:
     n: int
 
 
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation of two arrays [n]."""
+    from scipy import stats
+
+    return float(stats.spearmanr(a, b).statistic)
+
+
 def agreement(energy: np.ndarray, loss: np.ndarray, seed: int = 0) -> Agreement | None:
     """Of two float64 [n]; None below FEWEST states, or where one of the two is constant."""
     from scipy import stats
@@ -32,9 +39,7 @@ def agreement(energy: np.ndarray, loss: np.ndarray, seed: int = 0) -> Agreement 
     scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
     resampled = (a * b).sum(axis=1)[scale > 0] / scale[scale > 0]
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return Agreement(
-        float(stats.spearmanr(energy, loss).statistic), float(low), float(high), float(stats.kendalltau(energy, loss).statistic), n
-    )
+    return Agreement(spearman(energy, loss), float(low), float(high), float(stats.kendalltau(energy, loss).statistic), n)
 
 
 def regret(energy: np.ndarray, loss: np.ndarray) -> np.ndarray:

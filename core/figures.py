@@ -251,21 +251,14 @@ def _scale(values: np.ndarray) -> dict:
 CURVES = {"learned": ("learned landscape", LEARNED, "solid"), "greedy": ("greedy", GREEDY, "solid"), "evolutionary": ("evolutionary", EVOLUTIONARY, "solid"), "random": ("random", NODE, "dot")}  # fmt: skip
 
 
-def forwards_spent(
-    curves: dict[str, list[tuple[float, float]]], original: float | None, calibration: tuple[float, float] = (0.0, 0.0)
-) -> go.Figure:
+def forwards_spent(curves: dict[str, list[tuple[float, float]]], original: float | None) -> go.Figure:
     """The best loss increase (nats) each method had found against the forwards it had spent.
 
-    curves: {name of CURVES: [(forwards, loss)]}; calibration: forwards of rows and of single removals, which the learned one pays first.
+    curves: {name of CURVES: [(forwards, loss)]}.
     """
     figure = go.Figure()
     base = original or 0.0
     last = max((curve[-1][0] for curve in curves.values() if curve), default=1.0)
-    start = 0.0
-    for width, label in zip(calibration, ("rows", "singles")):
-        if width:
-            figure.add_vrect(x0=start, x1=start + width, fillcolor=NODE, opacity=0.08, line_width=0, annotation_text=label, annotation_position="top left", annotation_font_size=11)  # fmt: skip
-        start += width
     for name, curve in curves.items():
         if not curve:
             continue

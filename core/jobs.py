@@ -116,15 +116,18 @@ def request_of(
 
 def request_on(run: Run, folder: Path, **options) -> dict:
     """A request to work on the model and texts of a run that lies in `folder`. Errors: InputError where the run does not name them."""
-    asked = run.meta["request"]
-    if "model" not in asked:
+    if "model" not in run.meta["request"]:
         raise InputError(
             f"The run {run.key[:8]!r} does not say where its model and texts are; calibrate it from the command line or the app."
         )
-    own_code = asked.get("remote_code", False)
-    return request_of(
-        asked["model"], asked["texts"], (str(folder / "run.json"),), asked.get("form"), remote_code=own_code, run=str(folder), **options
-    )
+    return request_for(run, (str(folder / "run.json"),), with_texts=True, run=str(folder), **options)
+
+
+def request_for(run: Run, reads: tuple[str, ...] = (), /, *, with_texts: bool = False, **options) -> dict:
+    """A request to work on a run's model, its own code allowed where the run allowed it; with_texts: on the run's texts, in their form."""
+    asked = run.meta["request"]
+    texts = {name: asked.get(name) for name in ("texts", "form")} if with_texts else {}
+    return request_of(run.meta["model"]["source"], reads=reads, remote_code=asked.get("remote_code", False), **texts, **options)
 
 
 def _absolute(path: str | None) -> str | None:
@@ -282,6 +285,12 @@ def list_jobs() -> list[Job]:
     """All jobs, the latest sign of life first; a damaged one is left out."""
     found = [read(p.parent.name) for p in (store.home() / "jobs").glob("*/request.json") if _read_request(p.parent)]
     return sorted(found, key=lambda job: job.changed, reverse=True)
+
+
+def on_run(folder: Path, removed: int) -> list[Job]:
+    """The jobs that were asked for on the run in this folder at M (`request_on`), the latest sign of life first."""
+    wanted = (str(folder.absolute()), removed)
+    return [job for job in list_jobs() if (job.request.get("run"), job.request.get("remove")) == wanted]
 
 
 def running() -> list[Job]:

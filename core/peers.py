@@ -6,7 +6,7 @@ Searches measure losses and say what they cost as they go: `greedy`, `evolutiona
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -252,18 +252,20 @@ def _matrices(module: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
     return (p for p in module.parameters() if p.ndim >= 2)
 
 
-SEARCHES = {"greedy": "greedy (SLEB)", "evolutionary": "evolutionary (EvoPress)", "random": "random"}
 ONE_SHOT = {
     "block influence": "Block Influence (ShortGPT)", "angular window": "angular window (Gromov)", "taylor": "Taylor (Shortened LLaMA)",
-    "perplexity": "perplexity (Shortened LLaMA)", "magnitude": "magnitude", "best window": "best window",
+    "perplexity": "perplexity (Shortened LLaMA)", "magnitude": "magnitude (Shortened LLaMA)", "best window": "best window, measured",
 }  # fmt: skip
 
 
-def chosen_at_once(loaded: LoadedModel, sequences: Sequences, meter: Callable[[], Forwards], removed: int) -> Iterator[tuple[str, Choice]]:
-    """(name of ONE_SHOT, its choice of M blocks), one by one; `meter` gives each that measures a count of its own."""
-    yield "block influence", block_influence(loaded, sequences, removed)[removed]
-    yield "angular window", angular_window(loaded, sequences, removed)[removed]
-    yield "taylor", taylor(loaded, sequences, removed)[removed]
-    yield "perplexity", perplexity(meter(), removed)[removed]
-    yield "magnitude", magnitude(loaded, removed)[removed]
-    yield "best window", best_window(meter(), removed)
+def chosen_at_once(
+    loaded: LoadedModel, sequences: Sequences, meter: Callable[[], Forwards], depths: Collection[int]
+) -> Iterator[tuple[str, dict[int, Choice]]]:
+    """(name of ONE_SHOT, {M: its choice} with all M of `depths`), one by one; `meter` gives each that measures a count of its own."""
+    most = max(depths)
+    yield "block influence", block_influence(loaded, sequences, most)
+    yield "angular window", angular_window(loaded, sequences, most)
+    yield "taylor", taylor(loaded, sequences, most)
+    yield "perplexity", perplexity(meter(), most)
+    yield "magnitude", magnitude(loaded, most)
+    yield "best window", {m: best_window(meter(), m) for m in depths}

@@ -17,7 +17,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from core import peers
+from core.agreement import spearman
 from core.calibration import calibrate
 from core.couplings import couplings
 from core.forwards import Forwards, open_forwards, prefix_walk, singles_of, stratified
@@ -214,25 +215,13 @@ def one_shot(subject: Subject) -> dict:
     """{rule: {M: [removed, forwards, increase on the report split, standard error]}} of rules that measure no states of M."""
 
     def make() -> dict:
-        sequences, most = subject.sequences("choose", CHOOSE), subject.blocks // 2
-        rules = {
-            "ShortGPT Block Influence": peers.block_influence(subject.loaded, sequences, most),
-            "angular distance, window (Gromov)": peers.angular_window(subject.loaded, sequences, most),
-            "Shortened LLaMA, Taylor": peers.taylor(subject.loaded, sequences, most),
-            "Shortened LLaMA, perplexity": peers.perplexity(subject.forwards(), most),
-            "Shortened LLaMA, magnitude": peers.magnitude(subject.loaded, most),
-        }
         depths = sorted(set(subject.depths.values()))
-        rules["best window, measured"] = {m: peers.best_window(subject.forwards(), m) for m in depths}
-        return {name: {m: [c[m].removed, c[m].forwards, *subject.report(c[m].removed)] for m in depths} for name, c in rules.items()}
+        rules = peers.chosen_at_once(subject.loaded, subject.sequences("choose", CHOOSE), subject.forwards, depths)
+        return {
+            peers.ONE_SHOT[name]: {m: [c[m].removed, c[m].forwards, *subject.report(c[m].removed)] for m in depths} for name, c in rules
+        }
 
     return subject.part("one-shot", make)
-
-
-def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation; states with equal values do not occur here."""
-    ranks = [np.argsort(np.argsort(v)) for v in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def agreement(energy: np.ndarray, loss: np.ndarray, x: np.ndarray) -> list[float]:
@@ -332,6 +321,15 @@ def page(subjects: list[Subject], results: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _cells(subjects: list[Subject], results: dict, part: str) -> Iterator[tuple[Subject, str, int, dict]]:
+    """(subject, label of M, M, what the part found) of all that is finished."""
+    for s in subjects:
+        for label, m in s.depths.items():
+            found = results[s.name].get(part, {}).get(str(m))
+            if found is not None:
+                yield s, label, m, found
+
+
 def _ranking_table(subjects, results) -> list[str]:
     lines = [
         "## (a) Does the energy rank the states?", "",
@@ -339,18 +337,14 @@ def _ranking_table(subjects, results) -> list[str]:
         "Targets over all: 0.90 up to N/3, 0.80 at N/2.", "",
         "| model | M | states | paper H0 | H1 | hybrid (the prior) | learned | target |", "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for s in subjects:
-        for label, m in s.depths.items():
-            found = results[s.name].get("ranking", {}).get(str(m))
-            if found is None:
-                continue
-            cells = [" / ".join(f"{v:.2f}" for v in found[name]) for name in ("paper H0", "H1", "hybrid (prior)")]
-            target = 0.8 if label == "N/2" else 0.9
-            mean = np.mean([v for name, v in found.items() if name.startswith("learned")], axis=0)
-            cells.append(" / ".join(f"{v:.2f}" for v in mean))
-            met = "met" if mean[0] >= target else "not met"
-            which = f"all {found['states']}" if found["all of them"] else f"{found['states']} random, report split"
-            lines.append(f"| {s.name} | {m} ({label}) | {which} | {' | '.join(cells)} | {target:.2f}: {met} |")
+    for s, label, m, found in _cells(subjects, results, "ranking"):
+        cells = [" / ".join(f"{v:.2f}" for v in found[name]) for name in ("paper H0", "H1", "hybrid (prior)")]
+        target = 0.8 if label == "N/2" else 0.9
+        mean = np.mean([v for name, v in found.items() if name.startswith("learned")], axis=0)
+        cells.append(" / ".join(f"{v:.2f}" for v in mean))
+        met = "met" if mean[0] >= target else "not met"
+        which = f"all {found['states']}" if found["all of them"] else f"{found['states']} random, report split"
+        lines.append(f"| {s.name} | {m} ({label}) | {which} | {' | '.join(cells)} | {target:.2f}: {met} |")
     return lines
 
 
@@ -361,25 +355,21 @@ def _search_tables(subjects, results) -> list[str]:
         "The verdict compares at every point from greedy's end on, seeds averaged; a tie is a difference within two standard errors of a state's report loss.", "",
         "| model | M | method | 1/3 | 1/2 | 1 | 1.25 | verdict for ours |", "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for s in subjects:
-        for label, m in s.depths.items():
-            found = results[s.name].get("searches", {}).get(str(m))
-            if found is None:
-                continue
-            end, base = found["greedy"][0][0][0], results[s.name]["original"]
+    for s, label, m, found in _cells(subjects, results, "searches"):
+        end, base = found["greedy"][0][0][0], results[s.name]["original"]
 
-            def means(name: str, budget: float, column: int, found=found) -> float | None:
-                points = [at(curve, budget) for curve in found[name]]
-                return None if None in points else float(np.mean([p[column] for p in points]))
+        def means(name: str, budget: float, column: int, found=found) -> float | None:
+            points = [at(curve, budget) for curve in found[name]]
+            return None if None in points else float(np.mean([p[column] for p in points]))
 
-            for name in ("learned", "greedy", "evolutionary", "random"):
-                cells = []
-                for share in (1 / 3, 1 / 2, 1, LONGER):
-                    unseen, chosen = means(name, share * end, 3), means(name, share * end, 1)
-                    cells.append("-" if unseen is None else f"{unseen:.4f} ({chosen - base:.4f})")
-                verdict = "" if name == "learned" else _verdict(found, name, end, means)
-                title = f"{name}, {end:.1f} forwards" if name == "greedy" else name
-                lines.append(f"| {s.name} | {m} ({label}) | {title} | {' | '.join(cells)} | {verdict} |")
+        for name in ("learned", "greedy", "evolutionary", "random"):
+            cells = []
+            for share in (1 / 3, 1 / 2, 1, LONGER):
+                unseen, chosen = means(name, share * end, 3), means(name, share * end, 1)
+                cells.append("-" if unseen is None else f"{unseen:.4f} ({chosen - base:.4f})")
+            verdict = "" if name == "learned" else _verdict(found, name, end, means)
+            title = f"{name}, {end:.1f} forwards" if name == "greedy" else name
+            lines.append(f"| {s.name} | {m} ({label}) | {title} | {' | '.join(cells)} | {verdict} |")
     return lines
 
 
@@ -421,19 +411,15 @@ def _reach_table(subjects, results) -> list[str]:
         "Forwards after which the learned landscape's choice, at the sequence of its choices, is and stays no worse than greedy's on the report split.", "",
         "| model | M | greedy: forwards, increase | learned: forwards by seed (share) | limit |", "|---|---|---|---|---|",
     ]  # fmt: skip
-    for s in subjects:
-        for label, m in s.depths.items():
-            found = results[s.name].get("searches", {}).get(str(m))
-            if found is None:
-                continue
-            end, _, _, goal, _ = found["greedy"][0][0]
-            cells = []
-            for curve in found["learned"]:
-                last_worse = max((k for k, p in enumerate(curve) if p[3] > goal + 1e-9), default=-1)
-                spent = curve[last_worse + 1][0] if last_worse + 1 < len(curve) else None
-                cells.append("never" if spent is None else f"{spent:.1f} ({spent / end:.2f})")
-            limit = {"N/4": "1/3", "N/2": "1/2"}.get(label, "")
-            lines.append(f"| {s.name} | {m} ({label}) | {end:.1f}, {goal:.4f} | {', '.join(cells)} | {limit} |")
+    for s, label, m, found in _cells(subjects, results, "searches"):
+        end, _, _, goal, _ = found["greedy"][0][0]
+        cells = []
+        for curve in found["learned"]:
+            last_worse = max((k for k, p in enumerate(curve) if p[3] > goal + 1e-9), default=-1)
+            spent = curve[last_worse + 1][0] if last_worse + 1 < len(curve) else None
+            cells.append("never" if spent is None else f"{spent:.1f} ({spent / end:.2f})")
+        limit = {"N/4": "1/3", "N/2": "1/2"}.get(label, "")
+        lines.append(f"| {s.name} | {m} ({label}) | {end:.1f}, {goal:.4f} | {', '.join(cells)} | {limit} |")
     return lines
 
 

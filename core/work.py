@@ -204,7 +204,7 @@ def benchmark(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict |
     items = read_tasks() if request["tasks"] else []
     states = list(dict.fromkeys(tuple(sorted(state)) for state in request["states"]))
     walked = sorted(states, key=lambda s: [i for i in range(len(loaded.blocks)) if i not in s])  # neighbours share prefixes
-    own = [state for part in np.array_split(np.arange(len(walked)), ranks.world)[ranks.rank :][:1] for state in (walked[k] for k in part)]
+    own = [walked[k] for k in np.array_split(np.arange(len(walked)), ranks.world)[ranks.rank]]
     model = canonical_key(loaded.digest())
     speed = request.get("speed", True)
     each = len(sequences.ids) + len(items) + speed + bool(request["prompt"])
@@ -308,12 +308,7 @@ def _unseen(loaded: LoadedModel, unseen: Sequences, states: Iterable[tuple[int, 
     judged = open_forwards(loaded, unseen)
     base, found = judged.whole(()), {}
     for state in states:
-        loss = judged.whole(state)
-        increase = loss - base
-        found[state] = {
-            "loss": float(loss.mean()), "original": float(base.mean()), "increase": float(increase.mean()),
-            "increase_se": float(increase.std(ddof=1) / math.sqrt(len(increase))),
-        }  # fmt: skip
+        found[state] = {"original": float(base.mean()), **_told(judged.whole(state), base)}
     judged.known.flush()
     return found
 
@@ -353,8 +348,8 @@ def peers(request: dict, progress: Progress) -> dict:
     m, note = request["remove"], progress.curves()
     meter = partial(open_forwards, loaded, choose)
     found: dict[str, rivals.Choice] = {}
-    for name, choice in rivals.chosen_at_once(loaded, choose, meter, m):
-        found[name] = choice
+    for name, choices in rivals.chosen_at_once(loaded, choose, meter, [m]):
+        found[name] = choices[m]
         progress.report(len(found), len(rivals.ONE_SHOT), rivals.ONE_SHOT[name])
     own = meter()
     steps = rivals.greedy(own, m, progress.report)

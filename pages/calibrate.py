@@ -42,7 +42,7 @@ def first_values() -> dict:
     if job is None:
         return {f"cal_{name}": value for name, value in DEFAULTS.items()}
     asked = {**DEFAULTS, **job.request, **job.request.get("form", {})}
-    sources = [documents.parse_source(text) for text in texts_of(asked["texts"])]
+    sources = documents.sources_of(asked["texts"])
     bare = [str(replace(source, weight=None)) for source in sources]
     fixed = {documents.BUNDLED_NAME: BUNDLED, documents.OWN: OWN}
     asked["files"] = [text for text in bare if text not in fixed]
@@ -50,11 +50,6 @@ def first_values() -> dict:
     asked["batch"] = asked["batch"] or 0
     shares = {SHARE + text: source.weight for text, source in zip(bare, sources)}
     return {f"cal_{name}": asked[name] for name in DEFAULTS} | shares
-
-
-def texts_of(texts: str | list[str] | None) -> list[str]:
-    """The sources of a request, one by one."""
-    return [documents.BUNDLED_NAME] if texts is None else [texts] if isinstance(texts, str) else texts
 
 
 def on_upload() -> None:
@@ -183,7 +178,7 @@ def with_shares(sources: list[str]) -> list[str]:
             help="Its weight among the sources that the samples are drawn from. Empty everywhere: texts as many as there are, "
             "own samples one part in as many as there are sources.",
         )
-    return [str(replace(documents.parse_source(text), weight=state[SHARE + text])) for text in bare]
+    return [str(replace(source, weight=state[SHARE + text])) for text, source in zip(bare, parsed)]
 
 
 def requests(texts: list[str]) -> tuple[dict, dict]:

@@ -55,22 +55,17 @@ def states_asked(source: Source) -> list[tuple[int, ...]]:
 
 def start_benchmark(run: Run, states: list[tuple[int, ...]]) -> None:
     """On the run's own texts, made into sequences as they were for the run."""
-    known = run.meta["request"]
     tray = state.get("scope", TRAY) == TRAY
-    request = jobs.request_of(
-        run.meta["model"]["source"], known.get("texts"), (str(BUNDLED),), known.get("form"), states=[[], *map(list, states)], sequences=state.sequences,
-        length=state.length, tasks=tray and state.tasks, prompt=state.prompt if tray else "", remote_code=known.get("remote_code", False),
-        **({} if tray else {"speed": False}),
+    request = jobs.request_for(
+        run, (str(BUNDLED),), with_texts=True, states=[[], *map(list, states)], sequences=state.sequences, length=state.length,
+        tasks=tray and state.tasks, prompt=state.prompt if tray else "", **({} if tray else {"speed": False}),
     )  # fmt: skip
     state.benchmark = jobs.start("benchmark", request).id
 
 
-def latest(kind: str, run: Run | None = None, removed: int | None = None) -> Job | None:
-    """The job of this kind that is at work, else the last one; of a run and an M where they are given."""
-    folder = run and str(store.find_run(run.key).absolute())
-    fits = [
-        job for job in jobs.list_jobs() if job.kind == kind and (run is None or (job.request.get("run"), job.request.get("remove")) == (folder, removed))
-    ]  # fmt: skip
+def latest(searches: list[Job], kind: str) -> Job | None:
+    """The job of this kind that is at work, else the last one that is done, else the last one."""
+    fits = [job for job in searches if job.kind == kind]
     return (
         next((job for job in fits if job.active), None)
         or next((job for job in fits if job.status == "done"), None)
@@ -137,12 +132,12 @@ def show_energies(source: Source, job: Job | None) -> None:
     st.plotly_chart(figure, key="scatter", config=CONFIG)
 
 
-def improve(run: Run) -> None:
+def improve(run: Run, learned: Job | None, others: Job | None) -> None:
     """The controls of the learned landscape and of the peers."""
     left, middle, right = st.columns([1, 1.4, 1.4], vertical_alignment="bottom")
     left.number_input("Forwards", 5, 10_000, 50, key="budget", help="One forward: all blocks over the 256 choosing sequences. Rows and single removals are paid from it.")  # fmt: skip
-    for column, kind, label in ((middle, "learn", "Improve: learn the landscape"), (right, "peers", "What other methods find")):
-        job = latest(kind, run, state.removed)
+    choices = ((middle, "learn", "Improve: learn the landscape", learned), (right, "peers", "What other methods find", others))
+    for column, kind, label, job in choices:
         column.button(
             label, type="primary" if kind == "learn" else "secondary", on_click=start_search, args=(kind, run, state.removed), width="stretch",
             disabled=bool(job and job.active), key=f"start-{kind}",
@@ -154,7 +149,7 @@ def start_search(kind: str, run: Run, removed: int) -> None:
     jobs.start(kind, jobs.request_on(run, folder, remove=removed, budget=float(state.budget), sequences=256, seed=0))
 
 
-def show_curves(run: Run, job_ids: tuple[str | None, str | None], polled: bool) -> None:
+def show_curves(job_ids: tuple[str | None, str | None], polled: bool) -> None:
     found = [jobs.read(i) for i in job_ids if i]
     if polled and not any(job.active for job in found):
         st.rerun()
@@ -288,7 +283,7 @@ def show_answers(model: str, rows: list[Row], blocks: int) -> None:
         st.html(html_table(["state", f"greedy, at most 40 tokens after: {state.prompt}"], body, "answers"))
 
 
-def show_order(found: Points) -> None:
+def show_order(found: Points, blocks: int) -> None:
     if len(found.rows) < 2:
         st.caption("Two measured states of this M are needed.")
         return
@@ -302,7 +297,7 @@ def show_order(found: Points) -> None:
         left.plotly_chart(unexplained(names, found.energy, found.increase, found.se), key="residuals", config=CONFIG)
     right.markdown("**How alike the states are**, and a map of them by that")
     few = np.argsort(found.energy, kind="stable")[:200]
-    x = indicator([found.states[k] for k in few], max(max(s) for s in found.states) + 1 if state.blocks is None else state.blocks)
+    x = indicator([found.states[k] for k in few], blocks)
     right.plotly_chart(alike([names[k] for k in few], pearson(x, x), found.increase[few]), key="alike", config=CONFIG)
     if len(found.rows) > len(few):
         right.caption(f"The {len(few)} lowest in energy of {len(found.rows)}.")
@@ -310,7 +305,7 @@ def show_order(found: Points) -> None:
 
 def show_behaviour(run: Run, states: list[tuple[int, ...]]) -> None:
     """Short prompts, answered by all: what is broken although the loss looks good."""
-    request = request_for(run, states[:20], tokens=behaviour.TOKENS)
+    request = jobs.request_for(run, states=[[], *map(list, states[:20])], tokens=behaviour.TOKENS)
     job = jobs.find("behaviour", request)
     if job is None or not (job.active or job.status == "done"):
         st.button(f"Ask {with_original(states[:20])} {len(behaviour.PROMPTS)} short prompts", on_click=jobs.start, args=("behaviour", request))  # fmt: skip
@@ -342,13 +337,6 @@ def with_original(states: list[tuple[int, ...]]) -> str:
     return "the original" + (f" and {len(states)} state{'s' if len(states) > 1 else ''}" if states else "")
 
 
-def request_for(run: Run, states: list[tuple[int, ...]], reads: tuple[str, ...] = (), **options) -> dict:
-    known = run.meta["request"]
-    return jobs.request_of(
-        run.meta["model"]["source"], reads=reads, states=[[], *map(list, states)], remote_code=known.get("remote_code", False), **options
-    )
-
-
 def show_harness(run: Run, states: list[tuple[int, ...]]) -> None:
     """A protocol of lm-evaluation-harness on the same states."""
     left, middle, right = st.columns([1.2, 2, 1], vertical_alignment="bottom")
@@ -362,7 +350,7 @@ def show_harness(run: Run, states: list[tuple[int, ...]]) -> None:
     except InputError as error:
         st.info(plain(str(error)))
         return
-    request = request_for(run, states[:20], reads, preset=protocol.to_json(), limit=int(limit), batch=16)
+    request = jobs.request_for(run, reads, states=[[], *map(list, states[:20])], preset=protocol.to_json(), limit=int(limit), batch=16)
     job = jobs.find("harness", request)
     if job is None or not (job.active or job.status == "done"):
         st.button(f"Measure {with_original(states[:20])}", on_click=jobs.start, args=("harness", request), key="start-harness")
@@ -422,7 +410,6 @@ def page() -> None:
     if source.run is None:
         st.info(f"{plain(source.name)} is a bare matrix: there is no model to measure. Choose a run in Explore.")
         return
-    state.blocks = source.blocks
     lead = st.empty()
     states = ask(source)
     job = current_benchmark()
@@ -431,18 +418,19 @@ def page() -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.fragment(show_energies, run_every=1 if job and job.active else None)(source, job)
-    learned, others = latest("learn", source.run, state.removed), latest("peers", source.run, state.removed)
+    searches = jobs.on_run(store.find_run(source.key), state.removed)
+    learned, others = latest(searches, "learn"), latest(searches, "peers")
     with right:
         ids, active = tuple(j and j.id for j in (learned, others)), any(j and j.active for j in (learned, others))
-        st.fragment(show_curves, run_every=1 if active else None)(source.run, ids, active)
-        improve(source.run)
+        st.fragment(show_curves, run_every=1 if active else None)(ids, active)
+        improve(source.run, learned, others)
     show_search_results(source, learned, others)
     names = ["Measured", "Order", "Behaviour", "Benchmarks", "From elsewhere", *(["Take one home"] if states else [])]
     tabs = dict(zip(names, st.tabs(names)))
     with tabs["Measured"]:
         st.fragment(show_table, run_every=1 if job and job.active else None)(source, states, job)
     with tabs["Order"]:
-        show_order(found)
+        show_order(found, source.blocks)
     with tabs["Behaviour"]:
         show_behaviour(source.run, states)
     with tabs["Benchmarks"]:

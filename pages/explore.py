@@ -394,13 +394,8 @@ def show_search(request: dict) -> None:
 def choices_of_others(run: Run, removed: int) -> dict[tuple[int, ...], str]:
     """{state: who chose it} of other methods and of the learned landscape at this M, and of lists that were imported."""
     found: dict[tuple[int, ...], list[str]] = {}
-    folder = str(store.find_run(run.key).absolute())
-    for job in jobs.list_jobs():
-        if (
-            job.kind in ("peers", "learn")
-            and job.status == "done"
-            and (job.request.get("run"), job.request.get("remove")) == (folder, removed)
-        ):
+    for job in jobs.on_run(store.find_run(run.key), removed):
+        if job.kind in ("peers", "learn") and job.status == "done":
             named = job.result["methods"] if job.kind == "peers" else {"learned": job.result["best"]}
             for name, choice in named.items():
                 found.setdefault(tuple(sorted(choice["removed"])), []).append(name)
@@ -449,7 +444,7 @@ def draw(found: Landscape, data: dict, view: View, others: dict[tuple[int, ...],
             "marks": marks_data(found, view.ruled, others),
             "cursor": list(state.cursor if state.cursor and len(state.cursor) == state.removed else found.ground),
             "seq": state.seq,
-            "panel": state.get("panel"),
+            "panel": state.panel,
             "snippets": snippets_of(view),
             "file": file_of(state.pop("file", None), view, found, measured),
         },
@@ -548,7 +543,7 @@ def page() -> None:
     if state.pop("go_compare", False):
         st.switch_page("pages/compare.py")
     source = source_of(state.source)
-    if state.get("panel"):  # one panel, alone: for a talk, or inside another page
+    if state.panel:  # one panel, alone: for a talk, or inside another page
         st.html(ALONE)
         hold("source", "estimator", "removed", "count", *RULES)
         facts = badge = None

@@ -134,7 +134,7 @@ def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])
     name = f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, removed))}"[:120].rstrip("-.")
     provenance = {"run": run.key, "model": {key: model[key] for key in ("config", "weights")}}
-    return jobs.request_of(model["source"], blocks=list(removed), out=str(store.home() / "exports" / name), zip=True, provenance=provenance)
+    return jobs.request_for(run, blocks=list(removed), out=str(store.home() / "exports" / name), zip=True, provenance=provenance)
 
 
 def prune_panel(run: Run, removed: tuple[int, ...]) -> None:

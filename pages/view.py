@@ -83,6 +83,7 @@ def open_at_first(source: Source) -> None:
         reasons={},
         marks={},
         prune_state=None,
+        panel=None,
     )
     state.update(RULES)
 
@@ -182,11 +183,11 @@ def write_link() -> None:
         link["cur"] = "-".join(map(str, state.cursor))
     if state.tray:
         link["tray"] = "_".join("-".join(map(str, s)) for s in state.tray)
-    if state.get("marks"):
+    if state.marks:
         link["mark"] = "_".join(
             f"{label.replace('%', '%25').replace('_', '%5F')}:{'-'.join(map(str, s))}" for s, label in state.marks.items()
         )
-    if state.get("panel"):
+    if state.panel:
         link["panel"] = state.panel
     state.link = link
     if dict(st.query_params) != link:
