@@ -166,7 +166,7 @@ def states(args) -> dict:
     mix = None if args.mix is None else source.check_mix(read_mix(args.mix))
     H = source.couplings(args.estimator, mix) if source else read_matrix(args.matrix)
     fields = {"keep": args.keep, "remove": args.go, "groups": args.groups, "max_run": args.max_run}
-    constraints = read_constraints({name: value or "" for name, value in fields.items()}, len(H))
+    constraints = read_constraints({name: value or "" for name, value in fields.items()}, len(H), source.kinds if source else ())
     if args.fits is not None:
         constraints = with_budget(source.run.meta["model"], read_budget(args.fits), constraints)
     progress = _Progress()
@@ -347,7 +347,11 @@ def _parser() -> argparse.ArgumentParser:
     s.add_argument("--count", type=_positive, default=20, metavar="K", help="states to list (default 20)")
     s.add_argument("--keep", metavar="LIST", help="blocks that stay, for example 0,23")
     s.add_argument("--go", metavar="LIST", help="blocks that go in every state")
-    s.add_argument("--groups", metavar="TEXT", help="exactly so many of each group, for example '0-11: 2; 12-23: 3'")
+    s.add_argument(
+        "--groups",
+        metavar="TEXT",
+        help="exactly so many of each group, for example '0-11: 2; 12-23: 3', or of each kind of block: 'attention: 2; MoE: 3'",
+    )
     s.add_argument("--max-run", metavar="L", help="at most L consecutive blocks (1: no two neighbours)")
     s.add_argument(
         "--fits", metavar="BUDGET", help="what is left must fit, for example '24 GB at 8k context, batch 4' or '3B active'; for --run"
@@ -355,7 +359,11 @@ def _parser() -> argparse.ArgumentParser:
     s.add_argument(
         "--time-limit", type=_seconds, metavar="S", help="seconds; then the states found so far and what is proved (exact: false)"
     )
-    s.add_argument("--estimator", default="h0", help="h0 (default), h1, hybrid, or the name of a learned landscape; for --run")
+    s.add_argument(
+        "--estimator",
+        default="h0",
+        help="h0 (default), h1, hybrid, h0g (first-order term on), or the name of a learned landscape; for --run",
+    )
     s.add_argument(
         "--mix", metavar="SHARES", help="weigh the domains of the texts, for example 'story=2, memory=1'; for --run; default: as sampled"
     )

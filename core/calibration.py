@@ -165,6 +165,7 @@ def calibrate(
             "template": sequences.template,
             "length": length,
             "available": sequences.available,
+            "predicted": round(sequences.predicted / len(sequences.ids), 3),
             "tokens": sequences.sha256,
         },
         "gate": gate_of(loaded),

@@ -6,6 +6,7 @@ blocks are fixed, or belong to a class of which a given number is removed.
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,24 +36,32 @@ class Constraints:
     max_run: int | None = None
 
 
-def read_constraints(fields: dict[str, str], blocks: int) -> Constraints:
+def read_constraints(fields: dict[str, str], blocks: int, kinds: Sequence[str] = ()) -> Constraints:
     """Constraints as people write them, every field optional and empty for nothing.
 
-    keep, remove: "0, 3-5"; groups: "0-11: 2; 12-23: 3"; max_run: "1". Errors: InputError with the field's own text.
+    keep, remove: "0, 3-5"; groups: "0-11: 2; 12-23: 3", or by the kinds [N] of the blocks, "attention: 2; MoE: 3"; max_run: "1".
+    Errors: InputError with the field's own text.
     """
     lists = {name: parse_blocks(fields[name], blocks) if fields.get(name, "").strip() else () for name in ("keep", "remove")}
     groups = []
     for part in filter(str.strip, fields.get("groups", "").split(";")):
-        members, colon, count = part.partition(":")
+        members, colon, count = part.rpartition(":")
         if not colon or not _NUMBER.fullmatch(count.strip()):
             raise InputError(
                 f"{part.strip()[:60]!r} is no group of blocks; write blocks, a colon, and how many of them: 0-11: 2; 12-23: 3."
             )
-        groups.append((parse_blocks(members, blocks), int(count)))
+        groups.append((_of_kind(members, kinds) or parse_blocks(members, blocks), int(count)))
     run = fields.get("max_run", "").strip()
     if run and (not _NUMBER.fullmatch(run) or int(run) < 1):
         raise InputError(f"At most {run[:20]!r} in a row is no limit; give a whole number of at least 1, or nothing.")
     return Constraints(**lists, groups=tuple(groups), max_run=int(run) if run else None)
+
+
+def _of_kind(name: str, kinds: Sequence[str]) -> tuple[int, ...]:
+    """The blocks of a kind, "attention + FFN", or with it as a part, "attention"; none where the name is not a kind's."""
+    wanted, folded = name.strip().casefold(), [kind.casefold() for kind in kinds]
+    exact = tuple(b for b, kind in enumerate(folded) if kind == wanted)
+    return exact or tuple(b for b, kind in enumerate(folded) if wanted in kind.split(" + "))
 
 
 @dataclass(frozen=True)

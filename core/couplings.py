@@ -48,6 +48,16 @@ def _hybrid(run: Run, mix: Mix) -> np.ndarray:
     return H
 
 
+def _with_first_order(run: Run, mix: Mix) -> np.ndarray:
+    """T/2 H0 - diag(g): the loss to second order, dL ~ -g.x + 1/2 x^T (T H0) x, with g the mean gradient and T predicted tokens a row.
+
+    x_i^2 = x_i, so the linear term stands on the diagonal; T A^T A / m is the Hessian of the mean loss as H0 estimates it.
+    """
+    texts = run.meta["texts"]
+    tokens = texts["predicted"] if "predicted" in texts else texts["length"] - 1  # runs from before it was noted were packed
+    return tokens / 2 * _h0(run, mix) - np.diag(first_order(run, mix).gradient)
+
+
 @dataclass(frozen=True)
 class Estimator:
     label: str
@@ -63,6 +73,12 @@ ESTIMATORS = {
         "sampled · H₁", "squared gradient, not nats", "H1: the same with labels sampled from the model (true Fisher)", _h1, ("sampled",)
     ),
     "hybrid": Estimator("hybrid", "nats", "S^½ corr(H1) S^½ with S the measured single removals", _hybrid, ("sampled", "singles")),
+    "h0g": Estimator(
+        "H₀, first order on",
+        "nats, extrapolated",
+        "T/2 H0 − diag(g): the mean gradient g, which the paper takes for 0, counts as well, at T predicted tokens a sequence",
+        _with_first_order,
+    ),
 }
 
 

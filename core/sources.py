@@ -40,6 +40,11 @@ class Source:
         """What its couplings may be taken from: the run's own data, and landscapes learned since."""
         return self.given if self.run is None else (*self.given, *learned_names(self.key))
 
+    @property
+    def kinds(self) -> list[str]:
+        """The kind of each block, "attention + FFN"; none of a bare matrix."""
+        return [] if self.run is None else self.run.block_names
+
     def about(self, estimator: str) -> Estimator:
         """Label, unit and meaning of one of its estimators."""
         if self.run is None:

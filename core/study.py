@@ -46,7 +46,14 @@ LENGTH, CHOOSE, REPORT, WALK, ROWS = 128, 256, 256, 128, 256  # tokens; sequence
 SAMPLE, SAMPLE_SEQUENCES = 500, 128  # random states of an M, and the sequences of the report split that they are measured on
 SEEDS, PEER_SEEDS = (0, 1, 2), (0, 1)  # of ours, of the searches that draw at random
 MEMORY = 4 << 30  # bytes of hidden states: a whole step of greedy on 24 blocks
+SAME = 1e-6  # relative: two trainings whose original losses are this close gave the same weights
+FIRST_ORDER = "T/2 H0 - diag(g)"
 OURS, LONGER = 0.5, 1.25  # of greedy's forwards: what ours gets, and how far the other searches go on
+
+
+def depths_of(n: int) -> dict[str, int]:
+    """The M of the study, by share of N."""
+    return {"N/5": round(n / 5), "N/4": round(n / 4), "N/3": round(n / 3), "N/2": n // 2}
 
 
 @dataclass(frozen=True)
@@ -94,12 +101,6 @@ class Subject:
         increase = self.unseen.whole(tuple(state)) - self.unseen.whole(())
         self.unseen.known.flush()
         return float(increase.mean()), float(increase.std(ddof=1) / np.sqrt(len(increase)))
-
-    @property
-    def depths(self) -> dict[str, int]:
-        """The M of the study, by share of N."""
-        n = self.blocks
-        return {"N/5": round(n / 5), "N/4": round(n / 4), "N/3": round(n / 3), "N/2": n // 2}
 
     def part(self, name: str, make: Callable[[], object]):
         """What a part has found: made once, then read."""
@@ -215,7 +216,7 @@ def one_shot(subject: Subject) -> dict:
     """{rule: {M: [removed, forwards, increase on the report split, standard error]}} of rules that measure no states of M."""
 
     def make() -> dict:
-        depths = sorted(set(subject.depths.values()))
+        depths = sorted(set(depths_of(subject.blocks).values()))
         rules = peers.chosen_at_once(subject.loaded, subject.sequences("choose", CHOOSE), subject.forwards, depths)
         return {
             peers.ONE_SHOT[name]: {m: [c[m].removed, c[m].forwards, *subject.report(c[m].removed)] for m in depths} for name, c in rules
@@ -255,6 +256,7 @@ def ranking(subject: Subject, m: int, every: bool) -> dict:
         matrices = {
             "paper H0": couplings(subject.run, "h0"),
             "H1": couplings(subject.run, "h1"),
+            FIRST_ORDER: couplings(subject.run, "h0g"),
             "hybrid (prior)": prior_from(*singles_of(meter, [0]), rows_for_prior(subject.run)).mean,
         }
         searches(subject, m)
@@ -298,7 +300,8 @@ def _mean(values: list) -> str:
     return f"{np.mean(values):.4f}" if values else "-"
 
 
-def page(subjects: list[Subject], results: dict) -> str:
+def page(results: dict) -> str:
+    """docs/study.md from {subject: what `collect` gives}."""
     lines = [
         "# The learned landscape, measured",
         "",
@@ -311,7 +314,7 @@ def page(subjects: list[Subject], results: dict) -> str:
     ]
     missing = []
     for part in (_ranking_table, _search_tables, _best_table, _reach_table, _one_shot_table):
-        section = part(subjects, results)
+        section = part(results)
         if sum(line.startswith("|") for line in section) <= 2:  # no more than the head of a table
             missing.append(section[0].removeprefix("## "))
         else:
@@ -321,42 +324,41 @@ def page(subjects: list[Subject], results: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cells(subjects: list[Subject], results: dict, part: str) -> Iterator[tuple[Subject, str, int, dict]]:
+def _cells(results: dict, part: str) -> Iterator[tuple[str, str, int, dict]]:
     """(subject, label of M, M, what the part found) of all that is finished."""
-    for s in subjects:
-        for label, m in s.depths.items():
-            found = results[s.name].get(part, {}).get(str(m))
-            if found is not None:
-                yield s, label, m, found
+    for name, found in results.items():
+        for label, m in depths_of(found["blocks"]).items():
+            if str(m) in found.get(part, {}):
+                yield name, label, m, found[part][str(m)]
 
 
-def _ranking_table(subjects, results) -> list[str]:
+def _ranking_table(results) -> list[str]:
     lines = [
         "## (a) Does the energy rank the states?", "",
         "Spearman over all states / with block 0 kept / recall of the true best 20. Learned: after half of greedy's forwards, mean of three seeds. "
         "Targets over all: 0.90 up to N/3, 0.80 at N/2.", "",
-        "| model | M | states | paper H0 | H1 | hybrid (the prior) | learned | target |", "|---|---|---|---|---|---|---|---|",
+        "| model | M | states | paper H0 | H1 | first order on | hybrid (the prior) | learned | target |", "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for s, label, m, found in _cells(subjects, results, "ranking"):
-        cells = [" / ".join(f"{v:.2f}" for v in found[name]) for name in ("paper H0", "H1", "hybrid (prior)")]
+    for name, label, m, found in _cells(results, "ranking"):
+        cells = [" / ".join(f"{v:.2f}" for v in found.get(key, ())) or "-" for key in ("paper H0", "H1", FIRST_ORDER, "hybrid (prior)")]
         target = 0.8 if label == "N/2" else 0.9
-        mean = np.mean([v for name, v in found.items() if name.startswith("learned")], axis=0)
+        mean = np.mean([v for key, v in found.items() if key.startswith("learned")], axis=0)
         cells.append(" / ".join(f"{v:.2f}" for v in mean))
         met = "met" if mean[0] >= target else "not met"
         which = f"all {found['states']}" if found["all of them"] else f"{found['states']} random, report split"
-        lines.append(f"| {s.name} | {m} ({label}) | {which} | {' | '.join(cells)} | {target:.2f}: {met} |")
+        lines.append(f"| {name} | {m} ({label}) | {which} | {' | '.join(cells)} | {target:.2f}: {met} |")
     return lines
 
 
-def _search_tables(subjects, results) -> list[str]:
+def _search_tables(results) -> list[str]:
     lines = [
         "## (b) What a forward buys", "",
         "Loss increase on the report split of the best state at hand, mean of the seeds, by forwards as a share of greedy's; in brackets on the choosing sequences. "
         "The verdict compares at every point from greedy's end on, seeds averaged; a tie is a difference within two standard errors of a state's report loss.", "",
         "| model | M | method | 1/3 | 1/2 | 1 | 1.25 | verdict for ours |", "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for s, label, m, found in _cells(subjects, results, "searches"):
-        end, base = found["greedy"][0][0][0], results[s.name]["original"]
+    for subject, label, m, found in _cells(results, "searches"):
+        end, base = found["greedy"][0][0][0], results[subject]["original"]
 
         def means(name: str, budget: float, column: int, found=found) -> float | None:
             points = [at(curve, budget) for curve in found[name]]
@@ -369,7 +371,7 @@ def _search_tables(subjects, results) -> list[str]:
                 cells.append("-" if unseen is None else f"{unseen:.4f} ({chosen - base:.4f})")
             verdict = "" if name == "learned" else _verdict(found, name, end, means)
             title = f"{name}, {end:.1f} forwards" if name == "greedy" else name
-            lines.append(f"| {s.name} | {m} ({label}) | {title} | {' | '.join(cells)} | {verdict} |")
+            lines.append(f"| {subject} | {m} ({label}) | {title} | {' | '.join(cells)} | {verdict} |")
     return lines
 
 
@@ -386,32 +388,32 @@ def _verdict(found: dict, name: str, end: float, means) -> str:
     return ", ".join(words)
 
 
-def _best_table(subjects, results) -> list[str]:
+def _best_table(results) -> list[str]:
     lines = [
         "## (c) The best of all states", "",
         f"Every state of M was measured on {WALK} choosing sequences (docs/study.npz); forwards here are over those. "
         "Learned: forwards at which it first held the best of all, five seeds (in brackets the rank of what it held where it did not).", "",
         "| model | M | states | greedy: forwards, rank | limit | learned, by seed | within |", "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for s in subjects:
-        for m, found in results[s.name].get("best", {}).items():
+    for name, all_found in results.items():
+        for m, found in all_found.get("best", {}).items():
             limit = found["limit"] * found["greedy"]["forwards"]
             when = [next((spent for spent, rank in run if rank == 0), None) for run in found["learned"]]
             cells = [f"{w:.1f}" if w is not None else f"({run[-1][1] if run else '-'})" for w, run in zip(when, found["learned"])]
             inside = sum(w is not None for w in when)
             lines.append(
-                f"| {s.name} | {m} | {found['states']} | {found['greedy']['forwards']:.1f}, {found['greedy']['rank']} | {limit:.1f} | {', '.join(cells)} | {inside} of {len(when)} |"
+                f"| {name} | {m} | {found['states']} | {found['greedy']['forwards']:.1f}, {found['greedy']['rank']} | {limit:.1f} | {', '.join(cells)} | {inside} of {len(when)} |"
             )
     return lines
 
 
-def _reach_table(subjects, results) -> list[str]:
+def _reach_table(results) -> list[str]:
     lines = [
         "## (d) Greedy's loss on unseen texts, reached with", "",
         "Forwards after which the learned landscape's choice, at the sequence of its choices, is and stays no worse than greedy's on the report split.", "",
         "| model | M | greedy: forwards, increase | learned: forwards by seed (share) | limit |", "|---|---|---|---|---|",
     ]  # fmt: skip
-    for s, label, m, found in _cells(subjects, results, "searches"):
+    for name, label, m, found in _cells(results, "searches"):
         end, _, _, goal, _ = found["greedy"][0][0]
         cells = []
         for curve in found["learned"]:
@@ -419,23 +421,23 @@ def _reach_table(subjects, results) -> list[str]:
             spent = curve[last_worse + 1][0] if last_worse + 1 < len(curve) else None
             cells.append("never" if spent is None else f"{spent:.1f} ({spent / end:.2f})")
         limit = {"N/4": "1/3", "N/2": "1/2"}.get(label, "")
-        lines.append(f"| {s.name} | {m} ({label}) | {end:.1f}, {goal:.4f} | {', '.join(cells)} | {limit} |")
+        lines.append(f"| {name} | {m} ({label}) | {end:.1f}, {goal:.4f} | {', '.join(cells)} | {limit} |")
     return lines
 
 
-def _one_shot_table(subjects, results) -> list[str]:
+def _one_shot_table(results) -> list[str]:
     lines = ["## Rules that rank blocks once", "", "Increase on the report split, nats, ± standard error; forwards to choose.", ""]
-    for s in subjects:
-        found = results[s.name].get("one-shot")
+    for subject, all_found in results.items():
+        found = all_found.get("one-shot")
         if not found:
             continue
-        depths = sorted(set(s.depths.values()))
-        lines += [f"| {s.name} | " + " | ".join(f"M = {m}" for m in depths) + " | forwards |", "|---|" + "---|" * (len(depths) + 1)]
+        depths = sorted(set(depths_of(all_found["blocks"]).values()))
+        lines += [f"| {subject} | " + " | ".join(f"M = {m}" for m in depths) + " | forwards |", "|---|" + "---|" * (len(depths) + 1)]
         for name, rows in found.items():
             cells = [f"{rows[str(m)][2]:.4f} ± {rows[str(m)][3]:.4f}" for m in depths]
             lines.append(f"| {name} | {' | '.join(cells)} | {max(rows[str(m)][1] for m in depths):.1f} |")
         for name in ("greedy", "learned"):
-            rows = [results[s.name].get("searches", {}).get(str(m)) for m in depths]
+            rows = [all_found.get("searches", {}).get(str(m)) for m in depths]
             cells = [_mean([curve[-1][3] for curve in row[name]] if row else []) for row in rows]
             lines.append(f"| {name} | {' | '.join(cells)} | see (b) |")
         lines.append("")
@@ -444,7 +446,7 @@ def _one_shot_table(subjects, results) -> list[str]:
 
 def collect(subject: Subject) -> dict:
     """All that the finished parts of a subject have found."""
-    found: dict = {"ranking": {}, "searches": {}, "best": {}}
+    found: dict = {"blocks": subject.blocks, "ranking": {}, "searches": {}, "best": {}}
     read = lambda file: json.loads(file.read_text(encoding="utf-8"))  # noqa: E731
     for file in sorted(subject.folder.glob("*.json")):
         kind, _, rest = file.stem.partition("-")
@@ -463,19 +465,28 @@ def collect(subject: Subject) -> dict:
 
 
 def write(subjects: list[Subject], docs: Path) -> None:
-    """docs/study.md, study.json and study.npz from the parts that are finished."""
-    results = {s.name: collect(s) for s in subjects}
-    docs.mkdir(exist_ok=True)
-    (docs / "study.json").write_text(json.dumps(results, separators=(",", ":")) + "\n", encoding="utf-8")
-    (docs / "study.md").write_text(page(subjects, results), encoding="utf-8")
-    arrays = {}
+    """docs/study.md, study.json and study.npz from the parts that are finished, here and in an earlier study of the same models."""
+    file, table = docs / "study.json", docs / "study.npz"
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    arrays = dict(np.load(table)) if table.exists() else {}
     for s in subjects:
-        for m in results[s.name]["best"]:
+        found, earlier = collect(s), results.get(s.name, {})
+        if np.isclose(earlier.get("original", np.nan), found["original"], rtol=SAME, atol=0):
+            found = {
+                key: {**earlier.get(key, {}), **value} if isinstance(value, dict) else value for key, value in {**earlier, **found}.items()
+            }
+        else:  # another model: what was found of it is of no use
+            arrays = {key: value for key, value in arrays.items() if not key.startswith(f"{s.name}-")}
+        results[s.name] = found
+        for m in (m for m in found["best"] if (s.folder / "walk" / m).exists()):
             x, losses = walk(s, int(m))
             arrays |= {f"{s.name}-{m}-removed": np.nonzero(x)[1].reshape(len(x), -1).astype(np.uint8)}
             arrays |= {f"{s.name}-{m}-loss": losses.mean(axis=1, dtype=np.float32)}
+    docs.mkdir(exist_ok=True)
+    file.write_text(json.dumps(results, separators=(",", ":")) + "\n", encoding="utf-8")
+    (docs / "study.md").write_text(page(results), encoding="utf-8")
     if arrays:
-        np.savez_compressed(docs / "study.npz", **arrays)
+        np.savez_compressed(table, **arrays)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -493,7 +504,7 @@ def main(argv: list[str] | None = None) -> int:
     subjects = [Subject(name, args.work.resolve()) for name in args.subjects]
     for s in () if args.write_only else subjects:
         prepare(s)
-        depths = {label: m for label, m in s.depths.items() if label in args.depths}
+        depths = {label: m for label, m in depths_of(s.blocks).items() if label in args.depths}
         if "best" in args.parts and s.trained_here:
             for m in (3, 5):
                 best_of_all(s, m)

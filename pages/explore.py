@@ -259,7 +259,10 @@ def controls(source: Source, sources: dict[str, str]):
         with st.popover(f"{active} set" if active else "none", width="stretch", help=tip):
             st.text_input("Blocks that stay", key="keep", on_change=forget_cursor, placeholder="0, 23")
             st.text_input("Blocks that go", key="remove", on_change=forget_cursor, placeholder="5, 7-9")
-            st.text_input("Groups: exactly so many of each", key="groups", on_change=forget_cursor, placeholder="0-11: 2; 12-23: 3")
+            kinds = list(dict.fromkeys(source.kinds))
+            example = "; ".join(f"{kind}: 2" for kind in kinds[:2]) if len(kinds) > 1 else "0-11: 2; 12-23: 3"
+            tip = "Blocks, or a kind of block, and how many of them go."
+            st.text_input("Groups: exactly so many of each", key="groups", on_change=forget_cursor, placeholder=example, help=tip)
             st.text_input("At most so many in a row", key="max_run", on_change=forget_cursor, placeholder="any; 1: no two neighbours")
             st.button("Clear", on_click=state.update, args=(RULES,))
     return facts, badge

@@ -58,7 +58,7 @@ def source_of(key: str) -> Source:
 
 def rules_in_view(source: Source) -> tuple[Constraints, Budget | None]:
     """The constraints that the view's texts ask for, without the budget, and the budget. Errors: InputError."""
-    rules = read_constraints({name: state.get(name, "") for name in RULES}, source.blocks)
+    rules = read_constraints({name: state.get(name, "") for name in RULES}, source.blocks, source.kinds)
     text = state.get("fits", "").strip()
     if text and source.run is None:
         raise InputError(f"{source.name} is a bare matrix, which does not say what its blocks take; clear the budget {text[:40]!r}.")

@@ -1,6 +1,7 @@
 """Runs and the store: whole or refused, found by key, nothing overwritten."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ def a_run(m=40, n=6, seed=0, extras=True) -> Run:
     rng = np.random.default_rng(seed)
     rows = lambda: Rows(rng.normal(size=(m, n)).astype(np.float32), np.arange(m), np.zeros(m, np.int16), rng.random(m).astype(np.float32))  # noqa: E731
     meta = {
-        "texts": {},
+        "texts": {"length": 33},
         "seed": seed,
         "key": canonical_key({"seed": seed}),
         "model": {"name": f"m{seed}", "blocks": [{"kind": "attention + FFN", "parameters": 10}] * n, "parameters": 100},
@@ -114,9 +115,13 @@ def test_estimators_against_their_formulas():
     expected = [[np.sqrt(S[i] * S[j]) * H[i, j] / np.sqrt(H[i, i] * H[j, j]) for j in range(6)] for i in range(6)]
     assert np.allclose(couplings(run, "hybrid"), expected)
     assert np.allclose(np.diag(couplings(run, "hybrid")), S)
+    for x in np.random.default_rng(2).random((5, 6)) < 0.5:  # -g.x + 1/2 x^T (T H0) x, T = 32
+        assert np.isclose(x @ couplings(run, "h0g") @ x, -A.mean(axis=0) @ x + 16 * x @ couplings(run, "h0") @ x)
+    told = replace(run, meta={**run.meta, "texts": {"length": 33, "predicted": 8.5}})
+    assert np.allclose(couplings(told, "h0g"), 4.25 * couplings(run, "h0") - np.diag(A.mean(axis=0)))
     w = np.random.default_rng(1).random(50)
     assert np.allclose(outer_mean(A, w), sum(v * np.outer(a, a) for v, a in zip(w, A)) / w.sum())
-    assert available(run) == list(ESTIMATORS) and available(a_run(extras=False)) == ["h0"]
+    assert available(run) == list(ESTIMATORS) and available(a_run(extras=False)) == ["h0", "h0g"]
     with pytest.raises(InputError, match="has no sampled"):
         couplings(a_run(extras=False), "h1")
     with pytest.raises(InputError, match="Unknown estimator"):

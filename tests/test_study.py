@@ -1,16 +1,12 @@
 """The study's figures and its page, on made-up results."""
 
-from types import SimpleNamespace
+import json
 
 import numpy as np
 import pytest
 
 from core import study
-from core.study import Subject, agreement, at, page
-
-
-def subject(name="demo", blocks=24, **fields):
-    return SimpleNamespace(name=name, blocks=blocks, depths=Subject.depths.fget(SimpleNamespace(blocks=blocks)), **fields)
+from core.study import agreement, at, page
 
 
 def curve(*points):
@@ -43,8 +39,9 @@ def test_a_curve_holds_its_last_choice():
 
 def test_the_page_says_what_holds_and_what_does_not():
     results = {
-        "demo": {"searches": {"6": FOUND}, "ranking": {}, "best": {}, "original": 1.0},
+        "demo": {"blocks": 24, "searches": {"6": FOUND}, "ranking": {}, "best": {}, "original": 1.0},
         "study-a": {
+            "blocks": 16,
             "searches": {},
             "best": {
                 "5": {"states": 4368, "best": [1], "loss": 1.0, "limit": 0.5, "greedy": {"forwards": 20.0, "rank": 3}, "learned": [[[7.0, 2], [8.0, 0]], [[6.0, 4]]]}
@@ -53,7 +50,7 @@ def test_the_page_says_what_holds_and_what_does_not():
             "original": 1.0,
         },
     }  # fmt: skip
-    text = page([subject(), subject("study-a", 16)], results)
+    text = page(results)
     rows = {line.split("|")[3].strip(): line for line in text.split("## (c)")[0].splitlines() if line.startswith("| demo | 6")}
     assert "0.0950 (0.0950)" in rows["learned"] and "| - | - | 0.1000" in rows["greedy, 20.0 forwards"]
     assert "unseen: on or under (-0.0050)" in rows["greedy, 20.0 forwards"]
@@ -63,8 +60,8 @@ def test_the_page_says_what_holds_and_what_does_not():
 
 
 def test_an_unfinished_study_still_has_a_page():
-    empty = {"searches": {}, "ranking": {}, "best": {}, "original": 1.0}
-    text = page([subject()], {"demo": empty})
+    empty = {"blocks": 24, "searches": {}, "ranking": {}, "best": {}, "original": 1.0}
+    text = page({"demo": empty})
     assert "Not measured yet: (a)" in text and "(d) Greedy" in text and "|---" not in text
 
 
@@ -74,3 +71,17 @@ def test_a_part_is_made_once(tmp_path):
     for _ in range(2):
         assert own.part("x", lambda: made.append(1) or {"a": [1, 2]}) == {"a": [1, 2]}
     assert made == [1]
+
+
+def test_what_an_earlier_study_of_the_same_models_found_stays(tmp_path, monkeypatch):
+    found = {"blocks": 24, "ranking": {}, "best": {}, "searches": {"6": FOUND}, "original": 1.0}
+    monkeypatch.setattr(study, "collect", lambda s: found)
+    own = [study.Subject("demo", tmp_path)]
+    study.write(own, tmp_path)
+    found = {**found, "searches": {"8": FOUND}, "original": 1.0 + 1e-9}
+    study.write(own, tmp_path)
+    kept = json.loads((tmp_path / "study.json").read_text())["demo"]
+    assert sorted(kept["searches"]) == ["6", "8"] and (tmp_path / "study.md").read_text().count("| demo | 6 (N/4) | learned") == 1
+    found = {**found, "searches": {}, "original": 1.1}  # another model
+    study.write(own, tmp_path)
+    assert json.loads((tmp_path / "study.json").read_text())["demo"] == found
