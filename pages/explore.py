@@ -41,6 +41,7 @@ from pages.view import (
     PANELS,
     RULES,
     TRAY_LIMIT,
+    checked_look,
     constraints_in_view,
     open_at_first,
     plain,
@@ -128,6 +129,7 @@ def on_commit() -> None:
     if message["cursor"] is not None:
         state.cursor = blocks_of(message["cursor"])
     state.tray = [blocks_of(s) for s in message["tray"]][:TRAY_LIMIT]
+    state.look = checked_look(message["look"])
     if message["locked"]:  # only a click on the strip says anything of locks: the form may have changed since the picture was drawn
         state.update({name: ", ".join(map(str, sorted(message[name]))) for name in ("keep", "remove")}, whole_page=True)
         if set(state.cursor or ()) & set(message["keep"]) or set(message["remove"]) - set(state.cursor or ()):
@@ -227,7 +229,7 @@ def controls(source: Source, sources: dict[str, str]):
     """The row above the picture; returns the places of the facts and of the proof."""
     mixes = len(source.domains) > 1 and learned_at(state.estimator) is None
     with st.container(key="controls"):
-        widths = [1.35, 1.1, 0.8, 1.15, 1.05, 0.82, 0.8, 2.3, 2.05] if mixes else [1.6, 1.2, 0.8, 1.2, 0.9, 0.85, 2.3, 2.1]
+        widths = [1.3, 1.29, 0.75, 1.15, 1.0, 0.82, 0.78, 2.25, 2.08] if mixes else [1.6, 1.2, 0.8, 1.2, 0.9, 0.85, 2.3, 2.1]
         run, m, many, estimator, *mix, count, rules, facts, badge = st.columns(widths, vertical_alignment="top")
     run.selectbox("Run", list(sources), format_func=sources.get, key="source", on_change=on_source)
     m.number_input(
@@ -448,6 +450,7 @@ def draw(found: Landscape, data: dict, view: View, others: dict[tuple[int, ...],
             "cursor": list(state.cursor if state.cursor and len(state.cursor) == state.removed else found.ground),
             "seq": state.seq,
             "panel": state.panel,
+            "look": state.look,
             "snippets": snippets_of(view),
             "file": file_of(state.pop("file", None), view, found, measured),
         },
@@ -570,6 +573,9 @@ def page() -> None:
             job.id if job and job.status == "done" else None,
         )
         found = solve(*view)
+        if state.looked_at not in (None, view):  # a stretch of another landscape's energy axis
+            state.look = "~".join(part for part in state.look.split("~") if ":" not in part)
+        state.looked_at = view
     except InputError as error:
         st.error(plain(str(error)))
         if any(state[name].strip() for name in RULES):

@@ -19,6 +19,7 @@ RULES = {"keep": "", "remove": "", "groups": "", "max_run": "", "fits": ""}  # c
 RULE_LIMIT = 4000
 PANELS = ("levels", "density", "states", "matrix", "arcs")  # what a link may show alone
 MARK_LIMIT, LABEL_LIMIT = 50, 40
+LOOK = re.compile(r"(density~?)?(spin~?)?(structure~?)?(-?[0-9.e+-]{1,16}:[0-9.e+-]{1,16})?")  # how the lens shows the landscape, in its own words
 _EXPLORE = ("source", "estimator", "removed", "count", *RULES)
 FORM = "cal_"  # how the keys of the calibration form begin
 state = st.session_state
@@ -84,6 +85,8 @@ def open_at_first(source: Source) -> None:
         marks={},
         prune_state=None,
         panel=None,
+        look="",
+        looked_at=None,
     )
     state.update(RULES)
 
@@ -91,10 +94,11 @@ def open_at_first(source: Source) -> None:
 def read_link(sources: dict[str, str]) -> None:
     """The view that the URL describes, and a message for what it cannot: at first sight and when Back changed it.
 
-    An empty query is a change of page, a query that `write_link` wrote is no news.
+    An empty query is a change of page, and a query that `write_link` wrote is no news. Where a control has just changed the
+    view, the query came with it and may be older than the last link: then the view is right.
     """
     query = st.query_params
-    if "source" in state and (not query or dict(query) == state.get("link")):
+    if "source" in state and (not query or dict(query) in (state.get("link"), link_of_view()) or link_of_view() != state.get("link")):
         return
     state.problems, chosen = [], next(iter(sources))
     if wanted := query.get("run"):
@@ -131,6 +135,7 @@ def read_link(sources: dict[str, str]) -> None:
                 f"The link asks for M = {query['m'][:20]!r}, which must be a whole number from 1 to {source.blocks - 1}; showing M = {state.removed}."
             )
     state.panel = query.get("panel") if query.get("panel") in PANELS else None
+    state.look = checked_look(query.get("look", ""))
     try:
         if "mark" in query:
             state.marks = marks_from_link(query["mark"], source.blocks)
@@ -156,6 +161,11 @@ def blocks_from_link(text: str, blocks: int) -> tuple[int, ...]:
     return parse_blocks(text.replace("-", ","), blocks)
 
 
+def checked_look(text: str) -> str:
+    """How the lens shows the landscape; plainly where a link does not say it in the lens's words."""
+    return text if LOOK.fullmatch(text) else ""
+
+
 def marks_from_link(text: str, blocks: int) -> dict[tuple[int, ...], str]:
     """{state: label} from "label:3-7-9_:1-2"."""
     parts = [part.rpartition(":") for part in text.split("_")[:MARK_LIMIT]]
@@ -173,8 +183,8 @@ def opened_source() -> Source | None:
     return source_of(state.source)
 
 
-def write_link() -> None:
-    """One history entry a commit: the URL holds blocks, never ranks, so that links survive re-solving."""
+def link_of_view() -> dict[str, str]:
+    """The view as a query: blocks, never ranks, so that links survive re-solving."""
     link = {"run": state.source[:8], "m": str(state.removed), "e": state.estimator, "k": str(state.count)}
     link |= {name: state[name] for name in RULES if state.get(name)}
     if state.mix is not None:
@@ -189,6 +199,13 @@ def write_link() -> None:
         )
     if state.panel:
         link["panel"] = state.panel
-    state.link = link
-    if dict(st.query_params) != link:
-        st.query_params.from_dict(link)
+    if state.look:
+        link["look"] = state.look
+    return link
+
+
+def write_link() -> None:
+    """One history entry a commit."""
+    state.link = link_of_view()
+    if dict(st.query_params) != state.link:
+        st.query_params.from_dict(state.link)

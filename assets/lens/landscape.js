@@ -10,11 +10,11 @@ class Landscape extends Panel {
     this.over.addEventListener("wheel", (e) => { // with Ctrl: zoom; without: pan what is zoomed
       if (e.ctrlKey || e.metaKey) this.zoom(e.deltaY > 0 ? 1.25 : 0.8, this.deltaAt(e.offsetY));
       else if (!this.zoomed) return;
-      else this.range(this.lo - Math.sign(e.deltaY) * (this.hi - this.lo) * 0.1, this.hi - Math.sign(e.deltaY) * (this.hi - this.lo) * 0.1);
+      else { this.range(this.lo - Math.sign(e.deltaY) * (this.hi - this.lo) * 0.1, this.hi - Math.sign(e.deltaY) * (this.hi - this.lo) * 0.1); this.lens.looked(); }
       e.preventDefault();
     }, { passive: false });
   }
-  show(view) { if (VIEWS.includes(view)) { this.view = view; this.lens.hovered = {}; this.draw(); this.lens.repaintOver(); } }
+  show(view) { this.view = view; this.lens.hovered = {}; this.draw(); this.lens.repaintOver(); this.lens.looked(); }
 
   // -- the energy axis ---------------------------------------------------------------------------
   get extent() { // how far it can be zoomed out: to the listed states, and to states marked beyond them
@@ -22,10 +22,11 @@ class Landscape extends Panel {
     return [Math.min(0, ...shown) * 1.05, Math.max(this.m.top, 1.05 * Math.max(0, ...shown)) || 1];
   }
   get zoomed() { return this.lo !== 0 || this.hi !== (this.m.top || 1); }
-  reset() { this.lo = 0; this.hi = this.m.top || 1; this.redraw(); }
+  reset() { this.lo = 0; this.hi = this.m.top || 1; this.redraw(); this.lens.looked(); }
   zoom(factor, about) {
     const centre = about ?? Math.min(this.hi, Math.max(this.lo, this.lens.here.delta ?? this.lo));
     this.range(centre - (centre - this.lo) * factor, centre + (this.hi - centre) * factor);
+    this.lens.looked();
   }
   range(lo, hi) {
     const [least, most] = this.extent, span = Math.min(most - least, Math.max(hi - lo, (this.m.top || 1) * 1e-5));

@@ -136,7 +136,8 @@ class Lens {
       this.hovered = {};
       this.draft = null;
     }
-    if (solved || data.seq > this.seq) { this.here = this.model.of(data.cursor); this.chosen = false; } // solved anew, or the page moved it: Back, or a link
+    const moved = solved || data.seq > this.seq; // solved anew, or the page moved it: Back, or a link
+    if (moved) { this.here = this.model.of(data.cursor); this.chosen = false; }
     const marked = solved || JSON.stringify(data.marks) !== JSON.stringify(this.given);
     this.given = data.marks;
     this.marks = data.marks.map((mark) => ({ ...mark, delta: mark.delta === null ? null : mark.delta * this.model.scale, changed: this.model.of(mark.removed).changed }));
@@ -157,11 +158,27 @@ class Lens {
       this.levels.view = data.panel === "density" ? "density" : "levels";
       this.maximised = this.alone ? this.panels.find((panel) => panel.name === (data.panel === "density" ? "levels" : data.panel)) : null;
     }
-    if (solved) { Object.assign(this.levels, { lo: 0, hi: this.model.top || 1 }); this.layout(true); }
+    if (moved) this.takeLook(data.look);
+    if (moved) this.layout(true);
     else { if (marked) this.levels.redraw(); this.paintCard(); this.paintTray(); this.repaintOver(); }
     this.paintFind();
     if (data.file && data.file.token !== this.saved) { this.saved = data.file.token; this.download(data.file.text, { csv: "text/csv", json: "application/json", html: "text/html" }[data.file.kind], data.file.kind); }
   }
+
+  // how the picture is looked at: "density", "spin", "structure" and the stretch of the energy axis "low:high" where it is zoomed, joined by "~"
+  get look() {
+    const { levels, model } = this;
+    return [levels.view === "density" ? "density" : "", this.spin ? "spin" : "", this.cardTab === "structure" ? "structure" : "", levels.zoomed ? `${(levels.lo / model.scale).toPrecision(5)}:${(levels.hi / model.scale).toPrecision(5)}` : ""].filter(Boolean).join("~");
+  }
+  takeLook(text) {
+    const parts = text.split("~"), [lo, hi] = (parts.find((part) => part.includes(":")) ?? "").split(":").map(Number);
+    if (!this.alone) this.levels.view = parts.includes("density") ? "density" : "levels";
+    this.spin = parts.includes("spin");
+    this.cardTab = parts.includes("structure") ? "structure" : "energy";
+    Object.assign(this.levels, { lo: 0, hi: this.model.top || 1 });
+    if (hi > lo) this.levels.range(lo * this.model.scale, hi * this.model.scale);
+  }
+  looked() { clearTimeout(this.timer); this.timer = setTimeout(() => this.send(), 500); }
 
   // -- actions -------------------------------------------------------------------------------
   select(k, later = false) { if (k >= 0 && k < this.model.count) this.go(this.model.state(k), later); }
@@ -185,7 +202,7 @@ class Lens {
   send(more = {}) {
     clearTimeout(this.timer);
     this.seq += 1;
-    this.trigger("commit", { seq: this.seq, cursor: this.chosen ? this.here.blocks : null, tray: this.tray.map((s) => s.split("-").map(Number)), keep: this.keep, remove: this.remove, locked: false, source: this.model.source, ...more });
+    this.trigger("commit", { seq: this.seq, cursor: this.chosen ? this.here.blocks : null, tray: this.tray.map((s) => s.split("-").map(Number)), keep: this.keep, remove: this.remove, look: this.look, locked: false, source: this.model.source, ...more });
   }
   toggle(name) {
     this.tray = this.tray.includes(name) ? this.tray.filter((t) => t !== name) : [...this.tray, name];
@@ -219,7 +236,7 @@ class Lens {
     this.panels.forEach((p, k) => { p.node.classList.toggle("chosen", p === panel); this.narrowTabs.children[k].setAttribute("aria-pressed", String(p === panel)); });
     if (this.root.classList.contains("narrow")) this.layout(true);
   }
-  toggleSpin() { this.spin = !this.spin; this.matrix.visible && this.matrix.draw(); this.paintCard(); this.repaintOver(); }
+  toggleSpin() { this.spin = !this.spin; this.looked(); this.matrix.visible && this.matrix.draw(); this.paintCard(); this.repaintOver(); }
   key(e) {
     if (!this.model || e.ctrlKey || e.metaKey || e.altKey) return;
     const inside = e.target !== this.frame && this.root.contains(e.composedPath()[0]); // space and Enter press a focused button
@@ -261,7 +278,7 @@ class Lens {
   link() {
     const url = new URL(location.href);
     url.searchParams.set("cur", this.here.name);
-    if (this.tray.length) url.searchParams.set("tray", this.tray.join("_")); else url.searchParams.delete("tray");
+    for (const [name, value] of [["tray", this.tray.join("_")], ["look", this.look]]) if (value) url.searchParams.set(name, value); else url.searchParams.delete(name);
     if (this.maximised) url.searchParams.set("panel", this.maximised === this.levels ? this.levels.view : this.maximised.name);
     return url.href;
   }
@@ -410,7 +427,7 @@ class Lens {
     if (this.measured.has(here.name)) rows.push(["loss change", ...increase(this.measured.get(here.name))]);
     const chips = state.length > 16 ? element("p", { className: "hash", textContent: ranges(state) }) : element("div", { className: "chips" }, ...state.map((b) => element("span", { className: "chip", textContent: b })));
     const focused = this.card.contains(this.root.getRootNode().activeElement) && this.root.getRootNode().activeElement.textContent;
-    const tab = (name, text) => { const b = element("button", { type: "button", className: "tab", textContent: text, onclick: () => { this.cardTab = name; this.paintCard(); } }); b.setAttribute("aria-pressed", String(this.cardTab === name)); return b; };
+    const tab = (name, text) => { const b = element("button", { type: "button", className: "tab", textContent: text, onclick: () => { this.cardTab = name; this.paintCard(); this.looked(); } }); b.setAttribute("aria-pressed", String(this.cardTab === name)); return b; };
     const spin = button(this.spin ? "spins" : "x = 1", "energies in x (1: removed) or in spins (S)", () => this.toggleSpin(), "tab");
     spin.setAttribute("aria-pressed", String(this.spin));
     const add = element("button", { type: "button", className: "primary", textContent: inTray ? "Take out" : "Add to tray", onclick: () => this.toggle(here.name) });

@@ -121,6 +121,7 @@ class Matrix extends Panel {
     const value = (t) => (m.signedLog ? m.linearBelow * Math.expm1(t * Math.log1p(m.maxCoupling / m.linearBelow)) : t * m.maxCoupling);
     for (const t of [1, 0.5, 0, -0.5, -1]) this.text(ctx, t === 0 ? "0" : (t > 0 ? "+" : "−") + m.show(half * value(Math.abs(t)), 2), x + 14, 8 + ((1 - t) / 2) * height, { align: "left" });
     this.text(ctx, (m.signedLog ? "signed log" : "linear") + m.unitText, x, height + 22, { align: "left" });
+    Object.assign(this.lens.strongest.style, { left: `${x}px`, top: `${height + 36}px` });
   }
   drawOver() {
     const ctx = this.context(this.over), { m, colours, lens } = this, c = this.cell, state = lens.here.blocks;

@@ -111,12 +111,23 @@ def test_a_link_in_a_fresh_profile_restores_run_m_locks_selection_tray_marks_and
         page.keyboard.press(key)
     page.wait_for_url(re.compile("tray="))
     link, selected, energy = page.url.removeprefix(server.url), chips(page), page.locator(".facts b").first.inner_text()
+    page.locator(".lens .tools .tab", has_text="Density").click()
+    page.keyboard.press("s")
+    for _ in range(2):
+        page.keyboard.press("+")
+    page.wait_for_url(re.compile("look=density.*spin.*%3A"))
+    link, note = page.url.removeprefix(server.url), page.locator(".lens .panel.levels .note").inner_text()
     assert "keep=0" in link and len(selected) == 6 and 0 not in selected and len(found.x) == 9
     other = opened(visit(link))
     assert chips(other) == selected and other.locator(".facts b").first.inner_text() == energy
     expect(other.locator(".lens .picked .pick")).to_have_count(1)
     expect(other.locator(".lens .marked")).to_contain_text("theirs 5_1")
+    expect(other.locator(".lens .panel.levels .note")).to_have_text(note)
+    expect(other.locator(".lens .tab[aria-pressed=true]", has_text="spins")).to_be_visible()
+    assert note.startswith("ΔE ")
     expect(other.get_by_test_id("stNumberInputField")).to_have_value("6")
+    other.get_by_role("button", name="Increment").click()  # another landscape has another energy axis
+    other.wait_for_url(re.compile(r"m=7.*look=density(~|%7E)spin(&|$)"))
     alone = visit(link + "&panel=matrix")
     expect(alone.locator(".lens .panel.matrix")).to_be_visible()
     expect(alone.locator(".lens .panel.levels")).to_be_hidden()
