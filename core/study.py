@@ -44,9 +44,10 @@ LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[1]
 LENGTH, CHOOSE, REPORT, WALK, ROWS = 128, 256, 256, 128, 256  # tokens; sequences
 SAMPLE, SAMPLE_SEQUENCES = 500, 128  # random states of an M, and the sequences of the report split that they are measured on
-SEEDS, PEER_SEEDS = (0, 1, 2), (0, 1)  # of ours, of the searches that draw at random
+SEEDS, PEER_SEEDS = (0, 1, 2), (0,)  # of ours, of the searches that draw at random
 MEMORY = 4 << 30  # bytes of hidden states: a whole step of greedy on 24 blocks
 SAME = 1e-6  # relative: two trainings whose original losses are this close gave the same weights
+EARLIER = " (an earlier training)"
 FIRST_ORDER = "T/2 H0 - diag(g)"
 OURS, LONGER = 0.5, 1.25  # of greedy's forwards: what ours gets, and how far the other searches go on
 
@@ -475,8 +476,9 @@ def write(subjects: list[Subject], docs: Path) -> None:
             found = {
                 key: {**earlier.get(key, {}), **value} if isinstance(value, dict) else value for key, value in {**earlier, **found}.items()
             }
-        else:  # another model: what was found of it is of no use
-            arrays = {key: value for key, value in arrays.items() if not key.startswith(f"{s.name}-")}
+        elif earlier:  # another training of the same recipe: what was found of it stays beside
+            results[s.name + EARLIER] = earlier
+            arrays = {key.replace(f"{s.name}-", f"{s.name}{EARLIER}-"): value for key, value in arrays.items()}
         results[s.name] = found
         for m in (m for m in found["best"] if (s.folder / "walk" / m).exists()):
             x, losses = walk(s, int(m))
@@ -513,7 +515,7 @@ def main(argv: list[str] | None = None) -> int:
                 reported(s, m)
         if "ranking" in args.parts:
             for m in sorted({m for label, m in depths.items() if label != "N/4"}):
-                ranking(s, m, every=s.trained_here and m in (3, 5))
+                ranking(s, m, every=s.trained_here and (m == 3 or (s.folder / "walk" / str(m)).exists()))
         if "one-shot" in args.parts:
             one_shot(s)
     write(subjects, args.docs)

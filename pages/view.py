@@ -19,7 +19,9 @@ RULES = {"keep": "", "remove": "", "groups": "", "max_run": "", "fits": ""}  # c
 RULE_LIMIT = 4000
 PANELS = ("levels", "density", "states", "matrix", "arcs")  # what a link may show alone
 MARK_LIMIT, LABEL_LIMIT = 50, 40
-LOOK = re.compile(r"(density~?)?(spin~?)?(structure~?)?(-?[0-9.e+-]{1,16}:[0-9.e+-]{1,16})?")  # how the lens shows the landscape, in its own words
+LOOK = re.compile(
+    r"(density~?)?(spin~?)?(structure~?)?(-?[0-9.e+-]{1,16}:[0-9.e+-]{1,16})?"
+)  # how the lens shows the landscape, in its own words
 _EXPLORE = ("source", "estimator", "removed", "count", *RULES)
 FORM = "cal_"  # how the keys of the calibration form begin
 state = st.session_state

@@ -5,10 +5,13 @@ Prints each figure with its bar; exits with 1 when a bar is missed.
 
 import os
 import platform
+import re
+import shutil
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from core.runs import load_run
 from core.spectrum import lowest_states
 from core.store import DEMO_RUN
 
+PAGES = ["calibrate", "couplings", "compare", "jobs", "about"]
 FIGURES: list[tuple[str, float, float | None, str]] = []
 
 
@@ -47,9 +51,37 @@ def spectrum() -> None:
     figure(f"slowest spectrum of the demo, 2600 states (M = {slowest[1]})", 1e3 * slowest[0], None, "ms")
 
 
-def browser() -> None:
-    import shutil
+def cpu_seconds(pid: int) -> float:
+    """What a process has computed so far."""
+    used = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK")
 
+
+def resident(pid: int) -> float:
+    """MB of memory that a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def computed(pid: int, act: Callable[[int], None], times: int) -> float:
+    """ms that the server computes for each of so many actions."""
+    before = cpu_seconds(pid)
+    for k in range(times):
+        act(k)
+    return 1e3 * (cpu_seconds(pid) - before) / times
+
+
+def upload_large(page, folder: Path) -> None:
+    """128 blocks of which 2600 states are listed at once."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(128, 128)) / 1000
+    np.save(folder / "large.npy", np.diag(np.sort(rng.random(128)) + 1) + noise + noise.T)
+    page.get_by_text("Explore a matrix of your own").click()
+    page.locator('input[type="file"]').first.set_input_files(folder / "large.npy")
+    page.wait_for_url(re.compile("e=matrix"))
+    page.wait_for_timeout(2000)
+
+
+def browser() -> None:
     path = shutil.which("chromium")
     if path is None:
         print("no Chromium here: the browser's figures are not measured")
@@ -69,16 +101,29 @@ def browser() -> None:
             server.stop()
         figure("server up, median of 3", statistics.median(ups), 2.0, "s")
         server.start()
+        pid = server.process.pid
         chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        drawn = []
-        for _ in range(3):
+
+        def visit(path: str = "", sign: str = ".lens .chip"):
+            """(page, seconds until it shows its sign) in a browser context of its own."""
             page = chromium.new_context(viewport={"width": 1280, "height": 800}).new_page()
             began = time.perf_counter()
-            page.goto(server.url)
+            page.goto(f"{server.url}/{path}")
+            page.locator(sign).first.wait_for()
+            return page, time.perf_counter() - began
+
+        def reload() -> float:
+            began = time.perf_counter()
+            page.reload()
             page.locator(".lens .chip").first.wait_for()
-            drawn.append(time.perf_counter() - began)
-        figure("landscape drawn, first visit after the server's start", drawn[0], 4.0, "s")
-        figure("landscape drawn, new browser context on a warm server", min(drawn[1:]), 4.0, "s")
+            return time.perf_counter() - began
+
+        figure("landscape drawn, first visit after the server's start", visit()[1], 4.0, "s")
+        figure("landscape drawn, new browser context on a warm server", min(visit()[1] for _ in range(2)), 4.0, "s")
+        for name in PAGES:
+            figure(f"page {name}, by link, in a new browser context", visit(name, "h1")[1], 6.5, "s")
+        page, _ = visit()
+        figure("landscape drawn, reload, best of 3", min(reload() for _ in range(3)), 1.5, "s")
         page.add_script_tag(path=Path(__file__).parent / "browser" / "probes.js")
         field = page.get_by_test_id("stNumberInputField")
         changes = []
@@ -90,9 +135,55 @@ def browser() -> None:
         page.locator(".lens .frame").focus()
         keys = page.evaluate("() => window.pressDown(40)")
         figure("arrow key -> repainted, worst of 40", max(keys), 300, "ms")
-        figure("hover, 95th percentile of 200 moves", float(np.percentile(page.evaluate("() => window.hoverMoves(200)"), 95)), 16, "ms")
+        page.wait_for_timeout(1500)
+
+        def again(k: int) -> None:  # both are solved: what is left is the page itself
+            field.fill(str((9, 5)[k % 2]))
+            page.evaluate("(m) => window.untilChips(m)", (9, 5)[k % 2])
+            page.wait_for_timeout(300)
+
+        def commit(_: int) -> None:
+            page.keyboard.press("ArrowDown")
+            page.wait_for_timeout(900)
+
+        figure("server CPU of a whole rerun of Explore, solved before", computed(pid, again, 10), 100, "ms")
+        page.locator(".lens .frame").focus()
+        figure("server CPU of a commit of the lens", computed(pid, commit, 10), 20, "ms")
+        figure(
+            "server CPU of an open page that nobody touches, a second", computed(pid, lambda _: page.wait_for_timeout(1000), 5), None, "ms"
+        )
+        upload_large(page, Path(folder))
+        for view in ("Levels", "Density"):
+            page.locator(".lens .tools .tab", has_text=view).click()
+            page.wait_for_timeout(1000)
+            moves = page.evaluate("() => window.hoverMoves(200)")
+            figure(f"hover, 128 blocks, 2600 states, {view}, 95th percentile", float(np.percentile(moves, 95)), 16, "ms")
         chromium.close()
+        time.sleep(2)
+        memory(server, playwright.chromium.launch(executable_path=path, args=FLAGS))
         server.stop()
+
+
+def memory(server, chromium) -> None:
+    """What the server holds once it has shown the demo, and for every session more."""
+    server.stop()
+    server.start()
+
+    def visit() -> None:
+        page = chromium.new_context(viewport={"width": 1280, "height": 800}).new_page()
+        page.goto(server.url)
+        page.locator(".lens .chip").first.wait_for()
+        page.wait_for_timeout(500)
+
+    visit()
+    time.sleep(2)
+    idle = resident(server.process.pid)
+    figure("memory of the server that shows the demo", idle, 250, "MB")
+    for _ in range(8):
+        visit()
+    time.sleep(2)
+    figure("and for each of 8 sessions more", (resident(server.process.pid) - idle) / 8, 3, "MB")
+    chromium.close()
 
 
 def main() -> int:

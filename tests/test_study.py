@@ -84,4 +84,5 @@ def test_what_an_earlier_study_of_the_same_models_found_stays(tmp_path, monkeypa
     assert sorted(kept["searches"]) == ["6", "8"] and (tmp_path / "study.md").read_text().count("| demo | 6 (N/4) | learned") == 1
     found = {**found, "searches": {}, "original": 1.1}  # another model
     study.write(own, tmp_path)
-    assert json.loads((tmp_path / "study.json").read_text())["demo"] == found
+    written = json.loads((tmp_path / "study.json").read_text())
+    assert written["demo"] == found and written["demo (an earlier training)"] == kept
