@@ -13,7 +13,23 @@ from core.sweep import Step
 
 REMOVED, BEST, LEARNED, EVOLUTIONARY, GREEDY = "#d97706", "#15803d", "#0f8a5f", "#7c5cbf", "#1f6feb"
 POSITIVE, ZERO, NEGATIVE, NODE = "#762a83", "#f7f7f9", "#1b7837", "#7d8795"
+DARK = {POSITIVE: "#c9a0dc", ZERO: "#1c232d", NEGATIVE: "#7fd39a"}  # the same on a dark page
 _MARGIN = {"l": 40, "r": 10, "t": 10, "b": 40}
+
+
+def themed(figure: go.Figure, dark: bool) -> go.Figure:
+    """The figure for a dark page, where `dark`: the diverging colours start from its ground instead of from white."""
+    return go.Figure(_recoloured(figure.to_plotly_json())) if dark else figure
+
+
+def _recoloured(part):
+    if isinstance(part, dict):
+        return {key: _recoloured(value) for key, value in part.items()}
+    if isinstance(part, (list, tuple)):
+        return [_recoloured(value) for value in part]
+    if isinstance(part, np.ndarray) and part.dtype.kind in "UO":
+        return [DARK.get(value, value) for value in part.tolist()]
+    return DARK.get(part, part) if isinstance(part, str) else part
 
 
 def signed_log(values: np.ndarray, below: float) -> np.ndarray:

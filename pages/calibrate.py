@@ -17,7 +17,7 @@ from core.figures import rows_figure
 from core.runs import load_run
 from core.sources import list_sources
 from core.texts import BOS, MODES, TEMPLATES
-from pages.parts import block_strip, block_table, size, watch
+from pages.parts import block_strip, block_table, chart, size, watch
 from pages.view import open_run, plain, source_of, through_app
 
 BUNDLED, OWN, FILES, PASTED = "Bundled", "Own samples", "Files and data sets", "Pasted"
@@ -254,7 +254,7 @@ def show_calibration(job_id: str, polled: bool) -> None:
     else:
         rows = rows_so_far(job.folder / "work")
     if rows is not None:
-        st.plotly_chart(rows_figure(rows, job.request["samples"]), key="rows", config={"displaylogo": False})
+        chart(st, rows_figure(rows, job.request["samples"]), key="rows", config={"displaylogo": False})
 
 
 def page() -> None:

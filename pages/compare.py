@@ -22,7 +22,7 @@ from core.sources import Source
 from core.spectrum import lowest_states
 from core.states import indicator, pearson
 from core.tasks import BUNDLED, chance_levels, read_tasks
-from pages.parts import Safe, html_table, name_of, prune_panel, watch
+from pages.parts import Safe, chart, html_table, name_of, prune_panel, watch
 from pages.view import constraints_in_view, keep_view, opened_source, plain, through_app
 
 PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
@@ -129,7 +129,7 @@ def show_energies(source: Source, job: Job | None) -> None:
         return
     spread = spread_of(source, found.states)
     figure = energy_against_loss(listed(found.states), found.energy, found.increase, found.se, found.lowest, found.best, spread)
-    st.plotly_chart(figure, key="scatter", config=CONFIG)
+    chart(st, figure, key="scatter", config=CONFIG)
 
 
 def improve(run: Run, learned: Job | None, others: Job | None) -> None:
@@ -159,7 +159,7 @@ def show_curves(job_ids: tuple[str | None, str | None], polled: bool) -> None:
         original = job.result["original"] if job.status == "done" else original
     st.html('<div class="panelhead"><b>Best loss found against forwards spent</b><span>lower and further left is better</span></div>')
     if curves:
-        st.plotly_chart(forwards_spent(curves, original), key="curves", config=CONFIG)
+        chart(st, forwards_spent(curves, original), key="curves", config=CONFIG)
     else:
         st.caption(
             "Measured states correct the couplings, the corrected landscape says what to measure next: spend some forwards to see what that finds. "
@@ -289,16 +289,16 @@ def show_order(found: Points, blocks: int) -> None:
         return
     names, left, right = listed(found.states), *st.columns(2)
     left.markdown("**Rank by energy, rank by loss**")
-    left.plotly_chart(rank_changes(names, found.energy, found.increase), key="slope", config=CONFIG)
+    chart(left, rank_changes(names, found.energy, found.increase), key="slope", config=CONFIG)
     right.markdown("**What trusting the first m states costs**")
-    right.plotly_chart(trust(found.energy, found.increase), key="trust", config=CONFIG)
+    chart(right, trust(found.energy, found.increase), key="trust", config=CONFIG)
     left.markdown("**Measured minus predicted**")
     if len(set(found.energy.tolist())) > 1:
-        left.plotly_chart(unexplained(names, found.energy, found.increase, found.se), key="residuals", config=CONFIG)
+        chart(left, unexplained(names, found.energy, found.increase, found.se), key="residuals", config=CONFIG)
     right.markdown("**How alike the states are**, and a map of them by that")
     few = np.argsort(found.energy, kind="stable")[:200]
     x = indicator([found.states[k] for k in few], blocks)
-    right.plotly_chart(alike([names[k] for k in few], pearson(x, x), found.increase[few]), key="alike", config=CONFIG)
+    chart(right, alike([names[k] for k in few], pearson(x, x), found.increase[few]), key="alike", config=CONFIG)
     if len(found.rows) > len(few):
         right.caption(f"The {len(few)} lowest in energy of {len(found.rows)}.")
 

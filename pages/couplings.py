@@ -16,7 +16,7 @@ from core.mix import mix_label, mix_text
 from core.network import VIEWS, effective_rank, roles, strongest, view_of
 from core.posterior import learned_at, read_learned
 from core.runs import Run
-from pages.parts import html_table
+from pages.parts import chart, html_table
 from pages.view import opened_source, plain, source_of, through_app
 
 CONFIG = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
@@ -63,7 +63,7 @@ def show_gradient(run: Run) -> None:
         f"{found.significant} of {blocks} blocks have a mean gradient beyond two standard errors, where chance alone gives about {0.05 * blocks:.0f}. "
         f"Its size is {100 * found.ratio:.2g} % of a row's entries; rows of mean 0 would show {100 * found.noise:.2g} %."
     )
-    st.plotly_chart(gradient_figure(found.gradient, found.se), key="gradient", config=CONFIG)
+    chart(st, gradient_figure(found.gradient, found.se), key="gradient", config=CONFIG)
     for b in misjudged(run, state.mix):
         st.caption(
             f"Block {b.block} costs {significant(b.increase)} nats when it is removed alone; its gradient predicts {significant(b.predicted)}."
@@ -106,7 +106,7 @@ def page() -> None:
     named = (state.source, state.estimator, state.mix)
     with left:
         matrix, blocks = matrix_figure(*named, view, scale, order, 0.98 if clip else 1.0)
-        clicked = st.plotly_chart(matrix, key="matrix", config=CONFIG, on_select="rerun", selection_mode="points")
+        clicked = chart(st, matrix, key="matrix", config=CONFIG, on_select="rerun", selection_mode="points")
         for point in clicked["selection"]["points"][:1] if clicked else []:
             show_pair(H, (int(blocks[round(point["y"])]), int(blocks[round(point["x"])])))
         shown = np.abs(view_of(H, view)[~np.eye(len(H), dtype=bool)])
@@ -114,7 +114,7 @@ def page() -> None:
             end = np.quantile(shown, 0.98)
             st.caption(f"Colours end at ±{end:.3g}; {int((shown > end).sum()) // 2} pairs are beyond, the strongest {shown.max():.3g}.")
     graph, found = network(*named, layout, share / 100)
-    right.plotly_chart(graph, key="graph", config=CONFIG)
+    chart(right, graph, key="graph", config=CONFIG)
     values = np.linalg.eigvalsh(H)[::-1]
     part = values.clip(min=0) / max(values.clip(min=0).sum(), np.finfo(float).tiny)
     st.caption(
@@ -123,8 +123,8 @@ def page() -> None:
         "A click on a cell shows the pair."
     )
     left, right = st.columns(2, gap="large")
-    left.plotly_chart(fields_figure(H), key="fields", config=CONFIG)
-    right.plotly_chart(eigenvalues_figure(H), key="eigenvalues", config=CONFIG)
+    chart(left, fields_figure(H), key="fields", config=CONFIG)
+    chart(right, eigenvalues_figure(H), key="eigenvalues", config=CONFIG)
     with st.expander("Every block"):
         head = ["block", "own cost", "sum of |H|", "sum of H", "centrality", "community"]
         rows = [

@@ -3,11 +3,13 @@
 import html
 from pathlib import Path
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from core import jobs, store
 from core.comparison import model_key
 from core.errors import InputError
+from core.figures import themed
 from core.jobs import Job
 from core.runs import Run
 from core.states import indicator, short_hashes
@@ -93,6 +95,11 @@ def watch(job_id: str, polled: bool) -> Job:
         st.rerun()
     show_progress(job)
     return job
+
+
+def chart(place, figure: go.Figure, **options):
+    """The figure in the colours of the page's theme, drawn in `place`."""
+    return place.plotly_chart(themed(figure, st.context.theme.type == "dark"), **options)
 
 
 def block_strip(blocks: list[dict], removed: tuple[int, ...] = ()) -> str:

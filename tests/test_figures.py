@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 
 from core.figures import (
+    DARK,
+    NEGATIVE,
+    POSITIVE,
+    ZERO,
     alike,
     eigenvalues_figure,
     energy_against_loss,
@@ -14,6 +18,7 @@ from core.figures import (
     interaction_graph,
     rank_changes,
     signed_log,
+    themed,
     trust,
     unexplained,
 )  # fmt: skip
@@ -125,3 +130,14 @@ def test_alike_states_stand_together_and_lie_together():
     assert sorted(matrix.customdata[0][0]) and np.allclose(np.diag(matrix.z), 1) and matrix.z[1][0] in (0.9, -0.4)
     far = lambda i, j: np.hypot(place.x[i] - place.x[j], place.y[i] - place.y[j])  # noqa: E731
     assert far(0, 1) == pytest.approx(np.sqrt(0.2)) and far(0, 2) == pytest.approx(np.sqrt(3))
+
+
+def test_a_dark_page_has_dark_colours_and_the_same_numbers():
+    light = heatmap(H)
+    assert themed(light, False) is light
+    dark = themed(light, True)
+    assert [c for _, c in dark.data[0].colorscale] == [DARK[NEGATIVE], DARK[ZERO], DARK[POSITIVE]]
+    assert np.array_equal(np.array(dark.data[0].z, float), np.array(light.data[0].z, float), equal_nan=True)
+    assert dark.data[1].customdata[5].tolist() == light.data[1].customdata[5].tolist() and dark.layout == light.layout
+    assert set(themed(fields_figure(H), True).data[1].marker.color) <= set(DARK.values())
+    assert light.data[0].colorscale[0][1] == NEGATIVE  # the figure itself is shared between sessions
