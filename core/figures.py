@@ -19,7 +19,7 @@ _MARGIN = {"l": 40, "r": 10, "t": 10, "b": 40}
 
 def themed(figure: go.Figure, dark: bool) -> go.Figure:
     """The figure for a dark page, where `dark`: the diverging colours start from its ground instead of from white."""
-    return go.Figure(_recoloured(figure.to_plotly_json())) if dark else figure
+    return go.Figure(_recoloured(figure.to_dict())) if dark else figure
 
 
 def _recoloured(part):
