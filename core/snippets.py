@@ -38,12 +38,22 @@ class View:
         return with_budget(self.source.run.meta["model"], self.budget, self.constraints)
 
 
+def _opened(source: Source, estimator: str, mix: Mapping[str, float] | None) -> list[str]:
+    """The lines that make H."""
+    mixed = "" if mix is None else f", { ({str(name): float(share) for name, share in mix.items()})!r}"
+    return [f"source = open_source({_reference(source)!r})", f"H = source.couplings({estimator!r}{mixed})"]
+
+
+def couplings_snippet(source: Source, estimator: str, mix: Mapping[str, float] | None = None) -> str:
+    """A program that makes the couplings H, float64 [N, N], to be run in Blockscape's folder. Errors: as `python_snippet`."""
+    return "\n".join(["from core.sources import open_source", "", *_opened(source, estimator, mix)]) + "\n"
+
+
 def python_snippet(view: View) -> str:
     """A program that prints the listed states, to be run in Blockscape's folder. Errors: InputError for a source that is kept nowhere."""
     source = view.source
     imports = ["from core.sources import open_source", "from core.spectrum import lowest_states"]
-    mix = "" if view.mix is None else f", { ({str(name): float(share) for name, share in view.mix.items()})!r}"
-    lines = [f"source = open_source({_reference(source)!r})", f"H = source.couplings({view.estimator!r}{mix})"]
+    lines = _opened(source, view.estimator, view.mix)
     rules = _constraints_code(view.constraints)
     if rules or view.budget:
         imports.append("from core.constraints import Constraints")

@@ -16,6 +16,7 @@ from core.mix import mix_label, mix_text
 from core.network import VIEWS, effective_rank, roles, strongest, view_of
 from core.posterior import learned_at, read_learned
 from core.runs import Run
+from core.snippets import couplings_snippet
 from pages.parts import chart, html_table
 from pages.view import opened_source, plain, source_of, through_app
 
@@ -135,7 +136,11 @@ def page() -> None:
     csv = lambda: "\n".join(",".join(map(repr, row)) for row in H.tolist()) + "\n"  # noqa: E731
     tag = "" if state.mix is None else "-mix-" + re.sub(r"\W+", "-", mix_text(state.mix))[:60].strip("-")
     name, m = f"{state.source[:8]}-{state.estimator}{tag}", state.removed  # read now: a download is made outside any session
-    left, right, _ = st.columns([1, 2, 3])
+    left, right, code, _ = st.columns([1, 1.4, 1, 2])
+    try:
+        code.popover("Python").code(couplings_snippet(source, state.estimator, state.mix), language="python")
+    except InputError as error:  # of a source that is kept nowhere
+        code.caption(plain(str(error)))
     left.download_button("Matrix as .csv", csv, f"{name}.csv", "text/csv", on_click="ignore")
     right.download_button(
         f"QUBO text for M = {m}", lambda: qubo_text(H, removed=m), f"{name}-m{m}.qubo", "text/plain",

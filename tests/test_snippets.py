@@ -14,7 +14,7 @@ from core.constraints import Constraints
 from core.errors import InputError
 from core.posterior import Posterior, keep_learned, prior_from
 from core.runs import keep_run, load_run, save_run
-from core.snippets import View, cli_line, python_snippet
+from core.snippets import View, cli_line, couplings_snippet, python_snippet
 from core.sources import Source, open_source, store_matrix
 from core.spectrum import lowest_states
 from core.store import DEMO_RUN
@@ -42,7 +42,7 @@ def views(tmp_path) -> dict[str, View]:
         "plain": View(demo, "h0", 4, 30),
         "ruled": View(demo, "hybrid", 6, 15, constraints=rules, time_limit=30.0),
         "mixed": View(
-            open_source(str(kept)), "h1", 3, 10, mix={domains[domains.index("it's, = a:% 'story'\" $x")]: 2 / 3, "memory": 1 / 3}
+            open_source(str(kept)), "h0g", 3, 10, mix={domains[domains.index("it's, = a:% 'story'\" $x")]: 2 / 3, "memory": 1 / 3}
         ),
         "folder": View(open_source(strange), "h0", 3, 10),
         "matrix": View(store_matrix(A + A.T, "mine\nimport os"), "matrix", 3, 20, constraints=Constraints(max_run=1)),
@@ -69,6 +69,14 @@ def test_both_run_as_they_are_and_give_the_same_states(tmp_path, name):
     assert line.returncode == 0, line.stderr
     listed = [tuple(map(int, row.split()[-1].split(","))) for row in line.stdout.splitlines()[1:]]
     assert listed == states
+
+
+def test_the_couplings_are_made_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for view in views(tmp_path).values():
+        made: dict = {}
+        exec(couplings_snippet(view.source, view.estimator, view.mix), made)
+        assert np.array_equal(made["H"], view.source.couplings(view.estimator, view.mix))
 
 
 def test_what_nothing_can_open_again_is_refused():
