@@ -431,7 +431,34 @@ def test_an_answer_to_the_lens_is_not_undone_by_an_address_that_is_older():
     picked = (1, 2, 3, 4, 5, 6, 7, 8)
     for answered, tray in ((True, [picked]), (False, [])):
         app = open_app(m="8")
-        for name, value in {"tray": [picked], "link": {"m": "8", "tray": "1-2-3-4-5-6-7-8"}, "from_lens": answered}.items():
+        link = {name: "".join(values) for name, values in app.query_params.items()}
+        for name, value in {"tray": [picked], "link": {**link, "tray": "1-2-3-4-5-6-7-8"}, "from_lens": answered}.items():
             app.session_state[name] = value
         app.run()
         assert app.session_state.tray == tray and ("tray" in app.query_params) == bool(tray)
+
+
+def test_an_address_older_than_a_change_undoes_nothing_and_back_does():
+    app = open_app()
+    first = {name: "".join(values) for name, values in app.query_params.items()}
+    app.number_input(key="removed").set_value(3).run()
+    for name, value in first.items():  # a control is touched before the browser has the new address
+        app.query_params[name] = value
+    app.selectbox(key="count").select(100).run()
+    assert app.session_state.removed == 3 and "".join(app.query_params["m"]) == "3" and "".join(app.query_params["k"]) == "100"
+    for name, value in first.items():  # nothing but the address has changed: Back
+        app.query_params[name] = value
+    app.run()
+    assert (app.session_state.removed, app.session_state.count) == (8, 2600) and not app.exception
+
+
+@pytest.mark.parametrize(
+    ("look", "kept"), [("density~spin~-1.2e-5:3.1e-5", True), ("spin", True), ("x" * 900, False), ("density~<b>", False)]
+)
+def test_how_the_landscape_is_looked_at_comes_from_the_link_in_the_lens_s_words_only(look, kept):
+    app = open_app(look=look)
+    assert app.session_state.look == (look if kept else "") and ("look" in app.query_params) == kept
+    app.number_input(key="removed").set_value(5).run()  # another landscape: a stretch of its energy axis is another
+    assert ":" not in app.session_state.look and app.session_state.look == (
+        "density~spin" if ":" in look and kept else app.session_state.look
+    )
