@@ -1,8 +1,6 @@
 """Explore: the landscape of one source at one M, in one linked component."""
 
-import html
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -10,32 +8,28 @@ import streamlit as st
 
 from assets.lens import lens
 from core import imports, jobs, store
-from core.budget import Fit, needs, read_budget, smallest_removal
 from core.candidates import candidates
 from core.comparison import measured_increases, model_key
 from core.constraints import Constraints
 from core.couplings import Misjudged, misjudged, rows_of
 from core.errors import InputError
-from core.figures import how_many
 from core.ising import parse_matrix
-from core.lens import Landscape, exponent, landscape, landscape_data, proof, significant, tray_data, with_power
+from core.lens import Landscape, landscape, landscape_data, significant, tray_data
 from core.listing import Increases, states_csv, states_json
-from core.mix import in_percent, mix_label, mix_weights, sampled_percent, worth
+from core.mix import mix_weights
 from core.noise import energy_noise
 from core.placing import place
-from core.posterior import learned_at
 from core.report import report_html
 from core.results import Results
 from core.runs import Run, canonical_key
 from core.snippets import View, cli_line, python_snippet
 from core.solving import TIME_LIMIT, solve_request, solved
-from core.sources import Source, delete_matrix, list_sources, store_matrix, stored_matrices
+from core.sources import delete_matrix, list_sources, store_matrix, stored_matrices
 from core.spectrum import lowest_states
 from core.states import indicator, parse_blocks, short_hashes
-from core.sweep import Step, sweep
-from pages.parts import prune_panel, size, watch
+from pages.controls import controls, hold, show_facts
+from pages.parts import prune_panel, watch
 from pages.view import (
-    COUNTS,
     LABEL_LIMIT,
     MARK_LIMIT,
     PANELS,
@@ -53,9 +47,7 @@ from pages.view import (
 )  # fmt: skip
 
 KEY = "lens"
-SLIDERS = 24  # domains that have one
 WAIT = 0.7  # seconds a page may search; what is not proved by then goes on as a job
-SWEEP_SECONDS, SWEEP_STEP = (4, 40), 0.3  # of a sweep at first and on request, of each M
 PICKED = 5  # states that one click picks
 ALONE = "<style>header[data-testid=stHeader], .st-key-chip { display: none !important; } .stMainBlockContainer { padding: 0 !important; }</style>"
 state = st.session_state
@@ -97,17 +89,6 @@ def picture(key: str, estimator: str, mix: dict | None, removed: int, count: int
     rules = {"keep": list(constraints.keep), "remove": list(constraints.remove)}
     named = {"k": key, "e": estimator, "mix": mix, "m": removed, "c": count, "rules": repr(constraints), "job": job_id}
     return {**data, **rules, "source": key, "version": canonical_key(named)}
-
-
-@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
-def swept(key: str, estimator: str, mix: dict | None, constraints: Constraints, seconds: float) -> tuple[list[Step], bool]:
-    """The ground state of every M as far as `seconds` reach, and whether that is all of them."""
-    steps, began = [], time.monotonic()
-    for step in sweep(source_of(key).couplings(estimator, mix), constraints=constraints, time_limit=SWEEP_STEP):
-        steps.append(step)
-        if time.monotonic() - began > seconds:
-            return steps, False
-    return steps, True
 
 
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Landscape: id})
@@ -173,11 +154,6 @@ ASKED = {
 }  # fmt: skip
 
 
-def forget_cursor() -> None:
-    """What was selected need not fit what is asked for now."""
-    state.cursor = None
-
-
 def close_prune() -> None:
     state.prune_state = None
 
@@ -185,168 +161,6 @@ def close_prune() -> None:
 @st.dialog("Prune this state", width="large", on_dismiss=close_prune)
 def prune_dialog(key: str, removed: tuple[int, ...]) -> None:
     prune_panel(source_of(key).run, removed)
-
-
-def on_source() -> None:
-    open_at_first(source_of(state.source))
-
-
-def on_mix(shares: dict[str, int], sampled: dict[str, int]) -> None:
-    """The sliders as they stand over `shares`; where that is how the texts were sampled, no mix."""
-    shares = {name: state.get(f"mix-{k}", share) for k, (name, share) in enumerate(shares.items())}
-    state.mix = None if shares == sampled else shares
-
-
-def mix_control(source: Source) -> None:
-    """How much each domain of the texts weighs, a slider for each: they show the view's mix, whoever set it."""
-    sampled = sampled_percent(source.run)
-    given = {} if state.mix is None else in_percent(state.mix)
-    shares = {name: given.get(name, 0) for name in sampled} if given else sampled
-    st.html('<div class="label">Domain mix</div>')
-    label = "as sampled" if state.mix is None else plain(mix_label(state.mix, 1))
-    with st.popover(label, width="stretch", help="How much each domain of the calibration texts weighs in the couplings."):
-        for k, name in enumerate(list(shares)[:SLIDERS]):
-            state[f"mix-{k}"] = shares[name]
-            label = f"{plain(name[:40])} · {source.domains[name]:,} rows"
-            st.slider(label, 0, 100, key=f"mix-{k}", on_change=on_mix, args=(shares, sampled))
-        if len(shares) > SLIDERS:
-            st.caption(f"{len(shares) - SLIDERS} more domains keep their shares.")
-        if state.mix is not None:
-            try:
-                weights = mix_weights(source.run, state.mix)
-                st.caption(f"{plain(mix_label(state.mix, SLIDERS))}. As certain as {worth(weights):,.0f} of {len(weights):,} rows.")
-            except InputError:  # the page says it
-                pass
-        st.button("As sampled", on_click=state.update, args=({"mix": None},), disabled=state.mix is None)
-
-
-def on_estimator() -> None:
-    if learned_at(state.estimator) is not None:  # measured on the texts as sampled
-        state.mix = None
-
-
-def controls(source: Source, sources: dict[str, str]):
-    """The row above the picture; returns the places of the facts and of the proof."""
-    mixes = len(source.domains) > 1 and learned_at(state.estimator) is None
-    with st.container(key="controls"):
-        widths = [1.3, 1.29, 0.75, 1.15, 1.0, 0.82, 0.78, 2.25, 2.08] if mixes else [1.6, 1.2, 0.8, 1.2, 0.9, 0.85, 2.3, 2.1]
-        run, m, many, estimator, *mix, count, rules, facts, badge = st.columns(widths, vertical_alignment="top")
-    run.selectbox("Run", list(sources), format_func=sources.get, key="source", on_change=on_source)
-    m.number_input(
-        f"Remove M of {source.blocks}",
-        1,
-        source.blocks - 1,
-        key="removed",
-        on_change=forget_cursor,
-        help="How many blocks to remove. Each state is one way to choose them.",
-    )
-    with many:
-        how_many_control(source)
-    estimator.selectbox(
-        "Couplings",
-        source.estimators,
-        format_func=lambda e: source.about(e).label,
-        key="estimator",
-        help="\n".join(f"- {source.about(e).about}" for e in source.estimators),
-        on_change=on_estimator,
-    )
-    for column in mix:
-        with column:
-            mix_control(source)
-    count.selectbox("States", COUNTS, key="count", help="How many of the lowest states to list.")
-    with rules:
-        st.html('<div class="label">Rules</div>')
-        active = sum(bool(state[name].strip()) for name in RULES)
-        tip = "What every listed state must respect. Or click a block of the strip: it stays, it goes, it is free."
-        with st.popover(f"{active} set" if active else "none", width="stretch", help=tip):
-            st.text_input("Blocks that stay", key="keep", on_change=forget_cursor, placeholder="0, 23")
-            st.text_input("Blocks that go", key="remove", on_change=forget_cursor, placeholder="5, 7-9")
-            kinds = list(dict.fromkeys(source.kinds))
-            example = "; ".join(f"{kind}: 2" for kind in kinds[:2]) if len(kinds) > 1 else "0-11: 2; 12-23: 3"
-            tip = "Blocks, or a kind of block, and how many of them go."
-            st.text_input("Groups: exactly so many of each", key="groups", on_change=forget_cursor, placeholder=example, help=tip)
-            st.text_input("At most so many in a row", key="max_run", on_change=forget_cursor, placeholder="any; 1: no two neighbours")
-            st.button("Clear", on_click=state.update, args=(RULES,))
-    return facts, badge
-
-
-def how_many_control(source: Source) -> None:
-    """Beside M: what every M costs, and the budget that says how many must go."""
-    st.html('<div class="label">How many?</div>')
-    box = st.popover(
-        "M?", width="stretch", key="many", on_change="rerun", help="What each number of removed blocks costs, and what fits a budget."
-    )
-    with box:
-        if box.open:
-            show_how_many(source)
-        else:
-            hold("fits")
-
-
-def hold(*names: str) -> None:
-    """Keep what widgets said that are not shown in this run: Streamlit would drop it."""
-    state.update({name: state[name] for name in names})
-
-
-def show_how_many(source: Source) -> None:
-    if source.run is not None:
-        st.text_input("It must fit", key="fits", on_change=forget_cursor, placeholder="24 GB at 8k context, batch 4 · or 3B active", help="Weights and KV cache, or the parameters a token uses. Every listed state fits then.")  # fmt: skip
-    try:
-        rules, budget = rules_in_view(source)
-        if budget is not None:
-            show_fit(source.run, smallest_removal(source.run.meta["model"], budget, rules))
-        steps, whole = swept(
-            state.source, state.estimator, source.check_mix(state.mix), rules, state.get("sweep_seconds", SWEEP_SECONDS[0])
-        )
-    except InputError as error:
-        st.warning(plain(str(error)))
-        return
-    st.plotly_chart(
-        how_many(steps, state.removed), key="sweep", config={"displayModeBar": False}, on_select=on_sweep, selection_mode="points"
-    )
-    open_ends = sum(not step.spectrum.exact for step in steps)
-    told = [f"Energies in {source.about(state.estimator).unit}."]
-    told += [f"Up to M = {steps[-1].removed} in the time a page may take."] if steps and not whole else []
-    told += [f"{open_ends} of them are not proved (hollow)."] if open_ends else []
-    lost = next((step for step in steps if step.left), None)
-    told += (
-        [
-            f"From M = {lost.removed} on, the best choice is no longer the one before with a block more: {', '.join(map(str, lost.left))} comes back."
-        ]
-        if lost
-        else []
-    )
-    st.markdown(plain(" ".join([*told, "Click a point to go there."])))
-    if not whole and state.get("sweep_seconds") != SWEEP_SECONDS[1]:
-        st.button(f"Go on for {SWEEP_SECONDS[1]} s", on_click=state.update, args=({"sweep_seconds": SWEEP_SECONDS[1]},))
-
-
-def on_sweep() -> None:
-    if points := state.sweep.selection.points:
-        state.update(removed=int(points[0]["x"]), cursor=None)
-
-
-def show_fit(run: Run, fit: Fit) -> None:
-    budget = read_budget(state.fits)
-    now = needs(run.meta["model"], (), budget)
-    has = f"{size(now.bytes)} whole" if budget.bytes is not None else f"{size(now.active, '')} active parameters whole"
-    words = fit.words[0].upper() + fit.words[1:]
-    st.markdown(plain(f"{words} ({has})."))
-    if fit.least and state.removed < fit.least:
-        st.button(f"Remove {fit.least}", on_click=state.update, args=({"removed": fit.least, "cursor": None},))
-
-
-def show_facts(found: Landscape, facts, badge) -> None:
-    s, power = found.spectrum, exponent(found.spectrum.energies)
-    values = {"E₀": with_power(s.energies[0], power), "gap": with_power(s.gap, power), "minima": str(int(found.minimum.sum()))}
-    if s.degeneracy > 1:
-        values["ground states"] = str(s.degeneracy)
-    facts.html(
-        '<div class="facts">' + "".join(f"<div><span>{name}</span><b>{value}</b></div>" for name, value in values.items()) + "</div>"
-    )
-    mark = "<b>✓ exact</b>" if s.exact else '<b class="open">bound</b>'
-    mixed = f"; mix: {mix_label(state.mix, 2)}" if state.mix is not None else ""
-    badge.html(f'<div class="proof">{mark}&ensp;{html.escape(proof(s, power) + mixed)}</div>')
 
 
 def keep_block(block: int) -> None:
@@ -482,7 +296,7 @@ def on_matrix() -> None:
         return
     try:
         state.source = store_matrix(parse_matrix(state.upload, state.upload.name), state.upload.name).key
-        on_source()
+        open_at_first(source_of(state.source))
     except InputError as error:
         state.problems.append(str(error))
 
