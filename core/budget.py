@@ -77,6 +77,14 @@ def budget_text(budget: Budget) -> str:
     return ", ".join(parts)
 
 
+def size(count: float, unit: str = "B") -> str:
+    """1.3 MB, 24 kB, 1.2 M."""
+    for step, prefix in ((1e9, "G" if unit else "B"), (1e6, "M"), (1e3, "k")):
+        if count >= step:
+            return f"{count / step:.3g} {prefix}{unit}"
+    return f"{count:,.0f} {unit}".strip()
+
+
 def _amount(value: float) -> str:
     return f"{value:.9f}".rstrip("0").rstrip(".")
 
@@ -135,13 +143,13 @@ def _binding(model: Mapping, budget: Budget) -> list[tuple[np.ndarray, float]]:
     limits = []
     if budget.bytes is not None:
         cache = budget.context * budget.batch
-        limits.append((np.array([b["bytes"] + b["kv_bytes"] * cache for b in blocks], float), whole.bytes, budget.bytes, "{:.4g} GB", 1e9))
+        limits.append((np.array([b["bytes"] + b["kv_bytes"] * cache for b in blocks], float), whole.bytes, budget.bytes, "B"))
     if budget.active is not None:
-        limits.append((np.array([_active(b) for b in blocks], float), whole.active, budget.active, "{:.4g} B active parameters", 1e9))
+        limits.append((np.array([_active(b) for b in blocks], float), whole.active, budget.active, ""))
     found = []
-    for weights, has, limit, unit, scale in limits:
+    for weights, has, limit, unit in limits:
         if has - weights.sum() > limit:
-            left, asked = (unit.format(v / scale) for v in (has - weights.sum(), limit))
+            left, asked = (size(v, unit) + " active parameters" * (not unit) for v in (has - weights.sum(), limit))
             raise InputError(f"Without any of its blocks the model still takes {left}, and the budget is {asked}; raise it.")
         if has > limit:
             found.append((weights, has - limit))

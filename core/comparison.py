@@ -176,14 +176,19 @@ def _is_loss(m: Measurement) -> bool:
     return m.key.metric == "loss" and m.key.split == "report"
 
 
+def _fits(m: Measurement, run: Run) -> bool:
+    """Whether the model has the blocks that were removed: a store may hold what an earlier version let through."""
+    return all(b < run.blocks for b in m.key.removed)
+
+
 def measured_rows(run: Run, results: Results, removed: int) -> list[Row]:
     """The original, and every state of M blocks whose loss was measured."""
     found = results.of_model(model_key(run))
-    return _rows(run, sorted({m.key.removed for m in found if _is_loss(m) and len(m.key.removed) == removed}), found)
+    return _rows(run, sorted({m.key.removed for m in found if _is_loss(m) and len(m.key.removed) == removed and _fits(m, run)}), found)
 
 
 def measured_increases(run: Run, results: Results) -> dict[tuple[int, ...], tuple[float, float, int]]:
     """{state: (loss increase, standard error, n)} of every measured state of the run's model."""
     found = results.of_model(model_key(run))
-    states = {m.key.removed for m in found if _is_loss(m) and m.key.removed}
+    states = {m.key.removed for m in found if _is_loss(m) and m.key.removed and _fits(m, run)}
     return {row.removed: row.increase for row in _rows(run, sorted(states), found) if row.increase and row.increase[2]}

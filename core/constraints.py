@@ -150,20 +150,31 @@ def make_rules(constraints: Constraints | None, blocks: int, removed: int | None
     for k, count in enumerate(counts):
         least, most = int((fixed[klass == k] == 1).sum()), int((fixed[klass == k] != 0).sum())
         if count >= 0 and not least <= count <= most:
-            where = f"group {k}" if k < len(c.groups) else ("the blocks in no group" if c.groups else "all blocks")
-            raise InputError(f"{count} of {where} are to be removed, but keep and remove leave {least} to {most}; change one of them.")
+            raise InputError(_impossible(c, removed, k, int(count), least, most, int((klass == k).sum())))
     weights, at_least = _budget(c, blocks)
     max_run = blocks if c.max_run is None else _whole(c.max_run, "max_run", 1)
     rules = Rules(fixed, klass, counts, weights, at_least, min(max_run, blocks), None)
     if at_least > -math.inf:
         most = heaviest(rules)
         if most < at_least:
-            raise InputError(f"The removed blocks weigh at most {most:.6g}, and at_least is {at_least:.6g}; lower it.")
+            raise InputError(
+                f"The blocks that go weigh at most {most:.6g} together, and the budget needs {at_least:.6g}; remove more of them, or raise the budget."
+            )
         return rules
     total = _count(rules)
     if total == 0:
         raise InputError(f"No choice of blocks satisfies max_run = {max_run} together with the counts; raise max_run or remove fewer.")
     return replace(rules, total=total)
+
+
+def _impossible(c: Constraints, removed: int | None, k: int, count: int, least: int, most: int, size: int) -> str:
+    """Why no `count` blocks of class k, of `size` blocks, can go, of which rules leave `least` to `most`."""
+    if k == len(c.groups) and c.groups and size == 0:
+        return f"The groups hold every block and remove {removed - count} together, but M is {removed}; make their numbers add up to M."
+    where = f"the {size} blocks of group {k}" if k < len(c.groups) else f"the {size} blocks in no group" if c.groups else f"{size} blocks"
+    if count < least:
+        return f"{least} of {where} must go by the rules, and only {count} may; let fewer go, or raise M."
+    return f"{count} of {where} are to go, but the rules leave only {most} that may; let fewer stay, or change the number."
 
 
 def _budget(c: Constraints, blocks: int) -> tuple[np.ndarray, float]:

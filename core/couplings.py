@@ -87,6 +87,11 @@ def available(run: Run) -> list[str]:
     return [name for name, e in ESTIMATORS.items() if all(getattr(run, need) is not None for need in e.needs)]
 
 
+def from_gradients(estimator: str) -> bool:
+    """Whether its own costs come from gradients alone: measured single removals, or a learned landscape, know better."""
+    return estimator in ESTIMATORS and "singles" not in ESTIMATORS[estimator].needs
+
+
 def couplings(run: Run, estimator: str = "h0", mix: Mix = None) -> np.ndarray:
     """float64 [N, N], symmetric; `mix`: {domain: share of it}, None as sampled.
 

@@ -264,6 +264,7 @@ def _scale(values: np.ndarray) -> dict:
     return {"type": "log"} if len(values) and values.min() > 0 and values.max() > 30 * values.min() else {}
 
 
+FLAT = 0.05  # of the loss increase: what is closer together is drawn as close together
 CURVES = {"learned": ("learned landscape", LEARNED, "solid"), "greedy": ("greedy", GREEDY, "solid"), "evolutionary": ("evolutionary", EVOLUTIONARY, "solid"), "random": ("random", NODE, "dot")}  # fmt: skip
 
 
@@ -287,6 +288,9 @@ def forwards_spent(curves: dict[str, list[tuple[float, float]]], original: float
             hovertemplate=f"{label}<br>%{{x:.1f}} forwards<br>+%{{y:.4f}} nats<extra></extra>",
         )  # fmt: skip
     every = np.array([loss - base for curve in curves.values() for _, loss in curve])
+    if len(every) and np.ptp(every) < FLAT * abs(every.mean()):  # no axis that makes a mountain of what is noise
+        figure.update_yaxes(range=(every.mean() + np.array([-1, 1]) * FLAT * abs(every.mean())).tolist())
+        every = every[:0]
     figure.update_layout(margin={**_MARGIN, "l": 60}, height=330, legend={"orientation": "h", "y": 1.08, "x": 0})
     figure.update_xaxes(title_text="forwards spent", rangemode="tozero")
     figure.update_yaxes(

@@ -64,7 +64,9 @@ def check_matrix(H: np.ndarray, name: str = "the matrix") -> np.ndarray:
     bad = np.argwhere(~np.isfinite(H))
     if len(bad):
         i, j = bad[0]
-        raise InputError(f"{name} has {len(bad)} entries that are not finite, the first at row {i}, column {j} ({H[i, j]}); recompute it.")
+        raise InputError(
+            f"{name} has {len(bad)} entr{'y' if len(bad) == 1 else 'ies'} not finite, the first at row {i}, column {j} ({H[i, j]}); recompute it."
+        )
     difference = np.abs(H - H.T)
     scale = np.abs(H).max()
     if difference.max() > 1e-8 * scale:

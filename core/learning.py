@@ -139,7 +139,9 @@ def learn(
             f"A budget of {budget:g} forwards does not pay for the rows, the single removals and one state, {least:.1f}; give more."
         )
     while True:
-        report(round(100 * forwards.forwards), round(100 * budget), f"best so far {best_loss:.4f} nats" if best else "first states")
+        report(
+            int(forwards.forwards), math.ceil(budget), f"forwards, best so far {best_loss:.4f} nats" if best else "forwards, first states"
+        )
         state = _propose(posterior, measured, removed, constraints, rules, rng)
         if state is None:  # every state is measured on everything
             break
@@ -161,7 +163,7 @@ def learn(
                 best, best_loss = state, loss
                 curve.append((forwards.forwards, loss, state))
                 better(curve[-1])
-    report(round(100 * budget), round(100 * budget), f"best {best_loss:.4f} nats")
+    report(math.ceil(budget), math.ceil(budget), f"forwards, best {best_loss:.4f} nats")
     if forwards.known:
         forwards.known.flush()
     level, se = measured.estimates()

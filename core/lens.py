@@ -157,6 +157,7 @@ def landscape_data(
         "frequency": _encode(s.x.mean(axis=0), "<f8"),
         "exponent": exponent(s.energies),
         "tolerance": s.tolerance,
+        "exact": s.exact,
         "title": title,
         "unit": unit,
         "kinds": [b["kind"] for b in blocks] if blocks else [],

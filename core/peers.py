@@ -67,7 +67,7 @@ def random_search(forwards: Forwards, removed: int, budget: float, seed: int = 0
         state = _random_state(rng, forwards.blocks, check_removed(removed, forwards.blocks))
         if forwards.forwards + _whole_cost(forwards, state) > budget:
             break
-        report(round(100 * forwards.forwards), round(100 * budget), "random search")
+        report(int(forwards.forwards), math.ceil(budget), "random search, forwards")
         loss = float(forwards.whole(state).mean())
         if not curve or loss < curve[-1].loss:
             curve.append(Choice(state, forwards.forwards, loss))
@@ -98,7 +98,7 @@ def evolutionary(forwards: Forwards, removed: int, budget: float, seed: int = 0,
         return forwards.forwards + sum(forwards.cost(s, int(c)) for s in states for c in chunks) <= budget
 
     def fittest(states: list[State], chunks: np.ndarray, keep: int) -> list[State]:
-        report(round(100 * forwards.forwards), round(100 * budget), "evolutionary search")
+        report(int(forwards.forwards), math.ceil(budget), "evolutionary search, forwards")
         losses = [np.concatenate([forwards.measure(s, int(c)) for c in chunks]).mean() for s in states]
         return [states[k] for k in np.argsort(losses, kind="stable")[:keep]]
 

@@ -95,7 +95,7 @@ def _facts(view: View, found: Landscape, power: int) -> str:
     rules += [f"fits {budget_text(view.budget)}"] if view.budget else []
     facts["Rules"] = "; ".join(rules) or "none"
     facts["Energy"] = f"E₀ {with_power(s.energies[0], power)}, gap {with_power(s.gap, power)}"
-    facts["Ground state"] = f"removes {block_list(found.ground)}" + (
+    facts["Ground state" if s.exact else "Lowest state found"] = f"removes {block_list(found.ground)}" + (
         f"; {s.degeneracy} states share its energy" if s.degeneracy > 1 else ""
     )
     facts["Minima"] = f"{int(found.minimum.sum())} of the listed states are lowered by no swap of one block"

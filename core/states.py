@@ -90,6 +90,16 @@ def parse_blocks(text: str, blocks: int | None = None) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def check_blocks(removed: Iterable[int], blocks: int) -> tuple[int, ...]:
+    """The sorted blocks that a state removes of N = `blocks`. Errors: InputError for unknown or doubled ones, or all of them."""
+    state = tuple(sorted(removed))
+    if len(set(state)) < len(state) or (state and not 0 <= state[0] <= state[-1] < blocks):
+        raise InputError(f"The blocks {str(list(state))[:80]} do not fit the model: name each of 0 to {blocks - 1} at most once.")
+    if len(state) >= blocks:
+        raise InputError(f"All {blocks} blocks would be removed; keep at least one.")
+    return state
+
+
 def block_list(state: Iterable[int]) -> str:
     """The text that `parse_blocks` reads, three blocks or more in a row as a range: "3,7-9,20"."""
     runs: list[list[int]] = []

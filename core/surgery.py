@@ -11,6 +11,7 @@ import torch
 
 from core.errors import InputError
 from core.models import LoadedModel
+from core.states import check_blocks
 
 # one entry a block: sliced to the kept blocks (transformers checks their length on save and load)
 PER_BLOCK_LISTS = (
@@ -44,14 +45,9 @@ REFUSALS: tuple[tuple[str, Callable], ...] = (
 
 def check_removal(loaded: LoadedModel, removed: Sequence[int]) -> list[int]:
     """The sorted blocks to remove. Errors: InputError for unknown, doubled, no or all blocks, or a refused structure."""
-    n = len(loaded.blocks)
-    blocks = sorted(removed)
+    blocks = list(check_blocks(removed, len(loaded.blocks)))
     if not blocks:
         raise InputError("No blocks to remove were given; name at least one, for example 3,7-9.")
-    if len(set(blocks)) < len(blocks) or blocks[0] < 0 or blocks[-1] >= n:
-        raise InputError(f"The blocks {str(list(removed))[:80]} do not fit the model: name each of 0 to {n - 1} at most once.")
-    if len(blocks) >= n:
-        raise InputError(f"All {n} blocks would be removed; keep at least one.")
     for reason, holds in REFUSALS:
         if holds(loaded, blocks):
             raise InputError(f"{loaded.source!r} cannot be pruned natively: {reason}; evaluate it with gates instead.")

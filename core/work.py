@@ -34,6 +34,7 @@ from core.ranks import ALONE, Ranks
 from core.results import Key, Results
 from core.rows import gradient_rows, made_up_ids, measure_batch
 from core.runs import Run, canonical_key, keep_run, load_run, set_aside, stored_run
+from core.states import check_blocks
 from core.surgery import without
 from core.tasks import read_tasks, tasks_digest
 from core.texts import Sequences
@@ -185,6 +186,11 @@ def evaluate(request: dict, progress: Progress) -> dict:
     return evaluation.evaluate(loaded, sequences, items, batch=request["batch"], report=progress.report).to_json()
 
 
+def _states(request: dict, loaded: LoadedModel) -> list[tuple[int, ...]]:
+    """The states that are asked for, each once. Errors: InputError for one that the model does not have: nothing is measured under its name."""
+    return list(dict.fromkeys(check_blocks(state, len(loaded.blocks)) for state in request["states"]))
+
+
 ANSWER_TOKENS = 40
 _ITEMS = 25  # task items measured between two writes
 
@@ -198,11 +204,11 @@ def benchmark(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict |
     """
     progress.report(0, 1, "loading the model")
     texts, loaded, results = read_sources(request["texts"]), _load(request), Results()
+    states = _states(request, loaded)
     loaded.check_length(request["length"])
     drawn = _draw(loaded, texts, request, "report", request["sequences"], progress) if ranks.rank == 0 else None
     sequences = ranks.agree(drawn)
     items = read_tasks() if request["tasks"] else []
-    states = list(dict.fromkeys(tuple(sorted(state)) for state in request["states"]))
     walked = sorted(states, key=lambda s: [i for i in range(len(loaded.blocks)) if i not in s])  # neighbours share prefixes
     own = [walked[k] for k in np.array_split(np.arange(len(walked)), ranks.world)[ranks.rank]]
     model = canonical_key(loaded.digest())
@@ -350,7 +356,9 @@ def peers(request: dict, progress: Progress) -> dict:
     found: dict[str, rivals.Choice] = {}
     for name, choices in rivals.chosen_at_once(loaded, choose, meter, [m]):
         found[name] = choices[m]
-        progress.report(len(found), len(rivals.ONE_SHOT), rivals.ONE_SHOT[name])
+        progress.report(
+            0, 1, f"{rivals.ONE_SHOT[name]}, {len(found)} of {len(rivals.ONE_SHOT)} rules"
+        )  # they take so different times that no rate holds
     own = meter()
     steps = rivals.greedy(own, m, progress.report)
     own.known.flush()
@@ -390,7 +398,7 @@ def harness(request: dict, progress: Progress) -> dict:
     progress.report(0, 1, "loading the model and the tasks")
     loaded = _load(request)
     protocol = Preset(**{**request["preset"], "tasks": tuple(request["preset"]["tasks"])})
-    return tool.measure(loaded, request["states"], protocol, request["limit"], request["batch"], progress.report)
+    return tool.measure(loaded, _states(request, loaded), protocol, request["limit"], request["batch"], progress.report)
 
 
 def behaviour(request: dict, progress: Progress) -> dict:
@@ -398,4 +406,5 @@ def behaviour(request: dict, progress: Progress) -> dict:
     from core.behaviour import measure
 
     progress.report(0, 1, "loading the model")
-    return measure(_load(request), request["states"], progress.report, request["tokens"])
+    loaded = _load(request)
+    return measure(loaded, _states(request, loaded), progress.report, request["tokens"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import streamlit as st
 
 from core import documents, jobs, store
+from core.budget import size
 from core.checkpoint import rows_so_far
 from core.costs import calibration_cost, lacking
 from core.errors import InputError
@@ -17,7 +18,7 @@ from core.figures import rows_figure
 from core.runs import load_run
 from core.sources import list_sources
 from core.texts import BOS, MODES, TEMPLATES
-from pages.parts import block_strip, block_table, chart, size, watch
+from pages.parts import block_strip, block_table, chart, watch
 from pages.view import open_run, plain, source_of, through_app
 
 BUNDLED, OWN, FILES, PASTED = "Bundled", "Own samples", "Files and data sets", "Pasted"

@@ -75,7 +75,7 @@ def latest(searches: list[Job], kind: str) -> Job | None:
 
 def ask(source: Source) -> list[tuple[int, ...]]:
     """The controls and the button; returns the states that the page is about."""
-    with st.container(key="controls"):
+    with st.container(key="controls-compare"):
         columns = st.columns([1.5, 0.9, 0.9, 0.9, 1, 2.6, 1.9], vertical_alignment="bottom")
     columns[0].segmented_control("States", [TRAY, LOWEST], key="scope", default=TRAY, required=True)
     columns[1].selectbox(
@@ -167,6 +167,8 @@ def show_curves(job_ids: tuple[str | None, str | None], polled: bool) -> None:
         )
     for job in found:
         if job.status != "done":
+            if not job.active:
+                st.caption(f"The last one, of {job.request['budget']:g} forwards:")
             watch(job.id, False)
 
 

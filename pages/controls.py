@@ -5,7 +5,7 @@ import time
 
 import streamlit as st
 
-from core.budget import Fit, needs, read_budget, smallest_removal
+from core.budget import Fit, needs, read_budget, size, smallest_removal
 from core.constraints import Constraints
 from core.errors import InputError
 from core.figures import how_many
@@ -15,7 +15,6 @@ from core.posterior import learned_at
 from core.runs import Run
 from core.sources import Source
 from core.sweep import Step, sweep
-from pages.parts import size
 from pages.view import COUNTS, RULES, open_at_first, plain, rules_in_view, source_of
 
 SLIDERS = 24  # domains that have one
@@ -176,9 +175,15 @@ def show_how_many(source: Source) -> None:
     lost = next((step for step in steps if step.left), None)
     told += (
         [
-            f"From M = {lost.removed} on, the best choice is no longer the one before with a block more: {', '.join(map(str, lost.left))} comes back."
+            f"From M = {lost.removed} on, the best choice is no longer the one before with a block more: {', '.join(map(str, lost.left))} come{'s' * (len(lost.left) == 1)} back."
         ]
         if lost
+        else []
+    )
+    falls = next((step for step, before in zip(steps[1:], steps) if step.energy < before.energy), None)
+    told += (
+        [f"From M = {falls.removed} on E₀ falls although more blocks go: there the couplings extrapolate too far to be taken as a cost."]
+        if falls
         else []
     )
     st.markdown(plain(" ".join([*told, "Click a point to go there."])))

@@ -11,7 +11,7 @@ from core import imports, jobs, store
 from core.candidates import candidates
 from core.comparison import measured_increases, model_key
 from core.constraints import Constraints
-from core.couplings import Misjudged, misjudged, rows_of
+from core.couplings import Misjudged, from_gradients, misjudged, rows_of
 from core.errors import InputError
 from core.ising import parse_matrix
 from core.lens import Landscape, landscape, landscape_data, significant, tray_data
@@ -48,6 +48,7 @@ from pages.view import (
 
 KEY = "lens"
 WAIT = 0.7  # seconds a page may search; what is not proved by then goes on as a job
+LOWEST = 100  # states that a warning looks at
 PICKED = 5  # states that one click picks
 ALONE = "<style>header[data-testid=stHeader], .st-key-chip { display: none !important; } .stMainBlockContainer { padding: 0 !important; }</style>"
 state = st.session_state
@@ -65,10 +66,10 @@ def solve(
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
-def wrong(key: str, mix: dict | None) -> list[Misjudged]:
-    """The blocks of a source that gradients misjudge."""
+def wrong(key: str, estimator: str, mix: dict | None) -> list[Misjudged]:
+    """The blocks of a source that gradients misjudge, where the couplings come from those."""
     run = source_of(key).run
-    return misjudged(run, mix) if run else []
+    return misjudged(run, mix) if run and from_gradients(estimator) else []
 
 
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
@@ -84,7 +85,7 @@ def picture(key: str, estimator: str, mix: dict | None, removed: int, count: int
         model and model["parameters"],
         rows and rows.A,
         mix_weights(run, mix, rows) if rows else None,
-        {b.block: f"removed alone it costs {significant(b.increase)} nats, its gradient hides that" for b in wrong(key, mix)},
+        {b.block: f"removed alone it costs {significant(b.increase)} nats, its gradient hides that" for b in wrong(key, estimator, mix)},
     )
     rules = {"keep": list(constraints.keep), "remove": list(constraints.remove)}
     named = {"k": key, "e": estimator, "mix": mix, "m": removed, "c": count, "rules": repr(constraints), "job": job_id}
@@ -171,20 +172,12 @@ def keep_block(block: int) -> None:
 
 
 def show_misjudged(found: Landscape, rules: Constraints) -> None:
-    """The worst block that listed states remove, that costs far more than its gradient says, and of which no rule speaks."""
-    listed, ruled = found.spectrum.x, {*rules.keep, *rules.remove}
-    shown = [b for b in wrong(state.source, state.mix) if listed[:, b.block].any() and b.block not in ruled]
+    """The worst block that low states remove, that costs far more than its gradient says, and of which no rule speaks."""
+    lowest, ruled = found.spectrum.x[:LOWEST], {*rules.keep, *rules.remove}
+    shown = [b for b in wrong(state.source, state.estimator, state.mix) if lowest[:, b.block].any() and b.block not in ruled]
     if shown:
         worst = max(shown, key=lambda b: b.increase)
-        share = listed[:, worst.block].mean()
-        percent = max(1, round(100 * share))
-        often = (
-            "in every listed state"
-            if share == 1
-            else "in nearly every listed state"
-            if percent == 100
-            else f"in {percent} % of the listed states"
-        )
+        often = f"in {int(lowest[:, worst.block].sum())} of the {len(lowest)} lowest states"
         with st.container(key="misjudged", horizontal=True, vertical_alignment="center"):
             st.markdown(
                 f"Block {worst.block}, removed {often}, costs {significant(worst.increase)} nats alone; its gradient predicts "

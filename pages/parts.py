@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from core import jobs, store
+from core.budget import size
 from core.comparison import model_key
 from core.errors import InputError
 from core.figures import themed
@@ -32,14 +33,6 @@ state = st.session_state
 
 def clock(seconds: float | None) -> str:
     return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"
-
-
-def size(count: float, unit: str = "B") -> str:
-    """1.3 MB, 24 kB, 1.2 M."""
-    for step, prefix in ((1e9, "G" if unit else "B"), (1e6, "M"), (1e3, "k")):
-        if count >= step:
-            return f"{count / step:.3g} {prefix}{unit}"
-    return f"{count:,.0f} {unit}".strip()
 
 
 def name_of(removed: tuple[int, ...], blocks: int) -> str:

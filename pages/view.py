@@ -1,5 +1,6 @@
 """The view that pages share: source, estimator, domain mix, M, count, cursor and tray. It lives in session_state, outlives a page, and is in the URL."""
 
+import math
 import re
 from urllib.parse import unquote
 
@@ -138,16 +139,12 @@ def read_link(sources: dict[str, str]) -> None:
             )
     state.panel = query.get("panel") if query.get("panel") in PANELS else None
     state.look = checked_look(query.get("look", ""))
-    try:
-        if "mark" in query:
-            state.marks = marks_from_link(query["mark"], source.blocks)
-        if "cur" in query:
-            state.cursor = blocks_from_link(query["cur"], source.blocks)
-        if "tray" in query:
-            picked = [blocks_from_link(part, source.blocks) for part in query["tray"].split("_")[:TRAY_LIMIT]]
-            state.tray = list(dict.fromkeys(picked))
-    except InputError as error:
-        state.problems.append(f"The link's states cannot be read: {error}")
+    for name, read in LISTED.items():
+        try:
+            if name in query:
+                state.update(read(query[name], source.blocks))
+        except InputError as error:
+            state.problems.append(f"The link's {name!r} cannot be read: {error}")
     keep_view()
 
 
@@ -159,13 +156,29 @@ def open_run(key: str) -> None:
     keep_view()
 
 
+def tray_from_link(text: str, blocks: int) -> list[tuple[int, ...]]:
+    return list(dict.fromkeys(blocks_from_link(part, blocks) for part in text.split("_")[:TRAY_LIMIT]))
+
+
 def blocks_from_link(text: str, blocks: int) -> tuple[int, ...]:
     return parse_blocks(text.replace("-", ","), blocks)
 
 
+LISTED = {  # states in a link: what of the view each part says
+    "mark": lambda text, blocks: {"marks": marks_from_link(text, blocks)},
+    "cur": lambda text, blocks: {"cursor": blocks_from_link(text, blocks)},
+    "tray": lambda text, blocks: {"tray": tray_from_link(text, blocks)},
+}
+
+
 def checked_look(text: str) -> str:
     """How the lens shows the landscape; plainly where a link does not say it in the lens's words."""
-    return text if LOOK.fullmatch(text) else ""
+    found = LOOK.fullmatch(text)
+    try:
+        low, high = map(float, found[4].split(":")) if found and found[4] else (0.0, 1.0)
+    except ValueError:
+        return ""
+    return text if found and -math.inf < low < high < math.inf else ""
 
 
 def marks_from_link(text: str, blocks: int) -> dict[tuple[int, ...], str]:

@@ -131,6 +131,7 @@ def bad_inputs(tiny, text_file, tmp_path):
         (["evaluate", "--model", model, "--texts", "own", "--texts", "own::weight=2"], "named 2 times"),
         (["benchmark", "--model", model, "--texts", text_file], "No state is named"),
         (["benchmark", "--model", model, "--texts", text_file, "--blocks", "3-1"], "runs backwards"),
+        (["benchmark", "--model", model, "--texts", text_file, "--blocks", "99", "--sequences", 4, "--length", 24], "[99] do not fit"),
         (["calibrate", "--model", model, "--texts", latin, "--out", out], "not UTF-8"),
         (["calibrate", "--model", model, "--texts", tmp_path / "none.txt", "--out", out], "No text file"),
         (["calibrate", "--model", model, *fit, "--samples", 99999], "99999 were asked for"),

@@ -104,3 +104,11 @@ def test_losses_that_a_choice_was_made_by_are_not_reported():
     Results().put(Key(MODEL, (1, 2), "texts", "choose", "loss"), {0: 1.0, 1: 2.0})
     assert measured_rows(RUN, Results(), 2)[1:] == [] and measured_increases(RUN, Results()) == {}
     assert finding(points(measured_rows(RUN, Results(), 2), {}), {}).startswith("Measure some states")
+
+
+def test_a_state_that_the_model_does_not_have_is_passed_over():
+    put((), "loss", [1.0, 1.1])
+    put((99,), "loss", [1.0, 1.1])
+    put((5,), "loss", [1.5, 1.5])
+    assert list(measured_increases(RUN, Results())) == [(5,)]
+    assert [row.removed for row in measured_rows(RUN, Results(), 1)] == [(), (5,)]

@@ -141,3 +141,11 @@ def test_a_dark_page_has_dark_colours_and_the_same_numbers():
         assert all(before[name] == after[name] for name in ("x", "y", "customdata")) and before.get("z") == after.get("z")
     assert set(themed(fields_figure(H), True).data[1].marker.color) <= set(DARK.values())
     assert light.data[0].colorscale[0][1] == NEGATIVE  # the figure itself is shared between sessions
+
+
+def test_noise_is_no_mountain():
+    flat = forwards_spent({"learned": [(5.0, 1.0045368), (9.0, 1.0045371)]}, 1.0)
+    low, high = flat.layout.yaxis.range
+    assert low < 0.0045368 < 0.0045371 < high and high - low > 0.0003
+    steep = forwards_spent({"learned": [(5.0, 1.5), (9.0, 1.004)]}, 1.0)
+    assert steep.layout.yaxis.range is None and steep.layout.yaxis.type == "log"

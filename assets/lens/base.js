@@ -27,7 +27,7 @@ const superscript = (n) => String(n).replace(/./g, (c) => "⁻⁰¹²³⁴⁵⁶
 const significant = (v, digits = 3) => {
   if (v === 0 || !isFinite(v)) return "0";
   const size = Math.floor(Math.log10(Math.abs(v)));
-  return size < -4 ? v.toExponential(digits - 1) : v.toFixed(Math.min(6, Math.max(0, digits - 1 - size)));
+  return (size < -4 ? v.toExponential(digits - 1) : v.toFixed(Math.min(6, Math.max(0, digits - 1 - size)))).replaceAll("-", "−");
 };
 const signed = (v, digits) => (v > 0 ? "+" : v < 0 ? "−" : "") + significant(Math.abs(v), digits);
 const plus = (v, digits = 2) => (v < 0 ? "−" : "+") + Math.abs(v).toFixed(digits);
@@ -130,11 +130,12 @@ class Model {
     return found;
   }
   place(state) { // where it stands, in words
-    if (state.rank !== undefined) return state.rank === 0 ? "the ground state" : `rank ${state.rank}, ΔE ${significant(state.delta)}${this.unitText}`;
+    if (state.rank !== undefined) return state.rank === 0 ? `the ${this.first}` : `rank ${state.rank}, ΔE ${significant(state.delta)}${this.unitText}`;
     if (state.delta === null) return `removes ${state.blocks.length} blocks, the listed states ${this.removed}`;
     const height = `ΔE ${signed(state.delta)}${this.unitText}`;
     return state.below === this.count ? `${height}, above all ${this.count} listed` : `${height}, not listed; ${state.below} listed states lie below`;
   }
+  get first() { return this.exact ? "ground state" : "lowest found"; } // what rank 0 may be called
   nameOf(state) { return state.rank !== undefined ? `#${state.rank}` : state.hash || "not listed"; }
   get spins() { // E = sum_{i<j} J_ij s_i s_j + sum_i h_i s_i + offset, s = 2x - 1: J = H / 2, h_i = half the row sum
     if (this.spinForm) return this.spinForm;

@@ -70,14 +70,15 @@ class Landscape extends Panel {
     for (const t of ticks(this.lo, this.hi)) {
       const y = this.y(t);
       ctx.fillStyle = colours.line; ctx.fillRect(LEFT, Math.round(y), this.w - LEFT, 1);
-      this.text(ctx, Math.abs(t) < 1e-12 ? "0" : significant(t, this.zoomed ? 3 : 2), LEFT - 5, y, { align: "right" });
+      this.text(ctx, Math.abs(t) < 1e-12 ? "0" : significant(t, this.zoomed && Math.abs(t) >= 1e-3 ? 3 : 2), LEFT - 5, y, { align: "right" });
     }
     ctx.save(); ctx.beginPath(); ctx.rect(LEFT - 1, 2, this.w - LEFT + 1, this.height + 10); ctx.clip();
     if (density) this.drawDensity(ctx); else this.drawLevels(ctx);
     ctx.restore();
     if (!density) for (let c = 0; c < this.columns; c++) this.text(ctx, c, LEFT + (c + 0.5) * this.columnWidth, this.height + 21);
     else for (const t of ticks(0, this.fullest, 3)) this.text(ctx, t, LEFT + (t / this.fullest) * (this.w - LEFT - 40), this.height + 21);
-    this.text(ctx, density ? "states" : "blocks changed against the ground state", density ? LEFT + 24 : LEFT + (this.w - LEFT) / 2, this.h - 5);
+    this.text(ctx, density ? "states" : `blocks changed against the ${m.first}`, density ? LEFT + 24 : LEFT + (this.w - LEFT) / 2, this.h - 5);
+    ctx.fillStyle = colours.ground; ctx.fillRect(LEFT + 1, 0, 8 + 6.7 * (2 + m.unitText.length), 13); // the label stands on no state
     this.text(ctx, `ΔE${m.unitText}`, LEFT + 4, 6, { align: "left" });
     if (density) this.legend(ctx);
     this.flags(ctx);

@@ -57,7 +57,7 @@ class Lens {
   }
 
   buildHelp() {
-    const keys = [["↑ ↓ or K J", "previous, next state"], ["← →", "previous, next minimum among the listed states"], ["Home", "ground state"], ["A or space", "add to the tray, or take out"], ["Enter or M", "measure and compare the tray"], ["P", "prune the model to this state"],
+    const keys = [["↑ ↓ or K J", "previous, next state"], ["← →", "previous, next minimum among the listed states"], ["Home", "ground state, or the lowest that was found"], ["A or space", "add to the tray, or take out"], ["Enter or M", "measure and compare the tray"], ["P", "prune the model to this state"],
       ["+ − 0", "zoom the energy axis in, out, show all of it (Ctrl and the wheel zoom at the pointer)"], ["F", "maximise the panel under the pointer"], ["/", "find a state by its blocks"], ["S", "energies in x (removed) or in spins"], ["?", "this help"], ["Esc", "close"],
       ["block strip", "a click: the block stays in every state (mark below), goes in every state (mark above), is free again; while “by hand” is on: it is removed or put back"], ["dark corner", "removing this block costs far more than its gradient says; hover it"], ["ring, flag", "a state whose loss was measured; a marked state, as other methods' choices and lists from elsewhere are"]];
     const list = (rows) => element("dl", {}, ...rows.flatMap(([k, v]) => [element("dt", { textContent: k }), element("dd", { textContent: v })]));
@@ -372,9 +372,9 @@ class Lens {
     if (this.draft && hovered.state === undefined) return `By hand: ${this.draft.length ? `removes ${ranges(this.draft)}; ` : ""}${this.draftWords()}`.replace(/\.?$/, ".");
     const state = hovered.state === undefined ? this.here : m.of(m.state(hovered.state)), k = state.rank;
     if (k === undefined) return `This state removes ${ranges(state.blocks)}; ${m.place(state)}.`;
-    const kind = k === 0 ? "the ground state" : m.minimum[k] ? "a minimum: no single swap lowers it" : "not a minimum", level = m.onLevel(k) > 1 ? `; one of ${m.onLevel(k)} states on its level` : "";
+    const kind = k === 0 ? `the ${m.first}` : m.minimum[k] ? "a minimum: no single swap lowers it" : "not a minimum", level = m.onLevel(k) > 1 ? `; one of ${m.onLevel(k)} states on its level` : "";
     const slice = hovered.slice ? `; the lowest of ${hovered.slice} in this slice` : "";
-    return `State ${k} removes ${ranges(state.blocks)}; energy ${k === 0 ? m.show(m.energy[0]) + unit : significant(m.delta(k)) + unit + " above the ground state"}; ${kind}${level}${slice}.`;
+    return `State ${k} removes ${ranges(state.blocks)}; energy ${k === 0 ? m.show(m.energy[0]) + unit : significant(m.delta(k)) + unit + ` above the ${m.first}`}; ${kind}${level}${slice}.`;
   }
   blockSentence(block, strip) {
     const { model: m } = this, share = m.frequency[block], percent = Math.round(100 * share);
@@ -432,7 +432,7 @@ class Lens {
     spin.setAttribute("aria-pressed", String(this.spin));
     const add = element("button", { type: "button", className: "primary", textContent: inTray ? "Take out" : "Add to tray", onclick: () => this.toggle(here.name) });
     const term = (text) => { const t = element("dt", { textContent: text }), about = [...EXPLAINED].find(([word]) => text && text.startsWith(word)); if (about) { t.title = about[1]; t.className = "explained"; } return t; };
-    const badge = k === undefined ? "not listed" : k === 0 ? "ground state" : m.minimum[k] ? "a minimum" : null;
+    const badge = k === undefined ? "not listed" : k === 0 ? m.first : m.minimum[k] ? "a minimum" : null;
     const keys = element("div", { className: "keys" });
     keys.innerHTML = "<kbd>↑</kbd><kbd>↓</kbd> state <kbd>←</kbd><kbd>→</kbd> min <kbd>A</kbd> tray <kbd>P</kbd> prune ";
     keys.append(button("?", "help", () => this.toggleHelp(true)));
@@ -443,7 +443,7 @@ class Lens {
       element("dl", {}, ...rows.flatMap(([t, v, n]) => [term(t), element("dd", { textContent: v }), element("dd", { textContent: n, title: n })])),
       element("div", { className: "actions" }, add, m.kinds.length ? button("Prune", "prune the model to this state", () => this.prune()) : null, button("↑", "previous state", () => this.step(-1)), button("↓", "next state", () => this.step(1))), keys);
     if (focused) ([...this.card.querySelectorAll("button")].find((b) => b.textContent === focused) ?? add).focus({ preventScroll: true });
-    this.strongest.replaceChildren(...(this.root.classList.contains("narrow") ? [] : [element("span", { textContent: "strongest in state" })]), ...m.strongestPairs(state).map(([i, j, v]) => {
+    this.strongest.replaceChildren(...(this.root.classList.contains("narrow") ? [] : [element("span", { textContent: this.spin ? "strongest Jᵢⱼ in state" : "strongest 2Hᵢⱼ in state" })]), ...m.strongestPairs(state).map(([i, j, v]) => {
       const line = element("div", { textContent: `${i}–${j} ${signed((this.spin ? v / 4 : v) * m.scale, 2)}` });
       if (this.colours) line.style.color = `rgb(${(v > 0 ? this.colours.positive : this.colours.negative).join(",")})`;
       return line;

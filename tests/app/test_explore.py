@@ -93,6 +93,20 @@ def test_a_bad_link_is_one_sentence_over_the_demo(query, says):
     assert "states listed" in shown(app)
 
 
+def test_one_bad_part_of_a_link_leaves_the_others():
+    app = open_app(m="3", mark="a:1-x", cur="1-1-2", tray="1-2-3_4-5-6")
+    assert app.session_state.tray == [(1, 2, 3), (4, 5, 6)] and app.session_state.cursor is None
+    assert len(app.warning) == 2 and all(name in w.value for name, w in zip(("mark", "cur"), app.warning))
+
+
+def test_the_warning_of_block_0_is_for_couplings_of_gradients_only():
+    warned = lambda app: any("keep it" in m.value for m in app.markdown)  # noqa: E731
+    app = open_app(m="16")
+    assert warned(app)
+    app.selectbox(key="estimator").select("hybrid").run()
+    assert not warned(app)
+
+
 def test_hostile_links_are_cut_short():
     for query in ({"k": "9" * 5000}, {"run": "x" * 300}, {"m": "00001999"}, {"cur": "0-" * 3000 + "1"}, {"tray": "_".join(["1-2"] * 400)}):
         app = open_app(**query)
@@ -161,7 +175,7 @@ def test_rules_restrict_every_state_and_are_in_the_link():
 @pytest.mark.parametrize(
     ("rules", "says"),
     [
-        ({"keep": "0-21"}, "are to be removed"),
+        ({"keep": "0-21"}, "are to go"),
         ({"groups": "0-3"}, "write blocks, a colon"),
         ({"max_run": "0"}, "at least 1"),
         ({"keep": "3", "remove": "3"}, "choose one"),
@@ -388,7 +402,7 @@ def test_a_budget_restricts_every_listed_state_and_impossible_ones_are_one_sente
     app = open_app(m="8", fits="3.6 MB")
     model = load_run(store.DEMO_RUN).meta["model"]
     assert not app.error and model["bytes"] - 8 * model["blocks"][0]["bytes"] <= 3.6e6
-    for fits, says in (("3 MB", "at_least"), ("1 kB", "raise it"), ("soon", "is no limit")):
+    for fits, says in (("3 MB", "raise the budget"), ("1 kB", "raise it"), ("soon", "is no limit")):
         app = open_app(m="8", fits=fits)
         assert says in app.error[0].value.replace("\\", "") and not app.exception, app.error[0].value
     source = store_matrix(np.eye(5) + 0.1, "mine")
