@@ -108,7 +108,7 @@ def on_commit() -> None:
     if message["source"] != state.source:  # sent before another run was chosen
         return
     state.seq = message["seq"]
-    if message["cursor"] is not None:
+    if message["cursor"] is not None and len(message["cursor"]) == state.removed:  # else sent before another M was chosen
         state.cursor = blocks_of(message["cursor"])
     state.tray = [blocks_of(s) for s in message["tray"]][:TRAY_LIMIT]
     state.look = checked_look(message["look"])
