@@ -265,6 +265,7 @@ def _scale(values: np.ndarray) -> dict:
 
 
 FLAT = 0.05  # of the loss increase: what is closer together is drawn as close together
+TALL = 12  # times the best loss increase: what is worse is off the scale
 CURVES = {"learned": ("learned landscape", LEARNED, "solid"), "greedy": ("greedy", GREEDY, "solid"), "evolutionary": ("evolutionary", EVOLUTIONARY, "solid"), "random": ("random", NODE, "dot")}  # fmt: skip
 
 
@@ -291,6 +292,15 @@ def forwards_spent(curves: dict[str, list[tuple[float, float]]], original: float
     if len(every) and np.ptp(every) < FLAT * abs(every.mean()):  # no axis that makes a mountain of what is noise
         figure.update_yaxes(range=(every.mean() + np.array([-1, 1]) * FLAT * abs(every.mean())).tolist())
         every = every[:0]
+    elif (
+        len(every) and 0 < TALL * every.min() < every.max()
+    ):  # where a random start is hundreds of times the best, nothing else could be seen
+        figure.update_yaxes(range=np.log10([0.85 * every.min(), TALL * every.min()]).tolist())
+        above = int((every > TALL * every.min()).sum())
+        text = f"{above} point{'s' * (above > 1)} above the scale, up to {every.max():.3g} nats"
+        figure.add_annotation(
+            text=text, x=1, y=1, xref="paper", yref="paper", showarrow=False, xanchor="right", font={"size": 11, "color": NODE}
+        )
     figure.update_layout(margin={**_MARGIN, "l": 60}, height=330, legend={"orientation": "h", "y": 1.08, "x": 0})
     figure.update_xaxes(title_text="forwards spent", rangemode="tozero")
     figure.update_yaxes(

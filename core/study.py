@@ -265,7 +265,9 @@ def ranking(subject: Subject, m: int, every: bool) -> dict:
         for seed, found in zip(SEEDS, learned):
             matrices[f"learned, seed {seed}"] = np.array(found["couplings"])
         share = float(np.mean([found["budget"] for found in learned])) / greedy_curve(subject)[str(m)]["forwards"]
-        return {"states": len(x), "all of them": every, "learned from": share} | {name: agreement(energies(H, x), loss, x) for name, H in matrices.items()}
+        return {"states": len(x), "all of them": every, "learned from": share} | {
+            name: agreement(energies(H, x), loss, x) for name, H in matrices.items()
+        }
 
     return subject.part(f"ranking-{m}", make)
 

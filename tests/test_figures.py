@@ -148,4 +148,9 @@ def test_noise_is_no_mountain():
     low, high = flat.layout.yaxis.range
     assert low < 0.0045368 < 0.0045371 < high and high - low > 0.0003
     steep = forwards_spent({"learned": [(5.0, 1.5), (9.0, 1.004)]}, 1.0)
-    assert steep.layout.yaxis.range is None and steep.layout.yaxis.type == "log"
+    low, high = steep.layout.yaxis.range
+    assert (
+        steep.layout.yaxis.type == "log"
+        and 10**low < 0.004 < 10**high < 0.5
+        and "1 point above the scale" in steep.layout.annotations[0].text
+    )

@@ -140,6 +140,7 @@ class Landscape extends Panel {
       const box = [left ? labelX - width : labelX, out ? y + (out > 0 ? 2 : -8) : y - 16, width, 12];
       if (taken.some(([bx, by, bw, bh]) => box[0] < bx + bw && bx < box[0] + box[2] && box[1] < by + bh && by < box[1] + box[3])) return; // labels never lie on each other; the list names all
       taken.push(box);
+      ctx.fillStyle = colours.ground; ctx.fillRect(box[0] - 2, box[1], box[2] + 4, box[3]); // read before the lines behind it
       this.text(ctx, mark.label, labelX, box[1] + 6, { align: left ? "right" : "left", colour: colours.text });
     });
   }
