@@ -13,7 +13,9 @@ from core.sweep import Step
 
 REMOVED, BEST, LEARNED, EVOLUTIONARY, GREEDY = "#d97706", "#15803d", "#0f8a5f", "#7c5cbf", "#1f6feb"
 POSITIVE, ZERO, NEGATIVE, NODE = "#762a83", "#f7f7f9", "#1b7837", "#7d8795"
-DARK = {POSITIVE: "#c9a0dc", ZERO: "#1c232d", NEGATIVE: "#7fd39a"}  # the same on a dark page
+DARK = {  # the same on a dark page
+    POSITIVE: "#c9a0dc", ZERO: "#1c232d", NEGATIVE: "#7fd39a", BEST: "#4cc274", LEARNED: "#35bd8b", EVOLUTIONARY: "#ab90ea", GREEDY: "#6cb0ff",
+}  # fmt: skip
 _MARGIN = {"l": 40, "r": 10, "t": 10, "b": 40}
 
 
