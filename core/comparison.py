@@ -13,6 +13,8 @@ from core.agreement import Agreement, agreement
 from core.results import Measurement, Results
 from core.runs import Run, canonical_key
 
+CHOSEN_ON = "choose"  # the split that searches choose on: no loss of it is shown as a result
+
 
 @dataclass(frozen=True)
 class Score:
@@ -136,7 +138,7 @@ def compare(run: Run, states: list[tuple[int, ...]], results: Results) -> list[R
     Where a state was measured on several texts or settings, the one with most items in
     common with the original counts.
     """
-    return _rows(run, states, results.of_model(model_key(run)))
+    return _rows(run, states, results.of_model(model_key(run), but=CHOSEN_ON))
 
 
 def _rows(run: Run, states: list[tuple[int, ...]], found: list[Measurement]) -> list[Row]:
@@ -183,12 +185,12 @@ def _fits(m: Measurement, run: Run) -> bool:
 
 def measured_rows(run: Run, results: Results, removed: int) -> list[Row]:
     """The original, and every state of M blocks whose loss was measured."""
-    found = results.of_model(model_key(run))
+    found = results.of_model(model_key(run), but=CHOSEN_ON)
     return _rows(run, sorted({m.key.removed for m in found if _is_loss(m) and len(m.key.removed) == removed and _fits(m, run)}), found)
 
 
 def measured_increases(run: Run, results: Results) -> dict[tuple[int, ...], tuple[float, float, int]]:
     """{state: (loss increase, standard error, n)} of every measured state of the run's model."""
-    found = results.of_model(model_key(run))
+    found = results.of_model(model_key(run), but=CHOSEN_ON)
     states = {m.key.removed for m in found if _is_loss(m) and m.key.removed and _fits(m, run)}
     return {row.removed: row.increase for row in _rows(run, sorted(states), found) if row.increase and row.increase[2]}

@@ -151,7 +151,7 @@ class Kept:
         model = canonical_key(loaded.digest())
         self.key = Key(model, (), sequences.texts_sha256, sequences.split, "loss", json.dumps(settings, sort_keys=True))
         self.versions = {"blockscape": core.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
-        same = [m for m in self.results.of_model(model) if self._named(m.key.removed) == m.key]
+        same = self.results.of_model(model, like=self.key)
         self.values = {m.key.removed: dict(zip(m.items.tolist(), m.values.tolist())) for m in same}
         self.unsaved: dict[State, tuple[dict[int, float], float]] = {}
         self.last = time.monotonic()

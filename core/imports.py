@@ -20,6 +20,7 @@ from core.states import parse_blocks
 
 _SIZE = 64 * 2**20
 _PREFIX = "imported:"
+_SPLIT = "imported"
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def keep(model: str, path: Path, rows: Sequence[Imported]) -> int:
     new = 0
     for row in rows:
         about = {name: getattr(row, name) for name in ("source", "tool", "se", "n", "shots", "version")}
-        key = Key(model, row.removed, digest, "imported", f"{_PREFIX}{row.task}:{row.metric}", json.dumps(about, sort_keys=True))
+        key = Key(model, row.removed, digest, _SPLIT, f"{_PREFIX}{row.task}:{row.metric}", json.dumps(about, sort_keys=True))
         new += results.put(key, {0: row.value})
     return new
 
@@ -207,7 +208,7 @@ def keep(model: str, path: Path, rows: Sequence[Imported]) -> int:
 def kept(model: str) -> list[Imported]:
     """Every imported row of the model with this key."""
     rows = []
-    for found in Results().of_model(model):
+    for found in Results().of_model(model, split=_SPLIT):
         if found.key.metric.startswith(_PREFIX):
             task, _, metric = found.key.metric.removeprefix(_PREFIX).rpartition(":")
             rows.append(Imported(found.key.removed, task, metric, float(found.values[0]), **json.loads(found.key.settings)))

@@ -116,15 +116,32 @@ class Results:
             rows = c.execute(f"SELECT item FROM item JOIN measurement ON id = measurement WHERE {_WHERE}", key.columns())
             return {row[0] for row in rows}
 
-    def of_model(self, model: str) -> list[Measurement]:
-        """Everything measured on the model with these weights."""
+    @property
+    def stamp(self) -> tuple:
+        """Changes whenever something was written: what was read under the same stamp need not be read again."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return tuple((s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.exists()))
+
+    def of_model(self, model: str, *, split: str = "", but: str = "", like: Key | None = None) -> list[Measurement]:
+        """What is measured on the model with these weights.
+
+        split: only this one; but: the one that is left out; like: only what differs from it in the removed blocks alone.
+
+        A search leaves hundreds of thousands of items on the split it chooses on: who does not want them leaves them out here.
+        """
         if not self.path.exists():
             return []
+        where, values = "model = ? AND split != ?", [model, but]
+        if split:
+            where, values = where + " AND split = ?", [*values, split]
+        if like is not None:
+            where += " AND data = ? AND split = ? AND metric = ? AND settings = ?"
+            values += like.columns()[2:]
         with self._connection() as c:
             rows = c.execute(
                 "SELECT id, removed, data, split, metric, settings, seconds, item, value FROM measurement JOIN item ON id = measurement "
-                "WHERE model = ? ORDER BY id, item",
-                (model,),
+                f"WHERE {where} ORDER BY id, item",
+                values,
             ).fetchall()
         found: dict[int, list] = {}
         for number, removed, data, split, metric, settings, seconds, item, value in rows:

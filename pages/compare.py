@@ -23,7 +23,7 @@ from core.spectrum import lowest_states
 from core.states import indicator, pearson
 from core.tasks import BUNDLED, chance_levels, read_tasks
 from pages.parts import Safe, chart, html_table, name_of, prune_panel, watch
-from pages.view import constraints_in_view, keep_view, opened_source, plain, through_app
+from pages.view import constraints_in_view, keep_view, opened_source, plain, source_of, through_app
 
 PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
 DEFAULT_PROMPT = "Once upon a time"
@@ -99,9 +99,15 @@ def ask(source: Source) -> list[tuple[int, ...]]:
 # what was found
 
 
+@st.cache_resource(max_entries=8, show_spinner=False)
+def rows_known(key: str, removed: int, home: str, stamp: tuple) -> list[Row]:
+    """All measured losses at M, read once for every state of the store."""
+    return measured_rows(source_of(key).run, Results(), removed)
+
+
 def known_points(source: Source) -> Points:
     """Energies, of the couplings that the view shows, against all measured losses at its M."""
-    rows = measured_rows(source.run, Results(), state.removed)
+    rows = rows_known(source.key, state.removed, str(store.home()), Results().stamp)
     H = source.couplings(state.estimator, state.mix)
     states = [row.removed for row in rows if row.removed]
     values = energies(H, indicator(states, source.blocks)) if states else []

@@ -98,6 +98,13 @@ def noise(key: str, estimator: str, mix: dict | None, found: Landscape) -> np.nd
     return energy_noise(source_of(key), estimator, found.spectrum.x, mix)
 
 
+@st.cache_resource(max_entries=4, show_spinner=False)
+def measured_so_far(key: str, home: str, stamp: tuple) -> Increases:
+    """The loss increases that are known of a source, read once for every state of the store."""
+    run = source_of(key).run
+    return measured_increases(run, Results()) if run else {}
+
+
 def blocks_of(message: list) -> tuple[int, ...]:
     """A state that the browser sent. Errors: InputError."""
     return parse_blocks(",".join(map(str, message)), source_of(state.source).blocks)
@@ -247,7 +254,7 @@ def draw(found: Landscape, data: dict, view: View, others: dict[tuple[int, ...],
     if state.pop("pick", False):
         pick_states(found)
     write_link()
-    measured = measured_increases(view.source.run, Results()) if view.source.run else {}
+    measured = measured_so_far(state.source, str(store.home()), Results().stamp)
     lens(
         {
             "measured": {"-".join(map(str, s)): list(v) for s, v in measured.items()},

@@ -37,6 +37,19 @@ def test_every_part_of_the_key_separates():
         results.put(key, {0: float(i)})
     assert [m.values.tolist() for m in results.of_model(KEY.model)] == [[float(i)] for i in range(7)]
     assert results.of_model("other") == []
+    assert [m.key for m in results.of_model(KEY.model, split="choose")] == [keys[3]]
+    assert [m.key for m in results.of_model(KEY.model, but="choose")] == [k for k in keys if k.split != "choose"]
+    assert [m.key for m in results.of_model(KEY.model, like=KEY)] == [KEY, keys[1], keys[6]]
+
+
+def test_the_stamp_changes_with_every_write():
+    results = Results()
+    stamps = [results.stamp]
+    for item in range(5):
+        results.put(KEY, {item: 1.0})
+        stamps.append(results.stamp)
+        assert results.of_model(KEY.model)[0].items.tolist() == list(range(item + 1)) and results.stamp == stamps[-1]
+    assert len(set(stamps)) == 6
 
 
 def test_paired_differences_use_common_items():
