@@ -3,6 +3,7 @@
 Losses are those of the report split, which no choice has used.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -139,6 +140,28 @@ def compare(run: Run, states: list[tuple[int, ...]], results: Results) -> list[R
     common with the original counts.
     """
     return _rows(run, states, results.of_model(model_key(run), but=CHOSEN_ON))
+
+
+def record(run: Run, states: list[tuple[int, ...]], results: Results) -> dict:
+    """Every measurement of the original and of the states, item by item, with all that names it: for JSON.
+
+    The same item of two states is the same sequence, question or request. A score is the mean of its values.
+    """
+    wanted = {(), *states}
+    found = [m for m in results.of_model(model_key(run), but=CHOSEN_ON) if m.key.removed in wanted]
+    model = {name: run.meta["model"][name] for name in ("name", "source", "config", "weights") if name in run.meta["model"]}
+    return {
+        "run": run.key,
+        "model": model,
+        "measurements": [
+            {
+                "removed": list(m.key.removed), "metric": m.key.metric, "split": m.key.split, "data": m.key.data, "settings": json.loads(m.key.settings),
+                "n": len(m.values), "mean": m.mean, "se": None if math.isnan(m.se) else m.se, "seconds": m.seconds, "versions": dict(m.versions),
+                "items": m.items.tolist(), "values": m.values.tolist(),
+            }
+            for m in found
+        ],
+    }  # fmt: skip
 
 
 def _rows(run: Run, states: list[tuple[int, ...]], found: list[Measurement]) -> list[Row]:

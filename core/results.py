@@ -9,9 +9,9 @@ and states are compared on the same items.
 import json
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 
 import numpy as np
 
@@ -56,6 +56,7 @@ class Measurement:
     items: np.ndarray  # int64 [n], sorted
     values: np.ndarray  # float64 [n]
     seconds: float
+    versions: Mapping[str, str] = field(default_factory=dict)  # of what measured its first item
 
     @property
     def mean(self) -> float:
@@ -139,17 +140,20 @@ class Results:
             values += like.columns()[2:]
         with self._connection() as c:
             rows = c.execute(
-                "SELECT id, removed, data, split, metric, settings, seconds, item, value FROM measurement JOIN item ON id = measurement "
+                "SELECT id, removed, data, split, metric, settings, seconds, versions, item, value FROM measurement JOIN item ON id = measurement "
                 f"WHERE {where} ORDER BY id, item",
                 values,
             ).fetchall()
         found: dict[int, list] = {}
-        for number, removed, data, split, metric, settings, seconds, item, value in rows:
+        for number, removed, data, split, metric, settings, seconds, versions, item, value in rows:
             state = tuple(map(int, removed.split(","))) if removed else ()
-            entry = found.setdefault(number, [Key(model, state, data, split, metric, settings), [], [], seconds])
+            entry = found.setdefault(number, [Key(model, state, data, split, metric, settings), [], [], seconds, versions])
             entry[1].append(item)
             entry[2].append(value)
-        return [Measurement(key, np.array(items), np.array(values), seconds) for key, items, values, seconds in found.values()]
+        return [
+            Measurement(key, np.array(items), np.array(values), seconds, json.loads(versions))
+            for key, items, values, seconds, versions in found.values()
+        ]
 
     def put_answer(self, model: str, removed: tuple[int, ...], prompt: str, settings: str, text: str) -> None:
         with self._connection() as c:

@@ -3,13 +3,14 @@
 import csv
 import html
 import io
+import json
 import math
 
 import numpy as np
 import streamlit as st
 
 from core import behaviour, imports, jobs, store
-from core.comparison import Points, Row, compare, finding, measured_rows, model_key, points
+from core.comparison import Points, Row, compare, finding, measured_rows, model_key, points, record
 from core.errors import InputError
 from core.figures import alike, energy_against_loss, forwards_spent, rank_changes, trust, unexplained
 from core.ising import energies
@@ -278,7 +279,12 @@ def show_table(source: Source, states: list[tuple[int, ...]], job: Job | None) -
         "Tasks: accuracy with its 95 % interval, chance in brackets after the name. Tokens per second: a forward pass of the really pruned model. "
         f"Blocks that all of these states remove are drawn hollow; columns in which nothing differs are left out.{more}"
     )
-    st.download_button("CSV", as_csv(rows, energy), "compare.csv", "text/csv", on_click="ignore")
+    left, right, _ = st.columns([1, 1, 10])
+    left.download_button("CSV", as_csv(rows, energy), "compare.csv", "text/csv", on_click="ignore")
+    right.download_button(
+        "JSON", lambda: json.dumps(record(source.run, states, Results())), "compare.json", "application/json", on_click="ignore",
+        help="Every item of every measurement, with the model, data, settings and versions it comes from.",
+    )  # fmt: skip
     show_answers(model_key(source.run), rows, source.blocks)
 
 

@@ -1,10 +1,11 @@
 """Measured states side by side."""
 
+import json
 import math
 
 import numpy as np
 
-from core.comparison import compare, finding, measured_increases, measured_rows, model_key, points, wilson
+from core.comparison import compare, finding, measured_increases, measured_rows, model_key, points, record, wilson
 from core.results import Key, Results
 from core.runs import load_run
 from core.store import DEMO_RUN
@@ -112,3 +113,15 @@ def test_a_state_that_the_model_does_not_have_is_passed_over():
     put((5,), "loss", [1.5, 1.5])
     assert list(measured_increases(RUN, Results())) == [(5,)]
     assert [row.removed for row in measured_rows(RUN, Results(), 1)] == [(), (5,)]
+
+
+def test_the_record_holds_every_item_and_what_names_it():
+    put((), "loss", [1.0, 1.5])
+    put((5,), "loss", [2.0, 2.5], settings='{"length": 64}')
+    put((6,), "loss", [3.0])
+    Results().put(Key(MODEL, (5,), "texts", "choose", "loss"), {0: 9.0})
+    kept = json.loads(json.dumps(record(RUN, [(5,)], Results())))
+    assert kept["run"] == RUN.key and kept["model"]["weights"] == RUN.meta["model"]["weights"]
+    original, pruned = kept["measurements"]
+    assert original["removed"] == [] and pruned["removed"] == [5] and pruned["settings"] == {"length": 64}
+    assert (pruned["items"], pruned["values"], pruned["mean"], pruned["n"]) == ([0, 1], [2.0, 2.5], 2.25, 2)
