@@ -358,7 +358,7 @@ def _ranking_table(results) -> list[str]:
 def _search_tables(results) -> list[str]:
     lines = [
         "## (b) What a forward buys", "",
-        "Loss increase on the report split of the best state at hand, mean of the seeds, by forwards as a share of greedy's; in brackets on the choosing sequences. "
+        "Loss increase on the report split of the best state at hand, mean of the seeds, by forwards as a share of greedy's; in brackets on the choosing sequences. Behind ours: what each seed could spend at most, as a share of greedy's. "
         "The verdict compares at every point from greedy's end on, seeds averaged; a tie is a difference within two standard errors of a state's report loss.", "",
         "| model | M | method | 1/3 | 1/2 | 1 | 1.25 | verdict for ours |", "|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
@@ -376,6 +376,8 @@ def _search_tables(results) -> list[str]:
                 cells.append("-" if unseen is None else f"{unseen:.4f} ({chosen - base:.4f})")
             verdict = "" if name == "learned" else _verdict(found, name, end, means)
             title = f"{name}, {end:.1f} forwards" if name == "greedy" else name
+            if name == "learned" and (given := results[subject].get("budgets", {}).get(str(m))):
+                title += f", at most {', '.join(f'{b / end:.2f}' for b in given)}"
             lines.append(f"| {subject} | {m} ({label}) | {title} | {' | '.join(cells)} | {verdict} |")
     return lines
 
@@ -451,7 +453,7 @@ def _one_shot_table(results) -> list[str]:
 
 def collect(subject: Subject) -> dict:
     """All that the finished parts of a subject have found."""
-    found: dict = {"blocks": subject.blocks, "ranking": {}, "searches": {}, "best": {}}
+    found: dict = {"blocks": subject.blocks, "ranking": {}, "searches": {}, "best": {}, "budgets": {}}
     read = lambda file: json.loads(file.read_text(encoding="utf-8"))  # noqa: E731
     for file in sorted(subject.folder.glob("*.json")):
         kind, _, rest = file.stem.partition("-")
@@ -461,6 +463,8 @@ def collect(subject: Subject) -> dict:
             found["searches"][rest] = read(file)
         elif kind == "best":
             found["best"][rest] = read(file)
+        elif kind == "learned":
+            found["budgets"].setdefault(rest.partition("-")[0], []).append(read(file)["budget"])
     if (subject.folder / "one-shot.json").exists():
         found["one-shot"] = read(subject.folder / "one-shot.json")
     meter = subject.forwards()
