@@ -297,7 +297,7 @@ def test_a_block_that_its_gradient_misjudges_is_named_where_listed_states_remove
     assert not warned(open_app())  # the demo opens at an M where no listed state removes it
     app = open_app(m="16")
     (sentence,) = warned(app)
-    assert sentence.startswith("Block 0, removed in every listed state, costs 6.40 nats alone")
+    assert sentence.startswith("Block 0, removed in 100 of the 100 lowest states, costs 6.40 nats alone")
     next(b for b in app.button if b.label == "Keep block 0").click().run()
     assert not app.exception and app.session_state.keep == "0" and not warned(app) and "".join(app.query_params["keep"]) == "0"
     app = open_app(m="16", keep="23")
