@@ -58,7 +58,8 @@ def test_shipped_rows_recompute_from_the_shipped_model(demo, run, sequences):
     )
     for shipped, again, loss in ((run.rows, rows, losses), (run.sampled, own[0], own[1])):
         A = shipped.A[part]
-        assert (np.linalg.norm(again.numpy() - A, axis=1) <= 1e-5 * np.linalg.norm(A, axis=1)).all()
+        # another kind of processor sums in another order: 1.03e-5 was seen between two
+        assert (np.linalg.norm(again.numpy() - A, axis=1) <= 5e-5 * np.linalg.norm(A, axis=1)).all()
         assert np.allclose(loss.numpy(), shipped.loss[part], atol=1e-5)
 
 
