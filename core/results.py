@@ -123,7 +123,7 @@ class Results:
         files = (self.path, self.path.with_name(self.path.name + "-wal"))
         return tuple((s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.exists()))
 
-    def of_model(self, model: str, *, split: str = "", but: str = "", like: Key | None = None) -> list[Measurement]:
+    def of_model(self, model: str, *, split: str | None = None, but: str | None = None, like: Key | None = None) -> list[Measurement]:
         """What is measured on the model with these weights.
 
         split: only this one; but: the one that is left out; like: only what differs from it in the removed blocks alone.
@@ -132,9 +132,10 @@ class Results:
         """
         if not self.path.exists():
             return []
-        where, values = "model = ? AND split != ?", [model, but]
-        if split:
-            where, values = where + " AND split = ?", [*values, split]
+        where, values = "model = ?", [model]
+        for condition, value in (("split = ?", split), ("split != ?", but)):
+            if value is not None:
+                where, values = f"{where} AND {condition}", [*values, value]
         if like is not None:
             where += " AND data = ? AND split = ? AND metric = ? AND settings = ?"
             values += like.columns()[2:]

@@ -38,6 +38,10 @@ def test_every_part_of_the_key_separates():
     assert [m.values.tolist() for m in results.of_model(KEY.model)] == [[float(i)] for i in range(7)]
     assert results.of_model("other") == []
     assert [m.key for m in results.of_model(KEY.model, split="choose")] == [keys[3]]
+    speed = Key(**{**vars(KEY), "split": "", "metric": "tokens_per_second"})  # measured on no split
+    results.put(speed, {0: 7.0})
+    assert [results.of_model(KEY.model, but=but)[-1].key for but in (None, "choose")] == [speed, speed]
+    keys.append(speed)
     assert [m.key for m in results.of_model(KEY.model, but="choose")] == [k for k in keys if k.split != "choose"]
     assert [m.key for m in results.of_model(KEY.model, like=KEY)] == [KEY, keys[1], keys[6]]
 
