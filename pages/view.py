@@ -101,7 +101,7 @@ def read_link(sources: dict[str, str]) -> None:
     view, the query came with it and may be older than the last link: then the view is right.
     """
     query = st.query_params
-    if "source" in state and (not query or dict(query) in (state.get("link"), link_of_view()) or link_of_view() != state.get("link")):
+    if "source" in state and (not query or dict(query) == state.get("link") or link_of_view() != state.get("link")):
         return
     state.problems, chosen = [], next(iter(sources))
     if wanted := query.get("run"):

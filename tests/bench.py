@@ -5,7 +5,6 @@ Prints each figure with its bar; exits with 1 when a bar is missed.
 
 import os
 import platform
-import re
 import shutil
 import statistics
 import sys
@@ -70,17 +69,6 @@ def computed(pid: int, act: Callable[[int], None], times: int) -> float:
     return 1e3 * (cpu_seconds(pid) - before) / times
 
 
-def upload_large(page, folder: Path) -> None:
-    """128 blocks of which 2600 states are listed at once."""
-    rng = np.random.default_rng(0)
-    noise = rng.normal(size=(128, 128)) / 1000
-    np.save(folder / "large.npy", np.diag(np.sort(rng.random(128)) + 1) + noise + noise.T)
-    page.get_by_text("Explore a matrix of your own").click()
-    page.locator('input[type="file"]').first.set_input_files(folder / "large.npy")
-    page.wait_for_url(re.compile("e=matrix"))
-    page.wait_for_timeout(2000)
-
-
 def browser() -> None:
     path = shutil.which("chromium")
     if path is None:
@@ -89,6 +77,7 @@ def browser() -> None:
     from playwright.sync_api import sync_playwright
 
     from tests.browser.conftest import FLAGS, Server
+    from tests.browser.test_lens import large, upload
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         home = Path(folder) / "home"
@@ -155,7 +144,8 @@ def browser() -> None:
         figure(
             "server CPU of an open page that nobody touches, a second", computed(pid, lambda _: page.wait_for_timeout(1000), 5), None, "ms"
         )
-        upload_large(page, Path(folder))
+        upload(page, Path(folder), large())
+        page.wait_for_timeout(1000)
         for view in ("Levels", "Density"):
             page.locator(".lens .tools .tab", has_text=view).click()
             page.wait_for_timeout(1000)

@@ -36,10 +36,15 @@ def upload(page, tmp_path, H: np.ndarray, name: str = "matrix.npy"):
     return page
 
 
-def test_hover_at_128_blocks_and_2600_states_stays_within_a_frame_and_sends_nothing(visit, tmp_path):
+def large() -> np.ndarray:
+    """Couplings of 128 blocks of which 2600 states are listed at once."""
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(128, 128)) / 1000
-    page = upload(opened(visit()), tmp_path, np.diag(np.sort(rng.random(128)) + 1) + noise + noise.T, "large.npy")
+    return np.diag(np.sort(rng.random(128)) + 1) + noise + noise.T
+
+
+def test_hover_at_128_blocks_and_2600_states_stays_within_a_frame_and_sends_nothing(visit, tmp_path):
+    page = upload(opened(visit()), tmp_path, large(), "large.npy")
     expect(page.locator(".lens .panel.states .note")).to_contain_text("of 2600")
     page.add_script_tag(path=PROBES)
     page.wait_for_timeout(1000)
