@@ -78,8 +78,8 @@ class _Progress:
 def calibrate(args) -> dict | None:
     from core import jobs
     from core.ranks import launched
-    from core.runs import check_run_place, load_run, save_run
-    from core.store import home
+    from core.store.folders import home
+    from core.store.runs import check_run_place, load_run, save_run
 
     out = Path(args.out)
     check_run_place(out)
@@ -150,13 +150,13 @@ def _result(job) -> dict:
 
 
 def states(args) -> dict:
-    from core.budget import read_budget, with_budget
-    from core.constraints import read_constraints
-    from core.ising import read_matrix
-    from core.mix import read_mix
-    from core.sources import open_source
-    from core.spectrum import lowest_states
-    from core.store import find_run
+    from core.energy.mix import read_mix
+    from core.energy.sources import open_source
+    from core.ising.energies import read_matrix
+    from core.spectrum.budget import read_budget, with_budget
+    from core.spectrum.constraints import read_constraints
+    from core.spectrum.lowest import lowest_states
+    from core.store.folders import find_run
 
     if args.matrix and args.mix is not None:
         raise InputError(f"--mix {args.mix[:40]!r} needs --run: a bare matrix has no domains; leave it out.")
@@ -184,8 +184,8 @@ def states(args) -> dict:
 
 def prune(args) -> dict:
     from core import jobs
-    from core.states import parse_blocks
-    from core.store import check_free
+    from core.ising.states import parse_blocks
+    from core.store.folders import check_free
 
     out, blocks = Path(args.out).absolute(), parse_blocks(args.blocks)
     request = jobs.request_of(args.model, blocks=list(blocks), out=str(out), zip=False, provenance={}, remote_code=args.trust_remote_code)
@@ -198,7 +198,7 @@ def prune(args) -> dict:
 
 def evaluate(args) -> dict:
     from core import jobs
-    from core.tasks import BUNDLED
+    from core.tasks.items import BUNDLED
 
     harness = _harness_request(args)
     request = jobs.request_of(
@@ -216,7 +216,7 @@ def evaluate(args) -> dict:
 def _harness_request(args) -> dict | None:
     """What is asked of lm-evaluation-harness; None where nothing is. Errors: InputError."""
     from core import jobs
-    from core.presets import asked
+    from core.tasks.presets import asked
 
     if not (args.tasks or args.preset):
         if args.shots is not None or args.limit is not None:
@@ -238,10 +238,10 @@ def _harness_request(args) -> dict | None:
 
 def benchmark(args) -> dict | None:
     from core import jobs
-    from core.imports import read_states
+    from core.compare.other_tools import read_states
+    from core.ising.states import parse_blocks
     from core.ranks import launched
-    from core.states import parse_blocks
-    from core.tasks import BUNDLED
+    from core.tasks.items import BUNDLED
 
     listed = [] if args.states is None else read_states(Path(args.states))
     states = list(dict.fromkeys([(), *(parse_blocks(text) for text in args.blocks or []), *listed]))
@@ -257,9 +257,9 @@ def benchmark(args) -> dict | None:
 
 def learn(args) -> dict:
     from core import jobs
-    from core.runs import load_run
-    from core.spectrum import check_removed
-    from core.store import find_run
+    from core.spectrum.lowest import check_removed
+    from core.store.folders import find_run
+    from core.store.runs import load_run
 
     folder = find_run(args.run).absolute()
     run = load_run(folder)
@@ -271,7 +271,7 @@ def learn(args) -> dict:
 def _describe(command: str, result: dict) -> str:
     """The same result for a person."""
     if command == "states":
-        from core.mix import mix_label
+        from core.energy.mix import mix_label
 
         proof = "exact" if result["exact"] else "not proved"
         lines = [f"{s['rank']:>5}  {s['energy']:.9g}  {','.join(map(str, s['removed']))}" for s in result["states"]]
@@ -423,7 +423,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["study"]:  # a script of its own: hours, tables and figures
-        from core.study import main as study
+        from core.choose.study import main as study
 
         return study(argv[1:])
     as_json = "--json" in argv

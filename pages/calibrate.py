@@ -9,15 +9,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from core import documents, jobs, store
-from core.budget import size
-from core.checkpoint import rows_so_far
-from core.costs import calibration_cost, lacking
+from core import jobs
+from core.energy.sources import list_sources
 from core.errors import InputError
-from core.figures import rows_figure
-from core.runs import load_run
-from core.sources import list_sources
-from core.texts import BOS, MODES, TEMPLATES
+from core.jobs.costs import calibration_cost, lacking
+from core.spectrum.budget import size
+from core.store import folders
+from core.store.checkpoint import rows_so_far
+from core.store.runs import load_run
+from core.texts import documents
+from core.texts.sequences import BOS, MODES, TEMPLATES
+from core.view.figures import rows_figure
 from pages.parts import block_strip, block_table, chart, watch
 from pages.view import open_run, plain, source_of, through_app
 
@@ -57,7 +59,7 @@ def on_upload() -> None:
     for file in state.upload:
         name = Path(file.name)
         stem = re.sub(r"[^\w-]+", "-", name.stem)[:60]  # documents without a domain are called by it
-        path = str(store.keep("texts", file.getvalue(), name.suffix.lower(), stem))
+        path = str(folders.keep("texts", file.getvalue(), name.suffix.lower(), stem))
         state.cal_files = list(dict.fromkeys([*state.cal_files, path]))
 
 
@@ -74,7 +76,7 @@ def sources_chosen() -> list[str]:
     if FILES in state.cal_texts:
         found += state.cal_files
     if PASTED in state.cal_texts:
-        found.append(str(store.keep("texts", state.cal_paste.encode("utf-8", "replace"), ".txt", "pasted")))
+        found.append(str(folders.keep("texts", state.cal_paste.encode("utf-8", "replace"), ".txt", "pasted")))
     if OWN in state.cal_texts:
         found.append(documents.OWN)
     if not found:
@@ -251,7 +253,7 @@ def show_calibration(job_id: str, polled: bool) -> None:
     """Progress, and the rows that are there: re-read while the job runs, from its run when it is done."""
     job = watch(job_id, polled)
     if job.status == "done":
-        rows = load_run(store.home() / "runs" / job.result["key"]).rows.A
+        rows = load_run(folders.home() / "runs" / job.result["key"]).rows.A
     else:
         rows = rows_so_far(job.folder / "work")
     if rows is not None:

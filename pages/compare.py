@@ -9,20 +9,23 @@ import math
 import numpy as np
 import streamlit as st
 
-from core import behaviour, imports, jobs, store
-from core.comparison import Points, Row, compare, finding, measured_rows, model_key, points, record
+from core import jobs
+from core.compare import other_tools
+from core.compare.comparison import Points, Row, compare, finding, measured_rows, model_key, points, record
+from core.energy.learned import learned_at, read_learned
+from core.energy.sources import Source
 from core.errors import InputError
-from core.figures import alike, energy_against_loss, forwards_spent, rank_changes, trust, unexplained
-from core.ising import energies
-from core.jobs import Job
-from core.posterior import learned_at, read_learned
-from core.presets import PRESETS, asked
-from core.results import Results
-from core.runs import Run
-from core.sources import Source
-from core.spectrum import lowest_states
-from core.states import indicator, pearson
-from core.tasks import BUNDLED, chance_levels, read_tasks
+from core.ising.energies import energies
+from core.ising.states import indicator, pearson
+from core.jobs.job import Job
+from core.measure import behaviour
+from core.spectrum.lowest import lowest_states
+from core.store import folders
+from core.store.results import Results
+from core.store.runs import Run
+from core.tasks.items import BUNDLED, chance_levels, read_tasks
+from core.tasks.presets import PRESETS, asked
+from core.view.figures import alike, energy_against_loss, forwards_spent, rank_changes, trust, unexplained
 from pages.parts import Safe, chart, html_table, name_of, prune_panel, watch
 from pages.view import constraints_in_view, keep_view, opened_source, plain, source_of, through_app
 
@@ -108,7 +111,7 @@ def rows_known(key: str, removed: int, home: str, stamp: tuple) -> list[Row]:
 
 def known_points(source: Source) -> Points:
     """Energies, of the couplings that the view shows, against all measured losses at its M."""
-    rows = rows_known(source.key, state.removed, str(store.home()), Results().stamp)
+    rows = rows_known(source.key, state.removed, str(folders.home()), Results().stamp)
     H = source.couplings(state.estimator, state.mix)
     states = [row.removed for row in rows if row.removed]
     values = energies(H, indicator(states, source.blocks)) if states else []
@@ -152,7 +155,7 @@ def improve(run: Run, learned: Job | None, others: Job | None) -> None:
 
 
 def start_search(kind: str, run: Run, removed: int) -> None:
-    folder = store.find_run(run.key).absolute()
+    folder = folders.find_run(run.key).absolute()
     jobs.start(kind, jobs.request_on(run, folder, remove=removed, budget=float(state.budget), sequences=256, seed=0))
 
 
@@ -393,20 +396,20 @@ def show_imported(run: Run) -> None:
     file = st.file_uploader("Results of another tool", type=["json", "csv"], help="A results file of lm-evaluation-harness, or a list of removed blocks with scores.")  # fmt: skip
     if file is not None:
         suffix = f".{file.name.rsplit('.', 1)[-1].lower()}"
-        path = store.keep(
+        path = folders.keep(
             "imports", file.getvalue(), suffix, "".join(c if c.isalnum() or c in "-_" else "-" for c in file.name.rsplit(".", 1)[0])[:60]
         )
         try:
-            imports.keep(model_key(run), path, imports.read_results(path, blocks=run.blocks))
+            other_tools.keep(model_key(run), path, other_tools.read_results(path, blocks=run.blocks))
         except InputError as error:
             st.error(plain(str(error)))
     rows = [
         [", ".join(map(str, r.removed)) or "original", r.task, r.metric, f"{r.value:.4g}", r.n or "", r.tool, r.source]
-        for r in imports.kept(model_key(run))
+        for r in other_tools.kept(model_key(run))
     ]
     if rows:
         st.html(html_table(["removed", "task", "metric", "imported value", "n", "tool", "file"], rows, "imported"))
-        states = list(dict.fromkeys(r.removed for r in imports.kept(model_key(run)) if r.removed))
+        states = list(dict.fromkeys(r.removed for r in other_tools.kept(model_key(run)) if r.removed))
         st.button("Add these states to the tray", on_click=add_to_tray, args=(states,), key="tray-imported")
 
 
@@ -432,7 +435,7 @@ def page() -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.fragment(show_energies, run_every=1 if job and job.active else None)(source, job)
-    searches = jobs.on_run(store.find_run(source.key), state.removed)
+    searches = jobs.on_run(folders.find_run(source.key), state.removed)
     learned, others = latest(searches, "learn"), latest(searches, "peers")
     with right:
         ids, active = tuple(j and j.id for j in (learned, others)), any(j and j.active for j in (learned, others))

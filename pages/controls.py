@@ -5,16 +5,16 @@ import time
 
 import streamlit as st
 
-from core.budget import Fit, needs, read_budget, size, smallest_removal
-from core.constraints import Constraints
+from core.energy.learned import learned_at
+from core.energy.mix import in_percent, mix_label, mix_weights, sampled_percent, worth
+from core.energy.sources import Source
 from core.errors import InputError
-from core.figures import how_many
-from core.lens import Landscape, exponent, proof, with_power
-from core.mix import in_percent, mix_label, mix_weights, sampled_percent, worth
-from core.posterior import learned_at
-from core.runs import Run
-from core.sources import Source
-from core.sweep import Step, sweep
+from core.spectrum.budget import Fit, needs, read_budget, size, smallest_removal
+from core.spectrum.constraints import Constraints
+from core.spectrum.sweep import Step, sweep
+from core.store.runs import Run
+from core.view.figures import how_many
+from core.view.lens import Landscape, exponent, proof, with_power
 from pages.view import COUNTS, RULES, open_at_first, plain, rules_in_view, source_of
 
 SLIDERS = 24  # domains that have one

@@ -5,18 +5,18 @@ import re
 import numpy as np
 import streamlit as st
 
-from core.agreement import clustered
-from core.couplings import first_order, misjudged
+from core.compare.agreement import clustered
+from core.energy.couplings import first_order, misjudged
+from core.energy.learned import learned_at, read_learned
+from core.energy.mix import mix_label, mix_text
+from core.energy.network import VIEWS, effective_rank, roles, strongest, view_of
 from core.errors import InputError
-from core.figures import eigenvalues_figure, fields_figure, gradient_figure, heatmap, interaction_graph
-from core.interchange import qubo_text
-from core.ising import to_spins
-from core.lens import significant
-from core.mix import mix_label, mix_text
-from core.network import VIEWS, effective_rank, roles, strongest, view_of
-from core.posterior import learned_at, read_learned
-from core.runs import Run
-from core.snippets import couplings_snippet
+from core.ising.energies import to_spins
+from core.ising.interchange import qubo_text
+from core.store.runs import Run
+from core.view.figures import eigenvalues_figure, fields_figure, gradient_figure, heatmap, interaction_graph
+from core.view.lens import significant
+from core.view.snippets import couplings_snippet
 from pages.parts import chart, html_table
 from pages.view import opened_source, plain, source_of, through_app
 

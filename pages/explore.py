@@ -7,26 +7,28 @@ import numpy as np
 import streamlit as st
 
 from assets.lens import lens
-from core import imports, jobs, store
-from core.candidates import candidates
-from core.comparison import measured_increases, model_key
-from core.constraints import Constraints
-from core.couplings import Misjudged, from_gradients, misjudged, rows_of
+from core import jobs
+from core.compare import other_tools
+from core.compare.comparison import measured_increases, model_key
+from core.energy.couplings import Misjudged, from_gradients, misjudged, rows_of
+from core.energy.mix import mix_weights
+from core.energy.sources import delete_matrix, list_sources, store_matrix, stored_matrices
+from core.energy.uncertainty import energy_noise
 from core.errors import InputError
-from core.ising import parse_matrix
-from core.lens import Landscape, landscape, landscape_data, significant, tray_data
-from core.listing import Increases, states_csv, states_json
-from core.mix import mix_weights
-from core.noise import energy_noise
-from core.placing import place
-from core.report import report_html
-from core.results import Results
-from core.runs import Run, canonical_key
-from core.snippets import View, cli_line, python_snippet
-from core.solving import TIME_LIMIT, solve_request, solved
-from core.sources import delete_matrix, list_sources, store_matrix, stored_matrices
-from core.spectrum import lowest_states
-from core.states import indicator, parse_blocks, short_hashes
+from core.ising.energies import parse_matrix
+from core.ising.states import indicator, parse_blocks, short_hashes
+from core.job_kinds.solve import TIME_LIMIT, solve_request, solved
+from core.landscape.candidates import candidates
+from core.landscape.locate import place
+from core.spectrum.constraints import Constraints
+from core.spectrum.lowest import lowest_states
+from core.store import folders
+from core.store.results import Results
+from core.store.runs import Run, canonical_key
+from core.view.lens import Landscape, landscape, landscape_data, significant, tray_data
+from core.view.report import report_html
+from core.view.snippets import View, cli_line, python_snippet
+from core.view.state_files import Increases, states_csv, states_json
 from pages.controls import controls, hold, show_facts
 from pages.parts import prune_panel, watch
 from pages.view import (
@@ -213,12 +215,12 @@ def show_search(request: dict) -> None:
 def choices_of_others(run: Run, removed: int) -> dict[tuple[int, ...], str]:
     """{state: who chose it} of other methods and of the learned landscape at this M, and of lists that were imported."""
     found: dict[tuple[int, ...], list[str]] = {}
-    for job in jobs.on_run(store.find_run(run.key), removed):
+    for job in jobs.on_run(folders.find_run(run.key), removed):
         if job.kind in ("peers", "learn") and job.status == "done":
             named = job.result["methods"] if job.kind == "peers" else {"learned": job.result["best"]}
             for name, choice in named.items():
                 found.setdefault(tuple(sorted(choice["removed"])), []).append(name)
-    for row in imports.kept(model_key(run)):
+    for row in other_tools.kept(model_key(run)):
         if len(row.removed) == removed:
             found.setdefault(tuple(sorted(row.removed)), []).append(Path(row.source).stem[:LABEL_LIMIT])
     return {s: ", ".join(dict.fromkeys(names)) for s, names in found.items()}
@@ -254,7 +256,7 @@ def draw(found: Landscape, data: dict, view: View, others: dict[tuple[int, ...],
     if state.pop("pick", False):
         pick_states(found)
     write_link()
-    measured = measured_so_far(state.source, str(store.home()), Results().stamp)
+    measured = measured_so_far(state.source, str(folders.home()), Results().stamp)
     lens(
         {
             "measured": {"-".join(map(str, s)): list(v) for s, v in measured.items()},
@@ -309,7 +311,7 @@ def on_states() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(state.listed.name).name
             path.write_bytes(state.listed.getvalue())
-            read = imports.read_listed(path, source_of(state.source).blocks)
+            read = other_tools.read_listed(path, source_of(state.source).blocks)
         add_marks({tuple(sorted(one.removed)): (one.label or path.stem)[:LABEL_LIMIT] for one in read[:MARK_LIMIT]})
         if len(read) > MARK_LIMIT:
             state.problems.append(f"{state.listed.name!r} lists {len(read)} states; the first {MARK_LIMIT} are marked.")

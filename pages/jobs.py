@@ -6,8 +6,8 @@ import time
 import streamlit as st
 
 from core import jobs
-from core.jobs import Job
-from core.mix import mix_label
+from core.energy.mix import mix_label
+from core.jobs.job import Job
 from pages.parts import clock, show_progress
 from pages.view import plain, through_app
 

@@ -6,14 +6,15 @@ from pathlib import Path
 import plotly.graph_objects as go
 import streamlit as st
 
-from core import jobs, store
-from core.budget import size
-from core.comparison import model_key
+from core import jobs
+from core.compare.comparison import model_key
 from core.errors import InputError
-from core.figures import themed
-from core.jobs import Job
-from core.runs import Run
-from core.states import indicator, short_hashes
+from core.ising.states import indicator, short_hashes
+from core.jobs.job import Job
+from core.spectrum.budget import size
+from core.store import folders
+from core.store.runs import Run
+from core.view.figures import themed
 from pages.view import plain
 
 VERBS = {
@@ -134,7 +135,7 @@ def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])
     name = f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, removed))}"[:120].rstrip("-.")
     provenance = {"run": run.key, "model": {key: model[key] for key in ("config", "weights")}}
-    return jobs.request_for(run, blocks=list(removed), out=str(store.home() / "exports" / name), zip=True, provenance=provenance)
+    return jobs.request_for(run, blocks=list(removed), out=str(folders.home() / "exports" / name), zip=True, provenance=provenance)
 
 
 def prune_panel(run: Run, removed: tuple[int, ...]) -> None:

@@ -7,12 +7,12 @@ from urllib.parse import unquote
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
-from core.budget import Budget, read_budget, with_budget
-from core.constraints import Constraints, read_constraints
+from core.energy.mix import mix_text, read_mix
+from core.energy.sources import Source, list_sources, open_source
 from core.errors import InputError
-from core.mix import mix_text, read_mix
-from core.sources import Source, list_sources, open_source
-from core.states import parse_blocks
+from core.ising.states import parse_blocks
+from core.spectrum.budget import Budget, read_budget, with_budget
+from core.spectrum.constraints import Constraints, read_constraints
 
 COUNTS = [100, 300, 1000, 2600]
 TRAY_LIMIT = 50

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from core.couplings import couplings
-from core.runs import load_run
-from core.spectrum import lowest_states
-from core.store import DEMO_RUN
+from core.energy.couplings import couplings
+from core.spectrum.lowest import lowest_states
+from core.store.folders import DEMO_RUN
+from core.store.runs import load_run
 
 PAGES = ["calibrate", "couplings", "compare", "jobs", "about"]
 FIGURES: list[tuple[str, float, float | None, str]] = []

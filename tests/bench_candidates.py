@@ -9,14 +9,14 @@ import argparse
 
 import numpy as np
 
-from core.candidates import candidates
-from core.constraints import Constraints
-from core.forwards import open_forwards, stratified
-from core.models import load_model
-from core.noise import energy_noise
-from core.sources import open_source
-from core.spectrum import lowest_states
-from core.texts import pack, read_texts
+from core.energy.sources import open_source
+from core.energy.uncertainty import energy_noise
+from core.landscape.candidates import candidates
+from core.measure.forwards import open_forwards, stratified
+from core.model.load import load_model
+from core.spectrum.constraints import Constraints
+from core.spectrum.lowest import lowest_states
+from core.texts.sequences import pack, read_texts
 
 SEQUENCES, LISTED = 64, 1000
 

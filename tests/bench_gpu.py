@@ -4,7 +4,7 @@
     python -m tests.bench_gpu --scale 64        the same code on shapes 64 times smaller, on the CPU if need be
 
 Models have the shapes of the published ones and random weights, made in bfloat16 on the device (float32 on a CPU).
-The batch is the one that core.rows measures. The peak is what one large matrix product reaches in the same type on
+The batch is the one that core.calibration.gradient_rows measures. The peak is what one large matrix product reaches in the same type on
 the same device. The products counted for a row are 2 operations a token for every weight that a token meets,
 forward and again backward to the activations: those of attention scores and of scans are left out, and of the
 second forward of checkpointed blocks too, so the share is a lower bound; on small shapes it means little. Only what ran is printed.
@@ -22,9 +22,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, NemotronHConfig, PreTrainedConfig, Qwen3Config
 
+from core.calibration.gradient_rows import gradient_rows, made_up_ids, measure_batch
 from core.errors import InputError
-from core.models import LoadedModel, wrap
-from core.rows import gradient_rows, made_up_ids, measure_batch
+from core.model.load import LoadedModel, wrap
 from tests.bench import machine
 
 PATTERN = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"  # Mamba, MoE, attention

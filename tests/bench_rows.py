@@ -27,9 +27,9 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from core.losses import sample_losses
-from core.models import LoadedModel, load_model, wrap
-from core.rows import gradient_rows, graph_bytes, made_up_ids
+from core.calibration.gradient_rows import gradient_rows, graph_bytes, made_up_ids
+from core.model.load import LoadedModel, load_model, wrap
+from core.model.losses import sample_losses
 from tests.bench import failed, figure, machine
 
 BATCH, LENGTH = 16, 128

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from core.ising import check_matrix
-from core.sampling import heuristic_states
-from core.search import compile_engine
-from core.spectrum import Spectrum, lowest_states
+from core.ising.energies import check_matrix
+from core.spectrum.heuristic import heuristic_states
+from core.spectrum.lowest import Spectrum, lowest_states
+from core.spectrum.search import compile_engine
 from tests.families import INSTANCES, duplicated, integer, llm_like, wishart
 
 COUNT = 100
@@ -74,7 +74,7 @@ def samplers(H: np.ndarray, m: int, truth: Spectrum) -> list[str]:
     """dwave-samplers on the model with its penalty; infeasible samples are dropped."""
     from dwave.samplers import SimulatedAnnealingSampler, TabuSampler
 
-    from core.interchange import to_bqm
+    from core.ising.interchange import to_bqm
 
     # the penalty that is proved drowns the couplings; one block less saves about 2 E0 / M, so this one suffices near the ground
     bqm = to_bqm(H, removed=m, penalty=4 * abs(float(truth.energies[0])) / m)

@@ -29,11 +29,11 @@ def check(model_type: str) -> dict:
     """{gate, kinds, what}: what fits a type; `what` is empty when everything holds."""
     import torch
 
+    from core.calibration.gradient_rows import gradient_rows
     from core.errors import InputError
-    from core.gates import gate_of, gated, keep_all, removal
-    from core.models import wrap
-    from core.rows import gradient_rows
-    from core.surgery import without
+    from core.model.gates import gate_of, gated, keep_all, removal
+    from core.model.load import wrap
+    from core.model.surgery import without
     from tests import zoo
 
     zoo.check(model_type, zoo.tiny_model(model_type))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from core.rows import gradient_rows, made_up_ids
+from core.calibration.gradient_rows import gradient_rows, made_up_ids
 from tests import bench_gpu, bench_rows
 
 

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from assets.build.world import TASK_FAMILIES, World
-from core import store
-from core.calibration import gradient_rows, label_uniforms, run_key
-from core.couplings import couplings
-from core.evaluation import evaluate, removal_increase
-from core.landscape import minima
-from core.models import load_model
-from core.runs import load_run
-from core.sources import open_source
-from core.spectrum import lowest_states
-from core.tasks import read_tasks
-from core.texts import pack, read_texts
+from core.calibration.calibrate import gradient_rows, label_uniforms, run_key
+from core.energy.couplings import couplings
+from core.energy.sources import open_source
+from core.landscape.minima import minima
+from core.measure.evaluation import evaluate, removal_increase
+from core.model.load import load_model
+from core.spectrum.lowest import lowest_states
+from core.store import folders
+from core.store.runs import load_run
+from core.tasks.items import read_tasks
+from core.texts.sequences import pack, read_texts
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def demo():
 
 @pytest.fixture(scope="module")
 def run():
-    return load_run(store.DEMO_RUN)
+    return load_run(folders.DEMO_RUN)
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,9 @@ def sequences(demo, run):
 
 
 def test_it_is_a_plain_llama_of_24_blocks_or_more(demo):
-    config = json.loads((store.DEMO / "model" / "config.json").read_text())
+    config = json.loads((folders.DEMO / "model" / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"] and len(demo.blocks) >= 24
-    log = json.loads((store.DEMO / "training.json").read_text())
+    log = json.loads((folders.DEMO / "training.json").read_text())
     assert log["tokens"] >= 5_000_000 and log["parameters"] == demo.parameters() and log["curve"][-1][1] < 0.5 * log["curve"][0][1]
     stacked = torch.stack([torch.cat([p.flatten() for p in block.parameters()]) for block in demo.modules])
     assert torch.pdist(stacked).min() > 1  # no block is a copy of another

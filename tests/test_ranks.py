@@ -5,26 +5,28 @@ import os
 import subprocess
 import sys
 
-from core import jobs, store
+from core import jobs
 from core.__main__ import main
-from core.calibration import calibrate
-from core.evaluation import sequence_losses
-from core.models import load_model
+from core.calibration.calibrate import calibrate
+from core.measure.evaluation import sequence_losses
+from core.model.load import load_model
 from core.ranks import ALONE, Ranks
-from core.runs import load_run
-from core.texts import pack, read_texts
+from core.store import folders
+from core.store.runs import load_run
+from core.texts.sequences import pack, read_texts
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from core import jobs, store
+from core import jobs
+from core.store import folders
 from core.__main__ import main
-from core.calibration import calibrate
-from core.evaluation import sequence_losses
-from core.models import load_model
+from core.calibration.calibrate import calibrate
+from core.measure.evaluation import sequence_losses
+from core.model.load import load_model
 from core.ranks import joined
-from core.runs import save_run
-from core.texts import pack, read_texts
+from core.store.runs import save_run
+from core.texts.sequences import pack, read_texts
 
 model, text, out = sys.argv[1:]
 loaded = load_model(model)
@@ -80,7 +82,7 @@ def test_a_launched_command_does_the_job_together(tiny, text_file, tmp_path, cap
     told = json.loads(done.stdout)  # one object: rank 0's
     (job,) = jobs.list_jobs()
     assert job.status == "done" and job.result["key"] == told["key"] and not (job.folder / "work").exists()
-    store.home().rename(tmp_path / "elsewhere")  # the run and its own samples: all is computed again
+    folders.home().rename(tmp_path / "elsewhere")  # the run and its own samples: all is computed again
     assert main([*argv, "--out", str(tmp_path / "one")]) == 0
     many, one = load_run(tmp_path / "two"), load_run(tmp_path / "one")
     assert many.key == one.key and (many.rows.A == one.rows.A).all() and (many.singles.increase == one.singles.increase).all()

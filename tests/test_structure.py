@@ -23,7 +23,7 @@ def imports(file: Path, top_only: bool) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "core").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("file", sorted((ROOT / "core").rglob("*.py")), ids=lambda p: p.relative_to(ROOT / "core").as_posix())
 def test_core_never_imports_streamlit(file):
     assert "streamlit" not in imports(file, top_only=False)
 
@@ -51,7 +51,7 @@ sys.exit(f"loaded: {loaded}" if loaded else 0)
 
 
 def test_no_pickle_anywhere():
-    for file in [ROOT / "app.py", *ROOT.glob("core/*.py"), *ROOT.glob("pages/*.py")]:
+    for file in [ROOT / "app.py", *ROOT.glob("core/**/*.py"), *ROOT.glob("pages/**/*.py")]:
         text = file.read_text(encoding="utf-8")
         assert not {"pickle", "dill", "joblib"} & imports(file, top_only=False), file
         assert "allow_pickle=True" not in text and 'persist="disk"' not in text and "trust_remote_code=True" not in text, file

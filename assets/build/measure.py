@@ -13,16 +13,16 @@ import shutil
 import numpy as np
 import torch
 
-from core.calibration import calibrate
-from core.couplings import couplings
-from core.evaluation import evaluate
-from core.landscape import minima
-from core.models import load_model
-from core.runs import save_run
-from core.spectrum import lowest_states
-from core.store import DEMO, DEMO_RUN
-from core.tasks import read_tasks
-from core.texts import pack, read_texts
+from core.calibration.calibrate import calibrate
+from core.energy.couplings import couplings
+from core.landscape.minima import minima
+from core.measure.evaluation import evaluate
+from core.model.load import load_model
+from core.spectrum.lowest import lowest_states
+from core.store.folders import DEMO, DEMO_RUN
+from core.store.runs import save_run
+from core.tasks.items import read_tasks
+from core.texts.sequences import pack, read_texts
 
 SAMPLES, LENGTH, SINGLES, REPORT = 1024, 128, 128, 256
 MARGIN, FAMILIES, WORST_SINGLE, MINIMA = 0.20, 4, 0.15, 10

@@ -5,7 +5,7 @@ blocks), from a fixed seed. Stops and resumes: everything lies in --work, and a
 checkpoint is written every --save-every steps. Writes the model folder, the
 held-out texts, the task items and the loss curve below --out.
 
-`--preset study-a` and `study-b` train the two 16-block models of `core.study`
+`--preset study-a` and `study-b` train the two 16-block models of `core.choose.study`
 the same way, from other seeds and corpora; they do not ship.
 """
 

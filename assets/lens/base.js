@@ -47,7 +47,7 @@ const ticks = (from, to, wanted = 5) => {
   return Array.from({ length: Math.max(0, Math.floor(to / step + 1e-9) - first + 1) }, (_, i) => (first + i) * step);
 };
 const mix = (from, to, t) => `rgb(${from.map((c, i) => Math.round(c + (to[i] - c) * t)).join(",")})`;
-// "3, 7-9" as sorted blocks, as core.states.parse_blocks reads it; a sentence where it cannot be read
+// "3, 7-9" as sorted blocks, as core.ising.states.parse_blocks reads it; a sentence where it cannot be read
 const parseBlocks = (text, blocks) => {
   const found = new Set();
   for (const part of text.split(",").map((p) => p.trim()).filter(Boolean)) {

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import jobs, store
-from core.runs import load_run
+from core import jobs
+from core.store import folders
+from core.store.runs import load_run
 
 DEFAULTS = {
     "texts": ["Bundled"], "files": [], "paste": "", "samples": 256, "length": 128, "sampled": True, "singles": 64, "mode": "packed",
@@ -55,7 +56,7 @@ def test_from_a_model_folder_to_its_run_in_explore(tiny, text_file):
     explore.click().run()
     app.switch_page("pages/explore.py").run()
     assert not app.exception and app.session_state.source == job.result["key"]
-    assert load_run(store.home() / "runs" / job.result["key"]).singles.sequences == 4
+    assert load_run(folders.home() / "runs" / job.result["key"]).singles.sequences == 4
     # the same form again finds the finished job: nothing is computed
     again = calibrate_page(tiny["llama"], texts=["Files and data sets"], files=[str(text_file)], samples=40, length=24, singles=4)
     assert "40 rows" in again.success[0].value and len(jobs.list_jobs()) == 2
@@ -155,7 +156,7 @@ def test_texts_and_own_samples_are_two_domains_with_their_shares(tiny, text_file
     (start,) = [b for b in app.run().button if b.label == "Calibrate"]
     start.click().run()
     job = wait("calibrate")
-    run = load_run(store.home() / "runs" / job.result["key"])
+    run = load_run(folders.home() / "runs" / job.result["key"])
     assert job.request["texts"] == [f"{text_file}::weight=1", "own::weight=2"]
     assert run.meta["texts"]["domains"] == [text_file.stem, "own"] and np.bincount(run.rows.domain).tolist() == [4, 8]
 

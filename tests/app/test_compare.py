@@ -6,15 +6,15 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from core import jobs
-from core.behaviour import PROMPTS
-from core.calibration import calibrate
-from core.comparison import model_key
-from core.models import load_model
-from core.results import Key, Results
-from core.runs import keep_run, load_run
-from core.sources import store_matrix
-from core.store import DEMO_RUN
-from core.texts import pack, read_texts
+from core.calibration.calibrate import calibrate
+from core.compare.comparison import model_key
+from core.energy.sources import store_matrix
+from core.measure.behaviour import PROMPTS
+from core.model.load import load_model
+from core.store.folders import DEMO_RUN
+from core.store.results import Key, Results
+from core.store.runs import keep_run, load_run
+from core.texts.sequences import pack, read_texts
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 MODEL = model_key(load_run(DEMO_RUN))
@@ -123,11 +123,11 @@ def test_from_the_lowest_states_to_a_learned_landscape_and_other_methods(tiny, t
 
 
 def test_numbers_of_other_tools_are_marked_as_such(tmp_path):
-    from core import imports
+    from core.compare import other_tools
 
     (tmp_path / "theirs.csv").write_text('removed,mmlu\n"1,2",0.41\n')
     path = tmp_path / "theirs.csv"
-    imports.keep(MODEL, path, imports.read_results(path))
+    other_tools.keep(MODEL, path, other_tools.read_results(path))
     app = compare_page(m="2")
     assert "imported value" in shown(app) and "theirs.csv" in shown(app) and "0.41" in shown(app)
     (add,) = [b for b in app.button if b.label == "Add these states to the tray"]

@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from core.couplings import ESTIMATORS, couplings, first_order
-from core.runs import load_run
-from core.sources import store_matrix
-from core.store import DEMO_RUN
+from core.energy.couplings import ESTIMATORS, couplings, first_order
+from core.energy.sources import store_matrix
+from core.store.folders import DEMO_RUN
+from core.store.runs import load_run
 from tests.app.test_explore import open_app
 
 

@@ -12,14 +12,16 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from core import jobs, solving, store
-from core.constraints import Constraints
-from core.couplings import ESTIMATORS, couplings
-from core.lens import exponent, landscape, landscape_data, proof, rank_intervals, tray_data, with_power
-from core.mix import mix_weights
-from core.runs import load_run
-from core.sources import store_matrix
-from core.spectrum import lowest_states
+from core import jobs
+from core.energy.couplings import ESTIMATORS, couplings
+from core.energy.mix import mix_weights
+from core.energy.sources import store_matrix
+from core.job_kinds import solve
+from core.spectrum.constraints import Constraints
+from core.spectrum.lowest import lowest_states
+from core.store import folders
+from core.store.runs import load_run
+from core.view.lens import exponent, landscape, landscape_data, proof, rank_intervals, tray_data, with_power
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 
@@ -39,7 +41,7 @@ def shown(app: AppTest) -> str:
 
 def test_first_sight_is_the_demo_solved_and_proved():
     app = open_app()
-    assert app.session_state.source == load_run(store.DEMO_RUN).key
+    assert app.session_state.source == load_run(folders.DEMO_RUN).key
     assert app.session_state.removed == 8 and not app.error and not app.warning
     assert "735\u202f471 states listed" in shown(app) and "✓ exact" in shown(app)
     assert "".join(app.query_params["m"]) == "8"
@@ -61,7 +63,7 @@ def test_every_estimator_and_count_of_the_demo():
 
 
 def test_a_link_rebuilds_the_view():
-    key = load_run(store.DEMO_RUN).key
+    key = load_run(folders.DEMO_RUN).key
     app = open_app(run=key[:8], m="4", e="h1", k="300", cur="2-9-11-20", tray="1-2-3-4_5-6-7-8")
     state = app.session_state
     assert (state.removed, state.estimator, state.count) == (4, "h1", 300)
@@ -114,12 +116,12 @@ def test_hostile_links_are_cut_short():
 
 
 def test_damaged_things_in_the_store_break_nothing_else():
-    (store.home() / "runs" / ("b" * 64)).mkdir(parents=True)
-    (store.home() / "runs" / ("b" * 64) / "run.json").write_text("{")
-    (store.home() / "matrices").mkdir()
-    (store.home() / "matrices" / ("a" * 64 + ".npz")).write_bytes(b"junk")
+    (folders.home() / "runs" / ("b" * 64)).mkdir(parents=True)
+    (folders.home() / "runs" / ("b" * 64) / "run.json").write_text("{")
+    (folders.home() / "matrices").mkdir()
+    (folders.home() / "matrices" / ("a" * 64 + ".npz")).write_bytes(b"junk")
     app = open_app()
-    assert not app.error and "states listed" in shown(app) and app.selectbox(key="source").options == [load_run(store.DEMO_RUN).name]
+    assert not app.error and "states listed" in shown(app) and app.selectbox(key="source").options == [load_run(folders.DEMO_RUN).name]
 
 
 def test_a_stored_matrix_is_explored_without_a_model():
@@ -146,17 +148,17 @@ def test_a_problem_that_takes_longer_says_what_is_proved_and_goes_on_as_a_job():
 
 def test_what_the_job_found_replaces_the_bound():
     source = store_matrix(np.diag(np.sqrt(np.arange(2.0, 32.0))), "diagonal")
-    request = solving.solve_request(source.key, "matrix", 15, 100, Constraints())
+    request = solve.solve_request(source.key, "matrix", 15, 100, Constraints())
     job = jobs.start("solve", request)
     while (job := jobs.read(job.id)).active:
         time.sleep(0.05)
     assert job.status == "done", jobs.log_tail(job)
-    found = solving.solved(job.result, source.matrix)
+    found = solve.solved(job.result, source.matrix)
     direct = lowest_states(source.matrix, 15, 100)
     assert found.exact and (found.x == direct.x).all() and found.lower_bound == direct.lower_bound and found.total == direct.total
     assert "✓ exact" in shown(open_app(run=source.key[:8], m="15", k="100"))
     Path(job.result["out"]).write_bytes(b"rot")
-    assert solving.solved(job.result, source.matrix) is None
+    assert solve.solved(job.result, source.matrix) is None
 
 
 def test_rules_restrict_every_state_and_are_in_the_link():
@@ -192,7 +194,7 @@ def shown_ground(app: AppTest) -> str:
 
 
 def ground(mix: dict | None, estimator: str = "h0", removed: int = 8) -> str:
-    found = lowest_states(couplings(load_run(store.DEMO_RUN), estimator, mix), removed, 2600)
+    found = lowest_states(couplings(load_run(folders.DEMO_RUN), estimator, mix), removed, 2600)
     return with_power(found.energies[0], exponent(found.energies))
 
 
@@ -200,7 +202,7 @@ def test_a_slider_of_the_domain_mix_solves_again_in_place():
     app = open_app()
     assert shown_ground(app) == ground(None) and "mix" not in app.query_params and "mix:" not in shown(app)
     sliders = {s.label.split(" · ")[0]: s for s in app.slider}
-    assert list(sliders) == load_run(store.DEMO_RUN).meta["texts"]["domains"] and sum(s.value for s in sliders.values()) in range(98, 103)
+    assert list(sliders) == load_run(folders.DEMO_RUN).meta["texts"]["domains"] and sum(s.value for s in sliders.values()) in range(98, 103)
     sliders["story"].set_value(90).run()
     mix = {name: 90 if name == "story" else s.value for name, s in sliders.items()}
     assert not app.exception and not app.error and shown_ground(app) == ground(mix) != ground(None)
@@ -236,7 +238,7 @@ def drawn(app: AppTest) -> dict:
 
 
 def test_the_lens_resamples_with_the_mix_and_marks_the_misjudged_block():
-    run, mix = load_run(store.DEMO_RUN), {"story": 60, "memory": 40}
+    run, mix = load_run(folders.DEMO_RUN), {"story": 60, "memory": 40}
     H = couplings(run, "h0", mix)
     found = landscape(H, lowest_states(H, 8, 100))
     data = drawn(open_app(mix="story:60,memory:40", k="100"))
@@ -261,18 +263,18 @@ def test_a_mix_of_nothing_is_one_sentence_with_a_way_back():
 
 def test_a_search_job_searches_the_mixed_couplings(monkeypatch):
     mix = {"story": 0.75, "memory": 0.25}
-    key = load_run(store.DEMO_RUN).key
-    request = solving.solve_request(key, "h0", 8, 100, Constraints(), mix)
-    assert "mix" not in solving.solve_request(key, "h0", 8, 100, Constraints())
+    key = load_run(folders.DEMO_RUN).key
+    request = solve.solve_request(key, "h0", 8, 100, Constraints(), mix)
+    assert "mix" not in solve.solve_request(key, "h0", 8, 100, Constraints())
     job = jobs.start("solve", request)
     while (job := jobs.read(job.id)).active:
         time.sleep(0.05)
     assert job.status == "done", jobs.log_tail(job)
-    H, expected = couplings(load_run(store.DEMO_RUN), "h0", mix), ground(mix)
-    assert (solving.solved(job.result, H).x == lowest_states(H, 8, 100).x).all()
-    from core import spectrum
+    H, expected = couplings(load_run(folders.DEMO_RUN), "h0", mix), ground(mix)
+    assert (solve.solved(job.result, H).x == lowest_states(H, 8, 100).x).all()
+    from core.spectrum import lowest
 
-    monkeypatch.setattr(spectrum, "lowest_states", None)  # another spelling of the mix finds the job, and solves nothing
+    monkeypatch.setattr(lowest, "lowest_states", None)  # another spelling of the mix finds the job, and solves nothing
     st.cache_resource.clear()
     assert shown_ground(open_app(mix="story:75,memory:25", k="100")) == expected
     page = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/jobs.py").run()
@@ -307,13 +309,13 @@ def test_a_block_that_its_gradient_misjudges_is_named_where_listed_states_remove
 
 
 def test_without_the_demo_the_page_says_what_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr(store, "DEMO_RUN", tmp_path / "none")
+    monkeypatch.setattr(folders, "DEMO_RUN", tmp_path / "none")
     app = open_app()
     assert "No run is at hand" in app.error[0].value
 
 
 def test_lens_data_is_what_the_states_are_worth():
-    H = load_run(store.DEMO_RUN).rows.A.astype(float)
+    H = load_run(folders.DEMO_RUN).rows.A.astype(float)
     H = H.T @ H / len(H)
     found = landscape(H, lowest_states(H, 8, 50))
     data = landscape_data(found, "t", "u", None, None)
@@ -332,24 +334,24 @@ def test_lens_data_is_what_the_states_are_worth():
 
 
 def test_no_state_in_time_is_said_and_can_be_left(monkeypatch):
-    from core import spectrum
+    from core.spectrum import lowest
 
-    honest = spectrum.lowest_states
+    honest = lowest.lowest_states
 
     def none_in_time(*args, **options):
         found = honest(*args, **options)
         return replace(found, x=found.x[:0], energies=found.energies[:0], exact=False) if options.get("time_limit") else found
 
-    monkeypatch.setattr(spectrum, "lowest_states", none_in_time)
+    monkeypatch.setattr(lowest, "lowest_states", none_in_time)
     app = open_app(m="3", max_run="1", k="100")
     assert "No state that fits the rules" in app.info[0].value and not app.exception
-    monkeypatch.setattr(spectrum, "lowest_states", honest)
+    monkeypatch.setattr(lowest, "lowest_states", honest)
     next(b for b in app.button if b.label == "Clear the rules").click().run()
     assert "✓ exact" in shown(app)
 
 
 def test_damaged_or_removed_jobs_break_no_page():
-    folder = store.home() / "jobs" / "0123456789abcdef"
+    folder = folders.home() / "jobs" / "0123456789abcdef"
     folder.mkdir(parents=True)
     (folder / "request.json").touch()
     app = open_app()
@@ -378,13 +380,13 @@ def lens_data(app: AppTest) -> dict:
 
 
 def test_marks_of_a_link_stand_where_the_library_places_them():
-    listed = lowest_states(couplings(load_run(store.DEMO_RUN)), 8, 100)
+    listed = lowest_states(couplings(load_run(folders.DEMO_RUN)), 8, 100)
     third = listed.removed[3]
     app = open_app(k="100", mark=f"theirs:{'-'.join(map(str, third))}_:0-1-2-3-4-5-6-7_pair:4-5")
     marks = {tuple(mark["removed"]): mark for mark in lens_data(app)["marks"]}
     assert marks[third]["rank"] == 3 and marks[third]["label"] == "theirs" and marks[third]["own"]
     far = marks[(0, 1, 2, 3, 4, 5, 6, 7)]
-    H = couplings(load_run(store.DEMO_RUN))
+    H = couplings(load_run(folders.DEMO_RUN))
     assert far["rank"] is None and np.isclose(far["delta"], H[:8, :8].sum() - listed.energies[0]) and far["label"] == far["hash"]
     assert marks[(4, 5)]["delta"] is None and "removes 2 blocks" in marks[(4, 5)]["reason"]
     assert "".join(app.query_params["mark"]).startswith("theirs:")
@@ -400,7 +402,7 @@ def test_a_panel_alone_keeps_the_view_and_leaves_the_controls_out():
 
 def test_a_budget_restricts_every_listed_state_and_impossible_ones_are_one_sentence():
     app = open_app(m="8", fits="3.6 MB")
-    model = load_run(store.DEMO_RUN).meta["model"]
+    model = load_run(folders.DEMO_RUN).meta["model"]
     assert not app.error and model["bytes"] - 8 * model["blocks"][0]["bytes"] <= 3.6e6
     for fits, says in (("3 MB", "raise the budget"), ("1 kB", "raise it"), ("soon", "is no limit")):
         app = open_app(m="8", fits=fits)
@@ -424,12 +426,12 @@ def test_uploaded_matrices_can_be_deleted():
     app = open_app(run=source.key[:8])
     app.button(key=f"delete-{source.key}").click().run()
     assert (
-        not app.exception and app.session_state.source == load_run(store.DEMO_RUN).key and not list((store.home() / "matrices").iterdir())
+        not app.exception and app.session_state.source == load_run(folders.DEMO_RUN).key and not list((folders.home() / "matrices").iterdir())
     )
 
 
 def test_choices_of_other_methods_are_marked_at_their_m_only(monkeypatch):
-    folder, listed = str(store.DEMO_RUN.absolute()), lowest_states(couplings(load_run(store.DEMO_RUN)), 8, 100).removed
+    folder, listed = str(folders.DEMO_RUN.absolute()), lowest_states(couplings(load_run(folders.DEMO_RUN)), 8, 100).removed
     done = SimpleNamespace(kind="peers", status="done", active=False, request={"run": folder, "remove": 8})
     done.result = {
         "methods": {"greedy": {"removed": listed[7]}, "random": {"removed": listed[7]}, "last blocks": {"removed": range(16, 24)}}

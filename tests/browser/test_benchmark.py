@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from core import jobs
-from core.interchange import read_qubo
+from core.ising.interchange import read_qubo
 from tests.browser.conftest import Server
 from tests.browser.test_tour import opened
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from core.runs import load_run
+from core.store.runs import load_run
 from tests.conftest import REAL_MODEL
 
 SHAKESPEARE = REAL_MODEL.parent / "tinyshakespeare.txt"

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from core.couplings import couplings
-from core.ising import energies
-from core.runs import load_run
-from core.spectrum import lowest_states
-from core.states import indicator
-from core.store import DEMO_RUN
+from core.energy.couplings import couplings
+from core.ising.energies import energies
+from core.ising.states import indicator
+from core.spectrum.lowest import lowest_states
+from core.store.folders import DEMO_RUN
+from core.store.runs import load_run
 from tests.browser.test_tour import chips, opened, painted
 
 PROBES = Path(__file__).parent / "probes.js"

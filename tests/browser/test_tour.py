@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from core.runs import load_run
-from core.spectrum import lowest_states
-from core.store import DEMO_RUN
+from core.spectrum.lowest import lowest_states
+from core.store.folders import DEMO_RUN
+from core.store.runs import load_run
 
 
 def opened(page):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from core.errors import InputError
-from core.models import load_model
+from core.model.load import load_model
 
 
 class Payload:
@@ -141,7 +141,7 @@ def test_a_key_that_leads_to_code_is_refused_with_file_and_key(tiny, tmp_path, m
 
 
 def test_the_refusal_comes_before_transformers_sees_the_folder(tiny, tmp_path, marker, monkeypatch):
-    import core.models as models
+    import core.model.load as models
 
     seen = []
     for loader in (models.AutoModelForCausalLM, models.AutoTokenizer):

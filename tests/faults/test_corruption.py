@@ -8,18 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core import jobs, store
-from core.calibration import calibrate
-from core.checkpoint import Checkpoint
-from core.couplings import couplings
+from core import jobs
+from core.calibration.calibrate import calibrate
+from core.energy.couplings import couplings
 from core.errors import InputError
-from core.jobs import Progress
-from core.models import load_model
-from core.runs import keep_run, load_run, save_run, stored_run
-from core.texts import pack, read_texts
-from core.work import calibrate as calibrate_job
-from tests.test_jobs import finish, request_of
-from tests.test_runs import a_run
+from core.job_kinds.work import calibrate as calibrate_job
+from core.jobs.job import Progress
+from core.model.load import load_model
+from core.store import folders
+from core.store.checkpoint import Checkpoint
+from core.store.runs import keep_run, load_run, save_run, stored_run
+from core.texts.sequences import pack, read_texts
+from tests.jobs.test_jobs import finish, request_of
+from tests.store.test_runs import a_run
 
 ARRAYS = ("A.npz", "A_sampled.npz", "singles.npz")
 
@@ -98,7 +99,7 @@ def test_a_changed_number_in_run_json_is_refused_and_the_bundled_run_is_sealed(t
     file.write_text(file.read_text().replace('"parameters": 100', '"parameters": 101'))
     with pytest.raises(InputError, match="changed since it was written"):
         load_run(tmp_path / "run")
-    assert "digest" in json.loads((store.DEMO_RUN / "run.json").read_text()) and load_run(store.DEMO_RUN).blocks == 24
+    assert "digest" in json.loads((folders.DEMO_RUN / "run.json").read_text()) and load_run(folders.DEMO_RUN).blocks == 24
 
 
 @pytest.mark.parametrize("name", [*ARRAYS, "run.json"])
@@ -106,7 +107,7 @@ def test_a_damaged_run_in_the_store_is_set_aside_made_again_and_said_so(tiny, te
     request = request_of(tiny, text_file, samples=6)
     first = calibrate_job(request, Progress(place(tmp_path / "a")))
     assert "set_aside" not in first and not caplog.messages
-    folder = store.home() / "runs" / first["key"]
+    folder = folders.home() / "runs" / first["key"]
     good, rows = load_run(folder), (folder / name).read_bytes()
     rotten = flips(rows, 1, random.Random(1))[0]
     (folder / name).write_bytes(rotten)
@@ -137,7 +138,7 @@ def test_junk_in_a_jobs_files_is_as_if_it_were_absent(tmp_path, monkeypatch, nam
         b"[]", b"null", b"{}", b'{"status": "done"}', b"[" * 100_000,
     ]:  # fmt: skip
         file.write_bytes(content)
-        (other := store.home() / "jobs" / ("0" * 16)).mkdir(exist_ok=True)
+        (other := folders.home() / "jobs" / ("0" * 16)).mkdir(exist_ok=True)
         (other / "request.json").write_bytes(content)
         listed = jobs.list_jobs()
         if name == "request.json":
@@ -211,7 +212,7 @@ def test_a_checkpoint_of_other_weights_is_not_taken_up(tiny, text_file, tmp_path
 
 def poisoned(monkeypatch, sequences, data=(), own=(), batch=50):
     """Rows of these positions get NaN or infinity: in the data's labels, or in the sampled ones."""
-    import core.calibration as calibration
+    import core.calibration.calibrate as calibration
 
     honest, position = calibration.gradient_rows, iter(range(0, len(sequences.ids), batch))
 
@@ -251,12 +252,12 @@ def test_more_poison_ends_the_job_with_a_sentence(tiny, text_file, tmp_path, mon
     poisoned(monkeypatch, pack(read_texts(text_file), loaded.tokenizer, "calibrate", request["length"], request["samples"]), data, own)
     with pytest.raises(InputError, match=f"^{len({*data, *own})} of 200 gradient rows are not finite .*more than 1 %.*anew"):
         calibrate_job(request, Progress(place(tmp_path / "job")))
-    assert not list((store.home() / "runs").glob("[!.]*"))
+    assert not list((folders.home() / "runs").glob("[!.]*"))
 
 
 @pytest.mark.parametrize(("count", "bad"), [(2, True), (200, False)])
 def test_a_removal_whose_loss_is_not_finite_is_dropped_or_refused(tiny, text_file, monkeypatch, count, bad):
-    import core.calibration as calibration
+    import core.calibration.calibrate as calibration
 
     loaded = load_model(str(tiny["llama"]))
     texts = read_texts(text_file)
@@ -283,7 +284,7 @@ def test_weights_that_overflow_end_with_the_sentence(tiny, text_file, tmp_path):
     """Finite weights, infinite logits: through a real worker."""
     from safetensors.torch import load_file, save_file
 
-    from tests.test_models import changed
+    from tests.model.test_load import changed
 
     folder = changed(tiny, tmp_path)
     tensors = load_file(folder / "model.safetensors")
@@ -293,11 +294,11 @@ def test_weights_that_overflow_end_with_the_sentence(tiny, text_file, tmp_path):
     request = {**request_of(tiny, text_file, samples=30, batch=10), "model": str(folder)}
     job = finish(jobs.start("calibrate", request))
     assert job.status == "failed" and job.bad_input and "30 of 30 gradient rows are not finite" in job.error
-    assert not list((store.home() / "runs").glob("[!.]*"))
+    assert not list((folders.home() / "runs").glob("[!.]*"))
 
 
 def test_damage_is_told_by_the_text_not_only_by_its_meaning():
-    from core.sealed import seal, unseal
+    from core.store.sealed_json import seal, unseal
 
     data = {"b": [1, 2.5, None, "é"], "a": {"10": 1, "9": 2}, "digest": "old"}
     text = seal(data)
@@ -312,4 +313,4 @@ def test_a_copy_moved_aside_twice_by_the_same_process_is_kept_twice():
     for content in (b"one", b"two"):
         (keep_run(run) / "A.npz").write_bytes(content)
     keep_run(replace(run))
-    assert sorted((p / "A.npz").read_bytes() for p in (store.home() / "runs").glob("*.bad-*")) == [b"one", b"two"]
+    assert sorted((p / "A.npz").read_bytes() for p in (folders.home() / "runs").glob("*.bad-*")) == [b"one", b"two"]

@@ -10,13 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from core import calibration, jobs, runs
-from core.calibration import run_key
-from core.jobs import Progress
-from core.models import load_model
-from core.results import Results
-from core.texts import pack, read_texts
-from core.work import benchmark
+from core import jobs
+from core.calibration import calibrate
+from core.calibration.calibrate import run_key
+from core.job_kinds.work import benchmark
+from core.jobs.job import Progress
+from core.model.load import load_model
+from core.store import runs
+from core.store.results import Results
+from core.texts.sequences import pack, read_texts
 from tests.conftest import TEXT, write_tiny
 
 
@@ -93,9 +95,9 @@ FIELDS = {  # name: what differs
     "seed of the labels": lambda c, t, m: setattr(c, "label_seed", 1),
     "no single removals": lambda c, t, m: setattr(c, "singles", 0),
     "number of single removals": lambda c, t, m: setattr(c, "singles", 5),
-    "gate": lambda c, t, m: m.setattr(calibration, "gate_of", lambda loaded: "another"),
-    "loss": lambda c, t, m: m.setattr(calibration, "LOSS", "another"),
-    "dtype of the gradients": lambda c, t, m: m.setattr(calibration, "_dtype", lambda loaded: "bfloat16"),
+    "gate": lambda c, t, m: m.setattr(calibrate, "gate_of", lambda loaded: "another"),
+    "loss": lambda c, t, m: m.setattr(calibrate, "LOSS", "another"),
+    "dtype of the gradients": lambda c, t, m: m.setattr(calibrate, "_dtype", lambda loaded: "bfloat16"),
     "format": lambda c, t, m: m.setattr(runs, "FORMAT", 2),
     "one token": lambda c, t, m: lambda s: replace(s, ids=np.where(np.arange(s.ids.size).reshape(s.ids.shape) == 70, 9, s.ids)),
     "one domain label": lambda c, t, m: lambda s: replace(s, domain=s.domain * 0, domains=("other",)),
@@ -162,7 +164,7 @@ def test_what_changes_no_row_leaves_the_key(tiny, text_file, tmp_path, monkeypat
 
 def test_the_batch_is_not_in_the_key_of_a_run(tiny, text_file):
     loaded, case = load_model(str(tiny["llama"])), Case(tiny["llama"], text_file)
-    keys = {calibration.calibrate(loaded, case.sequences(loaded), batch=batch).key for batch in (1, 3, 20)}
+    keys = {calibrate.calibrate(loaded, case.sequences(loaded), batch=batch).key for batch in (1, 3, 20)}
     assert len(keys) == 1
 
 
@@ -207,8 +209,8 @@ def test_measurements_are_told_apart_by_split_and_metric_and_shared_across_names
 
 
 def test_task_answers_belong_to_a_tokenizer(tiny, tmp_path, monkeypatch):
-    import core.work as work
-    from core.tasks import read_tasks
+    import core.job_kinds.work as work
+    from core.tasks.items import read_tasks
 
     monkeypatch.setattr(work, "read_tasks", lambda: read_tasks()[:3])
     request = {"model": str(tiny["llama"]), "tasks": True}

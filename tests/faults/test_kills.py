@@ -15,14 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from core import jobs, runs, store, work
-from core.checkpoint import Checkpoint
-from core.export import PROVENANCE
-from core.models import load_model
-from core.runs import file_sha256, load_run
-from core.surgery import without
-from tests.test_jobs import finish, kill_worker, request_of, until, until_at_work, until_interrupted
-from tests.test_runs import a_run
+from core import jobs
+from core.export.write import PROVENANCE
+from core.job_kinds import work
+from core.model.load import load_model
+from core.model.surgery import without
+from core.store import folders, runs
+from core.store.checkpoint import Checkpoint
+from core.store.runs import file_sha256, load_run
+from tests.jobs.test_jobs import finish, kill_worker, request_of, until, until_at_work, until_interrupted
+from tests.store.test_runs import a_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,7 +73,7 @@ def test_calibration_killed_at_twenty_random_moments_ends_bit_for_bit(tiny, tmp_
     long = tmp_path / "long.txt"  # so much that the work outlasts the kills
     long.write_text("\n\n".join(f"Story {i}: {i * 7919 % 997} foxes met {i % 13} dogs by lake {i % 31}." for i in range(8000)))
     request = request_of(tiny, long, samples=1500, batch=1)
-    whole = load_run(store.home() / "runs" / finish(jobs.start("calibrate", request)).result["key"])
+    whole = load_run(folders.home() / "runs" / finish(jobs.start("calibrate", request)).result["key"])
     os.waitpid(forks[-1], 0)
     monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path / "killed"))
     monkeypatch.setattr(Checkpoint, "INTERVAL", 0.05)
@@ -90,7 +92,7 @@ def test_calibration_killed_at_twenty_random_moments_ends_bit_for_bit(tiny, tmp_
     job = finish(job)
     os.waitpid(forks[-1], 0)
     assert job.status == "done" and len(kills) == 20, (job, kills)
-    resumed = load_run(store.home() / "runs" / job.result["key"])
+    resumed = load_run(folders.home() / "runs" / job.result["key"])
     for name in ("rows", "sampled"):
         assert all(
             (getattr(getattr(whole, name), f) == getattr(getattr(resumed, name), f)).all() for f in ("A", "sample", "domain", "loss")
@@ -131,13 +133,13 @@ def test_an_export_killed_at_twenty_moments_is_whole_or_absent(tiny, no_worker):
     request = {
         "model": str(tiny["llama"]),
         "blocks": [1, 4],
-        "out": str(store.home() / "exports" / "pruned"),
+        "out": str(folders.home() / "exports" / "pruned"),
         "zip": False,
         "provenance": {"run": "abc"},
         "inputs": {},
     }
     job = jobs.start("prune", request)
-    exports, rng = store.home() / "exports", random.Random(4)
+    exports, rng = folders.home() / "exports", random.Random(4)
     loaded = load_model(str(tiny["llama"]))
     with without(loaded, [1, 4]):
         expected = logits_of(loaded)
@@ -167,7 +169,7 @@ def test_an_export_killed_at_twenty_moments_is_whole_or_absent(tiny, no_worker):
     os.waitpid(forked_worker(job.id), 0)
     job = jobs.read(job.id)
     assert job.status == "done" and job.result["verified"] and kills >= 15 and seen == {True, False}, (job, kills, seen)
-    assert not strays(store.home()) and is_whole(exports / "pruned")
+    assert not strays(folders.home()) and is_whole(exports / "pruned")
     assert [p.name for p in exports.iterdir()] == ["pruned"]
     assert torch.equal(logits_of(load_model(str(exports / "pruned"))), expected)
     weights = exports / "pruned" / "model.safetensors"
@@ -189,7 +191,7 @@ def test_an_earlier_export_is_never_thinned_out(tmp_path, monkeypatch):
     def killed(*_, **__):
         raise Killed
 
-    out = store.home() / "exports" / "pruned"
+    out = folders.home() / "exports" / "pruned"
     out.mkdir(parents=True)
     (out / "model.safetensors").touch()
     (out / PROVENANCE).write_text('{"source": "m", "removed": [1]}')
@@ -258,7 +260,7 @@ def test_fifty_races_of_two_to_eight_sessions_are_fifty_computations(starters, t
         assert job.status == "done" and job.result == {"number": race, "file": f"{race}.txt"}, (job, (job.folder / "log.txt").read_text())
         assert Path(request["count"]).read_text() == "computed\n" and starts_of(job) == 1
         assert all(jobs.start("benchmark", request).result == job.result for _ in racing)  # all get it
-    assert not strays(store.home() / "jobs") and len(jobs.list_jobs()) == 50
+    assert not strays(folders.home() / "jobs") and len(jobs.list_jobs()) == 50
 
 
 def test_many_workers_of_one_job_compute_once(stand_in, no_worker, tmp_path):
@@ -289,8 +291,8 @@ def test_a_killed_owner_is_taken_over_within_five_seconds(starters, tmp_path):
 
 KEEPER = """
 import sys, time
-from core.runs import keep_run
-from tests.test_runs import a_run
+from core.store.runs import keep_run
+from tests.store.test_runs import a_run
 run = a_run(m=2000, seed=int(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
@@ -311,10 +313,10 @@ def test_two_processes_keep_the_same_run_at_once(damaged):
     for keeper in keepers:
         keeper.stdin.write("\n")
         keeper.stdin.flush()
-    folder = store.home() / "runs" / run.key
+    folder = folders.home() / "runs" / run.key
     assert [keeper.communicate(timeout=30)[0].strip() for keeper in keepers] == [str(folder)] * 2
     assert [keeper.returncode for keeper in keepers] == [0, 0]
-    assert (load_run(folder).rows.A == run.rows.A).all() and not strays(store.home())
+    assert (load_run(folder).rows.A == run.rows.A).all() and not strays(folders.home())
     assert len(list(folder.parent.glob("*.bad-*"))) == damaged
 
 
@@ -322,7 +324,7 @@ def test_threads_keep_the_same_run_at_once():
     with ThreadPoolExecutor(8) as pool:
         for seed in range(10):
             assert len(set(pool.map(runs.keep_run, [a_run(seed=seed)] * 8))) == 1
-    assert not strays(store.home()) and len(list((store.home() / "runs").glob("[!.]*"))) == 10
+    assert not strays(folders.home()) and len(list((folders.home() / "runs").glob("[!.]*"))) == 10
 
 
 def test_a_writer_killed_midway_leaves_nothing_once_the_run_is_kept(monkeypatch):
@@ -332,6 +334,6 @@ def test_a_writer_killed_midway_leaves_nothing_once_the_run_is_kept(monkeypatch)
         monkeypatch.setattr(np, "savez_compressed", lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL))
         runs.keep_run(run)
         os._exit(0)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL and strays(store.home())
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL and strays(folders.home())
     runs.keep_run(run)
-    assert not strays(store.home()) and load_run(store.home() / "runs" / run.key).key == run.key
+    assert not strays(folders.home()) and load_run(folders.home() / "runs" / run.key).key == run.key

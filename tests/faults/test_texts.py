@@ -10,10 +10,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from core.chat import _MARK
 from core.errors import InputError
-from core.texts import Document, pack, read_texts, split_of
-from tests.test_texts import chat_tokenizer, chats, texts_of
+from core.texts.chat import _MARK
+from core.texts.sequences import Document, pack, read_texts, split_of
+from tests.texts.test_sequences import chat_tokenizer, chats, texts_of
 
 DEEP = b'{"text": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 GOOD = b'{"text": "good"}\n'

@@ -1,4 +1,4 @@
-"""Read by a worker at its start when this folder is on PYTHONPATH: a cheap, torch-free stand-in for core.work.
+"""Read by a worker at its start when this folder is on PYTHONPATH: a cheap, torch-free stand-in for core.job_kinds.work.
 
 Everything else of the worker (lock, progress, result) is the real one.
 """
@@ -19,5 +19,5 @@ def benchmark(request: dict, progress) -> dict:
     return {"number": request["number"], "file": Path(request["count"]).name}
 
 
-sys.modules["core.work"] = types.ModuleType("core.work")
-sys.modules["core.work"].benchmark = benchmark
+sys.modules["core.job_kinds.work"] = types.ModuleType("core.job_kinds.work")
+sys.modules["core.job_kinds.work"].benchmark = benchmark

@@ -1,0 +1,85 @@
+"""The model's own samples as texts: calibration without any data.
+
+Token t of sample k is drawn by inverting the distribution function at a random number of its own
+(core.calibration.gradient_rows), so that a sample does not depend on its batch beyond rounding.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from core.calibration.gradient_rows import label_uniforms, sample_labels
+from core.errors import InputError
+from core.model.load import LoadedModel
+from core.store.checkpoint import Checkpoint
+from core.texts.sequences import SPLITS, Sequences
+
+DOMAIN = "own"
+_FIRST = {split: (k + 1) << 40 for k, split in enumerate(SPLITS)}  # numbers of samples: no text has so many, no two splits share one
+
+
+class _Drawn(LogitsProcessor):
+    """Leaves one token: the one that the next random number of each sequence draws."""
+
+    def __init__(self, uniforms: torch.Tensor, start: int):
+        self.uniforms, self.start = uniforms, start
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        step = input_ids.shape[1] - self.start
+        token = sample_labels(scores[:, None], self.uniforms[:, step : step + 1].to(scores.device))
+        return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+
+
+@torch.no_grad()
+def own_sequences(
+    loaded: LoadedModel,
+    split: str,
+    length: int,
+    samples: int,
+    seed: int = 0,
+    batch: int = 16,
+    report: Callable[[int, int, str], None] = lambda done, total, message: None,
+    checkpoint: Path | None = None,
+) -> Sequences:
+    """`samples` sequences of `length` tokens drawn from the model at temperature 1, after its BOS (else EOS) token.
+
+    Text that ends goes on after EOS, as packed documents do. What is drawn is kept in the folder `checkpoint`,
+    and a later call goes on from there. Errors: InputError for a model that has neither token.
+    """
+    loaded.check_length(length)
+    tokenizer = loaded.tokenizer
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if first is None:
+        raise InputError(f"The tokenizer of {loaded.source!r} has neither BOS nor EOS to begin its own samples with; give texts.")
+    index = _FIRST[split] + np.arange(samples, dtype=np.int64)
+    saved = Checkpoint(checkpoint, {"batch": batch})
+    batch = saved.plan["batch"]
+    steps = {f"own-{start}": start for start in range(0, samples, batch)}
+    for name, start in steps.items():
+        if name in saved:
+            continue
+        report(start, samples, "sampling the model's own texts")
+        uniforms = label_uniforms(index[start : min(start + batch, samples)], length, seed)
+        head = torch.full((len(uniforms), 1), first, device=loaded.device)
+        out = loaded.model.generate(
+            head, attention_mask=torch.ones_like(head), do_sample=False, num_beams=1, min_new_tokens=length - 1, max_new_tokens=length - 1,
+            eos_token_id=None, pad_token_id=first, logits_processor=LogitsProcessorList([_Drawn(uniforms, 1)]),
+        )  # fmt: skip
+        saved.put(name, {"ids": out.cpu().numpy()})
+    saved.flush()
+    ids = np.concatenate([saved[name]["ids"] for name in steps])
+    return Sequences(
+        ids=ids,
+        index=index,
+        domain=np.zeros(samples, dtype=np.int16),
+        domains=(DOMAIN,),
+        split=split,
+        source=DOMAIN,
+        texts_sha256=hashlib.sha256(ids.tobytes()).hexdigest(),
+        available=samples,
+        template="sampled from the model at temperature 1; one BOS first",
+    )

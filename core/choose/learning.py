@@ -1,0 +1,274 @@
+"""A landscape that learns: measured states correct the couplings, and the couplings say what to measure next.
+
+The loss increase of a state is x^T H x and a deviation of its own. H is normal a priori: measured single removals
+on the diagonal, gate-gradient correlations between blocks beside it, with a spread for each entry and a common scale
+(pairs are extrapolated from alpha = 1, and their sum grows with M). Every measurement is then a linear
+observation, so the posterior mean is again an Ising model, which core.spectrum.lowest solves, and every coupling and
+every energy has a spread. All in nats.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.energy.learned import Posterior, Prior, prior_from
+from core.errors import InputError
+from core.ising.energies import energies
+from core.ising.states import indicator, removed_blocks
+from core.measure.forwards import ROW_FORWARDS, Forwards, State, singles_of
+from core.spectrum.constraints import Constraints, make_rules
+from core.spectrum.lowest import check_removed, lowest_states
+from core.store.runs import Run
+
+ROWS = 128  # gradient rows that the prior takes
+DEVIATION = 0.1  # what an Ising model leaves unexplained of a state's increase, relative
+GLOBAL, BLIND = 0.25, 0.25  # shares of proposals: the lowest energy anywhere, and any state at all
+OPTIMISM, CHANCE = 0.5, 1.0  # standard deviations: that a proposal is credited with; below which it must fall under the best to be worth it
+_AROUND, _WIDE = 3, 30  # best states whose neighbours are proposed; neighbours whose own neighbours are looked at
+_CHUNK_SPREAD, _CHUNK_WORTH = 0.3, 4  # relative noise of one chunk before any is seen, and how many observations that is worth
+
+Report = Callable[[int, int, str], None]
+
+
+class Measured:
+    """Loss increases of states by chunk, and what they say of a state that is measured on some of the chunks only.
+
+    Increases go up and down together from chunk to chunk: increase(state, chunk) = difficulty(chunk) x increase(state),
+    up to noise. A state measured on all chunks has no sampling error: its mean is what is to be minimised.
+    """
+
+    def __init__(self, forwards: Forwards):
+        self.forwards = forwards
+        self.values: dict[State, dict[int, float]] = {}
+
+    def add(self, state: State) -> None:
+        """Measure the state on its next chunk."""
+        own = self.values.setdefault(state, {})
+        chunk = len(own)
+        base = self.forwards.measure((), chunk)
+        own[chunk] = float((self.forwards.measure(state, chunk) - base).mean())
+
+    def cost(self, state: State) -> float:
+        """Forwards to measure the state on all the chunks that it lacks."""
+        first = len(self.values.get(state, {}))
+        return sum(self.forwards.cost(s, c) for c in range(first, self.chunks) for s in ((), state))
+
+    @property
+    def chunks(self) -> int:
+        return len(self.forwards.chunks)
+
+    def complete(self, state: State) -> bool:
+        return len(self.values.get(state, {})) == self.chunks
+
+    def estimates(self) -> tuple[np.ndarray, np.ndarray]:
+        """(increase over all chunks, its standard error) of each state, float64 [n] each, in the order of `values`."""
+        sizes = np.array([part.stop - part.start for part in self.forwards.chunks], dtype=float)
+        table = np.full((len(self.values), self.chunks), np.nan)
+        for row, own in zip(table, self.values.values()):
+            row[list(own)] = list(own.values())
+        seen = ~np.isnan(table)
+        filled, weights = np.nan_to_num(table), seen * sizes
+        difficulty = np.ones(self.chunks)
+        for _ in range(20):
+            level = (filled * weights).sum(axis=1) / (weights @ difficulty)
+            usual = _CHUNK_WORTH * float(np.mean(level**2))  # as if so many usual states had been measured at difficulty 1
+            difficulty = (filled.T @ level + usual) / (seen.T @ level**2 + usual)
+            difficulty *= sizes.sum() / (difficulty @ sizes)
+        several = seen & (seen.sum(axis=1) > 1)[:, None]
+        fitted = np.outer(level, difficulty)
+        relative = (table - fitted)[several] / np.maximum(np.abs(fitted[several]), 1e-12)
+        variance = (_CHUNK_WORTH * _CHUNK_SPREAD**2 + (np.clip(relative, -1, 1) ** 2).sum()) / (_CHUNK_WORTH + len(relative))
+        share = weights.sum(axis=1) / sizes.sum()
+        count = seen.sum(axis=1)
+        whole = (filled * sizes).sum(axis=1) / sizes.sum()
+        level = np.where(count == self.chunks, whole, level)
+        return level, np.abs(level) * np.sqrt(variance * (1 - share) / count)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a budget of forwards has found."""
+
+    removed: State  # the best of the states measured on all sequences
+    loss: float  # nats, its mean over the choosing sequences
+    original: float  # nats, of the full model
+    curve: list[tuple[float, float, State]]  # (forwards, loss, state) whenever a better state was completed
+    forwards: float
+    measured: list[tuple[State, float, float]]  # (state, increase, standard error) of all that were looked at
+    posterior: Posterior
+
+
+def rows_for_prior(run: Run) -> np.ndarray:
+    """float32 [at most ROWS, N]: gate gradients of a run, of sampled labels where it has them."""
+    return (run.sampled or run.rows).A[:ROWS]
+
+
+def learn(
+    rows: np.ndarray,
+    forwards: Forwards,
+    removed: int,
+    budget: float,
+    *,
+    constraints: Constraints | None = None,
+    seed: int = 0,
+    report: Report = lambda done, total, message: None,
+    better: Callable[[tuple[float, float, State]], None] = lambda point: None,
+) -> Learned:
+    """The best state of M = `removed` blocks that `budget` forwards find, and the couplings learned on the way.
+
+    rows: [m, N] gate gradients (`rows_for_prior`), charged to the budget with the single removals; a resumed
+    `forwards` (core.measure.forwards.Kept) repeats the same choices and measures only what is new.
+    better: gets every point of the curve as it comes.
+    Errors: InputError for a bad M or constraint, or a budget that does not pay for one state.
+    """
+    n = forwards.blocks
+    removed = check_removed(removed, n)
+    rules = make_rules(constraints, n, removed)
+    forwards.charged += ROW_FORWARDS * len(rows) / forwards.sequences
+    prior = prior_from(*singles_of(forwards, [0]), rows)
+    measured = Measured(forwards)
+    rng = np.random.default_rng(seed)
+    posterior = _condition(prior, measured)
+    curve: list[tuple[float, float, State]] = []
+    best, best_loss = None, math.inf
+    least = forwards.forwards + measured.cost(_lowest_unknown(posterior, measured, removed, constraints) or ())
+    if budget < least:
+        raise InputError(
+            f"A budget of {budget:g} forwards does not pay for the rows, the single removals and one state, {least:.1f}; give more."
+        )
+    while True:
+        report(
+            int(forwards.forwards), math.ceil(budget), f"forwards, best so far {best_loss:.4f} nats" if best else "forwards, first states"
+        )
+        state = _propose(posterior, measured, removed, constraints, rules, rng)
+        if state is None:  # every state is measured on everything
+            break
+        left = budget - forwards.forwards
+        finalist = _finalist(posterior, measured)
+        reserve = measured.cost(finalist) if finalist else 0.0
+        step = _step_cost(measured, state)
+        if best is None and finalist is None:
+            reserve, step = measured.cost(state), 0.0
+        if step + reserve > left:  # the rest pays for the most promising state, and nothing else
+            state = finalist
+            if state is None or not reserve <= left:
+                break
+        measured.add(state)
+        posterior = _condition(prior, measured)
+        if measured.complete(state):
+            loss = float(forwards.whole(state).mean())
+            if loss < best_loss:
+                best, best_loss = state, loss
+                curve.append((forwards.forwards, loss, state))
+                better(curve[-1])
+    report(math.ceil(budget), math.ceil(budget), f"forwards, best {best_loss:.4f} nats")
+    if forwards.known:
+        forwards.known.flush()
+    level, se = measured.estimates()
+    found = [(s, float(v), float(e)) for s, v, e in zip(measured.values, level, se)]
+    return Learned(best, best_loss, float(forwards.whole(()).mean()), curve, forwards.forwards, found, posterior)
+
+
+def _condition(prior: Prior, measured: Measured) -> Posterior:
+    n = len(prior.mean)
+    if not measured.values:
+        return Posterior(prior, np.zeros((0, n), bool), np.zeros(0), np.zeros(0), np.zeros(0))
+    level, sampling = measured.estimates()
+    deviation = DEVIATION * np.maximum(level, 0.05 * float(np.median(np.abs(level))))
+    return Posterior(prior, indicator(list(measured.values), n), level, deviation, sampling)
+
+
+def _step_cost(measured: Measured, state: State) -> float:
+    chunk = len(measured.values.get(state, {}))
+    return sum(measured.forwards.cost(s, chunk) for s in ((), state))
+
+
+def _finalist(posterior: Posterior, measured: Measured) -> State | None:
+    """The measured state of lowest posterior mean, if it is not complete."""
+    if not measured.values:
+        return None
+    mean, _ = posterior.measured()
+    state = list(measured.values)[int(mean.argmin())]
+    return None if measured.complete(state) else state
+
+
+def _propose(posterior: Posterior, measured: Measured, removed: int, constraints, rules, rng) -> State | None:
+    """What to measure 16 more sequences of.
+
+    The unmeasured state of lowest energy anywhere, or any state at all (it keeps the landscape true far from the
+    best), or else the most promising near the best or already begun, while one promises to beat the best.
+    """
+    luck = rng.random()
+    if not measured.values or luck < GLOBAL:
+        state = _lowest_unknown(posterior, measured, removed, constraints)
+        if state is not None:
+            return state
+    elif luck < GLOBAL + BLIND:
+        state = _any_unknown(measured, rules, removed, rng)
+        if state is not None:
+            return state
+    mean, sd = posterior.measured()
+    states = list(measured.values)
+    best = posterior.x[np.argsort(mean, kind="stable")[:_AROUND]]
+    open_ = np.array([not measured.complete(s) for s in states])
+    near = _around(posterior.couplings, best, rules)
+    new = np.array([s not in measured.values for s in removed_blocks(near)], dtype=bool)
+    near = near[new]
+    if len(near):
+        near = near[np.argsort(energies(posterior.couplings, near), kind="stable")[:200]]
+        expected, spread = posterior.energies(near)
+    else:
+        expected = spread = np.zeros(0)
+    x = np.concatenate([posterior.x[open_], near])
+    if not len(x):
+        return _lowest_unknown(posterior, measured, removed, constraints)
+    hope = np.concatenate([mean[open_] - OPTIMISM * sd[open_], expected - OPTIMISM * spread])
+    luckily = np.concatenate([mean[open_] - CHANCE * sd[open_], expected - CHANCE * np.hypot(spread, DEVIATION * expected)])
+    if not open_.all() and luckily.min() > mean[~open_].min():  # nothing here will beat the best: look elsewhere
+        state = _any_unknown(measured, rules, removed, rng)
+        if state is not None:
+            return state
+    return removed_blocks(x[[int(hope.argmin())]])[0]
+
+
+def _lowest_unknown(posterior: Posterior, measured: Measured, removed: int, constraints) -> State | None:
+    """The unmeasured state of lowest posterior mean; None when all are measured."""
+    count = 64
+    while True:
+        found = lowest_states(posterior.couplings, removed, count, constraints=constraints)
+        for state in found.removed:
+            if state not in measured.values:
+                return state
+        if len(found.removed) < count or count > len(measured.values):
+            return None
+        count *= 8
+
+
+def _any_unknown(measured: Measured, rules, removed: int, rng) -> State | None:
+    """An unmeasured state that the rules allow, drawn evenly; None when a hundred draws give none."""
+    n = len(rules.fixed)
+    for _ in range(100):
+        state = tuple(sorted(rng.choice(n, removed, replace=False).tolist()))
+        if state not in measured.values and rules.allows(indicator([state], n))[0]:
+            return state
+    return None
+
+
+def swaps(x: np.ndarray) -> np.ndarray:
+    """bool [M (N - M), N]: the states one swap away from the state x [N]."""
+    out, in_ = np.flatnonzero(x), np.flatnonzero(~x)
+    y = np.repeat(x[None], len(out) * len(in_), axis=0)
+    rows = np.arange(len(y))
+    y[rows, np.repeat(out, len(in_))] = False
+    y[rows, np.tile(in_, len(out))] = True
+    return y
+
+
+def _around(H: np.ndarray, best: np.ndarray, rules) -> np.ndarray:
+    """bool [K, N]: states within one or two swaps of the best, the second from the lowest of the first only."""
+    near = np.unique(np.concatenate([swaps(x) for x in best]), axis=0)
+    lowest = near[np.argsort(energies(H, near), kind="stable")[:_WIDE]]
+    near = np.unique(np.concatenate([near, *(swaps(x) for x in lowest)]), axis=0)
+    return near[rules.allows(near)]

@@ -1,0 +1,271 @@
+"""Other ways to choose M blocks, each as its paper defines it, measured and paid for like ours (core.measure.forwards).
+
+Searches measure losses and say what they cost as they go: `greedy`, `evolutionary`, `random_search`,
+`best_window`. One-shot rules rank blocks once: `block_influence`, `angular_window`, `taylor`, `perplexity`,
+`magnitude`; their choice has still to be measured, which their cost leaves out as it does for all.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from core.measure.forwards import Forwards, State
+from core.model.load import LoadedModel
+from core.model.losses import right_padded, sample_losses
+from core.model.structure import first_tensor, hidden_argument
+from core.spectrum.lowest import check_removed
+from core.texts.sequences import Sequences
+
+Report = Callable[[int, int, str], None]
+
+
+def _silent(done: int, total: int, message: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A state that a method has chosen, and what that had cost by then."""
+
+    removed: State
+    forwards: float
+    loss: float | None = None  # nats over all choosing sequences; None where the method measures none
+
+
+Curve = list[Choice]  # ever better states, as the forwards go
+
+
+def greedy(forwards: Forwards, most: int, report: Report = _silent) -> dict[int, Choice]:
+    """{M: choice} for M = 1..most: again and again the block whose removal raises the loss least (SLEB, arXiv 2402.09025)."""
+    n = forwards.blocks
+    check_removed(most, n)
+    removed: State = ()
+    choices = {}
+    forwards.whole(())
+    for m in range(1, most + 1):
+        losses = {}
+        for block in sorted(set(range(n)) - set(removed)):
+            losses[block] = float(forwards.whole((*removed, block)).mean())
+            report((m - 1) * n + block, most * n, f"greedy, {m} of {most}")
+        block = min(losses, key=losses.get)
+        removed = tuple(sorted((*removed, block)))
+        choices[m] = Choice(removed, forwards.forwards, losses[block])
+    return choices
+
+
+def _random_state(rng: np.random.Generator, n: int, m: int) -> State:
+    return tuple(sorted(rng.choice(n, m, replace=False).tolist()))
+
+
+def random_search(forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = _silent) -> Curve:
+    """Ever better states among random ones, each measured on all sequences, until the budget is spent."""
+    rng, curve = np.random.default_rng(seed), []
+    for _ in range(10_000):
+        state = _random_state(rng, forwards.blocks, check_removed(removed, forwards.blocks))
+        if forwards.forwards + _whole_cost(forwards, state) > budget:
+            break
+        report(int(forwards.forwards), math.ceil(budget), "random search, forwards")
+        loss = float(forwards.whole(state).mean())
+        if not curve or loss < curve[-1].loss:
+            curve.append(Choice(state, forwards.forwards, loss))
+    return curve
+
+
+def _whole_cost(forwards: Forwards, state: State) -> float:
+    return sum(forwards.cost(state, chunk) for chunk in range(len(forwards.chunks)))
+
+
+OFFSPRING, SURVIVORS = 16, 4
+
+
+def evolutionary(forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = _silent) -> Curve:
+    """EvoPress (arXiv 2410.14649): a parent, mutants of it by swaps, and selection on ever more sequences.
+
+    The first parent is the best of OFFSPRING random states. A generation is OFFSPRING mutants, each by min(a, b) swaps
+    with a, b drawn from {1, 2, 3}; they are compared on one random chunk, the SURVIVORS best of them on a quarter of the
+    chunks, and the best of those with the parent on all: the parent stays unless it is beaten.
+    """
+    n = forwards.blocks
+    check_removed(removed, n)
+    rng, curve = np.random.default_rng(seed), []
+    count = len(forwards.chunks)
+
+    def pays(states: list[State], chunks: np.ndarray) -> bool:
+        """Whether the budget allows for all of it, without what they share among themselves."""
+        return forwards.forwards + sum(forwards.cost(s, int(c)) for s in states for c in chunks) <= budget
+
+    def fittest(states: list[State], chunks: np.ndarray, keep: int) -> list[State]:
+        report(int(forwards.forwards), math.ceil(budget), "evolutionary search, forwards")
+        losses = [np.concatenate([forwards.measure(s, int(c)) for c in chunks]).mean() for s in states]
+        return [states[k] for k in np.argsort(losses, kind="stable")[:keep]]
+
+    def generation(states: list[State], parent: State | None) -> State | None:
+        """The fittest in the end; None when the budget ends first."""
+        one, quarter, whole = (rng.permutation(count)[:size] for size in (1, max(1, count // 4), count))
+        for chunks, keep in ((one, SURVIVORS), (quarter, 1)):
+            if not pays(states, chunks):
+                return None
+            states = fittest(states, chunks, keep)
+        final = states if parent is None else [parent, *states]
+        return fittest(final, whole, 1)[0] if pays(final, whole) else None
+
+    def mutant(parent: State) -> State:
+        state = set(parent)
+        for _ in range(min(rng.integers(1, 4, 2))):
+            out, in_ = rng.choice(sorted(state)), rng.choice(sorted(set(range(n)) - state))
+            state = state - {int(out)} | {int(in_)}
+        return tuple(sorted(state))
+
+    parent = generation([_random_state(rng, n, removed) for _ in range(OFFSPRING)], None)
+    while parent is not None:
+        loss = float(forwards.whole(parent).mean())
+        if not curve or loss < curve[-1].loss:
+            curve.append(Choice(parent, forwards.forwards, loss))
+        before = forwards.forwards
+        child = generation(sorted({mutant(parent) for _ in range(OFFSPRING)}), parent)
+        if child is None or (forwards.forwards == before and child == parent and _exhausted(forwards, removed)):
+            break
+        parent = child
+    return curve
+
+
+def _exhausted(forwards: Forwards, removed: int) -> bool:
+    """Whether every state of M has been looked at."""
+    return sum(len(s) == removed for s in forwards.losses) == math.comb(forwards.blocks, removed)
+
+
+def best_window(forwards: Forwards, removed: int) -> Choice:
+    """The run of M neighbouring blocks whose removal raises the loss least, all of them measured."""
+    n = forwards.blocks
+    windows = [tuple(range(first, first + check_removed(removed, n))) for first in range(n - removed + 1)]
+    losses = [float(forwards.whole(w).mean()) for w in windows]
+    return Choice(windows[int(np.argmin(losses))], forwards.forwards, min(losses))
+
+
+def _lowest(scores: np.ndarray, most: int, cost: float) -> dict[int, Choice]:
+    order = np.argsort(scores, kind="stable").tolist()
+    return {m: Choice(tuple(sorted(order[:m])), cost) for m in range(1, most + 1)}
+
+
+def perplexity(forwards: Forwards, most: int) -> dict[int, Choice]:
+    """The M blocks whose removal one at a time raises the loss least (Shortened LLaMA's PPL criterion, arXiv 2402.02834)."""
+    base = forwards.whole(())
+    scores = np.array([(forwards.whole((i,)) - base).mean() for i in range(forwards.blocks)])
+    return _lowest(scores, most, forwards.forwards)
+
+
+@torch.no_grad()
+def _through(loaded: LoadedModel, sequences: Sequences, batch: int, see: Callable[[list[torch.Tensor], torch.Tensor], None]) -> None:
+    """One forward over all sequences: `see` gets the N + 1 hidden states [B, T, D] before, between and behind the blocks, and bool [B, T]: real tokens."""
+    states: list[torch.Tensor] = []
+
+    def note(_module, args, kwargs, output):
+        states.append(hidden_argument(args, kwargs))
+        if len(states) == len(loaded.blocks):
+            states.append(first_tensor(output))
+
+    handles = [module.register_forward_hook(note, with_kwargs=True) for module in loaded.modules]
+    try:
+        for start in range(0, len(sequences.ids), batch):
+            part = slice(start, start + batch)
+            ids = torch.from_numpy(sequences.ids[part]).to(loaded.device)
+            mask = None if sequences.mask is None else torch.from_numpy(sequences.mask[part]).to(loaded.device)
+            front, _ = right_padded(ids, mask, None)
+            loaded.model(input_ids=front, use_cache=False)
+            real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.sort(dim=1, descending=True, stable=True).values
+            see([h if loaded.structure.batch_axis == 0 else h.transpose(0, 1) for h in states], real)
+            states.clear()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def block_influence(loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16) -> dict[int, Choice]:
+    """The M blocks of lowest 1 - cos(input, output), mean over tokens (ShortGPT, arXiv 2403.03853): one forward."""
+    total, tokens = np.zeros(len(loaded.blocks)), 0
+
+    def see(states, real):
+        nonlocal total, tokens
+        cosines = [torch.cosine_similarity(a.float(), b.float(), dim=-1)[real].sum().item() for a, b in zip(states, states[1:])]
+        total, tokens = total + cosines, tokens + int(real.sum())
+
+    _through(loaded, sequences, batch, see)
+    return _lowest(1 - total / tokens, most, 1.0)
+
+
+def angular_window(loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16) -> dict[int, Choice]:
+    """The M neighbouring blocks with the smallest angle between what goes in and comes out at the last token (arXiv 2403.17887): one forward."""
+    n = len(loaded.blocks)
+    angles = np.zeros((n + 1, n + 1))
+
+    def see(states, real):
+        nonlocal angles
+        last = real.sum(dim=1) - 1
+        ends = torch.stack([h[torch.arange(len(last)), last] for h in states]).double()
+        unit = ends / ends.norm(dim=-1, keepdim=True)
+        cosine = torch.einsum("abd,cbd->acb", unit, unit).clamp(-1, 1)
+        angles += (torch.arccos(cosine) / math.pi).sum(dim=-1).cpu().numpy()
+
+    _through(loaded, sequences, batch, see)
+    choices = {}
+    for m in range(1, most + 1):
+        first = int(np.argmin([angles[k, k + m] for k in range(n - m + 1)]))
+        choices[m] = Choice(tuple(range(first, first + m)), 1.0)
+    return choices
+
+
+def magnitude(loaded: LoadedModel, most: int) -> dict[int, Choice]:
+    """The M blocks with the smallest sum of absolute weights (Shortened LLaMA's Mag criterion, arXiv 2402.02834): free."""
+    scores = np.array([sum(float(p.detach().abs().sum()) for p in _matrices(module)) for module in loaded.modules])
+    return _lowest(scores, most, 0.0)
+
+
+def taylor(loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16) -> dict[int, Choice]:
+    """The M blocks with the smallest sum of |weight x gradient of the loss| (Shortened LLaMA's Taylor criterion, arXiv 2402.02834).
+
+    Gradient of the mean loss over all sequences; a forward and a backward with weight gradients cost 3 forwards.
+    The paper also keeps the first four and last two blocks of Llama by hand ("Taylor+"); that is left out here.
+    """
+    weights = [list(_matrices(module)) for module in loaded.modules]
+    every = [p for own in weights for p in own]
+    for p in every:
+        p.requires_grad_(True)
+    try:
+        for start in range(0, len(sequences.ids), batch):
+            part = slice(start, start + batch)
+            arrays = (sequences.ids, sequences.mask, sequences.scored)
+            ids, scored = right_padded(*(None if a is None else torch.from_numpy(a[part]).to(loaded.device) for a in arrays))
+            sample_losses(loaded.model(input_ids=ids, use_cache=False).logits, ids, scored).sum().backward()
+        scores = np.array([sum(float((p.detach() * p.grad).abs().sum()) for p in own if p.grad is not None) for own in weights])
+    finally:
+        for p in every:
+            p.requires_grad_(False)
+            p.grad = None
+    return _lowest(scores, most, 3.0)
+
+
+def _matrices(module: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
+    """The weights that the criteria of Shortened LLaMA look at: those of linear maps, not norms or biases."""
+    return (p for p in module.parameters() if p.ndim >= 2)
+
+
+ONE_SHOT = {
+    "block influence": "Block Influence (ShortGPT)", "angular window": "angular window (Gromov)", "taylor": "Taylor (Shortened LLaMA)",
+    "perplexity": "perplexity (Shortened LLaMA)", "magnitude": "magnitude (Shortened LLaMA)", "best window": "best window, measured",
+}  # fmt: skip
+
+
+def chosen_at_once(
+    loaded: LoadedModel, sequences: Sequences, meter: Callable[[], Forwards], depths: Collection[int]
+) -> Iterator[tuple[str, dict[int, Choice]]]:
+    """(name of ONE_SHOT, {M: its choice} with all M of `depths`), one by one; `meter` gives each that measures a count of its own."""
+    most = max(depths)
+    yield "block influence", block_influence(loaded, sequences, most)
+    yield "angular window", angular_window(loaded, sequences, most)
+    yield "taylor", taylor(loaded, sequences, most)
+    yield "perplexity", perplexity(meter(), most)
+    yield "magnitude", magnitude(loaded, most)
+    yield "best window", {m: best_window(meter(), m) for m in depths}

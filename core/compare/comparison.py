@@ -1,0 +1,219 @@
+"""Measured states side by side: what the store knows about a model, one row a state.
+
+Losses are those of the report split, which no choice has used.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from core.compare.agreement import Agreement, agreement
+from core.store.results import Measurement, Results
+from core.store.runs import Run, canonical_key
+
+CHOSEN_ON = "choose"  # the split that searches choose on: no loss of it is shown as a result
+
+
+@dataclass(frozen=True)
+class Score:
+    """An accuracy with its 95 % Wilson interval."""
+
+    accuracy: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is measured of one state; None where nothing is."""
+
+    removed: tuple[int, ...]
+    parameters: int
+    bytes: int
+    loss: Measurement | None = None
+    increase: tuple[float, float, int] | None = None  # against the original, on the same sequences: nats, standard error, n
+    tasks: dict[str, Score] = field(default_factory=dict)
+    tokens_per_second: float | None = None
+
+    @property
+    def tied(self) -> bool:
+        """The loss cannot be told from the original's: the increase is within two standard errors."""
+        return self.increase is not None and abs(self.increase[0]) <= 2 * self.increase[1]
+
+
+def model_key(run: Run) -> str:
+    """The name of a run's model in the store of results."""
+    return canonical_key({"config": run.meta["model"]["config"], "weights": run.meta["model"]["weights"]})
+
+
+def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The Wilson score interval of a proportion."""
+    p, scale = successes / n, 1 + z * z / n
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Energies against measured losses of the states of one M.
+
+    energy float64 [n]; increase, se float64 [n], nats against the original; rows: the states and all that is measured of them.
+    """
+
+    rows: list[Row]
+    energy: np.ndarray
+    increase: np.ndarray
+    se: np.ndarray
+
+    @property
+    def states(self) -> list[tuple[int, ...]]:
+        return [row.removed for row in self.rows]
+
+    @property
+    def best(self) -> int:
+        return int(np.argmin(self.increase))
+
+    @property
+    def lowest(self) -> int:
+        """The state of lowest energy among those that are measured."""
+        return int(np.argmin(self.energy))
+
+    @property
+    def agreement(self) -> Agreement | None:
+        return agreement(self.energy, self.increase)
+
+    def tied(self) -> list[int]:
+        """The states that cannot be told from the best: their paired difference is within two standard errors."""
+        best = self.rows[self.best]
+        found = []
+        for k, row in enumerate(self.rows):
+            difference, se, n = row.loss.minus(best.loss)
+            if row is best or (n > 1 and difference <= 2 * se):
+                found.append(k)
+        return found
+
+
+def points(rows: list[Row], energy: Mapping[tuple[int, ...], float]) -> Points:
+    """Of the rows that have both an energy and a measured increase."""
+    both = [row for row in rows if row.removed in energy and row.increase and row.increase[2]]
+    increase, se = (np.array([row.increase[k] for row in both]) for k in (0, 1))
+    return Points(both, np.array([energy[row.removed] for row in both]), increase, se)
+
+
+def finding(found: Points, blocks_named: Mapping[tuple[int, ...], str]) -> str:
+    """What the measurements say about the energies, in one or two sentences."""
+    n = len(found.rows)
+    if n < 2:
+        return "Measure some states to see what their energies are worth."
+    rank = found.agreement
+    order = (
+        f"{_word(rank)}: Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}] over {n} measured states."
+        if rank
+        else f"{n} measured states are too few to say how well energy orders them."
+    )
+    best, lowest, tied = found.best, found.lowest, found.tied()
+    name = lambda k: blocks_named.get(found.states[k], "without " + ", ".join(map(str, found.states[k])))  # noqa: E731
+    if lowest in tied and len(tied) > 1:
+        return f"{order} {len(tied)} of them cannot be told from the best, the lowest in energy among them."
+    if lowest == best:
+        return f"{order} The lowest in energy is the best."
+    difference, se, _ = found.rows[lowest].loss.minus(found.rows[best].loss)
+    return f"{order} The lowest in energy is not the best: {name(best)} loses {difference:.4f} ± {se:.4f} nats less."
+
+
+def _word(rank: Agreement) -> str:
+    if rank.low > 0.8:
+        return "Energy orders the losses well"
+    if rank.low > 0:
+        return "Energy orders the losses roughly"
+    return "Energy does not order the losses" if rank.high < 0.5 else "Whether energy orders the losses is open"
+
+
+def compare(run: Run, states: list[tuple[int, ...]], results: Results) -> list[Row]:
+    """One row for the original and for every state, from the measurements of the run's model.
+
+    Where a state was measured on several texts or settings, the one with most items in
+    common with the original counts.
+    """
+    return _rows(run, states, results.of_model(model_key(run), but=CHOSEN_ON))
+
+
+def record(run: Run, states: list[tuple[int, ...]], results: Results) -> dict:
+    """Every measurement of the original and of the states, item by item, with all that names it: for JSON.
+
+    The same item of two states is the same sequence, question or request. A score is the mean of its values.
+    """
+    wanted = {(), *states}
+    found = [m for m in results.of_model(model_key(run), but=CHOSEN_ON) if m.key.removed in wanted]
+    model = {name: run.meta["model"][name] for name in ("name", "source", "config", "weights") if name in run.meta["model"]}
+    return {
+        "run": run.key,
+        "model": model,
+        "measurements": [
+            {
+                "removed": list(m.key.removed), "metric": m.key.metric, "split": m.key.split, "data": m.key.data, "settings": json.loads(m.key.settings),
+                "n": len(m.values), "mean": m.mean, "se": None if math.isnan(m.se) else m.se, "seconds": m.seconds, "versions": dict(m.versions),
+                "items": m.items.tolist(), "values": m.values.tolist(),
+            }
+            for m in found
+        ],
+    }  # fmt: skip
+
+
+def _rows(run: Run, states: list[tuple[int, ...]], found: list[Measurement]) -> list[Row]:
+    model = run.meta["model"]
+    originals = {(m.key.data, m.key.settings): m for m in found if _is_loss(m) and not m.key.removed}
+    by_state: dict[tuple[int, ...], list[Measurement]] = {}
+    for m in found:
+        by_state.setdefault(m.key.removed, []).append(m)
+    rows = []
+    for state in [(), *states]:
+        own = by_state.get(state, [])
+        losses = [m for m in own if _is_loss(m)]
+        loss = max(
+            losses,
+            key=lambda m: m.minus(originals[m.key.data, m.key.settings])[2] if (m.key.data, m.key.settings) in originals else 0,
+            default=None,
+        )
+        base = originals.get((loss.key.data, loss.key.settings)) if loss else None
+        tasks = {}
+        for m in own:
+            if m.key.metric.startswith("task:"):
+                n = len(m.values)
+                tasks[m.key.metric.removeprefix("task:")] = Score(m.mean, *wilson(float(m.values.sum()), n), n)
+        speeds = [m.mean for m in own if m.key.metric == "tokens_per_second"]
+        rows.append(
+            Row(
+                state,
+                model["parameters"] - sum(model["blocks"][b]["parameters"] for b in state),
+                model["bytes"] - sum(model["blocks"][b]["bytes"] for b in state),
+                loss, loss.minus(base) if state and base else None, tasks, max(speeds, default=None),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _is_loss(m: Measurement) -> bool:
+    return m.key.metric == "loss" and m.key.split == "report"
+
+
+def _fits(m: Measurement, run: Run) -> bool:
+    """Whether the model has the blocks that were removed: a store may hold what an earlier version let through."""
+    return all(b < run.blocks for b in m.key.removed)
+
+
+def measured_rows(run: Run, results: Results, removed: int) -> list[Row]:
+    """The original, and every state of M blocks whose loss was measured."""
+    found = results.of_model(model_key(run), but=CHOSEN_ON)
+    return _rows(run, sorted({m.key.removed for m in found if _is_loss(m) and len(m.key.removed) == removed and _fits(m, run)}), found)
+
+
+def measured_increases(run: Run, results: Results) -> dict[tuple[int, ...], tuple[float, float, int]]:
+    """{state: (loss increase, standard error, n)} of every measured state of the run's model."""
+    found = results.of_model(model_key(run), but=CHOSEN_ON)
+    states = {m.key.removed for m in found if _is_loss(m) and m.key.removed and _fits(m, run)}
+    return {row.removed: row.increase for row in _rows(run, sorted(states), found) if row.increase and row.increase[2]}

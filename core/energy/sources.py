@@ -1,0 +1,178 @@
+"""What can be explored, behind one face: a calibration run, or a bare coupling matrix."""
+
+import hashlib
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from core.energy.couplings import ESTIMATORS, Estimator, available, couplings
+from core.energy.learned import learned_at, learned_names, read_learned
+from core.energy.mix import check_mix, domain_rows, mix_text
+from core.errors import InputError
+from core.ising.energies import check_matrix, read_matrix
+from core.store import folders
+from core.store.runs import Run, load_run
+
+LEARNED = "the posterior mean of the couplings after states of M = {} were measured: x^T H x is the expected loss increase, best there"
+MATRIX = "matrix"  # the only estimator of a bare matrix
+
+
+@dataclass(frozen=True)
+class Source:
+    """`key` names its content: equal keys give equal couplings. given: the estimators of the run's own data."""
+
+    key: str
+    name: str
+    blocks: int
+    given: tuple[str, ...]
+    run: Run | None = None
+    matrix: np.ndarray | None = None
+
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        """What its couplings may be taken from: the run's own data, and landscapes learned since."""
+        return self.given if self.run is None else (*self.given, *learned_names(self.key))
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kind of each block, "attention + FFN"; none of a bare matrix."""
+        return [] if self.run is None else self.run.block_names
+
+    def about(self, estimator: str) -> Estimator:
+        """Label, unit and meaning of one of its estimators."""
+        if self.run is None:
+            return Estimator("as given", "as given", "the matrix as given")
+        m = learned_at(estimator)
+        return ESTIMATORS[estimator] if m is None else Estimator(f"learned at M = {m}", "nats", LEARNED.format(m))
+
+    def couplings(self, estimator: str, mix: Mapping[str, float] | None = None) -> np.ndarray:
+        """float64 [N, N]. Errors: InputError for an estimator or a domain mix this source does not have."""
+        if self.run is not None and learned_at(estimator) is not None:
+            if mix is not None:
+                raise InputError(f"A learned landscape was measured on the texts as sampled; leave the mix {mix_text(mix)[:40]!r} out.")
+            return read_learned(self.key, estimator).couplings
+        if self.run is not None:
+            return couplings(self.run, estimator, mix)
+        self.check_mix(mix)
+        return self.matrix
+
+    @property
+    def domains(self) -> dict[str, int]:
+        """{domain: rows of it} of a run's texts; empty for a bare matrix."""
+        return {} if self.run is None else domain_rows(self.run)
+
+    def check_mix(self, mix: Mapping[str, float] | None) -> dict[str, float] | None:
+        """The mix as shares of sum 1, None as sampled. Errors: InputError for a domain mix this source does not have."""
+        if mix is None:
+            return None
+        if self.run is None:
+            raise InputError(f"{self.name} is a bare matrix, which has no domains to mix; leave the mix {mix_text(mix)[:40]!r} out.")
+        return check_mix(self.run, mix)
+
+    @property
+    def opening(self) -> int:
+        """The M a first view opens at: a third of the blocks, above which gradients predict poorly."""
+        return max(1, min(self.blocks - 1, round(self.blocks / 3)))
+
+
+def open_source(reference: str | Path) -> Source:
+    """A source from a run folder, a matrix file, `demo`, or the start of a stored key. Errors: InputError."""
+    reference = str(reference)
+    if Path(reference).suffix in (".npy", ".npz", ".csv"):
+        return _matrix_source(read_matrix(Path(reference)), Path(reference).stem)
+    stored = [p for p in _matrix_files() if p.stem.startswith(reference)] if re.fullmatch(r"[0-9a-f]{8,64}", reference) else []
+    if len(stored) == 1:
+        return _read_stored(stored[0])
+    run = load_run(folders.find_run(reference))
+    return Source(run.key, run.name, run.blocks, tuple(available(run)), run=run)
+
+
+def store_matrix(H: np.ndarray, name: str) -> Source:
+    """Keep a matrix in the store, so that links to it survive a reload."""
+    source = _matrix_source(check_matrix(H, name), name)
+    target = folders.home() / "matrices" / f"{source.key}.npz"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, staging = tempfile.mkstemp(suffix=".npz", dir=target.parent)
+    with os.fdopen(handle, "wb") as f:
+        np.savez_compressed(f, H=source.matrix, name=name)
+    os.replace(staging, target)
+    return source
+
+
+def stored_matrices() -> dict[str, str]:
+    """{key: name} of the matrices in the store; damaged ones by their key, so that they can be deleted as well."""
+    found = {}
+    for path in _matrix_files():
+        try:
+            found[path.stem] = _stored_name(path, path.stat().st_mtime_ns)
+        except InputError:
+            found[path.stem] = f"damaged, {path.stem[:8]}"
+    return found
+
+
+def delete_matrix(key: str) -> None:
+    """Take an uploaded matrix out of the store, for good; one that is gone already is no error."""
+    for path in _matrix_files():
+        if path.stem == key:
+            path.unlink(missing_ok=True)
+
+
+def list_sources() -> dict[str, str]:
+    """{key: name} of everything at hand, the demo first; unreadable runs are left out."""
+    found: dict[str, str] = {}
+    for folder in folders.run_folders():
+        try:
+            key, name = _name_of(folder, _signature(folder))
+            found.setdefault(key, name)
+        except (InputError, OSError):
+            continue
+    for path in _matrix_files():
+        try:
+            found[path.stem] = _stored_name(path, path.stat().st_mtime_ns)
+        except InputError:
+            continue
+    return found
+
+
+def _signature(folder: Path) -> tuple:
+    """Changes when a file of the run is written: the page asks for names at every rerun, and digests take time."""
+    return tuple(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()))
+
+
+@lru_cache(maxsize=1000)
+def _name_of(folder: Path, signature: tuple) -> tuple[str, str]:
+    run = load_run(folder)
+    return run.key, run.name
+
+
+@lru_cache(maxsize=1000)
+def _stored_name(path: Path, changed: int) -> str:
+    return _read_stored(path).name
+
+
+def _read_stored(path: Path) -> Source:
+    """A matrix of the store. Errors: InputError when it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            source = _matrix_source(check_matrix(arrays["H"]), str(arrays["name"]))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"The stored matrix {path.stem[:8]} is damaged; upload it again.") from error
+    if source.key != path.stem:
+        raise InputError(f"The stored matrix {path.stem[:8]} has changed since it was stored; upload it again.")
+    return source
+
+
+def _matrix_files() -> list[Path]:
+    return sorted(p for p in (folders.home() / "matrices").glob("*.npz") if len(p.stem) == 64)
+
+
+def _matrix_source(H: np.ndarray, name: str) -> Source:
+    key = hashlib.sha256(np.ascontiguousarray(H, dtype="<f8").tobytes() + name.encode()).hexdigest()
+    return Source(key, name, len(H), (MATRIX,), matrix=H)

@@ -1,0 +1,53 @@
+"""How far the energies of states scatter, given that rows and single removals come from a sample."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from core.energy.couplings import couplings
+from core.energy.learned import learned_at, read_learned
+from core.energy.sources import Source
+from core.errors import InputError
+from core.ising.energies import energies
+from core.store.runs import Rows, Run
+
+RESAMPLES = 200
+
+
+def energy_noise(
+    source: Source, estimator: str, x: np.ndarray, mix: Mapping[str, float] | None = None, resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray | None:
+    """float64 [K]: standard error of E_k - E_0, the energy of each row of x bool [K, N] above that of the first; None for a bare matrix.
+
+    A bootstrap of whatever the estimator is made of, so it holds for every entry of ESTIMATORS: rows are drawn with
+    replacement, in each domain as many as it has, and measured single removals move by their standard errors. Of a learned
+    landscape it is the posterior's standard deviation. What states share does not count: the difference is taken within a resample.
+    Errors: InputError for fewer than 2 resamples, and as core.energy.sources.Source.couplings.
+    """
+    if source.run is None:
+        return None
+    if learned_at(estimator) is not None:
+        return read_learned(source.key, estimator).above(x)
+    if resamples < 2:
+        raise InputError(f"A standard error needs at least 2 resamples, not {resamples!r}.")
+    rng = np.random.default_rng(seed)
+    above = np.empty((resamples, len(x)))
+    for k in range(resamples):
+        e = energies(couplings(_resampled(source.run, rng), estimator, mix), x)
+        above[k] = e - e[:1]
+    return above.std(axis=0, ddof=1)
+
+
+def _resampled(run: Run, rng: np.random.Generator) -> Run:
+    singles = run.singles
+    if singles is not None:
+        singles = replace(singles, increase=singles.increase + np.nan_to_num(singles.se) * rng.normal(size=len(singles.se)))
+    return replace(run, rows=_drawn(run.rows, rng), sampled=None if run.sampled is None else _drawn(run.sampled, rng), singles=singles)
+
+
+def _drawn(rows: Rows, rng: np.random.Generator) -> Rows:
+    """As many rows of each domain, drawn with replacement."""
+    own = [np.flatnonzero(rows.domain == d) for d in np.unique(rows.domain)]
+    chosen = np.concatenate([rng.choice(members, len(members)) for members in own])
+    return Rows(rows.A[chosen], rows.sample[chosen], rows.domain[chosen], rows.loss[chosen])

@@ -1,0 +1,206 @@
+"""Measure a model: loss and perplexity, multiple-choice tasks, tokens per second.
+
+A removed set is measured on the loaded model by its gates (equal to the pruned,
+reloaded model); every measure keeps the value of each item.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from core.errors import InputError
+from core.model.gates import gated, keep_all, removal
+from core.model.load import LoadedModel
+from core.model.losses import right_padded, sample_losses, token_losses
+from core.tasks.items import TaskItem
+from core.texts.sequences import Sequences
+
+Report = Callable[[int, int, str], None]
+
+
+def _silent(done: int, total: int, message: str) -> None:
+    pass
+
+
+@torch.no_grad()
+def sequence_losses(
+    loaded: LoadedModel,
+    ids: np.ndarray,
+    removed: Sequence[int] = (),
+    batch: int = 16,
+    report: Report = _silent,
+    mask: np.ndarray | None = None,
+    scored: np.ndarray | None = None,
+) -> np.ndarray:
+    """float64 [S]: mean loss (nats) of each sequence of ids [S, T], with the blocks of `removed` gated off.
+
+    mask, scored: bool [S, T], real tokens and those whose prediction counts, as in core.calibration.gradient_rows.
+    """
+    loaded.check_length(ids.shape[1])
+    losses = []
+    alpha = removal(loaded, removed) if len(removed) else None
+    for start in range(0, len(ids), batch):
+        part = (None if a is None else torch.from_numpy(a[start : start + batch]).to(loaded.device) for a in (ids, mask, scored))
+        tokens, counts = right_padded(*part)
+        losses.append(sample_losses(_logits(loaded, tokens, alpha), tokens, counts).double().cpu().numpy())
+        report(min(start + batch, len(ids)), len(ids), "loss")
+    return np.concatenate(losses)
+
+
+def removal_increase(
+    loaded: LoadedModel, ids: np.ndarray, states: Sequence[Sequence[int]], batch: int = 16, report: Report = _silent
+) -> np.ndarray:
+    """float64 [K, S]: loss increase (nats) of each state on each sequence, against the full model."""
+    total = (len(states) + 1) * len(ids)
+    base = sequence_losses(loaded, ids, batch=batch)
+    report(len(ids), total, "single removals")
+    increase = []
+    for k, state in enumerate(states):
+        increase.append(sequence_losses(loaded, ids, state, batch) - base)
+        report((k + 2) * len(ids), total, "single removals")
+    return np.array(increase)
+
+
+def _logits(loaded: LoadedModel, ids: torch.Tensor, alpha: torch.Tensor | None, mask: torch.Tensor | None = None) -> torch.Tensor:
+    attention_mask = None if mask is None else mask.long()
+    if alpha is None:
+        return loaded.model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits
+    with gated(loaded, alpha):
+        return loaded.model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits
+
+
+@torch.no_grad()
+def option_scores(
+    loaded: LoadedModel, items: Sequence[TaskItem], removed: Sequence[int] = (), batch: int = 64, report: Report = _silent
+) -> list[np.ndarray]:
+    """For each item, float64 [options]: log-likelihood (nats) of each option after the context.
+
+    The option's tokens are those after the longest common prefix of the tokenised
+    context and context + option; one BOS first where the tokenizer has one.
+    """
+    tokenizer = loaded.tokenizer
+    head = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    rows: list[tuple[list[int], int]] = []
+    for item in items:
+        context = tokenizer(item.context, add_special_tokens=False)["input_ids"]
+        for option in item.options:
+            whole = tokenizer(item.context + option, add_special_tokens=False)["input_ids"]
+            shared = next((i for i, (a, b) in enumerate(zip(context, whole)) if a != b), min(len(context), len(whole)))
+            rows.append((head + whole, len(head) + shared))
+    longest = max(len(ids) for ids, _ in rows)
+    if loaded.max_length and longest > loaded.max_length:
+        raise InputError(
+            f"A task item takes {longest} tokens and {loaded.source!r} has {loaded.max_length} positions; skip the tasks with --no-tasks."
+        )
+    alpha = removal(loaded, removed) if len(removed) else None
+    scores = np.empty(len(rows))
+    order = sorted(range(len(rows)), key=lambda r: len(rows[r][0]))  # equal lengths together: little padding
+    for start in range(0, len(order), batch):
+        chosen = order[start : start + batch]
+        width = max(len(rows[r][0]) for r in chosen)
+        ids = torch.zeros(len(chosen), width, dtype=torch.long)
+        mask = torch.zeros(len(chosen), width, dtype=torch.bool)
+        for k, r in enumerate(chosen):
+            ids[k, : len(rows[r][0])] = torch.tensor(rows[r][0])
+            mask[k, : len(rows[r][0])] = True
+        ids, mask = ids.to(loaded.device), mask.to(loaded.device)
+        losses = token_losses(_logits(loaded, ids, alpha, mask), ids).cpu()
+        for k, r in enumerate(chosen):
+            tokens, first = rows[r]
+            scores[r] = -losses[k, max(first, 1) - 1 : len(tokens) - 1].sum().item()
+        report(min(start + batch, len(order)), len(order), "tasks")
+    ends = np.cumsum([len(item.options) for item in items])[:-1]
+    return np.split(scores, ends)
+
+
+def task_results(items: Sequence[TaskItem], scores: Sequence[np.ndarray]) -> dict[str, dict]:
+    """{task: {accuracy, chance, n, correct (per item)}}; a tie between options counts as its share."""
+    results: dict[str, dict] = {}
+    for item, score in zip(items, scores):
+        best = score == score.max()
+        row = results.setdefault(item.task, {"correct": [], "chance": []})
+        row["correct"].append(float(best[item.answer]) / best.sum())
+        row["chance"].append(1 / len(item.options))
+    return {
+        task: {
+            "accuracy": float(np.mean(row["correct"])),
+            "chance": float(np.mean(row["chance"])),
+            "n": len(row["correct"]),
+            "correct": row["correct"],
+        }
+        for task, row in results.items()
+    }
+
+
+@torch.no_grad()
+def tokens_per_second(loaded: LoadedModel, ids: np.ndarray, batch: int = 8, repeats: int = 3) -> float:
+    """Tokens per second of a plain forward pass: the best of `repeats` over one batch, after a warm-up."""
+    part = torch.from_numpy(ids[:batch]).to(loaded.device)
+
+    def forward() -> None:
+        loaded.model(input_ids=part, use_cache=False).logits[0, 0, 0].item()  # reading a number waits for a GPU
+
+    forward()
+    best = math.inf
+    for _ in range(repeats):
+        began = time.perf_counter()
+        forward()
+        best = min(best, time.perf_counter() - began)
+    return part.numel() / best
+
+
+@torch.no_grad()
+def greedy_tokens(loaded: LoadedModel, ids: torch.Tensor, count: int, removed: Sequence[int] = (), use_cache: bool = True) -> torch.Tensor:
+    """int64 [B, T + count]: greedy continuation of ids [B, T], with the blocks of `removed` gated off."""
+    with gated(loaded, removal(loaded, removed) if len(removed) else keep_all(loaded)):
+        return greedy(loaded.model, ids.to(loaded.device), count, use_cache).cpu()
+
+
+def greedy(model, ids: torch.Tensor, count: int, use_cache: bool) -> torch.Tensor:
+    """int64 [B, T + count]: exactly `count` greedy tokens, end-of-text ignored."""
+    return model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        num_beams=1,
+        min_new_tokens=count,
+        max_new_tokens=count,
+        use_cache=use_cache,
+        pad_token_id=0,
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    loss: float
+    loss_se: float
+    sequences: int
+    tokens: int  # predicted tokens
+    losses: np.ndarray  # float64 [sequences]
+    tasks: dict[str, dict]
+    tokens_per_second: float
+
+    def to_json(self) -> dict:
+        return {
+            "loss": self.loss,
+            "loss_se": None if math.isnan(self.loss_se) else self.loss_se,
+            "perplexity": math.exp(self.loss),
+            "sequences": self.sequences,
+            "tokens": self.tokens,
+            "tasks": {name: {k: row[k] for k in ("accuracy", "chance", "n")} for name, row in self.tasks.items()},
+            "tokens_per_second": self.tokens_per_second,
+        }
+
+
+def evaluate(
+    loaded: LoadedModel, sequences: Sequences, items: Sequence[TaskItem] = (), batch: int = 16, report: Report = _silent
+) -> Evaluation:
+    """Loss with its standard error over the sequences, task accuracies and speed."""
+    losses = sequence_losses(loaded, sequences.ids, batch=batch, report=report, mask=sequences.mask, scored=sequences.scored)
+    tasks = task_results(items, option_scores(loaded, items, report=report)) if items else {}
+    se = float(losses.std(ddof=1) / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
+    return Evaluation(float(losses.mean()), se, len(losses), sequences.predicted, losses, tasks, tokens_per_second(loaded, sequences.ids))

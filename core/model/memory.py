@@ -1,0 +1,80 @@
+"""What a calibration will need in memory, before any weight is read.
+
+The model is built of fake tensors, which have shapes and no numbers, and one sample runs forward:
+what autograd would keep of it is counted, each tensor once.
+"""
+
+import resource
+import sys
+from pathlib import Path
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoConfig
+
+from core.model.devices import stored_weights
+from core.model.guard import check_folder, read_object
+from core.model.load import auto_class, resolve_source, with_attention
+from core.model.quantised import quantisation
+
+FLOAT = 4  # bytes
+# bytes at once for a logit: itself and its gradient; with sampled labels, two copies of the distribution in float64 too
+LOGIT, SAMPLED_LOGIT = 8, 28
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had so far."""
+    try:  # what the program that started this one had counts in ru_maxrss, but not here
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration, ValueError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def calibration_bytes(source: str, batch: int, length: int, sampled: bool = False, checkpointed: bool = False) -> int | None:
+    """Peak bytes of this process for gradient rows (core.calibration.gradient_rows) of `batch` sequences of `length` tokens, on the CPU in float32.
+
+    Within a factor 1.5 of what was measured beyond what the process has had before (tests/test_memory.py), where glibc returns
+    what is freed (MALLOC_MMAP_THRESHOLD_=1000000): by default it kept up to four times as much of a checkpointed GPT-2.
+    None where the model cannot be built without numbers: its own code, quantised weights, or steps that depend on values,
+    such as the choice of experts. Errors: InputError for a missing, damaged or unsupported model.
+    """
+    folder = resolve_source(source)
+    check_folder(folder, source)
+    raw = read_object(folder / "config.json", source)
+    reader = auto_class(raw, source)
+    if quantisation(raw):
+        return None
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    text = config.get_text_config(decoder=True)
+    try:
+        kept = _kept_bytes(reader, config, length)
+    except Exception:  # of many kinds: what a fake tensor cannot do
+        return None
+    hidden = length * text.hidden_size * FLOAT
+    gates = 2 * text.num_hidden_layers * hidden  # the outputs of both branches of a block
+    inside = kept + gates
+    if checkpointed and not sampled:  # inputs of all blocks, the inside of one; a graph used twice keeps what was computed again
+        inside = text.num_hidden_layers * hidden + inside // text.num_hidden_layers
+    sample = inside + length * text.vocab_size * (SAMPLED_LOGIT if sampled else LOGIT)
+    return peak_bytes() + stored_weights(folder, source).values * FLOAT + batch * sample
+
+
+def _kept_bytes(reader: type, config, length: int) -> int:
+    """Bytes that one sample keeps between forward and backward, without gates."""
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    with FakeTensorMode():
+        model = with_attention(lambda attention: reader.from_config(config, attn_implementation=attention, dtype=torch.float32))
+        model.eval().requires_grad_(False)
+        weights = {p.untyped_storage()._cdata for p in model.parameters()}
+        model.get_input_embeddings().register_forward_hook(lambda _module, _args, output: output.requires_grad_())
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            logits = model(input_ids=torch.zeros(1, length, dtype=torch.long), use_cache=False).logits  # alive, so that storages are
+        assert logits.requires_grad
+        return sum(storage.nbytes() for key, storage in kept.items() if key not in weights)

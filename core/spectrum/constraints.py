@@ -1,0 +1,230 @@
+"""What a choice of blocks must respect, beside or instead of removing exactly M.
+
+`Constraints` is what people write; `Rules` is the one form that every method reads:
+blocks are fixed, or belong to a class of which a given number is removed.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from core.errors import InputError
+from core.ising.states import parse_blocks
+
+_NUMBER = re.compile(r"[0-9]{1,4}")
+_COUNTING_LIMIT = 200_000  # states of the counting recursion
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """All fields hold at once; a field left at its default asks for nothing.
+
+    keep, remove: blocks that must stay, must go.
+    groups: ((blocks, count), ...), disjoint: exactly `count` blocks of each are removed.
+    weights, at_least: float [N] not negative, and the least total weight of the removed blocks.
+    max_run: at most so many consecutive blocks are removed (1: no two adjacent).
+    """
+
+    keep: tuple[int, ...] = ()
+    remove: tuple[int, ...] = ()
+    groups: tuple[tuple[tuple[int, ...], int], ...] = ()
+    weights: tuple[float, ...] | None = None
+    at_least: float | None = None
+    max_run: int | None = None
+
+
+def read_constraints(fields: dict[str, str], blocks: int, kinds: Sequence[str] = ()) -> Constraints:
+    """Constraints as people write them, every field optional and empty for nothing.
+
+    keep, remove: "0, 3-5"; groups: "0-11: 2; 12-23: 3", or by the kinds [N] of the blocks, "attention: 2; MoE: 3"; max_run: "1".
+    Errors: InputError with the field's own text.
+    """
+    lists = {name: parse_blocks(fields[name], blocks) if fields.get(name, "").strip() else () for name in ("keep", "remove")}
+    groups = []
+    for part in filter(str.strip, fields.get("groups", "").split(";")):
+        members, colon, count = part.rpartition(":")
+        if not colon or not _NUMBER.fullmatch(count.strip()):
+            raise InputError(
+                f"{part.strip()[:60]!r} is no group of blocks; write blocks, a colon, and how many of them: 0-11: 2; 12-23: 3."
+            )
+        groups.append((_of_kind(members, kinds) or parse_blocks(members, blocks), int(count)))
+    run = fields.get("max_run", "").strip()
+    if run and (not _NUMBER.fullmatch(run) or int(run) < 1):
+        raise InputError(f"At most {run[:20]!r} in a row is no limit; give a whole number of at least 1, or nothing.")
+    return Constraints(**lists, groups=tuple(groups), max_run=int(run) if run else None)
+
+
+def _of_kind(name: str, kinds: Sequence[str]) -> tuple[int, ...]:
+    """The blocks of a kind, "attention + FFN", or with it as a part, "attention"; none where the name is not a kind's."""
+    wanted, folded = name.strip().casefold(), [kind.casefold() for kind in kinds]
+    exact = tuple(b for b, kind in enumerate(folded) if kind == wanted)
+    return exact or tuple(b for b, kind in enumerate(folded) if wanted in kind.split(" + "))
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Constraints checked against N blocks and M. `counts` include the fixed blocks; -1: any number."""
+
+    fixed: np.ndarray  # int8 [N]: 0 stays, 1 goes, -1 open
+    klass: np.ndarray  # int64 [N]: class of each block
+    counts: np.ndarray  # int64 [C]: removed blocks of each class
+    weights: np.ndarray  # float64 [N]
+    at_least: float  # -inf: no budget
+    max_run: int  # N: no limit
+    total: int | None  # number of feasible states; None: not cheap to count
+
+    @property
+    def local(self) -> bool:
+        """Whether there is a budget or a run limit: what classes and fixed blocks cannot say."""
+        return self.at_least > -math.inf or self.max_run < len(self.fixed)
+
+    @property
+    def free(self) -> bool:
+        """Whether anything beside the classes restricts a state."""
+        return not self.local and bool((self.fixed < 0).all())
+
+    def allows(self, x: np.ndarray) -> np.ndarray:
+        """bool [K]: which rows of x [K, N] are feasible."""
+        x = np.atleast_2d(np.asarray(x, dtype=bool))
+        fits = ((self.fixed < 0) | (x == (self.fixed == 1))).all(axis=1)
+        for k, count in enumerate(self.counts):
+            if count >= 0:
+                fits &= x[:, self.klass == k].sum(axis=1) == count
+        if self.at_least > -math.inf:
+            fits &= x @ self.weights >= self.at_least
+        return fits & self.runs_fit(x)
+
+    def runs_fit(self, x: np.ndarray) -> np.ndarray:
+        """bool [K]: which rows of x bool [K, N] keep the run limit."""
+        if self.max_run >= x.shape[1]:
+            return np.ones(len(x), dtype=bool)
+        return ~np.lib.stride_tricks.sliding_window_view(x, self.max_run + 1, axis=1).all(axis=2).any(axis=1)
+
+
+def _whole(value, name: str, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+    return int(value)
+
+
+def _blocks(listed, blocks: int, name: str) -> list[int]:
+    found = [_whole(b, f"A block of {name}", 0) for b in listed]
+    for b in found:
+        if b >= blocks:
+            raise InputError(f"{name} names block {b}, and the model has blocks 0 to {blocks - 1}.")
+    if len(set(found)) < len(found):
+        raise InputError(f"{name} lists block {next(b for b in found if found.count(b) > 1)} twice; name each block once.")
+    return found
+
+
+def make_rules(constraints: Constraints | None, blocks: int, removed: int | None) -> Rules:
+    """Check `constraints` for `blocks` blocks and `removed` of them (None: any number) and bring them into one form.
+
+    Errors: InputError for a bad field or a combination that no state satisfies.
+    """
+    c = constraints or Constraints()
+    if removed is None and c.at_least is None and not c.groups:
+        raise InputError("Neither M nor a budget nor groups say how much to remove; give one of them.")
+    fixed = np.full(blocks, -1, dtype=np.int8)
+    keep, remove = _blocks(c.keep, blocks, "keep"), _blocks(c.remove, blocks, "remove")
+    both = sorted(set(keep) & set(remove))
+    if both:
+        raise InputError(f"Block {both[0]} is to be kept and to be removed; choose one.")
+    fixed[keep], fixed[remove] = 0, 1
+    klass = np.full(blocks, len(c.groups), dtype=np.int64)
+    counts = np.full(len(c.groups) + 1, -1, dtype=np.int64)
+    for k, (members, count) in enumerate(c.groups):
+        members = _blocks(members, blocks, f"group {k}")
+        if (klass[members] < len(c.groups)).any():
+            raise InputError(
+                f"Group {k} shares block {next(b for b in members if klass[b] < len(c.groups))} with another; make groups disjoint."
+            )
+        klass[members], counts[k] = k, _whole(count, f"The count of group {k}", 0)
+    if removed is not None:
+        counts[-1] = removed - counts[:-1].sum()
+        if counts[-1] < 0:
+            raise InputError(f"The groups remove {removed - counts[-1]} blocks together, and M is {removed}; lower a count or raise M.")
+    for k, count in enumerate(counts):
+        least, most = int((fixed[klass == k] == 1).sum()), int((fixed[klass == k] != 0).sum())
+        if count >= 0 and not least <= count <= most:
+            raise InputError(_impossible(c, removed, k, int(count), least, most, int((klass == k).sum())))
+    weights, at_least = _budget(c, blocks)
+    max_run = blocks if c.max_run is None else _whole(c.max_run, "max_run", 1)
+    rules = Rules(fixed, klass, counts, weights, at_least, min(max_run, blocks), None)
+    if at_least > -math.inf:
+        most = heaviest(rules)
+        if most < at_least:
+            raise InputError(
+                f"The blocks that go weigh at most {most:.6g} together, and the budget needs {at_least:.6g}; remove more of them, or raise the budget."
+            )
+        return rules
+    total = _count(rules)
+    if total == 0:
+        raise InputError(f"No choice of blocks satisfies max_run = {max_run} together with the counts; raise max_run or remove fewer.")
+    return replace(rules, total=total)
+
+
+def _impossible(c: Constraints, removed: int | None, k: int, count: int, least: int, most: int, size: int) -> str:
+    """Why no `count` blocks of class k, of `size` blocks, can go, of which rules leave `least` to `most`."""
+    if k == len(c.groups) and c.groups and size == 0:
+        return f"The groups hold every block and remove {removed - count} together, but M is {removed}; make their numbers add up to M."
+    where = f"the {size} blocks of group {k}" if k < len(c.groups) else f"the {size} blocks in no group" if c.groups else f"{size} blocks"
+    if count < least:
+        return f"{least} of {where} must go by the rules, and only {count} may; let fewer go, or raise M."
+    return f"{count} of {where} are to go, but the rules leave only {most} that may; let fewer stay, or change the number."
+
+
+def _budget(c: Constraints, blocks: int) -> tuple[np.ndarray, float]:
+    if (c.weights is None) != (c.at_least is None):
+        raise InputError(f"A budget needs weights and at_least, and {'weights' if c.weights is None else 'at_least'} is missing.")
+    if c.weights is None:
+        return np.zeros(blocks), -math.inf
+    weights = np.asarray(c.weights, dtype=np.float64)
+    if weights.shape != (blocks,) or not np.isfinite(weights).all() or (weights < 0).any():
+        raise InputError(f"The weights of a budget must be {blocks} finite numbers that are not negative, not shape {weights.shape}.")
+    if not math.isfinite(c.at_least) or c.at_least <= 0:
+        raise InputError(f"at_least must be a finite number above 0, not {c.at_least!r}; leave the budget out to ask for nothing.")
+    # sums of weights in another order differ by rounding: a state that reaches the budget exactly must count
+    return weights, float(c.at_least) * (1 - 1e-12)
+
+
+def heaviest(rules: Rules) -> float:
+    """The largest weight of a choice under rules, its runs and its budget aside."""
+    total = float(rules.weights[rules.fixed == 1].sum())
+    for k, count in enumerate(rules.counts):
+        own = rules.klass == k
+        open_ = np.sort(rules.weights[own & (rules.fixed < 0)])[::-1]
+        total += float(open_[: len(open_) if count < 0 else count - int((rules.fixed[own] == 1).sum())].sum())
+    return total
+
+
+def _count(rules: Rules) -> int | None:
+    """Number of feasible states without a budget, block by block; None where there are too many cases."""
+    if rules.max_run >= len(rules.fixed):  # classes are independent
+        total = 1
+        for k, count in enumerate(rules.counts):
+            own = rules.fixed[rules.klass == k]
+            open_ = int((own < 0).sum())
+            total *= 2**open_ if count < 0 else math.comb(open_, int(count) - int((own == 1).sum()))
+        return total
+    last = {int(k): i for i, k in enumerate(rules.klass)}
+    cases = {(tuple(int(c) for c in rules.counts), 0): 1}  # (still to remove of each class, length of the run) -> ways
+    spent = 0
+    for i, (fixed, k) in enumerate(zip(rules.fixed, rules.klass)):
+        following: dict = {}
+        for (counts, run), ways in cases.items():
+            for go in (0, 1) if fixed < 0 else (int(fixed),):
+                left = counts[k] - go if counts[k] >= 0 else -1
+                if (go and (run == rules.max_run or counts[k] == 0)) or (i == last[int(k)] and left > 0):
+                    continue
+                key = ((*counts[:k], left, *counts[k + 1 :]), run + 1 if go else 0)
+                following[key] = following.get(key, 0) + ways
+        cases = following
+        spent += len(cases)
+        if spent > _COUNTING_LIMIT:
+            return None
+    # a class without blocks has nothing to remove: its count was checked above
+    return sum(cases.values())

@@ -1,0 +1,62 @@
+"""Low states without a proof, for what stays out of reach of the search: see `heuristic_states`."""
+
+import time
+
+import numpy as np
+
+from core.errors import InputError
+from core.ising.energies import energies
+from core.spectrum.constraints import Constraints
+from core.spectrum.kbest import new_pool, unpack
+from core.spectrum.lowest import Spectrum, checked_problem, level_order, tie_tolerance
+from core.spectrum.moves import improve, insert_states
+from core.spectrum.relaxation import root_bound
+from core.spectrum.search import one_blas_thread, search, start_problem
+
+
+def heuristic_states(
+    H: np.ndarray,
+    removed: int | None,
+    count: int,
+    linear: np.ndarray | None = None,
+    *,
+    constraints: Constraints | None = None,
+    time_limit: float = 0.2,
+    seed: int = 0,
+) -> Spectrum:
+    """Up to `count` low states found by annealing, kicks and swaps in about `time_limit` seconds; exact is always False.
+
+    H: float [N, N] symmetric; linear: float [N]. The lower bound is that of the root relaxation: proved, and
+    usually loose. The same seed gives the same states only when the rounds end before the time does.
+    Errors: InputError as in core.spectrum.lowest.lowest_states.
+    """
+    began = time.perf_counter()
+    H, g, rules = checked_problem(H, removed, linear, constraints)
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+        raise InputError(f"The number of states must be a whole number of at least 1, not {count!r}.")
+    if not time_limit > 0:
+        raise InputError(f"The time limit must be a number of seconds above 0, not {time_limit!r}.")
+    n = len(H)
+    tolerance = tie_tolerance(H, n - 1 if removed is None else removed, g)
+    slack = max(tolerance / 2, 1e-30)
+    keep = int(count) if rules.total is None else min(int(count), rules.total)
+    pool = new_pool(keep, n)
+    problem, template = start_problem(H, g, rules)
+    if rules.local or not len(problem.blocks):  # random states are rarely feasible: the tree gives the first ones
+        insert_states(pool, problem, template, search(H, g, rules, keep, tolerance, time_limit=time_limit / 2).x, slack)
+    improve(pool, problem, template, rules, slack, rounds=100_000, patience=150, seed=seed * 100_003, deadline=began + time_limit)
+    x = unpack(pool[1][: pool[2][0]], n)
+    e = energies(H, x, g)
+    order = level_order(e, x, tolerance)
+    with one_blas_thread:
+        bound = root_bound(problem, float(e.max()) if len(x) == keep else np.inf, slack)
+    return Spectrum(
+        x=x[order],
+        energies=e[order],
+        exact=False,
+        lower_bound=bound,
+        level_cut=False,
+        total=rules.total,
+        tolerance=tolerance,
+        seconds=time.perf_counter() - began,
+    )

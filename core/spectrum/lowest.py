@@ -1,0 +1,329 @@
+"""The lowest states of E(x) = x^T H x (+ linear . x) with exactly M blocks removed, and more constraints if wanted.
+
+Small problems by full enumeration: the blocks are split into two halves, the
+energies of all pairs of half-states come from one matrix product per pair of
+counts, and only those that can still be among the K lowest are kept. All others
+by branch and bound (core.spectrum.search). Both are complete.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.errors import InputError
+from core.ising.energies import check_matrix, energies
+from core.ising.states import removed_blocks
+from core.spectrum.constraints import Constraints, Rules, make_rules
+
+ENUMERATION_LIMIT = 5 * 10**7
+BLOCK_LIMIT = 256
+COUNT_LIMIT = 20_000  # of the search: its list of best states is kept in order by insertion
+_ENUMERATION_WINS = 3 * 10**6  # fewer states than this are enumerated in less time than a search takes to start
+TIE_TOLERANCE = 1e-9  # relative to the spread of the matrix
+_CHUNK = 1 << 17  # energies held at once: they stay in the cache
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The K lowest states, sorted by energy, then by removed blocks within a level."""
+
+    x: np.ndarray  # bool [K, N]
+    energies: np.ndarray  # float64 [K], recomputed from H
+    exact: bool  # proved: no unlisted state lies below the listed ones
+    lower_bound: float  # proved: every unlisted feasible state has at least this energy (inf: none is unlisted)
+    level_cut: bool  # the last level goes on beyond the list
+    total: int | None  # number of feasible states; None: not cheap to count
+    tolerance: float  # width of a level: closer energies are ties
+    seconds: float
+    nodes: int = 0  # nodes of the search tree; 0: by enumeration
+    level_size: int | None = None  # states in the last level, listed or not; None: not cheap to count
+
+    @property
+    def removed(self) -> list[tuple[int, ...]]:
+        return removed_blocks(self.x)
+
+    @property
+    def gap(self) -> float:
+        """E of the first level above the ground level, minus E0; inf when none is listed."""
+        above = self.energies[self.energies > self.energies[:1].sum() + self.tolerance]
+        return float(above[0] - self.energies[0]) if len(above) else math.inf
+
+    @property
+    def degeneracy(self) -> int:
+        """Listed states in the ground level."""
+        return int((self.energies <= self.energies[:1].sum() + self.tolerance).sum())
+
+    @property
+    def bound_gap(self) -> float:
+        """How far below the last listed energy an unlisted state may still lie: 0 for an exact list, inf for an empty one."""
+        return 0.0 if self.exact else float(self.energies[-1] - self.lower_bound) if len(self.energies) else math.inf
+
+
+def tie_tolerance(H: np.ndarray, removed: int, linear: np.ndarray | None = None) -> float:
+    """Absolute width of a level: TIE_TOLERANCE times the spread (max - min) of the couplings that low states are made of.
+
+    Those are the couplings among the M + 1 blocks whose largest coupling is smallest: one block
+    that dwarfs all others must not blur the rest. Never below the rounding of such an energy,
+    so that a constant matrix is one level; `linear` counts there only.
+    """
+    calm = np.argsort(np.abs(H).max(axis=1), kind="stable")[: removed + 1]
+    part = H[np.ix_(calm, calm)]
+    rounding = 4 * np.finfo(np.float64).eps * len(H) ** 2 * float(np.abs(part).max())
+    if linear is not None:
+        rounding += 4 * np.finfo(np.float64).eps * len(H) * float(np.sort(np.abs(linear))[: removed + 1].max())
+    return float(max(TIE_TOLERANCE * float(part.max() - part.min()), rounding))
+
+
+def check_removed(removed: int, blocks: int) -> int:
+    """M as an int with 1 <= M < N. Errors: InputError."""
+    if isinstance(removed, bool) or not isinstance(removed, (int, np.integer)):
+        raise InputError(f"The number of removed blocks M must be a whole number, not {removed!r}.")
+    if not 1 <= removed < blocks:
+        raise InputError(f"M = {removed} blocks cannot be removed from {blocks}; choose 1 <= M <= {blocks - 1}.")
+    return int(removed)
+
+
+def lowest_states(
+    H: np.ndarray,
+    removed: int | None,
+    count: int,
+    linear: np.ndarray | None = None,
+    *,
+    constraints: Constraints | None = None,
+    time_limit: float | None = None,
+    report: Callable | None = None,
+    method: str = "auto",
+    seeds: np.ndarray | None = None,
+) -> Spectrum:
+    """The `count` lowest states with exactly `removed` blocks removed, proved complete.
+
+    H: float [N, N] symmetric, N <= 256; linear: float [N] added literally. removed None: any
+    number of blocks, when `constraints` say how much to remove. time_limit: seconds, after which
+    the states found so far come back with exact False and the bound that is proved by then (there
+    may be none). report: called a few times a second with a core.spectrum.search.Progress; what it raises
+    ends the search and goes on to the caller. method: "auto", "enumerate" (up to ENUMERATION_LIMIT
+    states and 128 blocks, no constraints) or "search". seeds: bool [k, N], states to start the search from.
+    Errors: InputError for a bad matrix, M, count or constraint, or when no state is feasible.
+    """
+    began = time.perf_counter()
+    H, g, rules = checked_problem(H, removed, linear, constraints)
+    n = len(H)
+    if seeds is not None:
+        seeds = np.asarray(seeds, dtype=bool)
+        if seeds.ndim != 2 or seeds.shape[1] != n:
+            raise InputError(f"Seeds are rows of {n} blocks, not shape {seeds.shape}.")
+        seeds = seeds[rules.allows(seeds)]
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+        raise InputError(f"The number of states must be a whole number of at least 1, not {count!r}.")
+    if time_limit is not None and not time_limit > 0:
+        raise InputError(f"The time limit must be a number of seconds above 0, not {time_limit!r}.")
+    if method not in ("auto", "enumerate", "search"):
+        raise InputError(f"The method must be auto, enumerate or search, not {method!r}.")
+    tolerance = tie_tolerance(H, n - 1 if removed is None else removed, g)
+    total = rules.total
+    if method == "auto":
+        fits = rules.free and removed is not None and len(rules.counts) == 1 and n <= 128
+        larger = count > COUNT_LIMIT and total is not None and total > COUNT_LIMIT
+        method = "enumerate" if fits and total <= (ENUMERATION_LIMIT if larger else _ENUMERATION_WINS) else "search"
+    if method == "enumerate":
+        if not rules.free or removed is None or len(rules.counts) > 1:
+            raise InputError('Enumeration knows no constraints; leave method at "auto".')
+        if total > ENUMERATION_LIMIT or n > 128:
+            raise InputError(
+                f"Removing {removed} of {n} blocks has {total:.3g} states, and enumeration takes up to {ENUMERATION_LIMIT:.0e} of 128 blocks; "
+                'leave method at "auto".'
+            )
+    elif min(count, math.inf if total is None else total) > COUNT_LIMIT:
+        raise InputError(f"{count} states are too many for a search; ask for at most {COUNT_LIMIT}.")
+
+    def best(keep: int, limit: float | None) -> tuple[np.ndarray, bool, float, int]:
+        """(x, complete, bound on every other state, nodes) for the `keep` lowest states."""
+        if method == "enumerate":
+            x = _enumerate_lowest(H, g, int(removed), keep, tolerance)
+            # what was dropped on the way lies above the highest energy kept, less the width of a level
+            return x, True, float(energies(H, x, g).max()) - tolerance if keep < total else math.inf, 0
+        from core.spectrum.search import search  # here: compiled code takes a while to load, and enumeration needs none
+
+        found = search(H, g, rules, keep, tolerance, limit, report, seeds)
+        return found.x, found.complete, found.lower_bound, found.nodes
+
+    most = math.inf if total is None else total
+    # one more than asked: it decides level_cut and the lower bound
+    keep = int(min(count + 1, most))
+    x, complete, bound, nodes = best(keep, time_limit)
+    if len(x) == most:  # all of them are known, whatever the tree says
+        complete, bound = True, math.inf
+    if not len(x) and complete:
+        raise InputError("No choice of blocks satisfies the budget together with max_run; lower at_least or raise max_run.")
+    e, x = _ordered(H, g, x, tolerance)
+    k = min(int(count), len(x))
+    cut = bool(k < len(x) and e[k] <= e[k - 1] + tolerance)
+    size = None
+    if complete:
+        spent = time.perf_counter() - began
+        left = math.inf if time_limit is None else time_limit - spent
+        if cut and spent < min(0.5, left) and keep < COUNT_LIMIT:  # look a little further: the level may end soon
+            wider, whole, beyond, more = best(int(min(count + 1000, most)), min(0.2 + 2 * spent, left))
+            nodes += more
+            f, y = _ordered(H, g, wider, tolerance)
+            if whole and (len(y) == most or f[-1] > f[k - 1] + 2 * tolerance):
+                e, x, bound = f, y, math.inf if len(y) == most else beyond
+                cut = bool(e[k] <= e[k - 1] + tolerance)
+                size = _level_size(e, k, tolerance)
+        elif not cut:
+            size = _level_size(e[:k], k, tolerance)
+    rest = min([bound, *(e[k:] - tolerance)])  # the width of a level covers the rounding of an energy
+    return Spectrum(
+        x=x[:k],
+        energies=e[:k],
+        exact=complete or bool(k == count and rest >= e[k - 1] - tolerance),
+        lower_bound=float(rest),
+        total=total,
+        tolerance=tolerance,
+        level_cut=cut,
+        seconds=time.perf_counter() - began,
+        nodes=nodes,
+        level_size=size,
+    )
+
+
+def checked_problem(
+    H: np.ndarray, removed: int | None, linear: np.ndarray | None, constraints: Constraints | None
+) -> tuple[np.ndarray, np.ndarray, Rules]:
+    """(H float64 [N, N], linear float64 [N], rules), checked. Errors: InputError."""
+    H = check_matrix(H)
+    n = len(H)
+    if n > BLOCK_LIMIT:
+        raise InputError(f"The matrix has {n} blocks, and states are listed for up to {BLOCK_LIMIT}; leave blocks out.")
+    removed = None if removed is None else check_removed(removed, n)
+    g = np.zeros(n) if linear is None else np.asarray(linear, dtype=np.float64)
+    if g.shape != (n,) or not np.isfinite(g).all():
+        raise InputError(f"The linear term must be {n} finite numbers, not shape {g.shape}.")
+    return H, g, make_rules(constraints, n, removed)
+
+
+def _ordered(H: np.ndarray, g: np.ndarray, x: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """(energies, x) in level order."""
+    e = energies(H, x, g)
+    order = level_order(e, x, tolerance)
+    return e[order], x[order]
+
+
+def _level_size(e: np.ndarray, k: int, tolerance: float) -> int:
+    """States of `e`, in level order, that share the level of the k-th."""
+    first = float(e[k - 1])
+    for energy in np.sort(e[:k])[::-1]:  # down to the start of the level
+        if e[k - 1] - energy > tolerance:
+            break
+        first = float(energy)
+    return int(((e >= first) & (e <= first + tolerance)).sum())
+
+
+def levels(e: np.ndarray, tolerance: float) -> np.ndarray:
+    """int64 [K]: the level of each energy [K], from 0 on; a level is at most `tolerance` wide, from its lowest energy on."""
+    if not len(e):
+        return np.empty(0, dtype=np.int64)
+    order = np.argsort(e, kind="stable")
+    ascending = e[order]
+    new = np.concatenate([[True], np.diff(ascending) > tolerance])  # surely a new level: a gap
+    starts = np.append(np.flatnonzero(new), len(e))
+    wide = ascending[starts[1:] - 1] - ascending[starts[:-1]] > tolerance  # chains of small gaps wider than a level: cut them
+    for start, end in zip(starts[:-1][wide], starts[1:][wide]):
+        while (start := start + int(np.searchsorted(ascending[start:end], ascending[start] + tolerance, side="right"))) < end:
+            new[start] = True
+    level = np.empty(len(e), dtype=np.int64)
+    level[order] = np.cumsum(new) - 1
+    return level
+
+
+def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
+    """Sort by level, then by the sorted list of blocks."""
+    if not len(e):
+        return np.empty(0, dtype=np.int64)
+    level = levels(e, tolerance)
+    if np.ptp(x.sum(axis=1)):  # of unequal lists, the shorter comes first where it begins the longer
+        lists = np.full((len(x), x.shape[1]), -1)
+        for row, blocks in zip(lists, removed_blocks(x)):
+            row[: len(blocks)] = blocks
+        return np.lexsort([*lists.T[::-1], level])
+    # at equal M, a list is smaller when it removes the earlier block: the bits of x from block 0 on, True first
+    bits = np.packbits(~x, axis=1)
+    return np.lexsort([*bits.T[::-1], level])
+
+
+def _subsets(n: int, c: int) -> np.ndarray:
+    """bool [C(n, c), n]: all c-subsets in lexicographic order of their sorted lists."""
+    if c == 0:
+        return np.zeros((1, n), dtype=bool)
+    if 2 * c > n:  # on the way to long lists there are far more of middling length
+        return ~_subsets(n, n - c)[::-1]
+    rows = np.arange(n)[:, None]
+    for _ in range(c - 1):  # extend every list by each later element, keeping the order
+        last = rows[:, -1]
+        repeats = n - 1 - last
+        owner = np.repeat(np.arange(len(rows)), repeats)
+        offset = np.arange(len(owner)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+        rows = np.concatenate([rows[owner], (last[owner] + 1 + offset)[:, None]], axis=1)
+    x = np.zeros((len(rows), n), dtype=bool)
+    np.put_along_axis(x, rows, True, axis=1)
+    return x
+
+
+def _enumerate_lowest(H: np.ndarray, g: np.ndarray, m: int, keep: int, tolerance: float) -> np.ndarray:
+    """bool [keep, N]: the lowest states; inside a cut level, those with the smallest block lists."""
+    n = len(H)
+    half = n // 2
+    counts = range(max(0, m - (n - half)), min(half, m) + 1)  # removed in the left half
+    left, right = ({c: _subsets(size, c) for c in own} for size, own in ((half, counts), (n - half, [m - c for c in counts])))
+    cross = 2 * H[:half, half:]
+    pool = _Pool(keep, tolerance)
+    for c in counts:
+        xl, xr = left[c].astype(np.float64), right[m - c].astype(np.float64)
+        el = energies(H[:half, :half], xl, g[:half])
+        er = energies(H[half:, half:], xr, g[half:])
+        # E = (x_l cross) . x_r + E_l + E_r as one product: no further pass over the energies
+        rows = np.concatenate([xl @ cross, el[:, None], np.ones((len(xl), 1))], axis=1)
+        columns = np.concatenate([xr, np.ones((len(xr), 1)), er[:, None]], axis=1).T
+        step = max(1, _CHUNK // len(xr))
+        for start in range(0, len(xl), step):
+            e = rows[start : start + step] @ columns
+            i, j = pool.candidates(e)
+            if len(i):
+                pool.add(e[i, j], np.concatenate([left[c][start + i], right[m - c][j]], axis=1))
+    return pool.x
+
+
+class _Pool:
+    """The `keep` best states seen, by energy and, within a level, by block list."""
+
+    def __init__(self, keep: int, tolerance: float):
+        self.keep, self.tolerance = keep, tolerance
+        self.e = np.empty(0)
+        self.x = np.empty((0, 0), dtype=bool)
+        self.threshold = math.inf
+
+    def candidates(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the energies that may still belong to the pool."""
+        threshold = self.threshold
+        if e.size > self.keep and np.count_nonzero(e <= threshold) > 2 * self.keep:  # the chunk alone bounds the threshold
+            threshold = min(threshold, float(np.partition(e, self.keep - 1, axis=None)[self.keep - 1]))
+        i, j = divmod(np.flatnonzero(e <= threshold + self.tolerance), e.shape[1])
+        if len(i) > 4 * self.keep:
+            # a large level: rows and columns are in list order, so its first states are the smallest lists
+            below = e[i, j] < threshold - self.tolerance
+            first = np.flatnonzero(~below)[: self.keep]
+            chosen = np.concatenate([np.flatnonzero(below), first])
+            i, j = i[chosen], j[chosen]
+        return i, j
+
+    def add(self, e: np.ndarray, x: np.ndarray) -> None:
+        self.e = np.concatenate([self.e, e])
+        self.x = np.concatenate([self.x, x]) if self.x.size else x
+        if len(self.e) > self.keep:
+            order = level_order(self.e, self.x, self.tolerance)[: self.keep]
+            self.e, self.x = self.e[order], self.x[order]
+        if len(self.e) == self.keep:
+            self.threshold = float(self.e.max())

@@ -1,0 +1,534 @@
+"""The K lowest states by branch and bound, complete and with the proof: see `search`.
+
+The tree is walked over the nested form of core.spectrum.relaxation, whose partial sums bound
+every completion at O(N) a node. It works in tasks (partial choices), the lowest bound
+first: a task is walked depth first for a limited number of nodes, and what is left of it
+becomes tasks again. In a long search a task that was not finished is first given a form of
+its own, tightened for what is fixed by then: on nearly dependent blocks that lifts its bound up
+to a hundredfold. So the smallest open bound is a bound on all that is unseen, at any time.
+"""
+
+import heapq
+import itertools
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from threadpoolctl import threadpool_limits
+
+from core.spectrum.constraints import Constraints, Rules, make_rules
+from core.spectrum.kbest import new_pool, pack, pool_insert, unpack
+from core.spectrum.moves import improve, insert_states
+from core.spectrum.relaxation import Nested, Reduced, branching_order, nest, tighten
+
+
+class _OneBlasThread:
+    """While entered by anyone, BLAS works on one core: matrices of this size lose ten times by sharing.
+
+    The setting belongs to the process, so the last to leave puts back what the first found.
+    """
+
+    def __init__(self):
+        self.lock, self.inside, self.limits = threading.Lock(), 0, None
+
+    def __enter__(self):
+        with self.lock:
+            if not self.inside:
+                self.limits = threadpool_limits(1, "blas")
+            self.inside += 1
+
+    def __exit__(self, *_):
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.limits.restore_original_limits()
+
+
+one_blas_thread = _OneBlasThread()
+# nodes of a first walk and of a later one; nodes after which tightening pays (below, it costs more than walking); forms alive at a time (memory)
+_FIRST, _WALK, _HARD, _FORMS = 20_000, 1_000_000, 10_000_000, 3_000
+_FASTMATH = {"reassoc", "contract", "nsz"}  # sums in any order; infinities stay
+
+
+@njit(cache=True, nogil=True, fastmath=_FASTMATH)
+def _dot(row, x, k):
+    total = 0.0
+    for j in range(k):
+        total += row[j] * x[j]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _run_fits(state, block, max_run):
+    """Whether removing `block` keeps its run of removed blocks (state 1) within `max_run`."""
+    run = 1
+    i = block - 1
+    while i >= 0 and state[i] == 1:
+        run += 1
+        i -= 1
+    i = block + 1
+    while i < len(state) and state[i] == 1:
+        run += 1
+        i += 1
+    return run <= max_run
+
+
+@njit(cache=True, nogil=True)
+def _capacity(state, max_run):
+    """The most blocks that can be removed in all when blocks with state 0 stay."""
+    most = length = 0
+    for value in state:
+        if value == 0:
+            most += length - length // (max_run + 1)
+            length = 0
+        else:
+            length += 1
+    return most + length - length // (max_run + 1)
+
+
+@njit(cache=True, nogil=True, fastmath=_FASTMATH)
+def _walk(form, exact, prefix, bound, threshold, slack, budget, pool, x, other):
+    """Walk the subtree below `prefix` (values of the first variables) depth first.
+
+    Returns (nodes, depth): depth -1 when the subtree is done, else the depth at which the
+    budget ended; then x[:depth] is the path, `other[k]` for k < depth the bound of the
+    sibling of x[k] that is still open (inf: none), and other[depth] the bound of the node itself.
+    States below the threshold go to `pool`.
+    """
+    R, b, root, rounding, klass, need, blocks, base, local, weights, at_least, heaviest, template, max_run, least = form
+    Q, c, constant = exact
+    n = len(b)
+    acc = np.empty(n + 1)  # bound of the node at each depth, above `root`
+    need, left = need.copy(), np.zeros(len(need), np.int64)
+    for k in range(n):
+        left[klass[k]] += 1
+    state = template.copy()  # by block: 1 removed, 0 stays, -1 open
+    weight = np.zeros(n + 1)
+    words = np.zeros(len(base), np.uint64)
+    bits = np.zeros(n, np.int64)
+    depth0 = len(prefix)
+    acc[0] = 0.0
+    for k in range(depth0):
+        x[k] = prefix[k]
+        other[k] = np.inf
+        acc[k + 1] = acc[k] + (_dot(R[k], x, k + 1) - b[k]) ** 2
+        left[klass[k]] -= 1
+        if need[klass[k]] >= 0:
+            need[klass[k]] -= np.int64(x[k])
+        state[blocks[k]] = np.int8(x[k])
+        weight[k + 1] = weight[k] + x[k] * weights[k]
+    nodes = 0
+    k = depth0
+    entering = True
+    while True:
+        # a pool that fills up lowers the threshold
+        shared = threshold[0]
+        energies = pool[0]
+        own = energies[len(energies) - 1]
+        cut = min(shared, own) - slack + rounding - root
+        if entering:
+            nodes += 1
+            if (nodes > budget or threshold[1] != 0.0) and k < n:
+                other[k] = acc[k]
+                return nodes, k
+            if k == n:
+                energy = constant
+                for i in range(n):
+                    bits[i] = np.int64(x[i])
+                for i in range(n):
+                    if bits[i]:
+                        energy += c[i]
+                        for j in range(i):
+                            if bits[j]:
+                                energy += 2 * Q[i, j]
+                if energy < min(shared, own) - slack and (not local or weight[n] >= at_least):
+                    for w in range(len(words)):
+                        words[w] = base[w]
+                    for i in range(n):
+                        if bits[i]:
+                            words[blocks[i] >> 6] |= np.uint64(1) << np.uint64(blocks[i] & 63)
+                    pool_insert(pool, energy, words, 0.0)
+                entering = False
+                continue
+            s = _dot(R[k], x, k) - b[k]
+            g = klass[k]
+            zero, one = acc[k] + s * s, acc[k] + (s + R[k, k]) ** 2
+            if need[g] >= 0:
+                if need[g] == 0:
+                    one = np.inf
+                if need[g] == left[g]:
+                    zero = np.inf
+            if local:
+                if one < cut and max_run < len(state) and not _run_fits(state, blocks[k], max_run):
+                    one = np.inf
+                if zero < cut and max_run < len(state):
+                    state[blocks[k]] = 0
+                    if _capacity(state, max_run) < least:
+                        zero = np.inf
+                    state[blocks[k]] = -1
+                if at_least > -np.inf:
+                    reach = weight[k]
+                    for r in range(len(need)):
+                        if r != g:
+                            reach += heaviest[k + 1, r, need[r] if need[r] >= 0 else len(b)]
+                    if need[g] >= 0:
+                        if one < cut and reach + weights[k] + heaviest[k + 1, g, need[g] - 1] < at_least:
+                            one = np.inf
+                        if zero < cut and reach + heaviest[k + 1, g, need[g]] < at_least:
+                            zero = np.inf
+                    else:
+                        if reach + weights[k] + heaviest[k + 1, g, len(b)] < at_least:
+                            one = np.inf
+                        if reach + heaviest[k + 1, g, len(b)] < at_least:
+                            zero = np.inf
+            if zero <= one:
+                x[k] = 0.0
+                acc[k + 1] = zero
+                other[k] = one
+            else:
+                x[k] = 1.0
+                acc[k + 1] = one
+                other[k] = zero
+            if acc[k + 1] >= cut:
+                other[k] = np.inf
+                entering = False
+                continue
+        else:
+            # back to the deepest node whose sibling is open
+            k -= 1
+            if k < depth0:
+                return nodes, -1
+            left[klass[k]] += 1
+            if need[klass[k]] >= 0:
+                need[klass[k]] += np.int64(x[k])
+            state[blocks[k]] = -1
+            if other[k] >= cut:
+                continue
+            x[k] = 1.0 - x[k]
+            acc[k + 1] = other[k]
+            other[k] = np.inf
+            entering = True
+        left[klass[k]] -= 1
+        if need[klass[k]] >= 0:
+            need[klass[k]] -= np.int64(x[k])
+        state[blocks[k]] = np.int8(x[k])
+        weight[k + 1] = weight[k] + x[k] * weights[k]
+        k += 1
+
+
+@njit(cache=True, nogil=True)
+def _merge(pool, energies, words, size, slack):
+    for i in range(size):
+        pool_insert(pool, energies[i], words[i], slack)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What `report` is told a few times a second."""
+
+    nodes: int
+    energy: float  # the K-th lowest so far (inf: fewer are known)
+    bound: float  # no unseen state lies below
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """The states found, lowest first, and what is proved about all others."""
+
+    x: np.ndarray  # bool [k, N]
+    complete: bool  # the tree is exhausted
+    lower_bound: float  # of every state that is not in x; inf: there is none
+    nodes: int
+
+
+class _Form:
+    """A nested form with what `_walk` needs beside it."""
+
+    def __init__(self, problem: Reduced, nested: Nested, rules: Rules, template: np.ndarray):
+        self.problem, self.nested, self.rules, self.template = problem, nested, rules, template
+        self.tasks = 0  # of this form that are open
+        order = nested.order
+        blocks, klass = problem.blocks[order], problem.klass[order]
+        n = len(order)
+        weights = rules.weights[blocks]
+        heaviest = np.zeros((1, len(problem.need), 1))
+        if rules.at_least > -math.inf:
+            heaviest = np.zeros((n + 1, len(problem.need), n + 1))
+            for k in range(n + 1):
+                for g in range(len(problem.need)):
+                    best = np.sort(weights[k:][klass[k:] == g])[::-1]
+                    heaviest[k, g, 1 : len(best) + 1] = np.cumsum(best)
+                    heaviest[k, g, len(best) + 1 :] = best.sum()
+        fixed = float(rules.weights[template == 1].sum())
+        self.arrays = (
+            nested.R,
+            nested.b,
+            nested.bound,
+            nested.rounding,
+            klass,
+            problem.need,
+            blocks,
+            pack(template == 1)[0],
+            rules.local,
+            weights,
+            rules.at_least - fixed,
+            heaviest,
+            template,
+            rules.max_run,
+            int(rules.counts[rules.counts > 0].sum()),
+        )
+        self.exact = (np.ascontiguousarray(problem.Q[np.ix_(order, order)]), problem.c[order], problem.constant)
+
+
+class _Search:
+    """One search: the tasks left, the best states, and the threads that work on them."""
+
+    def __init__(self, blocks: int, keep: int, tolerance: float):
+        self.pool = new_pool(keep, blocks)
+        self.keep, self.tolerance = keep, tolerance
+        self.slack = max(tolerance / 2, 1e-30)
+        self.threshold = np.array([math.inf, 0.0])  # energy to stay below; whether to stop
+        self.tasks: list[tuple[float, int, _Form, np.ndarray]] = []  # bound, age, form, prefix
+        self.counter = itertools.count()
+        self.forms = 0  # with tasks open
+        self.condition = threading.Condition()
+        self.running: dict[int, float] = {}
+        self.failure: BaseException | None = None
+        self.nodes = 0
+
+    def push(self, bound: float, form: _Form, prefix: np.ndarray) -> None:
+        form.tasks += 1
+        self.forms += form.tasks == 1
+        heapq.heappush(self.tasks, (bound, next(self.counter), form, prefix))
+
+    def pop(self) -> tuple[float, _Form, np.ndarray]:
+        """The task of lowest bound, as pushed."""
+        bound, _, form, prefix = heapq.heappop(self.tasks)
+        form.tasks -= 1
+        self.forms -= form.tasks == 0
+        return bound, form, prefix
+
+    def allow(self, rounding: float) -> None:
+        """Widen the slack so that it covers a form's rounding."""
+        with self.condition:
+            self.slack = max(self.slack, 2 * rounding)
+
+    def lowest_open(self) -> float:
+        """No unseen state lies below."""
+        open_ = [*self.running.values(), *(task[0] for task in self.tasks[:1])]
+        return min([self.threshold[0] - self.slack, *open_])
+
+    def finished(self) -> bool:
+        return self.failure is not None or not (self.tasks or self.running)
+
+    def step(self, form: _Form, prefix: np.ndarray, bound: float, budget: int) -> list[tuple[float, np.ndarray]]:
+        """Walk one task; what is left of it, as (bound, prefix)."""
+        n = len(form.nested.order)
+        x, other = np.zeros(n + 1), np.full(n + 1, np.inf)
+        found = new_pool(self.keep, len(form.arrays[12]))
+        nodes, depth = _walk(form.arrays, form.exact, prefix, bound, self.threshold, self.slack, budget, found, x, other)
+        rest = []
+        for k in np.flatnonzero(np.isfinite(other[: depth + 1])) if depth >= 0 else ():
+            child = x[: min(k + 1, depth)].copy()
+            if k < depth:
+                child[k] = 1 - child[k]
+            rest.append((max(bound, form.nested.bound - form.nested.rounding + other[k]), child))
+        with self.condition:
+            self.nodes += nodes
+            if found[2][0]:
+                _merge(self.pool, *found[:2], found[2][0], self.slack)
+                self.update()
+        return rest
+
+    def tightened(self, form: _Form, prefix: np.ndarray) -> _Form | None:
+        """A form of its own for what is open below `prefix`; None when nothing below the threshold is left there."""
+        value = np.full(len(form.nested.order), -1, dtype=np.int8)
+        value[form.nested.order[: len(prefix)]] = prefix
+        template = form.template.copy()
+        problem = _fix(form.problem, value, template)
+        return None if problem is None else _prepare(self, problem, template, form.rules)
+
+    def update(self) -> None:
+        if self.pool[2][0] == self.keep:
+            self.threshold[0] = min(self.threshold[0], self.pool[0][-1])
+
+    def work(self) -> None:
+        """One thread: the task of lowest bound, again and again."""
+        me = threading.get_ident()
+        try:
+            while True:
+                with self.condition:
+                    while not self.tasks and self.running and not self.threshold[1]:
+                        self.condition.wait(0.05)
+                    if self.threshold[1] or not self.tasks:
+                        self.condition.notify_all()
+                        return
+                    bound, form, prefix = self.pop()
+                    if bound >= self.threshold[0] - self.slack:
+                        self.tasks.clear()
+                        continue
+                    self.running[me] = bound
+                    hard = self.nodes > _HARD and self.forms < _FORMS
+                    budget = 1 << 62 if len(self.tasks) > 100_000 else (_FIRST if len(self.tasks) < 64 else _WALK)
+                rest = self.step(form, prefix, bound, budget)
+                if rest and hard:  # worth a form of its own: begin again in that
+                    form = self.tightened(form, prefix)
+                    rest = self.step(form, np.zeros(0), bound, budget) if form else []
+                with self.condition:
+                    for left, child in rest:
+                        self.push(left, form, child)
+                    del self.running[me]
+                    self.condition.notify_all()
+        except BaseException as error:
+            with self.condition:
+                self.failure = error
+                self.threshold[1] = 1.0
+                self.condition.notify_all()
+
+
+def search(
+    H: np.ndarray,
+    linear: np.ndarray,
+    rules: Rules,
+    keep: int,
+    tolerance: float,
+    time_limit: float | None = None,
+    report: Callable[[Progress], None] | None = None,
+    seeds: np.ndarray | None = None,
+) -> Found:
+    """The `keep` lowest feasible states; states closer than `tolerance` to the last of them may be exchanged.
+
+    H: float64 [N, N] symmetric; linear: float64 [N]; seeds: bool [k, N], feasible states to start from.
+    Ends incomplete after `time_limit` seconds. `report` is called from this thread; what it raises
+    ends the search and goes on to the caller.
+    """
+    began = time.perf_counter()
+    deadline = math.inf if time_limit is None else began + time_limit
+    n = len(H)
+    run = _Search(n, keep, tolerance)
+    problem, template = start_problem(H, linear, rules)
+    if seeds is not None:
+        insert_states(run.pool, problem, template, seeds, run.slack)
+    with one_blas_thread:
+        if rules.local:  # feasible states to start from, by a first look into the tree
+            run.update()
+            form = _prepare(run, problem, template.copy(), rules)
+            if form is not None:
+                run.step(form, np.zeros(0), -math.inf, _FIRST)
+        improve(run.pool, problem, template, rules, run.slack, rounds=20)
+        run.update()
+        form = _prepare(run, problem, template, rules)
+        if form is not None:
+            bound = form.nested.bound - form.nested.rounding
+            for left, prefix in run.step(form, np.zeros(0), bound, _FIRST):
+                run.push(left, form, prefix)
+            _run_threads(run, began, deadline, report)
+    complete = not run.tasks
+    states = unpack(run.pool[1][: run.pool[2][0]], n)
+    return Found(states, complete, math.inf if complete and len(states) < keep else run.lowest_open(), run.nodes)
+
+
+def start_problem(H: np.ndarray, linear: np.ndarray, rules: Rules) -> tuple[Reduced, np.ndarray]:
+    """The problem over the open blocks, and int8 [N] by block: 1 goes, 0 stays, -1 open."""
+    n = len(H)
+    template = np.full(n, -1, dtype=np.int8)
+    problem = Reduced(np.arange(n), H - np.diag(np.diag(H)), np.diag(H) + linear, 0.0, rules.klass, rules.counts)
+    return _fix(problem, rules.fixed, template), template
+
+
+def _fix(problem: Reduced, value: np.ndarray, template: np.ndarray) -> Reduced | None:
+    """Fix variables, and note in `template` (by block) what is decided by now; None: no state is feasible."""
+    fixed = problem.fix(value)
+    if fixed is None:
+        return None
+    smaller, value = fixed
+    template[problem.blocks] = value
+    return smaller
+
+
+def _prepare(run: _Search, problem: Reduced, template: np.ndarray, rules: Rules) -> _Form | None:
+    """Fix what no state below the threshold can have otherwise, and nest the rest; None when nothing is left to find."""
+    u, early = None, True
+    while len(problem.blocks):
+        if not rules.runs_fit(template[None] == 1)[0]:  # the tree looks at runs only where it removes a block
+            return None
+        target = run.threshold[0]
+        relaxation = tighten(problem, target, run.slack / 4, early=early, u=u)
+        nested = nest(problem, relaxation.u, np.arange(len(problem.blocks)), target)
+        run.allow(nested.rounding)
+        value, u = _decided(relaxation, nested, target - run.slack), relaxation.u
+        if value is None:
+            return None
+        early = bool((value >= 0).any())
+        if not early and not relaxation.converged:
+            continue
+        if not early:
+            nested = nest(problem, relaxation.u, branching_order(problem, relaxation), target)
+            run.allow(nested.rounding)
+            return _Form(problem, nested, rules, template)
+        blocks = problem.blocks
+        problem = _fix(problem, value, template)
+        if problem is None:
+            return None
+        u = u[np.isin(blocks, problem.blocks)]
+    words = pack(template == 1)[0]
+    energy = problem.constant
+    if rules.allows(template == 1)[0]:
+        with run.condition:
+            pool_insert(run.pool, energy, words, run.slack)
+            run.update()
+    return None
+
+
+def _decided(relaxation, nested: Nested, cut: float) -> np.ndarray | None:
+    """int8 [n]: the only value a variable has in states below `cut`, -1 for both; None when there is no such state."""
+    variance = np.maximum(np.diag(relaxation.covariance), 1e-300)
+    # the inverse is less exact than the nested form: a percent of the rise is left out
+    rise = 0.99 * (np.array([[0.0], [1.0]]) - relaxation.mean) ** 2 / variance
+    out = nested.bound - nested.rounding + rise >= cut
+    if nested.bound - nested.rounding >= cut or out.all(axis=0).any():
+        return None
+    return np.where(out[0], 1, np.where(out[1], 0, -1)).astype(np.int8)
+
+
+def _run_threads(run: _Search, began: float, deadline: float, report) -> None:
+    """Work on the tasks with every core, telling `report`, until none is left or the time is up."""
+    if not run.tasks:
+        return
+    threads = [threading.Thread(target=run.work, daemon=True) for _ in range(min(os.cpu_count() or 1, 16))]
+    for thread in threads:
+        thread.start()
+    try:
+        while not run.finished():
+            with run.condition:
+                run.condition.wait_for(run.finished, min(0.25, max(0.0, deadline - time.perf_counter())))
+                energy = float(run.pool[0][max(0, run.keep - 2)])
+                progress = Progress(run.nodes, energy, run.lowest_open(), time.perf_counter() - began)
+            if run.finished() or time.perf_counter() >= deadline:
+                break
+            if report is not None:
+                report(progress)
+    finally:
+        run.threshold[1] = 1.0
+        for thread in threads:
+            thread.join()
+    if run.failure is not None:
+        raise run.failure
+
+
+def compile_engine() -> None:
+    """Compile everything once, into the cache beside the modules, so that nobody waits for it later."""
+    H = np.diag(np.arange(1.0, 13.0)) + 0.1
+    rules = make_rules(Constraints(max_run=3), 12, 5)
+    for r in (make_rules(None, 12, 5), rules):
+        search(H, np.zeros(12), r, 20, 1e-9)
+
+
+if __name__ == "__main__":
+    compile_engine()

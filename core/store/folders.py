@@ -1,0 +1,99 @@
+"""Where Blockscape keeps its files: `BLOCKSCAPE_HOME`, or the platform's user data folder.
+
+HOME/runs/<sha256>/    calibration runs, by key; <sha256>.bad-*: damaged ones, set aside; .lock: held by who writes
+HOME/matrices/         coupling matrices that were uploaded
+HOME/texts/            texts that were pasted or uploaded
+HOME/datasets/         local data files as the benchmark harness reads them; may be deleted
+HOME/spectra/          states that a search has listed
+HOME/jobs/             work and its progress (core.jobs.job)
+HOME/results.sqlite    measurements (core.store.results)
+HOME/exports/          pruned checkpoints without an explicit place
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+from core.errors import InputError
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+DEMO = ASSETS / "demo"
+DEMO_RUN = DEMO / "run"
+_PREFIX = re.compile(r"[0-9a-f]{8,64}")
+
+
+def home() -> Path:
+    return Path(os.environ.get("BLOCKSCAPE_HOME") or platformdirs.user_data_dir("blockscape", appauthor=False))
+
+
+def keep(kind: str, content: bytes, suffix: str, stem: str = "") -> Path:
+    """HOME/<kind>/<sha256><suffix>, or HOME/<kind>/<sha256>/<stem><suffix>, with this content: named by its digest, whole or absent."""
+    digest = hashlib.sha256(content).hexdigest()
+    target = home() / kind / (f"{digest}/{stem}{suffix}" if stem else f"{digest}{suffix}")
+    if not (target.is_file() and target.read_bytes() == content):  # written anew only when damaged: jobs see its time of change
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, staging = tempfile.mkstemp(dir=target.parent)
+        with os.fdopen(handle, "wb") as f:
+            f.write(content)
+        os.replace(staging, target)
+    return target
+
+
+def check_free(out: Path) -> None:
+    """Errors: InputError when `out` exists and is not an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{str(out)!r} already exists; give a new folder for the pruned model.")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process or thread at a time inside; the kernel frees the lock however its holder ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def run_folders() -> list[Path]:
+    """Every run at hand, the bundled demo first, then the store's newest first."""
+    stored = [p.parent for p in (home() / "runs").glob("*/run.json") if re.fullmatch(r"[0-9a-f]{64}", p.parent.name)]
+    stored.sort(key=lambda p: (p / "run.json").stat().st_mtime, reverse=True)
+    return ([DEMO_RUN] if (DEMO_RUN / "run.json").exists() else []) + stored
+
+
+def _key(folder: Path) -> str:
+    """The key that a run folder claims; empty when it cannot be read."""
+    try:
+        return str(json.loads((folder / "run.json").read_text(encoding="utf-8"))["key"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+
+
+def find_run(reference: str) -> Path:
+    """A run folder from a path, `demo`, or the first 8 or more hex digits of its key.
+
+    Errors: InputError when nothing or more than one run fits.
+    """
+    if reference == "demo":
+        return DEMO_RUN
+    if _PREFIX.fullmatch(reference):
+        fits = [p for p in run_folders() if _key(p).startswith(reference)]
+        if len({_key(p) for p in fits}) == 1:
+            return fits[0]
+        if fits:
+            raise InputError(f"The run key {reference!r} fits {len(fits)} runs; give more of its digits.")
+    folder = Path(reference)
+    if len(reference) < 4096 and "\0" not in reference and os.path.isfile(folder / "run.json"):
+        return folder
+    raise InputError(
+        f"No run {reference[:200]!r}: it is neither a folder with a run.json nor the start of a stored key "
+        f"(8 hex digits or more); calibrate one with 'python -m core calibrate'."
+    )

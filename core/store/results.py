@@ -1,0 +1,188 @@
+"""Measurements in one SQLite file, the value of every item kept.
+
+HOME/results.sqlite (WAL). A measurement is named by what changes its values:
+the model's weights, the removed blocks, the data and its split, the metric and
+the settings. An item is written once: what was measured is never measured again,
+and states are compared on the same items.
+"""
+
+import json
+import math
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field
+
+import numpy as np
+
+from core.store import folders
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS measurement (
+    id INTEGER PRIMARY KEY, model TEXT, removed TEXT, data TEXT, split TEXT, metric TEXT, settings TEXT, seconds REAL DEFAULT 0, versions TEXT,
+    UNIQUE (model, removed, data, split, metric, settings)
+);
+CREATE TABLE IF NOT EXISTS item (
+    measurement INTEGER, item INTEGER, value REAL NOT NULL, PRIMARY KEY (measurement, item)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answer (
+    model TEXT, removed TEXT, prompt TEXT, settings TEXT, text TEXT NOT NULL, PRIMARY KEY (model, removed, prompt, settings)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS response (
+    source TEXT, request TEXT, value TEXT NOT NULL, PRIMARY KEY (source, request)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What names a measurement; `model`, `data` and `settings` are hashes or canonical JSON."""
+
+    model: str
+    removed: tuple[int, ...]
+    data: str
+    split: str
+    metric: str
+    settings: str = "{}"
+
+    def columns(self) -> tuple[str, ...]:
+        model, removed, *rest = astuple(self)
+        return (model, _list(removed), *rest)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    key: Key
+    items: np.ndarray  # int64 [n], sorted
+    values: np.ndarray  # float64 [n]
+    seconds: float
+    versions: Mapping[str, str] = field(default_factory=dict)  # of what measured its first item
+
+    @property
+    def mean(self) -> float:
+        return float(self.values.mean())
+
+    @property
+    def se(self) -> float:
+        """Standard error of the mean; NaN for a single item."""
+        return float(self.values.std(ddof=1) / math.sqrt(len(self.values))) if len(self.values) > 1 else math.nan
+
+    def minus(self, other: "Measurement") -> tuple[float, float, int]:
+        """(mean, standard error, n) of the paired difference over the items both have."""
+        _, mine, theirs = np.intersect1d(self.items, other.items, return_indices=True)
+        difference = self.values[mine] - other.values[theirs]
+        n = len(difference)
+        if n == 0:
+            return math.nan, math.nan, 0
+        return float(difference.mean()), float(difference.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan, n
+
+
+def _list(removed: tuple[int, ...]) -> str:
+    return ",".join(map(str, removed))
+
+
+class Results:
+    """The store's measurements; several processes may use it at once."""
+
+    def __init__(self):
+        self.path = folders.home() / "results.sqlite"
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=30)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(_SCHEMA)
+            with connection:
+                yield connection
+        finally:
+            connection.close()
+
+    def put(self, key: Key, values: dict[int, float], seconds: float = 0.0, versions: dict | None = None) -> int:
+        """Add items of a measurement; those already there stay as they are. Returns how many were new."""
+        with self._connection() as c:
+            c.execute(
+                "INSERT OR IGNORE INTO measurement (model, removed, data, split, metric, settings, versions) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*key.columns(), json.dumps(versions or {})),
+            )
+            (number,) = c.execute(f"SELECT id FROM measurement WHERE {_WHERE}", key.columns()).fetchone()
+            c.execute("UPDATE measurement SET seconds = seconds + ? WHERE id = ?", (seconds, number))
+            rows = [(number, int(item), float(value)) for item, value in values.items()]
+            return c.executemany("INSERT OR IGNORE INTO item VALUES (?, ?, ?)", rows).rowcount
+
+    def items(self, key: Key) -> set[int]:
+        """The items already measured."""
+        with self._connection() as c:
+            rows = c.execute(f"SELECT item FROM item JOIN measurement ON id = measurement WHERE {_WHERE}", key.columns())
+            return {row[0] for row in rows}
+
+    @property
+    def stamp(self) -> tuple:
+        """Changes whenever something was written: what was read under the same stamp need not be read again."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return tuple((s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.exists()))
+
+    def of_model(self, model: str, *, split: str | None = None, but: str | None = None, like: Key | None = None) -> list[Measurement]:
+        """What is measured on the model with these weights.
+
+        split: only this one; but: the one that is left out; like: only what differs from it in the removed blocks alone.
+
+        A search leaves hundreds of thousands of items on the split it chooses on: who does not want them leaves them out here.
+        """
+        if not self.path.exists():
+            return []
+        where, values = "model = ?", [model]
+        for condition, value in (("split = ?", split), ("split != ?", but)):
+            if value is not None:
+                where, values = f"{where} AND {condition}", [*values, value]
+        if like is not None:
+            where += " AND data = ? AND split = ? AND metric = ? AND settings = ?"
+            values += like.columns()[2:]
+        with self._connection() as c:
+            rows = c.execute(
+                "SELECT id, removed, data, split, metric, settings, seconds, versions, item, value FROM measurement JOIN item ON id = measurement "
+                f"WHERE {where} ORDER BY id, item",
+                values,
+            ).fetchall()
+        found: dict[int, list] = {}
+        for number, removed, data, split, metric, settings, seconds, versions, item, value in rows:
+            state = tuple(map(int, removed.split(","))) if removed else ()
+            entry = found.setdefault(number, [Key(model, state, data, split, metric, settings), [], [], seconds, versions])
+            entry[1].append(item)
+            entry[2].append(value)
+        return [
+            Measurement(key, np.array(items), np.array(values), seconds, json.loads(versions))
+            for key, items, values, seconds, versions in found.values()
+        ]
+
+    def put_answer(self, model: str, removed: tuple[int, ...], prompt: str, settings: str, text: str) -> None:
+        with self._connection() as c:
+            c.execute("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?)", (model, _list(removed), prompt, settings, text))
+
+    def answers(self, model: str) -> dict[tuple[tuple[int, ...], str], str]:
+        """{(removed blocks, prompt): text} of a model."""
+        if not self.path.exists():
+            return {}
+        with self._connection() as c:
+            rows = c.execute("SELECT removed, prompt, text FROM answer WHERE model = ?", (model,)).fetchall()
+        return {(tuple(map(int, r.split(","))) if r else (), prompt): text for r, prompt, text in rows}
+
+    def put_responses(self, source: str, values: dict[str, str]) -> int:
+        """Add what a model said to requests; a request already answered stays as it is. Returns how many were new.
+
+        source: names the model, its removed blocks and all else that changes what it says; request: names what it was asked.
+        """
+        with self._connection() as c:
+            rows = [(source, request, value) for request, value in values.items()]
+            return c.executemany("INSERT OR IGNORE INTO response VALUES (?, ?, ?)", rows).rowcount
+
+    def responses(self, source: str) -> dict[str, str]:
+        """{request: value} of a source."""
+        if not self.path.exists():
+            return {}
+        with self._connection() as c:
+            return dict(c.execute("SELECT request, value FROM response WHERE source = ?", (source,)))
+
+
+_WHERE = "model = ? AND removed = ? AND data = ? AND split = ? AND metric = ? AND settings = ?"

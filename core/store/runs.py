@@ -1,0 +1,216 @@
+"""A calibration run on disk: per-sample gradient rows and where they come from.
+
+    RUN/run.json        format, key, request, model, texts, gate, labels, plan, versions, times, files, digest
+    RUN/A.npz           A float32 [m, N]; sample int64 [m]; domain int16 [m]; loss float32 [m]
+    RUN/A_sampled.npz   the same with labels sampled from the model; optional
+    RUN/singles.npz     increase float64 [N], se float64 [N], sequences int; optional
+
+`run.json` holds the SHA-256 of every array file, and last its own: a file that
+was cut off or changed is refused, never read silently.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from core.errors import InputError
+from core.store import folders
+from core.store.sealed_json import seal, unseal
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Gate gradients: `A[s, i]` = d loss_s / d alpha_i at alpha = 1 (nats)."""
+
+    A: np.ndarray  # float32 [m, N]
+    sample: np.ndarray  # int64 [m], index of the sequence
+    domain: np.ndarray  # int16 [m], index into the run's domain names
+    loss: np.ndarray  # float32 [m], nats per predicted token
+
+
+@dataclass(frozen=True)
+class Singles:
+    """Measured loss increase (nats) of removing each block alone, with its paired standard error."""
+
+    increase: np.ndarray  # float64 [N]
+    se: np.ndarray  # float64 [N]
+    sequences: int
+
+
+@dataclass(frozen=True)
+class Run:
+    meta: dict
+    rows: Rows
+    sampled: Rows | None = None
+    singles: Singles | None = None
+    folder: Path | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> str:
+        return self.meta["key"]
+
+    @property
+    def blocks(self) -> int:
+        return self.rows.A.shape[1]
+
+    @property
+    def name(self) -> str:
+        return f"{self.meta['model']['name']} · {len(self.rows.A)} samples"
+
+    @property
+    def block_names(self) -> list[str]:
+        return [block["kind"] for block in self.meta["model"]["blocks"]]
+
+
+def canonical_key(parts: dict) -> str:
+    """SHA-256 of canonical JSON: the name of everything that changes rows beyond rounding."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _read_meta(folder: Path, whole: bool = True) -> dict:
+    """run.json; `whole=False` is content with one that is a run's, changed or not."""
+    try:
+        text = (folder / "run.json").read_text(encoding="utf-8")
+        meta = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"The run in {str(folder)!r} cannot be read ({error.__class__.__name__}); calibrate it again.") from error
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT or "key" not in meta:
+        found = meta.get("format") if isinstance(meta, dict) else None
+        raise InputError(f"{str(folder / 'run.json')!r} has format {found!r} and this version reads format {FORMAT}; calibrate it again.")
+    if whole and unseal(text) is None:
+        raise InputError(f"{str(folder / 'run.json')!r} was cut off or changed since it was written; calibrate the run again.")
+    return meta
+
+
+def _read_arrays(folder: Path, meta: dict, name: str) -> dict[str, np.ndarray] | None:
+    expected = meta["files"].get(name)
+    if expected is None:
+        return None
+    path = folder / name
+    if not path.is_file() or file_sha256(path) != expected:
+        raise InputError(f"{str(path)!r} is missing, cut off or changed since it was written; calibrate the run again.")
+    with np.load(path, allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run; every array file must match the digest in run.json."""
+    meta = _read_meta(folder)
+    try:
+        arrays = _read_arrays(folder, meta, "A.npz")
+        sampled = _read_arrays(folder, meta, "A_sampled.npz")
+        singles = _read_arrays(folder, meta, "singles.npz")
+        meta["model"]["name"], meta["model"]["blocks"], meta["texts"], meta["seed"]  # a run without them is not whole
+        return Run(
+            meta=meta,
+            rows=Rows(**arrays),
+            sampled=Rows(**sampled) if sampled else None,
+            singles=Singles(singles["increase"], singles["se"], int(singles["sequences"])) if singles else None,
+            folder=folder,
+        )
+    except (KeyError, TypeError, AttributeError, ValueError, OSError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"The run in {str(folder)!r} is not complete ({error}); calibrate it again.") from error
+
+
+def check_run_place(folder: Path) -> None:
+    """Errors: InputError when `folder` holds anything but a run's own files, which writing one would destroy."""
+    if not os.path.lexists(folder):
+        return
+    own = {"run.json", "A.npz", "A_sampled.npz", "singles.npz"}
+    if folder.is_symlink() or not folder.is_dir() or {p.name for p in folder.iterdir()} - own:
+        raise InputError(f"{str(folder)!r} exists and holds more than a Blockscape run; give another --out.")
+    if (folder / "run.json").exists():
+        _read_meta(folder, whole=False)  # a run.json of somebody else's is not ours to replace
+
+
+def save_run(run: Run, folder: Path) -> Path:
+    """Write a run as a whole: a new folder beside the target, then one rename.
+
+    Errors: InputError when `folder` exists and is not a run (nothing is overwritten then).
+    """
+    check_run_place(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        files = {"A.npz": vars(run.rows)}
+        if run.sampled is not None:
+            files["A_sampled.npz"] = vars(run.sampled)
+        if run.singles is not None:
+            files["singles.npz"] = vars(run.singles)
+        digests = {}
+        for name, arrays in files.items():
+            np.savez_compressed(staging / name, **arrays)
+            digests[name] = file_sha256(staging / name)
+        meta = {**run.meta, "format": FORMAT, "files": digests}
+        (staging / "run.json").write_text(seal(meta), encoding="utf-8")
+        staging.chmod(0o755)
+        if folder.exists():
+            retired = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+            os.replace(folder, retired / "run")
+            os.replace(staging, folder)
+            shutil.rmtree(retired)
+        else:
+            os.replace(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def stored_run(key: str) -> Run:
+    """The run of this key in the store. Errors: InputError when it is not there, damaged, or another run's."""
+    run = load_run(_place(key))
+    if run.key != key:
+        raise InputError(f"The stored run {key[:8]} holds the run {run.key[:8]}; calibrate it again.")
+    return run
+
+
+def keep_run(run: Run) -> Path:
+    """Write a run into the store under its key, unless it is there; a damaged one is set aside first.
+
+    One process at a time: the others find what the first has written.
+    """
+    folder = _place(run.key)
+    with folders.locked(folder.parent / ".lock"):
+        for stale in folder.parent.glob(f".{run.key}-*"):  # of a writer that was killed: the lock says that nobody writes
+            shutil.rmtree(stale, ignore_errors=True)
+        _set_aside(run.key)
+        return folder if folder.exists() else save_run(run, folder)
+
+
+def set_aside(key: str) -> Path | None:
+    """Move the stored run of this key to `<key>.bad-...` if it is damaged: where it is then, or None."""
+    with folders.locked(_place(key).parent / ".lock"):
+        return _set_aside(key)
+
+
+def _set_aside(key: str) -> Path | None:
+    folder = _place(key)
+    if not os.path.lexists(folder):
+        return None
+    try:
+        stored_run(key)
+        return None
+    except InputError:
+        aside = Path(tempfile.mkdtemp(prefix=f"{key}.bad-", dir=folder.parent))
+        os.replace(folder, aside)  # an empty folder gives way
+        return aside
+
+
+def _place(key: str) -> Path:
+    return folders.home() / "runs" / key

@@ -1,0 +1,197 @@
+"""What the Explore lens draws: plain data from a spectrum, ready for JSON.
+
+Arrays travel as base64 of little-endian bytes; the component decodes them. All
+arithmetic on states happens here, the component only draws.
+"""
+
+import base64
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.energy.rank_stability import rank_stability
+from core.ising.energies import energies, own_costs
+from core.ising.states import blocks_changed, diversity, indicator, pearson, short_hashes
+from core.landscape.minima import minima
+from core.spectrum.constraints import Constraints, make_rules
+from core.spectrum.lowest import Spectrum
+
+ARCS_PER_BLOCK = 3
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """A solved spectrum with what every listed state is worth."""
+
+    H: np.ndarray  # float64 [N, N]
+    spectrum: Spectrum
+    own: np.ndarray  # float64 [K]
+    minimum: np.ndarray  # bool [K]
+    changed: np.ndarray  # int [K] against the ground state
+    pearson: np.ndarray  # float64 [K] with the ground state
+
+    @property
+    def ground(self) -> tuple[int, ...]:
+        return self.spectrum.removed[0]
+
+
+def landscape(H: np.ndarray, spectrum: Spectrum, constraints: Constraints | None = None) -> Landscape:
+    x = spectrum.x
+    rules = make_rules(constraints, len(H), int(x[0].sum()))
+    return Landscape(
+        H,
+        spectrum,
+        own_costs(H, x),
+        minima(H, x, tolerance=spectrum.tolerance, rules=rules),
+        blocks_changed(x, x[0]),
+        pearson(x, x[:1])[:, 0],
+    )
+
+
+def exponent(energies: np.ndarray) -> int:
+    """The power of ten that energies (sorted, [K]) are shown in: 0 for ordinary sizes, else the ground state's."""
+    ground, largest = abs(float(energies[0])), float(np.abs(energies).max())
+    shown = ground if ground > 1e-3 * largest else largest
+    power = max(-300, math.floor(math.log10(shown))) if shown > 0 else 0  # below, a power of ten is no number any more
+    return 0 if -2 <= power <= 3 else power
+
+
+def proof(spectrum: Spectrum, power: int) -> str:
+    """What is certain, in words."""
+    listed, total = len(spectrum.x), spectrum.total
+    of = f" of {_count(total)}" if total is not None else ""
+    if math.isinf(spectrum.lower_bound) and spectrum.exact:
+        return f"all {_count(listed)} states are listed"
+    bound = with_power(spectrum.lower_bound - spectrum.energies[0], power)
+    if not spectrum.exact:
+        return f"{_count(listed)}{of} states found, not proved lowest: unlisted ones may reach down to ΔE {bound}"
+    size = f" ({_count(spectrum.level_size)} states)" if spectrum.level_size else ""
+    cut = f"; the last level{size} goes on" if spectrum.level_cut else ""
+    return f"{_count(listed)}{of} states listed, none below ΔE {bound} is missing{cut}"
+
+
+def _count(n: int) -> str:
+    """735 471, or 1.4·10¹¹."""
+    if n < 10**7:
+        return f"{n:,}".replace(",", "\u202f")
+    power = len(str(n)) - 1
+    return f"{n / 10**power:.2g}·10{superscript(power)}"
+
+
+def superscript(n: int) -> str:
+    return str(n).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def significant(value: float) -> str:
+    """Three significant digits, never in exponent form for ordinary sizes."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:.{min(digits, 6)}f}" if abs(value) >= 1e-4 else f"{value:.2e}"
+
+
+def with_power(value: float, power: int) -> str:
+    """An energy in units of 10^power, or of its own power of ten where it is much smaller."""
+    if value > 0 and math.isfinite(value) and value < 10.0 ** (power - 2):
+        power = max(-300, math.floor(math.log10(value)))
+    if not math.isfinite(value):
+        return "–"
+    if value < 0:
+        return "−" + with_power(-value, power)
+    return significant(value / 10.0**power) + (f"·10{superscript(power)}" if power else "")
+
+
+def _encode(values: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode()
+
+
+def strongest_edges(H: np.ndarray, per_block: int = ARCS_PER_BLOCK) -> list[list[float]]:
+    """[i, j, H_ij], i < j, strongest first: the `per_block` largest |H_ij| of every block."""
+    strength = np.abs(H).astype(np.float64)
+    np.fill_diagonal(strength, -1)
+    edges = {
+        tuple(sorted((i, int(j)))) for i in range(len(H)) for j in np.argsort(-strength[i], kind="stable")[: min(per_block, len(H) - 1)]
+    }
+    return [[i, j, float(H[i, j])] for i, j in sorted(edges, key=lambda e: -strength[e])]
+
+
+STABILITY_STATES, STABILITY_RESAMPLES = 200, 300
+
+
+def rank_intervals(A: np.ndarray | None, found: Landscape, weights: np.ndarray | None = None) -> list[list[int]]:
+    """[low, high] of the rank of each of the lowest STABILITY_STATES among them, 95 % over resamples of the rows A [m, N]; [] without rows.
+
+    weights: float [m], those of a domain mix, where H was made with them.
+    """
+    if A is None:
+        return []
+    stable = rank_stability(A, found.spectrum.x[:STABILITY_STATES], weights=weights, resamples=STABILITY_RESAMPLES)
+    return np.stack([np.floor(stable.low), np.ceil(stable.high)], axis=1).astype(int).tolist()
+
+
+def landscape_data(
+    found: Landscape, title: str, unit: str, blocks: list[dict] | None, parameters: int | None, rows: np.ndarray | None = None,
+    weights: np.ndarray | None = None, warnings: dict[int, str] | None = None,
+) -> dict:  # fmt: skip
+    """The part of the lens's data that depends on run, M, estimator, mix and count only.
+
+    rows [m, N], weights [m]: those whose mean product H is; warnings: {block: what to know before it is removed}.
+    """
+    s = found.spectrum
+    return {
+        "blocks": len(found.H),
+        "removed": int(s.x[0].sum()),
+        "count": len(s.x),
+        "states": _encode(np.nonzero(s.x)[1], "<u2"),
+        "energy": _encode(s.energies, "<f8"),
+        "own": _encode(found.own, "<f8"),
+        "changed": _encode(found.changed, "<u2"),
+        "pearson": _encode(found.pearson, "<f8"),
+        "minimum": _encode(found.minimum, "<u1"),
+        "hash": short_hashes(s.x),
+        "ranks": rank_intervals(rows, found, weights),
+        "matrix": _encode(found.H, "<f8"),
+        "edges": strongest_edges(found.H),
+        "frequency": _encode(s.x.mean(axis=0), "<f8"),
+        "exponent": exponent(s.energies),
+        "tolerance": s.tolerance,
+        "exact": s.exact,
+        "title": title,
+        "unit": unit,
+        "kinds": [b["kind"] for b in blocks] if blocks else [],
+        "parameters": [b["parameters"] for b in blocks] if blocks else [],
+        "kv": [b.get("kv_bytes", 0) for b in blocks] if blocks else [],
+        "total_parameters": parameters or 0,
+        "warnings": {str(b): text for b, text in (warnings or {}).items()},
+    }
+
+
+def tray_data(found: Landscape, tray: list[tuple[int, ...]], reasons: Mapping[tuple[int, ...], str] | None = None) -> list[dict]:
+    """One entry for each picked state, listed or not, of this M or another; reasons: why it was picked, where the app picked it."""
+    if not tray:
+        return []
+    H, s = found.H, found.spectrum
+    x = indicator(tray, len(H))
+    e, r, d = energies(H, x), pearson(x, s.x[:1])[:, 0], diversity(x)
+    hashes = short_hashes(x)
+    ranks = {state: k for k, state in enumerate(s.removed)}
+    same = x.sum(axis=1) == s.x[0].sum()
+    return [
+        {
+            "removed": list(state),
+            "hash": hashes[k],
+            "rank": ranks.get(state),
+            "energy": float(e[k]),
+            "delta": float(e[k] - s.energies[0]) if same[k] else None,
+            "pearson": _number(r[k]),
+            "diversity": _number(d[k]),
+            "reason": (reasons or {}).get(state),
+        }
+        for k, state in enumerate(tray)
+    ]
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,183 @@
+"""The learned landscape: the posterior by brute force, the best state from few measurements, budgets kept."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from core.choose.learning import Measured, learn, swaps
+from core.energy.learned import Posterior, Prior, features, prior_from, read_posterior, to_bytes, upper
+from core.errors import InputError
+from core.ising.energies import energies
+from core.ising.states import indicator
+from core.measure.forwards import CHUNK, Forwards
+from core.spectrum.constraints import Constraints
+
+NONE = (np.zeros((0, 6), bool), np.zeros(0), np.zeros(0), np.zeros(0))
+
+
+def symmetric(rng, n: int) -> np.ndarray:
+    B = rng.normal(size=(n, n))
+    return (B + B.T) / 2
+
+
+def a_prior(rng, n: int) -> Prior:
+    return Prior(symmetric(rng, n), np.abs(symmetric(rng, n)) + 0.1, 0.5)
+
+
+def world(
+    n: int, chunks: int = 4, seed: int = 0, deviation: float = 0.0, difficulty: float = 0.0
+) -> tuple[Forwards, np.ndarray, np.ndarray]:
+    """(a meter over a made-up model whose losses are Ising but for a relative deviation of each state, the true increases' H, gate rows)."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(300, n)) @ np.diag(rng.uniform(0.3, 1, n)) + 0.5 * rng.normal(size=(300, 1))
+    H = rows.T @ rows / len(rows)
+    own = rng.uniform(0.5, 2, n)
+    H = 0.05 * H * np.sqrt(np.outer(own, own)) * np.exp(0.3 * symmetric(rng, n))  # the rows know the couplings roughly
+    hard = 1 + difficulty * rng.normal(size=chunks * CHUNK)
+
+    def run(part, kept, start, hidden):
+        x = np.ones(n)
+        x[list(kept)] = 0
+        state = tuple(np.flatnonzero(x))
+        own = np.random.default_rng([seed, *state]).normal() if len(state) else 0.0
+        return 2.0 + (x @ H @ x) * (1 + deviation * own) * hard[part], list(kept[start:])
+
+    return Forwards(n, chunks * CHUNK, run), H, rows[:60]
+
+
+def test_features_times_weights_are_energies():
+    rng = np.random.default_rng(0)
+    H, x = symmetric(rng, 7), rng.random((20, 7)) < 0.5
+    assert np.allclose(features(x) @ upper(H), energies(H, x))
+
+
+def test_the_posterior_is_that_of_bayesian_regression():
+    rng = np.random.default_rng(1)
+    n, prior = 6, a_prior(rng, 6)
+    x = rng.random((9, n)) < 0.5
+    y, deviation, sampling = rng.normal(size=9), rng.uniform(0.1, 1, 9), rng.uniform(0.1, 1, 9)
+    got = Posterior(prior, x, y, deviation, sampling)
+    phi, mean = features(x), upper(prior.mean)
+    before = np.diag(upper(prior.sd) ** 2) + 0.25 * np.outer(mean, mean)
+    precision = np.linalg.inv(before) + phi.T @ np.diag(1 / (deviation**2 + sampling**2)) @ phi
+    after = np.linalg.inv(precision)
+    expected = after @ (np.linalg.inv(before) @ mean + phi.T @ (y / (deviation**2 + sampling**2)))
+    assert np.allclose(upper(got.couplings), expected)
+    assert np.allclose(upper(got.spread), np.sqrt(np.diag(after)))
+    every = indicator([s for m in range(1, 6) for s in itertools.combinations(range(6), m)], 6)
+    e, sd = got.energies(every)
+    assert np.allclose(e, energies(got.couplings, every))
+    assert np.allclose(sd, np.sqrt(np.einsum("kf,fg,kg->k", features(every), after, features(every))))
+    # a state's own increase: the energy and its deviation, jointly
+    joint = phi @ before @ phi.T + np.diag(deviation**2)
+    gain = joint @ np.linalg.inv(joint + np.diag(sampling**2))
+    mean_of, sd_of = got.measured()
+    assert np.allclose(mean_of, phi @ mean + gain @ (y - phi @ mean))
+    assert np.allclose(sd_of**2, np.diag(joint - gain @ joint))
+
+
+def test_every_spread_shrinks_as_states_are_measured():
+    rng = np.random.default_rng(2)
+    prior, x = a_prior(rng, 6), rng.random((8, 6)) < 0.5
+    every = rng.random((30, 6)) < 0.5
+    spread, sd = Posterior(prior, *NONE).spread, Posterior(prior, *NONE).energies(every)[1]
+    assert np.allclose(spread, np.hypot(prior.sd, 0.5 * prior.mean))
+    for k in range(1, 9):
+        now = Posterior(prior, x[:k], rng.normal(size=k), np.full(k, 0.1), np.full(k, 0.1))
+        assert (now.spread <= spread + 1e-12).all() and (now.energies(every)[1] <= sd + 1e-12).all()
+        spread, sd = now.spread, now.energies(every)[1]
+    assert (spread < 0.95 * np.hypot(prior.sd, 0.5 * prior.mean)).any()
+
+
+def test_the_prior_is_the_hybrid_and_nearly_free_blocks_stay_positive():
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(50, 4))
+    increase = np.array([0.1, -0.02, 0.4, 0.1])
+    prior = prior_from(increase, np.full(4, 0.01), rows)
+    r = np.corrcoef(rows.T @ rows) is not None and (rows.T @ rows) / np.sqrt(np.outer(*[np.diag(rows.T @ rows)] * 2))
+    assert np.allclose(np.diag(prior.mean), [0.1, 0.005, 0.4, 0.1])
+    assert np.isclose(prior.mean[0, 2], r[0, 2] * 0.2) and np.isclose(prior.sd[0, 2], 0.1)
+    assert (np.diag(prior_from(-increase, np.full(4, 0.01), rows).mean) > 0).all()  # texts that the model has not learned
+    with pytest.raises(InputError, match="nothing to learn"):
+        prior_from(np.zeros(4), np.zeros(4), rows)
+
+
+def test_a_state_measured_on_an_easy_chunk_is_not_taken_for_a_good_one():
+    losses = {0: 1.0, 1: 1.0, 2: 0.5, 3: 1.5}  # difficulty by chunk
+
+    def run(part, kept, start, hidden):
+        removed = 5 - len(kept)
+        return np.full(part.stop - part.start, 1.0 + removed * losses[part.start // CHUNK]), list(kept[start:])
+
+    measured = Measured(Forwards(5, 4 * CHUNK, run))
+    for state in [(0, 1), (1, 2), (2, 3), (0, 2), (1, 3)]:
+        for _ in range(4):
+            measured.add(state)
+    for _ in range(3):  # the chunks of difficulty 1, 1 and 0.5
+        measured.add((3, 4))
+    level, se = measured.estimates()
+    assert np.allclose(level[:5], 2) and (se[:5] == 0).all()  # measured on all
+    assert abs(level[5] - 2) < 0.2 < 2 - 5 / 3 and se[5] > 0  # its plain mean is 5/3
+
+
+@pytest.mark.parametrize("removed", [3, 5])
+def test_the_best_of_all_states_is_found_with_a_fraction_of_the_measurements(removed):
+    for seed in range(3):
+        forwards, H, rows = world(12, seed=seed, deviation=0.03, difficulty=0.2)
+        states = list(itertools.combinations(range(12), removed))
+        truth = {s: float(forwards.whole(s).mean()) for s in states}
+        fresh, _, _ = world(12, seed=seed, deviation=0.03, difficulty=0.2)
+        found = learn(rows, fresh, removed, budget=12.0)
+        assert found.forwards <= 12 and len(found.measured) < len(states) / 3
+        assert found.loss == min(truth.values()) and truth[found.removed] == found.loss
+        learned = energies(found.posterior.couplings, indicator(states, 12))
+        rank = lambda v: np.argsort(np.argsort(v))  # noqa: E731
+        assert np.corrcoef(rank(learned), rank(list(truth.values())))[0, 1] > 0.8
+
+
+def test_the_curve_only_falls_and_says_what_was_spent():
+    forwards, _, rows = world(10)
+    found = learn(rows, forwards, 4, budget=15.0)
+    spent, losses, _ = zip(*found.curve)
+    assert list(spent) == sorted(spent) and list(losses) == sorted(losses, reverse=True) and spent[-1] <= found.forwards
+    assert found.original == pytest.approx(2.0) and found.loss == losses[-1]
+    assert forwards.forwards == found.forwards > 2.3 * len(rows) / forwards.sequences
+
+
+def test_equal_seeds_make_equal_choices_and_another_seed_may_not():
+    runs = [learn(world(10)[2], world(10, deviation=0.1)[0], 4, budget=14.0, seed=s) for s in (0, 0, 1)]
+    assert [m[0] for m in runs[0].measured] == [m[0] for m in runs[1].measured] != [m[0] for m in runs[2].measured]
+
+
+def test_constraints_hold_for_everything_that_is_measured():
+    forwards, _, rows = world(10)
+    found = learn(rows, forwards, 4, budget=15.0, constraints=Constraints(keep=(0, 9), max_run=2))
+    for state, _, _ in found.measured:
+        assert not {0, 9} & set(state) and not any(b + 1 in state and b + 2 in state for b in state)
+
+
+def test_a_small_space_is_measured_out_before_the_budget_ends():
+    forwards, _, rows = world(5, deviation=0.3)
+    found = learn(rows, forwards, 2, budget=1000.0)
+    truth = {s: forwards.whole(s).mean() for s in itertools.combinations(range(5), 2)}
+    assert len(found.measured) == 10 and found.removed == min(truth, key=truth.get)
+
+
+def test_a_budget_that_pays_for_nothing_is_one_sentence():
+    forwards, _, rows = world(10)
+    with pytest.raises(InputError, match="does not pay"):
+        learn(rows, forwards, 4, budget=2.0)
+
+
+def test_a_posterior_survives_its_file():
+    forwards, _, rows = world(8)
+    found = learn(rows, forwards, 3, budget=12.0)
+    again = read_posterior(to_bytes(found.posterior))
+    assert np.array_equal(again.couplings, found.posterior.couplings) and np.array_equal(again.spread, found.posterior.spread)
+
+
+def test_swaps_are_all_states_one_swap_away():
+    x = indicator([(1, 3, 4)], 6)[0]
+    y = swaps(x)
+    assert len({tuple(r) for r in y}) == 9 and (y.sum(axis=1) == 3).all() and ((y & x).sum(axis=1) == 2).all()

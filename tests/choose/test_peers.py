@@ -1,0 +1,119 @@
+"""The peers choose what their papers say, and pay what is executed."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from core.choose import peers
+from core.measure.evaluation import sequence_losses
+from core.measure.forwards import CHUNK, Forwards, open_forwards
+from core.model.load import load_model
+from core.texts.sequences import pack, read_texts
+from tests.measure.test_forwards import prefixes
+
+
+def ising(n: int, sequences: int = 2 * CHUNK, seed: int = 0) -> tuple[Forwards, np.ndarray]:
+    """A meter over the losses x^T H x of a made-up landscape, and H."""
+    rng = np.random.default_rng(seed)
+    B = rng.normal(size=(n, n))
+    H = B @ B.T / n
+
+    def run(part, kept, start, hidden):
+        x = np.ones(n)
+        x[list(kept)] = 0
+        return np.full(part.stop - part.start, x @ H @ x), list(kept[start:])
+
+    return Forwards(n, sequences, run), H
+
+
+def energy(H, state) -> float:
+    return float(H[np.ix_(state, state)].sum())
+
+
+@pytest.fixture(scope="module")
+def small(tiny, text_file):
+    loaded = load_model(str(tiny["llama"]))
+    return loaded, pack(read_texts(str(text_file)), loaded.tokenizer, "choose", 24, 20)
+
+
+def test_greedy_removes_the_cheapest_block_every_time_and_pays_for_distinct_prefixes():
+    forwards, H = ising(8)
+    found = peers.greedy(forwards, 5)
+    tried, removed = [()], ()
+    for m in range(1, 6):
+        more = [tuple(sorted((*removed, b))) for b in range(8) if b not in removed]
+        tried += more
+        removed = min(more, key=lambda s: energy(H, s))
+        assert found[m].removed == removed and found[m].loss == pytest.approx(energy(H, removed))
+        assert found[m].forwards == pytest.approx(prefixes(tried, 8) / 8)
+        alone = 1 + sum((8 - k) * (7 - k) / 2 for k in range(m)) / 8
+        assert found[m].forwards <= alone + 1e-9  # what it costs with the prefixes of one state kept at a time
+
+
+@pytest.mark.parametrize("search", [peers.evolutionary, peers.random_search])
+def test_searches_keep_the_budget_and_only_get_better(search):
+    forwards, H = ising(8)
+    curve = search(forwards, 3, 12.0, seed=1)
+    assert forwards.forwards <= 12 and curve
+    assert all(a.loss > b.loss and a.forwards <= b.forwards for a, b in itertools.pairwise(curve))
+    assert all(c.loss == pytest.approx(energy(H, c.removed)) and len(c.removed) == 3 for c in curve)
+
+
+def test_evolution_finds_the_best_of_all_where_it_may_look_at_all():
+    forwards, H = ising(7)
+    curve = peers.evolutionary(forwards, 3, 1e9)
+    assert curve[-1].removed == min(itertools.combinations(range(7), 3), key=lambda s: energy(H, s))
+
+
+def test_the_best_window_is_the_best_of_all_windows():
+    forwards, H = ising(8)
+    choice = peers.best_window(forwards, 3)
+    assert choice.removed == min([(k, k + 1, k + 2) for k in range(6)], key=lambda s: energy(H, s))
+    assert choice.forwards == pytest.approx(prefixes([(k, k + 1, k + 2) for k in range(6)], 8) / 8)
+
+
+def test_perplexity_takes_the_blocks_that_cost_least_alone(small):
+    loaded, texts = small
+    alone = [sequence_losses(loaded, texts.ids, [i]).mean() for i in range(6)]
+    found = peers.perplexity(open_forwards(loaded, texts, keep=False), 5)
+    for m in range(1, 6):
+        assert set(found[m].removed) == set(np.argsort(alone)[:m])
+
+
+def test_block_influence_and_angles_are_those_of_the_hidden_states(small):
+    loaded, texts = small
+    with torch.no_grad():
+        hidden = []
+        handles = [m.register_forward_hook(lambda _m, a, out: hidden.append((a[0], out))) for m in loaded.modules]
+        loaded.model(input_ids=torch.from_numpy(texts.ids), use_cache=False)
+        for handle in handles:
+            handle.remove()
+    states = [hidden[0][0], *(out for _, out in hidden)]
+    influence = [1 - float(torch.cosine_similarity(a, b, dim=-1).mean()) for a, b in itertools.pairwise(states)]
+    found = peers.block_influence(loaded, texts, 4, batch=7)
+    assert set(found[3].removed) == set(np.argsort(influence)[:3]) and found[3].forwards == 1
+    angle = lambda a, b: float(torch.arccos(torch.cosine_similarity(a[:, -1], b[:, -1], dim=-1)).mean())  # noqa: E731
+    windows = peers.angular_window(loaded, texts, 4, batch=7)
+    for m in range(1, 5):
+        first = int(np.argmin([angle(states[k], states[k + m]) for k in range(6 - m + 1)]))
+        assert windows[m].removed == tuple(range(first, first + m))
+
+
+def test_magnitude_and_taylor_by_hand(small):
+    loaded, texts = small
+    weights = [[p for p in module.parameters() if p.ndim == 2] for module in loaded.modules]
+    assert set(peers.magnitude(loaded, 3)[2].removed) == set(np.argsort([sum(p.abs().sum().item() for p in own) for own in weights])[:2])
+    found = peers.taylor(loaded, texts, 3, batch=7)
+    assert not any(p.requires_grad for p in loaded.model.parameters()) and all(p.grad is None for p in loaded.model.parameters())
+    for own in weights:
+        for p in own:
+            p.requires_grad_(True)
+    ids = torch.from_numpy(texts.ids)
+    loaded.model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    scores = [sum((p * p.grad).abs().sum().item() for p in own) for own in weights]
+    for p in loaded.model.parameters():
+        p.requires_grad_(False)
+        p.grad = None
+    assert set(found[3].removed) == set(np.argsort(scores)[:3]) and found[3].forwards == 3

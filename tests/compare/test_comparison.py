@@ -1,0 +1,127 @@
+"""Measured states side by side."""
+
+import json
+import math
+
+import numpy as np
+
+from core.compare.comparison import compare, finding, measured_increases, measured_rows, model_key, points, record, wilson
+from core.store.folders import DEMO_RUN
+from core.store.results import Key, Results
+from core.store.runs import load_run
+from core.tasks.items import TaskItem, chance_levels
+
+RUN = load_run(DEMO_RUN)
+MODEL = model_key(RUN)
+
+
+def put(state, metric, values, data="texts", settings="{}"):
+    Results().put(Key(MODEL, state, data, "report", metric, settings), dict(enumerate(values)))
+
+
+def test_an_empty_store_says_what_is_known_without_measuring():
+    original, pruned = compare(RUN, [(1, 2)], Results())
+    assert original.loss is pruned.loss is pruned.increase is original.tokens_per_second is None and not original.tasks
+    blocks = RUN.meta["model"]["blocks"]
+    assert original.parameters - pruned.parameters == blocks[1]["parameters"] + blocks[2]["parameters"]
+    assert measured_increases(RUN, Results()) == {}
+
+
+def test_rows_hold_the_paired_increase_and_the_tasks():
+    base, mine = np.random.default_rng(0).random((2, 20))
+    put((), "loss", base)
+    put((3, 4), "loss", mine)
+    put((3, 4), "loss", [99.0], data="other texts")
+    put((3, 4), "task:order", [1, 1, 0, 1])
+    put((3, 4), "tokens_per_second", [1234.0])
+    original, row = compare(RUN, [(3, 4)], Results())
+    d = mine - base
+    assert np.allclose(row.increase[:2], (d.mean(), d.std(ddof=1) / math.sqrt(20))) and row.increase[2] == 20
+    assert original.increase is None and row.loss.mean == mine.mean() and row.tokens_per_second == 1234.0
+    assert row.tasks["order"].accuracy == 0.75 and row.tasks["order"].n == 4
+    assert row.tied == (abs(row.increase[0]) <= 2 * row.increase[1])
+    assert measured_increases(RUN, Results()) == {(3, 4): row.increase}
+
+
+def test_a_state_without_the_original_has_no_increase():
+    put((5,), "loss", [1.0, 2.0])
+    assert compare(RUN, [(5,)], Results())[1].increase is None and measured_increases(RUN, Results()) == {}
+
+
+def test_wilson_against_known_values():
+    low, high = wilson(8, 10)
+    assert abs(low - 0.4902) < 2e-4 and abs(high - 0.9433) < 2e-4
+    assert wilson(10, 10)[1] == 1.0 and wilson(0, 10)[0] == 0.0
+
+
+def test_chance_levels():
+    items = [TaskItem("a", "", ("x", "y"), 0), TaskItem("a", "", ("x", "y", "z", "w"), 0), TaskItem("b", "", ("x", "y"), 0)]
+    assert chance_levels(items) == {"a": 0.375, "b": 0.5}
+
+
+def found_points(n=12, seed=0):
+    """States of two blocks whose loss grows with their energy, up to noise."""
+    rng = np.random.default_rng(seed)
+    base = rng.random(64)
+    put((), "loss", base)
+    states = [(0, k) for k in range(1, n + 1)]
+    for k, s in enumerate(states):
+        put(s, "loss", base + 0.05 * (k + 1) + 0.001 * rng.normal(size=64))
+    return measured_rows(RUN, Results(), 2), {s: float(k) for k, s in enumerate(states)}
+
+
+def test_energies_that_order_the_losses_are_called_so():
+    rows, energy = found_points()
+    put((5, 6, 7), "loss", [1.0])  # of another M
+    found = points(rows, energy)
+    assert len(rows) == 13 and found.states == list(energy) and found.agreement.spearman == 1
+    assert found.best == found.lowest == 0 and found.tied() == [0]
+    assert finding(found, {}).startswith("Energy orders the losses well: Spearman 1.00") and "The lowest in energy is the best" in finding(
+        found, {}
+    )
+
+
+def test_an_excited_state_that_is_better_is_named_with_its_paired_difference():
+    rows, energy = found_points()
+    energy[(0, 1)], energy[(0, 12)] = 100.0, -1.0
+    found = points(rows, energy)
+    assert found.states[found.best] == (0, 1) and found.states[found.lowest] == (0, 12)
+    said = finding(found, {(0, 1): "#27"})
+    assert "The lowest in energy is not the best: #27 loses 0.5" in said
+
+
+def test_states_that_cannot_be_told_from_the_best_are_tied():
+    rng = np.random.default_rng(3)
+    base = rng.random(64)
+    put((), "loss", base)
+    for k, shift in enumerate((0.1, 0.1, 0.5)):
+        put((k, 9), "loss", base + shift + 0.05 * rng.normal(size=64))
+    found = points(measured_rows(RUN, Results(), 2), {(0, 9): 2.0, (1, 9): 1.0, (2, 9): 0.0})
+    assert found.tied() == [0, 1] and "too few to say" in finding(found, {})
+
+
+def test_losses_that_a_choice_was_made_by_are_not_reported():
+    put((), "loss", [1.0, 2.0])
+    Results().put(Key(MODEL, (1, 2), "texts", "choose", "loss"), {0: 1.0, 1: 2.0})
+    assert measured_rows(RUN, Results(), 2)[1:] == [] and measured_increases(RUN, Results()) == {}
+    assert finding(points(measured_rows(RUN, Results(), 2), {}), {}).startswith("Measure some states")
+
+
+def test_a_state_that_the_model_does_not_have_is_passed_over():
+    put((), "loss", [1.0, 1.1])
+    put((99,), "loss", [1.0, 1.1])
+    put((5,), "loss", [1.5, 1.5])
+    assert list(measured_increases(RUN, Results())) == [(5,)]
+    assert [row.removed for row in measured_rows(RUN, Results(), 1)] == [(), (5,)]
+
+
+def test_the_record_holds_every_item_and_what_names_it():
+    put((), "loss", [1.0, 1.5])
+    put((5,), "loss", [2.0, 2.5], settings='{"length": 64}')
+    put((6,), "loss", [3.0])
+    Results().put(Key(MODEL, (5,), "texts", "choose", "loss"), {0: 9.0})
+    kept = json.loads(json.dumps(record(RUN, [(5,)], Results())))
+    assert kept["run"] == RUN.key and kept["model"]["weights"] == RUN.meta["model"]["weights"]
+    original, pruned = kept["measurements"]
+    assert original["removed"] == [] and pruned["removed"] == [5] and pruned["settings"] == {"length": 64}
+    assert (pruned["items"], pruned["values"], pruned["mean"], pruned["n"]) == ([0, 1], [2.0, 2.5], 2.25, 2)

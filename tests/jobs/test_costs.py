@@ -1,0 +1,33 @@
+"""The estimate before a calibration."""
+
+from core.jobs.costs import calibration_cost, lacking
+
+TEXTS = {"name": "texts", "weight": 2, "have": {"calibrate": 100, "choose": 20}}
+OWN = {"name": "own", "weight": 1, "have": None}
+KNOWN = {
+    "batch": 16,
+    "blocks": [{}] * 5,
+    "rows_seconds": 2.0,
+    "forward_seconds": 0.5,
+    "own_seconds": 0.5,
+    "parts": [TEXTS],
+    "load_seconds": 3.0,
+    "memory": 10**9,
+}
+
+
+def test_time_counts_batches_and_memory_does_not_grow():
+    assert calibration_cost(KNOWN, 16, 0) == (5.0, 10**9)
+    assert calibration_cost(KNOWN, 17, 0) == (7.0, 10**9)
+    assert calibration_cost(KNOWN, 32, 20) == (3 + 4 + 6 * 2 * 0.5, 10**9)
+
+
+def test_own_samples_cost_what_drawing_them_costs():
+    assert calibration_cost({**KNOWN, "parts": [OWN]}, 16, 4) == (3 + 20 * 0.5 + 2 + 6 * 0.5, 10**9)
+    assert calibration_cost({**KNOWN, "parts": [TEXTS, OWN]}, 15, 3)[0] == 3 + (5 + 1) * 0.5 + 2 + 6 * 0.5
+
+
+def test_what_the_weights_ask_for_may_not_be_there():
+    known = {**KNOWN, "parts": [TEXTS, OWN]}
+    assert lacking(known, "calibrate", 150) == [] == lacking(known, "choose", 0)
+    assert lacking(known, "calibrate", 153) == [("texts", 102, 100)] and lacking(known, "choose", 33) == [("texts", 22, 20)]

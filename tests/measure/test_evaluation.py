@@ -1,0 +1,83 @@
+"""Losses, tasks and speed."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from core.errors import InputError
+from core.measure.evaluation import evaluate, option_scores, removal_increase, sequence_losses, task_results
+from core.model.load import load_model
+from core.tasks.items import TaskItem, read_tasks
+from core.texts.sequences import pack, read_texts
+
+IDS = np.random.default_rng(0).integers(2, 200, (7, 30))
+
+
+def test_losses_do_not_depend_on_the_batch_and_match_the_models_own(tiny):
+    loaded = load_model(str(tiny["gpt2"]))
+    one = sequence_losses(loaded, IDS, batch=1)
+    assert np.allclose(one, sequence_losses(loaded, IDS, batch=4), atol=1e-6)
+    for k, ids in enumerate(torch.from_numpy(IDS)):
+        with torch.no_grad():
+            assert abs(one[k] - loaded.model(input_ids=ids[None], labels=ids[None]).loss.item()) < 1e-5
+
+
+def test_removal_increase_is_paired(tiny):
+    loaded = load_model(str(tiny["llama"]))
+    increase = removal_increase(loaded, IDS, [(0,), (1, 3)])
+    assert increase.shape == (2, 7)
+    assert np.allclose(increase[1], sequence_losses(loaded, IDS, (1, 3)) - sequence_losses(loaded, IDS), atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_option_scores_against_one_option_at_a_time(tiny, kind):
+    loaded = load_model(str(tiny[kind]))
+    items = [TaskItem("t", "The lamp", (" is red.", " is blue and old."), 0), TaskItem("t", "A", (" b", " c", " dd"), 2)]
+    for item, scores in zip(items, option_scores(loaded, items, batch=3)):
+        for option, score in zip(item.options, scores):
+            head = [0, *loaded.tokenizer(item.context)["input_ids"]]
+            whole = torch.tensor([head + loaded.tokenizer(option)["input_ids"]])
+            with torch.no_grad():
+                log = torch.log_softmax(loaded.model(input_ids=whole).logits[0].double(), dim=-1)
+            expected = sum(log[t - 1, whole[0, t]].item() for t in range(len(head), whole.shape[1]))
+            assert abs(score - expected) < 1e-4
+
+
+def test_results_by_hand_and_ties_count_as_their_share():
+    items = [TaskItem("a", "", ("x", "y"), 0), TaskItem("a", "", ("x", "y"), 1), TaskItem("b", "", ("x", "y", "z", "w"), 2)]
+    results = task_results(items, [np.array([0.0, -1]), np.array([0.0, -1]), np.array([1.0, 0, 1, 0])])
+    assert results["a"] == {"accuracy": 0.5, "chance": 0.5, "n": 2, "correct": [1.0, 0.0]}
+    assert results["b"]["accuracy"] == 0.5 and results["b"]["chance"] == 0.25
+
+
+def test_evaluate(tiny, text_file):
+    loaded = load_model(str(tiny["llama"]))
+    sequences = pack(read_texts(text_file), loaded.tokenizer, "report", 30, 7)
+    done = evaluate(loaded, sequences)
+    assert math.isclose(done.loss, done.losses.mean()) and math.isclose(done.loss_se, done.losses.std(ddof=1) / math.sqrt(7))
+    assert done.tokens == 7 * 29 and done.tokens_per_second > 0 and math.isclose(done.to_json()["perplexity"], math.exp(done.loss))
+
+
+def test_evaluate_counts_real_tokens_only(tiny, text_file):
+    loaded = load_model(str(tiny["llama"]))
+    sequences = pack(read_texts(text_file), loaded.tokenizer, "report", 90, 5, mode="documents")
+    done, real = evaluate(loaded, sequences), sequences.mask.sum(axis=1)
+    assert done.tokens == (real - 1).sum() < 5 * 89
+    for ids, length, loss in zip(sequences.ids, real, done.losses):
+        assert math.isclose(loss, sequence_losses(loaded, ids[None, :length])[0], rel_tol=1e-5)
+
+
+def test_too_long_is_one_sentence(tiny):
+    loaded = load_model(str(tiny["llama"]))
+    with pytest.raises(InputError, match="96 positions"):
+        sequence_losses(loaded, np.zeros((1, 97), dtype=np.int64))
+    with pytest.raises(InputError, match="positions"):
+        option_scores(loaded, [TaskItem("t", "x" * 200, ("a", "b"), 0)])
+
+
+def test_bundled_tasks_are_well_formed():
+    items = read_tasks()
+    assert len({i.task for i in items}) == 6 and all(0 <= i.answer < len(i.options) for i in items)
+    assert len({(i.context, i.options) for i in items}) == len(items)

@@ -1,0 +1,152 @@
+"""Losses on kept prefixes equal whole forwards, and the count is what was executed."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from core.measure.evaluation import sequence_losses
+from core.measure.forwards import CHUNK, Forwards, Kept, Replay, open_forwards, prefix_walk, stratified, walk_order
+from core.model.load import load_model
+from core.texts.sequences import pack, read_texts
+from tests.conftest import TINY
+
+
+def prefixes(states, blocks: int) -> int:
+    """Distinct kept prefixes, by brute force: what has to be executed when every hidden state is kept."""
+    found = set()
+    for state in states:
+        kept = [i for i in range(blocks) if i not in state]
+        found |= {tuple(kept[: k + 1]) for k in range(len(kept))}
+    return len(found)
+
+
+def counting(blocks: int, sequences: int = CHUNK, **options) -> Forwards:
+    """A meter over made-up losses that checks what it is handed."""
+
+    def run(part, kept, start, hidden):
+        assert hidden == (kept[:start] or None)
+        return np.full(part.stop - part.start, float(sum(kept))), [kept[: k + 1] for k in range(start, len(kept))]
+
+    return Forwards(blocks, sequences, run, **options)
+
+
+@pytest.fixture(scope="module")
+def sequences(text_file):
+    def of(loaded, count=20):
+        return pack(read_texts(str(text_file)), loaded.tokenizer, "choose", 24, count)
+
+    return of
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_losses_from_kept_prefixes_equal_whole_forwards(tiny, sequences, kind):
+    loaded = load_model(str(tiny[kind]))
+    texts = sequences(loaded)
+    meter = open_forwards(loaded, texts, keep=False)
+    assert meter.shares
+    for state in [(), (0,), (2, 3), (2, 4), (0, 1, 2, 3, 4), (5,), (0, 1, 2, 3, 4, 5)]:
+        assert np.abs(meter.whole(state) - sequence_losses(loaded, texts.ids, state)).max() < 1e-5
+
+
+def test_blocks_that_cannot_be_passed_over_are_gated_at_full_cost(tiny, sequences, monkeypatch):
+    loaded = load_model(str(tiny["llama"]))
+    texts = sequences(loaded)
+    monkeypatch.setattr(Replay, "_can_share", lambda self: False)
+    meter = open_forwards(loaded, texts, keep=False)
+    for state in [(), (1,), (0, 4)]:
+        assert np.abs(meter.whole(state) - sequence_losses(loaded, texts.ids, state)).max() < 1e-5
+    assert meter.forwards == pytest.approx(3)
+
+
+def test_a_model_that_is_another_when_blocks_are_passed_over_is_found_out(tiny, sequences):
+    loaded = load_model(str(tiny["llama"]))
+    plain = loaded.model.lm_head.forward
+    loaded.model.lm_head.forward = lambda x: plain(x) + len(vars(loaded.modules[0]).get("forward", lambda: None).__name__)
+    assert not Replay(loaded, sequences(loaded)).shares
+
+
+@pytest.mark.parametrize("blocks", [4, 7])
+def test_the_count_is_the_number_of_distinct_prefixes(blocks):
+    states = [s for m in range(blocks + 1) for s in itertools.combinations(range(blocks), m)]
+    rng = np.random.default_rng(blocks)
+    drawn = [states[k] for k in rng.permutation(len(states))[:20]]
+    meter = counting(blocks, 3 * CHUNK)
+    for k, state in enumerate(drawn):
+        expected = meter.cost(state, 0)
+        before = meter.forwards
+        meter.measure(state, 0)
+        assert meter.forwards - before == pytest.approx(expected)
+        assert meter.executed == prefixes(drawn[: k + 1], blocks) * CHUNK
+    for state in drawn:
+        meter.whole(state)
+    assert meter.forwards == pytest.approx(prefixes(drawn, blocks) / blocks)
+
+
+def test_single_removals_cost_what_the_format_says():
+    meter = counting(16, 2 * CHUNK)
+    for state in [(), *((i,) for i in range(16))]:
+        meter.whole(state)
+    assert meter.forwards == pytest.approx(1 + 16 * 15 / 2 / 16)
+
+
+def test_little_room_costs_more_and_changes_nothing():
+    states = np.random.default_rng(0).permutation(list(itertools.combinations(range(7), 3)))
+    large, small = counting(7), counting(7, room=8)
+    assert [large.measure(s, 0)[0] for s in states] == [small.measure(s, 0)[0] for s in states]
+    assert len(small.prefixes) == 8 and small.forwards > large.forwards
+
+
+def test_what_is_kept_is_not_measured_again_and_costs_the_same(tiny, sequences, monkeypatch):
+    loaded = load_model(str(tiny["llama"]))
+    texts = sequences(loaded)
+    states = [(), (1,), (1, 3), (3, 5)]
+    first = open_forwards(loaded, texts)
+    losses = [first.whole(s) for s in states]
+    first.known.flush()
+    ran = []
+    plain = Replay.__call__
+    monkeypatch.setattr(Replay, "__call__", lambda self, part, *rest: ran.append(rest[0]) or plain(self, part, *rest))
+    second = open_forwards(loaded, texts)
+    assert all(np.array_equal(a, second.whole(s)) for a, s in zip(losses, states)) and not ran
+    assert second.forwards == first.forwards
+    assert np.abs(second.whole((1, 4)) - sequence_losses(loaded, texts.ids, (1, 4))).max() < 1e-5
+    first.whole((1, 4))
+    assert set(ran) == {(0, 2, 3, 5)} and second.forwards == first.forwards
+    stored = Kept(loaded, texts)
+    assert stored.get((1, 3), slice(0, 20)).tolist() == losses[2].tolist() and stored.get((2,), slice(0, 20)) is None
+
+
+def test_the_walk_measures_every_state_once_and_resumes(tiny, sequences, tmp_path):
+    loaded = load_model(str(tiny["llama"]))
+    texts = sequences(loaded)
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total, message):
+        if done > total // 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        prefix_walk(loaded, texts, 3, tmp_path, stop)
+    x, losses = prefix_walk(loaded, texts, 3, tmp_path)
+    assert x.shape == (20, 6) and losses.shape == (20, 20) and len({tuple(r) for r in x}) == 20
+    for row, own in zip(x, losses):
+        assert np.abs(own - sequence_losses(loaded, texts.ids, np.flatnonzero(row))).max() < 1e-5
+    meter = counting(8, room=16)
+    for state in walk_order(8, 3):
+        meter.measure(state, 0)
+    assert meter.executed == prefixes(walk_order(8, 3), 8) * CHUNK
+
+
+def test_every_chunk_has_its_share_of_every_domain():
+    loaded = load_model("demo")
+    plain = pack(read_texts(), loaded.tokenizer, "choose", 64, 96)
+    even = stratified(plain)
+    assert sorted(even.index) == sorted(plain.index) and even.sha256 != plain.sha256
+    assert all((even.ids[k] == plain.ids[list(plain.index).index(i)]).all() for k, i in enumerate(even.index))
+    for start in range(0, 96, CHUNK):
+        part = even.domain[start : start + CHUNK]
+        for d in range(len(plain.domains)):
+            assert abs((part == d).sum() - CHUNK * (plain.domain == d).mean()) < 2

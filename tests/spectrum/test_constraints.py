@@ -1,0 +1,162 @@
+"""Every constraint and every mixture of them against filtering all choices; what cannot be is one sentence."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.errors import InputError
+from core.spectrum.constraints import Constraints, make_rules
+from core.spectrum.lowest import lowest_states
+from tests.families import llm_like, wishart
+from tests.spectrum.test_lowest import KINDS, symmetric
+
+
+def feasible(n: int, m: int | None, c: Constraints) -> np.ndarray:
+    """bool [F, n]: all feasible states, by the words of the constraints."""
+    kept = []
+    for bits in itertools.product([False, True], repeat=n):
+        removed = [i for i in range(n) if bits[i]]
+        runs = [len(list(run)) for value, run in itertools.groupby(bits) if value]
+        if (
+            (m is None or len(removed) == m)
+            and not set(removed) & set(c.keep)
+            and set(c.remove) <= set(removed)
+            and all(len(set(blocks) & set(removed)) == count for blocks, count in c.groups)
+            and (c.weights is None or sum(c.weights[i] for i in removed) >= c.at_least)
+            and (c.max_run is None or max(runs, default=0) <= c.max_run)
+        ):
+            kept.append(bits)
+    return np.array(kept, dtype=bool).reshape(-1, n)
+
+
+@st.composite
+def problems(draw):
+    n = draw(st.integers(4, 9))
+    some = st.lists(st.integers(0, n - 1), unique=True, max_size=2).map(tuple)
+    fields = {}
+    if draw(st.booleans()):
+        fields["keep"] = draw(some)
+    if draw(st.booleans()):
+        fields["remove"] = tuple(b for b in draw(some) if b not in fields.get("keep", ()))
+    if draw(st.booleans()):
+        order, cut = draw(st.permutations(range(n))), draw(st.integers(1, n - 1))
+        fields["groups"] = ((tuple(order[:cut]), draw(st.integers(0, cut))),)
+    if draw(st.booleans()):
+        fields["weights"] = tuple(float(w) for w in draw(st.lists(st.integers(0, 9), min_size=n, max_size=n)))
+        fields["at_least"] = float(draw(st.integers(1, 3 * n)))
+    if draw(st.booleans()):
+        fields["max_run"] = draw(st.integers(1, 3))
+    m = None if ("at_least" in fields or "groups" in fields) and draw(st.booleans()) else draw(st.integers(1, n - 1))
+    return n, m, Constraints(**fields), draw(st.sampled_from(KINDS)), draw(st.integers(0, 10**6)), draw(st.integers(1, 40))
+
+
+@settings(max_examples=400, deadline=None)
+@given(problems())
+def test_equals_filtering_all_choices(problem):
+    n, m, constraints, kind, seed, count = problem
+    H = symmetric(kind, n, seed)
+    g = np.random.default_rng(seed).integers(-2, 3, n).astype(float)
+    x = feasible(n, m, constraints)
+    if not len(x):
+        with pytest.raises(InputError) as caught:
+            lowest_states(H, m, count, g, constraints=constraints)
+        assert "\n" not in str(caught.value)
+        return
+    found = lowest_states(H, m, count, g, constraints=constraints)
+    e = np.sort(np.einsum("ki,ki->k", x @ H, x.astype(float)) + x @ g)
+    k = min(count, len(e))
+    rounding = 1e-12 * (1 + np.abs(H).max() * n)
+    assert found.exact and len(found.x) == k and len(set(found.removed)) == k
+    assert set(found.removed) <= {tuple(np.flatnonzero(row).tolist()) for row in x}
+    np.testing.assert_allclose(found.energies, e[:k], rtol=0, atol=2 * found.tolerance + rounding)
+    assert found.total in (None, len(e)) and (found.total is not None or constraints.weights is not None)
+    assert found.lower_bound <= (e[k] + rounding if k < len(e) else math.inf)
+
+
+def test_no_two_adjacent_of_many_is_quick_and_counted():
+    H = llm_like(48, 0)
+    found = lowest_states(H, 16, 100, constraints=Constraints(max_run=1), time_limit=30)
+    assert found.exact and found.total == math.comb(33, 16)
+    assert not (found.x[:, 1:] & found.x[:, :-1]).any()
+    tight = lowest_states(wishart(40, 0), 20, 100, constraints=Constraints(max_run=1), time_limit=30)
+    assert tight.exact and tight.total == 21 == len(tight.x)
+
+
+def test_a_budget_instead_of_m():
+    H = llm_like(28, 1)
+    weights = tuple(np.random.default_rng(0).uniform(1, 3, 28))
+    found = lowest_states(H, None, 50, constraints=Constraints(weights=weights, at_least=18.0), time_limit=30)
+    assert found.exact and (found.x @ np.array(weights) >= 18.0).all() and found.total is None
+
+
+@pytest.mark.parametrize(
+    ("m", "fields", "says"),
+    [
+        (3, {"keep": (9,)}, "block 9"),
+        (3, {"keep": (1, 1)}, "twice"),
+        (3, {"keep": (1.5,)}, "whole number"),
+        (3, {"keep": (1,), "remove": (1,)}, "kept and to be removed"),
+        (3, {"remove": (0, 1, 2, 3)}, "4 of 6 blocks must go"),
+        (3, {"groups": (((0, 1), 3),)}, "3 of the 2 blocks of group 0"),
+        (3, {"groups": (((0, 1), 1), ((1, 2), 1))}, "shares block 1"),
+        (3, {"groups": ((tuple(range(6)), 2),)}, "remove 2 together, but M is 3"),
+        (3, {"keep": (0, 1, 2, 3)}, "leave only 2"),
+        (3, {"groups": (((0, 1), 0),), "keep": (2, 3)}, "3 of the 4 blocks in no group"),
+        (2, {"groups": (((0, 1, 2), 3),)}, "M is 2"),
+        (3, {"weights": (1.0,) * 6}, "at_least is missing"),
+        (3, {"weights": (1.0,) * 5, "at_least": 1.0}, "6 finite"),
+        (3, {"weights": (-1.0,) * 6, "at_least": 1.0}, "not negative"),
+        (3, {"weights": (1.0,) * 6, "at_least": 4.0}, "at most 3 together"),
+        (3, {"weights": (1.0,) * 6, "at_least": math.nan}, "finite number above 0"),
+        (3, {"max_run": 0}, "max_run"),
+        (5, {"max_run": 1}, "max_run = 1"),
+        (None, {"keep": (1,)}, "Neither M"),
+    ],
+)
+def test_bad_or_impossible_constraints_are_one_sentence(m, fields, says):
+    with pytest.raises(InputError, match=says) as caught:
+        make_rules(Constraints(**fields), 6, m)
+    assert "\n" not in str(caught.value)
+
+
+def test_minima_count_only_swaps_that_the_rules_allow():
+    from itertools import combinations
+
+    from core.ising.states import indicator
+    from core.landscape.minima import minima
+
+    rng = np.random.default_rng(5)
+    B = rng.normal(size=(9, 9))
+    H = B.T @ B
+    for c in (
+        Constraints(keep=(0,), remove=(4,)),
+        Constraints(groups=(((0, 1, 2, 3), 2),)),
+        Constraints(max_run=1),
+        Constraints(keep=(7,), max_run=2),
+    ):
+        rules = make_rules(c, 9, 4)
+        states = [s for s in combinations(range(9), 4) if rules.allows(indicator([s], 9))[0]]
+        energy = {s: H[np.ix_(s, s)].sum() for s in states}
+        expected = [not any(len(set(s) & set(t)) == 3 and energy[t] < energy[s] - 1e-9 for t in states) for s in states]
+        assert minima(H, indicator(states, 9), tolerance=1e-9, rules=rules).tolist() == expected and any(expected)
+
+
+def test_constraints_as_people_write_them():
+    from core.spectrum.constraints import read_constraints
+
+    read = read_constraints({"keep": "0, 3-5", "remove": "", "groups": "0-5: 2 ; 6-8:1;", "max_run": " 2 "}, 9)
+    assert read == Constraints(keep=(0, 3, 4, 5), groups=(((0, 1, 2, 3, 4, 5), 2), ((6, 7, 8), 1)), max_run=2)
+    assert read_constraints({}, 9) == Constraints()
+    kinds = ["mamba", "attention + FFN", "mamba", "attention + MoE"]
+    by_kind = read_constraints({"groups": "Mamba: 1; attention + FFN: 0; 3: 1"}, 4, kinds)
+    assert by_kind.groups == (((0, 2), 1), ((1,), 0), ((3,), 1))
+    assert read_constraints({"groups": "attention: 1"}, 4, kinds).groups == (((1, 3), 1),)
+    with pytest.raises(InputError, match="'moon'"):
+        read_constraints({"groups": "moon: 1"}, 4, kinds)
+    for bad in ({"keep": "9"}, {"remove": "x"}, {"groups": "1-2"}, {"groups": "1-2: many"}, {"max_run": "0"}, {"max_run": "-1"}):
+        with pytest.raises(InputError):
+            read_constraints(bad, 9)

@@ -1,0 +1,164 @@
+"""The spectrum against plain brute force: same states, same order, honest bound."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.errors import InputError
+from core.ising.states import indicator
+from core.landscape.minima import minima
+from core.spectrum.lowest import level_order, lowest_states, tie_tolerance
+
+KINDS = ["random", "gram", "low rank", "integer", "duplicated", "negative", "zero", "constant"]
+
+
+def matrix(kind: str, n: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    B = rng.normal(size=(n, n))
+    if kind == "gram":
+        return B @ B.T / n * 1e-5
+    if kind == "low rank":
+        return B[:, :2] @ B[:, :2].T
+    if kind == "integer":
+        return rng.integers(-3, 4, size=(n, n)).astype(float)
+    if kind == "duplicated":
+        C = B[: (n + 1) // 2]
+        C = np.repeat(C, 2, axis=0)[:n]
+        return C @ C.T
+    if kind == "negative":
+        return -(B @ B.T)
+    if kind == "zero":
+        return np.zeros((n, n))
+    if kind == "constant":
+        return np.full((n, n), 0.1)
+    return (B + B.T) / 2
+
+
+def symmetric(kind: str, n: int, seed: int) -> np.ndarray:
+    H = matrix(kind, n, seed)
+    return np.triu(H) + np.triu(H, 1).T
+
+
+def brute_force(H: np.ndarray, m: int, g: np.ndarray) -> list[tuple[float, tuple[int, ...]]]:
+    """All states by level (energies within the tolerance of a neighbour), then by list; no code shared with core."""
+    n, tolerance = len(H), tie_tolerance(H, m)
+    found = []
+    for s in itertools.combinations(range(n), m):
+        found.append((math.fsum(H[i, j] for i in s for j in s) + math.fsum(g[i] for i in s), s))
+    found.sort()
+    levels, first = [], -math.inf
+    for e, s in found:
+        if e - first > tolerance:
+            levels.append([])
+            first = e
+        levels[-1].append((e, s))
+    return [pair for level in levels for pair in sorted(level, key=lambda p: p[1])]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("m", range(1, 16))
+def test_equals_brute_force_for_every_m_of_16_blocks(kind, m):
+    H = symmetric(kind, 16, seed=m)
+    reference = brute_force(H, m, np.zeros(16))
+    found = lowest_states(H, m, count=200)
+    k = min(200, len(reference))
+    assert found.removed == [s for _, s in reference[:k]]
+    assert np.allclose(found.energies, [e for e, _ in reference[:k]], rtol=0, atol=1e-12 * max(1.0, np.abs(H).max() * 256))
+    assert found.exact and found.total == math.comb(16, m)
+    rest = [e for e, _ in reference[k:]]
+    assert found.lower_bound <= min(rest, default=math.inf)
+    if rest:
+        assert found.lower_bound >= reference[k][0] - 2 * tie_tolerance(H, m)
+        assert found.level_cut == (min(rest) - reference[k - 1][0] <= tie_tolerance(H, m))
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.integers(2, 11), st.sampled_from(KINDS), st.integers(0, 10**6), st.data())
+def test_equals_brute_force_with_a_linear_term(n, kind, seed, data):
+    m, count = data.draw(st.integers(1, n - 1)), data.draw(st.integers(1, 60))
+    H, g = symmetric(kind, n, seed), np.random.default_rng(seed + 1).integers(-2, 3, n).astype(float)
+    reference = brute_force(H, m, g)
+    found = lowest_states(H, m, count, linear=g)
+    assert found.removed == [s for _, s in reference[:count]]
+
+
+@pytest.mark.parametrize("size", [1e3, 1e5, 1e7, 1e9])
+def test_one_block_that_dwarfs_the_rest_blurs_nothing(size):
+    B = np.random.default_rng(0).normal(size=(40, 14))
+    H = B.T @ B / 40
+    H[0, 0] = size
+    found = lowest_states(H, 5, 300)
+    reference = brute_force(H, 5, np.zeros(14))
+    assert found.removed == [s for _, s in reference[:300]]
+    assert (np.diff(found.energies) >= 0).all() and found.lower_bound <= reference[300][0] + 1e-9
+    assert found.lower_bound > found.energies[-1] - 1e-7
+
+
+def test_levels_are_not_chained():
+    e = np.arange(10) * 0.6
+    x = np.eye(10, dtype=bool)[::-1]
+    order = level_order(e, x, tolerance=1.0)
+    assert (np.sort(order.reshape(5, 2), axis=1) == np.arange(10).reshape(5, 2)).all()
+
+
+def test_a_large_level_keeps_the_smallest_lists_across_chunks():
+    found = lowest_states(np.zeros((24, 24)), 12, count=50)
+    assert found.removed == list(itertools.islice(itertools.combinations(range(24), 12), 50))
+    assert found.level_cut and found.degeneracy == 50 and found.gap == math.inf
+
+
+@pytest.mark.parametrize(("n", "kept"), [(80, 1), (80, 3), (61, 2), (7, 2)])
+def test_nearly_all_blocks_removed_are_the_few_that_stay(n, kept):
+    """C(40, 20) half-states of middling size never come up on the way."""
+    H = symmetric("random", n, 3)
+    states = [tuple(b for b in range(n) if b not in stay) for stay in itertools.combinations(range(n), kept)]
+    x = indicator(states, n).astype(float)
+    e = np.einsum("ki,ij,kj->k", x, H, x, optimize=True)
+    found = lowest_states(H, n - kept, 20, method="enumerate")
+    assert found.removed == [states[k] for k in np.argsort(e, kind="stable")[:20]] and found.exact
+
+
+def test_more_blocks_than_one_word_of_bits():
+    H = symmetric("random", 100, seed=0)
+    reference = brute_force(H, 2, np.zeros(100))
+    assert lowest_states(H, 2, count=30).removed == [s for _, s in reference[:30]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_minima_against_trying_every_swap(kind):
+    H = symmetric(kind, 9, seed=5)
+    g = np.random.default_rng(6).normal(size=9)
+    energy = dict((s, e) for e, s in brute_force(H, 4, g))
+    states = list(itertools.combinations(range(9), 4))
+    expected = []
+    for s in states:
+        swaps = [tuple(sorted({*s} - {out} | {into})) for out in s for into in range(9) if into not in s]
+        expected.append(min(energy[t] for t in swaps) >= energy[s] - 1e-9)
+    assert minima(H, indicator(states, 9), linear=g, tolerance=1e-9).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("H", "m", "count", "says"),
+    [
+        (np.eye(4), 0, 5, "M = 0"),
+        (np.eye(4), 4, 5, "M = 4"),
+        (np.eye(4), -1, 5, "M = -1"),
+        (np.eye(4), 2.0, 5, "2.0"),
+        (np.eye(4), True, 5, "True"),
+        (np.eye(4), 2, 0, "at least 1"),
+        (np.eye(1), 1, 1, "1 block"),
+        (np.eye(300), 1, 1, "256"),
+        (np.array([[1, 2], [3, 1.0]]), 1, 1, "not symmetric"),
+        (np.array([[np.nan, 0], [0, 1]]), 1, 1, "not finite"),
+        (np.ones((2, 3)), 1, 1, "square"),
+        (np.eye(3) * 1j, 1, 1, "complex"),
+    ],
+)
+def test_bad_input_is_one_sentence(H, m, count, says):
+    with pytest.raises(InputError, match=says.replace("+", r"\+")) as caught:
+        lowest_states(H, m, count)
+    assert "\n" not in str(caught.value)
