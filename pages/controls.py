@@ -9,12 +9,13 @@ from core.energy.learned import learned_at
 from core.energy.mix import in_percent, mix_label, mix_weights, sampled_percent, worth
 from core.energy.sources import Source
 from core.errors import InputError
+from core.landscape.landscape import Landscape
+from core.landscape.wording import exponent, proof, with_power
 from core.spectrum.budget import Fit, needs, read_budget, size, smallest_removal
 from core.spectrum.constraints import Constraints
 from core.spectrum.sweep import Step, sweep
 from core.store.runs import Run
 from core.view.figures import how_many
-from core.view.lens import Landscape, exponent, proof, with_power
 from pages.view import COUNTS, RULES, open_at_first, plain, rules_in_view, source_of
 
 SLIDERS = 24  # domains that have one

@@ -13,9 +13,9 @@ from core.energy.network import VIEWS, effective_rank, roles, strongest, view_of
 from core.errors import InputError
 from core.ising.energies import to_spins
 from core.ising.interchange import qubo_text
+from core.landscape.wording import significant
 from core.store.runs import Run
 from core.view.figures import eigenvalues_figure, fields_figure, gradient_figure, heatmap, interaction_graph
-from core.view.lens import significant
 from core.view.snippets import couplings_snippet
 from pages.parts import chart, html_table
 from pages.view import opened_source, plain, source_of, through_app

@@ -19,13 +19,15 @@ from core.ising.energies import parse_matrix
 from core.ising.states import indicator, parse_blocks, short_hashes
 from core.job_kinds.solve import TIME_LIMIT, solve_request, solved
 from core.landscape.candidates import candidates
+from core.landscape.landscape import Landscape, landscape
 from core.landscape.locate import place
+from core.landscape.wording import significant
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
 from core.store import folders
 from core.store.results import Results
 from core.store.runs import Run, canonical_key
-from core.view.lens import Landscape, landscape, landscape_data, significant, tray_data
+from core.view.lens import landscape_data, tray_data
 from core.view.report import report_html
 from core.view.snippets import View, cli_line, python_snippet
 from core.view.state_files import Increases, states_csv, states_json

@@ -15,8 +15,8 @@ import numpy as np
 from core.errors import InputError
 from core.ising.energies import energies
 from core.ising.states import indicator, pearson
+from core.landscape.wording import exponent, with_power
 from core.spectrum.lowest import Spectrum
-from core.view.lens import exponent, with_power
 
 STANDARD_ERRORS = 1.0  # of an energy difference, inside which states count as equally low
 LEAST = 4  # states of the window for each candidate: fewer leave nothing to choose from

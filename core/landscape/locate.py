@@ -7,9 +7,9 @@ import numpy as np
 
 from core.ising.energies import energies
 from core.ising.states import indicator
+from core.landscape.wording import exponent, with_power
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import Spectrum, levels
-from core.view.lens import exponent, with_power
 
 State = tuple[int, ...]
 

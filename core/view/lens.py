@@ -7,100 +7,16 @@ arithmetic on states happens here, the component only draws.
 import base64
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from core.energy.rank_stability import rank_stability
-from core.ising.energies import energies, own_costs
-from core.ising.states import blocks_changed, diversity, indicator, pearson, short_hashes
-from core.landscape.minima import minima
-from core.spectrum.constraints import Constraints, make_rules
-from core.spectrum.lowest import Spectrum
+from core.ising.energies import energies
+from core.ising.states import diversity, indicator, pearson, short_hashes
+from core.landscape.landscape import Landscape
+from core.landscape.wording import exponent
 
 ARCS_PER_BLOCK = 3
-
-
-@dataclass(frozen=True)
-class Landscape:
-    """A solved spectrum with what every listed state is worth."""
-
-    H: np.ndarray  # float64 [N, N]
-    spectrum: Spectrum
-    own: np.ndarray  # float64 [K]
-    minimum: np.ndarray  # bool [K]
-    changed: np.ndarray  # int [K] against the ground state
-    pearson: np.ndarray  # float64 [K] with the ground state
-
-    @property
-    def ground(self) -> tuple[int, ...]:
-        return self.spectrum.removed[0]
-
-
-def landscape(H: np.ndarray, spectrum: Spectrum, constraints: Constraints | None = None) -> Landscape:
-    x = spectrum.x
-    rules = make_rules(constraints, len(H), int(x[0].sum()))
-    return Landscape(
-        H,
-        spectrum,
-        own_costs(H, x),
-        minima(H, x, tolerance=spectrum.tolerance, rules=rules),
-        blocks_changed(x, x[0]),
-        pearson(x, x[:1])[:, 0],
-    )
-
-
-def exponent(energies: np.ndarray) -> int:
-    """The power of ten that energies (sorted, [K]) are shown in: 0 for ordinary sizes, else the ground state's."""
-    ground, largest = abs(float(energies[0])), float(np.abs(energies).max())
-    shown = ground if ground > 1e-3 * largest else largest
-    power = max(-300, math.floor(math.log10(shown))) if shown > 0 else 0  # below, a power of ten is no number any more
-    return 0 if -2 <= power <= 3 else power
-
-
-def proof(spectrum: Spectrum, power: int) -> str:
-    """What is certain, in words."""
-    listed, total = len(spectrum.x), spectrum.total
-    of = f" of {_count(total)}" if total is not None else ""
-    if math.isinf(spectrum.lower_bound) and spectrum.exact:
-        return f"all {_count(listed)} states are listed"
-    bound = with_power(spectrum.lower_bound - spectrum.energies[0], power)
-    if not spectrum.exact:
-        return f"{_count(listed)}{of} states found, not proved lowest: unlisted ones may reach down to ΔE {bound}"
-    size = f" ({_count(spectrum.level_size)} states)" if spectrum.level_size else ""
-    cut = f"; the last level{size} goes on" if spectrum.level_cut else ""
-    return f"{_count(listed)}{of} states listed, none below ΔE {bound} is missing{cut}"
-
-
-def _count(n: int) -> str:
-    """735 471, or 1.4·10¹¹."""
-    if n < 10**7:
-        return f"{n:,}".replace(",", "\u202f")
-    power = len(str(n)) - 1
-    return f"{n / 10**power:.2g}·10{superscript(power)}"
-
-
-def superscript(n: int) -> str:
-    return str(n).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-def significant(value: float) -> str:
-    """Three significant digits, never in exponent form for ordinary sizes."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:.{min(digits, 6)}f}" if abs(value) >= 1e-4 else f"{value:.2e}"
-
-
-def with_power(value: float, power: int) -> str:
-    """An energy in units of 10^power, or of its own power of ten where it is much smaller."""
-    if value > 0 and math.isfinite(value) and value < 10.0 ** (power - 2):
-        power = max(-300, math.floor(math.log10(value)))
-    if not math.isfinite(value):
-        return "–"
-    if value < 0:
-        return "−" + with_power(-value, power)
-    return significant(value / 10.0**power) + (f"·10{superscript(power)}" if power else "")
 
 
 def _encode(values: np.ndarray, dtype: str) -> str:

@@ -11,8 +11,10 @@ import core
 from core.energy.mix import mix_label
 from core.errors import InputError
 from core.ising.states import block_list
+from core.landscape.landscape import Landscape
+from core.landscape.wording import exponent, proof, significant, with_power
 from core.spectrum.budget import budget_text
-from core.view.lens import Landscape, exponent, proof, significant, tray_data, with_power
+from core.view.lens import tray_data
 from core.view.snippets import View, cli_line, python_snippet
 from core.view.state_files import Increases, provenance
 

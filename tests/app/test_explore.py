@@ -17,11 +17,13 @@ from core.energy.couplings import ESTIMATORS, couplings
 from core.energy.mix import mix_weights
 from core.energy.sources import store_matrix
 from core.job_kinds import solve
+from core.landscape.landscape import landscape
+from core.landscape.wording import exponent, proof, with_power
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
 from core.store import folders
 from core.store.runs import load_run
-from core.view.lens import exponent, landscape, landscape_data, proof, rank_intervals, tray_data, with_power
+from core.view.lens import landscape_data, rank_intervals, tray_data
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 

@@ -10,10 +10,11 @@ from core.energy.mix import check_mix, domain_rows, in_percent, mix_label, mix_t
 from core.energy.rank_stability import rank_stability
 from core.energy.sources import open_source, store_matrix
 from core.errors import InputError
+from core.landscape.landscape import landscape
 from core.spectrum.lowest import lowest_states
 from core.store.folders import DEMO_RUN
 from core.store.runs import Rows, Run, Singles, load_run
-from core.view.lens import landscape, rank_intervals
+from core.view.lens import rank_intervals
 
 NAMES = ["story", "fact", "a, b = c: 100%", "empty"]
 

@@ -58,8 +58,9 @@ def test_bad_input(change):
 
 
 def test_the_cards_rank_intervals_hold_the_rank_where_samples_are_many_and_alike():
+    from core.landscape.landscape import landscape
     from core.spectrum.lowest import lowest_states
-    from core.view.lens import landscape, rank_intervals
+    from core.view.lens import rank_intervals
 
     rng = np.random.default_rng(3)
     A = rng.choice([-1.0, 1.0], size=(4000, 8)) * np.arange(1, 9)  # own costs far apart

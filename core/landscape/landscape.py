@@ -1,0 +1,40 @@
+"""A landscape: the listed states of a spectrum, with what every one of them is worth."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.ising.energies import own_costs
+from core.ising.states import blocks_changed, pearson
+from core.landscape.minima import minima
+from core.spectrum.constraints import Constraints, make_rules
+from core.spectrum.lowest import Spectrum
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """A solved spectrum with what every listed state is worth."""
+
+    H: np.ndarray  # float64 [N, N]
+    spectrum: Spectrum
+    own: np.ndarray  # float64 [K]
+    minimum: np.ndarray  # bool [K]
+    changed: np.ndarray  # int [K] against the ground state
+    pearson: np.ndarray  # float64 [K] with the ground state
+
+    @property
+    def ground(self) -> tuple[int, ...]:
+        return self.spectrum.removed[0]
+
+
+def landscape(H: np.ndarray, spectrum: Spectrum, constraints: Constraints | None = None) -> Landscape:
+    x = spectrum.x
+    rules = make_rules(constraints, len(H), int(x[0].sum()))
+    return Landscape(
+        H,
+        spectrum,
+        own_costs(H, x),
+        minima(H, x, tolerance=spectrum.tolerance, rules=rules),
+        blocks_changed(x, x[0]),
+        pearson(x, x[:1])[:, 0],
+    )
