@@ -25,9 +25,20 @@ from pages.view import open_run, plain, source_of, through_app
 
 BUNDLED, OWN, FILES, PASTED = "Bundled", "Own samples", "Files and data sets", "Pasted"
 DEFAULTS = {
-    "model": "demo", "texts": [BUNDLED], "files": [], "paste": "", "samples": 256, "length": 128, "sampled": True, "singles": 64, **documents.FORM,
-    "batch": 16, "checkpointed": False, "seed": 0, "remote_code": False,
-}  # fmt: skip
+    "model": "demo",
+    "texts": [BUNDLED],
+    "files": [],
+    "paste": "",
+    "samples": 256,
+    "length": 128,
+    "sampled": True,
+    "singles": 64,
+    **documents.FORM,
+    "batch": 16,
+    "checkpointed": False,
+    "seed": 0,
+    "remote_code": False,
+}
 SHARE = "cal_share "  # and the source: the key of its share
 TYPES = ["txt", "jsonl", "csv", "parquet"]
 state = st.session_state
@@ -40,7 +51,9 @@ def known_models() -> list[str]:
 
 
 def first_values() -> dict:
-    """The form of a calibration that is at work (a reload, a second browser, the command line), or the defaults."""
+    """The form of a calibration that is at work (a reload, a second browser, the command line), or the
+    defaults.
+    """
     job = next((job for job in jobs.running() if job.kind == "calibrate"), None)
     if job is None:
         return {f"cal_{name}": value for name, value in DEFAULTS.items()}
@@ -64,11 +77,16 @@ def on_upload() -> None:
 
 
 def sources_chosen() -> list[str]:
-    """The sources of the form, with their shares, in the order in which they are offered. Errors: InputError when there is none yet."""
+    """The sources of the form, with their shares, in the order in which they are offered.
+
+    Errors: InputError when there is none yet.
+    """
     found = []
     for kind in state.cal_texts:
         if kind == FILES and not state.cal_files:
-            raise InputError("No file or data set yet: give a path on this machine or hub:OWNER/NAME, or upload a file.")
+            raise InputError(
+                "No file or data set yet: give a path on this machine or hub:OWNER/NAME, or upload a file."
+            )
         if kind == PASTED and not state.cal_paste.strip():
             raise InputError("No text yet: paste documents, separated by blank lines.")
     if BUNDLED in state.cal_texts:
@@ -80,7 +98,9 @@ def sources_chosen() -> list[str]:
     if OWN in state.cal_texts:
         found.append(documents.OWN)
     if not found:
-        raise InputError("No texts yet: choose the bundled ones, the model's own samples, files, or paste some.")
+        raise InputError(
+            "No texts yet: choose the bundled ones, the model's own samples, files, or paste some."
+        )
     return found
 
 
@@ -92,23 +112,28 @@ def form() -> None:
         list(dict.fromkeys([*known_models(), state.cal_model])),
         key="cal_model",
         accept_new_options=True,
-        help="demo, a folder on this machine with config.json and .safetensors, or a hub id such as owner/name (fetched when asked for). Type a new one and press Enter.",
+        help="demo, a folder on this machine with config.json and .safetensors, or a hub id such as "
+        "owner/name (fetched when asked for). Type a new one and press Enter.",
     )
     texts.pills(
         "Texts",
         [BUNDLED, FILES, PASTED, OWN],
         key="cal_texts",
         selection_mode="multi",
-        help="Several may be taken together. Own samples: what the model itself writes, calibration without any data.",
+        help="Several may be taken together. Own samples: what the model itself writes, calibration without "
+        "any data.",
     )
-    samples.number_input("Samples", 1, 100_000, key="cal_samples", help="Sequences of the calibrate split: rows of A.")
+    samples.number_input(
+        "Samples", 1, 100_000, key="cal_samples", help="Sequences of the calibrate split: rows of A."
+    )
     length.number_input("Length", 2, 131_072, key="cal_length", help="Tokens a sequence.")
     singles.number_input(
         "Singles",
         0,
         10_000,
         key="cal_singles",
-        help="Also measure each single removal, on so many sequences of the choose split: the guard against blocks whose gradient misleads, and what the hybrid couplings need. 0: off.",
+        help="Also measure each single removal, on so many sequences of the choose split: the guard against "
+        "blocks whose gradient misleads, and what the hybrid couplings need. 0: off.",
     )
     if FILES in state.cal_texts:
         left, right = st.columns(2)
@@ -118,10 +143,14 @@ def form() -> None:
             key="cal_files",
             accept_new_options=True,
             placeholder="/data/texts.jsonl",
-            help="Type one and press Enter. .txt: documents separated by blank lines; .jsonl, .csv, .parquet: column text. "
-            "Options behind it: FILE::column=story,domain=tales,limit=1000; of a hub data set also config, split and revision.",
+            help="Type one and press Enter. .txt: documents separated by blank lines; .jsonl, .csv, "
+            ".parquet: column text. "
+            "Options behind it: FILE::column=story,domain=tales,limit=1000; of a hub data set also config, "
+            "split and revision.",
         )
-        right.file_uploader("or upload some", type=TYPES, key="upload", on_change=on_upload, accept_multiple_files=True)
+        right.file_uploader(
+            "or upload some", type=TYPES, key="upload", on_change=on_upload, accept_multiple_files=True
+        )
     if PASTED in state.cal_texts:
         st.text_area("Documents, separated by blank lines", key="cal_paste", height=160)
 
@@ -139,20 +168,37 @@ def details() -> None:
 def how() -> None:
     mode, template, bos, batch, seed = st.columns([1.3, 1.1, 1.4, 1, 1])
     mode.segmented_control(
-        "Sequences", list(MODES), key="cal_mode", required=True, help="; ".join(f"{name}: {what}" for name, what in MODES.items())
+        "Sequences",
+        list(MODES),
+        key="cal_mode",
+        required=True,
+        help="; ".join(f"{name}: {what}" for name, what in MODES.items()),
     )
     template.segmented_control(
         "Template",
         TEMPLATES,
         key="cal_template",
         required=True,
-        help="chat: prompts and chats are written by the tokenizer's chat template, and only what the assistant says is scored.",
+        help="chat: prompts and chats are written by the tokenizer's chat template, and only what the "
+        "assistant says is scored.",
     )
-    bos.segmented_control("BOS first", BOS, key="cal_bos", required=True, help="auto: one BOS first where the tokenizer has one.")
+    bos.segmented_control(
+        "BOS first",
+        BOS,
+        key="cal_bos",
+        required=True,
+        help="auto: one BOS first where the tokenizer has one.",
+    )
     batch.number_input(
-        "Batch", 0, 4096, key="cal_batch", help="Sequences at once. 0: measured before the first row. Where memory runs out it is halved."
+        "Batch",
+        0,
+        4096,
+        key="cal_batch",
+        help="Sequences at once. 0: measured before the first row. Where memory runs out it is halved.",
     )
-    seed.number_input("Seed", 0, 10**9, key="cal_seed", help="Which sequences are drawn, and the labels that are sampled.")
+    seed.number_input(
+        "Seed", 0, 10**9, key="cal_seed", help="Which sequences are drawn, and the labels that are sampled."
+    )
     st.checkbox(
         "Checkpoint blocks: compute activations again in the backward pass",
         key="cal_checkpointed",
@@ -161,7 +207,8 @@ def how() -> None:
     st.checkbox(
         "Run the model's own code",
         key="cal_remote_code",
-        help="Some models come with Python files of their own. Only for models you trust: the files can do whatever you can.",
+        help="Some models come with Python files of their own. Only for models you trust: the files can do "
+        "whatever you can.",
     )
 
 
@@ -178,7 +225,8 @@ def with_shares(sources: list[str]) -> list[str]:
             0.0,
             key=SHARE + text,
             placeholder="as it comes",
-            help="Its weight among the sources that the samples are drawn from. Empty everywhere: texts as many as there are, "
+            help="Its weight among the sources that the samples are drawn from. Empty everywhere: texts as "
+            "many as there are, "
             "own samples one part in as many as there are sources.",
         )
     return [str(replace(source, weight=state[SHARE + text])) for text, source in zip(bare, parsed)]
@@ -210,11 +258,17 @@ def show_model(known: dict) -> None:
     model, blocks = known["model"], known["blocks"]
     kinds = ", ".join(sorted({b["kind"] for b in blocks}))
     facts = [
-        f"{len(blocks)} blocks ({kinds})", f"{size(model['parameters'], '')} parameters", size(model["bytes"]),
-        f"{size(sum(b['kv_bytes'] for b in blocks))} of keys and values a token", f"gate: {known['gate']}",
-    ]  # fmt: skip
+        f"{len(blocks)} blocks ({kinds})",
+        f"{size(model['parameters'], '')} parameters",
+        size(model["bytes"]),
+        f"{size(sum(b['kv_bytes'] for b in blocks))} of keys and values a token",
+        f"gate: {known['gate']}",
+    ]
     st.html(
-        f'<div class="model"><b>{html.escape(model["name"])}</b> <span>{html.escape(model["type"])} · {html.escape(" · ".join(facts))}</span></div>'
+        (
+            f'<div class="model"><b>{html.escape(model["name"])}</b> <span>{html.escape(model["type"])} · '
+            f"{html.escape(' · '.join(facts))}</span></div>"
+        )
         + block_strip(blocks)
     )
     with st.expander("Every block"):
@@ -223,17 +277,31 @@ def show_model(known: dict) -> None:
 
 def show_estimate(known: dict) -> None:
     seconds, memory = calibration_cost(known, state.cal_samples, state.cal_singles)
-    time = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    time = (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
     st.markdown(
-        f"About **{time}** and **{size(memory)}** of memory, from one batch of {known['batch']} timed here with {known['threads']} thread{'s' if known['threads'] > 1 else ''}. "
+        (
+            f"About **{time}** and **{size(memory)}** of memory, from one batch of {known['batch']} timed "
+            "here "
+            f"with {known['threads']} thread{'s' if known['threads'] > 1 else ''}. "
+        )
         + plain(what_there_is(known["domains"]))
     )
-    for split, asked, label in (("calibrate", state.cal_samples, "samples"), ("choose", state.cal_singles, "sequences for singles")):
+    for split, asked, label in (
+        ("calibrate", state.cal_samples, "samples"),
+        ("choose", state.cal_singles, "sequences for singles"),
+    ):
         for part, wanted, there in lacking(known, split, asked):
             of_part = "" if part == "texts" else f", {wanted:,} of them from {part}"
             st.warning(
                 plain(
-                    f"{asked:,} {label} are asked for{of_part}, and the texts have {there:,} of {state.cal_length} tokens: "
+                    f"{asked:,} {label} are asked for{of_part}, and the texts have {there:,} of "
+                    f"{state.cal_length} tokens: "
                     "ask for fewer or shorter ones, or give more text."
                 )
             )
@@ -246,7 +314,10 @@ def what_there_is(domains: dict[str, dict[str, int]]) -> str:
         return "The model writes as many sequences as are asked for."
     named = [f"{name} {count:,}" for name, count in domains["calibrate"].items()]
     detail = f" ({', '.join(named[:12])}{', …' if len(named) > 12 else ''})" if len(named) > 1 else ""
-    return f"The texts give {calibrate:,} sequences to calibrate on{detail}, {choose:,} to choose by and {report:,} to report on."
+    return (
+        f"The texts give {calibrate:,} sequences to calibrate on{detail}, {choose:,} to choose by and "
+        f"{report:,} to report on."
+    )
 
 
 def show_calibration(job_id: str, polled: bool) -> None:
@@ -289,15 +360,28 @@ def page() -> None:
     job = jobs.find("calibrate", calibrating)
     resumes = job and job.status in ("interrupted", "cancelled")
     if not (job and (job.active or job.status == "done")):
-        st.button("Resume" if resumes else "Calibrate", type="primary", on_click=jobs.start, args=("calibrate", calibrating))
+        st.button(
+            "Resume" if resumes else "Calibrate",
+            type="primary",
+            on_click=jobs.start,
+            args=("calibrate", calibrating),
+        )
     if job is None:
         return
     if job.status == "done":
         done = job.result
         dropped = f" {done['dropped']} rows were not finite and were dropped." if done["dropped"] else ""
         if done.get("set_aside"):
-            st.warning(plain(f"The stored run was damaged: it is set aside in {done['set_aside']} and was computed again."))
-        st.success(f"{done['rows']} rows of {done['blocks']} blocks in {done['seconds']:.1f} s, kept as run {done['key'][:8]}.{dropped}")
+            st.warning(
+                plain(
+                    f"The stored run was damaged: it is set aside in {done['set_aside']} and was computed "
+                    "again."
+                )
+            )
+        st.success(
+            f"{done['rows']} rows of {done['blocks']} blocks in {done['seconds']:.1f} s, kept as run "
+            f"{done['key'][:8]}.{dropped}"
+        )
         if st.button("Open in Explore", type="primary", on_click=open_run, args=(done["key"],)):
             st.switch_page("pages/explore.py")
     st.fragment(show_calibration, run_every=1 if job.active else None)(job.id, job.active)

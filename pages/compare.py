@@ -1,4 +1,7 @@
-"""Compare: what the energies are worth. States measured against the original, what a forward buys, other methods' choices."""
+"""Compare: what the energies are worth.
+
+States measured against the original, what a forward buys, other methods' choices.
+"""
 
 import csv
 import html
@@ -34,7 +37,11 @@ DEFAULT_PROMPT = "Once upon a time"
 TRAY, LOWEST = "Tray", "Lowest states"
 SHOWN = 60  # states in the table
 WAIT = 0.7  # seconds the page may search
-CONFIG = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+CONFIG = {
+    "displaylogo": False,
+    "toImageButtonOptions": {"format": "svg"},
+    "modeBarButtonsToRemove": ["select2d", "lasso2d"],
+}
 state = st.session_state
 
 
@@ -51,7 +58,9 @@ def states_asked(source: Source) -> list[tuple[int, ...]]:
         return state.tray
     H = source.couplings(state.estimator, state.mix)
     try:
-        return lowest_states(H, state.removed, state.lowest, constraints=constraints_in_view(source), time_limit=WAIT).removed
+        return lowest_states(
+            H, state.removed, state.lowest, constraints=constraints_in_view(source), time_limit=WAIT
+        ).removed
     except InputError as error:
         st.warning(plain(str(error)))
         return []
@@ -61,9 +70,16 @@ def start_benchmark(run: Run, states: list[tuple[int, ...]]) -> None:
     """On the run's own texts, made into sequences as they were for the run."""
     tray = state.get("scope", TRAY) == TRAY
     request = jobs.request_for(
-        run, (str(BUNDLED),), with_texts=True, states=[[], *map(list, states)], sequences=state.sequences, length=state.length,
-        tasks=tray and state.tasks, prompt=state.prompt if tray else "", **({} if tray else {"speed": False}),
-    )  # fmt: skip
+        run,
+        (str(BUNDLED),),
+        with_texts=True,
+        states=[[], *map(list, states)],
+        sequences=state.sequences,
+        length=state.length,
+        tasks=tray and state.tasks,
+        prompt=state.prompt if tray else "",
+        **({} if tray else {"speed": False}),
+    )
     state.benchmark = jobs.start("benchmark", request).id
 
 
@@ -83,20 +99,46 @@ def ask(source: Source) -> list[tuple[int, ...]]:
         columns = st.columns([1.5, 0.9, 0.9, 0.9, 1, 2.6, 1.9], vertical_alignment="bottom")
     columns[0].segmented_control("States", [TRAY, LOWEST], key="scope", default=TRAY, required=True)
     columns[1].selectbox(
-        "How many", [20, 50, 100, 200], key="lowest", disabled=state.scope == TRAY, help="Lowest in energy, at Explore's M and couplings."
+        "How many",
+        [20, 50, 100, 200],
+        key="lowest",
+        disabled=state.scope == TRAY,
+        help="Lowest in energy, at Explore's M and couplings.",
     )
     columns[2].selectbox(
-        "Sequences", [64, 128, 256], index=1, key="sequences", help="Of the run's own texts: their report split, which no choice has used."
+        "Sequences",
+        [64, 128, 256],
+        index=1,
+        key="sequences",
+        help="Of the run's own texts: their report split, which no choice has used.",
     )
-    columns[3].number_input("Length", 2, 131_072, source.run.meta["texts"]["length"], key="length", help="Tokens a sequence.")
+    columns[3].number_input(
+        "Length", 2, 131_072, source.run.meta["texts"]["length"], key="length", help="Tokens a sequence."
+    )
     columns[4].checkbox("Bundled tasks", value=True, key="tasks", disabled=state.scope == LOWEST)
-    columns[5].text_input("Prompt", PROMPTS.get(source.run.meta["model"]["name"], DEFAULT_PROMPT), key="prompt")
+    columns[5].text_input(
+        "Prompt", PROMPTS.get(source.run.meta["model"]["name"], DEFAULT_PROMPT), key="prompt"
+    )
     states = states_asked(source)
     what = "picked" if state.scope == TRAY else "lowest"
-    label = f"Measure {len(states)} {what} state{'s' if len(states) != 1 else ''}" if states else "Measure the original"
-    columns[6].button(label, type="primary", on_click=start_benchmark, args=(source.run, states), width="stretch", help="And the original.")
+    label = (
+        f"Measure {len(states)} {what} state{'s' if len(states) != 1 else ''}"
+        if states
+        else "Measure the original"
+    )
+    columns[6].button(
+        label,
+        type="primary",
+        on_click=start_benchmark,
+        args=(source.run, states),
+        width="stretch",
+        help="And the original.",
+    )
     if not states and state.scope == TRAY:
-        st.info("Pick states in Explore (key A): they are measured here against the original. Or take the lowest ones.")
+        st.info(
+            "Pick states in Explore (key A): they are measured here against the original. Or take the lowest "
+            "ones."
+        )
     return states
 
 
@@ -119,7 +161,9 @@ def known_points(source: Source) -> Points:
 
 
 def spread_of(source: Source, states: list[tuple[int, ...]]) -> np.ndarray | None:
-    """Posterior standard deviations of their energies, float64 [n]; None where the couplings were not learned."""
+    """Posterior standard deviations of their energies, float64 [n]; None where the couplings were not
+    learned.
+    """
     if learned_at(state.estimator) is None or not states:
         return None
     return read_learned(source.key, state.estimator).energies(indicator(states, source.blocks))[1]
@@ -130,33 +174,63 @@ def show_energies(source: Source, job: Job | None) -> None:
         watch(job.id, True)
     found = known_points(source)
     rank = found.agreement
-    note = f"Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}], Kendall {rank.kendall:.2f}, n = {rank.n}" if rank else f"n = {len(found.rows)}; no coefficient below 5"  # fmt: skip
+    note = (
+        (
+            f"Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}], Kendall {rank.kendall:.2f}, n "
+            "= "
+            f"{rank.n}"
+        )
+        if rank
+        else f"n = {len(found.rows)}; no coefficient below 5"
+    )
     st.html(
-        f'<div class="panelhead"><b>Energy against measured loss</b><span>{html.escape(source.about(state.estimator).label)} · M = {state.removed} · {note}</span></div>'
+        '<div class="panelhead"><b>Energy against measured '
+        f"loss</b><span>{html.escape(source.about(state.estimator).label)} · M = {state.removed} · "
+        f"{note}</span></div>"
     )
     if not found.rows:
         st.caption(f"Nothing of M = {state.removed} is measured yet.")
         return
     spread = spread_of(source, found.states)
-    figure = energy_against_loss(listed(found.states), found.energy, found.increase, found.se, found.lowest, found.best, spread)
+    figure = energy_against_loss(
+        listed(found.states), found.energy, found.increase, found.se, found.lowest, found.best, spread
+    )
     chart(st, figure, key="scatter", config=CONFIG)
 
 
 def improve(run: Run, learned: Job | None, others: Job | None) -> None:
     """The controls of the learned landscape and of the peers."""
     left, middle, right = st.columns([1, 1.4, 1.4], vertical_alignment="bottom")
-    left.number_input("Forwards", 5, 10_000, 50, key="budget", help="One forward: all blocks over the 256 choosing sequences. Rows and single removals are paid from it.")  # fmt: skip
-    choices = ((middle, "learn", "Improve: learn the landscape", learned), (right, "peers", "What other methods find", others))
+    left.number_input(
+        "Forwards",
+        5,
+        10_000,
+        50,
+        key="budget",
+        help="One forward: all blocks over the 256 choosing sequences. Rows and single removals are paid "
+        "from it.",
+    )
+    choices = (
+        (middle, "learn", "Improve: learn the landscape", learned),
+        (right, "peers", "What other methods find", others),
+    )
     for column, kind, label, job in choices:
         column.button(
-            label, type="primary" if kind == "learn" else "secondary", on_click=start_search, args=(kind, run, state.removed), width="stretch",
-            disabled=bool(job and job.active), key=f"start-{kind}",
-        )  # fmt: skip
+            label,
+            type="primary" if kind == "learn" else "secondary",
+            on_click=start_search,
+            args=(kind, run, state.removed),
+            width="stretch",
+            disabled=bool(job and job.active),
+            key=f"start-{kind}",
+        )
 
 
 def start_search(kind: str, run: Run, removed: int) -> None:
     folder = folders.find_run(run.key).absolute()
-    jobs.start(kind, jobs.request_on(run, folder, remove=removed, budget=float(state.budget), sequences=256, seed=0))
+    jobs.start(
+        kind, jobs.request_on(run, folder, remove=removed, budget=float(state.budget), sequences=256, seed=0)
+    )
 
 
 def show_curves(job_ids: tuple[str | None, str | None], polled: bool) -> None:
@@ -167,13 +241,18 @@ def show_curves(job_ids: tuple[str | None, str | None], polled: bool) -> None:
     for job in found:
         curves |= {name: [(f, loss) for f, loss, _ in curve] for name, curve in jobs.curves_of(job).items()}
         original = job.result["original"] if job.status == "done" else original
-    st.html('<div class="panelhead"><b>Best loss found against forwards spent</b><span>lower and further left is better</span></div>')
+    st.html(
+        '<div class="panelhead"><b>Best loss found against forwards spent</b><span>lower and further left is '
+        "better</span></div>"
+    )
     if curves:
         chart(st, forwards_spent(curves, original), key="curves", config=CONFIG)
     else:
         st.caption(
-            "Measured states correct the couplings, the corrected landscape says what to measure next: spend some forwards to see what that finds. "
-            "All methods pay by the same meter: blocks executed, on 256 sequences of the choose split, kept prefixes free."
+            "Measured states correct the couplings, the corrected landscape says what to measure next: spend "
+            "some forwards to see what that finds. "
+            "All methods pay by the same meter: blocks executed, on 256 sequences of the choose split, kept "
+            "prefixes free."
         )
     for job in found:
         if job.status != "done":
@@ -187,18 +266,35 @@ def show_search_results(source: Source, learned: Job | None, others: Job | None)
     rows = []
     if learned and learned.status == "done":
         done = learned.result
-        rows.append(("learned landscape", done["best"]["removed"], done["forwards"], done["best"]["loss"], done["report"]))
+        rows.append(
+            (
+                "learned landscape",
+                done["best"]["removed"],
+                done["forwards"],
+                done["best"]["loss"],
+                done["report"],
+            )
+        )
     if others and others.status == "done":
-        for name, m in sorted(others.result["methods"].items(), key=lambda item: item[1]["report"]["increase"]):
+        for name, m in sorted(
+            others.result["methods"].items(), key=lambda item: item[1]["report"]["increase"]
+        ):
             rows.append((name, m["removed"], m["forwards"], m["loss"], m["report"]))
     if not rows:
         return
     rows.sort(key=lambda row: row[4]["increase"])
     head = ["method", "removed", "", "forwards", "loss when choosing", "increase on unseen texts"]
     cells = [
-        [name, Safe(mini(tuple(removed), source.blocks)), ", ".join(map(str, removed)), f"{spent:.1f}", f"{loss:.4f}", f"{r['increase']:+.4f} ± {r['increase_se']:.4f}"]
+        [
+            name,
+            Safe(mini(tuple(removed), source.blocks)),
+            ", ".join(map(str, removed)),
+            f"{spent:.1f}",
+            f"{loss:.4f}",
+            f"{r['increase']:+.4f} ± {r['increase_se']:.4f}",
+        ]
         for name, removed, spent, loss, r in rows
-    ]  # fmt: skip
+    ]
     st.html(html_table(head, cells, "methods"))
     left, right = st.columns([1, 3])
     left.button("Add these states to the tray", on_click=add_to_tray, args=([tuple(row[1]) for row in rows],))
@@ -225,7 +321,10 @@ def mini(removed: tuple[int, ...], blocks: int, common: frozenset[int] = frozens
     """HTML: a state as a strip; blocks that all states of the table remove are drawn hollow."""
     kinds = ["both" if b in common else "gone" if b in removed else "" for b in range(blocks)]
     cells = "".join(f'<i class="{kind}"></i>' if kind else "<i></i>" for kind in kinds)
-    return f'<span class="mini" role="img" aria-label="removes {html.escape(", ".join(map(str, removed)) or "nothing")}">{cells}</span>'
+    return (
+        '<span class="mini" role="img" aria-label="removes '
+        f'{html.escape(", ".join(map(str, removed)) or "nothing")}">{cells}</span>'
+    )
 
 
 def table(rows: list[Row], blocks: int, energy: dict[tuple[int, ...], str]) -> str:
@@ -236,18 +335,33 @@ def table(rows: list[Row], blocks: int, energy: dict[tuple[int, ...], str]) -> s
     common = frozenset.intersection(*picked) if len(picked) > 1 else frozenset()
     columns = {
         "state": lambda r: name_of(r.removed, blocks),
-        "removed": lambda r: Safe(mini(r.removed, blocks, common if r.removed else frozenset()) + " " + (", ".join(map(str, r.removed)) or "none")),
+        "removed": lambda r: Safe(
+            mini(r.removed, blocks, common if r.removed else frozenset())
+            + " "
+            + (", ".join(map(str, r.removed)) or "none")
+        ),
         "energy": lambda r: energy.get(r.removed, ""),
         "loss, nats": lambda r: f"{r.loss.mean:.4f} ± {r.loss.se:.4f}" if r.loss else "–",
-        "increase": lambda r: f"{r.increase[0]:+.4f} ± {r.increase[1]:.4f}" + (" tie" if r.tied else "") if r.increase else "",
+        "increase": lambda r: (
+            f"{r.increase[0]:+.4f} ± {r.increase[1]:.4f}" + (" tie" if r.tied else "") if r.increase else ""
+        ),
         "perplexity": lambda r: f"{math.exp(r.loss.mean):.3f}" if r.loss and r.loss.mean < 700 else "–",
-        **{(f"{t} ({chance[t]:.2f})" if t in chance else t): lambda r, t=t: f"{s.accuracy:.2f} [{s.low:.2f} {s.high:.2f}]" if (s := r.tasks.get(t)) else "–" for t in tasks},
+        **{
+            (f"{t} ({chance[t]:.2f})" if t in chance else t): lambda r, t=t: (
+                f"{s.accuracy:.2f} [{s.low:.2f} {s.high:.2f}]" if (s := r.tasks.get(t)) else "–"
+            )
+            for t in tasks
+        },
         "tokens/s": lambda r: f"{r.tokens_per_second:,.0f}" if r.tokens_per_second else "–",
         "parameters": lambda r: f"{r.parameters:,}",
         "MB": lambda r: f"{r.bytes / 1e6:.2f}",
-    }  # fmt: skip
+    }
     cells = {name: [of(row) for row in rows] for name, of in columns.items()}
-    shown = [name for name, column in cells.items() if name in ("state", "removed", "loss, nats", "increase") or len(set(column)) > 1]
+    shown = [
+        name
+        for name, column in cells.items()
+        if name in ("state", "removed", "loss, nats", "increase") or len(set(column)) > 1
+    ]
     return html_table(shown, [list(row) for row in zip(*(cells[name] for name in shown))], "states")
 
 
@@ -256,14 +370,35 @@ def as_csv(rows: list[Row], energy: dict[tuple[int, ...], float]) -> str:
     tasks = sorted({name for row in rows for name in row.tasks})
     writer = csv.writer(out)
     writer.writerow(
-        ["removed", "energy", "loss", "loss_se", "sequences", "increase", "increase_se", *tasks, "tokens_per_second", "parameters", "bytes"]
+        [
+            "removed",
+            "energy",
+            "loss",
+            "loss_se",
+            "sequences",
+            "increase",
+            "increase_se",
+            *tasks,
+            "tokens_per_second",
+            "parameters",
+            "bytes",
+        ]
     )
     for r in rows:
         loss = [r.loss.mean, r.loss.se, len(r.loss.values)] if r.loss else ["", "", ""]
         scores = [r.tasks[t].accuracy if t in r.tasks else "" for t in tasks]
         writer.writerow(
-            [",".join(map(str, r.removed)), energy.get(r.removed, ""), *loss, *(r.increase[:2] if r.increase else ("", "")), *scores, r.tokens_per_second or "", r.parameters, r.bytes]
-        )  # fmt: skip
+            [
+                ",".join(map(str, r.removed)),
+                energy.get(r.removed, ""),
+                *loss,
+                *(r.increase[:2] if r.increase else ("", "")),
+                *scores,
+                r.tokens_per_second or "",
+                r.parameters,
+                r.bytes,
+            ]
+        )
     return out.getvalue()
 
 
@@ -274,25 +409,39 @@ def show_table(source: Source, states: list[tuple[int, ...]], job: Job | None) -
     H = source.couplings(state.estimator, state.mix)
     energy = dict(zip(states, map(float, energies(H, indicator(states, source.blocks))))) if states else {}
     spread = spread_of(source, states)
-    told = {s: f"{e:.4g}" + ("" if spread is None else f" ± {spread[k]:.2g}") for k, (s, e) in enumerate(energy.items())}
+    told = {
+        s: f"{e:.4g}" + ("" if spread is None else f" ± {spread[k]:.2g}")
+        for k, (s, e) in enumerate(energy.items())
+    }
     st.html(table(rows[: SHOWN + 1], source.blocks, told))
     more = f" {len(rows) - 1 - SHOWN} more states are in the CSV." if len(rows) > SHOWN + 1 else ""
     st.caption(
-        "Loss on sequences that no choice has seen, ± standard error; increase: paired on the same sequences, a tie is within two standard errors. "
-        "Tasks: accuracy with its 95 % interval, chance in brackets after the name. Tokens per second: a forward pass of the really pruned model. "
-        f"Blocks that all of these states remove are drawn hollow; columns in which nothing differs are left out.{more}"
+        "Loss on sequences that no choice has seen, ± standard error; increase: paired on the same "
+        "sequences, a tie is within two standard errors. "
+        "Tasks: accuracy with its 95 % interval, chance in brackets after the name. Tokens per second: a "
+        "forward pass of the really pruned model. "
+        "Blocks that all of these states remove are drawn hollow; columns in which nothing differs are left "
+        f"out.{more}"
     )
     left, right, _ = st.columns([1, 1, 10])
     left.download_button("CSV", as_csv(rows, energy), "compare.csv", "text/csv", on_click="ignore")
     right.download_button(
-        "JSON", lambda: json.dumps(record(source.run, states, Results())), "compare.json", "application/json", on_click="ignore",
+        "JSON",
+        lambda: json.dumps(record(source.run, states, Results())),
+        "compare.json",
+        "application/json",
+        on_click="ignore",
         help="Every item of every measurement, with the model, data, settings and versions it comes from.",
-    )  # fmt: skip
+    )
     show_answers(model_key(source.run), rows, source.blocks)
 
 
 def show_answers(model: str, rows: list[Row], blocks: int) -> None:
-    answers = {removed: text for (removed, prompt), text in Results().answers(model).items() if prompt == state.prompt}
+    answers = {
+        removed: text
+        for (removed, prompt), text in Results().answers(model).items()
+        if prompt == state.prompt
+    }
     known = [row.removed for row in rows if row.removed in answers]
     if known:
         st.subheader("The same prompt")
@@ -311,11 +460,15 @@ def show_order(found: Points, blocks: int) -> None:
     chart(right, trust(found.energy, found.increase), key="trust", config=CONFIG)
     left.markdown("**Measured minus predicted**")
     if len(set(found.energy.tolist())) > 1:
-        chart(left, unexplained(names, found.energy, found.increase, found.se), key="residuals", config=CONFIG)
+        chart(
+            left, unexplained(names, found.energy, found.increase, found.se), key="residuals", config=CONFIG
+        )
     right.markdown("**How alike the states are**, and a map of them by that")
     few = np.argsort(found.energy, kind="stable")[:200]
     x = indicator([found.states[k] for k in few], blocks)
-    chart(right, alike([names[k] for k in few], pearson(x, x), found.increase[few]), key="alike", config=CONFIG)
+    chart(
+        right, alike([names[k] for k in few], pearson(x, x), found.increase[few]), key="alike", config=CONFIG
+    )
     if len(found.rows) > len(few):
         right.caption(f"The {len(few)} lowest in energy of {len(found.rows)}.")
 
@@ -325,28 +478,58 @@ def show_behaviour(run: Run, states: list[tuple[int, ...]]) -> None:
     request = jobs.request_for(run, states=[[], *map(list, states[:20])], tokens=behaviour.TOKENS)
     job = jobs.find("behaviour", request)
     if job is None or not (job.active or job.status == "done"):
-        st.button(f"Ask {with_original(states[:20])} {len(behaviour.PROMPTS)} short prompts", on_click=jobs.start, args=("behaviour", request))  # fmt: skip
+        st.button(
+            f"Ask {with_original(states[:20])} {len(behaviour.PROMPTS)} short prompts",
+            on_click=jobs.start,
+            args=("behaviour", request),
+        )
     if job:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)
     if not job or job.status != "done":
-        st.caption("Does it end by itself, go round in circles, keep the language, close its brackets, keep digits, say anything at all?")
+        st.caption(
+            "Does it end by itself, go round in circles, keep the language, close its brackets, keep digits, "
+            "say anything at all?"
+        )
         return
     checks = list(job.result["states"][0]["checks"])
     rows = []
     for found in job.result["states"]:
         changes = found["checks"]
         cells = [
-            f"{c['pruned']:.2f}" + (f" ({c['worse']} worse, {c['better']} better)" if found["removed"] and (c["worse"] or c["better"]) else "") for c in map(changes.get, checks) if c
-        ]  # fmt: skip
-        verdict = "" if not found["removed"] else f"broken: {', '.join(found['broken'])}" if found["broken"] else "as the original"
+            f"{c['pruned']:.2f}"
+            + (
+                f" ({c['worse']} worse, {c['better']} better)"
+                if found["removed"] and (c["worse"] or c["better"])
+                else ""
+            )
+            for c in map(changes.get, checks)
+            if c
+        ]
+        verdict = (
+            ""
+            if not found["removed"]
+            else f"broken: {', '.join(found['broken'])}"
+            if found["broken"]
+            else "as the original"
+        )
         rows.append([", ".join(map(str, found["removed"])) or "original", verdict, *cells])
-    st.html(html_table(["removed", "verdict", *(f"{c} ({job.result['states'][0]['checks'][c]['n']})" for c in checks)], rows, "behaviour"))
+    st.html(
+        html_table(
+            ["removed", "verdict", *(f"{c} ({job.result['states'][0]['checks'][c]['n']})" for c in checks)],
+            rows,
+            "behaviour",
+        )
+    )
     st.caption(
-        "Share of prompts that are fine; broken: more of the prompts that changed got worse than chance allows (one-sided sign test, .05)."
+        "Share of prompts that are fine; broken: more of the prompts that changed got worse than chance "
+        "allows (one-sided sign test, .05)."
     )
     with st.expander("Every answer"):
         names = [", ".join(map(str, f["removed"])) or "original" for f in job.result["states"]]
-        answers = [[prompt, *(f["answers"][k]["text"] for f in job.result["states"])] for k, prompt in enumerate(job.result["prompts"])]
+        answers = [
+            [prompt, *(f["answers"][k]["text"] for f in job.result["states"])]
+            for k, prompt in enumerate(job.result["prompts"])
+        ]
         st.html(html_table(["prompt", *names], answers, "answers"))
 
 
@@ -357,24 +540,49 @@ def with_original(states: list[tuple[int, ...]]) -> str:
 def show_harness(run: Run, states: list[tuple[int, ...]]) -> None:
     """A protocol of lm-evaluation-harness on the same states."""
     left, middle, right = st.columns([1.2, 2, 1], vertical_alignment="bottom")
-    name = left.selectbox("Protocol", [*PRESETS, "other tasks"], key="preset", help="Data set, shots, metric, BOS and template as one: numbers of different protocols are not compared.")  # fmt: skip
-    tasks = middle.text_input("Tasks", key="tasks_named", placeholder="hellaswag, or a task file", disabled=name != "other tasks")
+    name = left.selectbox(
+        "Protocol",
+        [*PRESETS, "other tasks"],
+        key="preset",
+        help="Data set, shots, metric, BOS and template as one: numbers of different protocols are not "
+        "compared.",
+    )
+    tasks = middle.text_input(
+        "Tasks", key="tasks_named", placeholder="hellaswag, or a task file", disabled=name != "other tasks"
+    )
     limit = right.number_input("Items a task", 1, 100_000, 100, key="limit")
     try:
-        protocol, reads = asked([t.strip() for t in tasks.split(",") if t.strip()] if name == "other tasks" else (), name if name != "other tasks" else None, None)  # fmt: skip
+        protocol, reads = asked(
+            [t.strip() for t in tasks.split(",") if t.strip()] if name == "other tasks" else (),
+            name if name != "other tasks" else None,
+            None,
+        )
         if not protocol.tasks:
             raise InputError("No task is named yet: give one of lm-evaluation-harness, or a task file.")
     except InputError as error:
         st.info(plain(str(error)))
         return
-    request = jobs.request_for(run, reads, states=[[], *map(list, states[:20])], preset=protocol.to_json(), limit=int(limit), batch=16)
+    request = jobs.request_for(
+        run,
+        reads,
+        states=[[], *map(list, states[:20])],
+        preset=protocol.to_json(),
+        limit=int(limit),
+        batch=16,
+    )
     job = jobs.find("harness", request)
     if job is None or not (job.active or job.status == "done"):
-        st.button(f"Measure {with_original(states[:20])}", on_click=jobs.start, args=("harness", request), key="start-harness")
+        st.button(
+            f"Measure {with_original(states[:20])}",
+            on_click=jobs.start,
+            args=("harness", request),
+            key="start-harness",
+        )
     if job:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)
     st.caption(
-        f"{protocol.dataset or 'as the task files say'}; {'shots of the task' if protocol.shots is None else f'{protocol.shots} shots'}; "
+        f"{protocol.dataset or 'as the task files say'}; "
+        f"{'shots of the task' if protocol.shots is None else f'{protocol.shots} shots'}; "
         f"BOS: {protocol.bos}; template: {protocol.template}; lm-evaluation-harness {protocol.harness}."
     )
     if job and job.status == "done":
@@ -388,27 +596,50 @@ def show_harness(run: Run, states: list[tuple[int, ...]]) -> None:
             rows.append([", ".join(map(str, found["removed"])) or "original", *cells])
         first = job.result["states"][0]["tasks"]
         chance = lambda t: "" if first[t]["chance"] is None else f", chance {first[t]['chance']:.2f}"  # noqa: E731
-        st.html(html_table(["removed", *(f"{t} ({first[t]['metric']}, n = {first[t]['n']}{chance(t)})" for t in names)], rows, "harness"))
+        st.html(
+            html_table(
+                ["removed", *(f"{t} ({first[t]['metric']}, n = {first[t]['n']}{chance(t)})" for t in names)],
+                rows,
+                "harness",
+            )
+        )
 
 
 def show_imported(run: Run) -> None:
     """Numbers of other tools, marked as such."""
-    file = st.file_uploader("Results of another tool", type=["json", "csv"], help="A results file of lm-evaluation-harness, or a list of removed blocks with scores.")  # fmt: skip
+    file = st.file_uploader(
+        "Results of another tool",
+        type=["json", "csv"],
+        help="A results file of lm-evaluation-harness, or a list of removed blocks with scores.",
+    )
     if file is not None:
         suffix = f".{file.name.rsplit('.', 1)[-1].lower()}"
         path = folders.keep(
-            "imports", file.getvalue(), suffix, "".join(c if c.isalnum() or c in "-_" else "-" for c in file.name.rsplit(".", 1)[0])[:60]
+            "imports",
+            file.getvalue(),
+            suffix,
+            "".join(c if c.isalnum() or c in "-_" else "-" for c in file.name.rsplit(".", 1)[0])[:60],
         )
         try:
             other_tools.keep(model_key(run), path, other_tools.read_results(path, blocks=run.blocks))
         except InputError as error:
             st.error(plain(str(error)))
     rows = [
-        [", ".join(map(str, r.removed)) or "original", r.task, r.metric, f"{r.value:.4g}", r.n or "", r.tool, r.source]
+        [
+            ", ".join(map(str, r.removed)) or "original",
+            r.task,
+            r.metric,
+            f"{r.value:.4g}",
+            r.n or "",
+            r.tool,
+            r.source,
+        ]
         for r in other_tools.kept(model_key(run))
     ]
     if rows:
-        st.html(html_table(["removed", "task", "metric", "imported value", "n", "tool", "file"], rows, "imported"))
+        st.html(
+            html_table(["removed", "task", "metric", "imported value", "n", "tool", "file"], rows, "imported")
+        )
         states = list(dict.fromkeys(r.removed for r in other_tools.kept(model_key(run)) if r.removed))
         st.button("Add these states to the tray", on_click=add_to_tray, args=(states,), key="tray-imported")
 
@@ -425,7 +656,9 @@ def page() -> None:
     if source is None:
         return
     if source.run is None:
-        st.info(f"{plain(source.name)} is a bare matrix: there is no model to measure. Choose a run in Explore.")
+        st.info(
+            f"{plain(source.name)} is a bare matrix: there is no model to measure. Choose a run in Explore."
+        )
         return
     lead = st.empty()
     states = ask(source)
@@ -438,11 +671,21 @@ def page() -> None:
     searches = jobs.on_run(folders.find_run(source.key), state.removed)
     learned, others = latest(searches, "learn"), latest(searches, "peers")
     with right:
-        ids, active = tuple(j and j.id for j in (learned, others)), any(j and j.active for j in (learned, others))
+        ids, active = (
+            tuple(j and j.id for j in (learned, others)),
+            any(j and j.active for j in (learned, others)),
+        )
         st.fragment(show_curves, run_every=1 if active else None)(ids, active)
         improve(source.run, learned, others)
     show_search_results(source, learned, others)
-    names = ["Measured", "Order", "Behaviour", "Benchmarks", "From elsewhere", *(["Take one home"] if states else [])]
+    names = [
+        "Measured",
+        "Order",
+        "Behaviour",
+        "Benchmarks",
+        "From elsewhere",
+        *(["Take one home"] if states else []),
+    ]
     tabs = dict(zip(names, st.tabs(names)))
     with tabs["Measured"]:
         st.fragment(show_table, run_every=1 if job and job.active else None)(source, states, job)

@@ -1,4 +1,6 @@
-"""The row above the picture in Explore: run, M and how many, couplings, domain mix, rules, and what is proved."""
+"""The row above the picture in Explore: run, M and how many, couplings, domain mix, rules, and what is
+proved.
+"""
 
 import html
 import time
@@ -37,8 +39,14 @@ def controls(source: Source, sources: dict[str, str]):
     """The row above the picture; returns the places of the facts and of the proof."""
     mixes = len(source.domains) > 1 and learned_at(state.estimator) is None
     with st.container(key="controls"):
-        widths = [1.3, 1.29, 0.75, 1.15, 1.0, 0.82, 0.78, 2.25, 2.08] if mixes else [1.6, 1.2, 0.8, 1.2, 0.9, 0.85, 2.3, 2.1]
-        run, m, many, estimator, *mix, count, rules, facts, badge = st.columns(widths, vertical_alignment="top")
+        widths = (
+            [1.3, 1.29, 0.75, 1.15, 1.0, 0.82, 0.78, 2.25, 2.08]
+            if mixes
+            else [1.6, 1.2, 0.8, 1.2, 0.9, 0.85, 2.3, 2.1]
+        )
+        run, m, many, estimator, *mix, count, rules, facts, badge = st.columns(
+            widths, vertical_alignment="top"
+        )
     run.selectbox("Run", list(sources), format_func=sources.get, key="source", on_change=on_source)
     m.number_input(
         f"Remove M of {source.blocks}",
@@ -65,26 +73,46 @@ def controls(source: Source, sources: dict[str, str]):
     with rules:
         st.html('<div class="label">Rules</div>')
         active = sum(bool(state[name].strip()) for name in RULES)
-        tip = "What every listed state must respect. Or click a block of the strip: it stays, it goes, it is free."
+        tip = (
+            "What every listed state must respect. Or click a block of the strip: it stays, it goes, it is "
+            "free."
+        )
         with st.popover(f"{active} set" if active else "none", width="stretch", help=tip):
             st.text_input("Blocks that stay", key="keep", on_change=forget_cursor, placeholder="0, 23")
             st.text_input("Blocks that go", key="remove", on_change=forget_cursor, placeholder="5, 7-9")
             kinds = list(dict.fromkeys(source.kinds))
             example = "; ".join(f"{kind}: 2" for kind in kinds[:2]) if len(kinds) > 1 else "0-11: 2; 12-23: 3"
             tip = "Blocks, or a kind of block, and how many of them go."
-            st.text_input("Groups: exactly so many of each", key="groups", on_change=forget_cursor, placeholder=example, help=tip)
-            st.text_input("At most so many in a row", key="max_run", on_change=forget_cursor, placeholder="any; 1: no two neighbours")
+            st.text_input(
+                "Groups: exactly so many of each",
+                key="groups",
+                on_change=forget_cursor,
+                placeholder=example,
+                help=tip,
+            )
+            st.text_input(
+                "At most so many in a row",
+                key="max_run",
+                on_change=forget_cursor,
+                placeholder="any; 1: no two neighbours",
+            )
             st.button("Clear", on_click=state.update, args=(RULES,))
     return facts, badge
 
 
 def show_facts(found: Landscape, facts, badge) -> None:
     s, power = found.spectrum, exponent(found.spectrum.energies)
-    values = {"E₀": with_power(s.energies[0], power), "gap": with_power(s.gap, power), "minima": str(int(found.minimum.sum()))}
+    values = {
+        "E₀": with_power(s.energies[0], power),
+        "gap": with_power(s.gap, power),
+        "minima": str(int(found.minimum.sum())),
+    }
     if s.degeneracy > 1:
         values["ground states"] = str(s.degeneracy)
     facts.html(
-        '<div class="facts">' + "".join(f"<div><span>{name}</span><b>{value}</b></div>" for name, value in values.items()) + "</div>"
+        '<div class="facts">'
+        + "".join(f"<div><span>{name}</span><b>{value}</b></div>" for name, value in values.items())
+        + "</div>"
     )
     mark = "<b>✓ exact</b>" if s.exact else '<b class="open">bound</b>'
     mixed = f"; mix: {mix_label(state.mix, 2)}" if state.mix is not None else ""
@@ -107,13 +135,17 @@ def on_mix(shares: dict[str, int], sampled: dict[str, int]) -> None:
 
 
 def mix_control(source: Source) -> None:
-    """How much each domain of the texts weighs, a slider for each: they show the view's mix, whoever set it."""
+    """How much each domain of the texts weighs, a slider for each: they show the view's mix, whoever set
+    it.
+    """
     sampled = sampled_percent(source.run)
     given = {} if state.mix is None else in_percent(state.mix)
     shares = {name: given.get(name, 0) for name in sampled} if given else sampled
     st.html('<div class="label">Domain mix</div>')
     label = "as sampled" if state.mix is None else plain(mix_label(state.mix, 1))
-    with st.popover(label, width="stretch", help="How much each domain of the calibration texts weighs in the couplings."):
+    with st.popover(
+        label, width="stretch", help="How much each domain of the calibration texts weighs in the couplings."
+    ):
         for k, name in enumerate(list(shares)[:SLIDERS]):
             state[f"mix-{k}"] = shares[name]
             label = f"{plain(name[:40])} · {source.domains[name]:,} rows"
@@ -123,7 +155,10 @@ def mix_control(source: Source) -> None:
         if state.mix is not None:
             try:
                 weights = mix_weights(source.run, state.mix)
-                st.caption(f"{plain(mix_label(state.mix, SLIDERS))}. As certain as {worth(weights):,.0f} of {len(weights):,} rows.")
+                st.caption(
+                    f"{plain(mix_label(state.mix, SLIDERS))}. As certain as {worth(weights):,.0f} of "
+                    f"{len(weights):,} rows."
+                )
             except InputError:  # the page says it
                 pass
         st.button("As sampled", on_click=state.update, args=({"mix": None},), disabled=state.mix is None)
@@ -133,7 +168,11 @@ def how_many_control(source: Source) -> None:
     """Beside M: what every M costs, and the budget that says how many must go."""
     st.html('<div class="label">How many?</div>')
     box = st.popover(
-        "M?", width="stretch", key="many", on_change="rerun", help="What each number of removed blocks costs, and what fits a budget."
+        "M?",
+        width="stretch",
+        key="many",
+        on_change="rerun",
+        help="What each number of removed blocks costs, and what fits a budget.",
     )
     with box:
         if box.open:
@@ -143,10 +182,14 @@ def how_many_control(source: Source) -> None:
 
 
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
-def swept(key: str, estimator: str, mix: dict | None, constraints: Constraints, seconds: float) -> tuple[list[Step], bool]:
+def swept(
+    key: str, estimator: str, mix: dict | None, constraints: Constraints, seconds: float
+) -> tuple[list[Step], bool]:
     """The ground state of every M as far as `seconds` reach, and whether that is all of them."""
     steps, began = [], time.monotonic()
-    for step in sweep(source_of(key).couplings(estimator, mix), constraints=constraints, time_limit=SWEEP_STEP):
+    for step in sweep(
+        source_of(key).couplings(estimator, mix), constraints=constraints, time_limit=SWEEP_STEP
+    ):
         steps.append(step)
         if time.monotonic() - began > seconds:
             return steps, False
@@ -155,19 +198,33 @@ def swept(key: str, estimator: str, mix: dict | None, constraints: Constraints, 
 
 def show_how_many(source: Source) -> None:
     if source.run is not None:
-        st.text_input("It must fit", key="fits", on_change=forget_cursor, placeholder="24 GB at 8k context, batch 4 · or 3B active", help="Weights and KV cache, or the parameters a token uses. Every listed state fits then.")  # fmt: skip
+        st.text_input(
+            "It must fit",
+            key="fits",
+            on_change=forget_cursor,
+            placeholder="24 GB at 8k context, batch 4 · or 3B active",
+            help="Weights and KV cache, or the parameters a token uses. Every listed state fits then.",
+        )
     try:
         rules, budget = rules_in_view(source)
         if budget is not None:
             show_fit(source.run, smallest_removal(source.run.meta["model"], budget, rules))
         steps, whole = swept(
-            state.source, state.estimator, source.check_mix(state.mix), rules, state.get("sweep_seconds", SWEEP_SECONDS[0])
+            state.source,
+            state.estimator,
+            source.check_mix(state.mix),
+            rules,
+            state.get("sweep_seconds", SWEEP_SECONDS[0]),
         )
     except InputError as error:
         st.warning(plain(str(error)))
         return
     st.plotly_chart(
-        how_many(steps, state.removed), key="sweep", config={"displayModeBar": False}, on_select=on_sweep, selection_mode="points"
+        how_many(steps, state.removed),
+        key="sweep",
+        config={"displayModeBar": False},
+        on_select=on_sweep,
+        selection_mode="points",
     )
     open_ends = sum(not step.spectrum.exact for step in steps)
     told = [f"Energies in {source.about(state.estimator).unit}."]
@@ -176,20 +233,28 @@ def show_how_many(source: Source) -> None:
     lost = next((step for step in steps if step.left), None)
     told += (
         [
-            f"From M = {lost.removed} on, the best choice is no longer the one before with a block more: {', '.join(map(str, lost.left))} come{'s' * (len(lost.left) == 1)} back."
+            f"From M = {lost.removed} on, the best choice is no longer the one before with a block more: "
+            f"{', '.join(map(str, lost.left))} come{'s' * (len(lost.left) == 1)} back."
         ]
         if lost
         else []
     )
     falls = next((step for step, before in zip(steps[1:], steps) if step.energy < before.energy), None)
     told += (
-        [f"From M = {falls.removed} on E₀ falls although more blocks go: there the couplings extrapolate too far to be taken as a cost."]
+        [
+            f"From M = {falls.removed} on E₀ falls although more blocks go: there the couplings extrapolate "
+            "too far to be taken as a cost."
+        ]
         if falls
         else []
     )
     st.markdown(plain(" ".join([*told, "Click a point to go there."])))
     if not whole and state.get("sweep_seconds") != SWEEP_SECONDS[1]:
-        st.button(f"Go on for {SWEEP_SECONDS[1]} s", on_click=state.update, args=({"sweep_seconds": SWEEP_SECONDS[1]},))
+        st.button(
+            f"Go on for {SWEEP_SECONDS[1]} s",
+            on_click=state.update,
+            args=({"sweep_seconds": SWEEP_SECONDS[1]},),
+        )
 
 
 def on_sweep() -> None:
@@ -200,8 +265,14 @@ def on_sweep() -> None:
 def show_fit(run: Run, fit: Fit) -> None:
     budget = read_budget(state.fits)
     now = needs(run.meta["model"], (), budget)
-    has = f"{size(now.bytes)} whole" if budget.bytes is not None else f"{size(now.active, '')} active parameters whole"
+    has = (
+        f"{size(now.bytes)} whole"
+        if budget.bytes is not None
+        else f"{size(now.active, '')} active parameters whole"
+    )
     words = fit.words[0].upper() + fit.words[1:]
     st.markdown(plain(f"{words} ({has})."))
     if fit.least and state.removed < fit.least:
-        st.button(f"Remove {fit.least}", on_click=state.update, args=({"removed": fit.least, "cursor": None},))
+        st.button(
+            f"Remove {fit.least}", on_click=state.update, args=({"removed": fit.least, "cursor": None},)
+        )

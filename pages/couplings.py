@@ -31,7 +31,9 @@ def matrix_figure(key: str, estimator: str, mix: dict | None, view: str, scale: 
     H = source_of(key).couplings(estimator, mix)
     spread = None if learned_at(estimator) is None or view != "H" else read_learned(key, estimator).spread
     blocks = clustered(view_of(H, "correlation")) if order == "clustering" else np.arange(len(H))
-    return heatmap(view_of(H, view), scale, spread, blocks, clip, view if view != "correlation" else "r"), blocks
+    return heatmap(
+        view_of(H, view), scale, spread, blocks, clip, view if view != "correlation" else "r"
+    ), blocks
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
@@ -51,7 +53,8 @@ def show_pair(H: np.ndarray, pair: tuple[int, int]) -> None:
     together = H[i, i] + H[j, j] + 2 * H[i, j]
     r = view_of(H, "correlation")[i, j]
     st.markdown(
-        f"**Blocks {i} and {j}**: H = {H[i, j]:.4g}, J = {H[i, j] / 2:.4g}, correlation {r:+.2f}. Removed alone {H[i, i]:.4g} and {H[j, j]:.4g}, "
+        f"**Blocks {i} and {j}**: H = {H[i, j]:.4g}, J = {H[i, j] / 2:.4g}, correlation {r:+.2f}. Removed "
+        f"alone {H[i, i]:.4g} and {H[j, j]:.4g}, "
         f"together {together:.4g}: {abs(2 * H[i, j]):.4g} {'more' if H[i, j] > 0 else 'less'} than the sum."
     )
 
@@ -61,13 +64,16 @@ def show_gradient(run: Run) -> None:
     st.subheader("First-order term")
     found, blocks = first_order(run, state.mix), run.blocks
     st.markdown(
-        f"{found.significant} of {blocks} blocks have a mean gradient beyond two standard errors, where chance alone gives about {0.05 * blocks:.0f}. "
-        f"Its size is {100 * found.ratio:.2g} % of a row's entries; rows of mean 0 would show {100 * found.noise:.2g} %."
+        f"{found.significant} of {blocks} blocks have a mean gradient beyond two standard errors, where "
+        f"chance alone gives about {0.05 * blocks:.0f}. "
+        f"Its size is {100 * found.ratio:.2g} % of a row's entries; rows of mean 0 would show "
+        f"{100 * found.noise:.2g} %."
     )
     chart(st, gradient_figure(found.gradient, found.se), key="gradient", config=CONFIG)
     for b in misjudged(run, state.mix):
         st.caption(
-            f"Block {b.block} costs {significant(b.increase)} nats when it is removed alone; its gradient predicts {significant(b.predicted)}."
+            f"Block {b.block} costs {significant(b.increase)} nats when it is removed alone; its gradient "
+            f"predicts {significant(b.predicted)}."
         )
 
 
@@ -87,22 +93,39 @@ def page() -> None:
     left, right = st.columns(2, gap="large")
     with left.container(horizontal=True, vertical_alignment="bottom"):
         view = st.segmented_control(
-            "Show", list(VIEWS), default="H", key="view", required=True, help="; ".join(f"{k}: {v}" for k, v in VIEWS.items())
+            "Show",
+            list(VIEWS),
+            default="H",
+            key="view",
+            required=True,
+            help="; ".join(f"{k}: {v}" for k, v in VIEWS.items()),
         )
-        scale = st.segmented_control("Scale", ["signed log", "linear"], default="signed log", key="scale", required=True)
+        scale = st.segmented_control(
+            "Scale", ["signed log", "linear"], default="signed log", key="scale", required=True
+        )
         order = st.segmented_control("Order", ORDERS, default="depth", key="order", required=True)
-        clip = st.toggle("Clip", key="clip", help="The colours tell the weaker 98 % of the pairs apart; the others have the end's colour.")
+        clip = st.toggle(
+            "Clip",
+            key="clip",
+            help="The colours tell the weaker 98 % of the pairs apart; the others have the end's colour.",
+        )
     with right.container(horizontal=True, vertical_alignment="bottom"):
-        layout = st.segmented_control("Layout", ["depth", "force", "spectral"], default="depth", key="layout", required=True)
+        layout = st.segmented_control(
+            "Layout", ["depth", "force", "spectral"], default="depth", key="layout", required=True
+        )
         share = (
-            st.slider("Strongest pairs, %", 1, 100, max(1, min(100, round(600 / source.blocks))), key="share") if source.blocks > 2 else 100
+            st.slider("Strongest pairs, %", 1, 100, max(1, min(100, round(600 / source.blocks))), key="share")
+            if source.blocks > 2
+            else 100
         )
     if learned_at(state.estimator) is not None:
         spread = read_learned(source.key, state.estimator).spread
         off = ~np.eye(len(spread), dtype=bool)
         st.caption(
-            f"Posterior standard deviation of a coupling: {np.median(spread[off]):.2g} nats in the middle, {spread[off].max():.2g} at most; "
-            f"of an own cost: {np.median(np.diag(spread)):.2g} and {np.diag(spread).max():.2g}. Every one is in the matrix's hover."
+            f"Posterior standard deviation of a coupling: {np.median(spread[off]):.2g} nats in the middle, "
+            f"{spread[off].max():.2g} at most; "
+            f"of an own cost: {np.median(np.diag(spread)):.2g} and {np.diag(spread).max():.2g}. Every one is "
+            "in the matrix's hover."
         )
     named = (state.source, state.estimator, state.mix)
     with left:
@@ -113,14 +136,19 @@ def page() -> None:
         shown = np.abs(view_of(H, view)[~np.eye(len(H), dtype=bool)])
         if clip:
             end = np.quantile(shown, 0.98)
-            st.caption(f"Colours end at ±{end:.3g}; {int((shown > end).sum()) // 2} pairs are beyond, the strongest {shown.max():.3g}.")
+            st.caption(
+                f"Colours end at ±{end:.3g}; {int((shown > end).sum()) // 2} pairs are beyond, the strongest "
+                f"{shown.max():.3g}."
+            )
     graph, found = network(*named, layout, share / 100)
     chart(right, graph, key="graph", config=CONFIG)
     values = np.linalg.eigvalsh(H)[::-1]
     part = values.clip(min=0) / max(values.clip(min=0).sum(), np.finfo(float).tiny)
     st.caption(
-        f"E = Σ Hᵢᵢ + 2 Σᵢ<ⱼ Hᵢⱼ over the removed blocks. Purple: removing both costs more than each alone; green: less. Node size: sum of |H|, colour: community. "
-        f"The largest eigenvalue holds {100 * part[0]:.0f} % of the trace, the four largest {100 * part[:4].sum():.0f} %; effective rank {effective_rank(H):.1f} of {len(H)}. "
+        "E = Σ Hᵢᵢ + 2 Σᵢ<ⱼ Hᵢⱼ over the removed blocks. Purple: removing both costs more than each alone; "
+        "green: less. Node size: sum of |H|, colour: community. "
+        f"The largest eigenvalue holds {100 * part[0]:.0f} % of the trace, the four largest "
+        f"{100 * part[:4].sum():.0f} %; effective rank {effective_rank(H):.1f} of {len(H)}. "
         "A click on a cell shows the pair."
     )
     left, right = st.columns(2, gap="large")
@@ -129,13 +157,21 @@ def page() -> None:
     with st.expander("Every block"):
         head = ["block", "own cost", "sum of |H|", "sum of H", "centrality", "community"]
         rows = [
-            [r.block, f"{r.own:.4g}", f"{r.strength:.4g}", f"{r.pull:+.4g}", f"{r.centrality:.2f}", r.community]
+            [
+                r.block,
+                f"{r.own:.4g}",
+                f"{r.strength:.4g}",
+                f"{r.pull:+.4g}",
+                f"{r.centrality:.2f}",
+                r.community,
+            ]
             for r in sorted(found, key=lambda r: -r.strength)
         ]
         st.html(html_table(head, rows, "roles"))
     csv = lambda: "\n".join(",".join(map(repr, row)) for row in H.tolist()) + "\n"  # noqa: E731
     tag = "" if state.mix is None else "-mix-" + re.sub(r"\W+", "-", mix_text(state.mix))[:60].strip("-")
-    name, m = f"{state.source[:8]}-{state.estimator}{tag}", state.removed  # read now: a download is made outside any session
+    # read now: a download is made outside any session
+    name, m = f"{state.source[:8]}-{state.estimator}{tag}", state.removed
     left, right, code, _ = st.columns([1, 1.4, 1, 2])
     try:
         code.popover("Python").code(couplings_snippet(source, state.estimator, state.mix), language="python")
@@ -143,9 +179,14 @@ def page() -> None:
         code.caption(plain(str(error)))
     left.download_button("Matrix as .csv", csv, f"{name}.csv", "text/csv", on_click="ignore")
     right.download_button(
-        f"QUBO text for M = {m}", lambda: qubo_text(H, removed=m), f"{name}-m{m}.qubo", "text/plain",
-        on_click="ignore", help="For other solvers: x = 1 removed, and a penalty, large enough to be exact, for any other number of blocks.",
-    )  # fmt: skip
+        f"QUBO text for M = {m}",
+        lambda: qubo_text(H, removed=m),
+        f"{name}-m{m}.qubo",
+        "text/plain",
+        on_click="ignore",
+        help="For other solvers: x = 1 removed, and a penalty, large enough to be exact, for any other "
+        "number of blocks.",
+    )
     if source.run is not None:
         show_gradient(source.run)
 

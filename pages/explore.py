@@ -48,19 +48,28 @@ from pages.view import (
     source_of,
     through_app,
     write_link,
-)  # fmt: skip
+)
 
 KEY = "lens"
 WAIT = 0.7  # seconds a page may search; what is not proved by then goes on as a job
 LOWEST = 100  # states that a warning looks at
 PICKED = 5  # states that one click picks
-ALONE = "<style>header[data-testid=stHeader], .st-key-chip { display: none !important; } .stMainBlockContainer { padding: 0 !important; }</style>"
+ALONE = (
+    "<style>header[data-testid=stHeader], .st-key-chip { display: none !important; } "
+    ".stMainBlockContainer { padding: 0 !important; }</style>"
+)
 state = st.session_state
 
 
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
 def solve(
-    key: str, estimator: str, mix: dict | None, removed: int, count: int, constraints: Constraints, job_id: str | None
+    key: str,
+    estimator: str,
+    mix: dict | None,
+    removed: int,
+    count: int,
+    constraints: Constraints,
+    job_id: str | None,
 ) -> Landscape | None:
     """What a page may wait for, or what the job has found."""
     H = source_of(key).couplings(estimator, mix)
@@ -77,7 +86,15 @@ def wrong(key: str, estimator: str, mix: dict | None) -> list[Misjudged]:
 
 
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
-def picture(key: str, estimator: str, mix: dict | None, removed: int, count: int, constraints: Constraints, job_id: str | None) -> dict:
+def picture(
+    key: str,
+    estimator: str,
+    mix: dict | None,
+    removed: int,
+    count: int,
+    constraints: Constraints,
+    job_id: str | None,
+) -> dict:
     source, run = source_of(key), source_of(key).run
     model = run.meta["model"] if run else None
     rows = rows_of(run, estimator) if run else None
@@ -89,10 +106,21 @@ def picture(key: str, estimator: str, mix: dict | None, removed: int, count: int
         model and model["parameters"],
         rows and rows.A,
         mix_weights(run, mix, rows) if rows else None,
-        {b.block: f"removed alone it costs {significant(b.increase)} nats, its gradient hides that" for b in wrong(key, estimator, mix)},
+        {
+            b.block: f"removed alone it costs {significant(b.increase)} nats, its gradient hides that"
+            for b in wrong(key, estimator, mix)
+        },
     )
     rules = {"keep": list(constraints.keep), "remove": list(constraints.remove)}
-    named = {"k": key, "e": estimator, "mix": mix, "m": removed, "c": count, "rules": repr(constraints), "job": job_id}
+    named = {
+        "k": key,
+        "e": estimator,
+        "mix": mix,
+        "m": removed,
+        "c": count,
+        "rules": repr(constraints),
+        "job": job_id,
+    }
     return {**data, **rules, "source": key, "version": canonical_key(named)}
 
 
@@ -119,12 +147,16 @@ def on_commit() -> None:
     if message["source"] != state.source:  # sent before another run was chosen
         return
     state.seq = message["seq"]
-    if message["cursor"] is not None and len(message["cursor"]) == state.removed:  # else sent before another M was chosen
+    # else sent before another M was chosen
+    if message["cursor"] is not None and len(message["cursor"]) == state.removed:
         state.cursor = blocks_of(message["cursor"])
     state.tray = [blocks_of(s) for s in message["tray"]][:TRAY_LIMIT]
     state.look = checked_look(message["look"])
-    if message["locked"]:  # only a click on the strip says anything of locks: the form may have changed since the picture was drawn
-        state.update({name: ", ".join(map(str, sorted(message[name]))) for name in ("keep", "remove")}, whole_page=True)
+    # only a click on the strip says anything of locks: the form may have changed since the picture was drawn
+    if message["locked"]:
+        state.update(
+            {name: ", ".join(map(str, sorted(message[name]))) for name in ("keep", "remove")}, whole_page=True
+        )
         if set(state.cursor or ()) & set(message["keep"]) or set(message["remove"]) - set(state.cursor or ()):
             state.cursor = None
     if ask := message.get("ask"):
@@ -159,11 +191,15 @@ def ask_panel(message: dict) -> None:
 
 
 ASKED = {
-    "prune": ask_prune, "open": ask_open, "mark": ask_mark, "unmark": ask_unmark, "panel": ask_panel,
+    "prune": ask_prune,
+    "open": ask_open,
+    "mark": ask_mark,
+    "unmark": ask_unmark,
+    "panel": ask_panel,
     "compare": lambda message: state.update(go_compare=True, whole_page=True),
     "pick": lambda message: state.update(pick=True),
     "file": lambda message: state.update(file=message["kind"]),
-}  # fmt: skip
+}
 
 
 def close_prune() -> None:
@@ -183,15 +219,22 @@ def keep_block(block: int) -> None:
 
 
 def show_misjudged(found: Landscape, rules: Constraints) -> None:
-    """The worst block that low states remove, that costs far more than its gradient says, and of which no rule speaks."""
+    """The worst block that low states remove, that costs far more than its gradient says, and of which no
+    rule speaks.
+    """
     lowest, ruled = found.spectrum.x[:LOWEST], {*rules.keep, *rules.remove}
-    shown = [b for b in wrong(state.source, state.estimator, state.mix) if lowest[:, b.block].any() and b.block not in ruled]
+    shown = [
+        b
+        for b in wrong(state.source, state.estimator, state.mix)
+        if lowest[:, b.block].any() and b.block not in ruled
+    ]
     if shown:
         worst = max(shown, key=lambda b: b.increase)
         often = f"in {int(lowest[:, worst.block].sum())} of the {len(lowest)} lowest states"
         with st.container(key="misjudged", horizontal=True, vertical_alignment="center"):
             st.markdown(
-                f"Block {worst.block}, removed {often}, costs {significant(worst.increase)} nats alone; its gradient predicts "
+                f"Block {worst.block}, removed {often}, costs {significant(worst.increase)} nats alone; its "
+                "gradient predicts "
                 f"{significant(worst.predicted)}: keep it.",
                 width="content",
             )
@@ -215,7 +258,9 @@ def show_search(request: dict) -> None:
 
 
 def choices_of_others(run: Run, removed: int) -> dict[tuple[int, ...], str]:
-    """{state: who chose it} of other methods and of the learned landscape at this M, and of lists that were imported."""
+    """{state: who chose it} of other methods and of the learned landscape at this M, and of lists that were
+    imported.
+    """
     found: dict[tuple[int, ...], list[str]] = {}
     for job in jobs.on_run(folders.find_run(run.key), removed):
         if job.kind in ("peers", "learn") and job.status == "done":
@@ -235,17 +280,29 @@ def marks_data(found: Landscape, rules: Constraints, others: dict[tuple[int, ...
     hashes = short_hashes(indicator(states, len(found.H))) if states else []
     return [
         {
-            "removed": list(p.removed), "label": labels[p.removed] or hashed, "rank": p.rank, "delta": p.delta, "energy": p.energy,
-            "reason": p.words, "hash": hashed, "own": p.removed in state.marks,
+            "removed": list(p.removed),
+            "label": labels[p.removed] or hashed,
+            "rank": p.rank,
+            "delta": p.delta,
+            "energy": p.energy,
+            "reason": p.words,
+            "hash": hashed,
+            "own": p.removed in state.marks,
         }
         for p, hashed in zip(place(found.H, found.spectrum, states, rules), hashes)
-    ]  # fmt: skip
+    ]
 
 
 def pick_states(found: Landscape) -> None:
     """Fill the tray with low states that differ from each other and from those picked before."""
     spread = noise(state.source, state.estimator, state.mix, found)
-    picked = candidates(found.H, found.spectrum, PICKED, noise=spread, taken=[s for s in state.tray if len(s) == state.removed]).chosen
+    picked = candidates(
+        found.H,
+        found.spectrum,
+        PICKED,
+        noise=spread,
+        taken=[s for s in state.tray if len(s) == state.removed],
+    ).chosen
     state.reasons = {**state.reasons, **{c.removed: c.reason for c in picked}}
     state.tray = list(dict.fromkeys([*state.tray, *(c.removed for c in picked)]))[:TRAY_LIMIT]
 
@@ -265,7 +322,9 @@ def draw(found: Landscape, data: dict, view: View, others: dict[tuple[int, ...],
             "landscape": data,
             "tray": tray_data(found, state.tray, state.reasons),
             "marks": marks_data(found, view.ruled, others),
-            "cursor": list(state.cursor if state.cursor and len(state.cursor) == state.removed else found.ground),
+            "cursor": list(
+                state.cursor if state.cursor and len(state.cursor) == state.removed else found.ground
+            ),
             "seq": state.seq,
             "panel": state.panel,
             "look": state.look,
@@ -314,9 +373,13 @@ def on_states() -> None:
             path = Path(folder) / Path(state.listed.name).name
             path.write_bytes(state.listed.getvalue())
             read = other_tools.read_listed(path, source_of(state.source).blocks)
-        add_marks({tuple(sorted(one.removed)): (one.label or path.stem)[:LABEL_LIMIT] for one in read[:MARK_LIMIT]})
+        add_marks(
+            {tuple(sorted(one.removed)): (one.label or path.stem)[:LABEL_LIMIT] for one in read[:MARK_LIMIT]}
+        )
         if len(read) > MARK_LIMIT:
-            state.problems.append(f"{state.listed.name!r} lists {len(read)} states; the first {MARK_LIMIT} are marked.")
+            state.problems.append(
+                f"{state.listed.name!r} lists {len(read)} states; the first {MARK_LIMIT} are marked."
+            )
     except InputError as error:
         state.problems.append(str(error))
 
@@ -332,7 +395,10 @@ def show_upload() -> None:
     left, right = st.columns(2)
     with left.expander("Explore a matrix of your own"):
         st.file_uploader(
-            "A symmetric coupling matrix: .npy, .npz (key H) or .csv", type=["npy", "npz", "csv"], key="upload", on_change=on_matrix
+            "A symmetric coupling matrix: .npy, .npz (key H) or .csv",
+            type=["npy", "npz", "csv"],
+            key="upload",
+            on_change=on_matrix,
         )
         for key, name in stored_matrices().items():
             with st.container(horizontal=True, vertical_alignment="center"):
@@ -347,20 +413,27 @@ def show_upload() -> None:
                 )
     with right.expander("Mark states from elsewhere"):
         st.file_uploader(
-            'A list of removed blocks: .json ([{"removed": [3, 7], "label": "theirs"}]) or .csv (column removed, as "3,7-9")',
-            type=["json", "csv"], key="listed", on_change=on_states,
-        )  # fmt: skip
-        st.button("Take my marks away", on_click=state.update, args=({"marks": {}},), disabled=not state.marks)
+            'A list of removed blocks: .json ([{"removed": [3, 7], "label": "theirs"}]) or .csv (column '
+            'removed, as "3,7-9")',
+            type=["json", "csv"],
+            key="listed",
+            on_change=on_states,
+        )
+        st.button(
+            "Take my marks away", on_click=state.update, args=({"marks": {}},), disabled=not state.marks
+        )
 
 
 def page() -> None:
     sources = list_sources()
     if not sources:
         st.error(
-            "No run is at hand: the bundled demo is missing from assets/demo/run. Calibrate a model with 'python -m core calibrate', then reload."
+            "No run is at hand: the bundled demo is missing from assets/demo/run. Calibrate a model with "
+            "'python -m core calibrate', then reload."
         )
         return
-    if not state.pop("from_lens", False):  # its message was sent with an address that need not have heard of the one before
+    # its message was sent with an address that need not have heard of the one before
+    if not state.pop("from_lens", False):
         read_link(sources)
     if state.source not in sources:
         sources[state.source] = source_of(state.source).name
@@ -416,7 +489,12 @@ def page() -> None:
         show_misjudged(found, rules)
     others = choices_of_others(source.run, state.removed) if source.run else {}
     plain_rules, budget = rules_in_view(source)
-    draw(found, picture(*view), View(source, state.estimator, state.removed, state.count, mix, plain_rules, budget), others)
+    draw(
+        found,
+        picture(*view),
+        View(source, state.estimator, state.removed, state.count, mix, plain_rules, budget),
+        others,
+    )
     if state.get("prune_state") and source.run:
         prune_dialog(state.source, state.prune_state)
     if facts is not None:

@@ -29,7 +29,13 @@ MARKS = {"running": "▶", "queued": "…", "done": "✓", "failed": "✗", "can
 
 def ago(moment: float) -> str:
     seconds = max(0, time.time() - moment)
-    return f"{seconds:.0f} s ago" if seconds < 90 else f"{seconds / 60:.0f} min ago" if seconds < 5400 else f"{seconds / 3600:.0f} h ago"
+    return (
+        f"{seconds:.0f} s ago"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min ago"
+        if seconds < 5400
+        else f"{seconds / 3600:.0f} h ago"
+    )
 
 
 def about(job: Job) -> str:
@@ -40,7 +46,11 @@ def about(job: Job) -> str:
     elif job.kind in ("benchmark", "harness", "behaviour"):
         parts.append(f"{len(request.get('states', []))} states")
     elif job.kind == "solve":
-        parts = [str(request.get("source"))[:8], f"M = {request.get('removed')}", f"{request.get('count')} states"]
+        parts = [
+            str(request.get("source"))[:8],
+            f"M = {request.get('removed')}",
+            f"{request.get('count')} states",
+        ]
         parts.append(f"mix {mix_label(request['mix'])}" if request.get("mix") else "")
     elif job.kind in ("learn", "peers"):
         parts.append(f"M = {request.get('remove')}, {request.get('budget')} forwards")
@@ -60,7 +70,10 @@ def show(job: Job) -> None:
             st.caption("Result")
             st.code(json.dumps(job.result, indent=1)[:3000], language="json")
         st.caption("Request")
-        st.code(json.dumps({k: v for k, v in job.request.items() if k != "inputs"}, indent=1)[:3000], language="json")
+        st.code(
+            json.dumps({k: v for k, v in job.request.items() if k != "inputs"}, indent=1)[:3000],
+            language="json",
+        )
         st.caption(f"Log of job {job.id}")
         st.code(jobs.log_tail(job) or "The worker printed nothing.", language=None)
 
@@ -77,5 +90,8 @@ def listing() -> None:
 
 through_app()
 st.title("Jobs")
-st.caption("Each job works in a process of its own: it goes on when the page is closed or the server restarts. Equal requests are one job.")
+st.caption(
+    "Each job works in a process of its own: it goes on when the page is closed or the server restarts. "
+    "Equal requests are one job."
+)
 st.fragment(listing, run_every=1 if jobs.running() else None)()

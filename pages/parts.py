@@ -41,7 +41,9 @@ def name_of(removed: tuple[int, ...], blocks: int) -> str:
 
 
 def job_chip() -> None:
-    """The latest running job at the top right of every page, a link to the list; reruns the page when it ends."""
+    """The latest running job at the top right of every page, a link to the list; reruns the page when it
+    ends.
+    """
     state.chip_running = bool(jobs.running())
     st.fragment(_chip, run_every=1 if state.chip_running else None)()
 
@@ -51,7 +53,11 @@ def _chip() -> None:
     with st.container(key="chip"):
         if running:
             job = running[0]
-            parts = [VERBS.get(job.kind, job.kind), f"{job.done} of {job.total}" if job.total > 1 else "", clock(job.seconds_left)]
+            parts = [
+                VERBS.get(job.kind, job.kind),
+                f"{job.done} of {job.total}" if job.total > 1 else "",
+                clock(job.seconds_left),
+            ]
             more = f" (+{len(running) - 1})" if len(running) > 1 else ""
             st.page_link("pages/jobs.py", label=" · ".join(filter(None, parts)) + more)
     if state.chip_running and not running:
@@ -76,7 +82,9 @@ def show_progress(job: Job) -> None:
 
 
 def _kept(job: Job) -> str:
-    return "A search starts anew." if job.kind == "solve" else "What was done is kept: start it again to resume."
+    return (
+        "A search starts anew." if job.kind == "solve" else "What was done is kept: start it again to resume."
+    )
 
 
 def watch(job_id: str, polled: bool) -> Job:
@@ -97,24 +105,36 @@ def chart(place, figure: go.Figure, **options):
 
 
 def block_strip(blocks: list[dict], removed: tuple[int, ...] = ()) -> str:
-    """HTML: the blocks from first to last, as tall as their parameters, with kind, parameters and bytes to hover."""
+    """HTML: the blocks from first to last, as tall as their parameters, with kind, parameters and bytes to
+    hover.
+    """
     most = max(b["parameters"] for b in blocks)
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100) if len(blocks) / s <= 32)
     cells = []
     for b in blocks:
-        tip = f"block {b['index']}: {b['kind']}, {b['parameters']:,} parameters, {size(b['bytes'])}, {size(b.get('kv_bytes', 0))} of keys and values a token"
+        tip = (
+            f"block {b['index']}: {b['kind']}, {b['parameters']:,} parameters, {size(b['bytes'])}, "
+            f"{size(b.get('kv_bytes', 0))} of keys and values a token"
+        )
         label = b["index"] if b["index"] % step == 0 else ""
         gone = ' class="gone"' if b["index"] in removed else ""
         cells.append(
-            f'<div title="{html.escape(tip)}"{gone}><i style="height:{max(8, round(100 * b["parameters"] / most))}%"></i><span>{label}</span></div>'
+            f'<div title="{html.escape(tip)}"{gone}><i '
+            f'style="height:{max(8, round(100 * b["parameters"] / most))}%"></i><span>{label}</span></div>'
         )
     kinds = sorted({b["kind"] for b in blocks})
-    return f'<div class="strip" role="img" aria-label="{len(blocks)} blocks: {html.escape(", ".join(kinds))}">{"".join(cells)}</div>'
+    return (
+        f'<div class="strip" role="img" aria-label="{len(blocks)} blocks: '
+        f'{html.escape(", ".join(kinds))}">{"".join(cells)}</div>'
+    )
 
 
 def block_table(blocks: list[dict]) -> str:
     head = ["block", "kind", "parameters", "bytes", "KV bytes a token"]
-    rows = [[b["index"], b["kind"], f"{b['parameters']:,}", f"{b['bytes']:,}", f"{b.get('kv_bytes', 0):,}"] for b in blocks]
+    rows = [
+        [b["index"], b["kind"], f"{b['parameters']:,}", f"{b['bytes']:,}", f"{b.get('kv_bytes', 0):,}"]
+        for b in blocks
+    ]
     return html_table(head, rows)
 
 
@@ -127,7 +147,10 @@ def html_table(head: list, rows: list[list], name: str = "") -> str:
     text = lambda cell: cell if isinstance(cell, Safe) else html.escape(str(cell))  # noqa: E731
     cells = lambda row, tag: "".join(f"<{tag}>{text(cell)}</{tag}>" for cell in row)  # noqa: E731
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f'<div class="wide" tabindex="0"><table class="measured {name}"><thead><tr>{cells(head, "th")}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        '<div class="wide" tabindex="0"><table class="measured '
+        f'{name}"><thead><tr>{cells(head, "th")}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
 def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
@@ -135,11 +158,15 @@ def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])
     name = f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, removed))}"[:120].rstrip("-.")
     provenance = {"run": run.key, "model": {key: model[key] for key in ("config", "weights")}}
-    return jobs.request_for(run, blocks=list(removed), out=str(folders.home() / "exports" / name), zip=True, provenance=provenance)
+    return jobs.request_for(
+        run, blocks=list(removed), out=str(folders.home() / "exports" / name), zip=True, provenance=provenance
+    )
 
 
 def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
-    """Before and after, the button, its progress, and the way home: path, code, and one file when it is small."""
+    """Before and after, the button, its progress, and the way home: path, code, and one file when it is
+    small.
+    """
     request = prune_request(run, removed)
     job = jobs.find("prune", request)
     st.fragment(_pruned, run_every=1 if job and job.active else None)(run, removed, request)
@@ -158,13 +185,23 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
     kv = sum(b.get("kv_bytes", 0) for b in blocks)
     before_after = {
         "blocks": (len(blocks), len(blocks) - len(removed)),
-        "parameters": done["parameters"] if done else (model["parameters"], model["parameters"] - sum(b["parameters"] for b in gone)),
-        "bytes of weights": done["bytes"] if done else (model["bytes"], model["bytes"] - sum(b["bytes"] for b in gone)),
+        "parameters": done["parameters"]
+        if done
+        else (model["parameters"], model["parameters"] - sum(b["parameters"] for b in gone)),
+        "bytes of weights": done["bytes"]
+        if done
+        else (model["bytes"], model["bytes"] - sum(b["bytes"] for b in gone)),
         "KV bytes a token": done["kv_bytes"] if done else (kv, kv - sum(b.get("kv_bytes", 0) for b in gone)),
     }
-    rows = [[name, f"{a:,}", f"{b:,}", f"−{100 * (a - b) / a:.0f} %" if a else ""] for name, (a, b) in before_after.items()]
+    rows = [
+        [name, f"{a:,}", f"{b:,}", f"−{100 * (a - b) / a:.0f} %" if a else ""]
+        for name, (a, b) in before_after.items()
+    ]
     st.html(
-        f'<div class="model">removes <b>{", ".join(map(str, removed))}</b></div>{block_strip(blocks, removed)}'
+        (
+            '<div class="model">removes '
+            f"<b>{', '.join(map(str, removed))}</b></div>{block_strip(blocks, removed)}"
+        )
         + html_table(["", "before", "after", ""], rows)
     )
     if done is None:
@@ -172,18 +209,24 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
             show_progress(job)
         return
     st.success(
-        "Written, reloaded in a fresh process and verified: no tensor missing or left over, the gated model's logits, "
+        "Written, reloaded in a fresh process and verified: no tensor missing or left over, the gated "
+        "model's logits, "
         "the same tokens with and without cache. The figures above are those of the files on disk."
     )
     st.code(
         f"from transformers import AutoModelForCausalLM, AutoTokenizer\n\nfolder = {done['out']!r}\n"
-        "model = AutoModelForCausalLM.from_pretrained(folder)\ntokenizer = AutoTokenizer.from_pretrained(folder)",
+        "model = AutoModelForCausalLM.from_pretrained(folder)\ntokenizer = "
+        "AutoTokenizer.from_pretrained(folder)",
         language="python",
     )
     archive = done.get("zip") and Path(done["zip"])
     if archive and archive.is_file():
         st.download_button(
-            f"Download as .zip ({size(archive.stat().st_size)})", archive.read_bytes, archive.name, "application/zip", on_click="ignore"
+            f"Download as .zip ({size(archive.stat().st_size)})",
+            archive.read_bytes,
+            archive.name,
+            "application/zip",
+            on_click="ignore",
         )
     elif not archive:
         st.caption("Too large to send through the browser: copy the folder.")

@@ -1,4 +1,7 @@
-"""The view that pages share: source, estimator, domain mix, M, count, cursor and tray. It lives in session_state, outlives a page, and is in the URL."""
+"""The view that pages share: source, estimator, domain mix, M, count, cursor and tray.
+
+It lives in session_state, outlives a page, and is in the URL.
+"""
 
 import math
 import re
@@ -16,7 +19,8 @@ from core.spectrum.constraints import Constraints, read_constraints
 
 COUNTS = [100, 300, 1000, 2600]
 TRAY_LIMIT = 50
-RULES = {"keep": "", "remove": "", "groups": "", "max_run": "", "fits": ""}  # constraints as text, empty: none; the same names in the URL
+# constraints as text, empty: none; the same names in the URL
+RULES = {"keep": "", "remove": "", "groups": "", "max_run": "", "fits": ""}
 RULE_LIMIT = 4000
 PANELS = ("levels", "density", "states", "matrix", "arcs")  # what a link may show alone
 MARK_LIMIT, LABEL_LIMIT = 50, 40
@@ -39,15 +43,19 @@ def through_app() -> None:
 
 
 def plain(text: str) -> str:
-    """A sentence for st.warning and the like, in which nothing is Markdown: names come from files and links."""
-    text = re.sub(r"(://|www\.)", "\u2060\\1", text)  # an invisible joint: bare addresses would become links even when escaped
+    """A sentence for st.warning and the like, in which nothing is Markdown: names come from files and
+    links.
+    """
+    # an invisible joint: bare addresses would become links even when escaped
+    text = re.sub(r"(://|www\.)", "\u2060\\1", text)
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~$:@&])", r"\\\1", text)
 
 
 def keep_view() -> None:
     """Hold on to the values of widgets while another page is shown."""
     kept = state.setdefault("kept_view", {})
-    names = {*_EXPLORE, *(name for name in (*state, *kept) if name.startswith(FORM))}  # what Streamlit drops on other pages
+    # what Streamlit drops on other pages
+    names = {*_EXPLORE, *(name for name in (*state, *kept) if name.startswith(FORM))}
     for name in names:
         if name in state:
             kept[name] = state[name]
@@ -61,11 +69,17 @@ def source_of(key: str) -> Source:
 
 
 def rules_in_view(source: Source) -> tuple[Constraints, Budget | None]:
-    """The constraints that the view's texts ask for, without the budget, and the budget. Errors: InputError."""
+    """The constraints that the view's texts ask for, without the budget, and the budget.
+
+    Errors: InputError.
+    """
     rules = read_constraints({name: state.get(name, "") for name in RULES}, source.blocks, source.kinds)
     text = state.get("fits", "").strip()
     if text and source.run is None:
-        raise InputError(f"{source.name} is a bare matrix, which does not say what its blocks take; clear the budget {text[:40]!r}.")
+        raise InputError(
+            f"{source.name} is a bare matrix, which does not say what its blocks take; clear the budget "
+            f"{text[:40]!r}."
+        )
     return rules, read_budget(text) if text else None
 
 
@@ -95,13 +109,16 @@ def open_at_first(source: Source) -> None:
 
 
 def read_link(sources: dict[str, str]) -> None:
-    """The view that the URL describes, and a message for what it cannot: at first sight and when Back changed it.
+    """The view that the URL describes, and a message for what it cannot: at first sight and when Back changed
+    it.
 
-    An empty query is a change of page, and a query that `write_link` wrote is no news. Where a control has just changed the
-    view, the query came with it and may be older than the last link: then the view is right.
+    An empty query is a change of page, and a query that `write_link` wrote is no news. Where a control has
+    just changed the view, the query came with it and may be older than the last link: then the view is right.
     """
     query = st.query_params
-    if "source" in state and (not query or dict(query) == state.get("link") or link_of_view() != state.get("link")):
+    if "source" in state and (
+        not query or dict(query) == state.get("link") or link_of_view() != state.get("link")
+    ):
         return
     state.problems, chosen = [], next(iter(sources))
     if wanted := query.get("run"):
@@ -110,7 +127,10 @@ def read_link(sources: dict[str, str]) -> None:
         if fits:
             chosen = fits[0]
         elif wanted != "demo":
-            state.problems.append(f"The link asks for the run {wanted[:40]!r}, which is not in this store. Showing the demo instead.")
+            state.problems.append(
+                f"The link asks for the run {wanted[:40]!r}, which is not in this store. Showing the demo "
+                "instead."
+            )
     source = source_of(chosen)
     open_at_first(source)
     state.update(count=COUNTS[-1], seq=state.get("seq", -1) + 1)
@@ -118,7 +138,10 @@ def read_link(sources: dict[str, str]) -> None:
         if len(text := query.get(name, "")) <= RULE_LIMIT:
             state[name] = text
         else:
-            state.problems.append(f"The link's rule {name!r} has {len(text)} characters, more than {RULE_LIMIT}; it is left out.")
+            state.problems.append(
+                f"The link's rule {name!r} has {len(text)} characters, more than {RULE_LIMIT}; it is left "
+                "out."
+            )
     if query.get("e") in source.estimators:
         state.estimator = query["e"]
     if "mix" in query:
@@ -127,7 +150,9 @@ def read_link(sources: dict[str, str]) -> None:
             source.couplings(state.estimator, mix)
             state.mix = mix
         except InputError as error:
-            state.problems.append(f"The link's domain mix cannot be used: {error} Showing the domains as sampled.")
+            state.problems.append(
+                f"The link's domain mix cannot be used: {error} Showing the domains as sampled."
+            )
     if query.get("k") in map(str, COUNTS):
         state.count = int(query["k"])
     if "m" in query:
@@ -135,7 +160,8 @@ def read_link(sources: dict[str, str]) -> None:
             state.removed = int(query["m"])
         else:
             state.problems.append(
-                f"The link asks for M = {query['m'][:20]!r}, which must be a whole number from 1 to {source.blocks - 1}; showing M = {state.removed}."
+                f"The link asks for M = {query['m'][:20]!r}, which must be a whole number from 1 to "
+                f"{source.blocks - 1}; showing M = {state.removed}."
             )
     state.panel = query.get("panel") if query.get("panel") in PANELS else None
     state.look = checked_look(query.get("look", ""))
@@ -184,11 +210,16 @@ def checked_look(text: str) -> str:
 def marks_from_link(text: str, blocks: int) -> dict[tuple[int, ...], str]:
     """{state: label} from "label:3-7-9_:1-2"."""
     parts = [part.rpartition(":") for part in text.split("_")[:MARK_LIMIT]]
-    return {blocks_from_link(listed, blocks): " ".join(unquote(label).split())[:LABEL_LIMIT] for label, _, listed in parts}
+    return {
+        blocks_from_link(listed, blocks): " ".join(unquote(label).split())[:LABEL_LIMIT]
+        for label, _, listed in parts
+    }
 
 
 def opened_source() -> Source | None:
-    """The source of the view on a page that only reads it, link included; None, with the reason shown, when no run is at hand."""
+    """The source of the view on a page that only reads it, link included; None, with the reason shown, when
+    no run is at hand.
+    """
     sources = list_sources()
     if not sources:
         st.error("No run is at hand: calibrate a model with 'python -m core calibrate', then reload.")
@@ -210,7 +241,8 @@ def link_of_view() -> dict[str, str]:
         link["tray"] = "_".join("-".join(map(str, s)) for s in state.tray)
     if state.marks:
         link["mark"] = "_".join(
-            f"{label.replace('%', '%25').replace('_', '%5F')}:{'-'.join(map(str, s))}" for s, label in state.marks.items()
+            f"{label.replace('%', '%25').replace('_', '%5F')}:{'-'.join(map(str, s))}"
+            for s, label in state.marks.items()
         )
     if state.panel:
         link["panel"] = state.panel

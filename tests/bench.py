@@ -1,4 +1,5 @@
-"""The demo's spectrum and the browser, measured by `make bench` with the other benches; figures depend on the machine.
+"""The demo's spectrum and the browser, measured by `make bench` with the other benches; figures depend on the
+machine.
 
 Prints each figure with its bar; exits with 1 when a bar is missed.
 """
@@ -39,9 +40,15 @@ def failed() -> int:
 def machine() -> str:
     """What the figures were measured on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    named = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
     load = f"load {os.getloadavg()[0]:.1f}, " if hasattr(os, "getloadavg") else ""
-    return f"{named}, {os.cpu_count()} cores, {load}{platform.system()}, torch {torch.__version__}, Python {platform.python_version()}"
+    return (
+        f"{named}, {os.cpu_count()} cores, {load}{platform.system()}, torch {torch.__version__}, Python "
+        f"{platform.python_version()}"
+    )
 
 
 def spectrum() -> None:
@@ -111,7 +118,12 @@ def browser() -> None:
             return time.perf_counter() - began
 
         figure("landscape drawn, first visit after the server's start", visit()[1], 4.0, "s")
-        figure("landscape drawn, new browser context on a warm server", min(visit()[1] for _ in range(2)), 4.0, "s")
+        figure(
+            "landscape drawn, new browser context on a warm server",
+            min(visit()[1] for _ in range(2)),
+            4.0,
+            "s",
+        )
         for name in PAGES:
             figure(f"page {name}, by link, in a new browser context", visit(name, "h1")[1], 6.5, "s")
         page, _ = visit(leave=False)
@@ -142,7 +154,10 @@ def browser() -> None:
         page.locator(".lens .frame").focus()
         figure("server CPU of a commit of the lens", computed(pid, commit, 10), 20, "ms")
         figure(
-            "server CPU of an open page that nobody touches, a second", computed(pid, lambda _: page.wait_for_timeout(1000), 5), None, "ms"
+            "server CPU of an open page that nobody touches, a second",
+            computed(pid, lambda _: page.wait_for_timeout(1000), 5),
+            None,
+            "ms",
         )
         upload(page, Path(folder), large())
         page.wait_for_timeout(1000)
@@ -150,7 +165,12 @@ def browser() -> None:
             page.locator(".lens .tools .tab", has_text=view).click()
             page.wait_for_timeout(1000)
             moves = page.evaluate("() => window.hoverMoves(200)")
-            figure(f"hover, 128 blocks, 2600 states, {view}, 95th percentile", float(np.percentile(moves, 95)), 16, "ms")
+            figure(
+                f"hover, 128 blocks, 2600 states, {view}, 95th percentile",
+                float(np.percentile(moves, 95)),
+                16,
+                "ms",
+            )
         chromium.close()
         time.sleep(2)
         memory(server, playwright.chromium.launch(executable_path=path, args=FLAGS))

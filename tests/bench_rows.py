@@ -1,18 +1,20 @@
-"""What gradient rows cost: against a plain forward, one sample at a time, and torch.func, side by side in one run.
+"""What gradient rows cost: against a plain forward, one sample at a time, and torch.func, side by side in one
+run.
 
     python -m tests.bench_rows [--only demo,llama,moe] [--repeats 7]
 
 One thread. The actions of one model take turns and every ratio is of the same turn; the median over the turns
-counts, of CPU time, and of wall time in brackets. Memory is what the graph keeps between forward and backward,
-each storage once and no weights, and as a check the growth of the peak resident memory in a process of its own.
-Prints each figure with its bar; exits with 1 when a bar is missed.
+counts, of CPU time, and of wall time in brackets. Memory is what the graph keeps between forward and
+backward, each storage once and no weights, and as a check the growth of the peak resident memory in a process
+of its own. Prints each figure with its bar; exits with 1 when a bar is missed.
 
-What was tried where the bars are missed. On the demo (64 wide, heads of 16) a third of the forward is attention, whose
-backward is a kernel of 2 times the forward's time; matrix products double; norms, rotations and activations touch
-memory that is no longer in the cache. Fused backwards written by hand for norm, rotation and gated activation,
-all together, gained 4 %; gates without products 3 %, and blocks that add in place refuse them; smaller pieces of
-the batch lost. None of that was kept. Samples one by one cost the same products: on one thread that loop loses
-only what small operations cost, so the bar of a quarter needs a device that a single sample leaves idle.
+What was tried where the bars are missed. On the demo (64 wide, heads of 16) a third of the forward is
+attention, whose backward is a kernel of 2 times the forward's time; matrix products double; norms, rotations
+and activations touch memory that is no longer in the cache. Fused backwards written by hand for norm,
+rotation and gated activation, all together, gained 4 %; gates without products 3 %, and blocks that add in
+place refuse them; smaller pieces of the batch lost. None of that was kept. Samples one by one cost the same
+products: on one thread that loop loses only what small operations cost, so the bar of a quarter needs a
+device that a single sample leaves idle.
 """
 
 import argparse
@@ -39,15 +41,29 @@ CLEAR = Path("/proc/self/clear_refs")
 
 def random_llama() -> LlamaForCausalLM:
     return LlamaForCausalLM(
-        LlamaConfig(hidden_size=512, intermediate_size=1408, num_hidden_layers=12, num_attention_heads=8, vocab_size=2048)
+        LlamaConfig(
+            hidden_size=512,
+            intermediate_size=1408,
+            num_hidden_layers=12,
+            num_attention_heads=8,
+            vocab_size=2048,
+        )
     )
 
 
 def random_moe() -> Qwen3MoeForCausalLM:
     config = Qwen3MoeConfig(
-        hidden_size=128, intermediate_size=256, moe_intermediate_size=96, num_hidden_layers=8, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=32, num_experts=8, num_experts_per_tok=2, vocab_size=1024,
-    )  # fmt: skip
+        hidden_size=128,
+        intermediate_size=256,
+        moe_intermediate_size=96,
+        num_hidden_layers=8,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        num_experts=8,
+        num_experts_per_tok=2,
+        vocab_size=1024,
+    )
     return Qwen3MoeForCausalLM(config)
 
 
@@ -66,15 +82,21 @@ def prepared(name: str) -> tuple[LoadedModel, torch.Tensor]:
 
 
 def vmapped_rows(loaded: LoadedModel, ids: torch.Tensor) -> torch.Tensor:
-    """[B, N]: torch.func's own way to the same rows, vmap over samples of the gradient with respect to alpha."""
+    """[B, N]: torch.func's own way to the same rows, vmap over samples of the gradient with respect to
+    alpha.
+    """
 
     def loss(alpha: torch.Tensor, sample: torch.Tensor) -> torch.Tensor:
         def scale(i: int):
-            return lambda _m, _a, out: (out[0] * alpha[i], *out[1:]) if isinstance(out, tuple) else out * alpha[i]
+            return lambda _m, _a, out: (
+                (out[0] * alpha[i], *out[1:]) if isinstance(out, tuple) else out * alpha[i]
+            )
 
         handles = [module.register_forward_hook(scale(i)) for i, _, module in loaded.branches()]
         try:
-            return sample_losses(loaded.model(input_ids=sample[None], use_cache=False).logits, sample[None])[0]
+            return sample_losses(loaded.model(input_ids=sample[None], use_cache=False).logits, sample[None])[
+                0
+            ]
         finally:
             for handle in handles:
                 handle.remove()
@@ -93,7 +115,9 @@ def no_vmap(loaded: LoadedModel, ids: torch.Tensor) -> str:
 
 
 def turns(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[tuple[float, float]]]:
-    """{action: (CPU, wall) seconds of each turn}, the actions one after the other in every turn; the first turn is not counted."""
+    """{action: (CPU, wall) seconds of each turn}, the actions one after the other in every turn; the first
+    turn is not counted.
+    """
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in actions}
     for turn in range(repeats + 1):
         for name, action in actions.items():
@@ -124,8 +148,17 @@ def _status(field: str) -> int:
 
 def measured_apart(name: str, checkpointed: bool) -> int:
     """`peak_growth` of a fresh process."""
-    command = [sys.executable, "-m", "tests.bench_rows", "--peak", name, *(["--checkpointed"] if checkpointed else [])]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    command = [
+        sys.executable,
+        "-m",
+        "tests.bench_rows",
+        "--peak",
+        name,
+        *(["--checkpointed"] if checkpointed else []),
+    ]
+    return json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
 
 
 def bench(name: str, repeats: int) -> None:
@@ -170,7 +203,9 @@ def bench(name: str, repeats: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default=",".join(MODELS), help="comma-separated models")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--peak", choices=MODELS, help=argparse.SUPPRESS)  # in a process of its own

@@ -67,7 +67,10 @@ def cp_sat(H: np.ndarray, m: int, limit: float) -> str:
     seconds = time.perf_counter() - began
     if status == cp_model.OPTIMAL:
         return f"CP-SAT, ground state only  {seconds:7.2f} s  proved"
-    return f"CP-SAT, ground state only  {seconds:7.2f} s  not proved, bound {solver.best_objective_bound / max(1.0, solver.objective_value):.3f} of its best"
+    return (
+        f"CP-SAT, ground state only  {seconds:7.2f} s  not proved, bound "
+        f"{solver.best_objective_bound / max(1.0, solver.objective_value):.3f} of its best"
+    )
 
 
 def samplers(H: np.ndarray, m: int, truth: Spectrum) -> list[str]:
@@ -76,7 +79,8 @@ def samplers(H: np.ndarray, m: int, truth: Spectrum) -> list[str]:
 
     from core.ising.interchange import to_bqm
 
-    # the penalty that is proved drowns the couplings; one block less saves about 2 E0 / M, so this one suffices near the ground
+    # the penalty that is proved drowns the couplings; one block less saves about 2 E0 / M, so this one
+    # suffices near the ground
     bqm = to_bqm(H, removed=m, penalty=4 * abs(float(truth.energies[0])) / m)
     lines = []
     for name, sampler, options in (
@@ -89,7 +93,10 @@ def samplers(H: np.ndarray, m: int, truth: Spectrum) -> list[str]:
         order = [answer.variables.index(i) for i in range(len(H))]
         x = answer.record.sample[:, order] > 0
         x = x[x.sum(axis=1) == m]
-        lines.append(f"{name:26s} {seconds:7.2f} s  proves nothing, {len(x)} feasible, recall {recall(x, H, truth):.2f}")
+        lines.append(
+            f"{name:26s} {seconds:7.2f} s  proves nothing, {len(x)} feasible, recall "
+            f"{recall(x, H, truth):.2f}"
+        )
     return lines
 
 
@@ -103,7 +110,9 @@ def best_of(repeats: int, call) -> Spectrum:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--instances", type=Path, default=INSTANCES)
     parser.add_argument("--only", default="", help="comma-separated beginnings of names")
     parser.add_argument("--limit", type=float, default=10.0, help="seconds for one search")
@@ -113,21 +122,33 @@ def main() -> None:
     for name, H in problems(args.instances, [o for o in args.only.split(",") if o]):
         n = len(H)
         for m in sorted({max(1, n // 5), n // 3, n // 2, 3 * n // 4}):
-            ours = best_of(3, lambda H=H, m=m: lowest_states(H, m, COUNT, method="search", time_limit=args.limit))
-            proof = "exact" if ours.exact else f"NOT exact, bound {ours.lower_bound / ours.energies[0]:.3f} E0"
+            ours = best_of(
+                3, lambda H=H, m=m: lowest_states(H, m, COUNT, method="search", time_limit=args.limit)
+            )
+            proof = (
+                "exact" if ours.exact else f"NOT exact, bound {ours.lower_bound / ours.energies[0]:.3f} E0"
+            )
             guess = heuristic_states(H, m, COUNT, time_limit=0.2)
             print(f"{name:18s} M={m:3d} {ours.seconds:7.3f} s  {ours.nodes:9.2e} nodes  {proof};", end=" ")
             against = "" if ours.exact else " of the best known"
-            print(f"heuristic {guess.seconds:.2f} s recall {recall(guess.x, H, ours):.2f}{against}", flush=True)
+            print(
+                f"heuristic {guess.seconds:.2f} s recall {recall(guess.x, H, ours):.2f}{against}", flush=True
+            )
             if not ours.exact or m != n // 3:
                 continue
-            wide = best_of(3, lambda H=H, m=m: lowest_states(H, m, 10 * COUNT, method="search", time_limit=args.limit))
+            wide = best_of(
+                3, lambda H=H, m=m: lowest_states(H, m, 10 * COUNT, method="search", time_limit=args.limit)
+            )
             print(
-                f"    K = {10 * COUNT:<20d} {wide.seconds:9.3f} s  {wide.seconds / ours.seconds:.1f} times K = {COUNT}, exact {wide.exact}"
+                f"    K = {10 * COUNT:<20d} {wide.seconds:9.3f} s  {wide.seconds / ours.seconds:.1f} times K "
+                f"= {COUNT}, exact {wide.exact}"
             )
             if ours.total <= 5e7 and n <= 32:
                 brute = best_of(2, lambda H=H, m=m: lowest_states(H, m, COUNT, method="enumerate"))
-                print(f"    {'full enumeration':26s} {brute.seconds:7.3f} s  exact, {brute.seconds / ours.seconds:.1f} times ours")
+                print(
+                    f"    {'full enumeration':26s} {brute.seconds:7.3f} s  exact, "
+                    f"{brute.seconds / ours.seconds:.1f} times ours"
+                )
             if not args.no_peers and n <= 80:
                 for line in (cp_sat(H, m, args.limit), *samplers(H, m, ours)):
                     print(f"    {line}", flush=True)

@@ -1,7 +1,9 @@
-"""Many states of the demo in one job, against pruning, loading and evaluating each: `python -m tests.bench_states`.
+"""Many states of the demo in one job, against pruning, loading and evaluating each: `python -m
+tests.bench_states`.
 
-The same losses on the same sequences: one `benchmark` command for 200 random states of M = 8, and one `prune` and one
-`evaluate` command for each of the first few of them. Seconds are those of the wall, each command in a fresh store.
+The same losses on the same sequences: one `benchmark` command for 200 random states of M = 8, and one `prune`
+and one `evaluate` command for each of the first few of them. Seconds are those of the wall, each command in a
+fresh store.
 """
 
 import argparse
@@ -24,16 +26,27 @@ SEQUENCES, M = 64, 8
 def command(home: Path, *argv) -> tuple[dict, float]:
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "core", *map(str, argv), "--json"], cwd=ROOT, capture_output=True, text=True, check=True,
+        [sys.executable, "-m", "core", *map(str, argv), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
         env={**os.environ, "BLOCKSCAPE_HOME": str(home)},
-    )  # fmt: skip
+    )
     return json.loads(done.stdout), time.perf_counter() - began
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--states", type=int, default=200)
-    parser.add_argument("--separate", type=int, default=10, help="how many of them are also pruned, loaded and evaluated one by one")
+    parser.add_argument(
+        "--separate",
+        type=int,
+        default=10,
+        help="how many of them are also pruned, loaded and evaluated one by one",
+    )
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     drawn = {tuple(sorted(rng.choice(24, M, replace=False).tolist())) for _ in range(2 * args.states)}
@@ -46,11 +59,22 @@ def main() -> int:
         single = []
         for k, state in enumerate(states[: args.separate]):
             home, blocks = folder / f"home-{k}", ",".join(map(str, state))
-            _, prune = command(home, "prune", "--model", "demo", "--blocks", blocks, "--out", folder / f"pruned-{k}")
-            found, evaluate = command(home, "evaluate", "--model", folder / f"pruned-{k}", "--sequences", SEQUENCES, "--no-tasks")
+            _, prune = command(
+                home, "prune", "--model", "demo", "--blocks", blocks, "--out", folder / f"pruned-{k}"
+            )
+            found, evaluate = command(
+                home, "evaluate", "--model", folder / f"pruned-{k}", "--sequences", SEQUENCES, "--no-tasks"
+            )
             single.append((prune + evaluate, found["loss"]))
         together, seconds = command(
-            folder / "home", "benchmark", "--model", "demo", "--states", folder / "states.json", "--sequences", SEQUENCES
+            folder / "home",
+            "benchmark",
+            "--model",
+            "demo",
+            "--states",
+            folder / "states.json",
+            "--sequences",
+            SEQUENCES,
         )
     each = {tuple(s["removed"]): s["loss"] for s in together["states"]}
     apart = max(abs(each[tuple(map(int, s))] - loss) for s, (_, loss) in zip(states, single))

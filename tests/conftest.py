@@ -12,7 +12,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 REAL_MODEL = Path(__file__).resolve().parents[2] / "shared" / "data" / "tinystories-260k"
-_LLAMA = dict(hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=96)
+_LLAMA = dict(
+    hidden_size=32,
+    intermediate_size=48,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=96,
+)
 TINY = {
     "llama": dict(_LLAMA, num_hidden_layers=6, tie_word_embeddings=False),
     "mistral": dict(_LLAMA, num_hidden_layers=6, head_dim=8),
@@ -21,7 +27,11 @@ TINY = {
     "gpt2": dict(n_embd=32, n_layer=6, n_head=4, n_positions=96, resid_pdrop=0.1),
 }
 TEXT = "\n\n".join(
-    f"Document {i}: the quick brown fox number {i * 7919 % 997} jumps over {i % 13} lazy dogs and says hello to {i % 31}."
+    (
+        f"Document {i}: the quick brown fox number {i * 7919 % 997} jumps over {i % 13} lazy dogs and says "
+        "hello "
+        f"to {i % 31}."
+    )
     for i in range(400)
 )
 
@@ -47,7 +57,12 @@ def write_tiny(folder: Path, kind: str, **changes) -> Path:
     torch.manual_seed(3)
     tokenizer = byte_tokenizer()
     config = AutoConfig.for_model(
-        kind, **{**TINY[kind], **changes}, vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=1, initializer_range=0.15
+        kind,
+        **{**TINY[kind], **changes},
+        vocab_size=len(tokenizer),
+        bos_token_id=0,
+        eos_token_id=1,
+        initializer_range=0.15,
     )
     model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(folder)

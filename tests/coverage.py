@@ -1,4 +1,5 @@
-"""Every causal-LM type of the pinned transformers, tiny and random, through discovery, gates, rows and removal.
+"""Every causal-LM type of the pinned transformers, tiny and random, through discovery, gates, rows and
+removal.
 
     python -m tests.coverage [TYPE ...]     writes docs/coverage.md; goes on where it was cut off
 
@@ -59,8 +60,14 @@ def check(model_type: str) -> dict:
             return {**about, "what": "a gate at 1 changes the logits"}
     rows, _, _ = gradient_rows(loaded, ids)
     alone = torch.cat([gradient_rows(loaded, ids[i : i + 1])[0] for i in range(len(ids))])
-    if not torch.isfinite(rows).all() or float(((rows - alone).norm(dim=1) / alone.norm(dim=1)).max()) > CLOSE:
-        return {**about, "what": f"the rows of a batch are not those of its samples (off by {apart(rows, alone):.1e})"}
+    if (
+        not torch.isfinite(rows).all()
+        or float(((rows - alone).norm(dim=1) / alone.norm(dim=1)).max()) > CLOSE
+    ):
+        return {
+            **about,
+            "what": f"the rows of a batch are not those of its samples (off by {apart(rows, alone):.1e})",
+        }
     if (rows == 0).all(dim=0).any():
         return {**about, "what": "a block has no gradient"}
     with gated(loaded, removal(loaded, REMOVED)):
@@ -70,7 +77,10 @@ def check(model_type: str) -> dict:
     with without(loaded, REMOVED):
         gone = logits()
     if apart(zero, gone) > CLOSE:
-        return {**about, "what": f"gates at 0 are not the model with the blocks removed (off by {apart(zero, gone):.1e})"}
+        return {
+            **about,
+            "what": f"gates at 0 are not the model with the blocks removed (off by {apart(zero, gone):.1e})",
+        }
     if apart(logits(), plain) > 1e-6:
         return {**about, "what": "the model is not whole again after a removal"}
     return {**about, "what": ""}
@@ -85,7 +95,10 @@ def check_many(types: list[str]) -> None:
         except Exception as error:
             lines = str(error).strip().splitlines() or [""]
             found = {"gate": "", "kinds": "", "what": f"{type(error).__name__}: {lines[0][:200]}"}
-        print(json.dumps({"type": model_type, **found, "seconds": round(time.perf_counter() - began, 2)}), flush=True)
+        print(
+            json.dumps({"type": model_type, **found, "seconds": round(time.perf_counter() - began, 2)}),
+            flush=True,
+        )
 
 
 def run(types: list[str]) -> None:
@@ -123,17 +136,25 @@ def write_table(found: dict[str, dict], unbuildable: dict[str, str]) -> None:
     lines = [
         "# Which model types work",
         "",
-        f"Written by `python -m tests.coverage` with transformers {transformers.__version__} and torch {torch.__version__}: every causal-LM type, as a tiny random model of four blocks.",
-        "A type passes when its blocks are found, gates at 1 change nothing, the rows of a batch are those of its samples one by one (to 1e-5 of their norm), and gates at 0 are the model with those blocks removed (to 1e-5).",
+        f"Written by `python -m tests.coverage` with transformers {transformers.__version__} and torch "
+        f"{torch.__version__}: every causal-LM type, as a tiny random model of four blocks.",
+        "A type passes when its blocks are found, gates at 1 change nothing, the rows of a batch are those "
+        "of its samples one by one (to 1e-5 of their norm), and gates at 0 are the model with those blocks "
+        "removed (to 1e-5).",
         "",
-        f"**{len(passed)} of {len(found) + len(unbuildable)} types pass**, {sum('whole blocks' not in found[t]['gate'] for t in passed)} of them with the paper's gate on attention and FFN outputs, the others with a gate on whole blocks.",
+        f"**{len(passed)} of {len(found) + len(unbuildable)} types pass**, "
+        f"{sum('whole blocks' not in found[t]['gate'] for t in passed)} of them with the paper's gate on "
+        "attention and FFN outputs, the others with a gate on whole blocks.",
         "",
         "| type | blocks | gate | |",
         "|---|---|---|---|",
     ]
     for t, entry in sorted(found.items()):
         gate = "block" if "whole blocks" in entry["gate"] else "paper" if entry["gate"] else ""
-        lines.append(f"| {t} | {entry['kinds']} | {gate} | {'passes' if not entry['what'] else entry['what'].replace('|', '/')} |")
+        lines.append(
+            f"| {t} | {entry['kinds']} | {gate} | "
+            f"{'passes' if not entry['what'] else entry['what'].replace('|', '/')} |"
+        )
     lines += [f"| {t} | | | not built: {why} |" for t, why in sorted(unbuildable.items())]
     TABLE.parent.mkdir(exist_ok=True)
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -8,7 +8,9 @@ INSTANCES = Path(__file__).resolve().parents[2] / "shared" / "instances"
 
 
 def llm_like(n: int, seed: int) -> np.ndarray:
-    """Strong first and last blocks, correlations that decay with distance: a Gram matrix of gradient-like rows."""
+    """Strong first and last blocks, correlations that decay with distance: a Gram matrix of gradient-like
+    rows.
+    """
     rng = np.random.default_rng(seed)
     depth = np.arange(n)
     size = 0.02 + 1.2 * np.exp(-depth / 1.5) + 0.6 * np.exp(-(n - 1 - depth) / 1.2)
@@ -33,7 +35,9 @@ def duplicated(n: int, seed: int, copies: int = 2) -> np.ndarray:
 
 
 def dependent(n: int, seed: int) -> np.ndarray:
-    """Nearly dependent blocks: few large directions, in which low states cancel, above a small full-rank rest."""
+    """Nearly dependent blocks: few large directions, in which low states cancel, above a small full-rank
+    rest.
+    """
     rng = np.random.default_rng(seed)
     A = rng.normal(size=(2 * n, n)) * 0.02
     A[: max(1, n // 6)] = rng.normal(size=(max(1, n // 6), n))

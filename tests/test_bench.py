@@ -24,7 +24,9 @@ def test_without_cuda_one_sentence_says_so(capsys):
     assert capsys.readouterr().out.count(".") == 1
 
 
-@pytest.mark.parametrize(("name", "billions", "blocks"), [("llama", 8.03, 32), ("qwen", 14.77, 40), ("nemotron", 31.6, 52)])
+@pytest.mark.parametrize(
+    ("name", "billions", "blocks"), [("llama", 8.03, 32), ("qwen", 14.77, 40), ("nemotron", 31.6, 52)]
+)
 def test_shapes_have_the_weights_of_the_published_models(name, billions, blocks):
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(bench_gpu.configured(name, 1))

@@ -33,21 +33,36 @@ def run():
 
 @pytest.fixture(scope="module")
 def sequences(demo, run):
-    return pack(read_texts(), demo.tokenizer, "calibrate", run.meta["texts"]["length"], len(run.rows.A), run.meta["seed"])
+    return pack(
+        read_texts(),
+        demo.tokenizer,
+        "calibrate",
+        run.meta["texts"]["length"],
+        len(run.rows.A),
+        run.meta["seed"],
+    )
 
 
 def test_it_is_a_plain_llama_of_24_blocks_or_more(demo):
     config = json.loads((folders.DEMO / "model" / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"] and len(demo.blocks) >= 24
     log = json.loads((folders.DEMO / "training.json").read_text())
-    assert log["tokens"] >= 5_000_000 and log["parameters"] == demo.parameters() and log["curve"][-1][1] < 0.5 * log["curve"][0][1]
+    assert (
+        log["tokens"] >= 5_000_000
+        and log["parameters"] == demo.parameters()
+        and log["curve"][-1][1] < 0.5 * log["curve"][0][1]
+    )
     stacked = torch.stack([torch.cat([p.flatten() for p in block.parameters()]) for block in demo.modules])
     assert torch.pdist(stacked).min() > 1  # no block is a copy of another
 
 
 def test_shipped_rows_recompute_from_the_shipped_model(demo, run, sequences):
     assert run.meta["key"] == run_key(
-        demo, sequences, True, pack(read_texts(), demo.tokenizer, "choose", 128, run.singles.sequences), run.meta["seed"]
+        demo,
+        sequences,
+        True,
+        pack(read_texts(), demo.tokenizer, "choose", 128, run.singles.sequences),
+        run.meta["seed"],
     )
     assert (run.rows.sample == sequences.index).all()
     part = slice(100, 116)
@@ -93,9 +108,15 @@ def test_test_items_never_occur_in_the_corpus():
 
 def test_the_shipped_items_and_texts_are_the_worlds():
     world = World()
-    expected = [(i.family, i.context, i.options, i.answer) for family in TASK_FAMILIES for i in world.items(family, 150)]
+    expected = [
+        (i.family, i.context, i.options, i.answer)
+        for family in TASK_FAMILIES
+        for i in world.items(family, 150)
+    ]
     assert [(i.task, i.context, i.options, i.answer) for i in read_tasks()] == expected
-    assert [(d.text, d.domain) for d in read_texts().documents[:500]] == list(itertools.islice(world.documents(200), 500))
+    assert [(d.text, d.domain) for d in read_texts().documents[:500]] == list(
+        itertools.islice(world.documents(200), 500)
+    )
 
 
 def test_training_stops_and_resumes_to_the_same_weights(tmp_path):

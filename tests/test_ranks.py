@@ -44,12 +44,27 @@ if run:
 
 def test_ranks_share_the_samples(tiny, text_file, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", tmp_path / "script.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        tmp_path / "script.py",
+    ]
     environment = {**os.environ, "PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, tiny["llama"], text_file, tmp_path], check=True, timeout=240, env=environment, capture_output=True)
+    subprocess.run(
+        [*command, tiny["llama"], text_file, tmp_path],
+        check=True,
+        timeout=240,
+        env=environment,
+        capture_output=True,
+    )
     many = load_run(tmp_path / "run")
     loaded, texts = load_model(str(tiny["llama"])), read_texts(text_file)
-    sequences, singles = (pack(texts, loaded.tokenizer, split, 32, n) for split, n in (("calibrate", 23), ("choose", 6)))
+    sequences, singles = (
+        pack(texts, loaded.tokenizer, split, 32, n) for split, n in (("calibrate", 23), ("choose", 6))
+    )
     one = calibrate(loaded, sequences, batch=4, sampled=True, seed=3, singles=singles)
     assert many.key == one.key and many.meta["plan"]["ranks"] == 2
     for name in ("rows", "sampled"):
@@ -75,25 +90,74 @@ def test_what_a_rank_kept_on_a_disk_of_its_own_is_computed_again(tiny, text_file
 
 
 def test_a_launched_command_does_the_job_together(tiny, text_file, tmp_path, capsys):
-    argv = ["calibrate", "--model", tiny["llama"], "--texts", text_file, "--texts", "own", "--samples", 21, "--length", 24]
+    argv = [
+        "calibrate",
+        "--model",
+        tiny["llama"],
+        "--texts",
+        text_file,
+        "--texts",
+        "own",
+        "--samples",
+        21,
+        "--length",
+        24,
+    ]
     argv = list(map(str, [*argv, "--batch", 4, "--singles", 3, "--json"]))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "core"]
-    done = subprocess.run([*launch, *argv, "--out", tmp_path / "two"], check=True, timeout=240, capture_output=True, text=True)
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "core",
+    ]
+    done = subprocess.run(
+        [*launch, *argv, "--out", tmp_path / "two"], check=True, timeout=240, capture_output=True, text=True
+    )
     told = json.loads(done.stdout)  # one object: rank 0's
     (job,) = jobs.list_jobs()
     assert job.status == "done" and job.result["key"] == told["key"] and not (job.folder / "work").exists()
     folders.home().rename(tmp_path / "elsewhere")  # the run and its own samples: all is computed again
     assert main([*argv, "--out", str(tmp_path / "one")]) == 0
     many, one = load_run(tmp_path / "two"), load_run(tmp_path / "one")
-    assert many.key == one.key and (many.rows.A == one.rows.A).all() and (many.singles.increase == one.singles.increase).all()
-    assert (many.meta["plan"]["ranks"], one.meta["plan"]["ranks"]) == (2, 1) and many.meta["texts"]["domains"] == [text_file.stem, "own"]
+    assert (
+        many.key == one.key
+        and (many.rows.A == one.rows.A).all()
+        and (many.singles.increase == one.singles.increase).all()
+    )
+    assert (many.meta["plan"]["ranks"], one.meta["plan"]["ranks"]) == (2, 1) and many.meta["texts"][
+        "domains"
+    ] == [text_file.stem, "own"]
 
 
 def test_ranks_share_the_states_of_a_benchmark(tiny, text_file, tmp_path, capsys):
     (tmp_path / "states.csv").write_text('removed\n"3,4"\n"0-1"\n')
-    argv = ["benchmark", "--model", tiny["llama"], "--texts", text_file, "--sequences", 20, "--length", 24, "--blocks", "2", "--json"]
+    argv = [
+        "benchmark",
+        "--model",
+        tiny["llama"],
+        "--texts",
+        text_file,
+        "--sequences",
+        20,
+        "--length",
+        24,
+        "--blocks",
+        "2",
+        "--json",
+    ]
     argv = list(map(str, [*argv, "--states", tmp_path / "states.csv"]))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "core"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "core",
+    ]
     done = subprocess.run([*launch, *argv], check=True, timeout=240, capture_output=True, text=True)
     told = json.loads(done.stdout)
     loaded = load_model(str(tiny["llama"]))
@@ -103,11 +167,32 @@ def test_ranks_share_the_states_of_a_benchmark(tiny, text_file, tmp_path, capsys
     for s in told["states"]:
         own = losses[tuple(s["removed"])]
         assert abs(s["loss"] - own.mean()) < 1e-5 and abs(s["increase"] - (own - losses[()]).mean()) < 1e-5
-    assert main(argv) == 0 and json.loads(capsys.readouterr().out) == told  # the job is done: nothing is measured again
+    # the job is done: nothing is measured again
+    assert main(argv) == 0 and json.loads(capsys.readouterr().out) == told
 
 
 def test_a_launched_command_that_is_wrong_says_so(tiny, text_file, tmp_path):
-    argv = ["calibrate", "--model", tiny["llama"], "--texts", text_file, "--samples", 10**6, "--length", 24, "--out", tmp_path / "out"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "core"]
+    argv = [
+        "calibrate",
+        "--model",
+        tiny["llama"],
+        "--texts",
+        text_file,
+        "--samples",
+        10**6,
+        "--length",
+        24,
+        "--out",
+        tmp_path / "out",
+    ]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "core",
+    ]
     done = subprocess.run([*map(str, [*launch, *argv])], timeout=240, capture_output=True, text=True)
     assert done.returncode and "error: Too little text" in done.stderr and not (tmp_path / "out").exists()

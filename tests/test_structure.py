@@ -23,13 +23,17 @@ def imports(file: Path, top_only: bool) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "core").rglob("*.py")), ids=lambda p: p.relative_to(ROOT / "core").as_posix())
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "core").rglob("*.py")), ids=lambda p: p.relative_to(ROOT / "core").as_posix()
+)
 def test_core_never_imports_streamlit(file):
     assert "streamlit" not in imports(file, top_only=False)
 
 
 @pytest.mark.parametrize(
-    "file", [ROOT / "app.py", *sorted((ROOT / "pages").glob("*.py")), ROOT / "assets" / "lens" / "__init__.py"], ids=lambda p: p.stem
+    "file",
+    [ROOT / "app.py", *sorted((ROOT / "pages").glob("*.py")), ROOT / "assets" / "lens" / "__init__.py"],
+    ids=lambda p: p.stem,
 )
 def test_pages_never_import_torch(file):
     assert not HEAVY & imports(file, top_only=False)
@@ -54,7 +58,11 @@ def test_no_pickle_anywhere():
     for file in [ROOT / "app.py", *ROOT.glob("core/**/*.py"), *ROOT.glob("pages/**/*.py")]:
         text = file.read_text(encoding="utf-8")
         assert not {"pickle", "dill", "joblib"} & imports(file, top_only=False), file
-        assert "allow_pickle=True" not in text and 'persist="disk"' not in text and "trust_remote_code=True" not in text, file
+        assert (
+            "allow_pickle=True" not in text
+            and 'persist="disk"' not in text
+            and "trust_remote_code=True" not in text
+        ), file
 
 
 def test_the_top_level_is_what_the_card_allows():
@@ -78,5 +86,7 @@ def test_the_top_level_is_what_the_card_allows():
         ".gitignore",
         "docs",
     }
-    size = sum(f.stat().st_size for f in (ROOT / "assets").rglob("*") if f.is_file() and "__pycache__" not in f.parts)
+    size = sum(
+        f.stat().st_size for f in (ROOT / "assets").rglob("*") if f.is_file() and "__pycache__" not in f.parts
+    )
     assert size <= 20 * 2**20

@@ -1,7 +1,8 @@
 """Tiny random models of every causal-LM type of the pinned transformers.
 
-A tiny config comes from two tables. RULES says by attribute name how a config class is shrunk, at every depth of its sub-configs.
-OVERRIDES says by model type what else that type needs. `check` says whether what came out is usable; tests.coverage does that for all.
+A tiny config comes from two tables. RULES says by attribute name how a config class is shrunk, at every depth
+of its sub-configs. OVERRIDES says by model type what else that type needs. `check` says whether what came out
+is usable; tests.coverage does that for all.
 """
 
 import dataclasses
@@ -34,9 +35,12 @@ not_causal: dict[str, str] = {
     "cpmant": "every token counts as context, which attends both ways",
     "prophetnet": "the predict stream's relative position terms are laid out so that positions mix",
 }
-not_differentiable: dict[str, str] = {"reformer": "its reversible blocks have a backward pass only in train mode"}
+not_differentiable: dict[str, str] = {
+    "reformer": "its reversible blocks have a backward pass only in train mode"
+}
 not_reloadable: dict[str, str] = dict.fromkeys(
-    ["emu3", "mllama"], "the model keeps the text config alone, which AutoModelForCausalLM does not know when it reads it back"
+    ["emu3", "mllama"],
+    "the model keeps the text config alone, which AutoModelForCausalLM does not know when it reads it back",
 )
 not_masked: dict[str, str] = {"xlnet": "an attention mask over several rows fails where attn_type is uni"}
 inert: dict[str, str] = {"mllama": "its cross-attention block is passed over where there is no image"}
@@ -49,32 +53,72 @@ def _named(names: str, value) -> dict:
 # Attribute name -> tiny value. An attribute that is None by default stays None, unless ALWAYS names it.
 RULES: dict = {
     # widths
-    **_named("hidden_size d_model n_embd emb_dim embedding_dim embedding_size input_embedding_size output_embedding_size", WIDTH),
-    **_named("word_embed_proj_dim lru_width attention_hidden_size out_hidden_size hidden_size_global ple_embed_dim", WIDTH),
-    **_named("pronunciation_embed_dim shape_embed_dim prompt_mid_dim classifier_proj_size dim_model_base", WIDTH),
-    **_named("intermediate_size intermediate_size_mlp ffn_dim n_inner encoder_ffn_dim decoder_ffn_dim ffn_hidden_size dff dim_ff", 48),
-    **_named("d_inner d_ff feed_forward_size dense_intermediate_size mlp_dim prefix_dense_intermediate_size", 48),
-    **_named("moe_intermediate_size expert_ffn_hidden_size shared_expert_intermediate_size shared_experts_intermediate_size", 16),
+    **_named(
+        "hidden_size d_model n_embd emb_dim embedding_dim embedding_size input_embedding_size "
+        "output_embedding_size",
+        WIDTH,
+    ),
+    **_named(
+        "word_embed_proj_dim lru_width attention_hidden_size out_hidden_size hidden_size_global "
+        "ple_embed_dim",
+        WIDTH,
+    ),
+    **_named(
+        "pronunciation_embed_dim shape_embed_dim prompt_mid_dim classifier_proj_size dim_model_base", WIDTH
+    ),
+    **_named(
+        "intermediate_size intermediate_size_mlp ffn_dim n_inner encoder_ffn_dim decoder_ffn_dim "
+        "ffn_hidden_size dff dim_ff",
+        48,
+    ),
+    **_named(
+        "d_inner d_ff feed_forward_size dense_intermediate_size mlp_dim prefix_dense_intermediate_size", 48
+    ),
+    **_named(
+        "moe_intermediate_size expert_ffn_hidden_size shared_expert_intermediate_size "
+        "shared_experts_intermediate_size",
+        16,
+    ),
     **_named("shared_intermediate_size moe_shared_expert_intermediate_size", 16),
     # heads
-    **_named("num_attention_heads n_head n_heads num_heads attention_heads encoder_attention_heads decoder_attention_heads", 4),
-    **_named("num_encoder_attention_heads num_decoder_attention_heads swa_num_attention_heads linear_num_heads", 4),
+    **_named(
+        "num_attention_heads n_head n_heads num_heads attention_heads encoder_attention_heads "
+        "decoder_attention_heads",
+        4,
+    ),
+    **_named(
+        "num_encoder_attention_heads num_decoder_attention_heads swa_num_attention_heads linear_num_heads", 4
+    ),
     **_named("num_key_value_heads num_kv_heads kv_n_heads num_query_groups swa_num_key_value_heads", 2),
     **_named("linear_num_value_heads", 4),
     **_named("linear_num_key_heads", 2),
-    **_named("head_dim d_head swa_head_dim dim_head kv_channels attention_head_size linear_head_dim d_kv global_head_dim", 8),
+    **_named(
+        "head_dim d_head swa_head_dim dim_head kv_channels attention_head_size linear_head_dim d_kv "
+        "global_head_dim",
+        8,
+    ),
     **_named("linear_key_head_dim linear_value_head_dim qk_nope_head_dim v_head_dim", 8),
     **_named("qk_rope_head_dim rotary_dim", 4),
-    **_named("q_lora_rank kv_lora_rank o_lora_rank laurel_rank adapter_rank d_rel loop_gate_rank hc_lowrank gated_norm_rank", 8),
+    **_named(
+        "q_lora_rank kv_lora_rank o_lora_rank laurel_rank adapter_rank d_rel loop_gate_rank hc_lowrank "
+        "gated_norm_rank",
+        8,
+    ),
     **_named("router_hidden_size block_multiple_of", 16),
     # experts
     **_named("num_experts num_local_experts n_routed_experts moe_num_experts", 4),
     **_named("num_experts_per_tok num_experts_per_token moe_topk moe_k moe_top_k top_k_experts", 2),
-    **_named("n_group topk_group num_expert_group n_shared_experts num_shared_experts moe_num_shared_experts", 1),
+    **_named(
+        "n_group topk_group num_expert_group n_shared_experts num_shared_experts moe_num_shared_experts", 1
+    ),
     **_named("first_k_dense_replace num_dense_layers", 1),
     **_named("zero_expert_num", 2),
     # state-space and linear-attention layers
-    **_named("state_size ssm_state_size mamba_d_state mamba_d_head mamba_headdim mamba_head_dim time_step_rank mamba_dt_rank", 8),
+    **_named(
+        "state_size ssm_state_size mamba_d_state mamba_d_head mamba_headdim mamba_head_dim time_step_rank "
+        "mamba_dt_rank",
+        8,
+    ),
     **_named("n_mamba_heads", 2),
     **_named("mamba_n_heads mamba_num_heads", 8),
     **_named("n_groups mamba_n_groups mamba_ngroups", 1),
@@ -86,10 +130,15 @@ RULES: dict = {
     **_named("sliding_window sliding_window_size attention_window_size window_size attention_chunk_size", 4),
     # sizes of the input
     **_named(
-        "vocab_size unpadded_vocab_size decoder_vocab_size vocab_size_per_layer_input audio_vocab_size shape_vocab_size pronunciation_vocab_size",
+        "vocab_size unpadded_vocab_size decoder_vocab_size vocab_size_per_layer_input audio_vocab_size "
+        "shape_vocab_size pronunciation_vocab_size",
         VOCAB,
     ),
-    **_named("max_position_embeddings n_positions n_ctx max_seq_len max_target_positions max_source_positions context_length", POSITIONS),
+    **_named(
+        "max_position_embeddings n_positions n_ctx max_seq_len max_target_positions max_source_positions "
+        "context_length",
+        POSITIONS,
+    ),
     **_named("model_max_length original_max_position_embeddings rel_extent", POSITIONS),
     **_named("hidden_size_per_layer_input", 8),
     # scales of the random weights
@@ -103,22 +152,32 @@ RULES: dict = {
     **_named("depth num_global_layers num_lstm_layers num_residual_layers num_blocks", 1),
     **_named("image_size crop_size", 32),
     **_named("patch_size", 8),
-    **_named("num_filters codebook_dim vector_quantization_hidden_dimension base_channels output_channels", 8),
+    **_named(
+        "num_filters codebook_dim vector_quantization_hidden_dimension base_channels output_channels", 8
+    ),
     **_named("ext_pw_out_channel nemo_conv_channels depthwise_separable_out_channel", WIDTH),
     **_named("codebook_size", 16),
     **_named("num_quantizers", 2),
 }
-ALWAYS = "head_dim num_key_value_heads num_experts_per_tok n_routed_experts n_shared_experts n_group topk_group".split()
+ALWAYS = (
+    "head_dim num_key_value_heads num_experts_per_tok n_routed_experts n_shared_experts n_group topk_group"
+).split()
 ALWAYS += "pad_token_id bos_token_id eos_token_id".split()
 DROP = object()  # as an override: leave the class's own default
-DEPTHS = "num_hidden_layers n_layer n_layers num_layers num_decoder_layers decoder_layers encoder_layers num_encoder_layers".split()
+DEPTHS = (
+    "num_hidden_layers n_layer n_layers num_layers num_decoder_layers decoder_layers encoder_layers "
+    "num_encoder_layers"
+).split()
 CYCLES = "layer_types layers_block_type indexer_types".split()  # one kind after the other, over and over
 RUNS = ["mlp_layer_types"]  # each kind once, then the last one
 TEXT_PARTS = ["text_config", "global_config"]  # sub-configs that hold the blocks
-PREFIX_IDS = "image audio video vision boi eoi boa eoa".split()  # special tokens of other inputs sit at the vocabulary's end
+# special tokens of other inputs sit at the vocabulary's end
+PREFIX_IDS = "image audio video vision boi eoi boa eoa".split()
 
-DECODER = {"is_decoder": True, "is_encoder_decoder": False}  # for the types that are encoders or both by default
-MLA = {"head_dim": 4, "num_key_value_heads": 4}  # latent attention: head_dim is the rotary part, one key and value a query head
+# for the types that are encoders or both by default
+DECODER = {"is_decoder": True, "is_encoder_decoder": False}
+# latent attention: head_dim is the rotary part, one key and value a query head
+MLA = {"head_dim": 4, "num_key_value_heads": 4}
 
 
 def _every(*kinds):
@@ -133,10 +192,26 @@ def _within(part: str, changes: dict) -> dict:
 
 SLIDING = {"use_sliding_window": True, "max_window_layers": 2, "sliding_window": 4, "layer_types": DROP}
 GEMMA3N = {"num_kv_shared_layers": lambda blocks: max(0, blocks - 2)}
-DOTS3 = {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_q_lora_rank": 8, "swa_kv_lora_rank": 8}
+DOTS3 = {
+    "swa_num_attention_heads": 4,
+    "swa_num_key_value_heads": 4,
+    "swa_q_lora_rank": 8,
+    "swa_kv_lora_rank": 8,
+}
 DOTS3 |= {"swa_head_dim": 12, "swa_qk_nope_head_dim": 8, "swa_v_head_dim": 8, "head_dim": 12}
-QWEN4 = {"ple_layer_ids": [1], "heads_per_ngram": 2, "ngram_vocab_size_base": 50, "make_ngram_vocab_size_divisible_by": 8}
-QWEN4 |= {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 4, "indexer_compress_ratio": 2}
+QWEN4 = {
+    "ple_layer_ids": [1],
+    "heads_per_ngram": 2,
+    "ngram_vocab_size_base": 50,
+    "make_ngram_vocab_size_divisible_by": 8,
+}
+QWEN4 |= {
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 8,
+    "indexer_budget": 4,
+    "indexer_compress_ratio": 2,
+}
 QWEN4 |= {"split_ngram_parts": 2}
 
 # Model type -> attributes that the rules do not settle; "part.attribute" reaches into a sub-config.
@@ -144,15 +219,22 @@ OVERRIDES: dict[str, dict] = {
     "bamba": {"attn_layer_indices": lambda blocks: list(range(1, blocks, 2))},
     "blt": {"encoder_hash_byte_group_vocab": 50, "max_patch_length": 2},
     "cohere2_moe": {"first_k_dense_replace": 1, "mlp_layer_types": DROP},
-    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
+    "cohere_compass_text": {
+        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}
+    },
     "dbrx": {"attn_config.rope_theta": 10000.0, "attn_config.clip_qkv": 8.0},
     "dory": {"n_input_layers": 1, "n_output_layers": 1},
     "dots1": {"layer_types": _every("full_attention", "sliding_attention")},
     "dots3_note_text": DOTS3,
     "dots3_note": {
         **_within("text_config", DOTS3),
-        **_within("vision_config", {"adapter_in_dim": WIDTH, "adapter_out_dim": WIDTH, "mlp_layer_types": ["dense"]}),
-        **_within("audio_config", {"adapter_input_size": WIDTH, "adapter_out_dim": WIDTH, "downsample_hidden_size": 8}),
+        **_within(
+            "vision_config", {"adapter_in_dim": WIDTH, "adapter_out_dim": WIDTH, "mlp_layer_types": ["dense"]}
+        ),
+        **_within(
+            "audio_config",
+            {"adapter_input_size": WIDTH, "adapter_out_dim": WIDTH, "downsample_hidden_size": 8},
+        ),
     },
     "falcon_h1": {"mamba_d_ssm": 64},
     "gemma3n_text": GEMMA3N,
@@ -161,7 +243,9 @@ OVERRIDES: dict[str, dict] = {
     "gemma4_unified_text": {"global_head_dim": 16},
     "gemma4_unified": {"text_config.global_head_dim": 16},
     "glm_moe_dsa": {"indexer_types": _every("full", "shared")},
-    "gpt_neo": {"attention_types": lambda blocks: [[[kind], 1] for kind in _every("global", "local")(blocks)]},
+    "gpt_neo": {
+        "attention_types": lambda blocks: [[[kind], 1] for kind in _every("global", "local")(blocks)]
+    },
     "granitemoehybrid": {"layer_types": _every("linear_attention", "full_attention")},
     "inkling_text": {"mlp_layer_types": lambda blocks: ["dense"] + ["sparse"] * (blocks - 1)},
     "inkling2_text": {"n_layers_per_attn_res_block": 2},
@@ -205,13 +289,26 @@ OVERRIDES: dict[str, dict] = {
         "local_attn_chunk_length": 4,
         "lsh_attn_chunk_length": 4,
     },
-    "smollm3": {"use_sliding_window": True, "sliding_window": 4, "no_rope_layer_interval": 2, "layer_types": DROP},
+    "smollm3": {
+        "use_sliding_window": True,
+        "sliding_window": 4,
+        "no_rope_layer_interval": 2,
+        "layer_types": DROP,
+    },
     "xlm": {"causal": True},
     "xlnet": {"attn_type": "uni"},
     "xlstm": {"num_blocks": lambda blocks: blocks},
     "xmod": {"default_language": "en_XX"},
-    "zamba": {"attention_hidden_size": 64, "attention_head_dim": 16, "layers_block_type": _every("hybrid", "linear_attention")},
-    "zaya": {"num_experts_per_tok": 1, "layer_types": _every("hybrid", "hybrid_sliding"), "sliding_window": 4},
+    "zamba": {
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "layers_block_type": _every("hybrid", "linear_attention"),
+    },
+    "zaya": {
+        "num_experts_per_tok": 1,
+        "layer_types": _every("hybrid", "hybrid_sliding"),
+        "sliding_window": 4,
+    },
 }
 
 
@@ -221,7 +318,9 @@ def _kinds(values) -> list:
 
 
 def _attributes(config_class, default, blocks: int) -> dict:
-    """The attributes with which a config class is built tiny; its default config says which there are and of what kind."""
+    """The attributes with which a config class is built tiny; its default config says which there are and of
+    what kind.
+    """
     default.allow_global_per_layer_attribute_access = True
     names = [field.name for field in dataclasses.fields(config_class) if field.init]
     rules = RULES | (DECODER if "is_decoder" in names else {}) | (MLA if "qk_rope_head_dim" in names else {})
@@ -247,15 +346,25 @@ def _attributes(config_class, default, blocks: int) -> dict:
             result[name] = rules[name]
         elif isinstance(value, float) and ("dropout" in name or name.endswith(("pdrop", "layerdrop"))):
             result[name] = 0.0
-        elif isinstance(value, int) and name.endswith(("_token_id", "_token_index")) and name.startswith(tuple(PREFIX_IDS)):
+        elif (
+            isinstance(value, int)
+            and name.endswith(("_token_id", "_token_index"))
+            and name.startswith(tuple(PREFIX_IDS))
+        ):
             result[name], ids = ids, ids - 1
     return result
 
 
 def tiny_config(model_type: str, blocks: int = 4) -> PreTrainedConfig:
-    """A config of one type with so many decoder blocks, and little of everything else. Zamba needs three blocks to share weights."""
+    """A config of one type with so many decoder blocks, and little of everything else.
+
+    Zamba needs three blocks to share weights.
+    """
     config_class = CONFIG_MAPPING[model_type]
-    changes = {name: value(blocks) if callable(value) else value for name, value in OVERRIDES.get(model_type, {}).items()}
+    changes = {
+        name: value(blocks) if callable(value) else value
+        for name, value in OVERRIDES.get(model_type, {}).items()
+    }
     attributes = _attributes(config_class, config_class(), blocks)
     for name, value in changes.items():
         *parts, last = name.split(".")
@@ -286,11 +395,15 @@ def _enliven(model: PreTrainedModel) -> None:
 def tiny_model(model_type: str, blocks: int = 4, seed: int = 0) -> PreTrainedModel:
     """A random model of one type in float32, in eval mode, in which every block matters.
 
-    The attention is eager where the type has it. `inert` names the type one of whose blocks text alone never enters.
+    The attention is eager where the type has it. `inert` names the type one of whose blocks text alone never
+    enters.
     """
     config = tiny_config(model_type, blocks)
     # Deterministic mode fills memory that nobody initialises with NaN, so that such parameters are found.
-    before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before, warn = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         torch.manual_seed(seed)
@@ -304,7 +417,11 @@ def tiny_model(model_type: str, blocks: int = 4, seed: int = 0) -> PreTrainedMod
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all() and not (tensor.isneginf() | tensor.isfinite()).all():
+        if (
+            tensor.is_floating_point()
+            and not torch.isfinite(tensor).all()
+            and not (tensor.isneginf() | tensor.isfinite()).all()
+        ):
             raise ValueError(f"{name} is not finite")
     return model.float().eval()
 
@@ -330,9 +447,15 @@ def bypass_effects(model: PreTrainedModel, ids: torch.Tensor, blocks: int) -> tu
         return bypass
 
     for name, blocks_list in model.named_modules():
-        if not isinstance(blocks_list, torch.nn.ModuleList) or len(blocks_list) != blocks or "experts" in name:
+        if (
+            not isinstance(blocks_list, torch.nn.ModuleList)
+            or len(blocks_list) != blocks
+            or "experts" in name
+        ):
             continue
-        handles = [block.register_forward_hook(hook(i), with_kwargs=True) for i, block in enumerate(blocks_list)]
+        handles = [
+            block.register_forward_hook(hook(i), with_kwargs=True) for i, block in enumerate(blocks_list)
+        ]
         effects, fired = [], 0
         with torch.no_grad():
             for number in range(-1, blocks):
@@ -360,7 +483,9 @@ def check(model_type: str, model: PreTrainedModel) -> None:
     if model_type not in not_differentiable:
         logits.sum().backward()
         gradient = model.get_input_embeddings().weight.grad
-        assert gradient is not None and gradient.isfinite().all() and gradient.any(), "no gradient in the embeddings"
+        assert gradient is not None and gradient.isfinite().all() and gradient.any(), (
+            "no gradient in the embeddings"
+        )
     other = ids.clone()
     other[:, 5] = (other[:, 5] + 1) % 50 + 4
     with torch.no_grad():
@@ -369,4 +494,6 @@ def check(model_type: str, model: PreTrainedModel) -> None:
     assert change[5:].max() > 1e-4, f"the logits do not depend on the tokens: {leak}"
     assert model_type in not_causal or change[:5].max() < 1e-4, f"not causal: {leak}"
     name, effects = bypass_effects(model, ids, 4)
-    assert model_type in inert or not effects or min(effects) > 1e-2, f"a block does nothing: {name} {effects}"
+    assert model_type in inert or not effects or min(effects) > 1e-2, (
+        f"a block does nothing: {name} {effects}"
+    )

@@ -33,7 +33,15 @@ def main() -> int:
     loaded, texts = load_model("demo"), read_texts()
     calibration = pack(texts, loaded.tokenizer, "calibrate", LENGTH, SAMPLES)
     singles = pack(texts, loaded.tokenizer, "choose", LENGTH, SINGLES)
-    request = {"model": "demo", "texts": None, "samples": SAMPLES, "length": LENGTH, "seed": 0, "sampled": True, "singles": SINGLES}
+    request = {
+        "model": "demo",
+        "texts": None,
+        "samples": SAMPLES,
+        "length": LENGTH,
+        "seed": 0,
+        "sampled": True,
+        "singles": SINGLES,
+    }
     run = calibrate(loaded, calibration, sampled=True, singles=singles, request=request)
     if DEMO_RUN.exists():
         shutil.rmtree(DEMO_RUN)
@@ -51,9 +59,14 @@ def main() -> int:
     print((DEMO / "README.md").read_text(encoding="utf-8"))
     problems = []
     if len(good) < FAMILIES:
-        problems.append(f"only {len(good)} task families are {MARGIN:.0%} above chance, {FAMILIES} are needed")
+        problems.append(
+            f"only {len(good)} task families are {MARGIN:.0%} above chance, {FAMILIES} are needed"
+        )
     if middle.max() > WORST_SINGLE:
-        problems.append(f"removing block {1 + int(middle.argmax())} costs {middle.max():.3f} nats, at most {WORST_SINGLE} is allowed")
+        problems.append(
+            f"removing block {1 + int(middle.argmax())} costs {middle.max():.3f} nats, at most "
+            f"{WORST_SINGLE} is allowed"
+        )
     if valleys < MINIMA:
         problems.append(f"M = {m} shows {valleys} minima, {MINIMA} are needed")
     for problem in problems:
@@ -68,7 +81,8 @@ def table(run, result, good, m, valleys) -> str:
     lines = [
         "# The demo model",
         "",
-        f"A LlamaForCausalLM of {run.blocks} blocks, {log['parameters']:,} parameters, trained from scratch on an invented world "
+        f"A LlamaForCausalLM of {run.blocks} blocks, {log['parameters']:,} parameters, trained from scratch "
+        "on an invented world "
         f"(`assets/build/world.py`). This page is written by `python -m assets.build.measure`.",
         "",
         "| training | |",
@@ -82,24 +96,37 @@ def table(run, result, good, m, valleys) -> str:
         "|---|" + "---|" * len(curve),
         "| training loss, nats | " + " | ".join(f"{v:.3f}" for _, v in curve) + " |",
         "",
-        f"Loss on {result.sequences} sequences of the report split: {result.loss:.4f} ± {result.loss_se:.4f} nats, perplexity {np.exp(result.loss):.3f} "
+        f"Loss on {result.sequences} sequences of the report split: {result.loss:.4f} ± {result.loss_se:.4f} "
+        f"nats, perplexity {np.exp(result.loss):.3f} "
         f"(measured on {platform.machine()}, {os.cpu_count()} cores).",
         "",
         "| held-out task | accuracy | chance | items |",
         "|---|---|---|---|",
-        *[f"| {name} | {row['accuracy']:.3f} | {row['chance']:.3f} | {row['n']} |" for name, row in result.tasks.items()],
+        *[
+            f"| {name} | {row['accuracy']:.3f} | {row['chance']:.3f} | {row['n']} |"
+            for name, row in result.tasks.items()
+        ],
         "",
-        f"{len(good)} of {len(result.tasks)} families are at least 20 points above chance: {', '.join(good)}.",
+        f"{len(good)} of {len(result.tasks)} families are at least 20 points above chance: "
+        f"{', '.join(good)}.",
         "",
-        f"Removing one block alone raises the loss (nats, {run.singles.sequences} sequences of the choose split, ± paired standard error):",
+        f"Removing one block alone raises the loss (nats, {run.singles.sequences} sequences of the choose "
+        "split, ± paired standard error):",
         "",
         "| block | increase | | block | increase | | block | increase |",
         "|---|---|---|---|---|---|---|---|",
     ]
     third = -(-run.blocks // 3)
-    cell = lambda i: f"{i} | {run.singles.increase[i]:+.4f} ± {run.singles.se[i]:.4f}" if i < run.blocks else " | "  # noqa: E731
+
+    def cell(i: int) -> str:
+        return f"{i} | {run.singles.increase[i]:+.4f} ± {run.singles.se[i]:.4f}" if i < run.blocks else " | "
+
     lines += [f"| {cell(r)} | | {cell(r + third)} | | {cell(r + 2 * third)} |" for r in range(third)]
-    lines += ["", f"The landscape from {len(run.rows.A)} samples has {valleys} minima among the 2600 lowest states at M = {m}."]
+    lines += [
+        "",
+        f"The landscape from {len(run.rows.A)} samples has {valleys} minima among the 2600 lowest states at "
+        f"M = {m}.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -143,7 +143,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def build_model(preset: Preset) -> LlamaForCausalLM:
-    # 0.1 is about 1/sqrt(width): with the usual 0.02 a model this narrow had learned no in-context task after 4 M tokens
+    # 0.1 is about 1/sqrt(width): with the usual 0.02 a model this narrow had learned no in-context task after
+    # 4 M tokens
     torch.manual_seed(preset.seed)
     return LlamaForCausalLM(LlamaConfig(num_hidden_layers=preset.blocks, **MODEL))
 
@@ -186,7 +187,10 @@ def train(
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         if saved["steps"] != steps:
-            raise SystemExit(f"{checkpoint} is for {saved['steps']} steps, not {steps}: give the same --tokens or another --work")
+            raise SystemExit(
+                f"{checkpoint} is for {saved['steps']} steps, not {steps}: give the same --tokens or another "
+                "--work"
+            )
         model.load_state_dict(saved["model"])
         for o, state in zip(opts, saved["optimizers"]):
             o.load_state_dict(state)
@@ -209,7 +213,13 @@ def train(
         if (step + 1) % 100 == 0:
             curve.append([step + 1, round(sum(recent) / len(recent), 4)])
             spent = time.monotonic() - began
-            LOG.info("step %d/%d loss %.4f, %.0f tokens/s", step + 1, steps, curve[-1][1], (step + 1 - first) * BATCH * LENGTH / spent)
+            LOG.info(
+                "step %d/%d loss %.4f, %.0f tokens/s",
+                step + 1,
+                steps,
+                curve[-1][1],
+                (step + 1 - first) * BATCH * LENGTH / spent,
+            )
             recent = []
         if (step + 1) % save_every == 0 or step + 1 == steps:
             save_checkpoint(
@@ -241,7 +251,9 @@ def train(
     return model, tokenizer, log
 
 
-def write_outputs(out: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, log: dict, preset: Preset) -> None:
+def write_outputs(
+    out: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, log: dict, preset: Preset
+) -> None:
     world = World(preset.world)
     out.mkdir(parents=True, exist_ok=True)
     model.eval().save_pretrained(out / "model")
@@ -252,19 +264,35 @@ def write_outputs(out: Path, model: LlamaForCausalLM, tokenizer: PreTrainedToken
     with open(out / "tasks.jsonl", "w", encoding="utf-8") as f:
         for family in TASK_FAMILIES:
             for item in world.items(family, ITEMS_PER_FAMILY):
-                f.write(json.dumps({"task": item.family, "context": item.context, "options": item.options, "answer": item.answer}) + "\n")
+                f.write(
+                    json.dumps(
+                        {
+                            "task": item.family,
+                            "context": item.context,
+                            "options": item.options,
+                            "answer": item.answer,
+                        }
+                    )
+                    + "\n"
+                )
     (out / "training.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
     assert set(DOMAINS) >= set(d for _, d in itertools.islice(world.documents(preset.texts), 100))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--preset", choices=PRESETS, default="demo")
-    parser.add_argument("--work", type=Path, help="checkpoints and the tokenised corpus (default .build/PRESET)")
+    parser.add_argument(
+        "--work", type=Path, help="checkpoints and the tokenised corpus (default .build/PRESET)"
+    )
     parser.add_argument("--out", type=Path, help="default: assets/demo for the demo, WORK/out for the others")
     parser.add_argument("--tokens", type=int, help="default: the preset's")
     parser.add_argument("--save-every", type=int, default=200, metavar="STEPS")
-    parser.add_argument("--stop-after", type=int, default=None, metavar="STEP", help="stop here; a later start resumes")
+    parser.add_argument(
+        "--stop-after", type=int, default=None, metavar="STEP", help="stop here; a later start resumes"
+    )
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)

@@ -41,12 +41,41 @@ COMPARISONS = [
 
 # relation -> (values it is drawn from, four phrasings ending in the value)
 PERSON_FACTS = {
-    "home": (PLACES, ["{s} lives in {v}", "The home of {s} is {v}", "You can find {s} in {v}", "Where does {s} live? In {v}"]),
-    "job": (JOBS, ["{s} works as a {v}", "{s} is a {v}", "The work of {s} is that of a {v}", "What is {s} by trade? A {v}"]),
-    "pet": (PETS, ["{s} keeps a {v}", "The animal of {s} is a {v}", "At home {s} has a {v}", "Which animal does {s} keep? A {v}"]),
+    "home": (
+        PLACES,
+        [
+            "{s} lives in {v}",
+            "The home of {s} is {v}",
+            "You can find {s} in {v}",
+            "Where does {s} live? In {v}",
+        ],
+    ),
+    "job": (
+        JOBS,
+        [
+            "{s} works as a {v}",
+            "{s} is a {v}",
+            "The work of {s} is that of a {v}",
+            "What is {s} by trade? A {v}",
+        ],
+    ),
+    "pet": (
+        PETS,
+        [
+            "{s} keeps a {v}",
+            "The animal of {s} is a {v}",
+            "At home {s} has a {v}",
+            "Which animal does {s} keep? A {v}",
+        ],
+    ),
     "colour": (
         COLOURS,
-        ["{s} likes the colour {v}", "The favourite colour of {s} is {v}", "{s} always wears {v}", "Which colour does {s} like? It is {v}"],
+        [
+            "{s} likes the colour {v}",
+            "The favourite colour of {s} is {v}",
+            "{s} always wears {v}",
+            "Which colour does {s} like? It is {v}",
+        ],
     ),
 }
 PLACE_FACTS = {
@@ -61,7 +90,12 @@ PLACE_FACTS = {
     ),
     "river": (
         RIVERS,
-        ["{s} lies on the river {v}", "The river of {s} is the {v}", "Through {s} flows the {v}", "Which river is in {s}? The {v}"],
+        [
+            "{s} lies on the river {v}",
+            "The river of {s} is the {v}",
+            "Through {s} flows the {v}",
+            "Which river is in {s}? The {v}",
+        ],
     ),
 }
 OBJECT_FACTS = {
@@ -129,7 +163,13 @@ class World:
                     self.facts.append(Fact(subject, value, tuple(values), tuple(phrasings), rng.randrange(4)))
                     if subjects is PEOPLE:
                         self.person.setdefault(subject, {})[relation] = value
-        pairs = [(op, a, b) for op in "+-" for a in range(NUMBER_LIMIT + 1) for b in range(NUMBER_LIMIT + 1) if op == "+" or b <= a]
+        pairs = [
+            (op, a, b)
+            for op in "+-"
+            for a in range(NUMBER_LIMIT + 1)
+            for b in range(NUMBER_LIMIT + 1)
+            if op == "+" or b <= a
+        ]
         rng.shuffle(pairs)
         cut = len(pairs) // 5
         self.sums_held_out, self.sums_shown = pairs[:cut], pairs[cut:]
@@ -147,7 +187,12 @@ class World:
         first, second = rng.sample([woman, man], 2)
         pronoun, answer = rng.choice([("She", woman), ("He", man)])
         thing = rng.choice(OBJECTS)
-        return f"{first} met {second} in {rng.choice(PLACES)}. {pronoun} carried the {thing}. The {thing} belongs to", answer, [woman, man]
+        return (
+            f"{first} met {second} in {rng.choice(PLACES)}. {pronoun} carried the {thing}. The {thing} "
+            "belongs to",
+            answer,
+            [woman, man],
+        )
 
     def _memory(self, rng: random.Random) -> tuple[str, str, list[str]]:
         owners, things = rng.sample(PEOPLE, 3), rng.sample(OBJECTS, 3)
@@ -168,11 +213,20 @@ class World:
             start = rng.randrange(0, 15) if step > 0 else rng.randrange(10, 25)
             series = [str(start + step * i) for i in range(count + 1)]
             answer = int(series[-1])
-            wrong = [v for v in (answer + 1, answer + 2, answer - 1, answer + 10, answer + 3) if v >= 0 and v != answer]
+            wrong = [
+                v
+                for v in (answer + 1, answer + 2, answer - 1, answer + 10, answer + 3)
+                if v >= 0 and v != answer
+            ]
             options = [series[-1], *map(str, wrong[:3])]
         return "Next: " + " ".join(series[:-1]), series[-1], options
 
-    _EXERCISES = {"ordering": _ordering, "coreference": _coreference, "memory": _memory, "continuation": _continuation}
+    _EXERCISES = {
+        "ordering": _ordering,
+        "coreference": _coreference,
+        "memory": _memory,
+        "continuation": _continuation,
+    }
 
     def _exercise(self, family: str, rng: random.Random, held_out: bool) -> tuple[str, str, list[str]]:
         while True:
@@ -189,9 +243,15 @@ class World:
         name = rng.choice(PEOPLE)
         who = self.person[name]
         she, her = ("She", "her") if name in WOMEN else ("He", "his")
-        friend, goal, thing = rng.choice([p for p in PEOPLE if p != name]), rng.choice(PLACES), rng.choice(OBJECTS)
+        friend, goal, thing = (
+            rng.choice([p for p in PEOPLE if p != name]),
+            rng.choice(PLACES),
+            rng.choice(OBJECTS),
+        )
         weather = rng.choice(["sunny", "rainy", "windy", "cold", "quiet"])
-        end = rng.choice(["They laughed and went home.", "They ate together until night.", f"{friend} was very glad."])
+        end = rng.choice(
+            ["They laughed and went home.", "They ate together until night.", f"{friend} was very glad."]
+        )
         return (
             f"One {weather} morning {name} the {who['job']} left {who['home']} with {her} {who['pet']}. "
             f"{she} wore {who['colour']} and walked to {goal} to see {friend}. "
@@ -211,7 +271,9 @@ class World:
         if domain == "arithmetic":
             told = [self._sum(*pair) for pair in rng.choices(self.sums_shown, k=6)]
             return " ".join(f"{context} {answer}." for context, answer in told), domain
-        told = [self._exercise(domain, rng, held_out=False) for _ in range(4 if domain != "continuation" else 2)]
+        told = [
+            self._exercise(domain, rng, held_out=False) for _ in range(4 if domain != "continuation" else 2)
+        ]
         return " ".join(f"{context} {answer}." for context, answer, _ in told), domain
 
     def documents(self, seed: int) -> Iterator[tuple[str, str]]:
@@ -247,8 +309,12 @@ class World:
 
     def _sum_item(self, pair: tuple[str, int, int], rng: random.Random) -> Item:
         context, answer = self._sum(*pair)
-        near = [v for v in (answer - 10, answer - 2, answer - 1, answer + 1, answer + 2, answer + 10) if v >= 0]
-        return self._item("arithmetic", context, str(answer), [str(answer), *map(str, rng.sample(near, 3))], rng)
+        near = [
+            v for v in (answer - 10, answer - 2, answer - 1, answer + 1, answer + 2, answer + 10) if v >= 0
+        ]
+        return self._item(
+            "arithmetic", context, str(answer), [str(answer), *map(str, rng.sample(near, 3))], rng
+        )
 
 
 TASK_FAMILIES = ["knowledge", "arithmetic", "ordering", "coreference", "memory", "continuation"]

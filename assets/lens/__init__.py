@@ -1,9 +1,9 @@
 """The lens: landscape, barcode, couplings, arcs, state card and tray in one linked component.
 
-Streamlit components v2, inline JS and canvas, no build step: the parts of the script are put behind one another.
-Hover, arrow keys and the card live in the browser; Python hears of a committed selection or tray as the trigger
-`commit`: {"seq", "cursor": [blocks] or null where nothing was selected since Python last said what is, "tray": [[blocks], ...], ...},
-with what is asked for besides as "ask".
+Streamlit components v2, inline JS and canvas, no build step: the parts of the script are put behind one
+another. Hover, arrow keys and the card live in the browser; Python hears of a committed selection or tray as
+the trigger `commit`: {"seq", "cursor": [blocks] or null where nothing was selected since Python last said
+what is, "tray": [[blocks], ...], ...}, with what is asked for besides as "ask".
 """
 
 from collections.abc import Callable

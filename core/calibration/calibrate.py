@@ -1,4 +1,5 @@
-"""Calibration: sequences -> A, the per-sample gradients of the loss with respect to the gates (core.calibration.gradient_rows).
+"""Calibration: sequences -> A, the per-sample gradients of the loss with respect to the gates
+(core.calibration.gradient_rows).
 
 A is kept; H0 and every other estimator is derived from it later (core.energy.couplings). The work is a
 list of steps, batches of rows and single removals, that one process or many share.
@@ -35,8 +36,12 @@ LOG = logging.getLogger(__name__)
 Report = Callable[[int, int, str], None]
 
 
-def run_key(loaded: LoadedModel, sequences: Sequences, sampled: bool, singles: Sequences | None, seed: int) -> str:
-    """SHA-256 over all that changes the run's arrays beyond rounding; the plan (batch, threads) is not in it."""
+def run_key(
+    loaded: LoadedModel, sequences: Sequences, sampled: bool, singles: Sequences | None, seed: int
+) -> str:
+    """SHA-256 over all that changes the run's arrays beyond rounding; the plan (batch, threads) is not in
+    it.
+    """
     return runs.canonical_key(
         {
             "format": runs.FORMAT,
@@ -81,9 +86,13 @@ def calibrate(
     """
     loaded.check_length(sequences.ids.shape[1])
     if len(loaded.blocks) < 2:
-        raise InputError(f"{loaded.source!r} has {len(loaded.blocks)} block; choosing which to remove needs at least 2.")
+        raise InputError(
+            f"{loaded.source!r} has {len(loaded.blocks)} block; choosing which to remove needs at least 2."
+        )
     if singles is not None and len(singles.ids) < 2:
-        raise InputError("Single removals need at least 2 sequences for a standard error, not 1; give a larger --singles.")
+        raise InputError(
+            "Single removals need at least 2 sequences for a standard error, not 1; give a larger --singles."
+        )
     if batch is not None and batch < 1:
         raise InputError(f"The batch must be at least 1 sequence, not {batch}.")
     began, started = time.monotonic(), datetime.now(UTC)
@@ -92,7 +101,9 @@ def calibrate(
     key = run_key(loaded, sequences, sampled, singles, seed)
     saved = Checkpoint(checkpoint, {}, key, ranks.rank)
     if saved.damaged:
-        LOG.warning("%d damaged checkpoint files were set aside; what they held is computed again", saved.damaged)
+        LOG.warning(
+            "%d damaged checkpoint files were set aside; what they held is computed again", saved.damaged
+        )
     if not saved.plan:
         if batch is None and ranks.rank == 0:
             report(0, count, "measuring the batch")
@@ -111,9 +122,16 @@ def calibrate(
 
     def single(i: int) -> dict[str, np.ndarray]:
         removed = [i] if i >= 0 else []  # -1: the full model
-        return {"loss": sequence_losses(loaded, singles.ids, removed, size, mask=singles.mask, scored=singles.scored)}
+        return {
+            "loss": sequence_losses(
+                loaded, singles.ids, removed, size, mask=singles.mask, scored=singles.scored
+            )
+        }
 
-    steps = {f"rows-{start}": (rows, start, min(size, count - start), "gradient rows") for start in range(0, count, size)}
+    steps = {
+        f"rows-{start}": (rows, start, min(size, count - start), "gradient rows")
+        for start in range(0, count, size)
+    }
     if singles:
         steps |= {f"single-{i}": (single, i, len(singles.ids), "single removals") for i in range(-1, n)}
     ends = list(itertools.accumulate(cost for *_, cost, _ in steps.values()))
@@ -141,7 +159,11 @@ def calibrate(
         finite = np.isfinite(losses).all(axis=0)
         dropped_singles = _dropped(finite, singles, "losses with a block removed")
         increase = losses[1:, finite] - losses[0, finite]
-        measured = Singles(increase.mean(axis=1), increase.std(axis=1, ddof=1) / np.sqrt(increase.shape[1]), increase.shape[1])
+        measured = Singles(
+            increase.mean(axis=1),
+            increase.std(axis=1, ddof=1) / np.sqrt(increase.shape[1]),
+            increase.shape[1],
+        )
     report(ends[-1], ends[-1], "done")
     meta = {
         "key": key,
@@ -182,7 +204,10 @@ def calibrate(
             "numpy": np.__version__,
         },
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "times": {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - began, 3)},
+        "times": {
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - began, 3),
+        },
     }
     return Run(meta, main, own, measured)
 
@@ -198,20 +223,38 @@ def _parts(start: int, end: int, plan: dict) -> Iterator[slice]:
     return (slice(i, min(i + size, end)) for i in range(start, end, size))
 
 
-def _rows_in_halves(loaded: LoadedModel, sequences: Sequences, part: slice, sampled: bool, seed: int, plan: dict) -> dict[str, np.ndarray]:
-    """Rows of some sequences, {A, loss} and of sampled labels {own_A, own_loss}; where memory runs out, in halves, noted in the plan."""
+def _rows_in_halves(
+    loaded: LoadedModel, sequences: Sequences, part: slice, sampled: bool, seed: int, plan: dict
+) -> dict[str, np.ndarray]:
+    """Rows of some sequences, {A, loss} and of sampled labels {own_A, own_loss}; where memory runs out, in
+    halves, noted in the plan.
+    """
     ids = torch.from_numpy(sequences.ids[part])
-    mask, scored = (None if a is None else torch.from_numpy(a[part]) for a in (sequences.mask, sequences.scored))
+    mask, scored = (
+        None if a is None else torch.from_numpy(a[part]) for a in (sequences.mask, sequences.scored)
+    )
     uniforms = label_uniforms(sequences.index[part], ids.shape[1], seed) if sampled else None
     try:
-        A, loss, own = gradient_rows(loaded, ids, mask=mask, sampled_uniforms=uniforms, scored=scored, checkpointed=plan["checkpointed"])
-        return {"A": A.numpy(), "loss": loss.numpy(), **({"own_A": own[0].numpy(), "own_loss": own[1].numpy()} if own else {})}
+        A, loss, own = gradient_rows(
+            loaded,
+            ids,
+            mask=mask,
+            sampled_uniforms=uniforms,
+            scored=scored,
+            checkpointed=plan["checkpointed"],
+        )
+        return {
+            "A": A.numpy(),
+            "loss": loss.numpy(),
+            **({"own_A": own[0].numpy(), "own_loss": own[1].numpy()} if own else {}),
+        }
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
     if len(ids) == 1:
         raise InputError(
-            f"Memory ran out on one sequence of {ids.shape[1]} tokens of {loaded.source!r}; choose a smaller --length or --checkpointed."
+            f"Memory ran out on one sequence of {ids.shape[1]} tokens of {loaded.source!r}; choose a smaller "
+            "--length or --checkpointed."
         )
     if loaded.device.type == "cuda":
         torch.cuda.empty_cache()
@@ -228,7 +271,8 @@ def _dropped(finite: np.ndarray, sequences: Sequences, what: str) -> list[int]:
     dropped = sequences.index[~finite].tolist()
     if len(dropped) > DROPPED_LIMIT * len(finite):
         raise InputError(
-            f"{len(dropped)} of {len(finite)} {what} are not finite (the first is sequence {dropped[0]}), more than 1 %; "
+            f"{len(dropped)} of {len(finite)} {what} are not finite (the first is sequence {dropped[0]}), "
+            "more than 1 %; "
             f"the model's weights overflow or are damaged: take them anew from the model's origin."
         )
     return dropped

@@ -18,7 +18,9 @@ Report = Callable[[int, int, str], None]
 def form_of(asked: Mapping[str, str] | None) -> dict[str, str]:
     """{mode, template, bos} of a request that may name some of them. Errors: InputError for another name."""
     if unknown := set(asked or {}) - set(FORM):
-        raise InputError(f"How texts become sequences has no option {min(unknown)!r}; there are {', '.join(FORM)}.")
+        raise InputError(
+            f"How texts become sequences has no option {min(unknown)!r}; there are {', '.join(FORM)}."
+        )
     return {**FORM, **(asked or {})}
 
 
@@ -30,27 +32,40 @@ class Read(NamedTuple):
 
 
 def read_sources(asked) -> Read:
-    """The sources asked for, as `read_texts` takes them, "own" among them. Errors: InputError, also for own samples named twice."""
+    """The sources asked for, as `read_texts` takes them, "own" among them.
+
+    Errors: InputError, also for own samples named twice.
+    """
     found = sources_of(asked)
     own, texts = [s for s in found if s.is_own], [s for s in found if not s.is_own]
     if len(own) > 1:
         raise InputError(f"The model's own samples are named {len(own)} times; name them once.")
     if own and any(s.weight is not None for s in found) and not any(s.share for s in found):
-        raise InputError("All text sources have the weight 0, so nothing would be drawn; give at least one more than 0.")
+        raise InputError(
+            "All text sources have the weight 0, so nothing would be drawn; give at least one more than 0."
+        )
     if own and not any(s.share for s in texts):
         texts = []  # nothing of them would be drawn
     return Read(read_texts(texts, beside=bool(own)) if texts else None, own[0] if own else None)
 
 
 def draw(
-    loaded: LoadedModel, read: Read, split: str, length: int, samples: int, seed: int = 0, *, form: Mapping[str, str] | None = None,
+    loaded: LoadedModel,
+    read: Read,
+    split: str,
+    length: int,
+    samples: int,
+    seed: int = 0,
+    *,
+    form: Mapping[str, str] | None = None,
     report: Report = lambda done, total, message: None,
-) -> Sequences:  # fmt: skip
+) -> Sequences:
     """`samples` sequences of one split of the texts, and of the model's own samples where they are asked for.
 
-    Own samples are a domain of their own. Their share is their weight among those of the sources; where nobody
-    gave a weight, one part in as many as there are sources. They are kept in the store, so that every later
-    job has the same ones. form: mode, template and bos of `pack`, for the texts; own samples are always whole.
+    Own samples are a domain of their own. Their share is their weight among those of the sources; where
+    nobody gave a weight, one part in as many as there are sources. They are kept in the store, so that every
+    later job has the same ones. form: mode, template and bos of `pack`, for the texts; own samples are always
+    whole.
     Errors: InputError, as `pack` and `own_sequences` say.
     """
     (texts, own), how = read, form_of(form)
@@ -84,18 +99,32 @@ def _own(loaded: LoadedModel, split: str, length: int, samples: int, seed: int, 
             "seed": seed,
         }
     )
-    return own_sequences(loaded, split, length, samples, seed, report=report, checkpoint=folders.home() / "own" / key)
+    return own_sequences(
+        loaded, split, length, samples, seed, report=report, checkpoint=folders.home() / "own" / key
+    )
 
 
 def available(loaded: LoadedModel, read: Read, length: int, form: Mapping[str, str] | None = None) -> dict:
-    """What `draw` can draw: domains {split: {domain: sequences of `length` tokens}} of the texts, and parts, what the weights divide
-    the samples among: [{name, weight, have {split: sequences}, None: as many as anybody wants}]."""
+    """What `draw` can draw: domains {split: {domain: sequences of `length` tokens}} of the texts, and parts,
+    what the weights divide the samples among: [{name, weight, have {split: sequences}, None: as many as
+    anybody wants}].
+    """
     texts, own = read
-    domains = available_by_domain(texts, loaded.tokenizer, length, **form_of(form)) if texts else {split: {} for split in SPLITS}
+    domains = (
+        available_by_domain(texts, loaded.tokenizer, length, **form_of(form))
+        if texts
+        else {split: {} for split in SPLITS}
+    )
     parts = []
     if texts and texts.weights:
         for name, weight in texts.weights.items():
-            parts.append({"name": name, "weight": weight, "have": {split: counts[name] for split, counts in domains.items()}})
+            parts.append(
+                {
+                    "name": name,
+                    "weight": weight,
+                    "have": {split: counts[name] for split, counts in domains.items()},
+                }
+            )
     elif texts:
         every = {split: sum(counts.values()) for split, counts in domains.items()}
         parts.append({"name": "texts", "weight": _shares(texts, own)[0], "have": every})

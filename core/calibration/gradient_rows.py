@@ -29,7 +29,8 @@ def gradient_rows(
     scored: torch.Tensor | None = None,
     checkpointed: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
-    """Gate gradients of one batch: (rows float32 [B, N], losses float32 [B], the same for sampled labels or None), on the CPU.
+    """Gate gradients of one batch: (rows float32 [B, N], losses float32 [B], the same for sampled labels or
+    None), on the CPU.
 
     ids: int64 [B, T]; mask: bool [B, T], real tokens, padding on either side; scored: bool [B, T],
     tokens whose prediction counts (None: all real ones after a real one); sampled_uniforms:
@@ -64,7 +65,9 @@ def _checkpointed(loaded: LoadedModel, on: bool) -> Iterator[None]:
     ]  # accelerate gives blocks a forward of their own
 
     def sparing(forward):
-        return lambda *args, **kwargs: checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+        return lambda *args, **kwargs: checkpoint(
+            forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs
+        )
 
     for block, forward, _ in plain:
         block.forward = sparing(forward)
@@ -79,7 +82,9 @@ def _checkpointed(loaded: LoadedModel, on: bool) -> Iterator[None]:
 
 
 def sample_labels(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """int64 [B, T]: tokens drawn from softmax(logits [B, T, V]) by inverting its distribution function at `uniforms`."""
+    """int64 [B, T]: tokens drawn from softmax(logits [B, T, V]) by inverting its distribution function at
+    `uniforms`.
+    """
     distribution = torch.softmax(logits.double(), dim=-1).cumsum(dim=-1)
     drawn = torch.searchsorted(distribution, uniforms[..., None].contiguous(), right=True).squeeze(-1)
     return drawn.clamp(max=logits.shape[-1] - 1)
@@ -87,7 +92,9 @@ def sample_labels(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
 
 def label_uniforms(index: np.ndarray, length: int, seed: int) -> torch.Tensor:
     """float64 [B, length]: a stream of its own for each sample index."""
-    return torch.from_numpy(np.stack([np.random.Generator(np.random.Philox(key=[seed, int(i)])).random(length) for i in index]))
+    return torch.from_numpy(
+        np.stack([np.random.Generator(np.random.Philox(key=[seed, int(i)])).random(length) for i in index])
+    )
 
 
 def out_of_memory(error: RuntimeError) -> bool:
@@ -97,7 +104,9 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 def made_up_ids(loaded: LoadedModel, batch: int, length: int) -> torch.Tensor:
     """int64 [batch, length]: random tokens, for timing."""
-    return torch.randint(0, loaded.config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0, loaded.config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0)
+    )
 
 
 def graph_bytes(loaded: LoadedModel, length: int, checkpointed: bool = False) -> int:
@@ -115,7 +124,8 @@ def graph_bytes(loaded: LoadedModel, length: int, checkpointed: bool = False) ->
 
 
 def measure_batch(loaded: LoadedModel, length: int, sampled: bool, checkpointed: bool) -> int:
-    """The batch that gives the most rows a second here: doubled while that gains 5 % and half the free memory holds it.
+    """The batch that gives the most rows a second here: doubled while that gains 5 % and half the free memory
+    holds it.
 
     Errors: InputError when not even one sample fits.
     """
@@ -144,7 +154,8 @@ def measure_batch(loaded: LoadedModel, length: int, sampled: bool, checkpointed:
             raise
         if not batch:
             raise InputError(
-                f"One sequence of {length} tokens does not fit the memory beside {loaded.source!r}; choose a smaller --length or --checkpointed."
+                f"One sequence of {length} tokens does not fit the memory beside {loaded.source!r}; choose a "
+                "smaller --length or --checkpointed."
             ) from error
     return batch
 

@@ -19,7 +19,8 @@ from core.store.checkpoint import Checkpoint
 from core.texts.sequences import SPLITS, Sequences
 
 DOMAIN = "own"
-_FIRST = {split: (k + 1) << 40 for k, split in enumerate(SPLITS)}  # numbers of samples: no text has so many, no two splits share one
+# numbers of samples: no text has so many, no two splits share one
+_FIRST = {split: (k + 1) << 40 for k, split in enumerate(SPLITS)}
 
 
 class _Drawn(LogitsProcessor):
@@ -45,16 +46,20 @@ def own_sequences(
     report: Callable[[int, int, str], None] = lambda done, total, message: None,
     checkpoint: Path | None = None,
 ) -> Sequences:
-    """`samples` sequences of `length` tokens drawn from the model at temperature 1, after its BOS (else EOS) token.
+    """`samples` sequences of `length` tokens drawn from the model at temperature 1, after its BOS (else EOS)
+    token.
 
-    Text that ends goes on after EOS, as packed documents do. What is drawn is kept in the folder `checkpoint`,
-    and a later call goes on from there. Errors: InputError for a model that has neither token.
+    Text that ends goes on after EOS, as packed documents do. What is drawn is kept in the folder
+    `checkpoint`, and a later call goes on from there. Errors: InputError for a model that has neither token.
     """
     loaded.check_length(length)
     tokenizer = loaded.tokenizer
     first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if first is None:
-        raise InputError(f"The tokenizer of {loaded.source!r} has neither BOS nor EOS to begin its own samples with; give texts.")
+        raise InputError(
+            f"The tokenizer of {loaded.source!r} has neither BOS nor EOS to begin its own samples with; give "
+            "texts."
+        )
     index = _FIRST[split] + np.arange(samples, dtype=np.int64)
     saved = Checkpoint(checkpoint, {"batch": batch})
     batch = saved.plan["batch"]
@@ -66,9 +71,16 @@ def own_sequences(
         uniforms = label_uniforms(index[start : min(start + batch, samples)], length, seed)
         head = torch.full((len(uniforms), 1), first, device=loaded.device)
         out = loaded.model.generate(
-            head, attention_mask=torch.ones_like(head), do_sample=False, num_beams=1, min_new_tokens=length - 1, max_new_tokens=length - 1,
-            eos_token_id=None, pad_token_id=first, logits_processor=LogitsProcessorList([_Drawn(uniforms, 1)]),
-        )  # fmt: skip
+            head,
+            attention_mask=torch.ones_like(head),
+            do_sample=False,
+            num_beams=1,
+            min_new_tokens=length - 1,
+            max_new_tokens=length - 1,
+            eos_token_id=None,
+            pad_token_id=first,
+            logits_processor=LogitsProcessorList([_Drawn(uniforms, 1)]),
+        )
         saved.put(name, {"ids": out.cpu().numpy()})
     saved.flush()
     ids = np.concatenate([saved[name]["ids"] for name in steps])

@@ -1,10 +1,10 @@
 """A landscape that learns: measured states correct the couplings, and the couplings say what to measure next.
 
-The loss increase of a state is x^T H x and a deviation of its own. H is normal a priori: measured single removals
-on the diagonal, gate-gradient correlations between blocks beside it, with a spread for each entry and a common scale
-(pairs are extrapolated from alpha = 1, and their sum grows with M). Every measurement is then a linear
-observation, so the posterior mean is again an Ising model, which core.spectrum.lowest solves, and every coupling and
-every energy has a spread. All in nats.
+The loss increase of a state is x^T H x and a deviation of its own. H is normal a priori: measured single
+removals on the diagonal, gate-gradient correlations between blocks beside it, with a spread for each entry
+and a common scale (pairs are extrapolated from alpha = 1, and their sum grows with M). Every measurement is
+then a linear observation, so the posterior mean is again an Ising model, which core.spectrum.lowest solves,
+and every coupling and every energy has a spread. All in nats.
 """
 
 import math
@@ -25,18 +25,24 @@ from core.store.runs import Run
 ROWS = 128  # gradient rows that the prior takes
 DEVIATION = 0.1  # what an Ising model leaves unexplained of a state's increase, relative
 GLOBAL, BLIND = 0.25, 0.25  # shares of proposals: the lowest energy anywhere, and any state at all
-OPTIMISM, CHANCE = 0.5, 1.0  # standard deviations: that a proposal is credited with; below which it must fall under the best to be worth it
-_AROUND, _WIDE = 3, 30  # best states whose neighbours are proposed; neighbours whose own neighbours are looked at
-_CHUNK_SPREAD, _CHUNK_WORTH = 0.3, 4  # relative noise of one chunk before any is seen, and how many observations that is worth
+# standard deviations: that a proposal is credited with; below which it must fall under the best to be worth
+# it
+OPTIMISM, CHANCE = 0.5, 1.0
+# best states whose neighbours are proposed; neighbours whose own neighbours are looked at
+_AROUND, _WIDE = 3, 30
+# relative noise of one chunk before any is seen, and how many observations that is worth
+_CHUNK_SPREAD, _CHUNK_WORTH = 0.3, 4
 
 Report = Callable[[int, int, str], None]
 
 
 class Measured:
-    """Loss increases of states by chunk, and what they say of a state that is measured on some of the chunks only.
+    """Loss increases of states by chunk, and what they say of a state that is measured on some of the chunks
+    only.
 
-    Increases go up and down together from chunk to chunk: increase(state, chunk) = difficulty(chunk) x increase(state),
-    up to noise. A state measured on all chunks has no sampling error: its mean is what is to be minimised.
+    Increases go up and down together from chunk to chunk: increase(state, chunk) = difficulty(chunk) x
+    increase(state), up to noise. A state measured on all chunks has no sampling error: its mean is what is to
+    be minimised.
     """
 
     def __init__(self, forwards: Forwards):
@@ -63,7 +69,9 @@ class Measured:
         return len(self.values.get(state, {})) == self.chunks
 
     def estimates(self) -> tuple[np.ndarray, np.ndarray]:
-        """(increase over all chunks, its standard error) of each state, float64 [n] each, in the order of `values`."""
+        """(increase over all chunks, its standard error) of each state, float64 [n] each, in the order of
+        `values`.
+        """
         sizes = np.array([part.stop - part.start for part in self.forwards.chunks], dtype=float)
         table = np.full((len(self.values), self.chunks), np.nan)
         for row, own in zip(table, self.values.values()):
@@ -73,13 +81,16 @@ class Measured:
         difficulty = np.ones(self.chunks)
         for _ in range(20):
             level = (filled * weights).sum(axis=1) / (weights @ difficulty)
-            usual = _CHUNK_WORTH * float(np.mean(level**2))  # as if so many usual states had been measured at difficulty 1
+            # as if so many usual states had been measured at difficulty 1
+            usual = _CHUNK_WORTH * float(np.mean(level**2))
             difficulty = (filled.T @ level + usual) / (seen.T @ level**2 + usual)
             difficulty *= sizes.sum() / (difficulty @ sizes)
         several = seen & (seen.sum(axis=1) > 1)[:, None]
         fitted = np.outer(level, difficulty)
         relative = (table - fitted)[several] / np.maximum(np.abs(fitted[several]), 1e-12)
-        variance = (_CHUNK_WORTH * _CHUNK_SPREAD**2 + (np.clip(relative, -1, 1) ** 2).sum()) / (_CHUNK_WORTH + len(relative))
+        variance = (_CHUNK_WORTH * _CHUNK_SPREAD**2 + (np.clip(relative, -1, 1) ** 2).sum()) / (
+            _CHUNK_WORTH + len(relative)
+        )
         share = weights.sum(axis=1) / sizes.sum()
         count = seen.sum(axis=1)
         whole = (filled * sizes).sum(axis=1) / sizes.sum()
@@ -116,7 +127,8 @@ def learn(
     report: Report = lambda done, total, message: None,
     better: Callable[[tuple[float, float, State]], None] = lambda point: None,
 ) -> Learned:
-    """The best state of M = `removed` blocks that `budget` forwards find, and the couplings learned on the way.
+    """The best state of M = `removed` blocks that `budget` forwards find, and the couplings learned on the
+    way.
 
     rows: [m, N] gate gradients (`rows_for_prior`), charged to the budget with the single removals; a resumed
     `forwards` (core.measure.forwards.Kept) repeats the same choices and measures only what is new.
@@ -133,14 +145,19 @@ def learn(
     posterior = _condition(prior, measured)
     curve: list[tuple[float, float, State]] = []
     best, best_loss = None, math.inf
-    least = forwards.forwards + measured.cost(_lowest_unknown(posterior, measured, removed, constraints) or ())
+    least = forwards.forwards + measured.cost(
+        _lowest_unknown(posterior, measured, removed, constraints) or ()
+    )
     if budget < least:
         raise InputError(
-            f"A budget of {budget:g} forwards does not pay for the rows, the single removals and one state, {least:.1f}; give more."
+            f"A budget of {budget:g} forwards does not pay for the rows, the single removals and one state, "
+            f"{least:.1f}; give more."
         )
     while True:
         report(
-            int(forwards.forwards), math.ceil(budget), f"forwards, best so far {best_loss:.4f} nats" if best else "forwards, first states"
+            int(forwards.forwards),
+            math.ceil(budget),
+            f"forwards, best so far {best_loss:.4f} nats" if best else "forwards, first states",
         )
         state = _propose(posterior, measured, removed, constraints, rules, rng)
         if state is None:  # every state is measured on everything
@@ -168,7 +185,9 @@ def learn(
         forwards.known.flush()
     level, se = measured.estimates()
     found = [(s, float(v), float(e)) for s, v, e in zip(measured.values, level, se)]
-    return Learned(best, best_loss, float(forwards.whole(()).mean()), curve, forwards.forwards, found, posterior)
+    return Learned(
+        best, best_loss, float(forwards.whole(()).mean()), curve, forwards.forwards, found, posterior
+    )
 
 
 def _condition(prior: Prior, measured: Measured) -> Posterior:
@@ -197,8 +216,8 @@ def _finalist(posterior: Posterior, measured: Measured) -> State | None:
 def _propose(posterior: Posterior, measured: Measured, removed: int, constraints, rules, rng) -> State | None:
     """What to measure 16 more sequences of.
 
-    The unmeasured state of lowest energy anywhere, or any state at all (it keeps the landscape true far from the
-    best), or else the most promising near the best or already begun, while one promises to beat the best.
+    The unmeasured state of lowest energy anywhere, or any state at all (it keeps the landscape true far from
+    the best), or else the most promising near the best or already begun, while one promises to beat the best.
     """
     luck = rng.random()
     if not measured.values or luck < GLOBAL:
@@ -225,8 +244,11 @@ def _propose(posterior: Posterior, measured: Measured, removed: int, constraints
     if not len(x):
         return _lowest_unknown(posterior, measured, removed, constraints)
     hope = np.concatenate([mean[open_] - OPTIMISM * sd[open_], expected - OPTIMISM * spread])
-    luckily = np.concatenate([mean[open_] - CHANCE * sd[open_], expected - CHANCE * np.hypot(spread, DEVIATION * expected)])
-    if not open_.all() and luckily.min() > mean[~open_].min():  # nothing here will beat the best: look elsewhere
+    luckily = np.concatenate(
+        [mean[open_] - CHANCE * sd[open_], expected - CHANCE * np.hypot(spread, DEVIATION * expected)]
+    )
+    # nothing here will beat the best: look elsewhere
+    if not open_.all() and luckily.min() > mean[~open_].min():
         state = _any_unknown(measured, rules, removed, rng)
         if state is not None:
             return state
@@ -267,7 +289,9 @@ def swaps(x: np.ndarray) -> np.ndarray:
 
 
 def _around(H: np.ndarray, best: np.ndarray, rules) -> np.ndarray:
-    """bool [K, N]: states within one or two swaps of the best, the second from the lowest of the first only."""
+    """bool [K, N]: states within one or two swaps of the best, the second from the lowest of the first
+    only.
+    """
     near = np.unique(np.concatenate([swaps(x) for x in best]), axis=0)
     lowest = near[np.argsort(energies(H, near), kind="stable")[:_WIDE]]
     near = np.unique(np.concatenate([near, *(swaps(x) for x in lowest)]), axis=0)

@@ -1,4 +1,5 @@
-"""Other ways to choose M blocks, each as its paper defines it, measured and paid for like ours (core.measure.forwards).
+"""Other ways to choose M blocks, each as its paper defines it, measured and paid for like ours
+(core.measure.forwards).
 
 Searches measure losses and say what they cost as they go: `greedy`, `evolutionary`, `random_search`,
 `best_window`. One-shot rules rank blocks once: `block_influence`, `angular_window`, `taylor`, `perplexity`,
@@ -39,7 +40,9 @@ Curve = list[Choice]  # ever better states, as the forwards go
 
 
 def greedy(forwards: Forwards, most: int, report: Report = _silent) -> dict[int, Choice]:
-    """{M: choice} for M = 1..most: again and again the block whose removal raises the loss least (SLEB, arXiv 2402.09025)."""
+    """{M: choice} for M = 1..most: again and again the block whose removal raises the loss least (SLEB, arXiv
+    2402.09025).
+    """
     n = forwards.blocks
     check_removed(most, n)
     removed: State = ()
@@ -60,7 +63,9 @@ def _random_state(rng: np.random.Generator, n: int, m: int) -> State:
     return tuple(sorted(rng.choice(n, m, replace=False).tolist()))
 
 
-def random_search(forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = _silent) -> Curve:
+def random_search(
+    forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = _silent
+) -> Curve:
     """Ever better states among random ones, each measured on all sequences, until the budget is spent."""
     rng, curve = np.random.default_rng(seed), []
     for _ in range(10_000):
@@ -81,12 +86,15 @@ def _whole_cost(forwards: Forwards, state: State) -> float:
 OFFSPRING, SURVIVORS = 16, 4
 
 
-def evolutionary(forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = _silent) -> Curve:
+def evolutionary(
+    forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = _silent
+) -> Curve:
     """EvoPress (arXiv 2410.14649): a parent, mutants of it by swaps, and selection on ever more sequences.
 
-    The first parent is the best of OFFSPRING random states. A generation is OFFSPRING mutants, each by min(a, b) swaps
-    with a, b drawn from {1, 2, 3}; they are compared on one random chunk, the SURVIVORS best of them on a quarter of the
-    chunks, and the best of those with the parent on all: the parent stays unless it is beaten.
+    The first parent is the best of OFFSPRING random states. A generation is OFFSPRING mutants, each by min(a,
+    b) swaps with a, b drawn from {1, 2, 3}; they are compared on one random chunk, the SURVIVORS best of them
+    on a quarter of the chunks, and the best of those with the parent on all: the parent stays unless it is
+    beaten.
     """
     n = forwards.blocks
     check_removed(removed, n)
@@ -126,7 +134,9 @@ def evolutionary(forwards: Forwards, removed: int, budget: float, seed: int = 0,
             curve.append(Choice(parent, forwards.forwards, loss))
         before = forwards.forwards
         child = generation(sorted({mutant(parent) for _ in range(OFFSPRING)}), parent)
-        if child is None or (forwards.forwards == before and child == parent and _exhausted(forwards, removed)):
+        if child is None or (
+            forwards.forwards == before and child == parent and _exhausted(forwards, removed)
+        ):
             break
         parent = child
     return curve
@@ -151,15 +161,24 @@ def _lowest(scores: np.ndarray, most: int, cost: float) -> dict[int, Choice]:
 
 
 def perplexity(forwards: Forwards, most: int) -> dict[int, Choice]:
-    """The M blocks whose removal one at a time raises the loss least (Shortened LLaMA's PPL criterion, arXiv 2402.02834)."""
+    """The M blocks whose removal one at a time raises the loss least (Shortened LLaMA's PPL criterion, arXiv
+    2402.02834).
+    """
     base = forwards.whole(())
     scores = np.array([(forwards.whole((i,)) - base).mean() for i in range(forwards.blocks)])
     return _lowest(scores, most, forwards.forwards)
 
 
 @torch.no_grad()
-def _through(loaded: LoadedModel, sequences: Sequences, batch: int, see: Callable[[list[torch.Tensor], torch.Tensor], None]) -> None:
-    """One forward over all sequences: `see` gets the N + 1 hidden states [B, T, D] before, between and behind the blocks, and bool [B, T]: real tokens."""
+def _through(
+    loaded: LoadedModel,
+    sequences: Sequences,
+    batch: int,
+    see: Callable[[list[torch.Tensor], torch.Tensor], None],
+) -> None:
+    """One forward over all sequences: `see` gets the N + 1 hidden states [B, T, D] before, between and behind
+    the blocks, and bool [B, T]: real tokens.
+    """
     states: list[torch.Tensor] = []
 
     def note(_module, args, kwargs, output):
@@ -172,10 +191,16 @@ def _through(loaded: LoadedModel, sequences: Sequences, batch: int, see: Callabl
         for start in range(0, len(sequences.ids), batch):
             part = slice(start, start + batch)
             ids = torch.from_numpy(sequences.ids[part]).to(loaded.device)
-            mask = None if sequences.mask is None else torch.from_numpy(sequences.mask[part]).to(loaded.device)
+            mask = (
+                None if sequences.mask is None else torch.from_numpy(sequences.mask[part]).to(loaded.device)
+            )
             front, _ = right_padded(ids, mask, None)
             loaded.model(input_ids=front, use_cache=False)
-            real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.sort(dim=1, descending=True, stable=True).values
+            real = (
+                torch.ones_like(ids, dtype=torch.bool)
+                if mask is None
+                else mask.sort(dim=1, descending=True, stable=True).values
+            )
             see([h if loaded.structure.batch_axis == 0 else h.transpose(0, 1) for h in states], real)
             states.clear()
     finally:
@@ -183,21 +208,32 @@ def _through(loaded: LoadedModel, sequences: Sequences, batch: int, see: Callabl
             handle.remove()
 
 
-def block_influence(loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16) -> dict[int, Choice]:
-    """The M blocks of lowest 1 - cos(input, output), mean over tokens (ShortGPT, arXiv 2403.03853): one forward."""
+def block_influence(
+    loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16
+) -> dict[int, Choice]:
+    """The M blocks of lowest 1 - cos(input, output), mean over tokens (ShortGPT, arXiv 2403.03853): one
+    forward.
+    """
     total, tokens = np.zeros(len(loaded.blocks)), 0
 
     def see(states, real):
         nonlocal total, tokens
-        cosines = [torch.cosine_similarity(a.float(), b.float(), dim=-1)[real].sum().item() for a, b in zip(states, states[1:])]
+        cosines = [
+            torch.cosine_similarity(a.float(), b.float(), dim=-1)[real].sum().item()
+            for a, b in zip(states, states[1:])
+        ]
         total, tokens = total + cosines, tokens + int(real.sum())
 
     _through(loaded, sequences, batch, see)
     return _lowest(1 - total / tokens, most, 1.0)
 
 
-def angular_window(loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16) -> dict[int, Choice]:
-    """The M neighbouring blocks with the smallest angle between what goes in and comes out at the last token (arXiv 2403.17887): one forward."""
+def angular_window(
+    loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16
+) -> dict[int, Choice]:
+    """The M neighbouring blocks with the smallest angle between what goes in and comes out at the last token
+    (arXiv 2403.17887): one forward.
+    """
     n = len(loaded.blocks)
     angles = np.zeros((n + 1, n + 1))
 
@@ -218,16 +254,22 @@ def angular_window(loaded: LoadedModel, sequences: Sequences, most: int, batch: 
 
 
 def magnitude(loaded: LoadedModel, most: int) -> dict[int, Choice]:
-    """The M blocks with the smallest sum of absolute weights (Shortened LLaMA's Mag criterion, arXiv 2402.02834): free."""
-    scores = np.array([sum(float(p.detach().abs().sum()) for p in _matrices(module)) for module in loaded.modules])
+    """The M blocks with the smallest sum of absolute weights (Shortened LLaMA's Mag criterion, arXiv
+    2402.02834): free.
+    """
+    scores = np.array(
+        [sum(float(p.detach().abs().sum()) for p in _matrices(module)) for module in loaded.modules]
+    )
     return _lowest(scores, most, 0.0)
 
 
 def taylor(loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16) -> dict[int, Choice]:
-    """The M blocks with the smallest sum of |weight x gradient of the loss| (Shortened LLaMA's Taylor criterion, arXiv 2402.02834).
+    """The M blocks with the smallest sum of |weight x gradient of the loss| (Shortened LLaMA's Taylor
+    criterion, arXiv 2402.02834).
 
-    Gradient of the mean loss over all sequences; a forward and a backward with weight gradients cost 3 forwards.
-    The paper also keeps the first four and last two blocks of Llama by hand ("Taylor+"); that is left out here.
+    Gradient of the mean loss over all sequences; a forward and a backward with weight gradients cost 3
+    forwards. The paper also keeps the first four and last two blocks of Llama by hand ("Taylor+"); that is
+    left out here.
     """
     weights = [list(_matrices(module)) for module in loaded.modules]
     every = [p for own in weights for p in own]
@@ -237,9 +279,16 @@ def taylor(loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16
         for start in range(0, len(sequences.ids), batch):
             part = slice(start, start + batch)
             arrays = (sequences.ids, sequences.mask, sequences.scored)
-            ids, scored = right_padded(*(None if a is None else torch.from_numpy(a[part]).to(loaded.device) for a in arrays))
+            ids, scored = right_padded(
+                *(None if a is None else torch.from_numpy(a[part]).to(loaded.device) for a in arrays)
+            )
             sample_losses(loaded.model(input_ids=ids, use_cache=False).logits, ids, scored).sum().backward()
-        scores = np.array([sum(float((p.detach() * p.grad).abs().sum()) for p in own if p.grad is not None) for own in weights])
+        scores = np.array(
+            [
+                sum(float((p.detach() * p.grad).abs().sum()) for p in own if p.grad is not None)
+                for own in weights
+            ]
+        )
     finally:
         for p in every:
             p.requires_grad_(False)
@@ -253,15 +302,21 @@ def _matrices(module: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
 
 
 ONE_SHOT = {
-    "block influence": "Block Influence (ShortGPT)", "angular window": "angular window (Gromov)", "taylor": "Taylor (Shortened LLaMA)",
-    "perplexity": "perplexity (Shortened LLaMA)", "magnitude": "magnitude (Shortened LLaMA)", "best window": "best window, measured",
-}  # fmt: skip
+    "block influence": "Block Influence (ShortGPT)",
+    "angular window": "angular window (Gromov)",
+    "taylor": "Taylor (Shortened LLaMA)",
+    "perplexity": "perplexity (Shortened LLaMA)",
+    "magnitude": "magnitude (Shortened LLaMA)",
+    "best window": "best window, measured",
+}
 
 
 def chosen_at_once(
     loaded: LoadedModel, sequences: Sequences, meter: Callable[[], Forwards], depths: Collection[int]
 ) -> Iterator[tuple[str, dict[int, Choice]]]:
-    """(name of ONE_SHOT, {M: its choice} with all M of `depths`), one by one; `meter` gives each that measures a count of its own."""
+    """(name of ONE_SHOT, {M: its choice} with all M of `depths`), one by one; `meter` gives each that
+    measures a count of its own.
+    """
     most = max(depths)
     yield "block influence", block_influence(loaded, sequences, most)
     yield "angular window", angular_window(loaded, sequences, most)

@@ -10,7 +10,9 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Agreement:
-    """Rank correlations of energy and loss; low, high: the 95 % bootstrap interval of Spearman's, over states; n: states."""
+    """Rank correlations of energy and loss; low, high: the 95 % bootstrap interval of Spearman's, over
+    states; n: states.
+    """
 
     spearman: float
     low: float
@@ -39,16 +41,23 @@ def agreement(energy: np.ndarray, loss: np.ndarray, seed: int = 0) -> Agreement 
     scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
     resampled = (a * b).sum(axis=1)[scale > 0] / scale[scale > 0]
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return Agreement(spearman(energy, loss), float(low), float(high), float(stats.kendalltau(energy, loss).statistic), n)
+    return Agreement(
+        spearman(energy, loss), float(low), float(high), float(stats.kendalltau(energy, loss).statistic), n
+    )
 
 
 def regret(energy: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """float64 [n]: by how much the best of the first 1, 2, ... n states by energy is worse than the best of all."""
+    """float64 [n]: by how much the best of the first 1, 2, ...
+
+    n states by energy is worse than the best of all.
+    """
     return np.minimum.accumulate(loss[np.argsort(energy, kind="stable")]) - loss.min()
 
 
 def fitted(energy: np.ndarray, loss: np.ndarray) -> tuple[float, float]:
-    """(a, b) of the least-squares line loss = a energy + b: the scale on which an energy that is not in nats predicts."""
+    """(a, b) of the least-squares line loss = a energy + b: the scale on which an energy that is not in nats
+    predicts.
+    """
     a, b = np.polyfit(energy, loss, 1)
     return float(a), float(b)
 
@@ -72,4 +81,6 @@ def clustered(similarity: np.ndarray) -> np.ndarray:
         return np.arange(len(similarity))
     apart = np.maximum(1 - (similarity + similarity.T) / 2, 0.0)
     np.fill_diagonal(apart, 0.0)
-    return leaves_list(linkage(squareform(apart, checks=False), method="average", optimal_ordering=len(apart) <= 300))
+    return leaves_list(
+        linkage(squareform(apart, checks=False), method="average", optimal_ordering=len(apart) <= 300)
+    )

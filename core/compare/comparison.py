@@ -35,7 +35,8 @@ class Row:
     parameters: int
     bytes: int
     loss: Measurement | None = None
-    increase: tuple[float, float, int] | None = None  # against the original, on the same sequences: nats, standard error, n
+    # against the original, on the same sequences: nats, standard error, n
+    increase: tuple[float, float, int] | None = None
     tasks: dict[str, Score] = field(default_factory=dict)
     tokens_per_second: float | None = None
 
@@ -61,7 +62,8 @@ def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
 class Points:
     """Energies against measured losses of the states of one M.
 
-    energy float64 [n]; increase, se float64 [n], nats against the original; rows: the states and all that is measured of them.
+    energy float64 [n]; increase, se float64 [n], nats against the original; rows: the states and all that is
+    measured of them.
     """
 
     rows: list[Row]
@@ -87,7 +89,9 @@ class Points:
         return agreement(self.energy, self.increase)
 
     def tied(self) -> list[int]:
-        """The states that cannot be told from the best: their paired difference is within two standard errors."""
+        """The states that cannot be told from the best: their paired difference is within two standard
+        errors.
+        """
         best = self.rows[self.best]
         found = []
         for k, row in enumerate(self.rows):
@@ -111,7 +115,11 @@ def finding(found: Points, blocks_named: Mapping[tuple[int, ...], str]) -> str:
         return "Measure some states to see what their energies are worth."
     rank = found.agreement
     order = (
-        f"{_word(rank)}: Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}] over {n} measured states."
+        (
+            f"{_word(rank)}: Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}] over {n} "
+            "measured "
+            "states."
+        )
         if rank
         else f"{n} measured states are too few to say how well energy orders them."
     )
@@ -122,7 +130,10 @@ def finding(found: Points, blocks_named: Mapping[tuple[int, ...], str]) -> str:
     if lowest == best:
         return f"{order} The lowest in energy is the best."
     difference, se, _ = found.rows[lowest].loss.minus(found.rows[best].loss)
-    return f"{order} The lowest in energy is not the best: {name(best)} loses {difference:.4f} ± {se:.4f} nats less."
+    return (
+        f"{order} The lowest in energy is not the best: {name(best)} loses {difference:.4f} ± {se:.4f} "
+        "nats less."
+    )
 
 
 def _word(rank: Agreement) -> str:
@@ -130,7 +141,9 @@ def _word(rank: Agreement) -> str:
         return "Energy orders the losses well"
     if rank.low > 0:
         return "Energy orders the losses roughly"
-    return "Energy does not order the losses" if rank.high < 0.5 else "Whether energy orders the losses is open"
+    return (
+        "Energy does not order the losses" if rank.high < 0.5 else "Whether energy orders the losses is open"
+    )
 
 
 def compare(run: Run, states: list[tuple[int, ...]], results: Results) -> list[Row]:
@@ -149,19 +162,32 @@ def record(run: Run, states: list[tuple[int, ...]], results: Results) -> dict:
     """
     wanted = {(), *states}
     found = [m for m in results.of_model(model_key(run), but=CHOSEN_ON) if m.key.removed in wanted]
-    model = {name: run.meta["model"][name] for name in ("name", "source", "config", "weights") if name in run.meta["model"]}
+    model = {
+        name: run.meta["model"][name]
+        for name in ("name", "source", "config", "weights")
+        if name in run.meta["model"]
+    }
     return {
         "run": run.key,
         "model": model,
         "measurements": [
             {
-                "removed": list(m.key.removed), "metric": m.key.metric, "split": m.key.split, "data": m.key.data, "settings": json.loads(m.key.settings),
-                "n": len(m.values), "mean": m.mean, "se": None if math.isnan(m.se) else m.se, "seconds": m.seconds, "versions": dict(m.versions),
-                "items": m.items.tolist(), "values": m.values.tolist(),
+                "removed": list(m.key.removed),
+                "metric": m.key.metric,
+                "split": m.key.split,
+                "data": m.key.data,
+                "settings": json.loads(m.key.settings),
+                "n": len(m.values),
+                "mean": m.mean,
+                "se": None if math.isnan(m.se) else m.se,
+                "seconds": m.seconds,
+                "versions": dict(m.versions),
+                "items": m.items.tolist(),
+                "values": m.values.tolist(),
             }
             for m in found
         ],
-    }  # fmt: skip
+    }
 
 
 def _rows(run: Run, states: list[tuple[int, ...]], found: list[Measurement]) -> list[Row]:
@@ -176,7 +202,11 @@ def _rows(run: Run, states: list[tuple[int, ...]], found: list[Measurement]) -> 
         losses = [m for m in own if _is_loss(m)]
         loss = max(
             losses,
-            key=lambda m: m.minus(originals[m.key.data, m.key.settings])[2] if (m.key.data, m.key.settings) in originals else 0,
+            key=lambda m: (
+                m.minus(originals[m.key.data, m.key.settings])[2]
+                if (m.key.data, m.key.settings) in originals
+                else 0
+            ),
             default=None,
         )
         base = originals.get((loss.key.data, loss.key.settings)) if loss else None
@@ -184,16 +214,21 @@ def _rows(run: Run, states: list[tuple[int, ...]], found: list[Measurement]) -> 
         for m in own:
             if m.key.metric.startswith("task:"):
                 n = len(m.values)
-                tasks[m.key.metric.removeprefix("task:")] = Score(m.mean, *wilson(float(m.values.sum()), n), n)
+                tasks[m.key.metric.removeprefix("task:")] = Score(
+                    m.mean, *wilson(float(m.values.sum()), n), n
+                )
         speeds = [m.mean for m in own if m.key.metric == "tokens_per_second"]
         rows.append(
             Row(
                 state,
                 model["parameters"] - sum(model["blocks"][b]["parameters"] for b in state),
                 model["bytes"] - sum(model["blocks"][b]["bytes"] for b in state),
-                loss, loss.minus(base) if state and base else None, tasks, max(speeds, default=None),
+                loss,
+                loss.minus(base) if state and base else None,
+                tasks,
+                max(speeds, default=None),
             )
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -202,18 +237,30 @@ def _is_loss(m: Measurement) -> bool:
 
 
 def _fits(m: Measurement, run: Run) -> bool:
-    """Whether the model has the blocks that were removed: a store may hold what an earlier version let through."""
+    """Whether the model has the blocks that were removed: a store may hold what an earlier version let
+    through.
+    """
     return all(b < run.blocks for b in m.key.removed)
 
 
 def measured_rows(run: Run, results: Results, removed: int) -> list[Row]:
     """The original, and every state of M blocks whose loss was measured."""
     found = results.of_model(model_key(run), but=CHOSEN_ON)
-    return _rows(run, sorted({m.key.removed for m in found if _is_loss(m) and len(m.key.removed) == removed and _fits(m, run)}), found)
+    return _rows(
+        run,
+        sorted(
+            {m.key.removed for m in found if _is_loss(m) and len(m.key.removed) == removed and _fits(m, run)}
+        ),
+        found,
+    )
 
 
 def measured_increases(run: Run, results: Results) -> dict[tuple[int, ...], tuple[float, float, int]]:
     """{state: (loss increase, standard error, n)} of every measured state of the run's model."""
     found = results.of_model(model_key(run), but=CHOSEN_ON)
     states = {m.key.removed for m in found if _is_loss(m) and m.key.removed and _fits(m, run)}
-    return {row.removed: row.increase for row in _rows(run, sorted(states), found) if row.increase and row.increase[2]}
+    return {
+        row.removed: row.increase
+        for row in _rows(run, sorted(states), found)
+        if row.increase and row.increase[2]
+    }

@@ -49,21 +49,28 @@ class Listed:
 
 
 def read_results(path: Path, removed: Sequence[int] = (), blocks: int | None = None) -> list[Imported]:
-    """The rows of a file: a results .json of lm-evaluation-harness (of the model without the blocks of `removed`), or a list of states.
+    """The rows of a file: a results .json of lm-evaluation-harness (of the model without the blocks of
+    `removed`), or a list of states.
 
-    A list is .json ([{"removed": [3, 7], "scores": {"mmlu": 0.61}}], scores may also stand beside `removed`) or .csv (a column
-    `removed` as in "3,7-9", every other numeric column a score). blocks: how many the model has, to check them.
+    A list is .json ([{"removed": [3, 7], "scores": {"mmlu": 0.61}}], scores may also stand beside `removed`)
+    or .csv (a column `removed` as in "3,7-9", every other numeric column a score). blocks: how many the model
+    has, to check them.
     Errors: InputError naming the entry that is wrong.
     """
     path = Path(path)
     text = _text(path)
-    if path.suffix == ".json" and isinstance(content := _json(text, path), dict) and isinstance(content.get("results"), dict):
+    if (
+        path.suffix == ".json"
+        and isinstance(content := _json(text, path), dict)
+        and isinstance(content.get("results"), dict)
+    ):
         return _harness_rows(content, tuple(sorted(removed)), path)
     return _states(_entries(text, path), path, blocks)
 
 
 def read_listed(path: Path, blocks: int | None = None) -> list[Listed]:
-    """The states of a list as `read_results` takes it, or of what `states --json` prints: the field or column `label` names one, scores are optional.
+    """The states of a list as `read_results` takes it, or of what `states --json` prints: the field or column
+    `label` names one, scores are optional.
 
     Errors: InputError naming the entry that is wrong, and for an empty list.
     """
@@ -83,7 +90,10 @@ def _json(text: str, path: Path) -> object:
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path.name!r} is not JSON ({str(error)[:80]}); give a harness results file, or a list of states.") from None
+        raise InputError(
+            f"{path.name!r} is not JSON ({str(error)[:80]}); give a harness results file, or a list of "
+            "states."
+        ) from None
 
 
 def _entries(text: str, path: Path) -> Iterable[tuple[int, object]]:
@@ -93,7 +103,10 @@ def _entries(text: str, path: Path) -> Iterable[tuple[int, object]]:
     content = _json(text, path)
     entries = content.get("states") if isinstance(content, dict) else content
     if not isinstance(entries, list):
-        raise InputError(f"{path.name!r} has neither 'results' nor a list of states; give a harness results file, or a list of states.")
+        raise InputError(
+            f"{path.name!r} has neither 'results' nor a list of states; give a harness results file, or a "
+            "list of states."
+        )
     return enumerate(entries, 1)
 
 
@@ -121,18 +134,31 @@ def _harness_rows(content: dict, removed: tuple[int, ...], path: Path) -> list[I
             if not comma or metric.endswith("_stderr") or not _is_number(value):
                 continue
             about = {part: _of(content, part, task) for part in ("n-samples", "n-shot", "versions")}
-            n = about["n-samples"].get("effective") if isinstance(about["n-samples"], dict) else scores.get("sample_len")
+            n = (
+                about["n-samples"].get("effective")
+                if isinstance(about["n-samples"], dict)
+                else scores.get("sample_len")
+            )
             se = scores.get(f"{metric}_stderr,{chosen}")
             rows.append(
                 Imported(
-                    removed, task, name, float(value), path.name, tool,
-                    se=float(se) if _is_number(se) else None, n=n if isinstance(n, int) else None,
+                    removed,
+                    task,
+                    name,
+                    float(value),
+                    path.name,
+                    tool,
+                    se=float(se) if _is_number(se) else None,
+                    n=n if isinstance(n, int) else None,
                     shots=about["n-shot"] if isinstance(about["n-shot"], int) else None,
                     version=None if about["versions"] is None else str(about["versions"]),
                 )
-            )  # fmt: skip
+            )
     if not rows:
-        raise InputError(f"The results in {path.name!r} hold no number named METRIC,FILTER; give a results file of lm-evaluation-harness.")
+        raise InputError(
+            f"The results in {path.name!r} hold no number named METRIC,FILTER; give a results file of "
+            "lm-evaluation-harness."
+        )
     return rows
 
 
@@ -144,13 +170,27 @@ def _csv_entries(text: str, path: Path) -> Iterable[tuple[int, dict]]:
     try:
         reader = csv.DictReader(io.StringIO(text), strict=True)
         if "removed" not in (reader.fieldnames or []):
-            raise InputError(f"{path.name!r} has no column 'removed'; name one, with lists such as \"3,7-9\" in it.")
+            raise InputError(
+                f"{path.name!r} has no column 'removed'; name one, with lists such as \"3,7-9\" in it."
+            )
         for number, row in enumerate(reader, 1):
             if None in row or None in row.values():
-                raise InputError(f"Entry {number} of {path.name!r} has not as many cells as there are columns; quote lists with commas.")
-            yield number, {name: _cell(value) if name != "removed" else value for name, value in row.items() if value or name == "removed"}
+                raise InputError(
+                    f"Entry {number} of {path.name!r} has not as many cells as there are columns; quote "
+                    "lists with commas."
+                )
+            yield (
+                number,
+                {
+                    name: _cell(value) if name != "removed" else value
+                    for name, value in row.items()
+                    if value or name == "removed"
+                },
+            )
     except csv.Error as error:
-        raise InputError(f"{path.name!r} is not CSV ({error}); save it as CSV with a column 'removed'.") from None
+        raise InputError(
+            f"{path.name!r} is not CSV ({error}); save it as CSV with a column 'removed'."
+        ) from None
 
 
 def _cell(value: str):
@@ -161,8 +201,13 @@ def _states(entries: Iterable[tuple[int, object]], path: Path, blocks: int | Non
     rows = []
     for number, listed in enumerate(_listed(entries, path, blocks), 1):
         if not listed.scores:
-            raise InputError(f"Entry {number} of {path.name!r} holds no score; give each score a name and a finite number.")
-        rows += [Imported(listed.removed, name, "score", value, path.name, "list of states") for name, value in listed.scores.items()]
+            raise InputError(
+                f"Entry {number} of {path.name!r} holds no score; give each score a name and a finite number."
+            )
+        rows += [
+            Imported(listed.removed, name, "score", value, path.name, "list of states")
+            for name, value in listed.scores.items()
+        ]
     if not rows:
         raise InputError(f"{path.name!r} lists no states; give at least one with a score.")
     return rows
@@ -172,16 +217,33 @@ def _listed(entries: Iterable[tuple[int, object]], path: Path, blocks: int | Non
     for number, entry in entries:
         where = f"Entry {number} of {path.name!r}"
         if not isinstance(entry, dict) or "removed" not in entry:
-            raise InputError(f'{where} names no removed blocks; write for example {{"removed": [3, 7], "scores": {{"mmlu": 0.61}}}}.')
-        given = entry.get("scores", {name: value for name, value in entry.items() if name not in ("removed", "label")})
-        scores = {str(name)[:200]: float(value) for name, value in given.items() if _is_number(value)} if isinstance(given, dict) else {}
+            raise InputError(
+                f'{where} names no removed blocks; write for example {{"removed": [3, 7], "scores": '
+                '{"mmlu": 0.61}}.'
+            )
+        given = entry.get(
+            "scores", {name: value for name, value in entry.items() if name not in ("removed", "label")}
+        )
+        scores = (
+            {str(name)[:200]: float(value) for name, value in given.items() if _is_number(value)}
+            if isinstance(given, dict)
+            else {}
+        )
         label = "" if entry.get("label") is None else " ".join(str(entry["label"]).split())[:80]
         yield Listed(_removed(entry["removed"], where, blocks), label, scores)
 
 
 def _removed(value: object, where: str, blocks: int | None) -> tuple[int, ...]:
-    """The sorted state of a list of numbers, or of text as core.ising.states.parse_blocks takes it; nothing removed is a state too."""
-    text = value if isinstance(value, str) else ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    """The sorted state of a list of numbers, or of text as core.ising.states.parse_blocks takes it; nothing
+    removed is a state too.
+    """
+    text = (
+        value
+        if isinstance(value, str)
+        else ",".join(map(str, value))
+        if isinstance(value, list)
+        else str(value)
+    )
     if not text.strip():
         return ()
     try:
@@ -195,12 +257,22 @@ def _is_number(value: object) -> bool:
 
 
 def keep(model: str, path: Path, rows: Sequence[Imported]) -> int:
-    """Keep the rows of a file as results of the model with this key (core.compare.comparison.model_key). Returns how many are new."""
+    """Keep the rows of a file as results of the model with this key (core.compare.comparison.model_key).
+
+    Returns how many are new.
+    """
     results, digest = Results(), file_sha256(Path(path))
     new = 0
     for row in rows:
         about = {name: getattr(row, name) for name in ("source", "tool", "se", "n", "shots", "version")}
-        key = Key(model, row.removed, digest, _SPLIT, f"{_PREFIX}{row.task}:{row.metric}", json.dumps(about, sort_keys=True))
+        key = Key(
+            model,
+            row.removed,
+            digest,
+            _SPLIT,
+            f"{_PREFIX}{row.task}:{row.metric}",
+            json.dumps(about, sort_keys=True),
+        )
         new += results.put(key, {0: row.value})
     return new
 
@@ -211,5 +283,9 @@ def kept(model: str) -> list[Imported]:
     for found in Results().of_model(model, split=_SPLIT):
         if found.key.metric.startswith(_PREFIX):
             task, _, metric = found.key.metric.removeprefix(_PREFIX).rpartition(":")
-            rows.append(Imported(found.key.removed, task, metric, float(found.values[0]), **json.loads(found.key.settings)))
+            rows.append(
+                Imported(
+                    found.key.removed, task, metric, float(found.values[0]), **json.loads(found.key.settings)
+                )
+            )
     return rows

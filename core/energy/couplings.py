@@ -49,12 +49,15 @@ def _hybrid(run: Run, mix: Mix) -> np.ndarray:
 
 
 def _with_first_order(run: Run, mix: Mix) -> np.ndarray:
-    """T/2 H0 - diag(g): the loss to second order, dL ~ -g.x + 1/2 x^T (T H0) x, with g the mean gradient and T predicted tokens a row.
+    """T/2 H0 - diag(g): the loss to second order, dL ~ -g.x + 1/2 x^T (T H0) x, with g the mean gradient and
+    T predicted tokens a row.
 
-    x_i^2 = x_i, so the linear term stands on the diagonal; T A^T A / m is the Hessian of the mean loss as H0 estimates it.
+    x_i^2 = x_i, so the linear term stands on the diagonal; T A^T A / m is the Hessian of the mean loss as H0
+    estimates it.
     """
     texts = run.meta["texts"]
-    tokens = texts["predicted"] if "predicted" in texts else texts["length"] - 1  # runs from before it was noted were packed
+    # runs from before it was noted were packed
+    tokens = texts["predicted"] if "predicted" in texts else texts["length"] - 1
     return tokens / 2 * _h0(run, mix) - np.diag(first_order(run, mix).gradient)
 
 
@@ -68,15 +71,31 @@ class Estimator:
 
 
 ESTIMATORS = {
-    "h0": Estimator("paper · H₀", "squared gradient, not nats", "H0 = AᵀA/m from the texts' own tokens (empirical Fisher; the paper)", _h0),
-    "h1": Estimator(
-        "sampled · H₁", "squared gradient, not nats", "H1: the same with labels sampled from the model (true Fisher)", _h1, ("sampled",)
+    "h0": Estimator(
+        "paper · H₀",
+        "squared gradient, not nats",
+        "H0 = AᵀA/m from the texts' own tokens (empirical Fisher; the paper)",
+        _h0,
     ),
-    "hybrid": Estimator("hybrid", "nats", "S^½ corr(H1) S^½ with S the measured single removals", _hybrid, ("sampled", "singles")),
+    "h1": Estimator(
+        "sampled · H₁",
+        "squared gradient, not nats",
+        "H1: the same with labels sampled from the model (true Fisher)",
+        _h1,
+        ("sampled",),
+    ),
+    "hybrid": Estimator(
+        "hybrid",
+        "nats",
+        "S^½ corr(H1) S^½ with S the measured single removals",
+        _hybrid,
+        ("sampled", "singles"),
+    ),
     "h0g": Estimator(
         "H₀, first order on",
         "nats, extrapolated",
-        "T/2 H0 − diag(g): the mean gradient g, which the paper takes for 0, counts as well, at T predicted tokens a sequence",
+        "T/2 H0 − diag(g): the mean gradient g, which the paper takes for 0, counts as well, at T predicted "
+        "tokens a sequence",
         _with_first_order,
     ),
 }
@@ -88,7 +107,9 @@ def available(run: Run) -> list[str]:
 
 
 def from_gradients(estimator: str) -> bool:
-    """Whether its own costs come from gradients alone: measured single removals, or a learned landscape, know better."""
+    """Whether its own costs come from gradients alone: measured single removals, or a learned landscape, know
+    better.
+    """
     return estimator in ESTIMATORS and "singles" not in ESTIMATORS[estimator].needs
 
 
@@ -101,7 +122,8 @@ def couplings(run: Run, estimator: str = "h0", mix: Mix = None) -> np.ndarray:
         raise InputError(f"Unknown estimator {estimator!r}; choose one of {', '.join(ESTIMATORS)}.")
     if estimator not in available(run):
         raise InputError(
-            f"The run has no {' and '.join(ESTIMATORS[estimator].needs)} rows for the estimator {estimator!r}; choose one of {', '.join(available(run))}."
+            f"The run has no {' and '.join(ESTIMATORS[estimator].needs)} rows for the estimator "
+            f"{estimator!r}; choose one of {', '.join(available(run))}."
         )
     return check_matrix(ESTIMATORS[estimator].compute(run, mix), f"estimator {estimator}")
 
@@ -115,7 +137,8 @@ def rows_of(run: Run, estimator: str) -> Rows | None:
 class FirstOrder:
     """The mean gradient, which H leaves out, and how large it is."""
 
-    gradient: np.ndarray  # float64 [N], nats: mean of d loss / d alpha_i over the rows on the texts' own tokens
+    # float64 [N], nats: mean of d loss / d alpha_i over the rows on the texts' own tokens
+    gradient: np.ndarray
     se: np.ndarray  # float64 [N], nats: its standard error; NaN of one row
     ratio: float  # root mean square of the gradient over the blocks, to that of the rows' entries
     noise: float  # the ratio that as many rows of mean 0 have on average
@@ -127,7 +150,10 @@ class FirstOrder:
 
 
 def first_order(run: Run, mix: Mix = None) -> FirstOrder:
-    """The first-order term of the loss: is it about 0, as an energy without it takes for granted? The mix weighs the rows."""
+    """The first-order term of the loss: is it about 0, as an energy without it takes for granted?
+
+    The mix weighs the rows.
+    """
     A, w = _weighted(run, mix)
     g = w @ A
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -159,11 +185,12 @@ class Misjudged:
 
 
 def misjudged(run: Run, mix: Mix = None) -> list[Misjudged]:
-    """Blocks that are fatal to remove although their gradient energy says otherwise; [] without measured singles.
+    """Blocks that are fatal to remove although their gradient energy says otherwise; [] without measured
+    singles.
 
-    Fatal: the measured increase is above FATAL nats or FAR times the median of all blocks, and beyond two standard
-    errors. Hidden: it is at least FAR times what H0_ii predicts, where median increase / median H0_ii turns energies
-    into nats.
+    Fatal: the measured increase is above FATAL nats or FAR times the median of all blocks, and beyond two
+    standard errors. Hidden: it is at least FAR times what H0_ii predicts, where median increase / median
+    H0_ii turns energies into nats.
     """
     if run.singles is None:
         return []

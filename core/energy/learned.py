@@ -1,9 +1,11 @@
-"""Couplings that measurements correct: normal a priori, linear in every measured loss, so normal and an Ising model ever after.
+"""Couplings that measurements correct: normal a priori, linear in every measured loss, so normal and an Ising
+model ever after.
 
-The loss increase of a state is x^T H x and a deviation of its own. H is normal a priori: measured single removals
-on the diagonal, gate-gradient correlations between blocks beside it, with a spread for each entry and a common scale
-(pairs are extrapolated from alpha = 1, and their sum grows with M). All in nats. core.choose.learning decides what is
-measured; here is what it means, and where it is kept: HOME/landscapes/<run key>/<M>/<sha256>.npz.
+The loss increase of a state is x^T H x and a deviation of its own. H is normal a priori: measured single
+removals on the diagonal, gate-gradient correlations between blocks beside it, with a spread for each entry
+and a common scale (pairs are extrapolated from alpha = 1, and their sum grows with M). All in nats.
+core.choose.learning decides what is measured; here is what it means, and where it is kept:
+HOME/landscapes/<run key>/<M>/<sha256>.npz.
 """
 
 import io
@@ -18,11 +20,14 @@ from core.energy.couplings import outer_mean
 from core.errors import InputError
 from core.store import folders
 
-OWN_SPREAD, PAIR_SPREAD, SCALE_SPREAD = 0.2, 0.5, 0.5  # of single removals, of pairs, of all couplings together: relative
+# of single removals, of pairs, of all couplings together: relative
+OWN_SPREAD, PAIR_SPREAD, SCALE_SPREAD = 0.2, 0.5, 0.5
 
 
 def features(x: np.ndarray) -> np.ndarray:
-    """float64 [K, N (N + 1) / 2]: blocks and pairs of blocks of the states x [K, N], so that E = features . upper(H)."""
+    """float64 [K, N (N + 1) / 2]: blocks and pairs of blocks of the states x [K, N], so that E = features .
+    upper(H).
+    """
     x = np.atleast_2d(np.asarray(x, dtype=np.float64))
     i, j = np.triu_indices(x.shape[1])
     return x[:, i] * x[:, j]
@@ -44,7 +49,9 @@ def _matrix(weights: np.ndarray, n: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Prior:
-    """What is thought of the couplings before a state of M is measured: independent entries and a common scale, normal."""
+    """What is thought of the couplings before a state of M is measured: independent entries and a common
+    scale, normal.
+    """
 
     mean: np.ndarray  # float64 [N, N], nats
     sd: np.ndarray  # float64 [N, N]: of each entry
@@ -54,15 +61,19 @@ class Prior:
 def prior_from(increase: np.ndarray, se: np.ndarray, rows: np.ndarray) -> Prior:
     """The hybrid couplings of core.energy.couplings with spreads.
 
-    increase, se: float64 [N], single removals and their standard errors; rows: [m, N] gate gradients, of labels
-    sampled from the model where there are such. A removal that seems to lower the loss counts as nearly free.
+    increase, se: float64 [N], single removals and their standard errors; rows: [m, N] gate gradients, of
+    labels sampled from the model where there are such. A removal that seems to lower the loss counts as
+    nearly free.
     """
     H = outer_mean(rows)
     root = np.sqrt(np.diag(H))
     correlation = H / np.outer(root, root).clip(min=np.finfo(np.float64).tiny)
     typical = float(np.median(np.abs(increase)))
     if not typical > 0:
-        raise InputError("Removing most blocks changes no loss at all; there is nothing to learn of this model on these texts.")
+        raise InputError(
+            "Removing most blocks changes no loss at all; there is nothing to learn of this model on these "
+            "texts."
+        )
     own = np.maximum(increase, 0.05 * typical)
     product = np.sqrt(np.outer(own, own))
     mean, sd = correlation * product, PAIR_SPREAD * product
@@ -75,9 +86,9 @@ def prior_from(increase: np.ndarray, se: np.ndarray, rows: np.ndarray) -> Prior:
 class Posterior:
     """The couplings after states were measured; none: as before.
 
-    x: bool [n, N]; increase: float64 [n], nats; deviation, sampling: float64 [n], standard deviations of what the
-    Ising model leaves unexplained and of the measurement. Both forms of the least squares are at hand, and the
-    smaller is solved: that of the n states, or that of the N (N + 1) / 2 couplings and their scale.
+    x: bool [n, N]; increase: float64 [n], nats; deviation, sampling: float64 [n], standard deviations of what
+    the Ising model leaves unexplained and of the measurement. Both forms of the least squares are at hand,
+    and the smaller is solved: that of the n states, or that of the N (N + 1) / 2 couplings and their scale.
     """
 
     prior: Prior
@@ -87,8 +98,12 @@ class Posterior:
     sampling: np.ndarray
 
     def _latent(self, phi: np.ndarray) -> np.ndarray:
-        """float64 [K, F + 1]: features in units of independent standard normals, the last of them the common scale's."""
-        return np.column_stack([phi * upper(self.prior.sd), self.prior.scale * (phi @ upper(self.prior.mean))])
+        """float64 [K, F + 1]: features in units of independent standard normals, the last of them the common
+        scale's.
+        """
+        return np.column_stack(
+            [phi * upper(self.prior.sd), self.prior.scale * (phi @ upper(self.prior.mean))]
+        )
 
     def _weights_of(self, z: np.ndarray) -> np.ndarray:
         """float64 [..., F]: what the normals z [..., F + 1] make of the weights, beyond the prior mean."""
@@ -146,10 +161,14 @@ class Posterior:
         return np.sqrt(self._variances(self._latent(phi - phi[:1])))
 
     def measured(self) -> tuple[np.ndarray, np.ndarray]:
-        """(mean, standard deviation) of the increase of each measured state, its own deviation included: float64 [n] each."""
+        """(mean, standard deviation) of the increase of each measured state, its own deviation included:
+        float64 [n] each.
+        """
         energy, sd = self.energies(self.x)
         share = self.sampling**2 / self._noise  # of what is left of a measurement, the part that is its noise
-        return self.increase - share * (self.increase - energy), np.sqrt(self.sampling**2 * (1 - share) + (share * sd) ** 2)
+        return self.increase - share * (self.increase - energy), np.sqrt(
+            self.sampling**2 * (1 - share) + (share * sd) ** 2
+        )
 
 
 def to_bytes(posterior: Posterior) -> bytes:
@@ -171,7 +190,9 @@ def to_bytes(posterior: Posterior) -> bytes:
 def read_posterior(content: bytes) -> Posterior:
     """The posterior of `to_bytes`."""
     with np.load(io.BytesIO(content), allow_pickle=False) as a:
-        return Posterior(Prior(a["mean"], a["sd"], float(a["scale"])), a["x"], a["increase"], a["deviation"], a["sampling"])
+        return Posterior(
+            Prior(a["mean"], a["sd"], float(a["scale"])), a["x"], a["increase"], a["deviation"], a["sampling"]
+        )
 
 
 # landscapes in the store: named learned-<M>-<the start of their digest>
@@ -187,7 +208,9 @@ def keep_learned(run_key: str, removed: int, posterior: Posterior) -> Path:
 def learned_names(run_key: str) -> list[str]:
     """Of every M the landscape that was learned last, in order of M."""
     latest = {}
-    for path in sorted((folders.home() / "landscapes" / run_key).glob("*/*.npz"), key=lambda p: p.stat().st_mtime_ns):
+    for path in sorted(
+        (folders.home() / "landscapes" / run_key).glob("*/*.npz"), key=lambda p: p.stat().st_mtime_ns
+    ):
         if path.parent.name.isdecimal() and len(path.stem) == 64:
             latest[int(path.parent.name)] = f"learned-{path.parent.name}-{path.stem[:8]}"
     return [latest[m] for m in sorted(latest)]
@@ -202,10 +225,13 @@ def learned_at(name: str) -> int | None:
 def read_learned(run_key: str, name: str) -> Posterior:
     """Errors: InputError where there is none, or it is damaged."""
     found = _NAME.fullmatch(name)
-    paths = list((folders.home() / "landscapes" / run_key / found[1]).glob(f"{found[2]}*.npz")) if found else []
+    paths = (
+        list((folders.home() / "landscapes" / run_key / found[1]).glob(f"{found[2]}*.npz")) if found else []
+    )
     try:
         return read_posterior(paths[0].read_bytes())
     except (IndexError, OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"The learned landscape {name[:40]!r} of the run {run_key[:8]} cannot be read; learn it again in Compare."
+            f"The learned landscape {name[:40]!r} of the run {run_key[:8]} cannot be read; learn it again in "
+            "Compare."
         ) from error

@@ -1,4 +1,6 @@
-"""The couplings as a network of blocks: who pulls on whom, in which groups, and how many directions the matrix has."""
+"""The couplings as a network of blocks: who pulls on whom, in which groups, and how many directions the
+matrix has.
+"""
 
 from dataclasses import dataclass
 
@@ -11,7 +13,9 @@ VIEWS = {"H": "H, x = 1 removed", "J": "J = H/2 in spins", "correlation": "Háµ¢â
 
 
 def view_of(H: np.ndarray, view: str) -> np.ndarray:
-    """float64 [N, N]: H itself, J of the spin form (zero diagonal), or the correlation of the gate gradients (0 where a block has no own cost)."""
+    """float64 [N, N]: H itself, J of the spin form (zero diagonal), or the correlation of the gate gradients
+    (0 where a block has no own cost).
+    """
     if view == "H":
         return H
     if view == "J":
@@ -22,7 +26,9 @@ def view_of(H: np.ndarray, view: str) -> np.ndarray:
 
 
 def effective_rank(H: np.ndarray) -> float:
-    """exp of the entropy of the eigenvalues' shares, negative ones left out (Roy and Vetterli 2007); 1 to N."""
+    """exp of the entropy of the eigenvalues' shares, negative ones left out (Roy and Vetterli 2007); 1 to
+    N.
+    """
     values = np.linalg.eigvalsh(H).clip(min=0.0)
     shares = values[values > 0] / values.sum() if values.sum() > 0 else np.ones(1)
     return float(np.exp(-(shares * np.log(shares)).sum()))
@@ -48,7 +54,9 @@ class Role:
 
 
 def roles(H: np.ndarray, edges: list[tuple[int, int, float]]) -> list[Role]:
-    """Strength, pull and centrality of every block from all couplings; communities by greedy modularity of the edges (Clauset et al. 2004)."""
+    """Strength, pull and centrality of every block from all couplings; communities by greedy modularity of
+    the edges (Clauset et al. 2004).
+    """
     n = len(H)
     size = np.abs(H) - np.diag(np.abs(np.diag(H)))
     values, vectors = np.linalg.eigh(size)
@@ -56,9 +64,20 @@ def roles(H: np.ndarray, edges: list[tuple[int, int, float]]) -> list[Role]:
     graph = nx.Graph()
     graph.add_nodes_from(range(n))
     graph.add_weighted_edges_from((i, j, abs(v)) for i, j, v in edges if v)
-    groups = nx.community.greedy_modularity_communities(graph, weight="weight") if graph.number_of_edges() else [{b} for b in range(n)]
+    groups = (
+        nx.community.greedy_modularity_communities(graph, weight="weight")
+        if graph.number_of_edges()
+        else [{b} for b in range(n)]
+    )
     number = {b: k for k, group in enumerate(sorted(groups, key=min)) for b in group}
     return [
-        Role(b, float(H[b, b]), float(size[b].sum()), float(H[b].sum() - H[b, b]), float(leading[b] / (leading.max() or 1.0)), number[b])
+        Role(
+            b,
+            float(H[b, b]),
+            float(size[b].sum()),
+            float(H[b].sum() - H[b, b]),
+            float(leading[b] / (leading.max() or 1.0)),
+            number[b],
+        )
         for b in range(n)
     ]

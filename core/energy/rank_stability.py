@@ -22,9 +22,16 @@ class RankStability:
 
 
 def rank_stability(
-    A: np.ndarray, x: np.ndarray, *, weights: np.ndarray | None = None, k: int = 10, resamples: int = 1000, interval: float = 0.95,
-    noise: float = 0.0, seed: int = 0,
-) -> RankStability:  # fmt: skip
+    A: np.ndarray,
+    x: np.ndarray,
+    *,
+    weights: np.ndarray | None = None,
+    k: int = 10,
+    resamples: int = 1000,
+    interval: float = 0.95,
+    noise: float = 0.0,
+    seed: int = 0,
+) -> RankStability:
     """Bootstrap over samples: how the states x would rank had other samples been drawn.
 
     A: float [m, N], gradient rows, so that H0 = A^T A / m; x: bool [K, N]. A resample draws m rows with
@@ -37,14 +44,23 @@ def rank_stability(
     """
     A, x = np.asarray(A, dtype=np.float64), np.asarray(x, dtype=bool)
     if A.ndim != 2 or x.ndim != 2 or A.shape[1] != x.shape[1] or not len(A) or not len(x):
-        raise InputError(f"Gradient rows {A.shape} and states {x.shape} do not fit; give A [m, N] and x [K, N], neither empty.")
+        raise InputError(
+            f"Gradient rows {A.shape} and states {x.shape} do not fit; give A [m, N] and x [K, N], neither "
+            "empty."
+        )
     if not np.isfinite(A).all():
         raise InputError(f"{int((~np.isfinite(A)).sum())} gradients are not finite; leave those rows out.")
     if weights is not None:
         weights = np.asarray(weights, dtype=np.float64)
-        if weights.shape != (len(A),) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        if (
+            weights.shape != (len(A),)
+            or not np.isfinite(weights).all()
+            or (weights < 0).any()
+            or not weights.any()
+        ):
             raise InputError(
-                f"The weights of {len(A)} rows must be as many finite numbers of at least 0, not all 0; shape {weights.shape}."
+                f"The weights of {len(A)} rows must be as many finite numbers of at least 0, not all 0; "
+                f"shape {weights.shape}."
             )
         A, weights = A[weights > 0], weights[weights > 0] / weights.max()
     for name, value, good, range_ in (
@@ -72,6 +88,11 @@ def rank_stability(
             errors = noise * rng.normal(size=(size, len(rows))) * entries
             for s, state in enumerate(x):
                 energy[:, s] += errors @ (state[rows] & state[columns])
-        np.put_along_axis(ranks[start : start + size], np.argsort(energy, axis=1, kind="stable"), np.arange(states)[None], axis=1)
+        np.put_along_axis(
+            ranks[start : start + size],
+            np.argsort(energy, axis=1, kind="stable"),
+            np.arange(states)[None],
+            axis=1,
+        )
     low, high = np.quantile(ranks, [(1 - interval) / 2, (1 + interval) / 2], axis=0)
     return RankStability(low, high, (ranks < k).mean(axis=0), int(k), int(resamples))

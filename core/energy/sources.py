@@ -20,13 +20,19 @@ from core.ising.energies import check_matrix, read_matrix
 from core.store import folders
 from core.store.runs import Run, load_run
 
-LEARNED = "the posterior mean of the couplings after states of M = {} were measured: x^T H x is the expected loss increase, best there"
+LEARNED = (
+    "the posterior mean of the couplings after states of M = {} were measured: x^T H x is the expected "
+    "loss increase, best there"
+)
 MATRIX = "matrix"  # the only estimator of a bare matrix
 
 
 @dataclass(frozen=True)
 class Source:
-    """`key` names its content: equal keys give equal couplings. given: the estimators of the run's own data."""
+    """`key` names its content: equal keys give equal couplings.
+
+    given: the estimators of the run's own data.
+    """
 
     key: str
     name: str
@@ -50,13 +56,20 @@ class Source:
         if self.run is None:
             return Estimator("as given", "as given", "the matrix as given")
         m = learned_at(estimator)
-        return ESTIMATORS[estimator] if m is None else Estimator(f"learned at M = {m}", "nats", LEARNED.format(m))
+        return (
+            ESTIMATORS[estimator]
+            if m is None
+            else Estimator(f"learned at M = {m}", "nats", LEARNED.format(m))
+        )
 
     def couplings(self, estimator: str, mix: Mapping[str, float] | None = None) -> np.ndarray:
         """float64 [N, N]. Errors: InputError for an estimator or a domain mix this source does not have."""
         if self.run is not None and learned_at(estimator) is not None:
             if mix is not None:
-                raise InputError(f"A learned landscape was measured on the texts as sampled; leave the mix {mix_text(mix)[:40]!r} out.")
+                raise InputError(
+                    "A learned landscape was measured on the texts as sampled; leave the mix "
+                    f"{mix_text(mix)[:40]!r} out."
+                )
             return read_learned(self.key, estimator).couplings
         if self.run is not None:
             return couplings(self.run, estimator, mix)
@@ -69,11 +82,17 @@ class Source:
         return {} if self.run is None else domain_rows(self.run)
 
     def check_mix(self, mix: Mapping[str, float] | None) -> dict[str, float] | None:
-        """The mix as shares of sum 1, None as sampled. Errors: InputError for a domain mix this source does not have."""
+        """The mix as shares of sum 1, None as sampled.
+
+        Errors: InputError for a domain mix this source does not have.
+        """
         if mix is None:
             return None
         if self.run is None:
-            raise InputError(f"{self.name} is a bare matrix, which has no domains to mix; leave the mix {mix_text(mix)[:40]!r} out.")
+            raise InputError(
+                f"{self.name} is a bare matrix, which has no domains to mix; leave the mix "
+                f"{mix_text(mix)[:40]!r} out."
+            )
         return check_mix(self.run, mix)
 
     @property
@@ -87,7 +106,11 @@ def open_source(reference: str | Path) -> Source:
     reference = str(reference)
     if Path(reference).suffix in (".npy", ".npz", ".csv"):
         return _matrix_source(read_matrix(Path(reference)), Path(reference).stem)
-    stored = [p for p in _matrix_files() if p.stem.startswith(reference)] if re.fullmatch(r"[0-9a-f]{8,64}", reference) else []
+    stored = (
+        [p for p in _matrix_files() if p.stem.startswith(reference)]
+        if re.fullmatch(r"[0-9a-f]{8,64}", reference)
+        else []
+    )
     if len(stored) == 1:
         return _read_stored(stored[0])
     run = load_run(folders.find_run(reference))
@@ -107,7 +130,9 @@ def store_matrix(H: np.ndarray, name: str) -> Source:
 
 
 def stored_matrices() -> dict[str, str]:
-    """{key: name} of the matrices in the store; damaged ones by their key, so that they can be deleted as well."""
+    """{key: name} of the matrices in the store; damaged ones by their key, so that they can be deleted as
+    well.
+    """
     found = {}
     for path in _matrix_files():
         try:
@@ -142,7 +167,9 @@ def list_sources() -> dict[str, str]:
 
 
 def _signature(folder: Path) -> tuple:
-    """Changes when a file of the run is written: the page asks for names at every rerun, and digests take time."""
+    """Changes when a file of the run is written: the page asks for names at every rerun, and digests take
+    time.
+    """
     return tuple(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()))
 
 
@@ -165,7 +192,9 @@ def _read_stored(path: Path) -> Source:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
         raise InputError(f"The stored matrix {path.stem[:8]} is damaged; upload it again.") from error
     if source.key != path.stem:
-        raise InputError(f"The stored matrix {path.stem[:8]} has changed since it was stored; upload it again.")
+        raise InputError(
+            f"The stored matrix {path.stem[:8]} has changed since it was stored; upload it again."
+        )
     return source
 
 

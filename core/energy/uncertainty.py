@@ -16,13 +16,20 @@ RESAMPLES = 200
 
 
 def energy_noise(
-    source: Source, estimator: str, x: np.ndarray, mix: Mapping[str, float] | None = None, resamples: int = RESAMPLES, seed: int = 0
+    source: Source,
+    estimator: str,
+    x: np.ndarray,
+    mix: Mapping[str, float] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> np.ndarray | None:
-    """float64 [K]: standard error of E_k - E_0, the energy of each row of x bool [K, N] above that of the first; None for a bare matrix.
+    """float64 [K]: standard error of E_k - E_0, the energy of each row of x bool [K, N] above that of the
+    first; None for a bare matrix.
 
-    A bootstrap of whatever the estimator is made of, so it holds for every entry of ESTIMATORS: rows are drawn with
-    replacement, in each domain as many as it has, and measured single removals move by their standard errors. Of a learned
-    landscape it is the posterior's standard deviation. What states share does not count: the difference is taken within a resample.
+    A bootstrap of whatever the estimator is made of, so it holds for every entry of ESTIMATORS: rows are
+    drawn with replacement, in each domain as many as it has, and measured single removals move by their
+    standard errors. Of a learned landscape it is the posterior's standard deviation. What states share does
+    not count: the difference is taken within a resample.
     Errors: InputError for fewer than 2 resamples, and as core.energy.sources.Source.couplings.
     """
     if source.run is None:
@@ -42,8 +49,15 @@ def energy_noise(
 def _resampled(run: Run, rng: np.random.Generator) -> Run:
     singles = run.singles
     if singles is not None:
-        singles = replace(singles, increase=singles.increase + np.nan_to_num(singles.se) * rng.normal(size=len(singles.se)))
-    return replace(run, rows=_drawn(run.rows, rng), sampled=None if run.sampled is None else _drawn(run.sampled, rng), singles=singles)
+        singles = replace(
+            singles, increase=singles.increase + np.nan_to_num(singles.se) * rng.normal(size=len(singles.se))
+        )
+    return replace(
+        run,
+        rows=_drawn(run.rows, rng),
+        sampled=None if run.sampled is None else _drawn(run.sampled, rng),
+        singles=singles,
+    )
 
 
 def _drawn(rows: Rows, rng: np.random.Generator) -> Rows:

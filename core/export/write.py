@@ -33,9 +33,17 @@ from core.store.folders import check_free
 from core.store.runs import file_sha256
 
 _COPIED = (  # what is beside config and weights: the tokenizer, and what prepares images
-    "tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt", "added_tokens.json", "chat_template*", "*.model",
-    "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
-)  # fmt: skip
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab.*",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template*",
+    "*.model",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
 PROVENANCE = "blockscape.json"
 PROBE_TOKENS, GREEDY_TOKENS = 24, 12
 LOGITS_TOLERANCE = 1e-5  # relative to the largest logit
@@ -75,13 +83,14 @@ def prune(
     remote_code: bool = False,
     report: Report = lambda done, total, message: None,
 ) -> Export:
-    """Remove blocks from `source` and write a checkpoint that loads as `source` does, by from_pretrained of its auto class.
+    """Remove blocks from `source` and write a checkpoint that loads as `source` does, by from_pretrained of
+    its auto class.
 
     `workshop` is a folder on the disk of `out` to write in until it is verified; None: beside `out`.
-    Weights keep the checkpoint's own type; quantised ones are written in bf16 (core.model.quantised), which is larger.
-    remote_code: as in core.model.load.load_model; the code goes with the checkpoint. Errors: InputError for bad blocks, an
-    existing `out`, or a model that cannot be pruned; RuntimeError when the written
-    folder fails verification (it is then removed).
+    Weights keep the checkpoint's own type; quantised ones are written in bf16 (core.model.quantised), which
+    is larger. remote_code: as in core.model.load.load_model; the code goes with the checkpoint. Errors:
+    InputError for bad blocks, an existing `out`, or a model that cannot be pruned; RuntimeError when the
+    written folder fails verification (it is then removed).
     """
     out = Path(out)
     check_free(out)
@@ -118,7 +127,9 @@ def prune(
             **(provenance or {}),
             "files": {file.name: file_sha256(file) for file in sorted(checkpoint.iterdir())},
         }
-        (checkpoint / PROVENANCE).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (checkpoint / PROVENANCE).write_text(
+            json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         for file in checkpoint.iterdir():
             file.chmod(0o644)  # safetensors leaves 0600
             _sync(file)
@@ -135,7 +146,9 @@ def prune(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     report(4, 4, "done")
-    return Export(out, blocks, (parameters, after), sizes, (len(original), len(original) - len(blocks)), kv, difference)
+    return Export(
+        out, blocks, (parameters, after), sizes, (len(original), len(original) - len(blocks)), kv, difference
+    )
 
 
 def is_export_of(out: Path, source: str, removed: Sequence[int]) -> bool:
@@ -148,14 +161,17 @@ def is_export_of(out: Path, source: str, removed: Sequence[int]) -> bool:
 
 
 def zip_export(out: Path, limit: int = ZIP_LIMIT) -> Path | None:
-    """A checkpoint as one .zip beside its folder, whole or absent; None when its files have more than `limit` bytes."""
+    """A checkpoint as one .zip beside its folder, whole or absent; None when its files have more than `limit`
+    bytes.
+    """
     files = sorted(p for p in out.iterdir() if p.is_file())
     if sum(p.stat().st_size for p in files) > limit:
         return None
     target = out.with_name(f"{out.name}.zip")
     handle, staging = tempfile.mkstemp(prefix=f".{out.name}-", suffix=".zip", dir=out.parent)
     try:
-        with os.fdopen(handle, "wb") as f, zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as archive:  # weights hardly shrink
+        # weights hardly shrink
+        with os.fdopen(handle, "wb") as f, zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as archive:
             for file in files:
                 archive.write(file, f"{out.name}/{file.name}")
         os.replace(staging, target)
@@ -175,7 +191,10 @@ def _sync(file: Path) -> None:
 
 
 def _verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> float:
-    """Run `verify` in a fresh process, own_code: with the checkpoint's. The largest difference of a logit. Errors: RuntimeError with its finding."""
+    """Run `verify` in a fresh process, own_code: with the checkpoint's. The largest difference of a logit.
+
+    Errors: RuntimeError with its finding.
+    """
     command = [sys.executable, "-m", "core.export.write", str(checkpoint.resolve()), str(probe.resolve())]
     done = subprocess.run(
         command + ["--trust-remote-code"] * own_code,
@@ -187,7 +206,8 @@ def _verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> float:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, json.JSONDecodeError) as error:
         raise RuntimeError(
-            f"The pruned checkpoint could not be verified: {(done.stderr.strip().splitlines() or ['no output'])[-1]}"
+            "The pruned checkpoint could not be verified: "
+            f"{(done.stderr.strip().splitlines() or ['no output'])[-1]}"
         ) from error
     if found["problem"]:
         raise RuntimeError(f"The pruned checkpoint failed verification and was not kept: {found['problem']}.")
@@ -195,8 +215,11 @@ def _verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> float:
 
 
 def verify(checkpoint: Path, probe: Path, remote_code: bool = False) -> dict:
-    """{problem: sentence or None, difference: largest logit difference} of a checkpoint against a probe (ids, logits)."""
-    loaded = load_model(str(checkpoint), device="cpu", remote_code=remote_code)  # refuses missing, unexpected and mismatched tensors
+    """{problem: sentence or None, difference: largest logit difference} of a checkpoint against a probe (ids,
+    logits).
+    """
+    # refuses missing, unexpected and mismatched tensors
+    loaded = load_model(str(checkpoint), device="cpu", remote_code=remote_code)
     with np.load(probe, allow_pickle=False) as expected:
         ids, logits = torch.from_numpy(expected["ids"]), expected["logits"]
     with torch.no_grad():

@@ -41,7 +41,9 @@ def to_spins(H: np.ndarray, linear: np.ndarray | None = None) -> Spins:
 
 
 def from_spins(spins: Spins) -> tuple[np.ndarray, float]:
-    """(H float64 [N, N], offset): x^T H x + offset is the energy of `spins` at s = 2x - 1; h goes to the diagonal, as x_i^2 = x_i."""
+    """(H float64 [N, N], offset): x^T H x + offset is the energy of `spins` at s = 2x - 1; h goes to the
+    diagonal, as x_i^2 = x_i.
+    """
     J = spins.J - np.diag(np.diag(spins.J))
     offset = spins.offset + float(J.sum() / 2 - spins.h.sum())
     return 2 * J + np.diag(2 * spins.h - 2 * J.sum(axis=1)), offset
@@ -55,7 +57,9 @@ def check_matrix(H: np.ndarray, name: str = "the matrix") -> np.ndarray:
     """
     H = np.asarray(H)
     if H.ndim != 2 or H.shape[0] != H.shape[1]:
-        raise InputError(f"{name} has shape {tuple(H.shape)}; couplings need a square matrix (blocks x blocks).")
+        raise InputError(
+            f"{name} has shape {tuple(H.shape)}; couplings need a square matrix (blocks x blocks)."
+        )
     if len(H) < 2:
         raise InputError(f"{name} has {len(H)} block(s); a choice needs at least 2.")
     if H.dtype.kind not in "fiub":
@@ -65,14 +69,16 @@ def check_matrix(H: np.ndarray, name: str = "the matrix") -> np.ndarray:
     if len(bad):
         i, j = bad[0]
         raise InputError(
-            f"{name} has {len(bad)} entr{'y' if len(bad) == 1 else 'ies'} not finite, the first at row {i}, column {j} ({H[i, j]}); recompute it."
+            f"{name} has {len(bad)} entr{'y' if len(bad) == 1 else 'ies'} not finite, the first at row {i}, "
+            f"column {j} ({H[i, j]}); recompute it."
         )
     difference = np.abs(H - H.T)
     scale = np.abs(H).max()
     if difference.max() > 1e-8 * scale:
         i, j = np.unravel_index(difference.argmax(), H.shape)
         raise InputError(
-            f"{name} is not symmetric: entry ({i}, {j}) is {H[i, j]:.6g} and ({j}, {i}) is {H[j, i]:.6g}; give (H + H.T) / 2 if that is meant."
+            f"{name} is not symmetric: entry ({i}, {j}) is {H[i, j]:.6g} and ({j}, {i}) is {H[j, i]:.6g}; "
+            "give (H + H.T) / 2 if that is meant."
         )
     return (H + H.T) / 2
 
@@ -95,7 +101,10 @@ def parse_matrix(stream, name: str) -> np.ndarray:
         elif suffix == ".npz":
             with np.load(stream, allow_pickle=False) as arrays:
                 if "H" not in arrays.files:
-                    raise InputError(f"{name} has the keys {', '.join(arrays.files) or 'none'}; the matrix must be under the key H.")
+                    raise InputError(
+                        f"{name} has the keys {', '.join(arrays.files) or 'none'}; the matrix must be under "
+                        "the key H."
+                    )
                 H = arrays["H"]
         elif suffix == ".csv":
             H = np.loadtxt(stream, delimiter=",", dtype=np.float64, encoding="utf-8-sig", ndmin=2)
@@ -107,6 +116,7 @@ def parse_matrix(stream, name: str) -> np.ndarray:
         raise InputError(f"{name} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
     except Exception as error:  # numpy raises many kinds for a damaged file
         raise InputError(
-            f"{name} cannot be read as a matrix ({str(error).splitlines()[0][:120]}); write it with numpy.save or as comma-separated numbers."
+            f"{name} cannot be read as a matrix ({str(error).splitlines()[0][:120]}); write it with "
+            "numpy.save or as comma-separated numbers."
         ) from error
     return check_matrix(H, name)

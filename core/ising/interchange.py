@@ -35,7 +35,9 @@ def _penalised(q: np.ndarray, removed: int | None, penalty: float) -> tuple[np.n
     if removed is None:
         return q, 0.0
     n = len(q)
-    return q + penalty * (2 * np.triu(np.ones((n, n)), 1) + (1 - 2 * removed) * np.eye(n)), penalty * removed**2
+    return q + penalty * (
+        2 * np.triu(np.ones((n, n)), 1) + (1 - 2 * removed) * np.eye(n)
+    ), penalty * removed**2
 
 
 def _matrix(q: np.ndarray) -> np.ndarray:
@@ -43,19 +45,28 @@ def _matrix(q: np.ndarray) -> np.ndarray:
     return (q + q.T) / 2
 
 
-def to_bqm(H: np.ndarray, linear: np.ndarray | None = None, removed: int | None = None, penalty: float | None = None):
-    """dimod.BinaryQuadraticModel over variables 0..N-1 with the energies of E, plus the penalty when `removed` is given.
+def to_bqm(
+    H: np.ndarray, linear: np.ndarray | None = None, removed: int | None = None, penalty: float | None = None
+):
+    """dimod.BinaryQuadraticModel over variables 0..N-1 with the energies of E, plus the penalty when
+    `removed` is given.
 
     penalty: default `exact_penalty`. A sampler's feasible states have exactly their energy E.
     """
     import dimod
 
-    q, offset = _penalised(_terms(H, linear), removed, exact_penalty(H, linear) if penalty is None else penalty)
-    return dimod.BinaryQuadraticModel.from_qubo({(int(i), int(j)): float(q[i, j]) for i, j in zip(*np.triu_indices(len(q)))}, offset=offset)
+    q, offset = _penalised(
+        _terms(H, linear), removed, exact_penalty(H, linear) if penalty is None else penalty
+    )
+    return dimod.BinaryQuadraticModel.from_qubo(
+        {(int(i), int(j)): float(q[i, j]) for i, j in zip(*np.triu_indices(len(q)))}, offset=offset
+    )
 
 
 def from_bqm(bqm) -> tuple[np.ndarray, float]:
-    """(H float64 [N, N], offset) of a dimod model, spin or binary, in the order of `bqm.variables`; linear terms are on the diagonal."""
+    """(H float64 [N, N], offset) of a dimod model, spin or binary, in the order of `bqm.variables`; linear
+    terms are on the diagonal.
+    """
     terms, offset = bqm.change_vartype("BINARY", inplace=False).to_qubo()
     place = {v: i for i, v in enumerate(bqm.variables)}
     H = np.zeros((len(place), len(place)))
@@ -65,12 +76,17 @@ def from_bqm(bqm) -> tuple[np.ndarray, float]:
     return H, float(offset)
 
 
-def qubo_text(H: np.ndarray, linear: np.ndarray | None = None, removed: int | None = None, penalty: float | None = None) -> str:
-    """The problem as a QUBO text: 'p qubo 0 N nodes couplers', then 'i i value' and 'i j value' (i < j), all digits kept.
+def qubo_text(
+    H: np.ndarray, linear: np.ndarray | None = None, removed: int | None = None, penalty: float | None = None
+) -> str:
+    """The problem as a QUBO text: 'p qubo 0 N nodes couplers', then 'i i value' and 'i j value' (i < j), all
+    digits kept.
 
     The penalty's constant has no place in the format; a comment holds it as 'c offset VALUE'.
     """
-    q, offset = _penalised(_terms(H, linear), removed, exact_penalty(H, linear) if penalty is None else penalty)
+    q, offset = _penalised(
+        _terms(H, linear), removed, exact_penalty(H, linear) if penalty is None else penalty
+    )
     n = len(q)
     couplers = [(i, j) for i in range(n) for j in range(i + 1, n) if q[i, j]]
     lines = [f"c offset {offset!r}", f"p qubo 0 {n} {n} {len(couplers)}"]
@@ -82,7 +98,9 @@ def read_qubo(path: Path) -> tuple[np.ndarray, float]:
     """(H float64 [N, N], offset) from a QUBO text file. Errors: InputError naming the line that is wrong."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"No QUBO file {str(path)!r}; give a text file with a line 'p qubo 0 N nodes couplers'.")
+        raise InputError(
+            f"No QUBO file {str(path)!r}; give a text file with a line 'p qubo 0 N nodes couplers'."
+        )
     q, offset = None, 0.0
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         words = line.split()
@@ -102,7 +120,8 @@ def read_qubo(path: Path) -> tuple[np.ndarray, float]:
                 q[i, j] += value
         except (ValueError, IndexError, TypeError):
             raise InputError(
-                f"Line {number} of {path.name} is not QUBO text ({line[:60]!r}); write 'i j value' after 'p qubo 0 N ...'."
+                f"Line {number} of {path.name} is not QUBO text ({line[:60]!r}); write 'i j value' after 'p "
+                "qubo 0 N ...'."
             ) from None
     if q is None:
         raise InputError(f"{path.name} has no line 'p qubo 0 N nodes couplers'; it is not a QUBO file.")

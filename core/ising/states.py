@@ -68,20 +68,26 @@ def short_hashes(x: np.ndarray) -> list[str]:
 
 
 def parse_blocks(text: str, blocks: int | None = None) -> tuple[int, ...]:
-    """Sorted block list from "3, 7-9, 20". Errors: InputError for anything else, doubles, or a block >= `blocks`."""
+    """Sorted block list from "3, 7-9, 20".
+
+    Errors: InputError for anything else, doubles, or a block >= `blocks`.
+    """
     found: list[int] = []
     seen: set[int] = set()
     for part in text.split(","):
         ends = [end.strip() for end in part.split("-")]
         if len(ends) > 2 or not all(_NUMBER.fullmatch(end) for end in ends):
             raise InputError(
-                f"{part.strip()[:40]!r} in the block list {text[:80]!r} is not a block or a range; write for example 3,7-9,20."
+                f"{part.strip()[:40]!r} in the block list {text[:80]!r} is not a block or a range; write for "
+                "example 3,7-9,20."
             )
         first, last = int(ends[0]), int(ends[-1])
         if blocks is not None and last >= blocks:
             raise InputError(f"Block {last} does not exist: the model has blocks 0 to {blocks - 1}.")
         if last < first:
-            raise InputError(f"The range {part.strip()!r} in the block list runs backwards; write {last}-{first}.")
+            raise InputError(
+                f"The range {part.strip()!r} in the block list runs backwards; write {last}-{first}."
+            )
         twice = seen.intersection(range(first, last + 1))
         if twice:
             raise InputError(f"Block {min(twice)} is listed twice in {text[:80]!r}; name each block once.")
@@ -91,10 +97,16 @@ def parse_blocks(text: str, blocks: int | None = None) -> tuple[int, ...]:
 
 
 def check_blocks(removed: Iterable[int], blocks: int) -> tuple[int, ...]:
-    """The sorted blocks that a state removes of N = `blocks`. Errors: InputError for unknown or doubled ones, or all of them."""
+    """The sorted blocks that a state removes of N = `blocks`.
+
+    Errors: InputError for unknown or doubled ones, or all of them.
+    """
     state = tuple(sorted(removed))
     if len(set(state)) < len(state) or (state and not 0 <= state[0] <= state[-1] < blocks):
-        raise InputError(f"The blocks {str(list(state))[:80]} do not fit the model: name each of 0 to {blocks - 1} at most once.")
+        raise InputError(
+            f"The blocks {str(list(state))[:80]} do not fit the model: name each of 0 to {blocks - 1} at "
+            "most once."
+        )
     if len(state) >= blocks:
         raise InputError(f"All {blocks} blocks would be removed; keep at least one.")
     return state

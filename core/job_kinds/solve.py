@@ -24,9 +24,20 @@ _FACTS = ("exact", "level_cut", "total", "tolerance", "seconds", "nodes", "level
 
 
 def solve_request(
-    source: str, estimator: str, removed: int, count: int, constraints: Constraints, mix: Mapping[str, float] | None = None
+    source: str,
+    estimator: str,
+    removed: int,
+    count: int,
+    constraints: Constraints,
+    mix: Mapping[str, float] | None = None,
 ) -> dict:
-    request = {"source": source, "estimator": estimator, "removed": removed, "count": count, "constraints": asdict(constraints)}
+    request = {
+        "source": source,
+        "estimator": estimator,
+        "removed": removed,
+        "count": count,
+        "constraints": asdict(constraints),
+    }
     return request if mix is None else {**request, "mix": dict(mix)}
 
 
@@ -35,12 +46,20 @@ def solve(request: dict, progress: Progress) -> dict:
     H = open_source(request["source"]).couplings(request["estimator"], request.get("mix"))
 
     def report(now) -> None:
-        share = f"bound {now.bound:.4g}, worst listed {now.energy:.4g}" if math.isfinite(now.energy) else f"bound {now.bound:.4g}"
+        share = (
+            f"bound {now.bound:.4g}, worst listed {now.energy:.4g}"
+            if math.isfinite(now.energy)
+            else f"bound {now.bound:.4g}"
+        )
         progress.report(int(now.seconds), int(TIME_LIMIT), f"{now.nodes:.2g} nodes, {share}")
 
     fields = request["constraints"]
-    constraints = Constraints(**{**fields, **{name: _tuples(fields[name]) for name in ("keep", "remove", "groups", "weights")}})
-    found = lowest_states(H, request["removed"], request["count"], constraints=constraints, time_limit=TIME_LIMIT, report=report)
+    constraints = Constraints(
+        **{**fields, **{name: _tuples(fields[name]) for name in ("keep", "remove", "groups", "weights")}}
+    )
+    found = lowest_states(
+        H, request["removed"], request["count"], constraints=constraints, time_limit=TIME_LIMIT, report=report
+    )
     buffer = io.BytesIO()
     np.savez_compressed(buffer, x=found.x)
     target = folders.keep("spectra", buffer.getvalue(), ".npz")
@@ -64,4 +83,6 @@ def solved(result: dict, H: np.ndarray) -> Spectrum | None:
     except OSError:
         return None
     bound = math.inf if result["lower_bound"] is None else result["lower_bound"]
-    return Spectrum(x=x, energies=energies(H, x), lower_bound=bound, **{fact: result[fact] for fact in _FACTS})
+    return Spectrum(
+        x=x, energies=energies(H, x), lower_bound=bound, **{fact: result[fact] for fact in _FACTS}
+    )

@@ -19,9 +19,13 @@ def calibration_cost(description: dict, samples: int, singles: int) -> tuple[flo
 
 
 def lacking(description: dict, split: str, samples: int) -> list[tuple[str, int, int]]:
-    """[(part, sequences that its weight asks for, sequences there are)] of the parts of the texts that give too few."""
+    """[(part, sequences that its weight asks for, sequences there are)] of the parts of the texts that give
+    too few.
+    """
     asked = _asked(description, samples)
-    return [(p["name"], n, p["have"][split]) for p, n in asked if p["have"] is not None and n > p["have"][split]]
+    return [
+        (p["name"], n, p["have"][split]) for p, n in asked if p["have"] is not None and n > p["have"][split]
+    ]
 
 
 def _of_own(description: dict, samples: int) -> int:

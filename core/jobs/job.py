@@ -43,7 +43,17 @@ from core.texts.documents import BUNDLED, BUNDLED_NAME, FORM, OWN, parse_source
 
 KINDS = {
     kind: f"core.job_kinds.work:{kind}"
-    for kind in ("describe", "calibrate", "benchmark", "evaluate", "prune", "learn", "peers", "harness", "behaviour")
+    for kind in (
+        "describe",
+        "calibrate",
+        "benchmark",
+        "evaluate",
+        "prune",
+        "learn",
+        "peers",
+        "harness",
+        "behaviour",
+    )
 } | {"solve": "core.job_kinds.solve:solve"}
 ROOT = Path(__file__).resolve().parents[2]
 _GRACE = 2.0  # seconds a cancelled worker has to stop by itself
@@ -89,19 +99,26 @@ def _folder(job_id: str) -> Path:
 
 
 def request_of(
-    model: str, texts: str | Sequence[str] | None = None, reads: tuple[str, ...] = (), form: Mapping[str, str] | None = None, **options
+    model: str,
+    texts: str | Sequence[str] | None = None,
+    reads: tuple[str, ...] = (),
+    form: Mapping[str, str] | None = None,
+    **options,
 ) -> dict:
-    """A request to work on a model and texts (None: bundled): paths made absolute, and the state of every file it reads.
+    """A request to work on a model and texts (None: bundled): paths made absolute, and the state of every
+    file it reads.
 
-    texts: one source or several, each as core.texts.documents.parse_source takes it. form: mode, template and bos, as
-    core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run. What is as usual is left out, so that equal work has equal requests.
+    texts: one source or several, each as core.texts.documents.parse_source takes it. form: mode, template and
+    bos, as core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run. What
+    is as usual is left out, so that equal work has equal requests.
     Errors: InputError for options that cannot be.
     """
     model, named, paths = _absolute(model), [], []
     for text in [texts] if isinstance(texts, str) else texts or []:
         given = parse_source(text).path
         paths.append(str(BUNDLED) if given == BUNDLED_NAME else None if given == OWN else _absolute(given))
-        named.append(text if given in (BUNDLED_NAME, OWN) else paths[-1] + text[len(given) :])  # the options go along
+        # the options go along
+        named.append(text if given in (BUNDLED_NAME, OWN) else paths[-1] + text[len(given) :])
     if named in ([], [BUNDLED_NAME]):
         named, paths = None, [str(BUNDLED)]
     elif len(named) == 1:
@@ -115,19 +132,31 @@ def request_of(
 
 
 def request_on(run: Run, folder: Path, **options) -> dict:
-    """A request to work on the model and texts of a run that lies in `folder`. Errors: InputError where the run does not name them."""
+    """A request to work on the model and texts of a run that lies in `folder`.
+
+    Errors: InputError where the run does not name them.
+    """
     if "model" not in run.meta["request"]:
         raise InputError(
-            f"The run {run.key[:8]!r} does not say where its model and texts are; calibrate it from the command line or the app."
+            f"The run {run.key[:8]!r} does not say where its model and texts are; calibrate it from the "
+            "command line or the app."
         )
     return request_for(run, (str(folder / "run.json"),), with_texts=True, run=str(folder), **options)
 
 
 def request_for(run: Run, reads: tuple[str, ...] = (), /, *, with_texts: bool = False, **options) -> dict:
-    """A request to work on a run's model, its own code allowed where the run allowed it; with_texts: on the run's texts, in their form."""
+    """A request to work on a run's model, its own code allowed where the run allowed it; with_texts: on the
+    run's texts, in their form.
+    """
     asked = run.meta["request"]
     texts = {name: asked.get(name) for name in ("texts", "form")} if with_texts else {}
-    return request_of(run.meta["model"]["source"], reads=reads, remote_code=asked.get("remote_code", False), **texts, **options)
+    return request_of(
+        run.meta["model"]["source"],
+        reads=reads,
+        remote_code=asked.get("remote_code", False),
+        **texts,
+        **options,
+    )
 
 
 def _absolute(path: str | None) -> str | None:
@@ -155,7 +184,9 @@ def find(kind: str, request: dict) -> Job | None:
 
 
 def start(kind: str, request: dict) -> Job:
-    """Start the job of this request, or join it: a finished one is returned, a running one is left alone, any other resumes."""
+    """Start the job of this request, or join it: a finished one is returned, a running one is left alone, any
+    other resumes.
+    """
     job_id = _id(kind, request)
     folder = _folder(job_id)
     with folders.locked(folder / "start"):  # who comes second finds the worker of the first
@@ -184,9 +215,14 @@ def _start(job_id: str, kind: str, request: dict) -> Job:
     _forget_end(folder)
     with open(folder / "log.txt", "ab") as log:
         subprocess.Popen(
-            [sys.executable, "-m", "core.jobs", job_id], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True, env={**os.environ, "BLOCKSCAPE_HOME": str(folders.home())},
-        )  # fmt: skip
+            [sys.executable, "-m", "core.jobs", job_id],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, "BLOCKSCAPE_HOME": str(folders.home())},
+        )
     os.utime(folder / "request.json")
     return read(job_id)
 
@@ -197,9 +233,11 @@ def _forget_end(folder: Path) -> None:
 
 
 def together(kind: str, request: dict, ranks, echo) -> Job | None:
-    """Do the job in the processes of one launch (core.ranks), in place of a worker; on rank 0 the job as it is then, else None.
+    """Do the job in the processes of one launch (core.ranks), in place of a worker; on rank 0 the job as it
+    is then, else None.
 
-    A job that is done is not done again, and one that a worker is at is left to it. echo: gets what is reported.
+    A job that is done is not done again, and one that a worker is at is left to it. echo: gets what is
+    reported.
     """
     job_id = _id(kind, request)
     folder = _folder(job_id)
@@ -237,7 +275,8 @@ def _outputs_exist(job: Job) -> bool:
 
 
 def fingerprint(*paths: str | None) -> dict[str, list]:
-    """[name, size, time of change] of every file a request reads, so that a changed file makes another request.
+    """[name, size, time of change] of every file a request reads, so that a changed file makes another
+    request.
 
     The change time is the inode's: unlike the time of modification it cannot be set back.
     """
@@ -246,7 +285,11 @@ def fingerprint(*paths: str | None) -> dict[str, list]:
         found[str(path)] = files = []
         try:
             inside = (
-                sorted(f for f in path.iterdir() if f.suffix in (".json", ".safetensors", ".txt", ".model", ".jinja"))
+                sorted(
+                    f
+                    for f in path.iterdir()
+                    if f.suffix in (".json", ".safetensors", ".txt", ".model", ".jinja")
+                )
                 if path.is_dir()
                 else [path]
             )
@@ -263,9 +306,16 @@ def read(job_id: str) -> Job:
     folder = _folder(job_id)
     asked = _read_request(folder)
     if asked is None:
-        raise InputError(f"No job {job_id!r} in {str(folders.home() / 'jobs')!r}; it may have been removed or damaged.")
+        raise InputError(
+            f"No job {job_id!r} in {str(folders.home() / 'jobs')!r}; it may have been removed or damaged."
+        )
     last = _last_progress(folder)
-    state = {"done": last.get("done", 0), "total": last.get("total", 0), "rate": last.get("rate", 0.0), "message": last.get("message", "")}
+    state = {
+        "done": last.get("done", 0),
+        "total": last.get("total", 0),
+        "rate": last.get("rate", 0.0),
+        "message": last.get("message", ""),
+    }
     started = (folder / "request.json").stat().st_mtime
     held = _is_held(folder)
     outcome = None if held else _read_result(folder)
@@ -276,19 +326,33 @@ def read(job_id: str) -> Job:
     else:
         status = "queued" if time.time() - started < _QUEUED and last.get("t", 0) < started else "interrupted"
     return Job(
-        job_id, asked["kind"], asked["request"], status, **state, result=(outcome or {}).get("result"), error=(outcome or {}).get("error"), bad_input=(outcome or {}).get("bad_input", False),
-        changed=max(started, last.get("t", 0.0)), asked=asked.get("t", 0.0),
-    )  # fmt: skip
+        job_id,
+        asked["kind"],
+        asked["request"],
+        status,
+        **state,
+        result=(outcome or {}).get("result"),
+        error=(outcome or {}).get("error"),
+        bad_input=(outcome or {}).get("bad_input", False),
+        changed=max(started, last.get("t", 0.0)),
+        asked=asked.get("t", 0.0),
+    )
 
 
 def list_jobs() -> list[Job]:
     """All jobs, the latest sign of life first; a damaged one is left out."""
-    found = [read(p.parent.name) for p in (folders.home() / "jobs").glob("*/request.json") if _read_request(p.parent)]
+    found = [
+        read(p.parent.name)
+        for p in (folders.home() / "jobs").glob("*/request.json")
+        if _read_request(p.parent)
+    ]
     return sorted(found, key=lambda job: job.changed, reverse=True)
 
 
 def on_run(folder: Path, removed: int) -> list[Job]:
-    """The jobs that were asked for on the run in this folder at M (`request_on`), the latest sign of life first."""
+    """The jobs that were asked for on the run in this folder at M (`request_on`), the latest sign of life
+    first.
+    """
     wanted = (str(folder.absolute()), removed)
     return [job for job in list_jobs() if (job.request.get("run"), job.request.get("remove")) == wanted]
 
@@ -316,7 +380,9 @@ def log_tail(job: Job, size: int = 4000) -> str:
 
 
 def cancel(job_id: str) -> Job:
-    """Ask the worker to stop, and after two seconds make it: the job ends as cancelled, its checkpoints stay."""
+    """Ask the worker to stop, and after two seconds make it: the job ends as cancelled, its checkpoints
+    stay.
+    """
     folder = _folder(job_id)
     if not read(job_id).active:
         return read(job_id)
@@ -351,7 +417,10 @@ def follow(job_id: str, report) -> Job:
 
 
 class Progress:
-    """What a worker's function gets: `report`, and `work`, the folder of its checkpoints. echo: gets every report too."""
+    """What a worker's function gets: `report`, and `work`, the folder of its checkpoints.
+
+    echo: gets every report too.
+    """
 
     def __init__(self, folder: Path, echo=None):
         self.folder, self.work, self.echo = folder, folder / "work", echo
@@ -374,11 +443,16 @@ class Progress:
             return
         self.last = now
         rate = (done - self.first) / (now - self.began) if now > self.began else 0.0
-        self.file.write(json.dumps({"t": time.time(), "done": done, "total": total, "rate": rate, "message": message}) + "\n")
+        self.file.write(
+            json.dumps({"t": time.time(), "done": done, "total": total, "rate": rate, "message": message})
+            + "\n"
+        )
         self.file.flush()
 
     def curves(self):
-        """A function (name, forwards, loss, state) that appends a point to the job's curves, from their beginning."""
+        """A function (name, forwards, loss, state) that appends a point to the job's curves, from their
+        beginning.
+        """
         file = open(self.folder / "curves.jsonl", "w", encoding="utf-8")
 
         def note(name: str, forwards: float, loss: float, state) -> None:
@@ -453,7 +527,10 @@ def _do(folder: Path, call, echo=None) -> None:
         traceback.print_exc()
         outcome = {
             "status": "failed",
-            "error": f"Unexpected {type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}; see the job's log.",
+            "error": (
+                f"Unexpected {type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}; "
+                "see the job's log."
+            ),
         }
     _write(folder / "result.json", {**outcome, "t": time.time()})
     if outcome["status"] == "done":
@@ -514,4 +591,3 @@ def _last_progress(folder: Path) -> dict:
         return last if isinstance(last, dict) else {}
     except (OSError, IndexError, ValueError, RecursionError):
         return {}
-

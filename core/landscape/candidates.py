@@ -1,10 +1,12 @@
-"""States worth measuring, picked without anybody's help: low in energy and unlike each other (arXiv 2602.00161, section 5).
+"""States worth measuring, picked without anybody's help: low in energy and unlike each other (arXiv
+2602.00161, section 5).
 
-The energy orders states only as well as its sample allows: below a few standard errors of a difference, rank 0 and rank 40
-are the same. Inside that window the order says nothing, so measurements are spent on states that differ: near-copies of
-the ground state share what the energy got wrong about it. Two ways to differ are combined. *Max-min*: again and again the
-state of the window whose largest Pearson coefficient with those chosen is smallest. *Medoids*: the window is divided into
-groups of states alike, and the most central state of each group speaks for it.
+The energy orders states only as well as its sample allows: below a few standard errors of a difference, rank
+0 and rank 40 are the same. Inside that window the order says nothing, so measurements are spent on states
+that differ: near-copies of the ground state share what the energy got wrong about it. Two ways to differ are
+combined. *Max-min*: again and again the state of the window whose largest Pearson coefficient with those
+chosen is smallest. *Medoids*: the window is divided into groups of states alike, and the most central state
+of each group speaks for it.
 """
 
 from collections.abc import Mapping
@@ -58,12 +60,13 @@ def candidates(
 ) -> Candidates:
     """Up to `count` listed states, the ground state first; fewer where the window holds fewer.
 
-    Half are chosen by max-min diversity, then come the medoids of the window that are no near-copies of those chosen
-    (all but one block the same), then max-min goes on. window: energy above the ground state; None: from `noise`, float [K],
-    the standard error of each listed state's energy above the ground state (core.energy.uncertainty.energy_noise), else by number.
-    measured: {state: (loss increase, standard error, n)}; the lowest of those with as many blocks comes second, listed or not.
-    Losses of a split that is reported on later have no place here: choosing on them makes the report too good.
-    taken: states picked before; the others differ from them as well, and none of them is repeated.
+    Half are chosen by max-min diversity, then come the medoids of the window that are no near-copies of those
+    chosen (all but one block the same), then max-min goes on. window: energy above the ground state; None:
+    from `noise`, float [K], the standard error of each listed state's energy above the ground state
+    (core.energy.uncertainty.energy_noise), else by number. measured: {state: (loss increase, standard error,
+    n)}; the lowest of those with as many blocks comes second, listed or not. Losses of a split that is
+    reported on later have no place here: choosing on them makes the report too good. taken: states picked
+    before; the others differ from them as well, and none of them is repeated.
     Errors: InputError for a count below 1, a negative window, an empty spectrum, or noise of another length.
     """
     _check(spectrum, count, window, noise)
@@ -77,18 +80,25 @@ def candidates(
         pool.take(0, f"lowest energy{level}")
     best = _best_measured(measured or {}, int(x[0].sum()))
     if best and best[0] not in pool.states and len(pool.chosen) < count:
-        pool.take_state(best[0], f"lowest measured loss of the {best[2]} measured ({best[1]:+.3g} nats)", s.removed)
+        pool.take_state(
+            best[0], f"lowest measured loss of the {best[2]} measured ({best[1]:+.3g} nats)", s.removed
+        )
 
     def spread(until: int) -> None:
         while len(pool.chosen) < until and (k := pool.farthest()) is not None:
-            pool.take(k, f"differs most, {pool.changed(k)} of {int(x[k].sum())} blocks from each one before, {within}")
+            pool.take(
+                k,
+                f"differs most, {pool.changed(k)} of {int(x[k].sum())} blocks from each one before, {within}",
+            )
 
     spread((count + 1) // 2)
     if len(pool.chosen) < count:
         groups = _groups(x, count)
         for medoid, members in sorted(groups, key=lambda g: (-len(g[1]), g[0])):
             if len(pool.chosen) < count and pool.changed(medoid) > 1:
-                pool.take(medoid, f"medoid of a group of {len(members)} states {_in_common(x, members)}, {within}")
+                pool.take(
+                    medoid, f"medoid of a group of {len(members)} states {_in_common(x, members)}, {within}"
+                )
     spread(count)
     return Candidates(pool.chosen, reach, size, why)
 
@@ -151,14 +161,21 @@ def _check(spectrum: Spectrum, count: int, window: float | None, noise: np.ndarr
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
         raise InputError(f"The number of candidates must be a whole number of at least 1, not {count!r}.")
     if not len(spectrum.x):
-        raise InputError("No state is listed, so there is nothing to choose candidates from; list some first.")
+        raise InputError(
+            "No state is listed, so there is nothing to choose candidates from; list some first."
+        )
     if window is not None and not window >= 0:
         raise InputError(f"The energy window must be a number of at least 0, not {window!r}.")
     if noise is not None and np.shape(noise) != (len(spectrum.x),):
-        raise InputError(f"The noise must be one number for each of the {len(spectrum.x)} listed states, not shape {np.shape(noise)}.")
+        raise InputError(
+            f"The noise must be one number for each of the {len(spectrum.x)} listed states, not shape "
+            f"{np.shape(noise)}."
+        )
 
 
-def _window(spectrum: Spectrum, count: int, window: float | None, noise: np.ndarray | None) -> tuple[int, str]:
+def _window(
+    spectrum: Spectrum, count: int, window: float | None, noise: np.ndarray | None
+) -> tuple[int, str]:
     """(listed states in the window, where it comes from)."""
     above = spectrum.energies - spectrum.energies[0]
     most = min(len(above), MOST)
@@ -168,19 +185,29 @@ def _window(spectrum: Spectrum, count: int, window: float | None, noise: np.ndar
         return inside, "the window was given" + (whole if inside == most else "")
     least = min((WITHOUT_NOISE if noise is None else LEAST) * count, most)
     if noise is None:
-        return least, f"the {least} lowest states were looked at: no sample says how far their energies scatter"
+        return (
+            least,
+            f"the {least} lowest states were looked at: no sample says how far their energies scatter",
+        )
     inside = equally_low(above[:most], noise[:most], spectrum.tolerance)
     error = "one standard error" if STANDARD_ERRORS == 1 else f"{STANDARD_ERRORS:g} standard errors"
     if inside < least:
-        return least, f"only {inside} states lie within {error} of the ground state, so the {least} lowest were looked at"
-    return inside, f"up to there an energy is within {error} of the ground state's" + (whole if inside == most else "")
+        return (
+            least,
+            f"only {inside} states lie within {error} of the ground state, so the {least} lowest were looked "
+            "at",
+        )
+    return inside, f"up to there an energy is within {error} of the ground state's" + (
+        whole if inside == most else ""
+    )
 
 
 def equally_low(above: np.ndarray, noise: np.ndarray, tolerance: float = 0.0) -> int:
     """How many of the lowest states the sample cannot tell from the ground state.
 
-    above: float [K], sorted, energies above the ground state; noise: float [K], their standard errors. Counted from the lowest
-    on, for as long as the energy is at most STANDARD_ERRORS of the median standard error so far.
+    above: float [K], sorted, energies above the ground state; noise: float [K], their standard errors.
+    Counted from the lowest on, for as long as the energy is at most STANDARD_ERRORS of the median standard
+    error so far.
     """
     for k in range(1, len(above)):
         if above[k] > STANDARD_ERRORS * float(np.median(noise[1 : k + 1])) + tolerance:
@@ -188,8 +215,12 @@ def equally_low(above: np.ndarray, noise: np.ndarray, tolerance: float = 0.0) ->
     return len(above)
 
 
-def _best_measured(measured: Mapping[State, tuple[float, float, int]], removed: int) -> tuple[State, float, int] | None:
-    """(state, loss increase, how many were measured) of the lowest measured one with as many blocks; None without a choice."""
+def _best_measured(
+    measured: Mapping[State, tuple[float, float, int]], removed: int
+) -> tuple[State, float, int] | None:
+    """(state, loss increase, how many were measured) of the lowest measured one with as many blocks; None
+    without a choice.
+    """
     same = {tuple(sorted(state)): value[0] for state, value in measured.items() if len(state) == removed}
     if len(same) < 2:
         return None
@@ -198,7 +229,8 @@ def _best_measured(measured: Mapping[State, tuple[float, float, int]], removed: 
 
 
 def _groups(x: np.ndarray, count: int) -> list[tuple[int, np.ndarray]]:
-    """(medoid, members) of up to `count` groups of the states x [W, N], by k-medoids on 1 - Pearson; medoids are rows of x.
+    """(medoid, members) of up to `count` groups of the states x [W, N], by k-medoids on 1 - Pearson; medoids
+    are rows of x.
 
     Begun greedily (each further medoid lowers the sum of distances most), so it is the same every time.
     """
@@ -212,7 +244,10 @@ def _groups(x: np.ndarray, count: int) -> list[tuple[int, np.ndarray]]:
     for _ in range(_ROUNDS):
         group = distance[:, medoids].argmin(axis=1)
         members = [np.flatnonzero(group == g) for g in range(len(medoids))]
-        central = [int(own[distance[np.ix_(own, own)].sum(axis=1).argmin()]) if len(own) else medoids[g] for g, own in enumerate(members)]
+        central = [
+            int(own[distance[np.ix_(own, own)].sum(axis=1).argmin()]) if len(own) else medoids[g]
+            for g, own in enumerate(members)
+        ]
         if central == medoids:
             break
         medoids = central

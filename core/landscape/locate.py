@@ -1,4 +1,6 @@
-"""Where any state stands among the listed ones: states typed by hand, choices of peers, lists from elsewhere."""
+"""Where any state stands among the listed ones: states typed by hand, choices of peers, lists from
+elsewhere.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +23,8 @@ class Place:
     removed: State
     energy: float
     rank: int | None  # 0-based in the list; None: not listed
-    delta: float | None  # energy above the ground state; None: of another number of blocks, which no list compares
+    # energy above the ground state; None: of another number of blocks, which no list compares
+    delta: float | None
     below: int | None  # listed states of lower energy, by more than the width of a level; None as delta
     same: int | None  # other listed states on its level; None as delta
     allowed: bool  # whether the rules allow it
@@ -32,11 +35,14 @@ class Place:
         return bool(self.same)
 
 
-def place(H: np.ndarray, spectrum: Spectrum, states: Sequence[State], constraints: Constraints | None = None) -> list[Place]:
+def place(
+    H: np.ndarray, spectrum: Spectrum, states: Sequence[State], constraints: Constraints | None = None
+) -> list[Place]:
     """The place of every state (sorted tuples of blocks of H, [N, N]) in a spectrum of one M, listed or not.
 
-    An unlisted state of an exact spectrum lies above all listed ones, or is outside the rules, or its level goes on beyond
-    the list; of one that is not proved it may lie anywhere, and `below` counts listed states only.
+    An unlisted state of an exact spectrum lies above all listed ones, or is outside the rules, or its level
+    goes on beyond the list; of one that is not proved it may lie anywhere, and `below` counts listed states
+    only.
     """
     if not states:
         return []
@@ -52,7 +58,10 @@ def place(H: np.ndarray, spectrum: Spectrum, states: Sequence[State], constraint
     for state, row, energy, fits in zip(states, x, e.tolist(), allowed.tolist()):
         rank = ranks.get(tuple(sorted(state)))
         if row.sum() != m:
-            words = f"removes {int(row.sum())} blocks, and the listed states {m}: energies of different numbers are not compared"
+            words = (
+                f"removes {int(row.sum())} blocks, and the listed states {m}: energies of different "
+                "numbers are not compared"
+            )
             places.append(Place(state, energy, None, None, None, None, fits, words))
             continue
         if rank is None:
@@ -66,7 +75,9 @@ def place(H: np.ndarray, spectrum: Spectrum, states: Sequence[State], constraint
     return places
 
 
-def _words(s: Spectrum, rank: int | None, delta: float, below: int, same: int, allowed: bool, power: int) -> str:
+def _words(
+    s: Spectrum, rank: int | None, delta: float, below: int, same: int, allowed: bool, power: int
+) -> str:
     listed, height = len(s.x), f"ΔE {with_power(delta, power)}"
     if rank is not None:
         level = f", on a level with {same} other{'s' if same > 1 else ''}" if same else ""
@@ -75,9 +86,14 @@ def _words(s: Spectrum, rank: int | None, delta: float, below: int, same: int, a
         return f"outside the rules; {height}, with {below} of the {listed} listed states below it"
     if same:
         return (
-            f"{height}: on the level that the list cuts off, with {same} listed" if s.exact else f"{height}: on a level with {same} listed"
+            f"{height}: on the level that the list cuts off, with {same} listed"
+            if s.exact
+            else f"{height}: on a level with {same} listed"
         )
     if below == listed:
         last = with_power(delta - float(s.energies[-1] - s.energies[0]), power)
         return f"{height}: above the {listed} listed states, {last} higher than the last"
-    return f"{height}: not found by the search, which is not proved; {below} of the {listed} listed states lie below it"
+    return (
+        f"{height}: not found by the search, which is not proved; {below} of the {listed} listed states "
+        "lie below it"
+    )

@@ -6,7 +6,11 @@ from core.spectrum.constraints import Rules
 
 
 def minima(
-    H: np.ndarray, x: np.ndarray, linear: np.ndarray | None = None, tolerance: float = 0.0, rules: Rules | None = None
+    H: np.ndarray,
+    x: np.ndarray,
+    linear: np.ndarray | None = None,
+    tolerance: float = 0.0,
+    rules: Rules | None = None,
 ) -> np.ndarray:
     """bool [K]: which rows of x [K, N] no single swap lowers (by more than `tolerance`).
 

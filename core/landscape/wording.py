@@ -8,10 +8,13 @@ from core.spectrum.lowest import Spectrum
 
 
 def exponent(energies: np.ndarray) -> int:
-    """The power of ten that energies (sorted, [K]) are shown in: 0 for ordinary sizes, else the ground state's."""
+    """The power of ten that energies (sorted, [K]) are shown in: 0 for ordinary sizes, else the ground
+    state's.
+    """
     ground, largest = abs(float(energies[0])), float(np.abs(energies).max())
     shown = ground if ground > 1e-3 * largest else largest
-    power = max(-300, math.floor(math.log10(shown))) if shown > 0 else 0  # below, a power of ten is no number any more
+    # below, a power of ten is no number any more
+    power = max(-300, math.floor(math.log10(shown))) if shown > 0 else 0
     return 0 if -2 <= power <= 3 else power
 
 
@@ -23,7 +26,10 @@ def proof(spectrum: Spectrum, power: int) -> str:
         return f"all {_count(listed)} states are listed"
     bound = with_power(spectrum.lower_bound - spectrum.energies[0], power)
     if not spectrum.exact:
-        return f"{_count(listed)}{of} states found, not proved lowest: unlisted ones may reach down to ΔE {bound}"
+        return (
+            f"{_count(listed)}{of} states found, not proved lowest: unlisted ones may reach down to ΔE "
+            f"{bound}"
+        )
     size = f" ({_count(spectrum.level_size)} states)" if spectrum.level_size else ""
     cut = f"; the last level{size} goes on" if spectrum.level_cut else ""
     return f"{_count(listed)}{of} states listed, none below ΔE {bound} is missing{cut}"

@@ -1,12 +1,14 @@
-"""Does a model still behave? Short prompts answered greedily, and what is wrong with an answer, by pure functions.
+"""Does a model still behave? Short prompts answered greedily, and what is wrong with an answer, by pure
+functions.
 
 A pruned model can have a good loss and yet loop, switch language or never stop. The loss is a mean over
 tokens of given texts; here the model goes on from its own.
 
 A verdict is 1 (fine), 0 (not), or absent where the check says nothing about the prompt:
-ends (by itself, within `TOKENS`), answers (not empty), no_loop, language, brackets, digits; `sound` is 1 where none is 0.
-What the original cannot do either says nothing about the pruned model, so all is compared prompt by prompt. A text without
-sense that keeps to all of these looks fine here: read the answers, and look at the loss.
+ends (by itself, within `TOKENS`), answers (not empty), no_loop, language, brackets, digits; `sound` is 1
+where none is 0. What the original cannot do either says nothing about the pruned model, so all is compared
+prompt by prompt. A text without sense that keeps to all of these looks fine here: read the answers, and look
+at the loss.
 """
 
 import importlib.metadata
@@ -30,7 +32,9 @@ BROKEN_P = 0.05  # of the one-sided exact sign test over prompts
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is asked; `language`: en, de, ru, or empty where the answer has none; `digits`: what the answer must hold."""
+    """What is asked; `language`: en, de, ru, or empty where the answer has none; `digits`: what the answer
+    must hold.
+    """
 
     text: str
     language: str = ""
@@ -80,8 +84,8 @@ class Answer:
 
 
 def loops(text: str) -> bool:
-    """Whether the text goes round: one unit three times or more at its end, over at least a third of it; few different trigrams;
-    or one word four times, or one character eight times, in a row (drawn lines apart).
+    """Whether the text goes round: one unit three times or more at its end, over at least a third of it; few
+    different trigrams; or one word four times, or one character eight times, in a row (drawn lines apart).
 
     Rows of numbers and lists differ from one turn to the next and so do not count.
     """
@@ -97,7 +101,9 @@ def _ends_in_turns(units: list[str], least: int) -> bool:
     n = len(units)
     for period in range(1, n // 3 + 1):
         turns = 1
-        while (turns + 1) * period <= n and units[n - (turns + 1) * period : n - turns * period] == units[n - period :]:
+        while (turns + 1) * period <= n and units[n - (turns + 1) * period : n - turns * period] == units[
+            n - period :
+        ]:
             turns += 1
         if turns >= 3 and turns * period >= max(least, n / 3):
             return True
@@ -110,8 +116,14 @@ def _few_trigrams(words: list[str]) -> bool:
 
 
 _WORDS = {
-    "en": "the a an of and to in is was it that he she his her they you with for on at said had have be are this not but there",
-    "de": "der die das ein eine und ist war nicht sie er ich wir zu den dem mit von im auf es sich auch wie hat ihr des einen",
+    "en": (
+        "the a an of and to in is was it that he she his her they you with for on at said had have be are "
+        "this not but there"
+    ),
+    "de": (
+        "der die das ein eine und ist war nicht sie er ich wir zu den dem mit von im auf es sich auch wie "
+        "hat ihr des einen"
+    ),
     "fr": "le la les un une des et est était dans que qui il elle pas pour sur avec ce au du ne je vous nous",
     "es": "el la los las un una y es era en que no se por con para su al lo del como más pero sus le yo",
 }
@@ -120,13 +132,17 @@ _SCRIPT = {"ru": "CYRILLIC"}
 
 
 def script(text: str) -> str:
-    """The script of most letters, as Unicode names it (LATIN, CYRILLIC, CJK ...); empty for a text of fewer than three letters."""
+    """The script of most letters, as Unicode names it (LATIN, CYRILLIC, CJK ...); empty for a text of fewer
+    than three letters.
+    """
     found = Counter(unicodedata.name(c, "?").split()[0] for c in text if c.isalpha())
     return found.most_common(1)[0][0] if found.total() >= 3 else ""
 
 
 def keeps_language(text: str, language: str) -> bool:
-    """Whether nothing says that the text is in another language than `language`: its script, or clearly more function words of another."""
+    """Whether nothing says that the text is in another language than `language`: its script, or clearly more
+    function words of another.
+    """
     found = script(text)
     if found and found != _SCRIPT.get(language, "LATIN"):
         return False
@@ -141,7 +157,9 @@ _PAIRS = {")": "(", "]": "[", "}": "{"}
 
 
 def keeps_brackets(prompt: str, answer: Answer) -> bool:
-    """Whether the answer closes only what is open, in order, and leaves nothing open where it ended by itself."""
+    """Whether the answer closes only what is open, in order, and leaves nothing open where it ended by
+    itself.
+    """
     stack: list[str] = []
     for c in prompt + answer.text:
         if c in _PAIRS.values():
@@ -181,7 +199,9 @@ class Change:
 
     @property
     def p(self) -> float:
-        """One-sided exact sign test: how likely so many of the prompts that changed got worse, were both as likely."""
+        """One-sided exact sign test: how likely so many of the prompts that changed got worse, were both as
+        likely.
+        """
         changed = self.worse + self.better
         return sum(math.comb(changed, k) for k in range(self.worse, changed + 1)) / 2**changed
 
@@ -218,7 +238,9 @@ def _sign(original: dict[str, int], pruned: dict[str, int], checks: Sequence[str
 
 
 def ask(loaded, prompts: Sequence[str], removed: Sequence[int] = (), tokens: int = TOKENS) -> list[Answer]:
-    """The greedy answers to the prompts, one BOS first where the tokenizer has one, with the blocks of `removed` gone."""
+    """The greedy answers to the prompts, one BOS first where the tokenizer has one, with the blocks of
+    `removed` gone.
+    """
     import torch
 
     from core.model.surgery import without
@@ -235,11 +257,17 @@ def ask(loaded, prompts: Sequence[str], removed: Sequence[int] = (), tokens: int
                 answers.append(Answer("", False))
                 continue
             out = loaded.model.generate(
-                torch.tensor([ids], device=loaded.device), do_sample=False, num_beams=1, max_new_tokens=room, eos_token_id=stop,
+                torch.tensor([ids], device=loaded.device),
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=room,
+                eos_token_id=stop,
                 pad_token_id=tokenizer.pad_token_id or 0,
-            )[0, len(ids) :].tolist()  # fmt: skip
+            )[0, len(ids) :].tolist()
             ends = {stop} if isinstance(stop, int) else set(stop or ())
-            answers.append(Answer(tokenizer.decode(out, skip_special_tokens=True), bool(out) and out[-1] in ends))
+            answers.append(
+                Answer(tokenizer.decode(out, skip_special_tokens=True), bool(out) and out[-1] in ends)
+            )
     return answers
 
 
@@ -249,10 +277,12 @@ def measure(
     report: Callable[[int, int, str], None] = lambda done, total, message: None,
     tokens: int = TOKENS,
 ) -> dict:
-    """Every prompt answered by the original and every state, each once; what is wrong with the answers, against the original.
+    """Every prompt answered by the original and every state, each once; what is wrong with the answers,
+    against the original.
 
-    Answers are kept under the model's weights; verdicts are in core.store.results as behaviour:CHECK, one item a prompt.
-    Returns {prompts, states: [{removed, checks: {check: Change}, broken: [check], answers: [{text, ended, wrong}]}]}, the original first.
+    Answers are kept under the model's weights; verdicts are in core.store.results as behaviour:CHECK, one
+    item a prompt. Returns {prompts, states: [{removed, checks: {check: Change}, broken: [check], answers:
+    [{text, ended, wrong}]}]}, the original first.
     """
     results, model = Results(), canonical_key(loaded.digest())
     settings = json.dumps({"tokens": tokens, "tokenizer": loaded.tokenizer_digest()}, sort_keys=True)
@@ -266,7 +296,11 @@ def measure(
         have = results.responses(source)
         began, asked = time.monotonic(), 0
         for k, prompt in enumerate(PROMPTS):
-            report(number * len(PROMPTS) + k, total, f"{'without ' + ','.join(map(str, state))[:40] if state else 'original'}: prompts")
+            report(
+                number * len(PROMPTS) + k,
+                total,
+                f"{'without ' + ','.join(map(str, state))[:40] if state else 'original'}: prompts",
+            )
             if prompt.text not in have:
                 (answer,) = ask(loaded, [prompt.text], state, tokens)
                 have[prompt.text] = json.dumps(vars(answer))

@@ -38,13 +38,17 @@ def sequence_losses(
 ) -> np.ndarray:
     """float64 [S]: mean loss (nats) of each sequence of ids [S, T], with the blocks of `removed` gated off.
 
-    mask, scored: bool [S, T], real tokens and those whose prediction counts, as in core.calibration.gradient_rows.
+    mask, scored: bool [S, T], real tokens and those whose prediction counts, as in
+    core.calibration.gradient_rows.
     """
     loaded.check_length(ids.shape[1])
     losses = []
     alpha = removal(loaded, removed) if len(removed) else None
     for start in range(0, len(ids), batch):
-        part = (None if a is None else torch.from_numpy(a[start : start + batch]).to(loaded.device) for a in (ids, mask, scored))
+        part = (
+            None if a is None else torch.from_numpy(a[start : start + batch]).to(loaded.device)
+            for a in (ids, mask, scored)
+        )
         tokens, counts = right_padded(*part)
         losses.append(sample_losses(_logits(loaded, tokens, alpha), tokens, counts).double().cpu().numpy())
         report(min(start + batch, len(ids)), len(ids), "loss")
@@ -52,7 +56,11 @@ def sequence_losses(
 
 
 def removal_increase(
-    loaded: LoadedModel, ids: np.ndarray, states: Sequence[Sequence[int]], batch: int = 16, report: Report = _silent
+    loaded: LoadedModel,
+    ids: np.ndarray,
+    states: Sequence[Sequence[int]],
+    batch: int = 16,
+    report: Report = _silent,
 ) -> np.ndarray:
     """float64 [K, S]: loss increase (nats) of each state on each sequence, against the full model."""
     total = (len(states) + 1) * len(ids)
@@ -65,7 +73,9 @@ def removal_increase(
     return np.array(increase)
 
 
-def _logits(loaded: LoadedModel, ids: torch.Tensor, alpha: torch.Tensor | None, mask: torch.Tensor | None = None) -> torch.Tensor:
+def _logits(
+    loaded: LoadedModel, ids: torch.Tensor, alpha: torch.Tensor | None, mask: torch.Tensor | None = None
+) -> torch.Tensor:
     attention_mask = None if mask is None else mask.long()
     if alpha is None:
         return loaded.model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits
@@ -75,7 +85,11 @@ def _logits(loaded: LoadedModel, ids: torch.Tensor, alpha: torch.Tensor | None, 
 
 @torch.no_grad()
 def option_scores(
-    loaded: LoadedModel, items: Sequence[TaskItem], removed: Sequence[int] = (), batch: int = 64, report: Report = _silent
+    loaded: LoadedModel,
+    items: Sequence[TaskItem],
+    removed: Sequence[int] = (),
+    batch: int = 64,
+    report: Report = _silent,
 ) -> list[np.ndarray]:
     """For each item, float64 [options]: log-likelihood (nats) of each option after the context.
 
@@ -89,12 +103,15 @@ def option_scores(
         context = tokenizer(item.context, add_special_tokens=False)["input_ids"]
         for option in item.options:
             whole = tokenizer(item.context + option, add_special_tokens=False)["input_ids"]
-            shared = next((i for i, (a, b) in enumerate(zip(context, whole)) if a != b), min(len(context), len(whole)))
+            shared = next(
+                (i for i, (a, b) in enumerate(zip(context, whole)) if a != b), min(len(context), len(whole))
+            )
             rows.append((head + whole, len(head) + shared))
     longest = max(len(ids) for ids, _ in rows)
     if loaded.max_length and longest > loaded.max_length:
         raise InputError(
-            f"A task item takes {longest} tokens and {loaded.source!r} has {loaded.max_length} positions; skip the tasks with --no-tasks."
+            f"A task item takes {longest} tokens and {loaded.source!r} has {loaded.max_length} positions; "
+            "skip the tasks with --no-tasks."
         )
     alpha = removal(loaded, removed) if len(removed) else None
     scores = np.empty(len(rows))
@@ -142,7 +159,8 @@ def tokens_per_second(loaded: LoadedModel, ids: np.ndarray, batch: int = 8, repe
     part = torch.from_numpy(ids[:batch]).to(loaded.device)
 
     def forward() -> None:
-        loaded.model(input_ids=part, use_cache=False).logits[0, 0, 0].item()  # reading a number waits for a GPU
+        # reading a number waits for a GPU
+        loaded.model(input_ids=part, use_cache=False).logits[0, 0, 0].item()
 
     forward()
     best = math.inf
@@ -154,7 +172,9 @@ def tokens_per_second(loaded: LoadedModel, ids: np.ndarray, batch: int = 8, repe
 
 
 @torch.no_grad()
-def greedy_tokens(loaded: LoadedModel, ids: torch.Tensor, count: int, removed: Sequence[int] = (), use_cache: bool = True) -> torch.Tensor:
+def greedy_tokens(
+    loaded: LoadedModel, ids: torch.Tensor, count: int, removed: Sequence[int] = (), use_cache: bool = True
+) -> torch.Tensor:
     """int64 [B, T + count]: greedy continuation of ids [B, T], with the blocks of `removed` gated off."""
     with gated(loaded, removal(loaded, removed) if len(removed) else keep_all(loaded)):
         return greedy(loaded.model, ids.to(loaded.device), count, use_cache).cpu()
@@ -191,16 +211,32 @@ class Evaluation:
             "perplexity": math.exp(self.loss),
             "sequences": self.sequences,
             "tokens": self.tokens,
-            "tasks": {name: {k: row[k] for k in ("accuracy", "chance", "n")} for name, row in self.tasks.items()},
+            "tasks": {
+                name: {k: row[k] for k in ("accuracy", "chance", "n")} for name, row in self.tasks.items()
+            },
             "tokens_per_second": self.tokens_per_second,
         }
 
 
 def evaluate(
-    loaded: LoadedModel, sequences: Sequences, items: Sequence[TaskItem] = (), batch: int = 16, report: Report = _silent
+    loaded: LoadedModel,
+    sequences: Sequences,
+    items: Sequence[TaskItem] = (),
+    batch: int = 16,
+    report: Report = _silent,
 ) -> Evaluation:
     """Loss with its standard error over the sequences, task accuracies and speed."""
-    losses = sequence_losses(loaded, sequences.ids, batch=batch, report=report, mask=sequences.mask, scored=sequences.scored)
+    losses = sequence_losses(
+        loaded, sequences.ids, batch=batch, report=report, mask=sequences.mask, scored=sequences.scored
+    )
     tasks = task_results(items, option_scores(loaded, items, report=report)) if items else {}
     se = float(losses.std(ddof=1) / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
-    return Evaluation(float(losses.mean()), se, len(losses), sequences.predicted, losses, tasks, tokens_per_second(loaded, sequences.ids))
+    return Evaluation(
+        float(losses.mean()),
+        se,
+        len(losses),
+        sequences.predicted,
+        losses,
+        tasks,
+        tokens_per_second(loaded, sequences.ids),
+    )

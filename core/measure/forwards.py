@@ -32,11 +32,14 @@ from core.texts.sequences import Sequences
 
 CHUNK = 16  # sequences measured at a time
 MEMORY = 2 << 30  # bytes of hidden states that are kept
-ROW_FORWARDS = 2.3  # a gradient row in forwards over its sequence: 2.29 measured, limit of core.calibration.gradient_rows 2.0 to 3.0 with checkpoints
+# a gradient row in forwards over its sequence: 2.29 measured, limit of core.calibration.gradient_rows 2.0 to
+# 3.0 with checkpoints
+ROW_FORWARDS = 2.3
 _CLOSE = 1e-3  # of the logits' spread: skipping a block is not the same as closing its gates beyond that
 
 State = tuple[int, ...]
-# (sequences, kept blocks, how many of them to skip, hidden states behind those) -> (losses, hidden states behind each block executed)
+# (sequences, kept blocks, how many of them to skip, hidden states behind those) -> (losses, hidden states
+# behind each block executed)
 Run = Callable[[slice, State, int, torch.Tensor | None], tuple[np.ndarray, list]]
 
 
@@ -57,12 +60,17 @@ class Replay:
     @torch.no_grad()
     def __call__(self, part: slice, kept: State, start: int, hidden) -> tuple[np.ndarray, list[torch.Tensor]]:
         s = self.sequences
-        tensors = (None if a is None else torch.from_numpy(a[part]).to(self.loaded.device) for a in (s.ids, s.mask, s.scored))
+        tensors = (
+            None if a is None else torch.from_numpy(a[part]).to(self.loaded.device)
+            for a in (s.ids, s.mask, s.scored)
+        )
         ids, scored = right_padded(*tensors)
         logits, seen = self._logits(ids, kept, start, hidden)
         return sample_losses(logits, ids, scored).double().cpu().numpy(), seen
 
-    def _logits(self, ids: torch.Tensor, kept: State, start: int = 0, hidden=None) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _logits(
+        self, ids: torch.Tensor, kept: State, start: int = 0, hidden=None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """(logits, hidden states behind each of kept[start:]); hidden: those behind kept[:start]."""
         if not self.shares:
             removed = [i for i in range(len(self.loaded.blocks)) if i not in kept]
@@ -84,7 +92,9 @@ class Replay:
                     output = forward(*args, **kwargs)
                     seen.append(first_tensor(output))
                     return output
-                return replace_first(self.outputs[index], hidden if index == handed else hidden_argument(args, kwargs))
+                return replace_first(
+                    self.outputs[index], hidden if index == handed else hidden_argument(args, kwargs)
+                )
 
             return run
 
@@ -113,7 +123,12 @@ class Replay:
                 handle.remove()
         hidden = first_tensor(outputs[0])
         self.bytes = hidden.numel() * hidden.element_size() // ids.numel()
-        if any(isinstance(part, torch.Tensor) for output in outputs if isinstance(output, (tuple, list)) for part in output[1:]):
+        if any(
+            isinstance(part, torch.Tensor)
+            for output in outputs
+            if isinstance(output, (tuple, list))
+            for part in output[1:]
+        ):
             return False
         self.outputs = [replace_first(output, hidden[:0]) for output in outputs]
         self.shares = False
@@ -149,8 +164,14 @@ class Kept:
             **loaded.arithmetic(),
         }
         model = canonical_key(loaded.digest())
-        self.key = Key(model, (), sequences.texts_sha256, sequences.split, "loss", json.dumps(settings, sort_keys=True))
-        self.versions = {"blockscape": core.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
+        self.key = Key(
+            model, (), sequences.texts_sha256, sequences.split, "loss", json.dumps(settings, sort_keys=True)
+        )
+        self.versions = {
+            "blockscape": core.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
         same = self.results.of_model(model, like=self.key)
         self.values = {m.key.removed: dict(zip(m.items.tolist(), m.values.tolist())) for m in same}
         self.unsaved: dict[State, tuple[dict[int, float], float]] = {}
@@ -183,16 +204,33 @@ class Forwards:
     """Measures states, a chunk of sequences at a time, and counts the forwards.
 
     blocks, sequences: N and how many sequences; run: executes (a `Replay`, or a function of the same kind);
-    known: a `Kept`, or None; room: hidden states of a chunk that are kept, the least recently used ones go first.
-    The count is that of a run in one piece: what `known` holds costs what it would cost to measure.
+    known: a `Kept`, or None; room: hidden states of a chunk that are kept, the least recently used ones go
+    first. The count is that of a run in one piece: what `known` holds costs what it would cost to measure.
     """
 
-    def __init__(self, blocks: int, sequences: int, run: Run, known: Kept | None = None, *, room: int = 1 << 62, shares: bool = True):
-        self.blocks, self.sequences, self.run, self.known, self.room, self.shares = blocks, sequences, run, known, room, shares
+    def __init__(
+        self,
+        blocks: int,
+        sequences: int,
+        run: Run,
+        known: Kept | None = None,
+        *,
+        room: int = 1 << 62,
+        shares: bool = True,
+    ):
+        self.blocks, self.sequences, self.run, self.known, self.room, self.shares = (
+            blocks,
+            sequences,
+            run,
+            known,
+            room,
+            shares,
+        )
         self.chunks = [slice(start, min(start + CHUNK, sequences)) for start in range(0, sequences, CHUNK)]
         self.executed = 0  # blocks, each over one sequence
         self.charged = 0.0  # forwards spent elsewhere: gradient rows
-        self.prefixes: OrderedDict[tuple[int, State], torch.Tensor | None] = OrderedDict()  # hidden states, last used last
+        # hidden states, last used last
+        self.prefixes: OrderedDict[tuple[int, State], torch.Tensor | None] = OrderedDict()
         self.losses: dict[State, dict[int, np.ndarray]] = {}  # by state and chunk
 
     @property
@@ -201,7 +239,9 @@ class Forwards:
         return self.executed / (self.blocks * self.sequences) + self.charged
 
     def measure(self, state: Iterable[int], chunk: int) -> np.ndarray:
-        """float64: loss (nats) of each sequence of the chunk with the blocks of `state` removed; a second time for free."""
+        """float64: loss (nats) of each sequence of the chunk with the blocks of `state` removed; a second
+        time for free.
+        """
         state = tuple(sorted(state))
         own = self.losses.setdefault(state, {})
         if chunk not in own:
@@ -217,7 +257,11 @@ class Forwards:
         if chunk in self.losses.get(state, {}):
             return 0.0
         kept = self._kept(state)
-        return self._to_execute(kept, self._shared(kept, chunk)) * self._size(chunk) / (self.blocks * self.sequences)
+        return (
+            self._to_execute(kept, self._shared(kept, chunk))
+            * self._size(chunk)
+            / (self.blocks * self.sequences)
+        )
 
     def _kept(self, state: State) -> State:
         return tuple(i for i in range(self.blocks) if i not in state)
@@ -242,7 +286,9 @@ class Forwards:
         hidden: dict[int, torch.Tensor] = {}
         if losses is None:
             # a prefix that an earlier run has paid for has no hidden states here
-            start = next((k for k in range(shared, 0, -1) if self.prefixes.get((chunk, kept[:k])) is not None), 0)
+            start = next(
+                (k for k in range(shared, 0, -1) if self.prefixes.get((chunk, kept[:k])) is not None), 0
+            )
             began = time.monotonic()
             losses, seen = self.run(part, kept, start, self.prefixes[chunk, kept[:start]] if start else None)
             hidden = {start + k + 1: tensor for k, tensor in enumerate(seen)}
@@ -262,21 +308,30 @@ class Forwards:
 def stratified(sequences: Sequences) -> Sequences:
     """The same sequences in an order in which every chunk has its share of every domain.
 
-    On the study's models one such chunk of 16 orders states as 256 sequences do to a Spearman of .94 to .99; of chunks as they come, .75 to .98.
+    On the study's models one such chunk of 16 orders states as 256 sequences do to a Spearman of .94 to .99;
+    of chunks as they come, .75 to .98.
     """
     chunks = -(-len(sequences.ids) // CHUNK)
     by_domain = np.argsort(sequences.domain, kind="stable")
     order = np.concatenate([by_domain[first::chunks] for first in range(chunks)])
     arrays = {name: getattr(sequences, name) for name in ("ids", "index", "domain", "mask", "scored")}
-    return replace(sequences, **{name: None if array is None else array[order] for name, array in arrays.items()})
+    return replace(
+        sequences, **{name: None if array is None else array[order] for name, array in arrays.items()}
+    )
 
 
-def open_forwards(loaded: LoadedModel, sequences: Sequences, *, keep: bool = True, memory: int = MEMORY) -> Forwards:
-    """`Forwards` of a model; keep: in the store; memory: bytes for hidden states, at least two paths through the model."""
+def open_forwards(
+    loaded: LoadedModel, sequences: Sequences, *, keep: bool = True, memory: int = MEMORY
+) -> Forwards:
+    """`Forwards` of a model; keep: in the store; memory: bytes for hidden states, at least two paths through
+    the model.
+    """
     replay = Replay(loaded, sequences)
     n, (count, length) = len(loaded.blocks), sequences.ids.shape
     room = max(2 * n, memory // max(1, replay.bytes * length * min(CHUNK, count)))
-    return Forwards(n, count, replay, Kept(loaded, sequences) if keep else None, room=room, shares=replay.shares)
+    return Forwards(
+        n, count, replay, Kept(loaded, sequences) if keep else None, room=room, shares=replay.shares
+    )
 
 
 def walk_order(blocks: int, removed: int) -> list[State]:
@@ -292,14 +347,17 @@ def prefix_walk(
     folder: Path,
     report: Callable[[int, int, str], None] = lambda done, total, message: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The loss of every state of M: (x bool [K, N], losses float32 [K, S]), rows in the order of `walk_order`.
+    """The loss of every state of M: (x bool [K, N], losses float32 [K, S]), rows in the order of
+    `walk_order`.
 
     Every prefix is executed once a chunk, and only one path of hidden states is held. Resumable: finished
     pieces lie in `folder` (core.store.checkpoint), named by what changes them.
     """
     n, count = len(loaded.blocks), len(sequences.ids)
     states = walk_order(n, removed)
-    key = canonical_key({"model": loaded.digest(), "tokens": sequences.sha256, "removed": removed, "chunk": CHUNK})
+    key = canonical_key(
+        {"model": loaded.digest(), "tokens": sequences.sha256, "removed": removed, "chunk": CHUNK}
+    )
     saved = Checkpoint(folder, {}, key)
     replay = Replay(loaded, sequences)
     piece = max(1, math.ceil(len(states) / 16))  # states between two writes
@@ -319,14 +377,19 @@ def prefix_walk(
             done += len(own) * (part.stop - part.start)
     saved.flush()
     rows = [
-        np.concatenate([saved[f"{chunk}-{start}"]["loss"] for start in range(0, len(states), piece)]) for chunk in range(len(meter.chunks))
+        np.concatenate([saved[f"{chunk}-{start}"]["loss"] for start in range(0, len(states), piece)])
+        for chunk in range(len(meter.chunks))
     ]
     report(total, total, f"every state of M = {removed}")
     return indicator(states, n), np.concatenate(rows, axis=1)
 
 
 def singles_of(forwards: Forwards, chunks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """(loss increase of each block's removal float64 [N], its paired standard error), nats, on some chunks."""
+    """(loss increase of each block's removal float64 [N], its paired standard error), nats, on some
+    chunks.
+    """
     base = np.concatenate([forwards.measure((), c) for c in chunks])
-    increase = np.array([np.concatenate([forwards.measure((i,), c) for c in chunks]) - base for i in range(forwards.blocks)])
+    increase = np.array(
+        [np.concatenate([forwards.measure((i,), c) for c in chunks]) - base for i in range(forwards.blocks)]
+    )
     return increase.mean(axis=1), increase.std(axis=1, ddof=1) / math.sqrt(len(base))

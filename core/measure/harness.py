@@ -7,8 +7,8 @@ model's (the harness's own cache has no model in its key).
 
 Scores move within rounding with the batch. Against core.measure.evaluation: the harness takes an option's
 tokens after the *number* of tokens of the context, core.measure.evaluation after the longest common prefix,
-which differs where a token spans both; and of tied options the harness takes the first, core.measure.evaluation
-gives each its share.
+which differs where a token spans both; and of tied options the harness takes the first,
+core.measure.evaluation gives each its share.
 """
 
 import copy
@@ -62,9 +62,11 @@ lm_eval.utils.env.filters.update(_filters)
 
 
 def load_tasks(named: Sequence[str], preset: Preset) -> dict:
-    """The harness's tasks and groups by their names, {tasks, groups, group_map}, their data loaded and their shots set.
+    """The harness's tasks and groups by their names, {tasks, groups, group_map}, their data loaded and their
+    shots set.
 
-    Errors: InputError for unknown tasks, tasks that run generated code, data that is not at hand, and shots there is nothing to draw from.
+    Errors: InputError for unknown tasks, tasks that run generated code, data that is not at hand, and shots
+    there is nothing to draw from.
     """
     asked = [parse_task(text) for text in named]
     if not asked:
@@ -76,9 +78,11 @@ def load_tasks(named: Sequence[str], preset: Preset) -> dict:
     specs = [_config_of(task, manager) if task.file or task.data else task.name for task in asked]
     try:
         loaded = manager.load(specs)
-    except Exception as error:  # the hub's clients, the data loaders and the task's own functions have a class for each
+    except Exception as error:
+        # the hub's clients, the data loaders and the task's own functions have a class for each
         raise InputError(
-            f"Task {', '.join(t.name for t in asked)[:100]} could not be set up ({_line(error)}); for lack of a connection, "
+            f"Task {', '.join(t.name for t in asked)[:100]} could not be set up ({_line(error)}); for lack "
+            "of a connection, "
             f"give its data as NAME::data=FILE."
         ) from error
     for name, task in loaded["tasks"].items():
@@ -87,17 +91,25 @@ def load_tasks(named: Sequence[str], preset: Preset) -> dict:
             task.set_config(key="num_fewshot", value=preset.shots)
         elif own is None:
             task.set_config(key="num_fewshot", value=0)
-        drawn = task.fewshot_cfg.split or task.fewshot_cfg.samples or task.has_training_docs() or task.has_validation_docs()
+        drawn = (
+            task.fewshot_cfg.split
+            or task.fewshot_cfg.samples
+            or task.has_training_docs()
+            or task.has_validation_docs()
+        )
         if task.config.num_fewshot and not drawn:
             raise InputError(
-                f"Task {name!r} has only the items it measures to draw {task.config.num_fewshot} examples from; "
+                f"Task {name!r} has only the items it measures to draw {task.config.num_fewshot} examples "
+                "from; "
                 f"name a fewshot_split in its file, or ask for 0 shots."
             )
     return loaded
 
 
 def _manager(names: list[str]) -> TaskManager:
-    """One that knows the tasks of these names: all the harness's task files take 15 s to read, one folder mostly less than one."""
+    """One that knows the tasks of these names: all the harness's task files take 15 s to read, one folder
+    mostly less than one.
+    """
     folders = {SHIPPED / name.split("_")[0] for name in names}
     if all(folder.is_dir() for folder in folders):
         manager = TaskManager(include_defaults=False, include_path=sorted(map(str, folders)))
@@ -107,30 +119,44 @@ def _manager(names: list[str]) -> TaskManager:
     for name in names:
         if name not in manager.task_index:
             near = difflib.get_close_matches(name, manager.all_tasks, 3, 0.5)
-            raise InputError(f"The harness has no task {name!r}; {'similar: ' + ', '.join(near) if near else 'check its name'}.")
+            raise InputError(
+                f"The harness has no task {name!r}; "
+                f"{'similar: ' + ', '.join(near) if near else 'check its name'}."
+            )
     return manager
 
 
 def _complete(manager: TaskManager, name: str) -> bool:
-    """Whether the manager knows this task or group and all that it stands for; tasks of one tag may be in many folders."""
+    """Whether the manager knows this task or group and all that it stands for; tasks of one tag may be in
+    many folders.
+    """
     entry = manager.task_index.get(name)
     if entry is None or entry.kind is Kind.TAG:
         return False
     members = (entry.cfg or {}).get("task") if entry.kind is Kind.GROUP else []
-    return all(_complete(manager, m if isinstance(m, str) else m.get("task") or m.get("group")) for m in members or [])
+    return all(
+        _complete(manager, m if isinstance(m, str) else m.get("task") or m.get("group"))
+        for m in members or []
+    )
 
 
 def _refuse_code(manager: TaskManager, name: object) -> None:
-    """Errors: InputError where the task, or one of a group or tag, runs code that a model wrote; before any of its own is loaded."""
+    """Errors: InputError where the task, or one of a group or tag, runs code that a model wrote; before any
+    of its own is loaded.
+    """
     entry = manager.task_index.get(name) if isinstance(name, str) else None
     if entry is None:
         return
     config = entry.cfg or {}
     if config.get("unsafe_code"):
-        raise InputError(f"Task {name!r} runs code that the model writes, which Blockscape never does; choose another.")
+        raise InputError(
+            f"Task {name!r} runs code that the model writes, which Blockscape never does; choose another."
+        )
     members = config.get("task") if entry.kind is Kind.GROUP else entry.tags if entry.kind is Kind.TAG else []
     for member in members or []:
-        _refuse_code(manager, member if isinstance(member, str) else member.get("task") or member.get("group"))
+        _refuse_code(
+            manager, member if isinstance(member, str) else member.get("task") or member.get("group")
+        )
 
 
 def _config_of(task: Task, manager: TaskManager) -> dict:
@@ -140,18 +166,28 @@ def _config_of(task: Task, manager: TaskManager) -> dict:
         if "data_files" in config["dataset_kwargs"]:
             config["dataset_kwargs"]["cache_dir"] = str(folders.home() / "datasets")
         for metric in config.get("metric_list") or []:
-            if metric["metric"] not in METRIC_REGISTRY or str(metric.get("aggregation", "mean")) not in AGGREGATION_REGISTRY:
-                raise InputError(f"The task file {task.file.name!r} asks for {str(metric)[:80]}, which the harness does not have; use acc.")
+            if (
+                metric["metric"] not in METRIC_REGISTRY
+                or str(metric.get("aggregation", "mean")) not in AGGREGATION_REGISTRY
+            ):
+                raise InputError(
+                    f"The task file {task.file.name!r} asks for {str(metric)[:80]}, which the harness does "
+                    "not have; use acc."
+                )
         return config
     entry = manager.task_index[task.name]
     if entry.kind is not Kind.TASK:
-        raise InputError(f"{task.name!r} is not a single task, so it has no single data file; name one of its tasks.")
+        raise InputError(
+            f"{task.name!r} is not a single task, so it has no single data file; name one of its tasks."
+        )
     config = load_yaml(entry.yaml_path)
     split = config.get("test_split") or config.get("validation_split")
     drawn = (config.get("fewshot_config") or {}).get("samples")
     return {
         **{
-            k: v for k, v in config.items() if k not in ("tag", "group", "training_split", "validation_split", "test_split", "dataset_name")
+            k: v
+            for k, v in config.items()
+            if k not in ("tag", "group", "training_split", "validation_split", "test_split", "dataset_name")
         },
         "dataset_path": loader_of(task.data),
         "dataset_kwargs": {
@@ -167,20 +203,38 @@ def _config_of(task: Task, manager: TaskManager) -> dict:
 class _Kept(HFLM):
     """The loaded model as the harness sees it, answering from the store what it has answered before."""
 
-    def __init__(self, loaded: LoadedModel, preset: Preset, batch: int, answers: Callable, keep: Callable, report: Callable):
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        preset: Preset,
+        batch: int,
+        answers: Callable,
+        keep: Callable,
+        report: Callable,
+    ):
         own = copy.deepcopy(loaded.tokenizer)  # the harness gives it a padding token
-        super().__init__(pretrained=loaded.model, tokenizer=own, batch_size=batch, max_length=_length(loaded, preset))
+        super().__init__(
+            pretrained=loaded.model, tokenizer=own, batch_size=batch, max_length=_length(loaded, preset)
+        )
         self.first = loaded.tokenizer.bos_token if preset.bos in ("auto", "always") else None
         if preset.bos == "never":
             self.add_bos_token = False
         if preset.bos == "always" and self.first is None:
-            raise InputError(f"The tokenizer of {loaded.source!r} has no BOS, which this preset puts first; choose another preset.")
+            raise InputError(
+                f"The tokenizer of {loaded.source!r} has no BOS, which this preset puts first; choose "
+                "another preset."
+            )
         if preset.template == "chat" and not loaded.tokenizer.chat_template:
-            raise InputError(f"The tokenizer of {loaded.source!r} has no chat template, which this preset needs; choose another preset.")
+            raise InputError(
+                f"The tokenizer of {loaded.source!r} has no chat template, which this preset needs; choose "
+                "another preset."
+            )
         self.kept, self.keep, self.told = answers, keep, report
 
     def tok_encode(self, string, add_special_tokens=None, **options):
-        return super().tok_encode(self._opened(string) if add_special_tokens is None else string, add_special_tokens, **options)
+        return super().tok_encode(
+            self._opened(string) if add_special_tokens is None else string, add_special_tokens, **options
+        )
 
     def tok_batch_encode(self, strings, *args, **options):
         return super().tok_batch_encode([self._opened(s) for s in strings], *args, **options)
@@ -198,7 +252,9 @@ class _Kept(HFLM):
         return self._answered("generate_until", [self._fitting(r) for r in requests])
 
     def _fitting(self, request):
-        """Where a task asks for answers as long as the model has positions, which the harness refuses, half of them."""
+        """Where a task asks for answers as long as the model has positions, which the harness refuses, half
+        of them.
+        """
         prompt, options = request.args[:2]
         asked = options.get("max_gen_toks", self.max_gen_toks)
         if asked < self.max_length:
@@ -212,7 +268,8 @@ class _Kept(HFLM):
         names = []
         for request in requests:
             asked = json.dumps([kind, request.args], sort_keys=True, default=str)
-            names.append(hashlib.sha256(f"{seen[asked]}{asked}".encode()).hexdigest()[:32])  # a sampled answer is asked for again
+            # a sampled answer is asked for again
+            names.append(hashlib.sha256(f"{seen[asked]}{asked}".encode()).hexdigest()[:32])
             seen[asked] += 1
         have = self.kept()
         left = list({name: request for name, request in zip(names, requests) if name not in have}.items())
@@ -230,7 +287,13 @@ class _Kept(HFLM):
 
 
 def _plain(value):
-    return [float(value[0]), bool(value[1])] if isinstance(value, tuple) else value if isinstance(value, str) else float(value)
+    return (
+        [float(value[0]), bool(value[1])]
+        if isinstance(value, tuple)
+        else value
+        if isinstance(value, str)
+        else float(value)
+    )
 
 
 def _length(loaded: LoadedModel, preset: Preset) -> int:
@@ -247,12 +310,14 @@ def measure(
     batch: int = 16,
     report: Report = lambda done, total, message: None,
 ) -> dict:
-    """The preset's tasks on every state (a list of removed blocks; the empty one is the original), each answer asked for once.
+    """The preset's tasks on every state (a list of removed blocks; the empty one is the original), each
+    answer asked for once.
 
     limit: the first so many items of each task; None: all. report: counts items.
-    Returns {preset, harness, limit, states: [{removed, tasks: {task: row}, groups: {group: {METRIC,FILTER: value}}}]}; a row has
-    accuracy (the preset's metric, or the task's first), metric, se, chance (None where there are no options), n, shots, version and
-    metrics {METRIC,FILTER: value}. The value of every item is in core.store.results as harness:TASK:METRIC,FILTER.
+    Returns {preset, harness, limit, states: [{removed, tasks: {task: row}, groups: {group: {METRIC,FILTER:
+    value}}}]}; a row has accuracy (the preset's metric, or the task's first), metric, se, chance (None where
+    there are no options), n, shots, version and metrics {METRIC,FILTER: value}. The value of every item is in
+    core.store.results as harness:TASK:METRIC,FILTER.
     Errors: InputError, see `load_tasks`.
     """
     results, tasks = Results(), load_tasks(preset.tasks, preset)
@@ -272,7 +337,14 @@ def measure(
         told([])
         began = time.monotonic()
         with without(loaded, state):
-            lm = _Kept(loaded, preset, batch, lambda s=source: results.responses(s), lambda v, s=source: results.put_responses(s, v), told)
+            lm = _Kept(
+                loaded,
+                preset,
+                batch,
+                lambda s=source: results.responses(s),
+                lambda v, s=source: results.put_responses(s, v),
+                told,
+            )
             for task in tasks["tasks"].values():
                 task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
             found = run_harness(
@@ -285,13 +357,28 @@ def measure(
             )
         seconds = time.monotonic() - began
         for name, samples in found["samples"].items():
-            key = Key(model, state, digests[name], "test", "", json.dumps({**settings, "shots": found["n-shot"][name]}, sort_keys=True))
-            _keep_items(results, key, name, samples, found["results"][name], seconds * len({s["doc_id"] for s in samples}) / each)
+            key = Key(
+                model,
+                state,
+                digests[name],
+                "test",
+                "",
+                json.dumps({**settings, "shots": found["n-shot"][name]}, sort_keys=True),
+            )
+            _keep_items(
+                results,
+                key,
+                name,
+                samples,
+                found["results"][name],
+                seconds * len({s["doc_id"] for s in samples}) / each,
+            )
         rows.append({"removed": list(state), **_table(found, preset)})
     return {"preset": preset.to_json(), "harness": lm_eval.__version__, "limit": limit, "states": rows}
 
 
-_ANSWERS = ("length", "bos", "tokenizer", "harness")  # of the settings, those that change what a model says to a given request
+# of the settings, those that change what a model says to a given request
+_ANSWERS = ("length", "bos", "tokenizer", "harness")
 
 
 def _settings(loaded: LoadedModel, preset: Preset) -> dict:
@@ -312,7 +399,8 @@ def _label(state: Sequence[int]) -> str:
 def _digest(task) -> str:
     """SHA-256 of a task: its configuration, the items it measures and those its examples are drawn from."""
     config = task.config.to_dict(keep_callable=True)
-    for where in ("dataset_path", "dataset_kwargs", "dataset_name", "metadata", "num_fewshot"):  # where the data lie; the rest is settings
+    # where the data lie; the rest is settings
+    for where in ("dataset_path", "dataset_kwargs", "dataset_name", "metadata", "num_fewshot"):
         config.pop(where, None)
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=_source).encode())
     drawn = task.sampler.df if task.config.num_fewshot else []
@@ -332,9 +420,17 @@ def _source(value) -> str:
         return getattr(value, "__qualname__", type(value).__qualname__)
 
 
-def _keep_items(results: Results, key: Key, task: str, samples: list[dict], scores: dict, seconds: float) -> None:
-    """Every metric's value of every item; of a metric that is not a number for one item, what the harness makes of all."""
-    versions = {"blockscape": core.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
+def _keep_items(
+    results: Results, key: Key, task: str, samples: list[dict], scores: dict, seconds: float
+) -> None:
+    """Every metric's value of every item; of a metric that is not a number for one item, what the harness
+    makes of all.
+    """
+    versions = {
+        "blockscape": core.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
     values: dict[str, dict[int, object]] = {}
     for sample in samples:
         for metric in sample["metrics"]:
@@ -353,7 +449,11 @@ def _table(found: dict, preset: Preset) -> dict:
     for name, samples in found["samples"].items():
         metrics = _numbers(found["results"][name])
         metric = preset.metric if preset.metric in metrics else next(iter(metrics))
-        values = [s[metric.split(",")[0]] for s in samples if s["filter"] == metric.split(",")[1] and metric.split(",")[0] in s]
+        values = [
+            s[metric.split(",")[0]]
+            for s in samples
+            if s["filter"] == metric.split(",")[1] and metric.split(",")[0] in s
+        ]
         options = [len(s["arguments"]) for s in samples]
         chosen = found["configs"][name].get("output_type") == "multiple_choice"
         tasks[name] = {
@@ -366,11 +466,18 @@ def _table(found: dict, preset: Preset) -> dict:
             "version": str(found["versions"].get(name)),
             "metrics": metrics,
         }
-    return {"tasks": tasks, "groups": {name: _numbers(scores) for name, scores in found.get("groups", {}).items()}}
+    return {
+        "tasks": tasks,
+        "groups": {name: _numbers(scores) for name, scores in found.get("groups", {}).items()},
+    }
 
 
 def _numbers(scores: dict) -> dict[str, float]:
-    return {k: float(v) for k, v in scores.items() if "," in k and "_stderr" not in k and isinstance(v, int | float)}
+    return {
+        k: float(v)
+        for k, v in scores.items()
+        if "," in k and "_stderr" not in k and isinstance(v, int | float)
+    }
 
 
 def _standard_error(values: list) -> float | None:

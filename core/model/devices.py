@@ -43,7 +43,9 @@ class Placement:
 
 
 def stored_weights(folder: Path, source: str, packed: Mapping[str, int] | None = None) -> Stored:
-    """Read from the headers of the weight files; packed: values that a number of a type holds, where not 1. Errors: InputError for a file that is cut off or no safetensors."""
+    """Read from the headers of the weight files; packed: values that a number of a type holds, where not 1.
+    Errors: InputError for a file that is cut off or no safetensors.
+    """
     values: dict[str, int] = {}
     files = sorted(folder.glob("*.safetensors"))
     for path in files:
@@ -54,7 +56,9 @@ def stored_weights(folder: Path, source: str, packed: Mapping[str, int] | None =
                     size = math.prod(part.get_shape()) * (packed or {}).get(part.get_dtype(), 1)
                     values[part.get_dtype()] = values.get(part.get_dtype(), 0) + size
         except (SafetensorError, OSError) as error:
-            raise InputError(f"The model {source!r} cannot be loaded ({path.name}: {error}); take its weight files anew.") from error
+            raise InputError(
+                f"The model {source!r} cannot be loaded ({path.name}: {error}); take its weight files anew."
+            ) from error
     most = max(values, key=values.get, default="")
     return Stored(sum(values.values()), _DTYPES.get(most), sum(path.stat().st_size for path in files))
 
@@ -69,18 +73,26 @@ def place(
     memory: int | None = None,
     dtype: torch.dtype | str | None = None,
 ) -> Placement:
-    """The placement of a model of so many parameters, stored in a type (None: quantised, which is computed in bf16).
+    """The placement of a model of so many parameters, stored in a type (None: quantised, which is computed in
+    bf16).
 
     gpus: bytes free on each GPU that this process may use, by number, its own first; none for the CPU.
-    spread: whether what does not fit its own GPU may go to the others and to the CPU. memory: bytes of the CPU's
-    that are free, None where unknown. dtype: what the caller asks for, "auto" for the stored one.
+    spread: whether what does not fit its own GPU may go to the others and to the CPU. memory: bytes of the
+    CPU's that are free, None where unknown. dtype: what the caller asks for, "auto" for the stored one.
     Errors: InputError when the weights do not fit.
     """
     if dtype == "auto":
         dtype = stored or torch.bfloat16
     if not gpus:
         dtype = dtype or torch.float32
-        _check(source, parameters * dtype.itemsize, memory, dtype, "memory", "use a machine with more, or a smaller model")
+        _check(
+            source,
+            parameters * dtype.itemsize,
+            memory,
+            dtype,
+            "memory",
+            "use a machine with more, or a smaller model",
+        )
         return Placement(dtype, None)
     dtype = dtype or (torch.bfloat16 if stored is None else stored if stored in _HALF else torch.float32)
     needed = parameters * dtype.itemsize
@@ -89,24 +101,44 @@ def place(
     if needed <= room[own]:
         return Placement(dtype, {"": own})
     if not spread:
-        _check(source, needed, room[own], dtype, f"GPU {own}", "name no device and start one process, which spreads the model over all")
+        _check(
+            source,
+            needed,
+            room[own],
+            dtype,
+            f"GPU {own}",
+            "name no device and start one process, which spreads the model over all",
+        )
     most = {**room, "cpu": int(ROOM * (memory or 0))}
-    _check(source, needed, sum(most.values()), dtype, "memory on the GPUs and the CPU", "use a machine with more, or a smaller model")
+    _check(
+        source,
+        needed,
+        sum(most.values()),
+        dtype,
+        "memory on the GPUs and the CPU",
+        "use a machine with more, or a smaller model",
+    )
     return Placement(dtype, "auto", most)
 
 
-def usable_gpus(device: str | None, count: int, current: int, environment: Mapping[str, str] = os.environ) -> list[int]:
+def usable_gpus(
+    device: str | None, count: int, current: int, environment: Mapping[str, str] = os.environ
+) -> list[int]:
     """Numbers of the GPUs that this process may use, the one it prefers first; none for the CPU.
 
-    device: "cpu", "cuda", "cuda:1", or None for what fits; of `count` GPUs here, `current` is the process's own. A rank uses
-    only its own (core.ranks.joined), and where GPUs are fewer than ranks all use the CPU: their rows must be of one type.
+    device: "cpu", "cuda", "cuda:1", or None for what fits; of `count` GPUs here, `current` is the process's
+    own. A rank uses only its own (core.ranks.joined), and where GPUs are fewer than ranks all use the CPU:
+    their rows must be of one type.
     Errors: InputError for a device that is not here.
     """
     named = re.fullmatch(r"cuda(?::(\d+))?", device or "cuda")
     if device == "cpu" or (device is None and not count):
         return []
     if not named or int(named[1] or 0) >= count:
-        raise InputError(f"There is no device {device!r} here: choose {', '.join(['cpu', *(f'cuda:{i}' for i in range(count))])}.")
+        raise InputError(
+            f"There is no device {device!r} here: choose "
+            f"{', '.join(['cpu', *(f'cuda:{i}' for i in range(count))])}."
+        )
     if named[1]:
         return [int(named[1])]
     if launched(environment):
@@ -115,7 +147,13 @@ def usable_gpus(device: str | None, count: int, current: int, environment: Mappi
     return [current, *(i for i in range(count) if i != current)] if device is None else [current]
 
 
-def place_here(parameters: int, stored: torch.dtype | None, source: str, device: str | None, dtype: torch.dtype | str | None) -> Placement:
+def place_here(
+    parameters: int,
+    stored: torch.dtype | None,
+    source: str,
+    device: str | None,
+    dtype: torch.dtype | str | None,
+) -> Placement:
     """`place` on this machine, as it is now. Errors: as there, and for a device that is not here."""
     count = torch.cuda.device_count()
     numbers = usable_gpus(device, count, torch.cuda.current_device() if count else 0)
@@ -127,7 +165,10 @@ def place_here(parameters: int, stored: torch.dtype | None, source: str, device:
 def _check(source: str, needed: int, free: int | None, dtype: torch.dtype, where: str, remedy: str) -> None:
     if free is not None and needed > free:
         name = str(dtype).removeprefix("torch.")
-        raise InputError(f"{source!r} takes {needed / 1e9:.1f} GB in {name} and {free / 1e9:.1f} GB of {where} are free for it; {remedy}.")
+        raise InputError(
+            f"{source!r} takes {needed / 1e9:.1f} GB in {name} and {free / 1e9:.1f} GB of {where} are free "
+            f"for it; {remedy}."
+        )
 
 
 def free_memory() -> int | None:

@@ -49,12 +49,18 @@ class _Scale(torch.autograd.Function):
 def _aligned(scale: torch.Tensor, output: torch.Tensor, axis: int) -> torch.Tensor:
     """The scale in the output's type and place, along its batch axis."""
     scale = scale.to(output.device, output.dtype)
-    return scale if scale.ndim == 0 else scale.view(*(len(scale) if k == axis else 1 for k in range(output.ndim)))
+    return (
+        scale
+        if scale.ndim == 0
+        else scale.view(*(len(scale) if k == axis else 1 for k in range(output.ndim)))
+    )
 
 
 @contextmanager
 def gated(loaded: LoadedModel, alpha: torch.Tensor) -> Iterator[None]:
-    """Inside the context, branch outputs are multiplied by alpha: [N], or [B, N] with a gate of its own for each sample."""
+    """Inside the context, branch outputs are multiplied by alpha: [N], or [B, N] with a gate of its own for
+    each sample.
+    """
     scales, axis = alpha.unbind(dim=-1), loaded.structure.batch_axis
 
     def on_branch(index: int):
@@ -76,7 +82,9 @@ def gated(loaded: LoadedModel, alpha: torch.Tensor) -> Iterator[None]:
         return update
 
     handles = [
-        module.register_forward_hook(on_branch(i)) if branch.path else module.register_forward_hook(on_block(i), with_kwargs=True)
+        module.register_forward_hook(on_branch(i))
+        if branch.path
+        else module.register_forward_hook(on_block(i), with_kwargs=True)
         for i, branch, module in loaded.branches()
     ]
     try:

@@ -1,4 +1,5 @@
-"""What a model folder may hold before anything reads it with more than a JSON parser: nothing that runs code, unless asked for.
+"""What a model folder may hold before anything reads it with more than a JSON parser: nothing that runs code,
+unless asked for.
 
 transformers follows keys of its JSON files to Python modules, kernels and quantisers,
 some of them against trust_remote_code=False. So their raw JSON is searched here first,
@@ -27,13 +28,17 @@ _ATTENTION = ("eager", "sdpa")  # any other name may be fetched as a kernel
 
 
 def check_folder(folder: Path, source: str, remote_code: bool = False) -> bool:
-    """Whether the model folder runs its own code when it is loaded, which `remote_code` allows of Python files in it.
+    """Whether the model folder runs its own code when it is loaded, which `remote_code` allows of Python
+    files in it.
 
     Errors: InputError, naming file and key, when it asks for code that is not allowed, has no safetensors, or
     quantised ones that cannot be read.
     """
     if (folder / "custom_generate").exists():
-        raise InputError(f"{source!r} asks to run its own code (folder custom_generate), which Blockscape never does; remove that folder.")
+        raise InputError(
+            f"{source!r} asks to run its own code (folder custom_generate), which Blockscape never does; "
+            "remove that folder."
+        )
     own_code = [_check_json(path, source, remote_code) for path in sorted(folder.glob("*config*.json"))]
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
@@ -47,7 +52,8 @@ def check_folder(folder: Path, source: str, remote_code: bool = False) -> bool:
         for shard in shards.values() if isinstance(shards, dict) else [shards]:
             if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
                 raise InputError(
-                    f"{path.name} of {source!r} names the weight file {str(shard)[:80]!r}; only .safetensors files in the same folder are read."
+                    f"{path.name} of {source!r} names the weight file {str(shard)[:80]!r}; only .safetensors "
+                    "files in the same folder are read."
                 )
     return any(own_code)
 
@@ -58,10 +64,13 @@ def read_object(path: Path, source: str) -> dict:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
-            f"The {path.name} of {source!r} is not readable JSON ({error.__class__.__name__}); take it anew from the model's origin."
+            f"The {path.name} of {source!r} is not readable JSON ({error.__class__.__name__}); take it anew "
+            "from the model's origin."
         ) from error
     if not isinstance(content, dict):
-        raise InputError(f"The {path.name} of {source!r} is not a JSON object; take it anew from the model's origin.")
+        raise InputError(
+            f"The {path.name} of {source!r} is not a JSON object; take it anew from the model's origin."
+        )
     return content
 
 
@@ -75,7 +84,8 @@ def _check_json(path: Path, source: str, remote_code: bool) -> bool:
         name, where = key.lower().lstrip("_"), f"{key} in {path.name}"
         if name in _OPT_IN and not remote_code:
             raise InputError(
-                f"{source!r} asks to {_CODE_KEYS[name]} ({where}{_code_files(path.parent)}), which Blockscape does only on request; "
+                f"{source!r} asks to {_CODE_KEYS[name]} ({where}{_code_files(path.parent)}), which "
+                "Blockscape does only on request; "
                 f"read that code and give --trust-remote-code, or use a model of a built-in type."
             )
         if name == "auto_map":
@@ -83,13 +93,19 @@ def _check_json(path: Path, source: str, remote_code: bool) -> bool:
             _check_references(value, path, where, source)
         elif name not in _OPT_IN and name in _CODE_KEYS:
             raise InputError(
-                f"{source!r} asks to {_CODE_KEYS[name]} ({where}), which Blockscape never does; use a model of a built-in type."
+                f"{source!r} asks to {_CODE_KEYS[name]} ({where}), which Blockscape never does; use a model "
+                "of a built-in type."
             )
         if name in _QUANTISED:
-            check_method(value if path.name == "config.json" and value is content.get("quantization_config") else None, where, source)
+            check_method(
+                value if path.name == "config.json" and value is content.get("quantization_config") else None,
+                where,
+                source,
+            )
         if "attn_implementation" in name and not _is_built_in(value):
             raise InputError(
-                f"{source!r} asks for the attention {str(value)[:80]!r} ({where}), which may be code from the hub; set it to 'sdpa' or remove it."
+                f"{source!r} asks for the attention {str(value)[:80]!r} ({where}), which may be code from "
+                "the hub; set it to 'sdpa' or remove it."
             )
     return runs
 
@@ -101,7 +117,9 @@ def _code_files(folder: Path) -> str:
 
 
 def _check_references(value, path: Path, where: str, source: str) -> None:
-    """Errors: InputError for a reference to code that is no Python file of the folder: its hash could not be part of a run's key."""
+    """Errors: InputError for a reference to code that is no Python file of the folder: its hash could not be
+    part of a run's key.
+    """
     left = [value]
     while left:
         reference = left.pop()
@@ -111,12 +129,15 @@ def _check_references(value, path: Path, where: str, source: str) -> None:
             module = str(reference).partition(".")[0]
             if not module.isidentifier() or not (path.parent / f"{module}.py").is_file():
                 raise InputError(
-                    f"{source!r} names the code {str(reference)[:80]!r} ({where}), which is no Python file in its folder; put the file there."
+                    f"{source!r} names the code {str(reference)[:80]!r} ({where}), which is no Python file "
+                    "in its folder; put the file there."
                 )
 
 
 def _is_built_in(value) -> bool:
-    """Whether an attention setting (a name, a flag, or a dict of them by sub-model) stays within transformers."""
+    """Whether an attention setting (a name, a flag, or a dict of them by sub-model) stays within
+    transformers.
+    """
     if isinstance(value, dict):
         return all(_is_built_in(v) for v in value.values())
     return value is None or isinstance(value, bool) or value in _ATTENTION

@@ -11,11 +11,16 @@ import torch.nn.functional as F
 def token_losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """float32 [B, T-1]: negative log-likelihood of each next token; logits [B, T, V], ids [B, T]."""
     # a sample at a time: its logits stay in the cache, and nothing the size of all logits is copied
-    return torch.stack([F.cross_entropy(own[:-1].float(), labels[1:], reduction="none") for own, labels in zip(logits, ids)])
+    return torch.stack(
+        [F.cross_entropy(own[:-1].float(), labels[1:], reduction="none") for own, labels in zip(logits, ids)]
+    )
 
 
-def right_padded(ids: torch.Tensor, mask: torch.Tensor | None, scored: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(ids, scored), [B, T] each, with the real tokens (mask; None: all are) of each sample moved to the front.
+def right_padded(
+    ids: torch.Tensor, mask: torch.Tensor | None, scored: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(ids, scored), [B, T] each, with the real tokens (mask; None: all are) of each sample moved to the
+    front.
 
     A causal model does not see what comes after a token: then no attention mask and no positions are
     needed, and padding on either side gives the same.
@@ -29,7 +34,9 @@ def right_padded(ids: torch.Tensor, mask: torch.Tensor | None, scored: torch.Ten
     return ids.gather(1, order), (real if scored is None else scored & real).gather(1, order)
 
 
-def sample_losses(logits: torch.Tensor, ids: torch.Tensor, scored: torch.Tensor | None = None) -> torch.Tensor:
+def sample_losses(
+    logits: torch.Tensor, ids: torch.Tensor, scored: torch.Tensor | None = None
+) -> torch.Tensor:
     """float32 [B]: mean over each sample's scored tokens."""
     losses = token_losses(logits, ids)
     if scored is None:
@@ -38,7 +45,9 @@ def sample_losses(logits: torch.Tensor, ids: torch.Tensor, scored: torch.Tensor 
     return (losses * counts).sum(dim=1) / counts.sum(dim=1)
 
 
-def loss_gradient(logits: torch.Tensor, ids: torch.Tensor, scored: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def loss_gradient(
+    logits: torch.Tensor, ids: torch.Tensor, scored: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(losses float32 [B] as `sample_losses`, their gradient with respect to logits, [B, T, V]).
 
     In closed form, (softmax - one-hot) / scored tokens: cheaper than autograd through the

@@ -18,7 +18,8 @@ from core.model.load import auto_class, resolve_source, with_attention
 from core.model.quantised import quantisation
 
 FLOAT = 4  # bytes
-# bytes at once for a logit: itself and its gradient; with sampled labels, two copies of the distribution in float64 too
+# bytes at once for a logit: itself and its gradient; with sampled labels, two copies of the distribution in
+# float64 too
 LOGIT, SAMPLED_LOGIT = 8, 28
 
 
@@ -31,13 +32,17 @@ def peak_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def calibration_bytes(source: str, batch: int, length: int, sampled: bool = False, checkpointed: bool = False) -> int | None:
-    """Peak bytes of this process for gradient rows (core.calibration.gradient_rows) of `batch` sequences of `length` tokens, on the CPU in float32.
+def calibration_bytes(
+    source: str, batch: int, length: int, sampled: bool = False, checkpointed: bool = False
+) -> int | None:
+    """Peak bytes of this process for gradient rows (core.calibration.gradient_rows) of `batch` sequences of
+    `length` tokens, on the CPU in float32.
 
-    Within a factor 1.5 of what was measured beyond what the process has had before (tests/test_memory.py), where glibc returns
-    what is freed (MALLOC_MMAP_THRESHOLD_=1000000): by default it kept up to four times as much of a checkpointed GPT-2.
-    None where the model cannot be built without numbers: its own code, quantised weights, or steps that depend on values,
-    such as the choice of experts. Errors: InputError for a missing, damaged or unsupported model.
+    Within a factor 1.5 of what was measured beyond what the process has had before (tests/test_memory.py),
+    where glibc returns what is freed (MALLOC_MMAP_THRESHOLD_=1000000): by default it kept up to four times as
+    much of a checkpointed GPT-2. None where the model cannot be built without numbers: its own code,
+    quantised weights, or steps that depend on values, such as the choice of experts. Errors: InputError for a
+    missing, damaged or unsupported model.
     """
     folder = resolve_source(source)
     check_folder(folder, source)
@@ -54,7 +59,8 @@ def calibration_bytes(source: str, batch: int, length: int, sampled: bool = Fals
     hidden = length * text.hidden_size * FLOAT
     gates = 2 * text.num_hidden_layers * hidden  # the outputs of both branches of a block
     inside = kept + gates
-    if checkpointed and not sampled:  # inputs of all blocks, the inside of one; a graph used twice keeps what was computed again
+    # inputs of all blocks, the inside of one; a graph used twice keeps what was computed again
+    if checkpointed and not sampled:
         inside = text.num_hidden_layers * hidden + inside // text.num_hidden_layers
     sample = inside + length * text.vocab_size * (SAMPLED_LOGIT if sampled else LOGIT)
     return peak_bytes() + stored_weights(folder, source).values * FLOAT + batch * sample
@@ -70,11 +76,16 @@ def _kept_bytes(reader: type, config, length: int) -> int:
         return tensor
 
     with FakeTensorMode():
-        model = with_attention(lambda attention: reader.from_config(config, attn_implementation=attention, dtype=torch.float32))
+        model = with_attention(
+            lambda attention: reader.from_config(config, attn_implementation=attention, dtype=torch.float32)
+        )
         model.eval().requires_grad_(False)
         weights = {p.untyped_storage()._cdata for p in model.parameters()}
-        model.get_input_embeddings().register_forward_hook(lambda _module, _args, output: output.requires_grad_())
+        model.get_input_embeddings().register_forward_hook(
+            lambda _module, _args, output: output.requires_grad_()
+        )
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            logits = model(input_ids=torch.zeros(1, length, dtype=torch.long), use_cache=False).logits  # alive, so that storages are
+            # alive, so that storages are
+            logits = model(input_ids=torch.zeros(1, length, dtype=torch.long), use_cache=False).logits
         assert logits.requires_grad
         return sum(storage.nbytes() for key, storage in kept.items() if key not in weights)

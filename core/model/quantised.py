@@ -1,7 +1,8 @@
 """Quantised checkpoints: which are read, and why every other is refused.
 
-What is read becomes plain bf16 matrices as it is loaded: gradients flow through those, and no kernel is fetched.
-They are the model that an export writes. Activations are not rounded, as native fp8 kernels would do.
+What is read becomes plain bf16 matrices as it is loaded: gradients flow through those, and no kernel is
+fetched. They are the model that an export writes. Activations are not rounded, as native fp8 kernels would
+do.
 """
 
 import importlib.util
@@ -17,7 +18,8 @@ class Method:
 
     config: str = ""  # class of transformers that turns them into bf16; "": they are refused
     package: str = ""  # that reading them takes
-    packed: Mapping[str, int] = field(default_factory=dict)  # values that a number of a header's type holds, where not 1
+    # values that a number of a header's type holds, where not 1
+    packed: Mapping[str, int] = field(default_factory=dict)
     why: str = ""  # they are refused
 
 
@@ -53,7 +55,11 @@ _UNKNOWN = Method(why="no way is known here to turn them into plain matrices")
 def method_name(settings) -> str:
     """quant_method of a raw quantization_config; bitsandbytes once went without."""
     settings = settings if isinstance(settings, dict) else {}
-    old = "bitsandbytes" if settings.get("load_in_4bit") or settings.get("load_in_8bit") else "of no named method"
+    old = (
+        "bitsandbytes"
+        if settings.get("load_in_4bit") or settings.get("load_in_8bit")
+        else "of no named method"
+    )
     return str(settings.get("quant_method") or old)[:40]
 
 
@@ -68,11 +74,16 @@ def check_method(settings, where: str, source: str) -> None:
             "install it, or take the unquantised model",
         )
     if why:
-        raise InputError(f"{source!r} has quantised weights ({where}: {name}), which this version does not support: {why}; {remedy}.")
+        raise InputError(
+            f"{source!r} has quantised weights ({where}: {name}), which this version does not support: "
+            f"{why}; {remedy}."
+        )
 
 
 def quantisation(config: dict) -> Method | None:
-    """The method of a raw config whose weights are read (see `check_method`); None where they are not quantised."""
+    """The method of a raw config whose weights are read (see `check_method`); None where they are not
+    quantised.
+    """
     settings = config.get("quantization_config")
     return METHODS[method_name(settings)] if settings else None
 

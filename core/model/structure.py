@@ -27,18 +27,33 @@ KINDS = tuple(
     for kind, words in (
         ("MoE", r"moe|sparse|expert|switch"),
         ("Mamba", r"mamba|ssm"),
-        ("linear attention", r"delta|linear_?att|lightning|rwkv|retention|[ms]lstm|xlstm|recurrent|rglru|kda"),
+        (
+            "linear attention",
+            r"delta|linear_?att|lightning|rwkv|retention|[ms]lstm|xlstm|recurrent|rglru|kda",
+        ),
         ("convolution", r"conv"),
         ("attention", r"attn|attention"),
         ("FFN", r"mlp|ffn|feed_?forward|fc|dense|glu|intermediate|output"),
     )
 )
 # how config.layer_types names attention that does not see everything
-LAYER_TYPES = {"sliding_attention": "sliding attention", "chunked_attention": "chunked attention", "linear_attention": "linear attention"}
+LAYER_TYPES = {
+    "sliding_attention": "sliding attention",
+    "chunked_attention": "chunked attention",
+    "linear_attention": "linear attention",
+}
 _EXPERTS_USED = (
-    "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k", "num_selected_experts", "top_k_experts",
-    "moe_num_active_experts", "num_experts_per_topk", "experts_per_token",
-)  # fmt: skip
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "moe_topk",
+    "moe_top_k",
+    "moe_k",
+    "num_selected_experts",
+    "top_k_experts",
+    "moe_num_active_experts",
+    "num_experts_per_topk",
+    "experts_per_token",
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,9 @@ def first_tensor(output):
 
 
 def input_device(model: nn.Module) -> torch.device:
-    """Where token ids go: to the embeddings, or to where accelerate brings weights that it keeps elsewhere."""
+    """Where token ids go: to the embeddings, or to where accelerate brings weights that it keeps
+    elsewhere.
+    """
     embeddings = model.get_input_embeddings()
     hook = getattr(embeddings, "_hf_hook", None)
     return torch.device(hook.execution_device if embeddings.weight.is_meta else embeddings.weight.device)
@@ -92,11 +109,15 @@ def input_device(model: nn.Module) -> torch.device:
 def probe_ids(model: nn.Module) -> torch.Tensor:
     """int64 [2, 5]: tokens that every vocabulary has."""
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    return (torch.arange(BATCH * LENGTH, device=input_device(model)).reshape(BATCH, LENGTH) * 7 + 3) % vocabulary
+    return (
+        torch.arange(BATCH * LENGTH, device=input_device(model)).reshape(BATCH, LENGTH) * 7 + 3
+    ) % vocabulary
 
 
 def reads_ahead(model: nn.Module) -> bool:
-    """Whether logits depend on tokens that come later: some models with a vision part attend both ways without an image."""
+    """Whether logits depend on tokens that come later: some models with a vision part attend both ways
+    without an image.
+    """
     ids = probe_ids(model)
     other = ids.clone()
     other[:, -1] = ids[:, 0]
@@ -142,7 +163,8 @@ def _batch_axis(shape: tuple[int, ...] | None) -> int | None:
         return None
     if shape[:2] == (BATCH, LENGTH):
         return 0
-    return 1 if shape[:2] == (LENGTH, BATCH) or shape[1:3] == (BATCH, LENGTH) else None  # the latter: several streams
+    # the latter: several streams
+    return 1 if shape[:2] == (LENGTH, BATCH) or shape[1:3] == (BATCH, LENGTH) else None
 
 
 def hidden_argument(args: tuple, kwargs: dict) -> torch.Tensor | None:
@@ -151,22 +173,31 @@ def hidden_argument(args: tuple, kwargs: dict) -> torch.Tensor | None:
 
 
 def find_structure(model: nn.Module, source: str) -> Structure:
-    """The blocks of a loaded model in evaluation mode. Errors: InputError that says what was looked for in vain."""
-    lists = {path: module for path, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)}
+    """The blocks of a loaded model in evaluation mode.
+
+    Errors: InputError that says what was looked for in vain.
+    """
+    lists = {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module)
+    }
     children = {f"{path}.{i}": child for path, blocks in lists.items() for i, child in enumerate(blocks)}
     try:
         with torch.no_grad(), _recorded(children) as calls:
             model(input_ids=probe_ids(model), use_cache=False)
     except Exception as error:
         raise InputError(
-            f"{source!r} (type {model.config.model_type!r}) does not run on token ids alone ({_sentence(error)}), so its blocks cannot be found; choose a text-only causal language model."
+            f"{source!r} (type {model.config.model_type!r}) does not run on token ids alone "
+            f"({_sentence(error)}), so its blocks cannot be found; choose a text-only causal language model."
         ) from error
     called = {path: [call for call in calls if call.path.rpartition(".")[0] == path] for path in lists}
     found = [path for path, own in called.items() if _is_stack(own, len(lists[path]))]
     outermost = [p for p in found if not any(p.startswith(f"{other}.") for other in found)]
     if not outermost:
         raise InputError(
-            f"{source!r} (type {model.config.model_type!r}) has no list of blocks that are each called once, in order, on hidden states of one shape, so none can be removed; choose another model."
+            f"{source!r} (type {model.config.model_type!r}) has no list of blocks that are each called once, "
+            "in order, on hidden states of one shape, so none can be removed; choose another model."
         )
     path = max(outermost, key=lambda p: len(lists[p]))
     own = called[path]
@@ -180,28 +211,37 @@ def find_structure(model: nn.Module, source: str) -> Structure:
             known[signature] = find_branches(call.module, call.args, call.kwargs)
         attention = LAYER_TYPES.get(types[i]) if types is not None and len(types) == len(own) else None
         branches.append(_name_branches(call.module, known[signature], attention))
-    if any(b[0].path == "" for b in branches):  # one gate for all blocks: their derivatives must be comparable
+    # one gate for all blocks: their derivatives must be comparable
+    if any(b[0].path == "" for b in branches):
         branches = [(Branch("", " + ".join(b.kind for b in block)),) for block in branches]
     return Structure(path, axis, tuple(branches))
 
 
 def _is_stack(own: list[_Call], length: int) -> bool:
-    """Whether the calls of a list's children are those of blocks: each once, in order, on hidden states of one shape."""
-    if [int(call.path.rpartition(".")[2]) for call in own] != list(range(length)) or next(own[0].module.children(), None) is None:
+    """Whether the calls of a list's children are those of blocks: each once, in order, on hidden states of
+    one shape.
+    """
+    if [int(call.path.rpartition(".")[2]) for call in own] != list(range(length)) or next(
+        own[0].module.children(), None
+    ) is None:
         return False
-    shapes = {_shape(hidden) for call in own for hidden in (call.output, hidden_argument(call.args, call.kwargs))}
+    shapes = {
+        _shape(hidden) for call in own for hidden in (call.output, hidden_argument(call.args, call.kwargs))
+    }
     return len(shapes) == 1 and _batch_axis(shapes.pop()) is not None
 
 
 def find_branches(block: nn.Module, args: tuple, kwargs: dict) -> tuple[str, ...] | None:
-    """Paths of the sub-modules whose outputs the block adds to its input, in order; None where there are no such.
+    """Paths of the sub-modules whose outputs the block adds to its input, in order; None where there are no
+    such.
 
-    args, kwargs: what the block is called with. Looked for from the last to the first, with those found so far scaled
-    to 0: then each is the last, and the block's output must be linear in its scale.
+    args, kwargs: what the block is called with. Looked for from the last to the first, with those found so
+    far scaled to 0: then each is the last, and the block's output must be linear in its scale.
     """
     hidden = hidden_argument(args, kwargs).detach()
     dtype = hidden.dtype
-    x = (hidden / hidden.float().pow(2).mean().sqrt().clamp(min=1.0).to(dtype)).clone()  # rounding must not hide the branches
+    # rounding must not hide the branches
+    x = (hidden / hidden.float().pow(2).mean().sqrt().clamp(min=1.0).to(dtype)).clone()
     close = 1e-3 if dtype in (torch.float32, torch.float64) else 0.1
     args = (x, *args[1:]) if args else args
     kwargs = kwargs if args else {**kwargs, "hidden_states": x}
@@ -224,7 +264,8 @@ def find_branches(block: nn.Module, args: tuple, kwargs: dict) -> tuple[str, ...
         run({})
     shapes = (tuple(x.shape), (BATCH * LENGTH, x.shape[-1]))  # the second: tokens of all samples in one row
     order = [call.path for call in calls if _shape(call.output) in shapes]
-    order = [path for path in order if order.count(path) == 1]  # one that is called twice cannot be told apart
+    # one that is called twice cannot be told apart
+    order = [path for path in order if order.count(path) == 1]
     chosen: list[str] = []
 
     def zeros() -> dict[nn.Module, float]:
@@ -265,20 +306,27 @@ def replace_first(output, tensor: torch.Tensor):
     return tensor
 
 
-def _name_branches(block: nn.Module, paths: tuple[str, ...] | None, attention: str | None) -> tuple[Branch, ...]:
+def _name_branches(
+    block: nn.Module, paths: tuple[str, ...] | None, attention: str | None
+) -> tuple[Branch, ...]:
     """Branches with their kinds; of a block whose branches were not found, one for the whole."""
     children = [name for name, child in block.named_children() if not _is_plain(name, child)]
     if paths is None:
-        kinds = [kind for kind in (_kind(block.get_submodule(name), name, attention) for name in children) if kind]
+        kinds = [
+            kind for kind in (_kind(block.get_submodule(name), name, attention) for name in children) if kind
+        ]
         return (Branch("", " + ".join(dict.fromkeys(kinds)) or "block"),)
     named, left = [], [name for name in children if _kind(block.get_submodule(name), name, attention)]
     for path in paths:
         parts = path.split(".")
-        if "norm" in type(block.get_submodule(path)).__name__.lower() and left:  # follows the part it belongs to
+        # follows the part it belongs to
+        if "norm" in type(block.get_submodule(path)).__name__.lower() and left:
             steps = left[:1]
         else:
             steps = [".".join(parts[: k + 1]) for k in range(len(parts))]
-        kinds = [kind for kind in (_kind(block.get_submodule(step), step, attention) for step in steps) if kind]
+        kinds = [
+            kind for kind in (_kind(block.get_submodule(step), step, attention) for step in steps) if kind
+        ]
         left = [name for name in left if name not in (steps[0], parts[0])]
         named.append(Branch(path, kinds[0] if kinds else "other"))
     return tuple(named)
@@ -287,7 +335,12 @@ def _name_branches(block: nn.Module, paths: tuple[str, ...] | None, attention: s
 def _is_plain(name: str, module: nn.Module) -> bool:
     """Norms, dropout, activations: parts that do nothing of their own."""
     words = f"{name} {type(module).__name__}".lower()
-    return "norm" in words or "dropout" in words or "activation" in words or next(module.parameters(), None) is None
+    return (
+        "norm" in words
+        or "dropout" in words
+        or "activation" in words
+        or next(module.parameters(), None) is None
+    )
 
 
 def _kind(module: nn.Module, path: str, attention: str | None) -> str | None:
@@ -311,10 +364,15 @@ def describe_blocks(model: nn.Module, structure: Structure, item_size: int) -> l
         branches = structure.branches[i]
         blocks.append(
             Block(
-                i, " + ".join(b.kind for b in branches), count, count - _idle(module, used), count * item_size,
-                kept[i] * item_size, branches,
+                i,
+                " + ".join(b.kind for b in branches),
+                count,
+                count - _idle(module, used),
+                count * item_size,
+                kept[i] * item_size,
+                branches,
             )
-        )  # fmt: skip
+        )
     return blocks
 
 
@@ -349,11 +407,15 @@ def _idle(block: nn.Module, used: int | None) -> int:
 
 def block_number(module: nn.Module) -> int | None:
     """The number under which a block's attention keeps its keys and values."""
-    return next((m.layer_idx for m in module.modules() if isinstance(getattr(m, "layer_idx", None), int)), None)
+    return next(
+        (m.layer_idx for m in module.modules() if isinstance(getattr(m, "layer_idx", None), int)), None
+    )
 
 
 def _kept_per_token(model: nn.Module, structure: Structure) -> list[int]:
-    """Numbers that each block keeps of a token, as seen in the cache after one forward; 0 for state that does not grow."""
+    """Numbers that each block keeps of a token, as seen in the cache after one forward; 0 for state that does
+    not grow.
+    """
     try:
         with torch.no_grad():
             layers = model(input_ids=probe_ids(model), use_cache=True).past_key_values.layers
@@ -362,9 +424,19 @@ def _kept_per_token(model: nn.Module, structure: Structure) -> list[int]:
     kept = []
     for i, block in enumerate(model.get_submodule(structure.path)):
         number = block_number(block)
-        layer = layers[i if number is None else number] if (i if number is None else number) < len(layers) else None
+        layer = (
+            layers[i if number is None else number]
+            if (i if number is None else number) < len(layers)
+            else None
+        )
         tensors = [getattr(layer, name, None) for name in ("keys", "values")]
-        kept.append(sum(t.numel() // (t.shape[0] * t.shape[2]) for t in tensors if isinstance(t, torch.Tensor) and t.ndim == 4))
+        kept.append(
+            sum(
+                t.numel() // (t.shape[0] * t.shape[2])
+                for t in tensors
+                if isinstance(t, torch.Tensor) and t.ndim == 4
+            )
+        )
     return kept
 
 

@@ -1,7 +1,9 @@
-"""What a model without some blocks takes, and what must go so that it fits: weights, KV cache, active parameters.
+"""What a model without some blocks takes, and what must go so that it fits: weights, KV cache, active
+parameters.
 
-Weights and cache of a block count in the types they are stored in; blocks that see a window of the context only are counted
-with all of it. Activations, the logits and what a runtime itself takes come on top: leave room for them.
+Weights and cache of a block count in the types they are stored in; blocks that see a window of the context
+only are counted with all of it. Activations, the logits and what a runtime itself takes come on top: leave
+room for them.
 """
 
 import re
@@ -14,7 +16,17 @@ from core.errors import InputError
 from core.spectrum.constraints import Constraints, heaviest, make_rules
 from core.spectrum.lowest import lowest_states
 
-_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_UNITS = {
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
 _COUNTS = {"": 1, "k": 2**10}  # 8k tokens are 8192
 _PARAMETERS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 _NUMBER = r"(\d{1,15}(?:\.\d{1,9})?)"
@@ -32,7 +44,10 @@ _PARTS: tuple[tuple[str, re.Pattern], ...] = tuple(
 
 @dataclass(frozen=True)
 class Budget:
-    """What there is; None: no limit. bytes are for the weights and the KV cache of `batch` sequences of `context` tokens."""
+    """What there is; None: no limit.
+
+    bytes are for the weights and the KV cache of `batch` sequences of `context` tokens.
+    """
 
     bytes: float | None = None
     context: int = 0
@@ -43,24 +58,38 @@ class Budget:
 def read_budget(text: str) -> Budget:
     """A budget from "24 GB at 8k context, batch 4" or "3B active", in parts with commas (or "at") between.
 
-    GB are 10^9 bytes, GiB 2^30; 8k tokens are 8192. Errors: InputError for a part that is none, or comes twice.
+    GB are 10^9 bytes, GiB 2^30; 8k tokens are 8192. Errors: InputError for a part that is none, or comes
+    twice.
     """
     found: dict[str, float] = {}
     for part in re.split(r",|\bat\b", text):
         part = " ".join(part.split())
-        name, match = next(((name, m) for name, pattern in _PARTS if (m := pattern.fullmatch(part))), (None, None))
+        name, match = next(
+            ((name, m) for name, pattern in _PARTS if (m := pattern.fullmatch(part))), (None, None)
+        )
         if match is None:
-            raise InputError(f"{part[:40]!r} in the budget {text[:80]!r} is no limit; write for example 24 GB at 8k context, batch 4.")
+            raise InputError(
+                f"{part[:40]!r} in the budget {text[:80]!r} is no limit; write for example 24 GB at 8k "
+                "context, batch 4."
+            )
         if name in found:
             raise InputError(f"The budget {text[:80]!r} gives two numbers for the {name}; give one.")
         scale = {"bytes": _UNITS, "active": _PARAMETERS}.get(name, _COUNTS)[match[2].lower()]
         found[name] = float(match[1]) * scale
     for name in ("context", "batch"):
         if name in found and not (found[name].is_integer() and (found[name] >= 1 or name == "context")):
-            raise InputError(f"The {name} in the budget {text[:80]!r} must be a whole number{' of at least 1' * (name == 'batch')}.")
+            raise InputError(
+                f"The {name} in the budget {text[:80]!r} must be a whole "
+                f"number{' of at least 1' * (name == 'batch')}."
+            )
     if not (found.get("bytes") or found.get("active")):
-        raise InputError(f"The budget {text[:80]!r} limits neither memory nor active parameters; write for example 24 GB or 3B active.")
-    return Budget(found.get("bytes"), int(found.get("context", 0)), int(found.get("batch", 1)), found.get("active"))
+        raise InputError(
+            f"The budget {text[:80]!r} limits neither memory nor active parameters; write for example 24 GB "
+            "or 3B active."
+        )
+    return Budget(
+        found.get("bytes"), int(found.get("context", 0)), int(found.get("batch", 1)), found.get("active")
+    )
 
 
 def budget_text(budget: Budget) -> str:
@@ -103,7 +132,9 @@ class Needs:
 
 
 def needs(model: Mapping, removed: Sequence[int], budget: Budget) -> Needs:
-    """Of a model (run.meta["model"]) without the blocks of `removed`, at the context and batch of a budget."""
+    """Of a model (run.meta["model"]) without the blocks of `removed`, at the context and batch of a
+    budget.
+    """
     kept = [b for i, b in enumerate(model["blocks"]) if i not in set(removed)]
     gone = [model["blocks"][i] for i in set(removed)]
     cache = sum(b["kv_bytes"] for b in kept) * budget.context * budget.batch
@@ -113,25 +144,32 @@ def needs(model: Mapping, removed: Sequence[int], budget: Budget) -> Needs:
 
 
 def _active(block: Mapping) -> int:
-    return block.get("active_parameters", block["parameters"])  # runs of before the field was kept have no experts
+    # runs of before the field was kept have no experts
+    return block.get("active_parameters", block["parameters"])
 
 
 def with_budget(model: Mapping, budget: Budget, constraints: Constraints | None = None) -> Constraints:
     """The constraints with the budget among them, exactly: at least so much of what the blocks weigh must go.
 
-    A budget that the whole model keeps changes nothing. Errors: InputError where no removal is enough, where the constraints
-    have a budget already, and where memory and active parameters both bind and blocks weigh differently in the two.
+    A budget that the whole model keeps changes nothing. Errors: InputError where no removal is enough, where
+    the constraints have a budget already, and where memory and active parameters both bind and blocks weigh
+    differently in the two.
     """
     constraints = constraints or Constraints()
     if constraints.weights is not None:
-        raise InputError("The constraints have a budget already, and a search takes one; leave one of the two out.")
+        raise InputError(
+            "The constraints have a budget already, and a search takes one; leave one of the two out."
+        )
     binding = _binding(model, budget)
     if not binding:
         return constraints
     if len(binding) == 2:
         (a, least_a), (b, least_b) = binding
         if not np.allclose(a / a.max(), b / b.max(), rtol=1e-12, atol=0):
-            raise InputError("Memory and active parameters both limit this model, and a search takes one limit; leave one of the two out.")
+            raise InputError(
+                "Memory and active parameters both limit this model, and a search takes one limit; leave one "
+                "of the two out."
+            )
         binding = [max(((w / w.max(), least / w.max()) for w, least in binding), key=lambda one: one[1])]
     ((weights, least),) = binding
     return replace(constraints, weights=tuple(weights.tolist()), at_least=float(least))
@@ -143,14 +181,26 @@ def _binding(model: Mapping, budget: Budget) -> list[tuple[np.ndarray, float]]:
     limits = []
     if budget.bytes is not None:
         cache = budget.context * budget.batch
-        limits.append((np.array([b["bytes"] + b["kv_bytes"] * cache for b in blocks], float), whole.bytes, budget.bytes, "B"))
+        limits.append(
+            (
+                np.array([b["bytes"] + b["kv_bytes"] * cache for b in blocks], float),
+                whole.bytes,
+                budget.bytes,
+                "B",
+            )
+        )
     if budget.active is not None:
         limits.append((np.array([_active(b) for b in blocks], float), whole.active, budget.active, ""))
     found = []
     for weights, has, limit, unit in limits:
         if has - weights.sum() > limit:
-            left, asked = (size(v, unit) + " active parameters" * (not unit) for v in (has - weights.sum(), limit))
-            raise InputError(f"Without any of its blocks the model still takes {left}, and the budget is {asked}; raise it.")
+            left, asked = (
+                size(v, unit) + " active parameters" * (not unit) for v in (has - weights.sum(), limit)
+            )
+            raise InputError(
+                f"Without any of its blocks the model still takes {left}, and the budget is {asked}; raise "
+                "it."
+            )
         if has > limit:
             found.append((weights, has - limit))
     return found
@@ -158,7 +208,10 @@ def _binding(model: Mapping, budget: Budget) -> list[tuple[np.ndarray, float]]:
 
 @dataclass(frozen=True)
 class Fit:
-    """How many blocks must go for a budget. least: some state of so many fits; sure: every state of so many does (None: of no M)."""
+    """How many blocks must go for a budget.
+
+    least: some state of so many fits; sure: every state of so many does (None: of no M).
+    """
 
     whole: Needs
     least: int
@@ -172,7 +225,10 @@ class Fit:
             return f"removing {self.least} blocks is enough, whichever they are"
         if self.sure is None:
             return f"at least {self.least} blocks must go, and which ones decides"
-        return f"at least {self.least} blocks must go; which ones decides, up to {self.sure}, where every choice fits"
+        return (
+            f"at least {self.least} blocks must go; which ones decides, up to {self.sure}, where every "
+            "choice fits"
+        )
 
 
 def smallest_removal(model: Mapping, budget: Budget, constraints: Constraints | None = None) -> Fit:
@@ -196,19 +252,24 @@ def smallest_removal(model: Mapping, budget: Budget, constraints: Constraints | 
             break
     if least is None:
         raise InputError(
-            f"No choice of 1 to {n - 1} blocks that the rules allow fits the budget {budget_text(budget)!r}; raise it or relax the rules."
+            f"No choice of 1 to {n - 1} blocks that the rules allow fits the budget {budget_text(budget)!r}; "
+            "raise it or relax the rules."
         )
     return Fit(whole, least, sure)
 
 
 def _extremes(w: np.ndarray, m: int, constraints: Constraints) -> tuple[float, float]:
-    """(largest, smallest) weight of a choice of m blocks under the constraints; (-inf, -inf) where there is none."""
+    """(largest, smallest) weight of a choice of m blocks under the constraints; (-inf, -inf) where there is
+    none.
+    """
     try:
         rules = make_rules(constraints, len(w), m)
         if rules.max_run >= len(w):
             return heaviest(replace(rules, weights=w)), -heaviest(replace(rules, weights=-w))
         scaled = np.diag(w / w.max())  # energies are weights then
-        most, fewest = (lowest_states(sign * scaled, m, 1, constraints=constraints).energies[0] for sign in (-1, 1))
+        most, fewest = (
+            lowest_states(sign * scaled, m, 1, constraints=constraints).energies[0] for sign in (-1, 1)
+        )
         return float(-most * w.max()), float(fewest * w.max())
     except InputError:
         return -np.inf, -np.inf

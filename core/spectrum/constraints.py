@@ -39,26 +39,35 @@ class Constraints:
 def read_constraints(fields: dict[str, str], blocks: int, kinds: Sequence[str] = ()) -> Constraints:
     """Constraints as people write them, every field optional and empty for nothing.
 
-    keep, remove: "0, 3-5"; groups: "0-11: 2; 12-23: 3", or by the kinds [N] of the blocks, "attention: 2; MoE: 3"; max_run: "1".
+    keep, remove: "0, 3-5"; groups: "0-11: 2; 12-23: 3", or by the kinds [N] of the blocks, "attention: 2;
+    MoE: 3"; max_run: "1".
     Errors: InputError with the field's own text.
     """
-    lists = {name: parse_blocks(fields[name], blocks) if fields.get(name, "").strip() else () for name in ("keep", "remove")}
+    lists = {
+        name: parse_blocks(fields[name], blocks) if fields.get(name, "").strip() else ()
+        for name in ("keep", "remove")
+    }
     groups = []
     for part in filter(str.strip, fields.get("groups", "").split(";")):
         members, colon, count = part.rpartition(":")
         if not colon or not _NUMBER.fullmatch(count.strip()):
             raise InputError(
-                f"{part.strip()[:60]!r} is no group of blocks; write blocks, a colon, and how many of them: 0-11: 2; 12-23: 3."
+                f"{part.strip()[:60]!r} is no group of blocks; write blocks, a colon, and how many of them: "
+                "0-11: 2; 12-23: 3."
             )
         groups.append((_of_kind(members, kinds) or parse_blocks(members, blocks), int(count)))
     run = fields.get("max_run", "").strip()
     if run and (not _NUMBER.fullmatch(run) or int(run) < 1):
-        raise InputError(f"At most {run[:20]!r} in a row is no limit; give a whole number of at least 1, or nothing.")
+        raise InputError(
+            f"At most {run[:20]!r} in a row is no limit; give a whole number of at least 1, or nothing."
+        )
     return Constraints(**lists, groups=tuple(groups), max_run=int(run) if run else None)
 
 
 def _of_kind(name: str, kinds: Sequence[str]) -> tuple[int, ...]:
-    """The blocks of a kind, "attention + FFN", or with it as a part, "attention"; none where the name is not a kind's."""
+    """The blocks of a kind, "attention + FFN", or with it as a part, "attention"; none where the name is not
+    a kind's.
+    """
     wanted, folded = name.strip().casefold(), [kind.casefold() for kind in kinds]
     exact = tuple(b for b, kind in enumerate(folded) if kind == wanted)
     return exact or tuple(b for b, kind in enumerate(folded) if wanted in kind.split(" + "))
@@ -116,12 +125,15 @@ def _blocks(listed, blocks: int, name: str) -> list[int]:
         if b >= blocks:
             raise InputError(f"{name} names block {b}, and the model has blocks 0 to {blocks - 1}.")
     if len(set(found)) < len(found):
-        raise InputError(f"{name} lists block {next(b for b in found if found.count(b) > 1)} twice; name each block once.")
+        raise InputError(
+            f"{name} lists block {next(b for b in found if found.count(b) > 1)} twice; name each block once."
+        )
     return found
 
 
 def make_rules(constraints: Constraints | None, blocks: int, removed: int | None) -> Rules:
-    """Check `constraints` for `blocks` blocks and `removed` of them (None: any number) and bring them into one form.
+    """Check `constraints` for `blocks` blocks and `removed` of them (None: any number) and bring them into
+    one form.
 
     Errors: InputError for a bad field or a combination that no state satisfies.
     """
@@ -140,13 +152,17 @@ def make_rules(constraints: Constraints | None, blocks: int, removed: int | None
         members = _blocks(members, blocks, f"group {k}")
         if (klass[members] < len(c.groups)).any():
             raise InputError(
-                f"Group {k} shares block {next(b for b in members if klass[b] < len(c.groups))} with another; make groups disjoint."
+                f"Group {k} shares block {next(b for b in members if klass[b] < len(c.groups))} with "
+                "another; make groups disjoint."
             )
         klass[members], counts[k] = k, _whole(count, f"The count of group {k}", 0)
     if removed is not None:
         counts[-1] = removed - counts[:-1].sum()
         if counts[-1] < 0:
-            raise InputError(f"The groups remove {removed - counts[-1]} blocks together, and M is {removed}; lower a count or raise M.")
+            raise InputError(
+                f"The groups remove {removed - counts[-1]} blocks together, and M is {removed}; lower a "
+                "count or raise M."
+            )
     for k, count in enumerate(counts):
         least, most = int((fixed[klass == k] == 1).sum()), int((fixed[klass == k] != 0).sum())
         if count >= 0 and not least <= count <= most:
@@ -158,35 +174,62 @@ def make_rules(constraints: Constraints | None, blocks: int, removed: int | None
         most = heaviest(rules)
         if most < at_least:
             raise InputError(
-                f"The blocks that go weigh at most {most:.6g} together, and the budget needs {at_least:.6g}; remove more of them, or raise the budget."
+                f"The blocks that go weigh at most {most:.6g} together, and the budget needs {at_least:.6g}; "
+                "remove more of them, or raise the budget."
             )
         return rules
     total = _count(rules)
     if total == 0:
-        raise InputError(f"No choice of blocks satisfies max_run = {max_run} together with the counts; raise max_run or remove fewer.")
+        raise InputError(
+            f"No choice of blocks satisfies max_run = {max_run} together with the counts; raise max_run or "
+            "remove fewer."
+        )
     return replace(rules, total=total)
 
 
-def _impossible(c: Constraints, removed: int | None, k: int, count: int, least: int, most: int, size: int) -> str:
+def _impossible(
+    c: Constraints, removed: int | None, k: int, count: int, least: int, most: int, size: int
+) -> str:
     """Why no `count` blocks of class k, of `size` blocks, can go, of which rules leave `least` to `most`."""
     if k == len(c.groups) and c.groups and size == 0:
-        return f"The groups hold every block and remove {removed - count} together, but M is {removed}; make their numbers add up to M."
-    where = f"the {size} blocks of group {k}" if k < len(c.groups) else f"the {size} blocks in no group" if c.groups else f"{size} blocks"
+        return (
+            f"The groups hold every block and remove {removed - count} together, but M is {removed}; make "
+            "their numbers add up to M."
+        )
+    where = (
+        f"the {size} blocks of group {k}"
+        if k < len(c.groups)
+        else f"the {size} blocks in no group"
+        if c.groups
+        else f"{size} blocks"
+    )
     if count < least:
         return f"{least} of {where} must go by the rules, and only {count} may; let fewer go, or raise M."
-    return f"{count} of {where} are to go, but the rules leave only {most} that may; let fewer stay, or change the number."
+    return (
+        f"{count} of {where} are to go, but the rules leave only {most} that may; let fewer stay, or "
+        "change the number."
+    )
 
 
 def _budget(c: Constraints, blocks: int) -> tuple[np.ndarray, float]:
     if (c.weights is None) != (c.at_least is None):
-        raise InputError(f"A budget needs weights and at_least, and {'weights' if c.weights is None else 'at_least'} is missing.")
+        raise InputError(
+            f"A budget needs weights and at_least, and {'weights' if c.weights is None else 'at_least'} is "
+            "missing."
+        )
     if c.weights is None:
         return np.zeros(blocks), -math.inf
     weights = np.asarray(c.weights, dtype=np.float64)
     if weights.shape != (blocks,) or not np.isfinite(weights).all() or (weights < 0).any():
-        raise InputError(f"The weights of a budget must be {blocks} finite numbers that are not negative, not shape {weights.shape}.")
+        raise InputError(
+            f"The weights of a budget must be {blocks} finite numbers that are not negative, not shape "
+            f"{weights.shape}."
+        )
     if not math.isfinite(c.at_least) or c.at_least <= 0:
-        raise InputError(f"at_least must be a finite number above 0, not {c.at_least!r}; leave the budget out to ask for nothing.")
+        raise InputError(
+            f"at_least must be a finite number above 0, not {c.at_least!r}; leave the budget out to ask for "
+            "nothing."
+        )
     # sums of weights in another order differ by rounding: a state that reaches the budget exactly must count
     return weights, float(c.at_least) * (1 - 1e-12)
 
@@ -211,7 +254,8 @@ def _count(rules: Rules) -> int | None:
             total *= 2**open_ if count < 0 else math.comb(open_, int(count) - int((own == 1).sum()))
         return total
     last = {int(k): i for i, k in enumerate(rules.klass)}
-    cases = {(tuple(int(c) for c in rules.counts), 0): 1}  # (still to remove of each class, length of the run) -> ways
+    # (still to remove of each class, length of the run) -> ways
+    cases = {(tuple(int(c) for c in rules.counts), 0): 1}
     spent = 0
     for i, (fixed, k) in enumerate(zip(rules.fixed, rules.klass)):
         following: dict = {}

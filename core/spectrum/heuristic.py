@@ -24,7 +24,8 @@ def heuristic_states(
     time_limit: float = 0.2,
     seed: int = 0,
 ) -> Spectrum:
-    """Up to `count` low states found by annealing, kicks and swaps in about `time_limit` seconds; exact is always False.
+    """Up to `count` low states found by annealing, kicks and swaps in about `time_limit` seconds; exact is
+    always False.
 
     H: float [N, N] symmetric; linear: float [N]. The lower bound is that of the root relaxation: proved, and
     usually loose. The same seed gives the same states only when the rounds end before the time does.
@@ -42,9 +43,22 @@ def heuristic_states(
     keep = int(count) if rules.total is None else min(int(count), rules.total)
     pool = new_pool(keep, n)
     problem, template = start_problem(H, g, rules)
-    if rules.local or not len(problem.blocks):  # random states are rarely feasible: the tree gives the first ones
-        insert_states(pool, problem, template, search(H, g, rules, keep, tolerance, time_limit=time_limit / 2).x, slack)
-    improve(pool, problem, template, rules, slack, rounds=100_000, patience=150, seed=seed * 100_003, deadline=began + time_limit)
+    # random states are rarely feasible: the tree gives the first ones
+    if rules.local or not len(problem.blocks):
+        insert_states(
+            pool, problem, template, search(H, g, rules, keep, tolerance, time_limit=time_limit / 2).x, slack
+        )
+    improve(
+        pool,
+        problem,
+        template,
+        rules,
+        slack,
+        rounds=100_000,
+        patience=150,
+        seed=seed * 100_003,
+        deadline=began + time_limit,
+    )
     x = unpack(pool[1][: pool[2][0]], n)
     e = energies(H, x, g)
     order = level_order(e, x, tolerance)

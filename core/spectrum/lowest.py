@@ -1,4 +1,5 @@
-"""The lowest states of E(x) = x^T H x (+ linear . x) with exactly M blocks removed, and more constraints if wanted.
+"""The lowest states of E(x) = x^T H x (+ linear . x) with exactly M blocks removed, and more constraints if
+wanted.
 
 Small problems by full enumeration: the blocks are split into two halves, the
 energies of all pairs of half-states come from one matrix product per pair of
@@ -21,7 +22,8 @@ from core.spectrum.constraints import Constraints, Rules, make_rules
 ENUMERATION_LIMIT = 5 * 10**7
 BLOCK_LIMIT = 256
 COUNT_LIMIT = 20_000  # of the search: its list of best states is kept in order by insertion
-_ENUMERATION_WINS = 3 * 10**6  # fewer states than this are enumerated in less time than a search takes to start
+# fewer states than this are enumerated in less time than a search takes to start
+_ENUMERATION_WINS = 3 * 10**6
 TIE_TOLERANCE = 1e-9  # relative to the spread of the matrix
 _CHUNK = 1 << 17  # energies held at once: they stay in the cache
 
@@ -33,7 +35,8 @@ class Spectrum:
     x: np.ndarray  # bool [K, N]
     energies: np.ndarray  # float64 [K], recomputed from H
     exact: bool  # proved: no unlisted state lies below the listed ones
-    lower_bound: float  # proved: every unlisted feasible state has at least this energy (inf: none is unlisted)
+    # proved: every unlisted feasible state has at least this energy (inf: none is unlisted)
+    lower_bound: float
     level_cut: bool  # the last level goes on beyond the list
     total: int | None  # number of feasible states; None: not cheap to count
     tolerance: float  # width of a level: closer energies are ties
@@ -58,12 +61,21 @@ class Spectrum:
 
     @property
     def bound_gap(self) -> float:
-        """How far below the last listed energy an unlisted state may still lie: 0 for an exact list, inf for an empty one."""
-        return 0.0 if self.exact else float(self.energies[-1] - self.lower_bound) if len(self.energies) else math.inf
+        """How far below the last listed energy an unlisted state may still lie: 0 for an exact list, inf for
+        an empty one.
+        """
+        return (
+            0.0
+            if self.exact
+            else float(self.energies[-1] - self.lower_bound)
+            if len(self.energies)
+            else math.inf
+        )
 
 
 def tie_tolerance(H: np.ndarray, removed: int, linear: np.ndarray | None = None) -> float:
-    """Absolute width of a level: TIE_TOLERANCE times the spread (max - min) of the couplings that low states are made of.
+    """Absolute width of a level: TIE_TOLERANCE times the spread (max - min) of the couplings that low states
+    are made of.
 
     Those are the couplings among the M + 1 blocks whose largest coupling is smallest: one block
     that dwarfs all others must not blur the rest. Never below the rounding of such an energy,
@@ -73,7 +85,9 @@ def tie_tolerance(H: np.ndarray, removed: int, linear: np.ndarray | None = None)
     part = H[np.ix_(calm, calm)]
     rounding = 4 * np.finfo(np.float64).eps * len(H) ** 2 * float(np.abs(part).max())
     if linear is not None:
-        rounding += 4 * np.finfo(np.float64).eps * len(H) * float(np.sort(np.abs(linear))[: removed + 1].max())
+        rounding += (
+            4 * np.finfo(np.float64).eps * len(H) * float(np.sort(np.abs(linear))[: removed + 1].max())
+        )
     return float(max(TIE_TOLERANCE * float(part.max() - part.min()), rounding))
 
 
@@ -82,7 +96,9 @@ def check_removed(removed: int, blocks: int) -> int:
     if isinstance(removed, bool) or not isinstance(removed, (int, np.integer)):
         raise InputError(f"The number of removed blocks M must be a whole number, not {removed!r}.")
     if not 1 <= removed < blocks:
-        raise InputError(f"M = {removed} blocks cannot be removed from {blocks}; choose 1 <= M <= {blocks - 1}.")
+        raise InputError(
+            f"M = {removed} blocks cannot be removed from {blocks}; choose 1 <= M <= {blocks - 1}."
+        )
     return int(removed)
 
 
@@ -127,13 +143,18 @@ def lowest_states(
     if method == "auto":
         fits = rules.free and removed is not None and len(rules.counts) == 1 and n <= 128
         larger = count > COUNT_LIMIT and total is not None and total > COUNT_LIMIT
-        method = "enumerate" if fits and total <= (ENUMERATION_LIMIT if larger else _ENUMERATION_WINS) else "search"
+        method = (
+            "enumerate"
+            if fits and total <= (ENUMERATION_LIMIT if larger else _ENUMERATION_WINS)
+            else "search"
+        )
     if method == "enumerate":
         if not rules.free or removed is None or len(rules.counts) > 1:
             raise InputError('Enumeration knows no constraints; leave method at "auto".')
         if total > ENUMERATION_LIMIT or n > 128:
             raise InputError(
-                f"Removing {removed} of {n} blocks has {total:.3g} states, and enumeration takes up to {ENUMERATION_LIMIT:.0e} of 128 blocks; "
+                f"Removing {removed} of {n} blocks has {total:.3g} states, and enumeration takes up to "
+                f"{ENUMERATION_LIMIT:.0e} of 128 blocks; "
                 'leave method at "auto".'
             )
     elif min(count, math.inf if total is None else total) > COUNT_LIMIT:
@@ -145,7 +166,8 @@ def lowest_states(
             x = _enumerate_lowest(H, g, int(removed), keep, tolerance)
             # what was dropped on the way lies above the highest energy kept, less the width of a level
             return x, True, float(energies(H, x, g).max()) - tolerance if keep < total else math.inf, 0
-        from core.spectrum.search import search  # here: compiled code takes a while to load, and enumeration needs none
+        # here: compiled code takes a while to load, and enumeration needs none
+        from core.spectrum.search import search
 
         found = search(H, g, rules, keep, tolerance, limit, report, seeds)
         return found.x, found.complete, found.lower_bound, found.nodes
@@ -157,7 +179,9 @@ def lowest_states(
     if len(x) == most:  # all of them are known, whatever the tree says
         complete, bound = True, math.inf
     if not len(x) and complete:
-        raise InputError("No choice of blocks satisfies the budget together with max_run; lower at_least or raise max_run.")
+        raise InputError(
+            "No choice of blocks satisfies the budget together with max_run; lower at_least or raise max_run."
+        )
     e, x = _ordered(H, g, x, tolerance)
     k = min(int(count), len(x))
     cut = bool(k < len(x) and e[k] <= e[k - 1] + tolerance)
@@ -165,7 +189,8 @@ def lowest_states(
     if complete:
         spent = time.perf_counter() - began
         left = math.inf if time_limit is None else time_limit - spent
-        if cut and spent < min(0.5, left) and keep < COUNT_LIMIT:  # look a little further: the level may end soon
+        # look a little further: the level may end soon
+        if cut and spent < min(0.5, left) and keep < COUNT_LIMIT:
             wider, whole, beyond, more = best(int(min(count + 1000, most)), min(0.2 + 2 * spent, left))
             nodes += more
             f, y = _ordered(H, g, wider, tolerance)
@@ -197,7 +222,9 @@ def checked_problem(
     H = check_matrix(H)
     n = len(H)
     if n > BLOCK_LIMIT:
-        raise InputError(f"The matrix has {n} blocks, and states are listed for up to {BLOCK_LIMIT}; leave blocks out.")
+        raise InputError(
+            f"The matrix has {n} blocks, and states are listed for up to {BLOCK_LIMIT}; leave blocks out."
+        )
     removed = None if removed is None else check_removed(removed, n)
     g = np.zeros(n) if linear is None else np.asarray(linear, dtype=np.float64)
     if g.shape != (n,) or not np.isfinite(g).all():
@@ -223,16 +250,22 @@ def _level_size(e: np.ndarray, k: int, tolerance: float) -> int:
 
 
 def levels(e: np.ndarray, tolerance: float) -> np.ndarray:
-    """int64 [K]: the level of each energy [K], from 0 on; a level is at most `tolerance` wide, from its lowest energy on."""
+    """int64 [K]: the level of each energy [K], from 0 on; a level is at most `tolerance` wide, from its
+    lowest energy on.
+    """
     if not len(e):
         return np.empty(0, dtype=np.int64)
     order = np.argsort(e, kind="stable")
     ascending = e[order]
     new = np.concatenate([[True], np.diff(ascending) > tolerance])  # surely a new level: a gap
     starts = np.append(np.flatnonzero(new), len(e))
-    wide = ascending[starts[1:] - 1] - ascending[starts[:-1]] > tolerance  # chains of small gaps wider than a level: cut them
+    # chains of small gaps wider than a level: cut them
+    wide = ascending[starts[1:] - 1] - ascending[starts[:-1]] > tolerance
     for start, end in zip(starts[:-1][wide], starts[1:][wide]):
-        while (start := start + int(np.searchsorted(ascending[start:end], ascending[start] + tolerance, side="right"))) < end:
+        while (
+            start := start
+            + int(np.searchsorted(ascending[start:end], ascending[start] + tolerance, side="right"))
+        ) < end:
             new[start] = True
     level = np.empty(len(e), dtype=np.int64)
     level[order] = np.cumsum(new) - 1
@@ -249,7 +282,8 @@ def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
         for row, blocks in zip(lists, removed_blocks(x)):
             row[: len(blocks)] = blocks
         return np.lexsort([*lists.T[::-1], level])
-    # at equal M, a list is smaller when it removes the earlier block: the bits of x from block 0 on, True first
+    # at equal M, a list is smaller when it removes the earlier block: the bits of x from block 0 on, True
+    # first
     bits = np.packbits(~x, axis=1)
     return np.lexsort([*bits.T[::-1], level])
 
@@ -277,7 +311,10 @@ def _enumerate_lowest(H: np.ndarray, g: np.ndarray, m: int, keep: int, tolerance
     n = len(H)
     half = n // 2
     counts = range(max(0, m - (n - half)), min(half, m) + 1)  # removed in the left half
-    left, right = ({c: _subsets(size, c) for c in own} for size, own in ((half, counts), (n - half, [m - c for c in counts])))
+    left, right = (
+        {c: _subsets(size, c) for c in own}
+        for size, own in ((half, counts), (n - half, [m - c for c in counts]))
+    )
     cross = 2 * H[:half, half:]
     pool = _Pool(keep, tolerance)
     for c in counts:
@@ -308,7 +345,8 @@ class _Pool:
     def candidates(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the energies that may still belong to the pool."""
         threshold = self.threshold
-        if e.size > self.keep and np.count_nonzero(e <= threshold) > 2 * self.keep:  # the chunk alone bounds the threshold
+        # the chunk alone bounds the threshold
+        if e.size > self.keep and np.count_nonzero(e <= threshold) > 2 * self.keep:
             threshold = min(threshold, float(np.partition(e, self.keep - 1, axis=None)[self.keep - 1]))
         i, j = divmod(np.flatnonzero(e <= threshold + self.tolerance), e.shape[1])
         if len(i) > 4 * self.keep:

@@ -1,4 +1,5 @@
-"""Low states by moves at fixed counts, compiled: annealing, kicks, and the closure of the best under single swaps.
+"""Low states by moves at fixed counts, compiled: annealing, kicks, and the closure of the best under single
+swaps.
 
 Seeded and without proof. The exact search starts from them; core.spectrum.heuristic offers them alone.
 """
@@ -41,7 +42,9 @@ def _flip(Q, x, h, i):
 
 @njit(cache=True, nogil=True)
 def _allowed(x, weights, at_least, blocks, template, max_run):
-    """Whether x (in the open blocks) keeps the budget and the run limit; `template` holds the fixed blocks."""
+    """Whether x (in the open blocks) keeps the budget and the run limit; `template` holds the fixed
+    blocks.
+    """
     if at_least > -np.inf:
         total = 0.0
         for i in range(len(x)):
@@ -103,7 +106,9 @@ def _swap(Q, x, h, i, j):
 
 @njit(cache=True, nogil=True)
 def _descend(Q, klass, free, extras, slack, x, h):
-    """The best swap of each variable in turn, until no swap or flip lowers the energy by more than `slack`."""
+    """The best swap of each variable in turn, until no swap or flip lowers the energy by more than
+    `slack`.
+    """
     weights, at_least, blocks, template, max_run, local = extras
     n = len(h)
     quiet = 0  # variables in a row without a move
@@ -159,7 +164,9 @@ def _temperatures(Q, klass, free, x, h):
 
 @njit(cache=True, nogil=True)
 def _anneal(Q, c, constant, klass, need, free, extras, base, starts, sweeps, restarts, seed, slack, pool):
-    """Anneal `restarts` times, from random states, or from rows of `starts` where a budget or a run limit makes those rare."""
+    """Anneal `restarts` times, from random states, or from rows of `starts` where a budget or a run limit
+    makes those rare.
+    """
     weights, at_least, blocks, template, max_run, local = extras
     n = len(c)
     np.random.seed(seed)
@@ -242,7 +249,9 @@ def _kick(Q, c, constant, klass, free, extras, base, kicks, seed, slack, pool):
 
 @njit(cache=True, nogil=True)
 def _enter(pool, energy, words, slack, known):
-    """Offer a state to the pool and move the marks of those behind it; its place, or the pool's length when it is not taken."""
+    """Offer a state to the pool and move the marks of those behind it; its place, or the pool's length when
+    it is not taken.
+    """
     place = pool_insert(pool, energy, words, slack)
     if place < 0:
         return len(known)
@@ -254,7 +263,9 @@ def _enter(pool, energy, words, slack, known):
 
 @njit(cache=True, nogil=True)
 def _close(Q, c, constant, klass, free, extras, base, limit, slack, pool):
-    """Insert every state that one swap (or flip in a free class) makes from a state of the pool, until nothing enters."""
+    """Insert every state that one swap (or flip in a free class) makes from a state of the pool, until
+    nothing enters.
+    """
     weights, at_least, blocks, template, max_run, local = extras
     n = len(c)
     energies, rows, size = pool
@@ -298,7 +309,9 @@ def _close(Q, c, constant, klass, free, extras, base, limit, slack, pool):
 
 
 def _open_form(problem: Reduced, template: np.ndarray, rules: Rules) -> tuple:
-    """What the compiled moves need of the rules: (free classes, (weights, budget, blocks, template, max_run, any of both), fixed words)."""
+    """What the compiled moves need of the rules: (free classes, (weights, budget, blocks, template, max_run,
+    any of both), fixed words).
+    """
     budget = rules.at_least - float(rules.weights[template == 1].sum())
     state = np.where(template == 1, 1, 0).astype(np.int64)
     extras = (rules.weights[problem.blocks], budget, problem.blocks, state, rules.max_run, rules.local)
@@ -323,7 +336,8 @@ def improve(
     seed: int = 0,
     deadline: float = math.inf,
 ) -> None:
-    """Anneal from random states, kick those of the pool, close it under swaps; until `patience` rounds bring nothing new.
+    """Anneal from random states, kick those of the pool, close it under swaps; until `patience` rounds bring
+    nothing new.
 
     With a budget or a run limit random states are rarely feasible: there the pool must hold a state.
     """

@@ -4,8 +4,8 @@ Feasible states satisfy x_i^2 = x_i and, per class, sum x = need. So
 E(x) = x^T Q x + c.x may be read as x^T (Q + diag u) x + (c - u).x for any u; `tighten`
 chooses the u whose continuous minimum is highest. This is the dual of the semidefinite
 relaxation of max-cut with linear equations (Poljak, Rendl and Wolkowicz 1995; Billionnet
-and Elloumi 2007), solved here by an interior-point method (Helmberg, Rendl, Vanderbei and Wolkowicz 1996). `nest` writes the
-result as bound + sum_k (R_k . x - b_k)^2 with R lower triangular, as in sphere decoding:
+and Elloumi 2007), solved here by an interior-point method (Helmberg, Rendl, Vanderbei and Wolkowicz 1996).
+`nest` writes the result as bound + sum_k (R_k . x - b_k)^2 with R lower triangular, as in sphere decoding:
 every prefix of the sum bounds all completions of a partial choice.
 """
 
@@ -18,7 +18,9 @@ _EPS = np.finfo(np.float64).eps
 
 @dataclass(frozen=True)
 class Reduced:
-    """E over the open blocks only: x^T Q x + c.x + constant, with `need` of each class removed (-1: any number)."""
+    """E over the open blocks only: x^T Q x + c.x + constant, with `need` of each class removed (-1: any
+    number).
+    """
 
     blocks: np.ndarray  # int64 [n]: block of each variable
     Q: np.ndarray  # float64 [n, n], zero diagonal
@@ -28,7 +30,8 @@ class Reduced:
     need: np.ndarray  # int64 [C]
 
     def fix(self, value: np.ndarray) -> tuple["Reduced", np.ndarray] | None:
-        """The problem left when value int8 [n] (-1: open) is fixed, and value with what its classes then decide.
+        """The problem left when value int8 [n] (-1: open) is fixed, and value with what its classes then
+        decide.
 
         None when a class cannot have its number any more.
         """
@@ -67,7 +70,12 @@ class Relaxation:
 
 
 def tighten(
-    problem: Reduced, target: float, close: float, share: float = 0.02, early: bool = True, u: np.ndarray | None = None
+    problem: Reduced,
+    target: float,
+    close: float,
+    share: float = 0.02,
+    early: bool = True,
+    u: np.ndarray | None = None,
 ) -> Relaxation:
     """The highest continuous bound, up to `share` of its distance to `target` or up to `close`.
 
@@ -103,10 +111,12 @@ def tighten(
     pull[tied] -= np.median(pull[tied]) if tied.any() else 0.0
     y[:n] = (np.abs(Q).sum(axis=1) + np.abs(pull) + 1e-3 * scale) if u is None else u
     Z = Z0 + (W.T * y) @ W
-    y[n] = 0.1 * scale - (Z[0, 0] - Z[0, 1:] @ np.linalg.solve(Z[1:, 1:], Z[1:, 0]))  # the corner above its Schur complement
+    # the corner above its Schur complement
+    y[n] = 0.1 * scale - (Z[0, 0] - Z[0, 1:] @ np.linalg.solve(Z[1:, 1:], Z[1:, 0]))
     Z = Z0 + (W.T * y) @ W
     before = y
-    X, feasible, converged = None, False, True  # feasible: X meets its equations, as it does after one full step
+    # feasible: X meets its equations, as it does after one full step
+    X, feasible, converged = None, False, True
     for _ in range(60):  # about fifteen are needed
         try:
             inverse = np.linalg.inv(Z)
@@ -127,7 +137,9 @@ def tighten(
             far = np.maximum(np.abs(0.5 + G[:n, n] / G[n, n]), np.abs(0.5 - G[:n, n] / G[n, n]))
             variance = diagonal[:n] - G[:n, n] ** 2 / G[n, n]
             fixable = 0.98 * far**2 > (below - 1 / G[n, n]) * variance
-            if fixable.sum() > 0.1 * n or (fixable.any() and (fixable.all() or sizes[~fixable].max() < 0.3 * scale)):
+            if fixable.sum() > 0.1 * n or (
+                fixable.any() and (fixable.all() or sizes[~fixable].max() < 0.3 * scale)
+            ):
                 converged = False
                 break
         mu = gap / (2 * size)
@@ -149,7 +161,9 @@ def tighten(
         before, y = y, y + length * step
         Z = Z0 + (W.T * y) @ W
     covariance = G[:n, :n] - np.outer(G[:n, n], G[n, :n]) / G[n, n]
-    return Relaxation(float(shift - d @ y + 1 / G[n, n]), y[:n], 0.5 + G[:n, n] / G[n, n], covariance, converged)
+    return Relaxation(
+        float(shift - d @ y + 1 / G[n, n]), y[:n], 0.5 + G[:n, n] / G[n, n], covariance, converged
+    )
 
 
 def _length(A: np.ndarray, step: np.ndarray) -> float:
@@ -193,7 +207,10 @@ def branching_order(problem: Reduced, relaxation: Relaxation) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Nested:
-    """E = bound + sum_k (R_k . x - b_k)^2 over x in `order`, up to `rounding`; rows of decided variables are zero."""
+    """E = bound + sum_k (R_k .
+
+    x - b_k)^2 over x in `order`, up to `rounding`; rows of decided variables are zero.
+    """
 
     order: np.ndarray  # int64 [n]
     R: np.ndarray  # float64 [n, n], lower triangular
@@ -228,12 +245,16 @@ def nest(problem: Reduced, u: np.ndarray, order: np.ndarray, target: float) -> N
             U = np.linalg.cholesky(A[::-1, ::-1])[::-1, ::-1]
             break
         except np.linalg.LinAlgError:  # convex only up to rounding
-            extra = max(4 * extra, 1e-13 * max(float(np.abs(problem.Q).max()), float(np.abs(u).max()), 1e-300))
+            extra = max(
+                4 * extra, 1e-13 * max(float(np.abs(problem.Q).max()), float(np.abs(u).max()), 1e-300)
+            )
     T = U.T
     b = np.linalg.solve(T.T, a) * -0.5 if len(a) else a
     bound = float(constant - b @ b)
     residual = float(np.abs(A - T.T @ T).sum() + np.abs(a + 2 * T.T @ b).sum())
-    reach = np.sqrt(max(target - bound, 0.0)) if np.isfinite(target) else float(np.abs(T).sum() + np.abs(b).sum())
+    reach = (
+        np.sqrt(max(target - bound, 0.0)) if np.isfinite(target) else float(np.abs(T).sum() + np.abs(b).sum())
+    )
     rows = float((np.abs(T).sum(axis=1) + np.abs(b)).sum())
     sums = abs(constant) + b @ b + np.abs(problem.Q).sum() + np.abs(problem.c).sum() + 2 * np.abs(u).sum()
     R, full = np.zeros((n, n)), np.zeros(n)

@@ -50,7 +50,8 @@ class _OneBlasThread:
 
 
 one_blas_thread = _OneBlasThread()
-# nodes of a first walk and of a later one; nodes after which tightening pays (below, it costs more than walking); forms alive at a time (memory)
+# nodes of a first walk and of a later one; nodes after which tightening pays (below, it costs more than
+# walking); forms alive at a time (memory)
 _FIRST, _WALK, _HARD, _FORMS = 20_000, 1_000_000, 10_000_000, 3_000
 _FASTMATH = {"reassoc", "contract", "nsz"}  # sums in any order; infinities stay
 
@@ -100,7 +101,23 @@ def _walk(form, exact, prefix, bound, threshold, slack, budget, pool, x, other):
     sibling of x[k] that is still open (inf: none), and other[depth] the bound of the node itself.
     States below the threshold go to `pool`.
     """
-    R, b, root, rounding, klass, need, blocks, base, local, weights, at_least, heaviest, template, max_run, least = form
+    (
+        R,
+        b,
+        root,
+        rounding,
+        klass,
+        need,
+        blocks,
+        base,
+        local,
+        weights,
+        at_least,
+        heaviest,
+        template,
+        max_run,
+        least,
+    ) = form
     Q, c, constant = exact
     n = len(b)
     acc = np.empty(n + 1)  # bound of the node at each depth, above `root`
@@ -283,7 +300,11 @@ class _Form:
             rules.max_run,
             int(rules.counts[rules.counts > 0].sum()),
         )
-        self.exact = (np.ascontiguousarray(problem.Q[np.ix_(order, order)]), problem.c[order], problem.constant)
+        self.exact = (
+            np.ascontiguousarray(problem.Q[np.ix_(order, order)]),
+            problem.c[order],
+            problem.constant,
+        )
 
 
 class _Search:
@@ -327,12 +348,16 @@ class _Search:
     def finished(self) -> bool:
         return self.failure is not None or not (self.tasks or self.running)
 
-    def step(self, form: _Form, prefix: np.ndarray, bound: float, budget: int) -> list[tuple[float, np.ndarray]]:
+    def step(
+        self, form: _Form, prefix: np.ndarray, bound: float, budget: int
+    ) -> list[tuple[float, np.ndarray]]:
         """Walk one task; what is left of it, as (bound, prefix)."""
         n = len(form.nested.order)
         x, other = np.zeros(n + 1), np.full(n + 1, np.inf)
         found = new_pool(self.keep, len(form.arrays[12]))
-        nodes, depth = _walk(form.arrays, form.exact, prefix, bound, self.threshold, self.slack, budget, found, x, other)
+        nodes, depth = _walk(
+            form.arrays, form.exact, prefix, bound, self.threshold, self.slack, budget, found, x, other
+        )
         rest = []
         for k in np.flatnonzero(np.isfinite(other[: depth + 1])) if depth >= 0 else ():
             child = x[: min(k + 1, depth)].copy()
@@ -347,7 +372,9 @@ class _Search:
         return rest
 
     def tightened(self, form: _Form, prefix: np.ndarray) -> _Form | None:
-        """A form of its own for what is open below `prefix`; None when nothing below the threshold is left there."""
+        """A form of its own for what is open below `prefix`; None when nothing below the threshold is left
+        there.
+        """
         value = np.full(len(form.nested.order), -1, dtype=np.int8)
         value[form.nested.order[: len(prefix)]] = prefix
         template = form.template.copy()
@@ -375,7 +402,9 @@ class _Search:
                         continue
                     self.running[me] = bound
                     hard = self.nodes > _HARD and self.forms < _FORMS
-                    budget = 1 << 62 if len(self.tasks) > 100_000 else (_FIRST if len(self.tasks) < 64 else _WALK)
+                    budget = (
+                        1 << 62 if len(self.tasks) > 100_000 else (_FIRST if len(self.tasks) < 64 else _WALK)
+                    )
                 rest = self.step(form, prefix, bound, budget)
                 if rest and hard:  # worth a form of its own: begin again in that
                     form = self.tightened(form, prefix)
@@ -431,14 +460,18 @@ def search(
             _run_threads(run, began, deadline, report)
     complete = not run.tasks
     states = unpack(run.pool[1][: run.pool[2][0]], n)
-    return Found(states, complete, math.inf if complete and len(states) < keep else run.lowest_open(), run.nodes)
+    return Found(
+        states, complete, math.inf if complete and len(states) < keep else run.lowest_open(), run.nodes
+    )
 
 
 def start_problem(H: np.ndarray, linear: np.ndarray, rules: Rules) -> tuple[Reduced, np.ndarray]:
     """The problem over the open blocks, and int8 [N] by block: 1 goes, 0 stays, -1 open."""
     n = len(H)
     template = np.full(n, -1, dtype=np.int8)
-    problem = Reduced(np.arange(n), H - np.diag(np.diag(H)), np.diag(H) + linear, 0.0, rules.klass, rules.counts)
+    problem = Reduced(
+        np.arange(n), H - np.diag(np.diag(H)), np.diag(H) + linear, 0.0, rules.klass, rules.counts
+    )
     return _fix(problem, rules.fixed, template), template
 
 
@@ -453,7 +486,9 @@ def _fix(problem: Reduced, value: np.ndarray, template: np.ndarray) -> Reduced |
 
 
 def _prepare(run: _Search, problem: Reduced, template: np.ndarray, rules: Rules) -> _Form | None:
-    """Fix what no state below the threshold can have otherwise, and nest the rest; None when nothing is left to find."""
+    """Fix what no state below the threshold can have otherwise, and nest the rest; None when nothing is left
+    to find.
+    """
     u, early = None, True
     while len(problem.blocks):
         if not rules.runs_fit(template[None] == 1)[0]:  # the tree looks at runs only where it removes a block
@@ -487,7 +522,9 @@ def _prepare(run: _Search, problem: Reduced, template: np.ndarray, rules: Rules)
 
 
 def _decided(relaxation, nested: Nested, cut: float) -> np.ndarray | None:
-    """int8 [n]: the only value a variable has in states below `cut`, -1 for both; None when there is no such state."""
+    """int8 [n]: the only value a variable has in states below `cut`, -1 for both; None when there is no such
+    state.
+    """
     variance = np.maximum(np.diag(relaxation.covariance), 1e-300)
     # the inverse is less exact than the nested form: a percent of the rise is left out
     rise = 0.99 * (np.array([[0.0], [1.0]]) - relaxation.mean) ** 2 / variance

@@ -1,4 +1,7 @@
-"""How many blocks? The ground state of every M, one after the other, and what changes from one to the next."""
+"""How many blocks?
+
+The ground state of every M, one after the other, and what changes from one to the next.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -32,7 +35,9 @@ class Step:
 
     @property
     def gap(self) -> float | None:
-        """Energy of the next level above the ground level; None when the listed states are all on the ground level."""
+        """Energy of the next level above the ground level; None when the listed states are all on the ground
+        level.
+        """
         return None if math.isinf(self.spectrum.gap) else self.spectrum.gap
 
     @property
@@ -57,8 +62,9 @@ def sweep(
 ) -> Iterator[Step]:
     """A step for every M = 1..N-1 that the constraints leave feasible, each solved when it is asked for.
 
-    time_limit: seconds for each M; an M of which no state is found by then is left out. Each search starts from the
-    states of the M before with one block more. On a degenerate ground level, the state with the first list stands for it.
+    time_limit: seconds for each M; an M of which no state is found by then is left out. Each search starts
+    from the states of the M before with one block more. On a degenerate ground level, the state with the
+    first list stands for it.
     Errors: InputError as in core.spectrum.lowest.lowest_states, and when no M is feasible.
     """
     H, g, _ = checked_problem(H, 1, linear, None)
@@ -67,7 +73,9 @@ def sweep(
     for m in range(1, len(H)):
         seeds = _one_more(H, g, before.spectrum.x) if before else None
         try:
-            found = lowest_states(H, m, count, g, constraints=constraints, time_limit=time_limit, report=report, seeds=seeds)
+            found = lowest_states(
+                H, m, count, g, constraints=constraints, time_limit=time_limit, report=report, seeds=seeds
+            )
         except InputError as infeasible:
             error = infeasible
             continue

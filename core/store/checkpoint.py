@@ -1,4 +1,6 @@
-"""What long work has done so far, kept on disk: named groups of arrays, and the plan they were computed with."""
+"""What long work has done so far, kept on disk: named groups of arrays, and the plan they were computed
+with.
+"""
 
 import hashlib
 import io
@@ -85,8 +87,11 @@ def rows_so_far(folder: Path) -> np.ndarray | None:
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 rows |= {
-                    int(name.split("|")[0][5:]): arrays[name] for name in arrays.files if name.startswith("rows-") and name.endswith("|A")
+                    int(name.split("|")[0][5:]): arrays[name]
+                    for name in arrays.files
+                    if name.startswith("rows-") and name.endswith("|A")
                 }
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # the worker has just ended and cleared its folder
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            # the worker has just ended and cleared its folder
             continue
     return np.concatenate([rows[start] for start in sorted(rows)]) if rows else None

@@ -1,6 +1,7 @@
 """Where Blockscape keeps its files: `BLOCKSCAPE_HOME`, or the platform's user data folder.
 
-HOME/runs/<sha256>/    calibration runs, by key; <sha256>.bad-*: damaged ones, set aside; .lock: held by who writes
+HOME/runs/<sha256>/    calibration runs, by key; <sha256>.bad-*: damaged ones, set aside; .lock: held by who
+writes
 HOME/matrices/         coupling matrices that were uploaded
 HOME/texts/            texts that were pasted or uploaded
 HOME/datasets/         local data files as the benchmark harness reads them; may be deleted
@@ -31,14 +32,19 @@ _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 
 
 def home() -> Path:
-    return Path(os.environ.get("BLOCKSCAPE_HOME") or platformdirs.user_data_dir("blockscape", appauthor=False))
+    return Path(
+        os.environ.get("BLOCKSCAPE_HOME") or platformdirs.user_data_dir("blockscape", appauthor=False)
+    )
 
 
 def keep(kind: str, content: bytes, suffix: str, stem: str = "") -> Path:
-    """HOME/<kind>/<sha256><suffix>, or HOME/<kind>/<sha256>/<stem><suffix>, with this content: named by its digest, whole or absent."""
+    """HOME/<kind>/<sha256><suffix>, or HOME/<kind>/<sha256>/<stem><suffix>, with this content: named by its
+    digest, whole or absent.
+    """
     digest = hashlib.sha256(content).hexdigest()
     target = home() / kind / (f"{digest}/{stem}{suffix}" if stem else f"{digest}{suffix}")
-    if not (target.is_file() and target.read_bytes() == content):  # written anew only when damaged: jobs see its time of change
+    # written anew only when damaged: jobs see its time of change
+    if not (target.is_file() and target.read_bytes() == content):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, staging = tempfile.mkstemp(dir=target.parent)
         with os.fdopen(handle, "wb") as f:
@@ -64,7 +70,9 @@ def locked(path: Path) -> Iterator[None]:
 
 def run_folders() -> list[Path]:
     """Every run at hand, the bundled demo first, then the store's newest first."""
-    stored = [p.parent for p in (home() / "runs").glob("*/run.json") if re.fullmatch(r"[0-9a-f]{64}", p.parent.name)]
+    stored = [
+        p.parent for p in (home() / "runs").glob("*/run.json") if re.fullmatch(r"[0-9a-f]{64}", p.parent.name)
+    ]
     stored.sort(key=lambda p: (p / "run.json").stat().st_mtime, reverse=True)
     return ([DEMO_RUN] if (DEMO_RUN / "run.json").exists() else []) + stored
 

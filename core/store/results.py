@@ -19,14 +19,16 @@ from core.store import folders
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS measurement (
-    id INTEGER PRIMARY KEY, model TEXT, removed TEXT, data TEXT, split TEXT, metric TEXT, settings TEXT, seconds REAL DEFAULT 0, versions TEXT,
+    id INTEGER PRIMARY KEY, model TEXT, removed TEXT, data TEXT, split TEXT, metric TEXT, settings TEXT,
+    seconds REAL DEFAULT 0, versions TEXT,
     UNIQUE (model, removed, data, split, metric, settings)
 );
 CREATE TABLE IF NOT EXISTS item (
     measurement INTEGER, item INTEGER, value REAL NOT NULL, PRIMARY KEY (measurement, item)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS answer (
-    model TEXT, removed TEXT, prompt TEXT, settings TEXT, text TEXT NOT NULL, PRIMARY KEY (model, removed, prompt, settings)
+    model TEXT, removed TEXT, prompt TEXT, settings TEXT, text TEXT NOT NULL,
+    PRIMARY KEY (model, removed, prompt, settings)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS response (
     source TEXT, request TEXT, value TEXT NOT NULL, PRIMARY KEY (source, request)
@@ -65,7 +67,9 @@ class Measurement:
     @property
     def se(self) -> float:
         """Standard error of the mean; NaN for a single item."""
-        return float(self.values.std(ddof=1) / math.sqrt(len(self.values))) if len(self.values) > 1 else math.nan
+        return (
+            float(self.values.std(ddof=1) / math.sqrt(len(self.values))) if len(self.values) > 1 else math.nan
+        )
 
     def minus(self, other: "Measurement") -> tuple[float, float, int]:
         """(mean, standard error, n) of the paired difference over the items both have."""
@@ -74,7 +78,11 @@ class Measurement:
         n = len(difference)
         if n == 0:
             return math.nan, math.nan, 0
-        return float(difference.mean()), float(difference.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan, n
+        return (
+            float(difference.mean()),
+            float(difference.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan,
+            n,
+        )
 
 
 def _list(removed: tuple[int, ...]) -> str:
@@ -99,11 +107,14 @@ class Results:
         finally:
             connection.close()
 
-    def put(self, key: Key, values: dict[int, float], seconds: float = 0.0, versions: dict | None = None) -> int:
+    def put(
+        self, key: Key, values: dict[int, float], seconds: float = 0.0, versions: dict | None = None
+    ) -> int:
         """Add items of a measurement; those already there stay as they are. Returns how many were new."""
         with self._connection() as c:
             c.execute(
-                "INSERT OR IGNORE INTO measurement (model, removed, data, split, metric, settings, versions) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO measurement (model, removed, data, split, metric, settings, versions) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (*key.columns(), json.dumps(versions or {})),
             )
             (number,) = c.execute(f"SELECT id FROM measurement WHERE {_WHERE}", key.columns()).fetchone()
@@ -114,21 +125,29 @@ class Results:
     def items(self, key: Key) -> set[int]:
         """The items already measured."""
         with self._connection() as c:
-            rows = c.execute(f"SELECT item FROM item JOIN measurement ON id = measurement WHERE {_WHERE}", key.columns())
+            rows = c.execute(
+                f"SELECT item FROM item JOIN measurement ON id = measurement WHERE {_WHERE}", key.columns()
+            )
             return {row[0] for row in rows}
 
     @property
     def stamp(self) -> tuple:
-        """Changes whenever something was written: what was read under the same stamp need not be read again."""
+        """Changes whenever something was written: what was read under the same stamp need not be read
+        again.
+        """
         files = (self.path, self.path.with_name(self.path.name + "-wal"))
         return tuple((s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.exists()))
 
-    def of_model(self, model: str, *, split: str | None = None, but: str | None = None, like: Key | None = None) -> list[Measurement]:
+    def of_model(
+        self, model: str, *, split: str | None = None, but: str | None = None, like: Key | None = None
+    ) -> list[Measurement]:
         """What is measured on the model with these weights.
 
-        split: only this one; but: the one that is left out; like: only what differs from it in the removed blocks alone.
+        split: only this one; but: the one that is left out; like: only what differs from it in the removed
+        blocks alone.
 
-        A search leaves hundreds of thousands of items on the split it chooses on: who does not want them leaves them out here.
+        A search leaves hundreds of thousands of items on the split it chooses on: who does not want them
+        leaves them out here.
         """
         if not self.path.exists():
             return []
@@ -141,14 +160,17 @@ class Results:
             values += like.columns()[2:]
         with self._connection() as c:
             rows = c.execute(
-                "SELECT id, removed, data, split, metric, settings, seconds, versions, item, value FROM measurement JOIN item ON id = measurement "
+                "SELECT id, removed, data, split, metric, settings, seconds, versions, item, value FROM "
+                "measurement JOIN item ON id = measurement "
                 f"WHERE {where} ORDER BY id, item",
                 values,
             ).fetchall()
         found: dict[int, list] = {}
         for number, removed, data, split, metric, settings, seconds, versions, item, value in rows:
             state = tuple(map(int, removed.split(","))) if removed else ()
-            entry = found.setdefault(number, [Key(model, state, data, split, metric, settings), [], [], seconds, versions])
+            entry = found.setdefault(
+                number, [Key(model, state, data, split, metric, settings), [], [], seconds, versions]
+            )
             entry[1].append(item)
             entry[2].append(value)
         return [
@@ -158,7 +180,10 @@ class Results:
 
     def put_answer(self, model: str, removed: tuple[int, ...], prompt: str, settings: str, text: str) -> None:
         with self._connection() as c:
-            c.execute("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?)", (model, _list(removed), prompt, settings, text))
+            c.execute(
+                "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?)",
+                (model, _list(removed), prompt, settings, text),
+            )
 
     def answers(self, model: str) -> dict[tuple[tuple[int, ...], str], str]:
         """{(removed blocks, prompt): text} of a model."""
@@ -169,9 +194,11 @@ class Results:
         return {(tuple(map(int, r.split(","))) if r else (), prompt): text for r, prompt, text in rows}
 
     def put_responses(self, source: str, values: dict[str, str]) -> int:
-        """Add what a model said to requests; a request already answered stays as it is. Returns how many were new.
+        """Add what a model said to requests; a request already answered stays as it is. Returns how many were
+        new.
 
-        source: names the model, its removed blocks and all else that changes what it says; request: names what it was asked.
+        source: names the model, its removed blocks and all else that changes what it says; request: names
+        what it was asked.
         """
         with self._connection() as c:
             rows = [(source, request, value) for request, value in values.items()]

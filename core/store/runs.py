@@ -87,12 +87,20 @@ def _read_meta(folder: Path, whole: bool = True) -> dict:
         text = (folder / "run.json").read_text(encoding="utf-8")
         meta = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"The run in {str(folder)!r} cannot be read ({error.__class__.__name__}); calibrate it again.") from error
+        raise InputError(
+            f"The run in {str(folder)!r} cannot be read ({error.__class__.__name__}); calibrate it again."
+        ) from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT or "key" not in meta:
         found = meta.get("format") if isinstance(meta, dict) else None
-        raise InputError(f"{str(folder / 'run.json')!r} has format {found!r} and this version reads format {FORMAT}; calibrate it again.")
+        raise InputError(
+            f"{str(folder / 'run.json')!r} has format {found!r} and this version reads format {FORMAT}; "
+            "calibrate it again."
+        )
     if whole and unseal(text) is None:
-        raise InputError(f"{str(folder / 'run.json')!r} was cut off or changed since it was written; calibrate the run again.")
+        raise InputError(
+            f"{str(folder / 'run.json')!r} was cut off or changed since it was written; calibrate the run "
+            "again."
+        )
     return meta
 
 
@@ -102,7 +110,9 @@ def _read_arrays(folder: Path, meta: dict, name: str) -> dict[str, np.ndarray] |
         return None
     path = folder / name
     if not path.is_file() or file_sha256(path) != expected:
-        raise InputError(f"{str(path)!r} is missing, cut off or changed since it was written; calibrate the run again.")
+        raise InputError(
+            f"{str(path)!r} is missing, cut off or changed since it was written; calibrate the run again."
+        )
     with np.load(path, allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
 
@@ -114,22 +124,29 @@ def load_run(folder: Path) -> Run:
         arrays = _read_arrays(folder, meta, "A.npz")
         sampled = _read_arrays(folder, meta, "A_sampled.npz")
         singles = _read_arrays(folder, meta, "singles.npz")
-        meta["model"]["name"], meta["model"]["blocks"], meta["texts"], meta["seed"]  # a run without them is not whole
+        # a run without them is not whole
+        meta["model"]["name"], meta["model"]["blocks"], meta["texts"], meta["seed"]
         return Run(
             meta=meta,
             rows=Rows(**arrays),
             sampled=Rows(**sampled) if sampled else None,
-            singles=Singles(singles["increase"], singles["se"], int(singles["sequences"])) if singles else None,
+            singles=Singles(singles["increase"], singles["se"], int(singles["sequences"]))
+            if singles
+            else None,
             folder=folder,
         )
     except (KeyError, TypeError, AttributeError, ValueError, OSError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"The run in {str(folder)!r} is not complete ({error}); calibrate it again.") from error
+        raise InputError(
+            f"The run in {str(folder)!r} is not complete ({error}); calibrate it again."
+        ) from error
 
 
 def check_run_place(folder: Path) -> None:
-    """Errors: InputError when `folder` holds anything but a run's own files, which writing one would destroy."""
+    """Errors: InputError when `folder` holds anything but a run's own files, which writing one would
+    destroy.
+    """
     if not os.path.lexists(folder):
         return
     own = {"run.json", "A.npz", "A_sampled.npz", "singles.npz"}
@@ -173,7 +190,10 @@ def save_run(run: Run, folder: Path) -> Path:
 
 
 def stored_run(key: str) -> Run:
-    """The run of this key in the store. Errors: InputError when it is not there, damaged, or another run's."""
+    """The run of this key in the store.
+
+    Errors: InputError when it is not there, damaged, or another run's.
+    """
     run = load_run(_place(key))
     if run.key != key:
         raise InputError(f"The stored run {key[:8]} holds the run {run.key[:8]}; calibrate it again.")
@@ -187,7 +207,8 @@ def keep_run(run: Run) -> Path:
     """
     folder = _place(run.key)
     with folders.locked(folder.parent / ".lock"):
-        for stale in folder.parent.glob(f".{run.key}-*"):  # of a writer that was killed: the lock says that nobody writes
+        # of a writer that was killed: the lock says that nobody writes
+        for stale in folder.parent.glob(f".{run.key}-*"):
             shutil.rmtree(stale, ignore_errors=True)
         _set_aside(run.key)
         return folder if folder.exists() else save_run(run, folder)

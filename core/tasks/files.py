@@ -17,11 +17,34 @@ _SUFFIXES = (".yaml", ".yml")
 _LOADERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 _HUB = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _KEYS = {
-    "task", "task_alias", "tag", "dataset_path", "dataset_name", "dataset_kwargs", "training_split", "validation_split", "test_split",
-    "fewshot_split", "fewshot_config", "doc_to_text", "doc_to_target", "doc_to_choice", "description", "target_delimiter",
-    "fewshot_delimiter", "num_fewshot", "metric_list", "output_type", "generation_kwargs", "repeats", "filter_list", "should_decontaminate",
-    "doc_to_decontamination_query", "gen_prefix", "metadata",
-}  # fmt: skip
+    "task",
+    "task_alias",
+    "tag",
+    "dataset_path",
+    "dataset_name",
+    "dataset_kwargs",
+    "training_split",
+    "validation_split",
+    "test_split",
+    "fewshot_split",
+    "fewshot_config",
+    "doc_to_text",
+    "doc_to_target",
+    "doc_to_choice",
+    "description",
+    "target_delimiter",
+    "fewshot_delimiter",
+    "num_fewshot",
+    "metric_list",
+    "output_type",
+    "generation_kwargs",
+    "repeats",
+    "filter_list",
+    "should_decontaminate",
+    "doc_to_decontamination_query",
+    "gen_prefix",
+    "metadata",
+}
 _DATA = {"data_files", "field", "revision", "delimiter", "sep"}
 _SIZE = 2**20
 _OPTIONS = re.compile(r"(?P<name>.*)::(?P<options>(data|field)=[^,]*(,(data|field)=[^,]*)*)", re.DOTALL)
@@ -29,7 +52,9 @@ _OPTIONS = re.compile(r"(?P<name>.*)::(?P<options>(data|field)=[^,]*(,(data|fiel
 
 @dataclass(frozen=True)
 class Task:
-    """A task of the harness by its name, or a task file; `data`: the same task over a local file, `field`: the key of its rows."""
+    """A task of the harness by its name, or a task file; `data`: the same task over a local file, `field`:
+    the key of its rows.
+    """
 
     name: str
     file: Path | None = None
@@ -52,7 +77,8 @@ class Task:
 
 
 def parse_task(text: str) -> Task:
-    """NAME, FILE.yaml, or NAME::data=FILE[,field=KEY]: the task NAME over the rows of a local .json, .jsonl, .csv or .parquet file.
+    """NAME, FILE.yaml, or NAME::data=FILE[,field=KEY]: the task NAME over the rows of a local .json, .jsonl,
+    .csv or .parquet file.
 
     Errors: InputError.
     """
@@ -61,16 +87,23 @@ def parse_task(text: str) -> Task:
     options = dict(pair.split("=", 1) for pair in found["options"].split(",")) if found else {}
     if name.endswith(_SUFFIXES):
         if options:
-            raise InputError(f"The task file {name[:100]!r} names its own data; leave {next(iter(options))}= out.")
+            raise InputError(
+                f"The task file {name[:100]!r} names its own data; leave {next(iter(options))}= out."
+            )
         file = Path(name).expanduser()
         return Task(read_task_file(file)["task"], file)
     if not re.fullmatch(r"[\w.+-]{1,120}", name):
-        raise InputError(f"{name[:60]!r} is neither the name of a task nor a .yaml file; write for example hellaswag.")
+        raise InputError(
+            f"{name[:60]!r} is neither the name of a task nor a .yaml file; write for example hellaswag."
+        )
     if not options:
         return Task(name)
     data = Path(options.get("data", "")).expanduser()
     if not data.is_file() or data.suffix not in _LOADERS:
-        raise InputError(f"The data {str(data)[:100]!r} of task {name} is no .json, .jsonl, .csv or .parquet file; check the path.")
+        raise InputError(
+            f"The data {str(data)[:100]!r} of task {name} is no .json, .jsonl, .csv or .parquet file; check "
+            "the path."
+        )
     return Task(name, None, data, options.get("field"))
 
 
@@ -80,7 +113,9 @@ def loader_of(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases (a few lines of them can stand for gigabytes); tags such as !function are unknown to it."""
+    """YAML without aliases (a few lines of them can stand for gigabytes); tags such as !function are unknown
+    to it.
+    """
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
@@ -98,9 +133,13 @@ def read_task_file(path: Path) -> dict:
     kwargs = dict(config.get("dataset_kwargs") or {})
     if "data_files" in kwargs:
         files = (
-            kwargs["data_files"] if isinstance(kwargs["data_files"], dict) else {config.get("test_split") or "test": kwargs["data_files"]}
+            kwargs["data_files"]
+            if isinstance(kwargs["data_files"], dict)
+            else {config.get("test_split") or "test": kwargs["data_files"]}
         )
-        kwargs["data_files"] = {str(split): [_file(path, one) for one in _listed(named)] for split, named in files.items()}
+        kwargs["data_files"] = {
+            str(split): [_file(path, one) for one in _listed(named)] for split, named in files.items()
+        }
     return {**config, "dataset_kwargs": kwargs}
 
 
@@ -114,7 +153,8 @@ def _merged(path: Path, above: tuple[Path, ...]) -> dict:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         reason = str(getattr(error, "problem", None) or error).splitlines()[0][:120]
         raise InputError(
-            f"The task file {path.name!r} is not plain YAML ({reason}); local task files hold data and templates only."
+            f"The task file {path.name!r} is not plain YAML ({reason}); local task files hold data and "
+            "templates only."
         ) from None
     if not isinstance(config, dict):
         raise InputError(f"The task file {path.name!r} holds no keys; write for example task: NAME.")
@@ -123,7 +163,8 @@ def _merged(path: Path, above: tuple[Path, ...]) -> dict:
         target = (path.parent / str(name)).resolve()
         if target in above or target.parent != path.parent.resolve():
             raise InputError(
-                f"The task file {path.name!r} includes {str(name)[:60]!r}; only other files of its own folder can be included."
+                f"The task file {path.name!r} includes {str(name)[:60]!r}; only other files of its own "
+                "folder can be included."
             )
         merged.update(_merged(target, (*above, path.resolve())))
     return {**merged, **config}
@@ -135,21 +176,31 @@ def _check(config: dict, path: Path) -> None:
 
     for key in config:
         if key not in _KEYS:
-            refuse(f"has the key {str(key)[:40]!r}, which local task files may not have", "name a task of the harness for that")
+            refuse(
+                f"has the key {str(key)[:40]!r}, which local task files may not have",
+                "name a task of the harness for that",
+            )
     if not isinstance(config.get("task"), str):
         refuse("names no task", "write for example task: NAME")
     if not config.get("test_split") and not config.get("validation_split"):
         refuse(f"has no test_split for task {config['task'][:40]!r}", "name the split that is measured")
     source = str(config.get("dataset_path"))
     if source not in _LOADERS.values() and not _HUB.fullmatch(source):
-        refuse(f"reads its data with {source[:60]!r}", f"use {', '.join(sorted(set(_LOADERS.values())))} or a hub id such as owner/name")
+        refuse(
+            f"reads its data with {source[:60]!r}",
+            f"use {', '.join(sorted(set(_LOADERS.values())))} or a hub id such as owner/name",
+        )
     kwargs = config.get("dataset_kwargs") or {}
     if not isinstance(kwargs, dict) or set(kwargs) - _DATA:
         refuse(f"has dataset_kwargs other than {', '.join(sorted(_DATA))}", "leave them out")
     if source in _LOADERS.values() and "data_files" not in kwargs:
         refuse(f"loads {source} and names no data_files", "name them under dataset_kwargs")
     for metric in config.get("metric_list") or []:
-        if not isinstance(metric, dict) or not isinstance(metric.get("metric"), str) or metric.get("hf_evaluate"):
+        if (
+            not isinstance(metric, dict)
+            or not isinstance(metric.get("metric"), str)
+            or metric.get("hf_evaluate")
+        ):
             refuse("has a metric that is no name of the harness's own", "write for example - metric: acc")
 
 
@@ -161,7 +212,8 @@ def _file(task_file: Path, name: object) -> str:
     path = (task_file.absolute().parent / str(name)).resolve()
     if "://" in str(name) or not path.is_file():
         raise InputError(
-            f"The data {str(name)[:100]!r} of the task file {task_file.name!r} is no local file; paths start at the task file."
+            f"The data {str(name)[:100]!r} of the task file {task_file.name!r} is no local file; paths start "
+            "at the task file."
         )
     return str(path)
 

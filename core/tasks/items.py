@@ -23,7 +23,10 @@ class TaskItem:
 def read_tasks(path: Path = BUNDLED) -> list[TaskItem]:
     """All items of a file, in its order."""
     with open(path, encoding="utf-8") as f:
-        return [TaskItem(row["task"], row["context"], tuple(row["options"]), row["answer"]) for row in map(json.loads, f)]
+        return [
+            TaskItem(row["task"], row["context"], tuple(row["options"]), row["answer"])
+            for row in map(json.loads, f)
+        ]
 
 
 def chance_levels(items: list[TaskItem]) -> dict[str, float]:

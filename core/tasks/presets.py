@@ -19,11 +19,12 @@ TEMPLATES = ("none", "chat")
 class Preset:
     """One protocol. `tasks`: as core.tasks.files.parse_task takes them.
 
-    dataset, revision: what the harness's task file names (revision None: it names none, and the hub's newest is taken; the
-    documents' digest is part of every measurement). metric: METRIC,FILTER, the one number that is quoted; others are kept too.
-    shots: None leaves the task file's own. length: tokens of prompt and answer together, what is longer loses its beginning;
-    None: what the model has. bos: tokenizer (what it adds by itself), auto (one first, if there is one), always or never.
-    template: none, or chat (the tokenizer's chat template, examples as turns).
+    dataset, revision: what the harness's task file names (revision None: it names none, and the hub's newest
+    is taken; the documents' digest is part of every measurement). metric: METRIC,FILTER, the one number that
+    is quoted; others are kept too. shots: None leaves the task file's own. length: tokens of prompt and
+    answer together, what is longer loses its beginning; None: what the model has. bos: tokenizer (what it
+    adds by itself), auto (one first, if there is one), always or never. template: none, or chat (the
+    tokenizer's chat template, examples as turns).
     """
 
     name: str
@@ -41,15 +42,28 @@ class Preset:
         return {**asdict(self), "tasks": list(self.tasks)}
 
 
-# The six benchmarks of arXiv 2602.00161. Data sets, metrics and filters are those of the harness's own task files. Shots are not
-# read off the paper: arc_challenge 25, hellaswag 10, mmlu 5, winogrande 5 and gsm8k 5 are those of the first Open LLM Leaderboard,
-# which pruning papers quote; bbh 3 (with chains of thought) is the task files' own number, as is gsm8k's 5. With 8 fixed examples
+# The six benchmarks of arXiv 2602.00161. Data sets, metrics and filters are those of the harness's own task
+# files. Shots are not
+# read off the paper: arc_challenge 25, hellaswag 10, mmlu 5, winogrande 5 and gsm8k 5 are those of the first
+# Open LLM Leaderboard,
+# which pruning papers quote; bbh 3 (with chains of thought) is the task files' own number, as is gsm8k's 5.
+# With 8 fixed examples
 # GSM8K is the harness's task gsm8k_cot.
-_LENGTH = 4096  # holds the longest of these prompts; one number for all, so that original and pruned model see the same text
+# holds the longest of these prompts; one number for all, so that original and pruned model see the same text
+_LENGTH = 4096
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("bundled", (str(ASSETS / "tasks" / "bundled.yaml"),), "assets/demo/tasks.jsonl", None, "acc,none", 0, None, "auto"),
+        Preset(
+            "bundled",
+            (str(ASSETS / "tasks" / "bundled.yaml"),),
+            "assets/demo/tasks.jsonl",
+            None,
+            "acc,none",
+            0,
+            None,
+            "auto",
+        ),
         Preset("mmlu", ("mmlu",), "cais/mmlu", None, "acc,none", 5, _LENGTH),
         Preset("winogrande", ("winogrande",), "allenai/winogrande", None, "acc,none", 5, _LENGTH),
         Preset("gsm8k", ("gsm8k",), "openai/gsm8k", None, "exact_match,strict-match", 5, _LENGTH),
@@ -62,11 +76,16 @@ PAPER = ("mmlu", "winogrande", "gsm8k", "bbh", "hellaswag", "arc_challenge")
 
 
 def preset(name: str, shots: int | None = None) -> Preset:
-    """The preset of this name; other shots make another protocol, and its name says so. Errors: InputError for an unknown name."""
+    """The preset of this name; other shots make another protocol, and its name says so.
+
+    Errors: InputError for an unknown name.
+    """
     if name not in PRESETS:
         raise InputError(f"There is no preset {name[:60]!r}; choose one of {', '.join(PRESETS)}.")
     found = PRESETS[name]
-    return found if shots in (None, found.shots) else replace(found, shots=shots, name=f"{name} ({shots} shots)")
+    return (
+        found if shots in (None, found.shots) else replace(found, shots=shots, name=f"{name} ({shots} shots)")
+    )
 
 
 def own(tasks: tuple[str, ...], shots: int | None = None) -> Preset:
@@ -77,7 +96,9 @@ def own(tasks: tuple[str, ...], shots: int | None = None) -> Preset:
 def asked(tasks: Sequence[str], name: str | None, shots: int | None) -> tuple[Preset, tuple[str, ...]]:
     """(the protocol, the files it reads) of tasks that were named, or of a preset. Errors: InputError."""
     if tasks and name:
-        raise InputError(f"Either tasks or the preset {name[:40]!r} can be asked for, not both; leave one out.")
+        raise InputError(
+            f"Either tasks or the preset {name[:40]!r} can be asked for, not both; leave one out."
+        )
     protocol = preset(name, shots) if name else own(tuple(tasks), shots)
     parsed = [parse_task(text) for text in protocol.tasks]
     protocol = replace(protocol, tasks=tuple(task.text() for task in parsed))

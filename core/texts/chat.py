@@ -4,7 +4,8 @@ Without a template the turns are lines of plain text. With the tokenizer's chat
 template they are rendered in a process of its own: a template is a program that
 came with a model, so it gets a share of time, memory and output, and no more.
 
-    python -m core.texts.chat     {template, variables, chats} on stdin -> {texts} or {failed, reason} on stdout
+    python -m core.texts.chat     {template, variables, chats} on stdin -> {texts} or {failed, reason} on
+    stdout
 """
 
 import json
@@ -27,7 +28,8 @@ _BACKSTOP = 300  # seconds of the wall: a process that waits instead of working
 _ROLES = {PROMPT: "user", COMPLETION: "assistant"}
 _MARK = "\N{LEFT WHITE SQUARE BRACKET}%d\N{RIGHT WHITE SQUARE BRACKET}"
 _MARKS = _MARK.replace("%d", "([0-9]{1,6})")
-# the day is not the text's: templates that know this variable would write today's date, and each day would be another run
+# the day is not the text's: templates that know this variable would write today's date, and each day would be
+# another run
 _VARIABLES = {"date_string": "26 Jul 2024"}
 
 Spans = list[tuple[int, int]]  # of characters: first, and first behind
@@ -50,7 +52,9 @@ def template_of(tokenizer) -> str:
     try:
         return tokenizer.get_chat_template()
     except ValueError as error:
-        raise InputError("The model's tokenizer has no chat template; take template none, or an instruction-tuned model.") from error
+        raise InputError(
+            "The model's tokenizer has no chat template; take template none, or an instruction-tuned model."
+        ) from error
 
 
 def rendered(documents: Sequence[Document], tokenizer) -> list[tuple[str, Spans]]:
@@ -75,7 +79,8 @@ def rendered(documents: Sequence[Document], tokenizer) -> list[tuple[str, Spans]
         again, spans = _filled(framed[key], chat)
         if again != text or (not spans and any(role == "assistant" and content for role, content in chat)):
             raise InputError(
-                f"The model's chat template rewrites or leaves out words of the chat that begins {document.text[:40]!r}, so what the "
+                "The model's chat template rewrites or leaves out words of the chat that begins "
+                f"{document.text[:40]!r}, so what the "
                 f"assistant said cannot be told from the rest; leave such chats out, or take template none."
             )
         found.append((text, spans))
@@ -105,20 +110,33 @@ def _render(tokenizer, chats: Sequence[Sequence[tuple[str, str]]], begins: Seque
     }
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "core.texts.chat"], cwd=ROOT, input=json.dumps(asked, default=str).encode(), capture_output=True, timeout=_BACKSTOP
-        )  # fmt: skip
+            [sys.executable, "-m", "core.texts.chat"],
+            cwd=ROOT,
+            input=json.dumps(asked, default=str).encode(),
+            capture_output=True,
+            timeout=_BACKSTOP,
+        )
     except subprocess.TimeoutExpired:
-        raise InputError(f"The model's chat template took longer than {_BACKSTOP} s; take template none.") from None
+        raise InputError(
+            f"The model's chat template took longer than {_BACKSTOP} s; take template none."
+        ) from None
     try:
         answer = json.loads(done.stdout)
     except ValueError:
-        took = "takes longer than" if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL) else "broke off within"
-        raise InputError(f"The model's chat template {took} its {_seconds(len(chats)):.0f} s; take template none.") from None
+        took = (
+            "takes longer than"
+            if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
+            else "broke off within"
+        )
+        raise InputError(
+            f"The model's chat template {took} its {_seconds(len(chats)):.0f} s; take template none."
+        ) from None
     if "texts" in answer:
         return answer["texts"]
     begin = begins[answer["failed"]][:40]
     raise InputError(
-        f"The model's chat template fails on the chat that begins {begin!r} ({answer['reason']}); change the chat, or take template none."
+        f"The model's chat template fails on the chat that begins {begin!r} ({answer['reason']}); change the "
+        "chat, or take template none."
     )
 
 
@@ -149,7 +167,11 @@ def _serve() -> None:
             texts.append(text)
         answer: dict = {"texts": texts}
     except Exception as error:  # whatever a template can raise
-        reason = "it takes too much memory" if isinstance(error, MemoryError) else str(error).strip() or type(error).__name__
+        reason = (
+            "it takes too much memory"
+            if isinstance(error, MemoryError)
+            else str(error).strip() or type(error).__name__
+        )
         answer = {"failed": len(texts), "reason": reason.splitlines()[0][:160]}
     json.dump(answer, sys.stdout)
 

@@ -1,8 +1,8 @@
 """Where texts come from: sources -> documents with domains.
 
 A source is a local .txt, .jsonl, .csv or .parquet file, the bundled texts, a hub
-dataset that the user names, or the model's own samples (core.calibration.corpus). Files are streamed, whatever they hold: what
-cannot be read is one sentence with the line, the reason and the remedy.
+dataset that the user names, or the model's own samples (core.calibration.corpus). Files are streamed,
+whatever they hold: what cannot be read is one sentence with the line, the reason and the remedy.
 """
 
 import csv
@@ -20,7 +20,8 @@ from core.store.folders import DEMO
 
 BUNDLED = DEMO / "texts.jsonl"
 BUNDLED_NAME = "bundled"
-FORM = {"mode": "packed", "template": "none", "bos": "auto"}  # how documents become sequences unless somebody says else (core.texts.sequences)
+# how documents become sequences unless somebody says else (core.texts.sequences)
+FORM = {"mode": "packed", "template": "none", "bos": "auto"}
 OWN = "own"  # the model's own samples: they are no documents
 HUB = "hub:"
 HUB_LIMIT = 10_000  # documents read of a hub dataset that names no limit: some never end
@@ -34,7 +35,9 @@ Numbered = Iterator[tuple[str, Row]]  # ("Line 7", {column: value})
 
 @dataclass(frozen=True)
 class Document:
-    """A text; where it is a prompt and its completion, or a chat, `turns` holds (role, content) and `text` their lines."""
+    """A text; where it is a prompt and its completion, or a chat, `turns` holds (role, content) and `text`
+    their lines.
+    """
 
     text: str
     domain: str = "text"
@@ -48,9 +51,11 @@ class Source:
     path: a local file, "bundled", "hub:OWNER/NAME", or "own": what the model itself writes.
     column: where the text is; while it is the default, rows may hold `messages`, or `prompt` and `completion`
         (or `response`) instead.
-    domain: of all its documents; None: the column `domain`, and where there is none the file's stem (for a .txt or
+    domain: of all its documents; None: the column `domain`, and where there is none the file's stem (for a
+    .txt or
         .jsonl alone: "text").
-    weight: its share of the sequences drawn, against those of the other sources; None: no say. A source of several
+    weight: its share of the sequences drawn, against those of the other sources; None: no say. A source of
+    several
         domains divides it equally among them.
     config, split, revision: of a hub dataset only.
     limit: documents read at most; None: all, of a hub dataset HUB_LIMIT.
@@ -71,13 +76,21 @@ class Source:
         for name, value in vars(self).items():
             right, what = _FIELDS[name]
             if not (value is None and name in _OPTIONAL) and not right(value):
-                raise InputError(f"The {name} of the text source {_short(self.path)} must be {what}, not {_short(value)}.")
+                raise InputError(
+                    f"The {name} of the text source {_short(self.path)} must be {what}, not {_short(value)}."
+                )
         foreign = (
-            () if self.is_hub else ("column", "config", "limit", "revision", "split") if self.is_own else ("config", "revision", "split")
+            ()
+            if self.is_hub
+            else ("column", "config", "limit", "revision", "split")
+            if self.is_own
+            else ("config", "revision", "split")
         )
         if named := next((n for n in foreign if getattr(self, n) != _DEFAULTS[n]), None):
             what = "the model's own samples" if self.is_own else "no hub dataset"
-            raise InputError(f"The text source {_short(self.path)} is {what} and has no {named}; leave {named} out.")
+            raise InputError(
+                f"The text source {_short(self.path)} is {what} and has no {named}; leave {named} out."
+            )
 
     @property
     def is_hub(self) -> bool:
@@ -122,7 +135,9 @@ def _is_word(value: object) -> bool:
 
 
 def _is_path(value: object) -> bool:
-    return _is_word(value) and (not value.startswith(HUB) or re.fullmatch(r"hub:(\w[\w.-]*/)?\w[\w.-]*", value) is not None)
+    return _is_word(value) and (
+        not value.startswith(HUB) or re.fullmatch(r"hub:(\w[\w.-]*/)?\w[\w.-]*", value) is not None
+    )
 
 
 def is_weight(value: object) -> bool:
@@ -136,10 +151,15 @@ def _is_count(value: object) -> bool:
 
 _WORD = (_is_word, "a word")
 _FIELDS = {
-    "path": (_is_path, "a file, bundled, own, or hub:OWNER/NAME"), "column": _WORD, "domain": _WORD,
-    "weight": (is_weight, "a finite number of at least 0"), "config": _WORD, "split": _WORD, "revision": _WORD,
+    "path": (_is_path, "a file, bundled, own, or hub:OWNER/NAME"),
+    "column": _WORD,
+    "domain": _WORD,
+    "weight": (is_weight, "a finite number of at least 0"),
+    "config": _WORD,
+    "split": _WORD,
+    "revision": _WORD,
     "limit": (_is_count, "a whole number of at least 1"),
-}  # fmt: skip
+}
 _DEFAULTS = {f.name: f.default for f in fields(Source) if f.name != "path"}
 _OPTIONAL = {name for name, default in _DEFAULTS.items() if default is None}
 _NUMBERS = {"weight": float, "limit": int}
@@ -160,7 +180,9 @@ def parse_source(text: str) -> Source:
     _known([key for key, _ in pairs], path)
     for k, (key, value) in enumerate(pairs):
         if key in dict(pairs[:k]):
-            raise InputError(f"The text source {_short(path)} names {key} again, as {_short(value)}; name it once.")
+            raise InputError(
+                f"The text source {_short(path)} names {key} again, as {_short(value)}; name it once."
+            )
     return Source(path, **{key: _number(key, value) for key, value in pairs})
 
 
@@ -174,7 +196,10 @@ def _number(key: str, value: str) -> str | float | int:
 def _known(keys: Iterable[str], path: object) -> None:
     for key in keys:
         if key not in _FIELDS:
-            raise InputError(f"The text source {_short(path)} has no option {_short(key)}; there are {', '.join(_DEFAULTS)}.")
+            raise InputError(
+                f"The text source {_short(path)} has no option {_short(key)}; there are "
+                f"{', '.join(_DEFAULTS)}."
+            )
 
 
 def _short(value: object) -> str:
@@ -209,9 +234,11 @@ class Texts:
 
 
 def read_texts(sources: Asked | Sequence[Asked] | None = None, beside: bool = False) -> Texts:
-    """Documents of one source or several; None: the bundled texts. beside: they stand beside something that is no text.
+    """Documents of one source or several; None: the bundled texts. beside: they stand beside something that
+    is no text.
 
-    A string is read as `parse_source` does, a Path is a path whatever it holds, an object is what `to_json` gave.
+    A string is read as `parse_source` does, a Path is a path whatever it holds, an object is what `to_json`
+    gave.
 
     Domains are unique across sources: a source whose domains have no name of their own and meet one
     that is taken gets "-2", "-3" and so on behind them.
@@ -219,12 +246,16 @@ def read_texts(sources: Asked | Sequence[Asked] | None = None, beside: bool = Fa
     """
     asked = sources_of(sources)
     if any(s.is_own for s in asked):
-        raise InputError(f"The text source {OWN!r} stands for what a model writes, and no model is given here; name texts.")
+        raise InputError(
+            f"The text source {OWN!r} stands for what a model writes, and no model is given here; name texts."
+        )
     named = [s.domain for s in asked if s.domain]
     if again := next((d for d in named if named.count(d) > 1), None):
         raise InputError(f"Two text sources have the domain {_short(again)}; give each a domain of its own.")
     if any(s.weight is not None for s in asked) and not any(s.share for s in asked):
-        raise InputError("All text sources have the weight 0, so nothing would be drawn; give at least one more than 0.")
+        raise InputError(
+            "All text sources have the weight 0, so nothing would be drawn; give at least one more than 0."
+        )
     taken = set(named)
     documents: list[Document] = []
     weights: dict[str, float] = {}
@@ -232,24 +263,46 @@ def read_texts(sources: Asked | Sequence[Asked] | None = None, beside: bool = Fa
         own = _read(source, alone=len(asked) == 1 and not beside)
         names = {d: d if source.domain else free_name(d, taken) for d in dict.fromkeys(d.domain for d in own)}
         taken.update(names.values())
-        documents += [Document(d.text, names[d.domain], d.turns) for d in own] if any(k != v for k, v in names.items()) else own
+        documents += (
+            [Document(d.text, names[d.domain], d.turns) for d in own]
+            if any(k != v for k, v in names.items())
+            else own
+        )
         weights |= dict.fromkeys(names.values(), source.share / len(names))
     if len(weights) > DOMAIN_LIMIT:
-        raise InputError(f"The texts have {len(weights):,} domains and at most {DOMAIN_LIMIT:,} can be told apart; name one by domain=.")
+        raise InputError(
+            f"The texts have {len(weights):,} domains and at most {DOMAIN_LIMIT:,} can be told apart; name "
+            "one by domain=."
+        )
     weighted = any(s.weight is not None for s in asked)
     return Texts(" + ".join(s.path for s in asked), tuple(documents), asked, weights if weighted else None)
 
 
 def sources_of(asked: Asked | Sequence[Asked] | None) -> tuple[Source, ...]:
-    """The sources that are asked for; None: the bundled texts. Errors: InputError for none, or what cannot be one."""
-    listed = [BUNDLED_NAME] if asked is None else [asked] if isinstance(asked, Path | str | Source | Mapping) else asked
+    """The sources that are asked for; None: the bundled texts.
+
+    Errors: InputError for none, or what cannot be one.
+    """
+    listed = (
+        [BUNDLED_NAME]
+        if asked is None
+        else [asked]
+        if isinstance(asked, Path | str | Source | Mapping)
+        else asked
+    )
     if not (found := tuple(map(_source, listed))):
         raise InputError("No text source is named; give at least one.")
     return found
 
 
 def _source(asked: Asked) -> Source:
-    return asked if isinstance(asked, Source) else Source(str(asked)) if isinstance(asked, Path) else Source.from_json(asked)
+    return (
+        asked
+        if isinstance(asked, Source)
+        else Source(str(asked))
+        if isinstance(asked, Path)
+        else Source.from_json(asked)
+    )
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
@@ -276,7 +329,8 @@ def _read(source: Source, alone: bool) -> list[Document]:
     documents = list(islice((d for d in found if d), limit))
     if not documents:
         raise InputError(
-            f"The text source {source.path!r} has no text; give a file with documents separated by blank lines, or rows of texts."
+            f"The text source {source.path!r} has no text; give a file with documents separated by blank "
+            "lines, or rows of texts."
         )
     return documents
 
@@ -293,17 +347,22 @@ def _file_rows(file: Path, suffix: str, source: Source) -> Numbered:
     if not exists:
         raise InputError(f"No text file {_short(name)}; give a {_ALL_FORMATS} file.")
     if suffix not in READERS:
-        raise InputError(f"The text file {name!r} ends in {file.suffix or 'nothing'}; {_ALL_FORMATS} can be read.")
+        raise InputError(
+            f"The text file {name!r} ends in {file.suffix or 'nothing'}; {_ALL_FORMATS} can be read."
+        )
     try:
         yield from READERS[suffix](file, source)
     except OSError as error:
-        raise InputError(f"The text file {name!r} cannot be read ({_first_line(error)}); check the path and the file.") from error
+        raise InputError(
+            f"The text file {name!r} cannot be read ({_first_line(error)}); check the path and the file."
+        ) from error
 
 
 def _lines(file: Path, name: str, limit: int = -1) -> Iterator[tuple[int, str]]:
     """(number, line without its end) of a UTF-8 file, whatever ends its lines.
 
-    Errors: InputError for a line that is not UTF-8, has a NUL, or is longer than `limit` characters (-1: any length).
+    Errors: InputError for a line that is not UTF-8, has a NUL, or is longer than `limit` characters (-1: any
+    length).
     """
     # bytes that are not UTF-8 become lone surrogates, so that the line they are on can be told
     with open(file, encoding="utf-8-sig", errors="surrogateescape") as f:
@@ -313,8 +372,15 @@ def _lines(file: Path, name: str, limit: int = -1) -> Iterator[tuple[int, str]]:
             line = line.removesuffix("\n")
             if 0 <= limit < len(line):
                 raise InputError(f"Line {number} of {name!r} is longer than {limit:,} characters; divide it.")
-            if (bad := next((c for c in line if "\udc80" <= c <= "\udcff"), None)) if not _is_text(line) else None:
-                raise InputError(f"Line {number} of {name!r} is not UTF-8 (byte 0x{ord(bad) - 0xDC00:02x}); save the file as UTF-8.")
+            if (
+                (bad := next((c for c in line if "\udc80" <= c <= "\udcff"), None))
+                if not _is_text(line)
+                else None
+            ):
+                raise InputError(
+                    f"Line {number} of {name!r} is not UTF-8 (byte 0x{ord(bad) - 0xDC00:02x}); save the file "
+                    "as UTF-8."
+                )
             if "\0" in line:
                 raise InputError(f"Line {number} of {name!r} has a NUL byte; save the file as plain UTF-8.")
             yield number, line
@@ -336,7 +402,9 @@ def _jsonl_rows(file: Path, source: Source) -> Numbered:
             row = _JSON.decode(line)
         except (ValueError, RecursionError) as error:
             reason = "it nests too deeply" if isinstance(error, RecursionError) else _first_line(error, 80)
-            raise InputError(f"Line {number} of {source.path!r} is not JSON ({reason}); write one object a line.") from error
+            raise InputError(
+                f"Line {number} of {source.path!r} is not JSON ({reason}); write one object a line."
+            ) from error
         yield f"Line {number}", row if isinstance(row, dict) else {}
 
 
@@ -370,13 +438,15 @@ def _csv_rows(file: Path, source: Source) -> Numbered:
                 _check_columns(header, source)
             elif len(values) != len(header):
                 raise InputError(
-                    f"Line {reader.line_num} of {name!r} has {len(values)} fields and the header {len(header)}; quote fields that hold commas."
+                    f"Line {reader.line_num} of {name!r} has {len(values)} fields and the header "
+                    f"{len(header)}; quote fields that hold commas."
                 )
             else:
                 yield f"Line {reader.line_num}", dict(zip(header, values))
     except csv.Error as error:
         raise InputError(
-            f'Line {reader.line_num} of {name!r} is not CSV ({_first_line(error, 80)}); quote fields by " and " as "".'
+            f'Line {reader.line_num} of {name!r} is not CSV ({_first_line(error, 80)}); quote fields by " '
+            'and " as "".'
         ) from error
 
 
@@ -386,19 +456,24 @@ def _parquet_rows(file: Path, source: Source) -> Numbered:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise InputError(f"The text file {source.path!r} needs pyarrow to be read; install pyarrow, or save it as .jsonl.") from error
+        raise InputError(
+            f"The text file {source.path!r} needs pyarrow to be read; install pyarrow, or save it as .jsonl."
+        ) from error
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(file) as parquet:
             columns = parquet.schema_arrow.names
             _check_columns(columns, source)
-            for batch in parquet.iter_batches(batch_size=256, columns=[c for c in columns if c in _used(source)]):
+            for batch in parquet.iter_batches(
+                batch_size=256, columns=[c for c in columns if c in _used(source)]
+            ):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"Row {number}", {key: value for key, value in row.items() if value is not None}
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise InputError(
-            f"The text file {source.path!r} is no whole Parquet file ({_first_line(error, 80)}, after row {number}); write it anew."
+            f"The text file {source.path!r} is no whole Parquet file ({_first_line(error, 80)}, after row "
+            f"{number}); write it anew."
         ) from error
 
 
@@ -412,19 +487,26 @@ _ALL_FORMATS = f"{', '.join(list(READERS)[:-1])} or {list(READERS)[-1]}"
 
 
 def _hub_rows(source: Source) -> Numbered:
-    """Rows of a hub dataset as they arrive: only formats without code, and only what was asked for is downloaded."""
+    """Rows of a hub dataset as they arrive: only formats without code, and only what was asked for is
+    downloaded.
+    """
     try:
         import datasets
     except ImportError as error:
-        raise InputError(f"The text source {source.path!r} needs datasets to be read; install datasets, or give a file.") from error
+        raise InputError(
+            f"The text source {source.path!r} needs datasets to be read; install datasets, or give a file."
+        ) from error
     name = source.path.removeprefix(HUB)
     try:
-        rows = datasets.load_dataset(name, source.config, split=source.split, revision=source.revision, streaming=True)
+        rows = datasets.load_dataset(
+            name, source.config, split=source.split, revision=source.revision, streaming=True
+        )
         for number, row in enumerate(rows, 1):
             yield f"Row {number}", {key: value for key, value in row.items() if value is not None}
     except Exception as error:  # offline, unknown, gated, half downloaded: each library below has its own
         raise InputError(
-            f"The hub dataset {name!r} cannot be read ({type(error).__name__}: {_first_line(error)}); check its name, config and split, "
+            f"The hub dataset {name!r} cannot be read ({type(error).__name__}: {_first_line(error)}); check "
+            "its name, config and split, "
             f"that you may read it, and the connection."
         ) from error
 
@@ -444,7 +526,10 @@ def _check_columns(columns: list[str], source: Source) -> None:
         raise InputError(f"{source.path!r} has two columns {again!r}; rename one.")
     if not (_used(source) - {"domain"}) & set(columns):
         listed = ", ".join(c[:40] for c in columns[:8]) + (", ..." if len(columns) > 8 else "")
-        raise InputError(f"{source.path!r} has no column {_short(source.column)} but {listed!r}; name the one with the texts by column=.")
+        raise InputError(
+            f"{source.path!r} has no column {_short(source.column)} but {listed!r}; name the one with the "
+            "texts by column=."
+        )
 
 
 # documents: what a row says
@@ -475,14 +560,23 @@ def _turns(row: Row, source: Source, where: str) -> tuple[tuple[str, str], ...]:
     chat = row.get("messages") if default else row.get(source.column)
     if isinstance(chat, list):
         for number, message in enumerate(chat, 1):
-            if not (isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))):
-                raise InputError(f"{where} has messages, and number {number} is no object with a role and a content in words; write both.")
+            if not (
+                isinstance(message, dict)
+                and all(isinstance(message.get(key), str) for key in ("role", "content"))
+            ):
+                raise InputError(
+                    f"{where} has messages, and number {number} is no object with a role and a content in "
+                    "words; write both."
+                )
         return tuple((m["role"], m["content"].strip()) for m in chat)
     prompt, completion = row.get(PROMPT), row.get(COMPLETION, row.get("response"))
     if default and isinstance(prompt, str) and isinstance(completion, str):
         return ((PROMPT, prompt.strip()), (COMPLETION, completion.strip()))
     instead = ", or messages, or prompt and completion" if default else ""
-    raise InputError(f'{where} has no string under the key {_short(source.column)}{instead}; write {{{json.dumps(source.column)}: "..."}}.')
+    raise InputError(
+        f"{where} has no string under the key {_short(source.column)}{instead}; write "
+        f'{{{json.dumps(source.column)}: "..."}}.'
+    )
 
 
 def _is_text(text: str) -> bool:

@@ -19,9 +19,25 @@ from core.texts import chat
 from core.texts.documents import BUNDLED, FORM, Document, Source, Texts, is_weight, parse_source, read_texts
 
 __all__ = [
-    "BOS", "BUNDLED", "FORM", "MODES", "SPLITS", "TEMPLATES", "Document", "Sequences", "Source", "Texts",
-    "available", "available_by_domain", "joined", "pack", "parse_source", "read_texts", "shares", "split_of",
-]  # fmt: skip
+    "BOS",
+    "BUNDLED",
+    "FORM",
+    "MODES",
+    "SPLITS",
+    "TEMPLATES",
+    "Document",
+    "Sequences",
+    "Source",
+    "Texts",
+    "available",
+    "available_by_domain",
+    "joined",
+    "pack",
+    "parse_source",
+    "read_texts",
+    "shares",
+    "split_of",
+]
 
 SPLITS = {"calibrate": range(0, 128), "choose": range(128, 192), "report": range(192, 256)}
 MODES = {"packed": "packed within a domain", "documents": "one document a sequence, padded on the right"}
@@ -37,8 +53,8 @@ class Sequences:
 
     Where sequences are padded, or have a prompt, mask bool [S, length] says which tokens are real, and scored
     bool [S, length] which ones the loss counts when they are predicted (by those before them): no padding, no
-    BOS, no prompt, never the first; at least one in each sequence. Else both are None: all tokens are real, and
-    all but the first count.
+    BOS, no prompt, never the first; at least one in each sequence. Else both are None: all tokens are real,
+    and all but the first count.
     """
 
     ids: np.ndarray
@@ -64,7 +80,9 @@ class Sequences:
     @property
     def sha256(self) -> str:
         """Of the exact token ids and their order, and of mask and scored where there are any."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.ids, dtype="<i8").tobytes() + str(self.ids.shape).encode())
+        digest = hashlib.sha256(
+            np.ascontiguousarray(self.ids, dtype="<i8").tobytes() + str(self.ids.shape).encode()
+        )
         for flags in (self.mask, self.scored):
             digest.update(b"" if flags is None else np.ascontiguousarray(flags, dtype=bool).tobytes())
         return digest.hexdigest()
@@ -121,18 +139,31 @@ class _Form:
     bos: str = "auto"
 
     def __post_init__(self):
-        for what, value, there in (("mode", self.mode, MODES), ("template", self.template, TEMPLATES), ("bos", self.bos, BOS)):
+        for what, value, there in (
+            ("mode", self.mode, MODES),
+            ("template", self.template, TEMPLATES),
+            ("bos", self.bos, BOS),
+        ):
             if value not in there:
                 raise InputError(f"There is no {what} {value!r} for texts; give one of {', '.join(there)}.")
         if self.length < 2:
-            raise InputError(f"Sequences must have 2 or more tokens, not {self.length}; give a larger length.")
+            raise InputError(
+                f"Sequences must have 2 or more tokens, not {self.length}; give a larger length."
+            )
         if self.bos == "always" and self.tokenizer.bos_token_id is None:
-            raise InputError("The model's tokenizer has no BOS token to begin with, and bos is 'always'; take 'auto' or 'never'.")
+            raise InputError(
+                "The model's tokenizer has no BOS token to begin with, and bos is 'always'; take 'auto' or "
+                "'never'."
+            )
 
     @property
     def head(self) -> list[int]:
         """What each sequence begins with."""
-        return [] if self.bos == "never" or self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
+        return (
+            []
+            if self.bos == "never" or self.tokenizer.bos_token_id is None
+            else [self.tokenizer.bos_token_id]
+        )
 
     @property
     def joint(self) -> list[int]:
@@ -142,7 +173,14 @@ class _Form:
 
     @property
     def padding(self) -> int:
-        return next((token for token in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id) if token is not None), 0)
+        return next(
+            (
+                token
+                for token in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+                if token is not None
+            ),
+            0,
+        )
 
     @property
     def words(self) -> str:
@@ -150,13 +188,18 @@ class _Form:
         if self.mode == "packed":
             words.append(f"joined by {'EOS' if self.tokenizer.eos_token_id is not None else 'a blank line'}")
         if self.template == "chat":  # no other digest knows the template
-            words.append(f"chat template {hashlib.sha256(chat.template_of(self.tokenizer).encode()).hexdigest()[:8]}")
+            words.append(
+                f"chat template {hashlib.sha256(chat.template_of(self.tokenizer).encode()).hexdigest()[:8]}"
+            )
         return "; ".join(words)
 
 
 def available(texts: Texts, tokenizer, length: int, **form: str) -> dict[str, int]:
     """{split: how many sequences of `length` tokens it has}; mode, template and bos as in `pack`."""
-    return {split: sum(own.values()) for split, own in available_by_domain(texts, tokenizer, length, **form).items()}
+    return {
+        split: sum(own.values())
+        for split, own in available_by_domain(texts, tokenizer, length, **form).items()
+    }
 
 
 def available_by_domain(texts: Texts, tokenizer, length: int, **form: str) -> dict[str, dict[str, int]]:
@@ -183,13 +226,16 @@ def pack(
 ) -> Sequences:
     """`samples` sequences of `length` tokens, drawn without repetition from one split.
 
-    weights: {domain: share}; a domain that is not named gives nothing. None: the sources' own weights, and where
+    weights: {domain: share}; a domain that is not named gives nothing. None: the sources' own weights, and
+    where
         they have none, all sequences are equally likely.
     mode: "packed", or "documents": one document a sequence, cut to `length` or padded on the right.
-    template: "none": a chat is lines of plain text, all of them scored, and of a prompt with its completion the
-        completion is. "chat": both are written by the tokenizer's chat template, and what the assistant says is
-        scored, with the special token that ends it; other documents stay plain text.
-    bos: "auto": one BOS first if the tokenizer has one; "always": the same, and refused if it has none; "never". A
+    template: "none": a chat is lines of plain text, all of them scored, and of a prompt with its completion
+    the
+        completion is. "chat": both are written by the tokenizer's chat template, and what the assistant says
+        is scored, with the special token that ends it; other documents stay plain text.
+    bos: "auto": one BOS first if the tokenizer has one; "always": the same, and refused if it has none;
+    "never". A
         chat template's own BOS counts as that one.
 
     Errors: InputError when the split, or a domain with a weight, has fewer sequences than asked for, when the
@@ -202,13 +248,21 @@ def pack(
     cut = _cut(texts, split, form)
     if len(cut.ids) < samples:
         raise InputError(
-            f"Too little text: the {split} split of {texts.source!r} gives {len(cut.ids)} sequences of {length} tokens and {samples} were asked for"
+            f"Too little text: the {split} split of {texts.source!r} gives {len(cut.ids)} sequences of "
+            f"{length} tokens and {samples} were asked for"
             f"{f' ({cut.skipped} more have nothing to predict)' if cut.skipped else ''}; "
             f"add text, or ask for fewer or shorter sequences."
         )
     order = np.random.default_rng(seed).permutation(len(cut.ids))
     if weights is not None:
-        order = _by_weight(order, cut.owner, texts.domains, shares(samples, [weights.get(d, 0.0) for d in texts.domains]), split, length)
+        order = _by_weight(
+            order,
+            cut.owner,
+            texts.domains,
+            shares(samples, [weights.get(d, 0.0) for d in texts.domains]),
+            split,
+            length,
+        )
     order = order[:samples]
     return Sequences(
         ids=cut.ids[order],
@@ -234,16 +288,26 @@ def pack(
 def _checked(weights: Mapping[str, float], texts: Texts) -> Mapping[str, float]:
     for domain, weight in weights.items():
         if domain not in texts.domains:
-            raise InputError(f"{texts.source!r} has no domain {domain!r} to weigh; there are {', '.join(texts.domains[:20])}.")
+            raise InputError(
+                f"{texts.source!r} has no domain {domain!r} to weigh; there are "
+                f"{', '.join(texts.domains[:20])}."
+            )
         if not is_weight(weight):
-            raise InputError(f"The weight of the domain {domain!r} must be a finite number of at least 0, not {weight!r}.")
+            raise InputError(
+                f"The weight of the domain {domain!r} must be a finite number of at least 0, not {weight!r}."
+            )
     if not any(weights.values()):
-        raise InputError(f"The weights of {texts.source!r} are all 0, so nothing would be drawn; give at least one more than 0.")
+        raise InputError(
+            f"The weights of {texts.source!r} are all 0, so nothing would be drawn; give at least one more "
+            "than 0."
+        )
     return weights
 
 
 def shares(samples: int, weights: list[float]) -> list[int]:
-    """`samples` divided in proportion to the weights, by the largest remainder; of equal ones the first is served."""
+    """`samples` divided in proportion to the weights, by the largest remainder; of equal ones the first is
+    served.
+    """
     total = sum(map(Fraction, weights))
     exact = [Fraction(w) * samples / total for w in weights]
     whole = [int(e) for e in exact]
@@ -252,14 +316,17 @@ def shares(samples: int, weights: list[float]) -> list[int]:
     return whole
 
 
-def _by_weight(order: np.ndarray, owner: np.ndarray, domains: tuple[str, ...], shares: list[int], split: str, length: int) -> np.ndarray:
+def _by_weight(
+    order: np.ndarray, owner: np.ndarray, domains: tuple[str, ...], shares: list[int], split: str, length: int
+) -> np.ndarray:
     """Of every domain its share, the first in `order`; the order stays."""
     owned, drawn = owner[order], np.zeros(len(order), dtype=bool)
     for number, share in enumerate(shares):
         own = np.flatnonzero(owned == number) if share else []
         if len(own) < share:
             raise InputError(
-                f"Too little text: the domain {domains[number]!r} gives {len(own)} sequences of {length} tokens in the {split} split and its "
+                f"Too little text: the domain {domains[number]!r} gives {len(own)} sequences of {length} "
+                f"tokens in the {split} split and its "
                 f"weight asks for {share}; add text, lower its weight, or ask for fewer or shorter sequences."
             )
         drawn[own[:share]] = True
@@ -277,7 +344,9 @@ class _Piece(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """A domain's sequences before their BOS: ids int64, counts and mask (real tokens) bool, each [S, body]."""
+    """A domain's sequences before their BOS: ids int64, counts and mask (real tokens) bool, each [S,
+    body].
+    """
 
     ids: np.ndarray
     counts: np.ndarray
@@ -285,7 +354,9 @@ class _Rows(NamedTuple):
 
 
 class _Cut(NamedTuple):
-    """All sequences of a split: ids int64 [S, length], owner int16 [S] (number of the domain), the rest as in Sequences."""
+    """All sequences of a split: ids int64 [S, length], owner int16 [S] (number of the domain), the rest as in
+    Sequences.
+    """
 
     ids: np.ndarray
     owner: np.ndarray
@@ -338,20 +409,35 @@ def _encoded(written: list[tuple[str, chat.Spans | None]], form: _Form) -> Itera
         part = written[start : start + _TOGETHER]
         located = any(spans is not None for _, spans in part)
         if located and not tokenizer.is_fast:
-            raise InputError("The model's tokenizer cannot say where in a text its tokens lie, so no prompt can be told; give plain texts.")
-        batch = tokenizer([text for text, _ in part], add_special_tokens=False, verbose=False, return_offsets_mapping=located)
+            raise InputError(
+                "The model's tokenizer cannot say where in a text its tokens lie, so no prompt can be told; "
+                "give plain texts."
+            )
+        batch = tokenizer(
+            [text for text, _ in part],
+            add_special_tokens=False,
+            verbose=False,
+            return_offsets_mapping=located,
+        )
         for k, (text, spans) in enumerate(part):
             ids = np.array(batch["input_ids"][k], dtype=np.int64)
             if spans is None:
                 yield _Piece(ids, np.ones(len(ids), dtype=bool))
                 continue
-            first = int(form.template == "chat" and ids[:1].tolist() == [tokenizer.bos_token_id])  # the sequence gets its own
-            counts = _counted(ids, np.array(batch["offset_mapping"][k], dtype=np.int64).reshape(-1, 2), text, spans, special)
+            # the sequence gets its own
+            first = int(form.template == "chat" and ids[:1].tolist() == [tokenizer.bos_token_id])
+            counts = _counted(
+                ids, np.array(batch["offset_mapping"][k], dtype=np.int64).reshape(-1, 2), text, spans, special
+            )
             yield _Piece(ids[first:], counts[first:])
 
 
-def _counted(ids: np.ndarray, offsets: np.ndarray, text: str, spans: chat.Spans, special: list[int]) -> np.ndarray:
-    """bool [T]: tokens that end inside a span, and the special token right behind one: to end there is part of the answer."""
+def _counted(
+    ids: np.ndarray, offsets: np.ndarray, text: str, spans: chat.Spans, special: list[int]
+) -> np.ndarray:
+    """bool [T]: tokens that end inside a span, and the special token right behind one: to end there is part
+    of the answer.
+    """
     inside = np.zeros(len(text) + 1, dtype=bool)  # the last one: what lies nowhere
     for start, end in spans:
         inside[start:end] = True
@@ -367,7 +453,8 @@ def _packed(pieces: list[_Piece], form: _Form, body: int) -> _Rows:
     for piece in pieces:
         ids.append(piece.ids)
         counts.append(piece.counts)
-        if not (form.template == "chat" and np.array_equal(piece.ids[-1:], joint)):  # a chat template may have written it
+        # a chat template may have written it
+        if not (form.template == "chat" and np.array_equal(piece.ids[-1:], joint)):
             ids.append(joint)
             counts.append(np.full(len(joint), piece.counts[-1:].all()))
     stream, counted = np.concatenate(ids), np.concatenate(counts)
@@ -379,10 +466,16 @@ def _packed(pieces: list[_Piece], form: _Form, body: int) -> _Rows:
 def _one_each(pieces: list[_Piece], form: _Form, body: int) -> _Rows:
     """One document a row; of one with a single token nothing counts."""
     shape = (len(pieces), body)
-    rows = _Rows(np.full(shape, form.padding, dtype=np.int64), np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool))
+    rows = _Rows(
+        np.full(shape, form.padding, dtype=np.int64), np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    )
     for k, (ids, counts) in enumerate(pieces):
         here = slice(min(len(ids), body))
-        rows.ids[k, here], rows.counts[k, here], rows.mask[k, here] = ids[here], counts[here] & (len(ids) > 1), True
+        rows.ids[k, here], rows.counts[k, here], rows.mask[k, here] = (
+            ids[here],
+            counts[here] & (len(ids) > 1),
+            True,
+        )
     return rows
 
 

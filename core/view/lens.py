@@ -28,7 +28,9 @@ def strongest_edges(H: np.ndarray, per_block: int = ARCS_PER_BLOCK) -> list[list
     strength = np.abs(H).astype(np.float64)
     np.fill_diagonal(strength, -1)
     edges = {
-        tuple(sorted((i, int(j)))) for i in range(len(H)) for j in np.argsort(-strength[i], kind="stable")[: min(per_block, len(H) - 1)]
+        tuple(sorted((i, int(j))))
+        for i in range(len(H))
+        for j in np.argsort(-strength[i], kind="stable")[: min(per_block, len(H) - 1)]
     }
     return [[i, j, float(H[i, j])] for i, j in sorted(edges, key=lambda e: -strength[e])]
 
@@ -36,24 +38,36 @@ def strongest_edges(H: np.ndarray, per_block: int = ARCS_PER_BLOCK) -> list[list
 STABILITY_STATES, STABILITY_RESAMPLES = 200, 300
 
 
-def rank_intervals(A: np.ndarray | None, found: Landscape, weights: np.ndarray | None = None) -> list[list[int]]:
-    """[low, high] of the rank of each of the lowest STABILITY_STATES among them, 95 % over resamples of the rows A [m, N]; [] without rows.
+def rank_intervals(
+    A: np.ndarray | None, found: Landscape, weights: np.ndarray | None = None
+) -> list[list[int]]:
+    """[low, high] of the rank of each of the lowest STABILITY_STATES among them, 95 % over resamples of the
+    rows A [m, N]; [] without rows.
 
     weights: float [m], those of a domain mix, where H was made with them.
     """
     if A is None:
         return []
-    stable = rank_stability(A, found.spectrum.x[:STABILITY_STATES], weights=weights, resamples=STABILITY_RESAMPLES)
+    stable = rank_stability(
+        A, found.spectrum.x[:STABILITY_STATES], weights=weights, resamples=STABILITY_RESAMPLES
+    )
     return np.stack([np.floor(stable.low), np.ceil(stable.high)], axis=1).astype(int).tolist()
 
 
 def landscape_data(
-    found: Landscape, title: str, unit: str, blocks: list[dict] | None, parameters: int | None, rows: np.ndarray | None = None,
-    weights: np.ndarray | None = None, warnings: dict[int, str] | None = None,
-) -> dict:  # fmt: skip
+    found: Landscape,
+    title: str,
+    unit: str,
+    blocks: list[dict] | None,
+    parameters: int | None,
+    rows: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+    warnings: dict[int, str] | None = None,
+) -> dict:
     """The part of the lens's data that depends on run, M, estimator, mix and count only.
 
-    rows [m, N], weights [m]: those whose mean product H is; warnings: {block: what to know before it is removed}.
+    rows [m, N], weights [m]: those whose mean product H is; warnings: {block: what to know before it is
+    removed}.
     """
     s = found.spectrum
     return {
@@ -84,8 +98,12 @@ def landscape_data(
     }
 
 
-def tray_data(found: Landscape, tray: list[tuple[int, ...]], reasons: Mapping[tuple[int, ...], str] | None = None) -> list[dict]:
-    """One entry for each picked state, listed or not, of this M or another; reasons: why it was picked, where the app picked it."""
+def tray_data(
+    found: Landscape, tray: list[tuple[int, ...]], reasons: Mapping[tuple[int, ...], str] | None = None
+) -> list[dict]:
+    """One entry for each picked state, listed or not, of this M or another; reasons: why it was picked, where
+    the app picked it.
+    """
     if not tray:
         return []
     H, s = found.H, found.spectrum

@@ -1,9 +1,12 @@
-"""The landscape and the tray on one self-contained page, to attach to an issue or a mail: no script, no request, light and dark."""
+"""The landscape and the tray on one self-contained page, to attach to an issue or a mail: no script, no
+request, light and dark.
+"""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 
@@ -20,31 +23,19 @@ from core.view.state_files import Increases, provenance
 
 ROWS = 80  # of the barcode
 _BINS = 12  # of the strength of a coupling
-_STYLE = """
-:root { color-scheme: light dark; --text: #14181f; --ground: #fff; --muted: #5b6472; --panel: #eef1f6; --line: #dfe3ea; --removed: #b34e00;
-  --positive: #762a83; --negative: #1b7837; --state: #7a8494; }
-@media (prefers-color-scheme: dark) { :root { --text: #e8ecf2; --ground: #0f141b; --muted: #9aa5b4; --panel: #1b222c; --line: #2c3542;
-  --removed: #ffb454; --positive: #c9a0dc; --negative: #7fd39a; --state: #8b96a6; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--ground); max-width: 1080px; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .3rem; } h2 { font-size: 1.05rem; margin: 2rem 0 .4rem; } p { margin: .3rem 0; } .muted, figcaption { color: var(--muted); font-size: .85rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .8rem 0; } dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-.proof { background: var(--panel); border-radius: 10px; padding: .5rem .9rem; }
-figure { margin: 0; overflow-x: auto; } svg { display: block; max-width: 100%; min-width: 600px; height: auto; } svg text { fill: var(--muted); font: 11px system-ui, sans-serif; }
-.axis { stroke: var(--line); } .level { stroke: var(--state); stroke-width: 1.5; } .picked { stroke: var(--removed); stroke-width: 3; } svg text.picked { fill: var(--removed); stroke: none; font-weight: 600; }
-.gone { fill: var(--removed); } .back { fill: var(--panel); } .pos { fill: var(--positive); } .neg { fill: var(--negative); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; } th { text-align: left; font-weight: 500; color: var(--muted); }
-th, td { padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; white-space: nowrap; } td.long { white-space: normal; min-width: 14rem; }
-pre { background: var(--panel); border-radius: 8px; padding: .7rem .9rem; overflow-x: auto; font: 12.5px/1.45 ui-monospace, Menlo, Consolas, monospace; }
-@media print { body { max-width: none; } figure, table { break-inside: avoid; } }
-"""
+_STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 
 
 def report_html(
-    view: View, found: Landscape, tray: Sequence[tuple[int, ...]] = (), *, measured: Increases | None = None,
+    view: View,
+    found: Landscape,
+    tray: Sequence[tuple[int, ...]] = (),
+    *,
+    measured: Increases | None = None,
     reasons: Mapping[tuple[int, ...], str] | None = None,
-) -> str:  # fmt: skip
-    """The page. tray: picked states, listed or not; measured: {state: (loss increase in nats, standard error, sequences)};
-    reasons: {state: why it was picked}, as core.landscape.candidates says."""
+) -> str:
+    """The page. tray: picked states, listed or not; measured: {state: (loss increase in nats, standard error,
+    sequences)}; reasons: {state: why it was picked}, as core.landscape.candidates says."""
     s, source = found.spectrum, view.source
     power = exponent(s.energies)
     picked = tray_data(found, list(tray))
@@ -63,11 +54,13 @@ def report_html(
     ]
     data = {"provenance": provenance(view, found), "picked": picked}
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>
 {chr(10).join(sections)}
-</main><footer class="muted"><p>Blockscape {core.__version__}, after arXiv 2602.00161. Where all of this comes from is in this file as JSON, under the id provenance.</p></footer>
+</main><footer class="muted"><p>Blockscape {core.__version__}, after arXiv 2602.00161.
+Where all of this comes from is in this file as JSON, under the id provenance.</p></footer>
 <script type="application/json" id="provenance">{_json(data)}</script>
 </body></html>
 """
@@ -92,8 +85,12 @@ def _facts(view: View, found: Landscape, power: int) -> str:
     }
     if source.domains:
         facts["Domain mix"] = "as sampled" if view.mix is None else mix_label(view.mix, 9)
-    rules = [f"{name} {block_list(blocks)}" for name, blocks in (("keep", c.keep), ("remove", c.remove)) if blocks]
-    rules += [f"{count} of {block_list(members)}" for members, count in c.groups] + ([f"at most {c.max_run} in a row"] if c.max_run else [])
+    rules = [
+        f"{name} {block_list(blocks)}" for name, blocks in (("keep", c.keep), ("remove", c.remove)) if blocks
+    ]
+    rules += [f"{count} of {block_list(members)}" for members, count in c.groups] + (
+        [f"at most {c.max_run} in a row"] if c.max_run else []
+    )
     rules += [f"fits {budget_text(view.budget)}"] if view.budget else []
     facts["Rules"] = "; ".join(rules) or "none"
     facts["Energy"] = f"E₀ {with_power(s.energies[0], power)}, gap {with_power(s.gap, power)}"
@@ -101,26 +98,51 @@ def _facts(view: View, found: Landscape, power: int) -> str:
         f"; {s.degeneracy} states share its energy" if s.degeneracy > 1 else ""
     )
     facts["Minima"] = f"{int(found.minimum.sum())} of the listed states are lowered by no swap of one block"
-    return "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()) + "</dl>"
+    return (
+        "<dl>"
+        + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
+        + "</dl>"
+    )
 
 
-def _table(found: Landscape, picked: list[dict], power: int, measured: Increases, reasons: Mapping[tuple[int, ...], str]) -> str:
+def _table(
+    found: Landscape,
+    picked: list[dict],
+    power: int,
+    measured: Increases,
+    reasons: Mapping[tuple[int, ...], str],
+) -> str:
     if not picked:
         return '<p class="muted">None was picked.</p>'
-    heads = ["", "removes", "state", "rank", "E", "ΔE", "Pearson", "diversity", "loss increase, nats"] + (["why"] if reasons else [])
+    heads = ["", "removes", "state", "rank", "E", "ΔE", "Pearson", "diversity", "loss increase, nats"] + (
+        ["why"] if reasons else []
+    )
     rows = []
     for k, p in enumerate(picked, 1):
         state = tuple(p["removed"])
         cells = [
-            str(k), block_list(state), p["hash"], "not listed" if p["rank"] is None else str(p["rank"]), with_power(p["energy"], power),
-            "–" if p["delta"] is None else "0" if p["delta"] == 0 else with_power(p["delta"], power), _two(p["pearson"]), _two(p["diversity"]), _increase(measured.get(state)),
-        ]  # fmt: skip
+            str(k),
+            block_list(state),
+            p["hash"],
+            "not listed" if p["rank"] is None else str(p["rank"]),
+            with_power(p["energy"], power),
+            "–" if p["delta"] is None else "0" if p["delta"] == 0 else with_power(p["delta"], power),
+            _two(p["pearson"]),
+            _two(p["diversity"]),
+            _increase(measured.get(state)),
+        ]
         row = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         rows.append(row + (f'<td class="long">{escape(reasons.get(state, ""))}</td>' if reasons else ""))
-    note = "Pearson: coefficient with the ground state; diversity: 1 − the largest coefficient with another picked state."
+    note = (
+        "Pearson: coefficient with the ground state; diversity: 1 − the largest coefficient with another "
+        "picked state."
+    )
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div><p class="muted">{note}</p>'
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div><p '
+        f'class="muted">{note}</p>'
+    )
 
 
 def _two(value: float | None) -> str:
@@ -148,9 +170,13 @@ def _levels(found: Landscape, picked: list[dict], power: int) -> str:
         delta = top * k / 4
         parts.append(f'<line class="axis" x1="{left}" x2="{width}" y1="{y(delta):.1f}" y2="{y(delta):.1f}"/>')
         parts.append(
-            f'<text x="{left - 8}" y="{y(delta) + 4:.1f}" text-anchor="end">{escape(with_power(delta, power) if k else "0")}</text>'
+            f'<text x="{left - 8}" y="{y(delta) + 4:.1f}" '
+            f'text-anchor="end">{escape(with_power(delta, power) if k else "0")}</text>'
         )
-    parts += [f'<text x="{left + column * (c + 0.5):.1f}" y="{height - 8}" text-anchor="middle">{c}</text>' for c in range(most + 1)]
+    parts += [
+        f'<text x="{left + column * (c + 0.5):.1f}" y="{height - 8}" text-anchor="middle">{c}</text>'
+        for c in range(most + 1)
+    ]
     seen: dict[tuple[int, int], int] = {}
     named: list[tuple[float, float]] = []  # where numbers stand: none on another
     for k in range(len(above)):
@@ -160,7 +186,8 @@ def _levels(found: Landscape, picked: list[dict], power: int) -> str:
         kind = "picked" if k in marks else "level"
         words = f"rank {k}, removes {block_list(removed[k])}, ΔE {with_power(above[k], power)}"
         parts.append(
-            f'<line class="{kind}" x1="{x:.1f}" x2="{x + 22:.1f}" y1="{y(above[k]):.1f}" y2="{y(above[k]):.1f}"><title>{escape(words)}</title></line>'
+            f'<line class="{kind}" x1="{x:.1f}" x2="{x + 22:.1f}" y1="{y(above[k]):.1f}" '
+            f'y2="{y(above[k]):.1f}"><title>{escape(words)}</title></line>'
         )
         if k in marks:
             at, line = x + 24, y(above[k]) + 4
@@ -168,7 +195,10 @@ def _levels(found: Landscape, picked: list[dict], power: int) -> str:
                 at += 14
             named.append((at, line))
             parts.append(f'<text class="picked" x="{at:.1f}" y="{line:.1f}">{marks[k]}</text>')
-    label = f"Energy above the ground state of {len(above)} states, by the number of blocks changed against the ground state"
+    label = (
+        f"Energy above the ground state of {len(above)} states, by the number of blocks changed against "
+        "the ground state"
+    )
     caption = "ΔE, upwards, by blocks changed against the ground state, to the right. Numbers: picked states."
     return _figure(width, height, label, parts, caption)
 
@@ -183,18 +213,35 @@ def _barcode(found: Landscape, picked: list[dict]) -> str:
         for k, b in zip(*map(np.ndarray.tolist, np.nonzero(x)))
     ]
     height = top + row * len(x) + 4
-    parts = [f'<rect class="back" x="{left}" y="{top}" width="950" height="{row * len(x)}"/>', f'<path class="gone" d="{"".join(cells)}"/>']
+    parts = [
+        f'<rect class="back" x="{left}" y="{top}" width="950" height="{row * len(x)}"/>',
+        f'<path class="gone" d="{"".join(cells)}"/>',
+    ]
     every = 1 if n <= 40 else 10
-    parts += [f'<text x="{left + column * (b + 0.5):.1f}" y="12" text-anchor="middle">{b}</text>' for b in range(0, n, every)]
     parts += [
-        f'<text class="picked" x="{left - 6}" y="{top + row * k + row / 2 + 4:.1f}" text-anchor="end">{name}</text>'
+        f'<text x="{left + column * (b + 0.5):.1f}" y="12" text-anchor="middle">{b}</text>'
+        for b in range(0, n, every)
+    ]
+    parts += [
+        (
+            f'<text class="picked" x="{left - 6}" y="{top + row * k + row / 2 + 4:.1f}" '
+            f'text-anchor="end">{name}</text>'
+        )
         for k, name in marks.items()
         if k < len(x)
     ]
     shown = (
-        f"the {len(x)} lowest of {len(found.spectrum.x)} listed states" if len(x) < len(found.spectrum.x) else f"all {len(x)} listed states"
+        f"the {len(x)} lowest of {len(found.spectrum.x)} listed states"
+        if len(x) < len(found.spectrum.x)
+        else f"all {len(x)} listed states"
     )
-    return _figure(1000, height, f"Blocks removed by {shown}", parts, f"A column a block, a row a state, lowest on top: {shown}.")
+    return _figure(
+        1000,
+        height,
+        f"Blocks removed by {shown}",
+        parts,
+        f"A column a block, a row a state, lowest on top: {shown}.",
+    )
 
 
 def _heatmap(H: np.ndarray) -> str:
@@ -210,25 +257,36 @@ def _heatmap(H: np.ndarray) -> str:
     for name, sign in (("pos", H > 0), ("neg", H < 0)):
         for k in range(1, _BINS + 1):
             at = zip(*map(np.ndarray.tolist, np.nonzero(sign & off & (shade == k))))
-            path = "".join(f"M{left + cell * j:.2f} {top + cell * i:.2f}h{cell:.2f}v{cell:.2f}h-{cell:.2f}z" for i, j in at)
+            path = "".join(
+                f"M{left + cell * j:.2f} {top + cell * i:.2f}h{cell:.2f}v{cell:.2f}h-{cell:.2f}z"
+                for i, j in at
+            )
             parts += [f'<path class="{name}" fill-opacity="{k / _BINS:.2f}" d="{path}"/>'] if path else []
     every = 1 if n <= 40 else 10
     for b in range(0, n, every):
         parts.append(f'<text x="{left + cell * (b + 0.5):.1f}" y="12" text-anchor="middle">{b}</text>')
-        parts.append(f'<text x="{left - 5}" y="{top + cell * (b + 0.5) + 4:.1f}" text-anchor="end">{b}</text>')
+        parts.append(
+            f'<text x="{left - 5}" y="{top + cell * (b + 0.5) + 4:.1f}" text-anchor="end">{b}</text>'
+        )
     i, j = np.unravel_index(np.where(off, sizes, -1).argmax(), H.shape)
     strongest = f"strongest pair: {min(i, j)} and {max(i, j)}, H = {significant(float(H[i, j]))}"
     caption = (
-        "Purple: H<sub>ij</sub> &gt; 0, removing both costs more than each alone; green: less. Opacity: log(1 + |H| / median), "
+        "Purple: H<sub>ij</sub> &gt; 0, removing both costs more than each alone; green: less. Opacity: "
+        "log(1 + |H| / median), "
         f"own costs left blank; {escape(strongest)}."
     )
-    return _figure(left + 564, top + 564, f"Couplings of {n} blocks, {strongest}", parts, caption, escaped=True)
+    return _figure(
+        left + 564, top + 564, f"Couplings of {n} blocks, {strongest}", parts, caption, escaped=True
+    )
 
 
-def _figure(width: float, height: float, label: str, parts: list[str], caption: str, escaped: bool = False) -> str:
+def _figure(
+    width: float, height: float, label: str, parts: list[str], caption: str, escaped: bool = False
+) -> str:
     inside = "".join(parts)
     return (
-        f'<figure><svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" role="img" aria-label="{escape(label)}">{inside}</svg>'
+        f'<figure><svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" role="img" '
+        f'aria-label="{escape(label)}">{inside}</svg>'
         f"<figcaption>{caption if escaped else escape(caption)}</figcaption></figure>"
     )
 
@@ -238,4 +296,7 @@ def _again(view: View) -> str:
         code, line = python_snippet(view), cli_line(view)
     except InputError as error:
         return f'<p class="muted">{escape(str(error))}</p>'
-    return f"<p>In Blockscape's folder, as Python:</p><pre>{escape(code)}</pre><p>or on the command line:</p><pre>{escape(line)}</pre>"
+    return (
+        f"<p>In Blockscape's folder, as Python:</p><pre>{escape(code)}</pre><p>or on the command "
+        f"line:</p><pre>{escape(line)}</pre>"
+    )

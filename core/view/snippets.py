@@ -17,7 +17,10 @@ _DIGITS = 16  # of a key: enough that it names one
 
 @dataclass(frozen=True)
 class View:
-    """What decides which states are listed: `count` of the lowest with `removed` blocks removed. constraints: without the budget."""
+    """What decides which states are listed: `count` of the lowest with `removed` blocks removed.
+
+    constraints: without the budget.
+    """
 
     source: Source
     estimator: str
@@ -30,11 +33,17 @@ class View:
 
     @property
     def ruled(self) -> Constraints:
-        """The constraints with the budget among them. Errors: InputError as core.spectrum.budget.with_budget, and for a budget of a bare matrix."""
+        """The constraints with the budget among them.
+
+        Errors: InputError as core.spectrum.budget.with_budget, and for a budget of a bare matrix.
+        """
         if self.budget is None:
             return self.constraints
         if self.source.run is None:
-            raise InputError(f"{self.source.name} is a bare matrix, which does not say what its blocks take; leave the budget out.")
+            raise InputError(
+                f"{self.source.name} is a bare matrix, which does not say what its blocks take; leave the "
+                "budget out."
+            )
         return with_budget(self.source.run.meta["model"], self.budget, self.constraints)
 
 
@@ -45,14 +54,26 @@ def _opened(source: Source, estimator: str, mix: Mapping[str, float] | None) -> 
 
 
 def couplings_snippet(source: Source, estimator: str, mix: Mapping[str, float] | None = None) -> str:
-    """A program that makes the couplings H, float64 [N, N], to be run in Blockscape's folder. Errors: as `python_snippet`."""
-    return "\n".join(["from core.energy.sources import open_source", "", *_opened(source, estimator, mix)]) + "\n"
+    """A program that makes the couplings H, float64 [N, N], to be run in Blockscape's folder.
+
+    Errors: as `python_snippet`.
+    """
+    return (
+        "\n".join(["from core.energy.sources import open_source", "", *_opened(source, estimator, mix)])
+        + "\n"
+    )
 
 
 def python_snippet(view: View) -> str:
-    """A program that prints the listed states, to be run in Blockscape's folder. Errors: InputError for a source that is kept nowhere."""
+    """A program that prints the listed states, to be run in Blockscape's folder.
+
+    Errors: InputError for a source that is kept nowhere.
+    """
     source = view.source
-    imports = ["from core.energy.sources import open_source", "from core.spectrum.lowest import lowest_states"]
+    imports = [
+        "from core.energy.sources import open_source",
+        "from core.spectrum.lowest import lowest_states",
+    ]
     lines = _opened(source, view.estimator, view.mix)
     rules = _constraints_code(view.constraints)
     if rules or view.budget:
@@ -60,22 +81,37 @@ def python_snippet(view: View) -> str:
         lines.append(f"constraints = Constraints({rules})")
     if view.budget:
         imports.append("from core.spectrum.budget import read_budget, with_budget")
-        lines.append(f'constraints = with_budget(source.run.meta["model"], read_budget({budget_text(view.budget)!r}), constraints)')
+        lines.append(
+            f'constraints = with_budget(source.run.meta["model"], read_budget({budget_text(view.budget)!r}), '
+            "constraints)"
+        )
     asked = [f"H, {view.removed}, {view.count}"]
-    asked += ["constraints=constraints"] * bool(rules or view.budget) + [f"time_limit={view.time_limit!r}"] * (view.time_limit is not None)
+    asked += ["constraints=constraints"] * bool(rules or view.budget) + [
+        f"time_limit={view.time_limit!r}"
+    ] * (view.time_limit is not None)
     lines.append(f"found = lowest_states({', '.join(asked)})")
     lines.append("for removed, energy in zip(found.removed, found.energies):")
     lines.append('    print(f"{energy:.12g}", *removed)')
     name = " ".join(source.name.split())
-    about = f"# The {view.count} lowest ways to remove {view.removed} of {source.blocks} blocks: {name}, {view.estimator}. Run it in Blockscape's folder."
+    about = (
+        f"# The {view.count} lowest ways to remove {view.removed} of {source.blocks} blocks: {name}, "
+        f"{view.estimator}. Run it in Blockscape's folder."
+    )
     return "\n".join([about, *sorted(imports), "", *lines]) + "\n"
 
 
 def cli_line(view: View) -> str:
-    """The command that prints the listed states, for a POSIX shell in Blockscape's folder. Errors: as `python_snippet`."""
+    """The command that prints the listed states, for a POSIX shell in Blockscape's folder.
+
+    Errors: as `python_snippet`.
+    """
     c, source = view.constraints, view.source
     words = ["python", "-m", "core", "states"]
-    words += ["--matrix", str(_matrix_file(source))] if source.run is None else ["--run", _reference(source), "--estimator", view.estimator]
+    words += (
+        ["--matrix", str(_matrix_file(source))]
+        if source.run is None
+        else ["--run", _reference(source), "--estimator", view.estimator]
+    )
     words += ["--remove", str(view.removed), "--count", str(view.count)]
     if view.mix is not None:
         words += ["--mix", mix_text(view.mix)]
@@ -96,7 +132,10 @@ def cli_line(view: View) -> str:
 
 
 def _constraints_code(c: Constraints) -> str:
-    """The arguments of Constraints that are not left at their default. Errors: InputError for weights, which a budget says."""
+    """The arguments of Constraints that are not left at their default.
+
+    Errors: InputError for weights, which a budget says.
+    """
     if c.weights is not None:
         raise InputError("The constraints of a view hold no weights; give the budget that they come from.")
     tuples = {"keep": tuple(map(int, c.keep)), "remove": tuple(map(int, c.remove))}
@@ -112,14 +151,22 @@ def _reference(source: Source) -> str:
         return source.key[:_DIGITS]
     folder = source.run.folder
     if folder is None:
-        raise InputError(f"The run {source.name} is kept in no folder, so nothing can open it again; save it first.")
+        raise InputError(
+            f"The run {source.name} is kept in no folder, so nothing can open it again; save it first."
+        )
     if folder.resolve() == folders.DEMO_RUN.resolve():
         return "demo"
-    return source.key[:_DIGITS] if folder.resolve() == (folders.home() / "runs" / source.key).resolve() else str(folder.resolve())
+    return (
+        source.key[:_DIGITS]
+        if folder.resolve() == (folders.home() / "runs" / source.key).resolve()
+        else str(folder.resolve())
+    )
 
 
 def _matrix_file(source: Source):
     path = folders.home() / "matrices" / f"{source.key}.npz"
     if not path.is_file():
-        raise InputError(f"The matrix {source.name} is not in the store, so nothing can open it again; store it first.")
+        raise InputError(
+            f"The matrix {source.name} is not in the store, so nothing can open it again; store it first."
+        )
     return path

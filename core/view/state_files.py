@@ -1,4 +1,6 @@
-"""The listed states as files: CSV for tables, JSON with where they come from; core.compare.other_tools reads both."""
+"""The listed states as files: CSV for tables, JSON with where they come from; core.compare.other_tools reads
+both.
+"""
 
 import csv
 import io
@@ -19,10 +21,14 @@ _MEASURED = ("loss_increase", "loss_increase_se", "sequences")
 
 
 def states_csv(found: Landscape, measured: Increases | None = None) -> str:
-    """One row a state, lowest first; `removed` as text that core.ising.states.parse_blocks reads, empty cells where nothing is known."""
+    """One row a state, lowest first; `removed` as text that core.ising.states.parse_blocks reads, empty cells
+    where nothing is known.
+    """
     rows = _rows(found, measured or {})
     out = io.StringIO()
-    writer = csv.DictWriter(out, [*rows[0], *(name for name in _MEASURED if name not in rows[0])], restval="", lineterminator="\n")
+    writer = csv.DictWriter(
+        out, [*rows[0], *(name for name in _MEASURED if name not in rows[0])], restval="", lineterminator="\n"
+    )
     writer.writeheader()
     for row in rows:
         writer.writerow({**row, "removed": block_list(row["removed"]), "minimum": int(row["minimum"])})
@@ -32,18 +38,31 @@ def states_csv(found: Landscape, measured: Increases | None = None) -> str:
 def states_json(view: View, found: Landscape, measured: Increases | None = None) -> str:
     """{"view": what decides the list and what is proved of it, "states": [...]}, one line a state."""
     states = ",\n  ".join(json.dumps(row, allow_nan=False) for row in _rows(found, measured or {}))
-    return f'{{"view": {json.dumps(provenance(view, found), ensure_ascii=False, allow_nan=False)},\n "states": [\n  {states}\n]}}\n'
+    return (
+        f'{{"view": {json.dumps(provenance(view, found), ensure_ascii=False, allow_nan=False)},\n '
+        f'"states": [\n  {states}\n]}}\n'
+    )
 
 
 def _rows(found: Landscape, measured: Increases) -> list[dict]:
     s = found.spectrum
     rows = []
-    for k, (state, name, level) in enumerate(zip(s.removed, short_hashes(s.x), levels(s.energies, s.tolerance).tolist())):
+    for k, (state, name, level) in enumerate(
+        zip(s.removed, short_hashes(s.x), levels(s.energies, s.tolerance).tolist())
+    ):
         row = {
-            "rank": k, "hash": name, "removed": list(state), "energy": float(s.energies[k]), "above_ground": float(s.energies[k] - s.energies[0]),
-            "own_cost": float(found.own[k]), "pairs": float(s.energies[k] - found.own[k]), "level": level,
-            "changed": int(found.changed[k]), "pearson": float(found.pearson[k]), "minimum": bool(found.minimum[k]),
-        }  # fmt: skip
+            "rank": k,
+            "hash": name,
+            "removed": list(state),
+            "energy": float(s.energies[k]),
+            "above_ground": float(s.energies[k] - s.energies[0]),
+            "own_cost": float(found.own[k]),
+            "pairs": float(s.energies[k] - found.own[k]),
+            "level": level,
+            "changed": int(found.changed[k]),
+            "pearson": float(found.pearson[k]),
+            "minimum": bool(found.minimum[k]),
+        }
         if state in measured:
             row |= {field: value for field, value in zip(_MEASURED, measured[state]) if math.isfinite(value)}
         rows.append(row)
@@ -51,16 +70,28 @@ def _rows(found: Landscape, measured: Increases) -> list[dict]:
 
 
 def provenance(view: View, found: Landscape) -> dict:
-    """Where a list of states comes from, as plain data: model, run, texts, what was asked, and what is proved."""
+    """Where a list of states comes from, as plain data: model, run, texts, what was asked, and what is
+    proved.
+    """
     run, s = view.source.run, found.spectrum
     rules = {name: value for name, value in asdict(view.constraints).items() if value not in ((), None)}
     about = {
-        "blockscape": core.__version__, "source": view.source.name, "key": view.source.key, "blocks": view.source.blocks,
-        "estimator": view.estimator, "mix": None if view.mix is None else dict(view.mix), "removed": view.removed, "count": view.count,
-        "rules": rules, "budget": None if view.budget is None else budget_text(view.budget),
-        "listed": len(s.x), "of": s.total, "exact": s.exact, "unlisted_at_least": s.lower_bound if math.isfinite(s.lower_bound) else None,
+        "blockscape": core.__version__,
+        "source": view.source.name,
+        "key": view.source.key,
+        "blocks": view.source.blocks,
+        "estimator": view.estimator,
+        "mix": None if view.mix is None else dict(view.mix),
+        "removed": view.removed,
+        "count": view.count,
+        "rules": rules,
+        "budget": None if view.budget is None else budget_text(view.budget),
+        "listed": len(s.x),
+        "of": s.total,
+        "exact": s.exact,
+        "unlisted_at_least": s.lower_bound if math.isfinite(s.lower_bound) else None,
         "tolerance": s.tolerance,
-    }  # fmt: skip
+    }
     if run is not None:
         model = {name: run.meta["model"].get(name) for name in ("name", "type", "config", "weights")}
         about |= {

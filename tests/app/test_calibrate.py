@@ -13,9 +13,21 @@ from core.store import folders
 from core.store.runs import load_run
 
 DEFAULTS = {
-    "texts": ["Bundled"], "files": [], "paste": "", "samples": 256, "length": 128, "sampled": True, "singles": 64, "mode": "packed",
-    "template": "none", "bos": "auto", "batch": 16, "checkpointed": False, "seed": 0, "remote_code": False,
-}  # fmt: skip
+    "texts": ["Bundled"],
+    "files": [],
+    "paste": "",
+    "samples": 256,
+    "length": 128,
+    "sampled": True,
+    "singles": 64,
+    "mode": "packed",
+    "template": "none",
+    "bos": "auto",
+    "batch": 16,
+    "checkpointed": False,
+    "seed": 0,
+    "remote_code": False,
+}
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 
 
@@ -41,7 +53,9 @@ def shown(app: AppTest) -> str:
 
 
 def test_from_a_model_folder_to_its_run_in_explore(tiny, text_file):
-    app = calibrate_page(tiny["llama"], texts=["Files and data sets"], files=[str(text_file)], samples=40, length=24, singles=4)
+    app = calibrate_page(
+        tiny["llama"], texts=["Files and data sets"], files=[str(text_file)], samples=40, length=24, singles=4
+    )
     assert wait("describe").status == "done"
     app.run()
     assert "6 blocks (attention + FFN)" in shown(app) and "of memory" in shown(app) and not app.warning
@@ -58,7 +72,9 @@ def test_from_a_model_folder_to_its_run_in_explore(tiny, text_file):
     assert not app.exception and app.session_state.source == job.result["key"]
     assert load_run(folders.home() / "runs" / job.result["key"]).singles.sequences == 4
     # the same form again finds the finished job: nothing is computed
-    again = calibrate_page(tiny["llama"], texts=["Files and data sets"], files=[str(text_file)], samples=40, length=24, singles=4)
+    again = calibrate_page(
+        tiny["llama"], texts=["Files and data sets"], files=[str(text_file)], samples=40, length=24, singles=4
+    )
     assert "40 rows" in again.success[0].value and len(jobs.list_jobs()) == 2
 
 
@@ -66,15 +82,27 @@ def test_the_command_line_and_the_page_make_one_job(tiny, text_file, tmp_path, c
     from core.__main__ import main
 
     options = ["--texts", str(text_file), "--samples", "20", "--length", "24", "--sampled", "--singles", "4"]
-    assert main(["calibrate", "--model", str(tiny["gpt2"]), *options, "--out", str(tmp_path / "run"), "--json"]) == 0
-    app = calibrate_page(tiny["gpt2"], texts=["Files and data sets"], files=[str(text_file)], samples=20, length=24, singles=4)
+    assert (
+        main(["calibrate", "--model", str(tiny["gpt2"]), *options, "--out", str(tmp_path / "run"), "--json"])
+        == 0
+    )
+    app = calibrate_page(
+        tiny["gpt2"], texts=["Files and data sets"], files=[str(text_file)], samples=20, length=24, singles=4
+    )
     wait("describe")
     app.run()
     assert "20 rows of 6 blocks" in app.success[0].value
 
 
 def test_too_little_text_is_said_before_the_start(tiny, text_file):
-    app = calibrate_page(tiny["llama"], texts=["Files and data sets"], files=[str(text_file)], samples=90_000, length=24, singles=0)
+    app = calibrate_page(
+        tiny["llama"],
+        texts=["Files and data sets"],
+        files=[str(text_file)],
+        samples=90_000,
+        length=24,
+        singles=0,
+    )
     wait("describe")
     app.run()
     assert "90,000 samples are asked for" in app.warning[0].value.replace("\\", "")
@@ -90,7 +118,10 @@ def test_too_little_text_is_said_before_the_start(tiny, text_file):
 )
 def test_missing_texts_are_asked_for(fields, says):
     app = calibrate_page(**fields, mode="documents", samples=77)
-    assert says in app.info[0].value and (app.session_state.cal_mode, app.session_state.cal_samples) == ("documents", 77)
+    assert says in app.info[0].value and (app.session_state.cal_mode, app.session_state.cal_samples) == (
+        "documents",
+        77,
+    )
     assert app.run().session_state.cal_mode == "documents"
 
 
@@ -105,18 +136,32 @@ def test_pasted_text_is_kept_and_calibrated_on(tiny):
     text = "\n\n".join(f"A pasted document number {i} about {i * 31 % 17} things." for i in range(200))
     app = calibrate_page(tiny["llama"], texts=["Pasted"], paste=text, samples=16, length=24, singles=0)
     job = wait("describe")
-    assert job.status == "done" and Path(job.request["texts"]).parts[-3:-1] == ("texts", sha256(text.encode()).hexdigest())
+    assert job.status == "done" and Path(job.request["texts"]).parts[-3:-1] == (
+        "texts",
+        sha256(text.encode()).hexdigest(),
+    )
     app.run()
     assert not app.error and "of memory" in shown(app)
 
 
 def test_jobs_are_listed_with_their_logs(tiny, text_file):
-    request = jobs.request_of(str(tiny["llama"]), str(text_file), samples=10**6, length=24, seed=0, batch=4, sampled=False, singles=0)
+    request = jobs.request_of(
+        str(tiny["llama"]),
+        str(text_file),
+        samples=10**6,
+        length=24,
+        seed=0,
+        batch=4,
+        sampled=False,
+        singles=0,
+    )
     jobs.start("calibrate", request)
     wait("calibrate")
     app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/jobs.py").run()
     assert not app.exception and "asked for" in app.error[0].value and "failed" in app.expander[0].label
-    assert "Start again" in [b.label for b in app.button] and "The worker printed nothing." in [c.value for c in app.code]
+    assert "Start again" in [b.label for b in app.button] and "The worker printed nothing." in [
+        c.value for c in app.code
+    ]
 
 
 def test_no_job_yet():
@@ -125,11 +170,25 @@ def test_no_job_yet():
 
 
 def test_a_fresh_page_shows_the_calibration_at_work(tiny, text_file):
-    request = jobs.request_of(str(tiny["llama"]), str(text_file), samples=300, length=24, seed=0, batch=16, sampled=False, singles=50)
+    request = jobs.request_of(
+        str(tiny["llama"]),
+        str(text_file),
+        samples=300,
+        length=24,
+        seed=0,
+        batch=16,
+        sampled=False,
+        singles=50,
+    )
     jobs.start("calibrate", request)
     app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/calibrate.py").run()
     state = app.session_state
-    assert (state.cal_samples, state.cal_length, state.cal_singles, state.cal_files) == (300, 24, 50, [str(text_file)])
+    assert (state.cal_samples, state.cal_length, state.cal_singles, state.cal_files) == (
+        300,
+        24,
+        50,
+        [str(text_file)],
+    )
     wait("describe")
     wait("calibrate")
     assert "300 rows" in app.run().success[0].value
@@ -138,11 +197,20 @@ def test_a_fresh_page_shows_the_calibration_at_work(tiny, text_file):
 def test_the_form_takes_over_all_that_the_command_line_can_ask_for(tiny, text_file):
     own = {"length": 24, "seed": 3, "batch": None, "sampled": False, "singles": 20, "checkpointed": True}
     asked = [f"{text_file}::domain=foxes,weight=2", "own::weight=1", "bundled"]
-    jobs.start("calibrate", jobs.request_of(str(tiny["llama"]), asked, form={"mode": "documents"}, samples=90, **own))
+    jobs.start(
+        "calibrate", jobs.request_of(str(tiny["llama"]), asked, form={"mode": "documents"}, samples=90, **own)
+    )
     app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/calibrate.py").run()
     state = app.session_state
-    assert (state.cal_batch, state.cal_seed, state.cal_checkpointed, state.cal_mode) == (0, 3, True, "documents")
-    assert state.cal_texts == ["Own samples", "Bundled", "Files and data sets"] and state.cal_files == [f"{text_file}::domain=foxes"]
+    assert (state.cal_batch, state.cal_seed, state.cal_checkpointed, state.cal_mode) == (
+        0,
+        3,
+        True,
+        "documents",
+    )
+    assert state.cal_texts == ["Own samples", "Bundled", "Files and data sets"] and state.cal_files == [
+        f"{text_file}::domain=foxes"
+    ]
     shares = {field.label: field.value for field in app.number_input if field.label.startswith("Share")}
     assert shares == {"Share of foxes": 2.0, "Share of own": 1.0, "Share of bundled": None}
     assert wait("calibrate").status == "done" and wait("describe").status == "done"
@@ -150,7 +218,14 @@ def test_the_form_takes_over_all_that_the_command_line_can_ask_for(tiny, text_fi
 
 
 def test_texts_and_own_samples_are_two_domains_with_their_shares(tiny, text_file):
-    fields = {"samples": 12, "length": 24, "singles": 4, "share own": 2.0, f"share {text_file}": 1.0, "files": [str(text_file)]}
+    fields = {
+        "samples": 12,
+        "length": 24,
+        "singles": 4,
+        "share own": 2.0,
+        f"share {text_file}": 1.0,
+        "files": [str(text_file)],
+    }
     app = calibrate_page(tiny["llama"], texts=["Own samples", "Files and data sets"], **fields)
     assert wait("describe").status == "done"
     (start,) = [b for b in app.run().button if b.label == "Calibrate"]
@@ -158,11 +233,20 @@ def test_texts_and_own_samples_are_two_domains_with_their_shares(tiny, text_file
     job = wait("calibrate")
     run = load_run(folders.home() / "runs" / job.result["key"])
     assert job.request["texts"] == [f"{text_file}::weight=1", "own::weight=2"]
-    assert run.meta["texts"]["domains"] == [text_file.stem, "own"] and np.bincount(run.rows.domain).tolist() == [4, 8]
+    assert run.meta["texts"]["domains"] == [text_file.stem, "own"] and np.bincount(
+        run.rows.domain
+    ).tolist() == [4, 8]
 
 
 def test_more_than_a_domain_has_is_said_before_the_start(tiny, text_file):
-    fields = {"samples": 8_000, "length": 24, "singles": 0, "share own": 1.0, f"share {text_file}": 3.0, "files": [str(text_file)]}
+    fields = {
+        "samples": 8_000,
+        "length": 24,
+        "singles": 0,
+        "share own": 1.0,
+        f"share {text_file}": 3.0,
+        "files": [str(text_file)],
+    }
     app = calibrate_page(tiny["llama"], texts=["Own samples", "Files and data sets"], **fields)
     wait("describe")
     (warning,) = app.run().warning

@@ -88,7 +88,12 @@ def test_from_the_lowest_states_to_a_learned_landscape_and_other_methods(tiny, t
     model = str(tiny["llama"])
     loaded = load_model(model)
     request = jobs.request_of(model, str(text_file), samples=24, length=32, sampled=True)
-    run = calibrate(loaded, pack(read_texts(text_file), loaded.tokenizer, "calibrate", 32, 24), sampled=True, request=request)
+    run = calibrate(
+        loaded,
+        pack(read_texts(text_file), loaded.tokenizer, "calibrate", 32, 24),
+        sampled=True,
+        request=request,
+    )
     keep_run(run)
     app = compare_page(run=run.key[:8], m="2")
     app.selectbox(key="sequences").set_value(64)
@@ -103,7 +108,17 @@ def test_from_the_lowest_states_to_a_learned_landscape_and_other_methods(tiny, t
     learned = finished(app, "learn").result
     press(app, "What other methods find")
     others = finished(app, "peers").result
-    assert set(others["methods"]) == {"greedy", "evolutionary", "random", "block influence", "angular window", "taylor", "perplexity", "magnitude", "best window"}  # fmt: skip
+    assert set(others["methods"]) == {
+        "greedy",
+        "evolutionary",
+        "random",
+        "block influence",
+        "angular window",
+        "taylor",
+        "perplexity",
+        "magnitude",
+        "best window",
+    }
     assert "learned landscape" in shown(app) and "block influence" in shown(app)
     press(app, "Show the learned landscape")
     assert state.estimator.startswith("learned-2-") and "learned at M = 2" in shown(app)

@@ -20,7 +20,11 @@ def test_it_draws_the_estimator_chosen_in_explore(estimator):
     assert not app.exception, app.exception
     assert len(app.get("plotly_chart")) == 5 and "of the trace" in app.caption[0].value
     assert "".join(app.query_params["m"]) == "6" and "".join(app.query_params["e"]) == estimator
-    for name, values in {"view": ("J", "correlation"), "scale": ("linear",), "order": ("clustering",)}.items():
+    for name, values in {
+        "view": ("J", "correlation"),
+        "scale": ("linear",),
+        "order": ("clustering",),
+    }.items():
         for value in values:
             app.segmented_control(key=name).set_value(value).run()
             assert not app.exception, (value, app.exception)
@@ -38,7 +42,10 @@ def test_it_draws_says_and_offers_the_mix():
     said = " ".join(m.value.replace("\\", "") for m in app.markdown)
     assert "Domain mix: story 60 %, memory 40 %." in said
     plain, mixed = (first_order(load_run(DEMO_RUN), mix) for mix in (None, {"story": 60, "memory": 40}))
-    assert f"{100 * mixed.ratio:.2g} % of a row's entries" in said and f"{mixed.significant} of 24 blocks" in said
+    assert (
+        f"{100 * mixed.ratio:.2g} % of a row's entries" in said
+        and f"{mixed.significant} of 24 blocks" in said
+    )
     assert f"{100 * plain.ratio:.2g}" != f"{100 * mixed.ratio:.2g}"
     assert any("Block 0 costs 6.40 nats" in c.value for c in app.caption)
     matrix = json.loads(app.get("plotly_chart")[0].proto.spec)["data"][0]["customdata"]

@@ -1,4 +1,7 @@
-"""The Explore page without a browser: first sight, links, errors. The lens's own behaviour is tested in tests/browser."""
+"""The Explore page without a browser: first sight, links, errors.
+
+The lens's own behaviour is tested in tests/browser.
+"""
 
 import json
 import re
@@ -52,7 +55,11 @@ def test_first_sight_is_the_demo_solved_and_proved():
 def test_changing_m_solves_again():
     app = open_app()
     app.number_input(key="removed").set_value(3).run()
-    assert not app.exception and "2\u202f024 states are listed" in shown(app) and "".join(app.query_params["m"]) == "3"
+    assert (
+        not app.exception
+        and "2\u202f024 states are listed" in shown(app)
+        and "".join(app.query_params["m"]) == "3"
+    )
 
 
 def test_every_estimator_and_count_of_the_demo():
@@ -112,7 +119,13 @@ def test_the_warning_of_block_0_is_for_couplings_of_gradients_only():
 
 
 def test_hostile_links_are_cut_short():
-    for query in ({"k": "9" * 5000}, {"run": "x" * 300}, {"m": "00001999"}, {"cur": "0-" * 3000 + "1"}, {"tray": "_".join(["1-2"] * 400)}):
+    for query in (
+        {"k": "9" * 5000},
+        {"run": "x" * 300},
+        {"m": "00001999"},
+        {"cur": "0-" * 3000 + "1"},
+        {"tray": "_".join(["1-2"] * 400)},
+    ):
         app = open_app(**query)
         assert "states listed" in shown(app) and len(app.session_state.tray) <= 1
 
@@ -123,7 +136,11 @@ def test_damaged_things_in_the_store_break_nothing_else():
     (folders.home() / "matrices").mkdir()
     (folders.home() / "matrices" / ("a" * 64 + ".npz")).write_bytes(b"junk")
     app = open_app()
-    assert not app.error and "states listed" in shown(app) and app.selectbox(key="source").options == [load_run(folders.DEMO_RUN).name]
+    assert (
+        not app.error
+        and "states listed" in shown(app)
+        and app.selectbox(key="source").options == [load_run(folders.DEMO_RUN).name]
+    )
 
 
 def test_a_stored_matrix_is_explored_without_a_model():
@@ -157,7 +174,12 @@ def test_what_the_job_found_replaces_the_bound():
     assert job.status == "done", jobs.log_tail(job)
     found = solve.solved(job.result, source.matrix)
     direct = lowest_states(source.matrix, 15, 100)
-    assert found.exact and (found.x == direct.x).all() and found.lower_bound == direct.lower_bound and found.total == direct.total
+    assert (
+        found.exact
+        and (found.x == direct.x).all()
+        and found.lower_bound == direct.lower_bound
+        and found.total == direct.total
+    )
     assert "✓ exact" in shown(open_app(run=source.key[:8], m="15", k="100"))
     Path(job.result["out"]).write_bytes(b"rot")
     assert solve.solved(job.result, source.matrix) is None
@@ -204,7 +226,9 @@ def test_a_slider_of_the_domain_mix_solves_again_in_place():
     app = open_app()
     assert shown_ground(app) == ground(None) and "mix" not in app.query_params and "mix:" not in shown(app)
     sliders = {s.label.split(" · ")[0]: s for s in app.slider}
-    assert list(sliders) == load_run(folders.DEMO_RUN).meta["texts"]["domains"] and sum(s.value for s in sliders.values()) in range(98, 103)
+    assert list(sliders) == load_run(folders.DEMO_RUN).meta["texts"]["domains"] and sum(
+        s.value for s in sliders.values()
+    ) in range(98, 103)
     sliders["story"].set_value(90).run()
     mix = {name: 90 if name == "story" else s.value for name, s in sliders.items()}
     assert not app.exception and not app.error and shown_ground(app) == ground(mix) != ground(None)
@@ -219,7 +243,9 @@ def test_a_slider_of_the_domain_mix_solves_again_in_place():
         assert shown_ground(app) == ground(mix, estimator) != ground(None, estimator)
     app.selectbox(key="estimator").select("h0").run()
     next(b for b in app.button if b.label == "As sampled").click().run()
-    assert shown_ground(app) == ground(None) and "mix" not in app.query_params and app.session_state.mix is None
+    assert (
+        shown_ground(app) == ground(None) and "mix" not in app.query_params and app.session_state.mix is None
+    )
     app.slider(key="mix-6").set_value(50).run()
     app.slider(key="mix-6").set_value(4).run()  # put back by hand
     assert app.session_state.mix is None
@@ -227,10 +253,14 @@ def test_a_slider_of_the_domain_mix_solves_again_in_place():
 
 def test_a_link_with_two_domains_gives_the_others_nothing():
     app = open_app(mix="story:60,memory:40", m="6")
-    assert shown_ground(app) == ground({"story": 60, "memory": 40}, removed=6) and "mix: story 60 %, memory 40 %" in shown(app)
+    assert shown_ground(app) == ground(
+        {"story": 60, "memory": 40}, removed=6
+    ) and "mix: story 60 %, memory 40 %" in shown(app)
     assert sorted(s.value for s in app.slider) == [0, 0, 0, 0, 0, 40, 60]
     app.switch_page("pages/compare.py").run().switch_page("pages/explore.py").run()  # it outlives a page
-    assert "".join(app.query_params["mix"]) == "story:60,memory:40" and shown_ground(app) == ground({"story": 60, "memory": 40}, removed=6)
+    assert "".join(app.query_params["mix"]) == "story:60,memory:40" and shown_ground(app) == ground(
+        {"story": 60, "memory": 40}, removed=6
+    )
 
 
 def drawn(app: AppTest) -> dict:
@@ -244,7 +274,11 @@ def test_the_lens_resamples_with_the_mix_and_marks_the_misjudged_block():
     H = couplings(run, "h0", mix)
     found = landscape(H, lowest_states(H, 8, 100))
     data = drawn(open_app(mix="story:60,memory:40", k="100"))
-    assert data["ranks"] == rank_intervals(run.rows.A, found, mix_weights(run, mix)) != rank_intervals(run.rows.A, found)
+    assert (
+        data["ranks"]
+        == rank_intervals(run.rows.A, found, mix_weights(run, mix))
+        != rank_intervals(run.rows.A, found)
+    )
     assert list(data["warnings"]) == ["0"] and "6.40 nats" in data["warnings"]["0"]
     assert drawn(open_app(mix="story:60,memory:40", e="hybrid", k="100"))["ranks"] == []
     assert drawn(open_app(k="100"))["version"] != data["version"]
@@ -276,7 +310,8 @@ def test_a_search_job_searches_the_mixed_couplings(monkeypatch):
     assert (solve.solved(job.result, H).x == lowest_states(H, 8, 100).x).all()
     from core.spectrum import lowest
 
-    monkeypatch.setattr(lowest, "lowest_states", None)  # another spelling of the mix finds the job, and solves nothing
+    # another spelling of the mix finds the job, and solves nothing
+    monkeypatch.setattr(lowest, "lowest_states", None)
     st.cache_resource.clear()
     assert shown_ground(open_app(mix="story:75,memory:25", k="100")) == expected
     page = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/jobs.py").run()
@@ -303,7 +338,12 @@ def test_a_block_that_its_gradient_misjudges_is_named_where_listed_states_remove
     (sentence,) = warned(app)
     assert sentence.startswith("Block 0, removed in 100 of the 100 lowest states, costs 6.40 nats alone")
     next(b for b in app.button if b.label == "Keep block 0").click().run()
-    assert not app.exception and app.session_state.keep == "0" and not warned(app) and "".join(app.query_params["keep"]) == "0"
+    assert (
+        not app.exception
+        and app.session_state.keep == "0"
+        and not warned(app)
+        and "".join(app.query_params["keep"]) == "0"
+    )
     app = open_app(m="16", keep="23")
     next(b for b in app.button if b.label == "Keep block 0").click().run()
     assert app.session_state.keep == "0, 23"
@@ -331,7 +371,10 @@ def test_lens_data_is_what_the_states_are_worth():
         row[t["removed"]] = 1
         assert np.isclose(t["energy"], row @ H @ row)
     r = np.corrcoef(x)
-    assert np.allclose([t["diversity"] for t in tray], [1 - max(r[0, 1], r[0, 2]), 1 - max(r[0, 1], r[1, 2]), 1 - max(r[0, 2], r[1, 2])])
+    assert np.allclose(
+        [t["diversity"] for t in tray],
+        [1 - max(r[0, 1], r[0, 2]), 1 - max(r[0, 1], r[1, 2]), 1 - max(r[0, 2], r[1, 2])],
+    )
     assert tray_data(found, []) == [] and "50 of 735" in proof(found.spectrum, 0)
 
 
@@ -342,7 +385,11 @@ def test_no_state_in_time_is_said_and_can_be_left(monkeypatch):
 
     def none_in_time(*args, **options):
         found = honest(*args, **options)
-        return replace(found, x=found.x[:0], energies=found.energies[:0], exact=False) if options.get("time_limit") else found
+        return (
+            replace(found, x=found.x[:0], energies=found.energies[:0], exact=False)
+            if options.get("time_limit")
+            else found
+        )
 
     monkeypatch.setattr(lowest, "lowest_states", none_in_time)
     app = open_app(m="3", max_run="1", k="100")
@@ -389,7 +436,11 @@ def test_marks_of_a_link_stand_where_the_library_places_them():
     assert marks[third]["rank"] == 3 and marks[third]["label"] == "theirs" and marks[third]["own"]
     far = marks[(0, 1, 2, 3, 4, 5, 6, 7)]
     H = couplings(load_run(folders.DEMO_RUN))
-    assert far["rank"] is None and np.isclose(far["delta"], H[:8, :8].sum() - listed.energies[0]) and far["label"] == far["hash"]
+    assert (
+        far["rank"] is None
+        and np.isclose(far["delta"], H[:8, :8].sum() - listed.energies[0])
+        and far["label"] == far["hash"]
+    )
     assert marks[(4, 5)]["delta"] is None and "removes 2 blocks" in marks[(4, 5)]["reason"]
     assert "".join(app.query_params["mark"]).startswith("theirs:")
 
@@ -398,7 +449,11 @@ def test_a_panel_alone_keeps_the_view_and_leaves_the_controls_out():
     app = open_app(panel="matrix", m="5", keep="1", fits="4.5 MB")
     assert not app.number_input and not app.selectbox and lens_data(app)["panel"] == "matrix"
     app.run()
-    assert app.session_state.removed == 5 and app.session_state.keep == "1" and "".join(app.query_params["fits"]) == "4.5 MB"
+    assert (
+        app.session_state.removed == 5
+        and app.session_state.keep == "1"
+        and "".join(app.query_params["fits"]) == "4.5 MB"
+    )
     assert lens_data(open_app(panel="nonsense"))["panel"] is None
 
 
@@ -428,19 +483,32 @@ def test_uploaded_matrices_can_be_deleted():
     app = open_app(run=source.key[:8])
     app.button(key=f"delete-{source.key}").click().run()
     assert (
-        not app.exception and app.session_state.source == load_run(folders.DEMO_RUN).key and not list((folders.home() / "matrices").iterdir())
+        not app.exception
+        and app.session_state.source == load_run(folders.DEMO_RUN).key
+        and not list((folders.home() / "matrices").iterdir())
     )
 
 
 def test_choices_of_other_methods_are_marked_at_their_m_only(monkeypatch):
-    folder, listed = str(folders.DEMO_RUN.absolute()), lowest_states(couplings(load_run(folders.DEMO_RUN)), 8, 100).removed
+    folder, listed = (
+        str(folders.DEMO_RUN.absolute()),
+        lowest_states(couplings(load_run(folders.DEMO_RUN)), 8, 100).removed,
+    )
     done = SimpleNamespace(kind="peers", status="done", active=False, request={"run": folder, "remove": 8})
     done.result = {
-        "methods": {"greedy": {"removed": listed[7]}, "random": {"removed": listed[7]}, "last blocks": {"removed": range(16, 24)}}
+        "methods": {
+            "greedy": {"removed": listed[7]},
+            "random": {"removed": listed[7]},
+            "last blocks": {"removed": range(16, 24)},
+        }
     }
     monkeypatch.setattr(jobs, "list_jobs", lambda: [done])
     marks = {tuple(mark["removed"]): mark for mark in lens_data(open_app(k="100"))["marks"]}
-    assert marks[listed[7]]["label"] == "greedy, random" and marks[listed[7]]["rank"] == 7 and not marks[listed[7]]["own"]
+    assert (
+        marks[listed[7]]["label"] == "greedy, random"
+        and marks[listed[7]]["rank"] == 7
+        and not marks[listed[7]]["own"]
+    )
     assert marks[tuple(range(16, 24))]["label"] == "last blocks" and len(marks) == 2
     assert lens_data(open_app(m="5"))["marks"] == []
 
@@ -450,7 +518,11 @@ def test_an_answer_to_the_lens_is_not_undone_by_an_address_that_is_older():
     for answered, tray in ((True, [picked]), (False, [])):
         app = open_app(m="8")
         link = {name: "".join(values) for name, values in app.query_params.items()}
-        for name, value in {"tray": [picked], "link": {**link, "tray": "1-2-3-4-5-6-7-8"}, "from_lens": answered}.items():
+        for name, value in {
+            "tray": [picked],
+            "link": {**link, "tray": "1-2-3-4-5-6-7-8"},
+            "from_lens": answered,
+        }.items():
             app.session_state[name] = value
         app.run()
         assert app.session_state.tray == tray and ("tray" in app.query_params) == bool(tray)
@@ -463,7 +535,11 @@ def test_an_address_older_than_a_change_undoes_nothing_and_back_does():
     for name, value in first.items():  # a control is touched before the browser has the new address
         app.query_params[name] = value
     app.selectbox(key="count").select(100).run()
-    assert app.session_state.removed == 3 and "".join(app.query_params["m"]) == "3" and "".join(app.query_params["k"]) == "100"
+    assert (
+        app.session_state.removed == 3
+        and "".join(app.query_params["m"]) == "3"
+        and "".join(app.query_params["k"]) == "100"
+    )
     for name, value in first.items():  # nothing but the address has changed: Back
         app.query_params[name] = value
     app.run()
@@ -471,12 +547,14 @@ def test_an_address_older_than_a_change_undoes_nothing_and_back_does():
 
 
 @pytest.mark.parametrize(
-    ("look", "kept"), [("density~spin~-1.2e-5:3.1e-5", True), ("spin", True), ("x" * 900, False), ("density~<b>", False)]
+    ("look", "kept"),
+    [("density~spin~-1.2e-5:3.1e-5", True), ("spin", True), ("x" * 900, False), ("density~<b>", False)],
 )
 def test_how_the_landscape_is_looked_at_comes_from_the_link_in_the_lens_s_words_only(look, kept):
     app = open_app(look=look)
     assert app.session_state.look == (look if kept else "") and ("look" in app.query_params) == kept
-    app.number_input(key="removed").set_value(5).run()  # another landscape: a stretch of its energy axis is another
+    # another landscape: a stretch of its energy axis is another
+    app.number_input(key="removed").set_value(5).run()
     assert ":" not in app.session_state.look and app.session_state.look == (
         "density~spin" if ":" in look and kept else app.session_state.look
     )

@@ -1,4 +1,7 @@
-"""A real server and a real Chromium. A missing browser is a skip, and a failure where BLOCKSCAPE_REQUIRE_BROWSER is set."""
+"""A real server and a real Chromium.
+
+A missing browser is a skip, and a failure where BLOCKSCAPE_REQUIRE_BROWSER is set.
+"""
 
 import os
 import re
@@ -36,10 +39,20 @@ class Server:
     def start(self) -> float:
         """Seconds until the server answers."""
         environment = {**os.environ, "BLOCKSCAPE_HOME": str(self.home)}
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={self.port}"]
+        command = [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            "app.py",
+            "--server.headless=true",
+            f"--server.port={self.port}",
+        ]
         began = time.monotonic()
         self.log = open(self.home.parent / "server.log", "a")
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=self.log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=self.log, stderr=subprocess.STDOUT
+        )
         while time.monotonic() - began < 60:
             try:
                 urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1)
@@ -71,7 +84,8 @@ def chromium():
         pytest.fail(message) if os.environ.get("BLOCKSCAPE_REQUIRE_BROWSER") else pytest.skip(message)
     from playwright.sync_api import expect, sync_playwright
 
-    expect.set_options(timeout=20_000)  # what is measured has bars of its own; the rest may wait on a busy machine
+    # what is measured has bars of its own; the rest may wait on a busy machine
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
@@ -79,13 +93,20 @@ def chromium():
 
 
 def streamlits_own(message) -> bool:
-    """Opened on a page's own path, Streamlit first looks for its endpoints below that path: a 404 of its own making."""
-    return "404" in message.text and re.search(r"/\w+/_stcore/(health|host-config)$", message.location.get("url", "")) is not None
+    """Opened on a page's own path, Streamlit first looks for its endpoints below that path: a 404 of its own
+    making.
+    """
+    return (
+        "404" in message.text
+        and re.search(r"/\w+/_stcore/(health|host-config)$", message.location.get("url", "")) is not None
+    )
 
 
 @pytest.fixture
 def visit(chromium, server):
-    """visit(path="/", width=1280, height=800, scheme="light") -> page; the test fails on console errors or foreign requests."""
+    """visit(path="/", width=1280, height=800, scheme="light") -> page; the test fails on console errors or
+    foreign requests.
+    """
     contexts, problems = [], []
 
     def open_page(path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light"):
@@ -95,16 +116,29 @@ def visit(chromium, server):
         page.set_default_timeout(20_000)
         page.on(
             "console",
-            lambda m: problems.append(f"console {m.type}: {m.text}") if m.type in ("error", "warning") and not streamlits_own(m) else None,
+            lambda m: (
+                problems.append(f"console {m.type}: {m.text}")
+                if m.type in ("error", "warning") and not streamlits_own(m)
+                else None
+            ),
         )
         page.on("pageerror", lambda e: problems.append(f"page error: {e}"))
         page.on(
             "request",
             lambda r: (
-                problems.append(f"foreign request: {r.url}") if not r.url.startswith((server.url, "data:", "blob:", "about:")) else None
+                problems.append(f"foreign request: {r.url}")
+                if not r.url.startswith((server.url, "data:", "blob:", "about:"))
+                else None
             ),
         )
-        page.on("websocket", lambda w: problems.append(f"foreign socket: {w.url}") if f"localhost:{server.port}" not in w.url else None)
+        page.on(
+            "websocket",
+            lambda w: (
+                problems.append(f"foreign socket: {w.url}")
+                if f"localhost:{server.port}" not in w.url
+                else None
+            ),
+        )
         page.goto(server.url + path)
         return page
 

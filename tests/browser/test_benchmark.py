@@ -83,7 +83,9 @@ def test_from_an_empty_store_to_a_pruned_model_and_everything_found_again(visit,
     expect(page.locator(".st-key-chip a")).to_have_count(0, timeout=120_000)
     expect(page.locator("table.states tbody tr")).to_have_count(3)
     increases = page.locator("table.states tbody tr td:nth-child(5)").all_inner_texts()
-    assert increases[0] == "" and all(re.match(r"[+-]\d\.\d{4} ± \d\.\d{4}", text) for text in increases[1:]), increases
+    assert increases[0] == "" and all(
+        re.match(r"[+-]\d\.\d{4} ± \d\.\d{4}", text) for text in increases[1:]
+    ), increases
     expect(page.get_by_role("heading", name="The same prompt")).to_be_visible()
     expect(page.locator(".finding")).to_contain_text("2 measured states")
 
@@ -97,7 +99,9 @@ def test_from_an_empty_store_to_a_pruned_model_and_everything_found_again(visit,
     expect(again.locator("table.states tbody tr")).to_have_count(3)
     assert again.locator("table.states tbody tr td:nth-child(5)").all_inner_texts() == increases
     explore = opened(visit("/?" + link.split("?")[1]))
-    expect(explore.locator(".lens .picked").first).to_contain_text(f"loss {increases[1].split(' ')[0].replace('-', '−')}")
+    expect(explore.locator(".lens .picked").first).to_contain_text(
+        f"loss {increases[1].split(' ')[0].replace('-', '−')}"
+    )
     expect(explore.locator(".lens .picked")).to_have_count(2)
     explore.get_by_role("link", name="Jobs").click()
     for name in ("Look at a model", "Calibration", "Prune", "Benchmark"):
@@ -172,6 +176,7 @@ def test_compare_has_no_sideways_overflow(visit, width, scheme):
     page.goto(page.url.split("?")[0] + "compare?" + link)
     expect(page.locator("table.states tbody tr")).to_have_count(3)
     main, inner = page.evaluate(
-        "[Math.max(document.documentElement.scrollWidth, document.querySelector('.stMain').scrollWidth), window.innerWidth]"
+        "[Math.max(document.documentElement.scrollWidth, document.querySelector('.stMain').scrollWidth), "
+        "window.innerWidth]"
     )
     assert main <= inner and page.locator('[data-testid="stException"]').count() == 0

@@ -26,7 +26,13 @@ def test_two_domains_of_a_real_model_and_their_mix(visit, server, real_model):
     files.fill(str(SHAKESPEARE))
     files.press("Enter")
     files.press("Escape")
-    for name, value in (("Samples", "40"), ("Length", "48"), ("Singles", "4"), ("Share of own", "3"), ("Share of tinyshakespeare", "1")):
+    for name, value in (
+        ("Samples", "40"),
+        ("Length", "48"),
+        ("Singles", "4"),
+        ("Share of own", "3"),
+        ("Share of tinyshakespeare", "1"),
+    ):
         field = page.get_by_role("spinbutton", name=name)
         field.fill(value)
         field.press("Enter")
@@ -35,10 +41,14 @@ def test_two_domains_of_a_real_model_and_their_mix(visit, server, real_model):
     page.get_by_role("button", name="Open in Explore").click(timeout=120_000)
     expect(page.locator(".lens .frame")).to_be_visible(timeout=60_000)
     (folder,) = (
-        p for p in (server.home / "runs").iterdir() if (p / "run.json").is_file() and "tinystories" in (p / "run.json").read_text()
+        p
+        for p in (server.home / "runs").iterdir()
+        if (p / "run.json").is_file() and "tinystories" in (p / "run.json").read_text()
     )
     run = load_run(folder)
-    assert run.meta["texts"]["domains"] == ["tinyshakespeare", "own"] and np.bincount(run.rows.domain).tolist() == [10, 30]
+    assert run.meta["texts"]["domains"] == ["tinyshakespeare", "own"] and np.bincount(
+        run.rows.domain
+    ).tolist() == [10, 30]
 
     energy = page.locator(".facts b").first
     before = energy.inner_text()

@@ -1,4 +1,6 @@
-"""The lens at its limits, by keyboard alone, from a link, and read by a machine that knows the accessibility rules."""
+"""The lens at its limits, by keyboard alone, from a link, and read by a machine that knows the accessibility
+rules.
+"""
 
 import json
 import re
@@ -20,7 +22,13 @@ PROBES = Path(__file__).parent / "probes.js"
 PAGES = ["", "calibrate", "couplings", "compare", "jobs", "about"]
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 # of Streamlit's own making, each looked at: (rule, what its HTML holds, why)
-REVIEWED = [("color-contrast", "<p>How many</p>", "the label of a disabled select box: WCAG exempts inactive controls")]
+REVIEWED = [
+    (
+        "color-contrast",
+        "<p>How many</p>",
+        "the label of a disabled select box: WCAG exempts inactive controls",
+    )
+]
 
 
 def demo(m: int, count: int):
@@ -63,7 +71,10 @@ def test_holding_an_arrow_key_sends_nothing_until_it_is_released(visit):
     page = visit()
     opened(page)
     page.wait_for_timeout(800)
-    page.evaluate("() => { const send = WebSocket.prototype.send; window.sent = 0; WebSocket.prototype.send = function (d) { window.sent += 1; return send.call(this, d); }; }")  # fmt: skip
+    page.evaluate(
+        "() => { const send = WebSocket.prototype.send; window.sent = 0; WebSocket.prototype.send = function "
+        "(d) { window.sent += 1; return send.call(this, d); }; }"
+    )
     page.locator(".lens .frame").focus()
     for _ in range(12):
         page.keyboard.press("ArrowDown")
@@ -89,7 +100,9 @@ def test_keys_in_quick_succession_lose_nothing(visit):
     for wait in (0, 40, 120, 300):
         page = opened(visit())
         page.evaluate(
-            """(wait) => { const frame = [...document.querySelectorAll('*')].map((n) => n.shadowRoot?.querySelector('.lens .frame')).find(Boolean);
+            """(wait) => {
+            const inside = (node) => node.shadowRoot?.querySelector('.lens .frame');
+            const frame = [...document.querySelectorAll('*')].map(inside).find(Boolean);
             const press = (key) => frame.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
             for (let i = 0; i < 4; i++) press('ArrowDown');
             press('a'); setTimeout(() => press('Enter'), wait); }""",
@@ -105,7 +118,9 @@ def test_what_a_screen_reader_hears_follows_the_selection(visit):
     for k in (1, 2, 3):
         page.keyboard.press("ArrowDown")
         expect(status).to_have_text(
-            re.compile(rf"^State {k} removes [\d–, ]+; energy .* above the ground state; (a minimum|not a minimum)")
+            re.compile(
+                rf"^State {k} removes [\d–, ]+; energy .* above the ground state; (a minimum|not a minimum)"
+            )
         )
 
 
@@ -115,7 +130,11 @@ def test_a_link_in_a_fresh_profile_restores_run_m_locks_selection_tray_marks_and
     for key in ("ArrowDown", "ArrowDown", "a"):
         page.keyboard.press(key)
     page.wait_for_url(re.compile("tray="))
-    link, selected, energy = page.url.removeprefix(server.url), chips(page), page.locator(".facts b").first.inner_text()
+    link, selected, energy = (
+        page.url.removeprefix(server.url),
+        chips(page),
+        page.locator(".facts b").first.inner_text(),
+    )
     page.locator(".lens .tools .tab", has_text="Density").click()
     page.keyboard.press("s")
     for _ in range(2):
@@ -189,7 +208,11 @@ def test_one_click_fills_the_tray_with_reasons_and_files_come_from_the_same_view
     assert len(files["CSV"].decode().strip().splitlines()) == 301
     states = json.loads(files["JSON"])["states"]
     assert [tuple(s["removed"]) for s in states] == demo(8, 300).removed
-    assert files["PNG"].startswith(b"\x89PNG") and files["SVG"].count(b"<rect") > 300 and b"NaN" not in files["SVG"]
+    assert (
+        files["PNG"].startswith(b"\x89PNG")
+        and files["SVG"].count(b"<rect") > 300
+        and b"NaN" not in files["SVG"]
+    )
     assert b"Picked states" in files["Report"] and reasons[1].encode() in files["Report"]
 
 
@@ -226,7 +249,11 @@ def test_the_energy_axis_zooms_to_a_part_and_back(visit):
 
 def test_an_uploaded_matrix_can_be_deleted(visit, tmp_path):
     page = upload(opened(visit()), tmp_path, np.diag(np.arange(1.0, 8.0)), "away.npy")
-    row = page.get_by_test_id("stHorizontalBlock").filter(has_text="away").filter(has=page.get_by_role("button", name="Delete"))
+    row = (
+        page.get_by_test_id("stHorizontalBlock")
+        .filter(has_text="away")
+        .filter(has=page.get_by_role("button", name="Delete"))
+    )
     row.last.get_by_role("button", name="Delete").click()
     page.wait_for_url(re.compile("e=h0"))
     expect(page.locator(".lens .chip")).to_have_count(8)
@@ -240,7 +267,8 @@ def test_how_many_shows_every_m_and_a_budget_becomes_the_constraint(visit):
     page.get_by_role("textbox", name="It must fit").press("Enter")
     expect(page.get_by_text(re.compile("Removing 11 blocks is enough"))).to_be_visible()
     page.get_by_role("button", name="Remove 11").click()
-    expect(page.locator(".lens .chip")).to_have_count(11, timeout=40_000)  # a constrained search may have to be compiled first
+    # a constrained search may have to be compiled first
+    expect(page.locator(".lens .chip")).to_have_count(11, timeout=40_000)
     page.wait_for_url(re.compile(r"m=11.*fits=3\+MB"))
     page.get_by_role("button", name="M?").click()  # closed, the budget goes on
     expect(page.get_by_role("textbox", name="It must fit")).to_have_count(0)

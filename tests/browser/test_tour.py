@@ -30,9 +30,13 @@ def spectrum(m: int, count: int = 100):
 def painted(page, panel: str) -> int:
     """Distinct colours on a panel's base canvas: a blank one has a single one."""
     return page.evaluate(
-        """(panel) => { const lens = [...document.querySelectorAll('*')].map((n) => n.shadowRoot?.querySelector('.lens')).find(Boolean);
-        const c = lens.querySelector(`.panel.${panel} canvas`), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, seen = new Set();
-        for (let i = 0; i < d.length; i += 4) seen.add(d[i] << 16 | d[i + 1] << 8 | d[i + 2]); return seen.size; }""",
+        """(panel) => {
+        const inside = (node) => node.shadowRoot?.querySelector('.lens');
+        const lens = [...document.querySelectorAll('*')].map(inside).find(Boolean);
+        const c = lens.querySelector(`.panel.${panel} canvas`), seen = new Set();
+        const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+        for (let i = 0; i < d.length; i += 4) seen.add(d[i] << 16 | d[i + 1] << 8 | d[i + 2]);
+        return seen.size; }""",
         panel,
     )
 
@@ -58,7 +62,9 @@ def test_the_tour(visit, server):
     r = np.corrcoef(ground.x[1].astype(float), ground.x[2].astype(float))[0, 1]
     shown = float(re.search(r"smallest diversity ([\d.]+)", page.locator(".lens .tray").inner_text())[1])
     assert abs(shown - (1 - r)) <= 0.00501
-    expect(page.locator(".lens .card")).to_contain_text(f"{int((ground.x[2] & ~ground.x[0]).sum())} of 8 changed")
+    expect(page.locator(".lens .card")).to_contain_text(
+        f"{int((ground.x[2] & ~ground.x[0]).sum())} of 8 changed"
+    )
 
     # a minimum by the right arrow: no listed neighbour lies lower
     page.keyboard.press("Home")
@@ -103,7 +109,8 @@ def test_back_walks_the_commits(visit):
     assert chips(page) == second
     page.go_back()
     page.wait_for_function(
-        "(n) => [...document.querySelectorAll('*')].map((e) => e.shadowRoot?.querySelector('.lens')).find(Boolean)?.querySelector('.card h2').textContent === n",
+        "(n) => [...document.querySelectorAll('*')].map((e) => "
+        "e.shadowRoot?.querySelector('.lens')).find(Boolean)?.querySelector('.card h2').textContent === n",
         arg="State #0",
     )
     assert chips(page) == first
@@ -145,7 +152,8 @@ def test_what_is_not_proved_in_time_says_so_and_goes_on_as_a_job(visit, tmp_path
     page.get_by_text("Explore a matrix of your own").click()
     page.locator('input[type="file"]').first.set_input_files(tmp_path / "large.npy")
     expect(page.get_by_test_id("stNumberInputField")).to_have_value("33")
-    expect(page.locator(".proof", has_text="not proved lowest")).to_be_visible(timeout=20_000)  # the search may have to be compiled first
+    # the search may have to be compiled first
+    expect(page.locator(".proof", has_text="not proved lowest")).to_be_visible(timeout=20_000)
     expect(page.locator(".lens .card")).to_be_visible()
     page.get_by_role("button", name=re.compile("Search on for a proof")).click()
     expect(page.locator(".st-key-chip")).to_contain_text("searching", timeout=20_000)
@@ -186,12 +194,14 @@ def test_matrices_of_ones_own(visit, tmp_path):
 def test_no_sideways_overflow_and_no_exception(visit, width, height, scheme):
     page = opened(visit(width=width, height=height, scheme=scheme))
     main, inner = page.evaluate(
-        "[Math.max(document.documentElement.scrollWidth, document.querySelector('.stMain').scrollWidth), window.innerWidth]"
+        "[Math.max(document.documentElement.scrollWidth, document.querySelector('.stMain').scrollWidth), "
+        "window.innerWidth]"
     )
     assert main <= inner
     assert page.locator('[data-testid="stException"]').count() == 0
     dark = page.evaluate(
-        "[...document.querySelectorAll('*')].map((n) => n.shadowRoot?.querySelector('.lens')).find(Boolean).classList.contains('dark')"
+        "[...document.querySelectorAll('*')].map((n) => "
+        "n.shadowRoot?.querySelector('.lens')).find(Boolean).classList.contains('dark')"
     )
     assert dark == (scheme == "dark")
     if width == 1280:
@@ -200,7 +210,12 @@ def test_no_sideways_overflow_and_no_exception(visit, width, height, scheme):
 
 
 def test_a_hostile_link_shows_text_and_fetches_nothing(visit):
-    page = opened(visit("/?run=![x](https://evil.example/a.png) [click](https://evil.example)&cur=<img src=x onerror=alert(1)>"))
+    page = opened(
+        visit(
+            "/?run=![x](https://evil.example/a.png) [click](https://evil.example)&cur=<img src=x "
+            "onerror=alert(1)>"
+        )
+    )
     expect(page.get_by_test_id("stAlert").first).to_contain_text("![x](https")
     assert page.locator('.stAlert img, .stAlert a[href*="evil"]').count() == 0
 

@@ -17,11 +17,15 @@ from tests.zoo import tiny_model
 
 
 def batch_of(loaded, count=5, length=20, seed=0):
-    return torch.randint(2, loaded.model.config.vocab_size, (count, length), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        2, loaded.model.config.vocab_size, (count, length), generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def reference_row(loaded, ids):
-    """One sample at a time, gates written by hand on the blocks' code path: no batching, no shared loss code."""
+    """One sample at a time, gates written by hand on the blocks' code path: no batching, no shared loss
+    code.
+    """
     alpha = torch.ones(len(loaded.blocks), requires_grad=True)
     handles = []
     names = ("attn", "mlp") if loaded.model.config.model_type == "gpt2" else ("self_attn", "mlp")
@@ -90,14 +94,18 @@ def test_only_scored_tokens_count(tiny):
     scored = torch.zeros(2, 12, dtype=torch.bool)
     scored[0, 7:], scored[1, [3, 9]] = True, True
     alpha = torch.ones(len(loaded.blocks), requires_grad=True)
-    rows, losses, own = gradient_rows(loaded, ids, scored=scored, sampled_uniforms=torch.rand(2, 12, dtype=torch.float64))
+    rows, losses, own = gradient_rows(
+        loaded, ids, scored=scored, sampled_uniforms=torch.rand(2, 12, dtype=torch.float64)
+    )
     for s in range(2):
         with gated(loaded, alpha):
             log = torch.log_softmax(loaded.model(input_ids=ids[s : s + 1], use_cache=False).logits[0], dim=-1)
         where = torch.nonzero(scored[s]).flatten()
         loss = -log[where - 1, ids[s, where]].mean()
         (reference,) = torch.autograd.grad(loss, alpha)
-        assert torch.allclose(rows[s], reference, atol=1e-5 * reference.norm()) and torch.isclose(losses[s], loss, atol=1e-5)
+        assert torch.allclose(rows[s], reference, atol=1e-5 * reference.norm()) and torch.isclose(
+            losses[s], loss, atol=1e-5
+        )
     assert torch.isfinite(own[0]).all() and not torch.equal(own[1], losses)
     assert np.allclose(sequence_losses(loaded, ids.numpy(), scored=scored.numpy()), losses.numpy(), atol=1e-5)
 
@@ -111,7 +119,9 @@ def test_rows_equal_a_float64_reference(kind):
     alpha = torch.ones(len(loaded.blocks), dtype=torch.float64, requires_grad=True)
     for s in range(len(ids)):
         with gated(loaded, alpha):
-            log = torch.log_softmax(loaded.model(input_ids=ids[s : s + 1], use_cache=False).logits[0, :-1].double(), dim=-1)
+            log = torch.log_softmax(
+                loaded.model(input_ids=ids[s : s + 1], use_cache=False).logits[0, :-1].double(), dim=-1
+            )
         (reference,) = torch.autograd.grad(-log.gather(-1, ids[s, 1:, None]).mean(), alpha)
         assert float((rows[s] - reference).norm()) <= 1e-5 * float(reference.norm())
 
@@ -121,7 +131,9 @@ def test_checkpointed_rows_are_the_same_and_keep_less(tiny, kind):
     loaded = load_model(str(tiny[kind]))
     ids = batch_of(loaded)
     uniforms = torch.rand(ids.shape, dtype=torch.float64)
-    plain, sparing = (gradient_rows(loaded, ids, sampled_uniforms=uniforms, checkpointed=on) for on in (False, True))
+    plain, sparing = (
+        gradient_rows(loaded, ids, sampled_uniforms=uniforms, checkpointed=on) for on in (False, True)
+    )
     assert torch.allclose(plain[0], sparing[0], atol=1e-6 * plain[0].norm())
     assert torch.allclose(plain[2][0], sparing[2][0], atol=1e-6 * plain[2][0].norm())
     assert graph_bytes(loaded, 64, checkpointed=True) < graph_bytes(loaded, 64) / 3
@@ -139,7 +151,9 @@ def test_memory_that_runs_out_halves_the_batch_and_loses_no_row(tiny, text_file,
     def small(loaded, ids, **options):
         sizes.append(len(ids))
         if len(ids) > 3:
-            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            )
         return honest(loaded, ids, **options)
 
     monkeypatch.setattr(calibration, "gradient_rows", small)
@@ -174,7 +188,9 @@ def test_runs_are_equal_at_the_same_plan_and_close_at_another(tiny, text_file):
     loaded = load_model(str(tiny["llama"]))
     sequences = pack(read_texts(text_file), loaded.tokenizer, "calibrate", 48, 21, seed=1)
     singles = pack(read_texts(text_file), loaded.tokenizer, "choose", 48, 8)
-    first, again, other = (calibrate(loaded, sequences, batch=b, sampled=True, singles=singles, seed=4) for b in (4, 4, 7))
+    first, again, other = (
+        calibrate(loaded, sequences, batch=b, sampled=True, singles=singles, seed=4) for b in (4, 4, 7)
+    )
     assert first.key == again.key == other.key
     for name in ("rows", "sampled"):
         a, b, c = (getattr(run, name) for run in (first, again, other))
@@ -202,7 +218,9 @@ def test_key_changes_with_what_changes_rows_and_with_nothing_else(tiny, text_fil
     loaded = load_model(str(tiny["llama"]))
     base = pack(texts, loaded.tokenizer, "calibrate", 48, 20)
     key = run_key(loaded, base, False, None, 0)
-    assert key == run_key(load_model(str(copytree(tiny["llama"], tmp_path / "renamed"))), base, False, None, 0)
+    assert key == run_key(
+        load_model(str(copytree(tiny["llama"], tmp_path / "renamed"))), base, False, None, 0
+    )
     others = [
         run_key(load_model(str(tiny["qwen2"])), base, False, None, 0),
         run_key(loaded, base, True, None, 0),
@@ -243,7 +261,11 @@ def test_rows_that_are_not_finite_are_dropped_and_above_one_percent_refused(tiny
 
     monkeypatch.setattr(calibration, "gradient_rows", poisoned(2))
     run = calibrate(loaded, sequences, batch=50)
-    assert run.meta["dropped"] == sequences.index[:2].tolist() and len(run.rows.A) == 198 and np.isfinite(run.rows.A).all()
+    assert (
+        run.meta["dropped"] == sequences.index[:2].tolist()
+        and len(run.rows.A) == 198
+        and np.isfinite(run.rows.A).all()
+    )
     monkeypatch.setattr(calibration, "gradient_rows", poisoned(3))
     with pytest.raises(InputError, match="3 of 200 gradient rows are not finite"):
         calibrate(loaded, sequences, batch=50)

@@ -14,10 +14,16 @@ from core.model.load import load_model
 def test_samples_follow_the_model_and_not_their_batch(tiny, kind):
     loaded = load_model(str(tiny[kind]))
     drawn = own_sequences(loaded, "calibrate", 24, 7, seed=3)
-    assert drawn.ids.shape == (7, 24) and (drawn.ids[:, 0] == loaded.tokenizer.bos_token_id).all() and drawn.domains == ("own",)
+    assert (
+        drawn.ids.shape == (7, 24)
+        and (drawn.ids[:, 0] == loaded.tokenizer.bos_token_id).all()
+        and drawn.domains == ("own",)
+    )
     assert (own_sequences(loaded, "calibrate", 24, 7, seed=3, batch=2).ids == drawn.ids).all()
     with torch.no_grad():
-        chances = torch.softmax(loaded.model(input_ids=torch.from_numpy(drawn.ids), use_cache=False).logits.double(), dim=-1).cumsum(dim=-1)
+        chances = torch.softmax(
+            loaded.model(input_ids=torch.from_numpy(drawn.ids), use_cache=False).logits.double(), dim=-1
+        ).cumsum(dim=-1)
     uniforms = label_uniforms(drawn.index, 24, 3)
     for s in range(7):  # token t is where the distribution function passes its random number
         for t in range(1, 24):
@@ -29,7 +35,8 @@ def test_samples_follow_the_model_and_not_their_batch(tiny, kind):
 def test_splits_and_seeds_are_apart(tiny):
     loaded = load_model(str(tiny["llama"]))
     drawn = [
-        own_sequences(loaded, split, 16, 5, seed) for split, seed in (("calibrate", 0), ("choose", 0), ("report", 0), ("calibrate", 1))
+        own_sequences(loaded, split, 16, 5, seed)
+        for split, seed in (("calibrate", 0), ("choose", 0), ("report", 0), ("calibrate", 1))
     ]
     assert len({d.sha256 for d in drawn}) == 4
     assert not np.intersect1d(drawn[0].index, drawn[1].index).size

@@ -28,12 +28,15 @@ def a_prior(rng, n: int) -> Prior:
 def world(
     n: int, chunks: int = 4, seed: int = 0, deviation: float = 0.0, difficulty: float = 0.0
 ) -> tuple[Forwards, np.ndarray, np.ndarray]:
-    """(a meter over a made-up model whose losses are Ising but for a relative deviation of each state, the true increases' H, gate rows)."""
+    """(a meter over a made-up model whose losses are Ising but for a relative deviation of each state, the
+    true increases' H, gate rows).
+    """
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(300, n)) @ np.diag(rng.uniform(0.3, 1, n)) + 0.5 * rng.normal(size=(300, 1))
     H = rows.T @ rows / len(rows)
     own = rng.uniform(0.5, 2, n)
-    H = 0.05 * H * np.sqrt(np.outer(own, own)) * np.exp(0.3 * symmetric(rng, n))  # the rows know the couplings roughly
+    # the rows know the couplings roughly
+    H = 0.05 * H * np.sqrt(np.outer(own, own)) * np.exp(0.3 * symmetric(rng, n))
     hard = 1 + difficulty * rng.normal(size=chunks * CHUNK)
 
     def run(part, kept, start, hidden):
@@ -95,10 +98,13 @@ def test_the_prior_is_the_hybrid_and_nearly_free_blocks_stay_positive():
     rows = rng.normal(size=(50, 4))
     increase = np.array([0.1, -0.02, 0.4, 0.1])
     prior = prior_from(increase, np.full(4, 0.01), rows)
-    r = np.corrcoef(rows.T @ rows) is not None and (rows.T @ rows) / np.sqrt(np.outer(*[np.diag(rows.T @ rows)] * 2))
+    r = np.corrcoef(rows.T @ rows) is not None and (rows.T @ rows) / np.sqrt(
+        np.outer(*[np.diag(rows.T @ rows)] * 2)
+    )
     assert np.allclose(np.diag(prior.mean), [0.1, 0.005, 0.4, 0.1])
     assert np.isclose(prior.mean[0, 2], r[0, 2] * 0.2) and np.isclose(prior.sd[0, 2], 0.1)
-    assert (np.diag(prior_from(-increase, np.full(4, 0.01), rows).mean) > 0).all()  # texts that the model has not learned
+    # texts that the model has not learned
+    assert (np.diag(prior_from(-increase, np.full(4, 0.01), rows).mean) > 0).all()
     with pytest.raises(InputError, match="nothing to learn"):
         prior_from(np.zeros(4), np.zeros(4), rows)
 
@@ -108,7 +114,9 @@ def test_a_state_measured_on_an_easy_chunk_is_not_taken_for_a_good_one():
 
     def run(part, kept, start, hidden):
         removed = 5 - len(kept)
-        return np.full(part.stop - part.start, 1.0 + removed * losses[part.start // CHUNK]), list(kept[start:])
+        return np.full(part.stop - part.start, 1.0 + removed * losses[part.start // CHUNK]), list(
+            kept[start:]
+        )
 
     measured = Measured(Forwards(5, 4 * CHUNK, run))
     for state in [(0, 1), (1, 2), (2, 3), (0, 2), (1, 3)]:
@@ -140,14 +148,22 @@ def test_the_curve_only_falls_and_says_what_was_spent():
     forwards, _, rows = world(10)
     found = learn(rows, forwards, 4, budget=15.0)
     spent, losses, _ = zip(*found.curve)
-    assert list(spent) == sorted(spent) and list(losses) == sorted(losses, reverse=True) and spent[-1] <= found.forwards
+    assert (
+        list(spent) == sorted(spent)
+        and list(losses) == sorted(losses, reverse=True)
+        and spent[-1] <= found.forwards
+    )
     assert found.original == pytest.approx(2.0) and found.loss == losses[-1]
     assert forwards.forwards == found.forwards > 2.3 * len(rows) / forwards.sequences
 
 
 def test_equal_seeds_make_equal_choices_and_another_seed_may_not():
     runs = [learn(world(10)[2], world(10, deviation=0.1)[0], 4, budget=14.0, seed=s) for s in (0, 0, 1)]
-    assert [m[0] for m in runs[0].measured] == [m[0] for m in runs[1].measured] != [m[0] for m in runs[2].measured]
+    assert (
+        [m[0] for m in runs[0].measured]
+        == [m[0] for m in runs[1].measured]
+        != [m[0] for m in runs[2].measured]
+    )
 
 
 def test_constraints_hold_for_everything_that_is_measured():
@@ -174,7 +190,9 @@ def test_a_posterior_survives_its_file():
     forwards, _, rows = world(8)
     found = learn(rows, forwards, 3, budget=12.0)
     again = read_posterior(to_bytes(found.posterior))
-    assert np.array_equal(again.couplings, found.posterior.couplings) and np.array_equal(again.spread, found.posterior.spread)
+    assert np.array_equal(again.couplings, found.posterior.couplings) and np.array_equal(
+        again.spread, found.posterior.spread
+    )
 
 
 def test_swaps_are_all_states_one_swap_away():

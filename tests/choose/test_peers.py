@@ -49,7 +49,8 @@ def test_greedy_removes_the_cheapest_block_every_time_and_pays_for_distinct_pref
         assert found[m].removed == removed and found[m].loss == pytest.approx(energy(H, removed))
         assert found[m].forwards == pytest.approx(prefixes(tried, 8) / 8)
         alone = 1 + sum((8 - k) * (7 - k) / 2 for k in range(m)) / 8
-        assert found[m].forwards <= alone + 1e-9  # what it costs with the prefixes of one state kept at a time
+        # what it costs with the prefixes of one state kept at a time
+        assert found[m].forwards <= alone + 1e-9
 
 
 @pytest.mark.parametrize("search", [peers.evolutionary, peers.random_search])
@@ -86,12 +87,16 @@ def test_block_influence_and_angles_are_those_of_the_hidden_states(small):
     loaded, texts = small
     with torch.no_grad():
         hidden = []
-        handles = [m.register_forward_hook(lambda _m, a, out: hidden.append((a[0], out))) for m in loaded.modules]
+        handles = [
+            m.register_forward_hook(lambda _m, a, out: hidden.append((a[0], out))) for m in loaded.modules
+        ]
         loaded.model(input_ids=torch.from_numpy(texts.ids), use_cache=False)
         for handle in handles:
             handle.remove()
     states = [hidden[0][0], *(out for _, out in hidden)]
-    influence = [1 - float(torch.cosine_similarity(a, b, dim=-1).mean()) for a, b in itertools.pairwise(states)]
+    influence = [
+        1 - float(torch.cosine_similarity(a, b, dim=-1).mean()) for a, b in itertools.pairwise(states)
+    ]
     found = peers.block_influence(loaded, texts, 4, batch=7)
     assert set(found[3].removed) == set(np.argsort(influence)[:3]) and found[3].forwards == 1
     angle = lambda a, b: float(torch.arccos(torch.cosine_similarity(a[:, -1], b[:, -1], dim=-1)).mean())  # noqa: E731
@@ -104,9 +109,13 @@ def test_block_influence_and_angles_are_those_of_the_hidden_states(small):
 def test_magnitude_and_taylor_by_hand(small):
     loaded, texts = small
     weights = [[p for p in module.parameters() if p.ndim == 2] for module in loaded.modules]
-    assert set(peers.magnitude(loaded, 3)[2].removed) == set(np.argsort([sum(p.abs().sum().item() for p in own) for own in weights])[:2])
+    assert set(peers.magnitude(loaded, 3)[2].removed) == set(
+        np.argsort([sum(p.abs().sum().item() for p in own) for own in weights])[:2]
+    )
     found = peers.taylor(loaded, texts, 3, batch=7)
-    assert not any(p.requires_grad for p in loaded.model.parameters()) and all(p.grad is None for p in loaded.model.parameters())
+    assert not any(p.requires_grad for p in loaded.model.parameters()) and all(
+        p.grad is None for p in loaded.model.parameters()
+    )
     for own in weights:
         for p in own:
             p.requires_grad_(True)

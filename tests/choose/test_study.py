@@ -44,14 +44,34 @@ def test_the_page_says_what_holds_and_what_does_not():
             "blocks": 16,
             "searches": {},
             "best": {
-                "5": {"states": 4368, "best": [1], "loss": 1.0, "limit": 0.5, "greedy": {"forwards": 20.0, "rank": 3}, "learned": [[[7.0, 2], [8.0, 0]], [[6.0, 4]]]}
+                "5": {
+                    "states": 4368,
+                    "best": [1],
+                    "loss": 1.0,
+                    "limit": 0.5,
+                    "greedy": {"forwards": 20.0, "rank": 3},
+                    "learned": [[[7.0, 2], [8.0, 0]], [[6.0, 4]]],
+                }
             },
-            "ranking": {"5": {"states": 4368, "all of them": True, "paper H0": [0.5, 0.4, 0.1], "H1": [0.5, 0.4, 0.1], "hybrid (prior)": [0.7, 0.6, 0.2], "learned, seed 0": [0.89, 0.8, 0.9]}},
+            "ranking": {
+                "5": {
+                    "states": 4368,
+                    "all of them": True,
+                    "paper H0": [0.5, 0.4, 0.1],
+                    "H1": [0.5, 0.4, 0.1],
+                    "hybrid (prior)": [0.7, 0.6, 0.2],
+                    "learned, seed 0": [0.89, 0.8, 0.9],
+                }
+            },
             "original": 1.0,
         },
-    }  # fmt: skip
+    }
     text = page(results)
-    rows = {line.split("|")[3].strip(): line for line in text.split("## (c)")[0].splitlines() if line.startswith("| demo | 6")}
+    rows = {
+        line.split("|")[3].strip(): line
+        for line in text.split("## (c)")[0].splitlines()
+        if line.startswith("| demo | 6")
+    }
     assert "0.0950 (0.0950)" in rows["learned"] and "| - | - | 0.1000" in rows["greedy, 20.0 forwards"]
     assert "unseen: on or under (-0.0050)" in rows["greedy, 20.0 forwards"]
     assert "| 20.0, 3 | 10.0 | 8.0, (4) | 1 of 2 |" in text
@@ -81,7 +101,10 @@ def test_what_an_earlier_study_of_the_same_models_found_stays(tmp_path, monkeypa
     found = {**found, "searches": {"8": FOUND}, "original": 1.0 + 1e-9}
     study.write(own, tmp_path)
     kept = json.loads((tmp_path / "study.json").read_text())["demo"]
-    assert sorted(kept["searches"]) == ["6", "8"] and (tmp_path / "study.md").read_text().count("| demo | 6 (N/4) | learned") == 1
+    assert (
+        sorted(kept["searches"]) == ["6", "8"]
+        and (tmp_path / "study.md").read_text().count("| demo | 6 (N/4) | learned") == 1
+    )
     found = {**found, "searches": {}, "original": 1.1}  # another model
     study.write(own, tmp_path)
     written = json.loads((tmp_path / "study.json").read_text())

@@ -29,26 +29,77 @@ def call(capsys, *argv) -> tuple[int, dict, str]:
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_the_four_commands_one_after_the_other(tiny, text_file, tmp_path, capsys, kind):
     code, done, progress = call(
-        capsys, "calibrate", "--model", tiny[kind], "--texts", text_file, "--samples", 24, "--length", 32, "--out", tmp_path / "run"
+        capsys,
+        "calibrate",
+        "--model",
+        tiny[kind],
+        "--texts",
+        text_file,
+        "--samples",
+        24,
+        "--length",
+        32,
+        "--out",
+        tmp_path / "run",
     )
     assert code == 0 and set(done) == {"run", "key", "rows", "blocks", "dropped", "seconds"}
     assert (done["rows"], done["blocks"], done["dropped"]) == (24, 6, 0) and "done: 24/24" in progress
 
     by_path = call(capsys, "states", "--run", tmp_path / "run", "--remove", 2, "--count", 5)[1]
     by_key = call(capsys, "states", "--run", done["key"][:8], "--remove", 2, "--count", 5)[1]
-    assert by_path["states"] == by_key["states"] and set(by_path) == {"states", "exact", "lower_bound", "level_cut", "seconds"}
+    assert by_path["states"] == by_key["states"] and set(by_path) == {
+        "states",
+        "exact",
+        "lower_bound",
+        "level_cut",
+        "seconds",
+    }
     A = load_run(tmp_path / "run").rows.A.astype(float)
     for rank, s in enumerate(by_path["states"]):
         assert s["rank"] == rank and np.isclose(s["energy"], (A[:, s["removed"]].sum(axis=1) ** 2).mean())
     best = by_path["states"][0]["removed"]
 
-    code, pruned, _ = call(capsys, "prune", "--model", tiny[kind], "--blocks", ",".join(map(str, best)), "--out", tmp_path / "pruned")
-    assert code == 0 and pruned["verified"] is True and pruned["removed"] == best and pruned["parameters"][1] < pruned["parameters"][0]
+    code, pruned, _ = call(
+        capsys,
+        "prune",
+        "--model",
+        tiny[kind],
+        "--blocks",
+        ",".join(map(str, best)),
+        "--out",
+        tmp_path / "pruned",
+    )
+    assert (
+        code == 0
+        and pruned["verified"] is True
+        and pruned["removed"] == best
+        and pruned["parameters"][1] < pruned["parameters"][0]
+    )
 
     losses = []
     for model in (tiny[kind], tmp_path / "pruned"):
-        code, done, _ = call(capsys, "evaluate", "--model", model, "--texts", text_file, "--sequences", 12, "--length", 32, "--no-tasks")
-        assert code == 0 and set(done) == {"loss", "loss_se", "perplexity", "sequences", "tokens", "tasks", "tokens_per_second"}
+        code, done, _ = call(
+            capsys,
+            "evaluate",
+            "--model",
+            model,
+            "--texts",
+            text_file,
+            "--sequences",
+            12,
+            "--length",
+            32,
+            "--no-tasks",
+        )
+        assert code == 0 and set(done) == {
+            "loss",
+            "loss_se",
+            "perplexity",
+            "sequences",
+            "tokens",
+            "tasks",
+            "tokens_per_second",
+        }
         losses.append(done["loss"])
     assert losses[0] != losses[1] and done["tokens"] == 12 * 31
 
@@ -56,7 +107,9 @@ def test_the_four_commands_one_after_the_other(tiny, text_file, tmp_path, capsys
 def test_a_measured_batch_and_checkpointed_blocks_give_the_same_rows(tiny, text_file, tmp_path, capsys):
     argv = ["calibrate", "--model", tiny["llama"], "--texts", text_file, "--samples", 24, "--length", 32]
     call(capsys, *argv, "--out", tmp_path / "plain")
-    code, _, _ = call(capsys, *argv, "--batch", "auto", "--checkpointed", "--sampled", "--out", tmp_path / "sparing")
+    code, _, _ = call(
+        capsys, *argv, "--batch", "auto", "--checkpointed", "--sampled", "--out", tmp_path / "sparing"
+    )
     plain, sparing = load_run(tmp_path / "plain"), load_run(tmp_path / "sparing")
     assert code == 0 and sparing.meta["plan"]["checkpointed"] and sparing.meta["plan"]["batch"] >= 1
     difference = np.linalg.norm(plain.rows.A - sparing.rows.A, axis=1)
@@ -65,19 +118,43 @@ def test_a_measured_batch_and_checkpointed_blocks_give_the_same_rows(tiny, text_
 
 def test_states_of_a_matrix(tmp_path, capsys):
     np.savetxt(tmp_path / "h.csv", np.diag([5.0, 1, 3, 2]), delimiter=",")
-    ruled = call(capsys, "states", "--matrix", tmp_path / "h.csv", "--remove", 2, "--count", 99, "--keep", "1", "--max-run", 1)[1]
-    assert ruled["states"] and all(1 not in s["removed"] and s["removed"][1] - s["removed"][0] > 1 for s in ruled["states"])
+    ruled = call(
+        capsys,
+        "states",
+        "--matrix",
+        tmp_path / "h.csv",
+        "--remove",
+        2,
+        "--count",
+        99,
+        "--keep",
+        "1",
+        "--max-run",
+        1,
+    )[1]
+    assert ruled["states"] and all(
+        1 not in s["removed"] and s["removed"][1] - s["removed"][0] > 1 for s in ruled["states"]
+    )
     code, done, _ = call(capsys, "states", "--matrix", tmp_path / "h.csv", "--remove", 2, "--count", 99)
     assert code == 0 and done["states"][0] == {"removed": [1, 3], "energy": 3.0, "rank": 0}
-    assert len(done["states"]) == 6 and done["exact"] and done["lower_bound"] is None and not done["level_cut"]
+    assert (
+        len(done["states"]) == 6 and done["exact"] and done["lower_bound"] is None and not done["level_cut"]
+    )
 
 
 def test_states_of_a_domain_mix(capsys):
     argv = ["states", "--run", "demo", "--remove", 8, "--count", 5]
     run, plain = load_run(DEMO_RUN), call(capsys, *argv)[1]
     code, done, _ = call(capsys, *argv, "--mix", "story=2, memory=1")
-    assert code == 0 and done["mix"] == {"story": pytest.approx(2 / 3), "memory": pytest.approx(1 / 3)} and "mix" not in plain
-    own = [run.rows.A[run.rows.domain == run.meta["texts"]["domains"].index(name)].astype(float) for name in ("story", "memory")]
+    assert (
+        code == 0
+        and done["mix"] == {"story": pytest.approx(2 / 3), "memory": pytest.approx(1 / 3)}
+        and "mix" not in plain
+    )
+    own = [
+        run.rows.A[run.rows.domain == run.meta["texts"]["domains"].index(name)].astype(float)
+        for name in ("story", "memory")
+    ]
     for s in done["states"]:
         story, memory = ((A[:, s["removed"]].sum(axis=1) ** 2).mean() for A in own)
         assert np.isclose(s["energy"], (2 * story + memory) / 3)
@@ -131,7 +208,22 @@ def bad_inputs(tiny, text_file, tmp_path):
         (["evaluate", "--model", model, "--texts", "own", "--texts", "own::weight=2"], "named 2 times"),
         (["benchmark", "--model", model, "--texts", text_file], "No state is named"),
         (["benchmark", "--model", model, "--texts", text_file, "--blocks", "3-1"], "runs backwards"),
-        (["benchmark", "--model", model, "--texts", text_file, "--blocks", "99", "--sequences", 4, "--length", 24], "[99] do not fit"),
+        (
+            [
+                "benchmark",
+                "--model",
+                model,
+                "--texts",
+                text_file,
+                "--blocks",
+                "99",
+                "--sequences",
+                4,
+                "--length",
+                24,
+            ],
+            "[99] do not fit",
+        ),
         (["calibrate", "--model", model, "--texts", latin, "--out", out], "not UTF-8"),
         (["calibrate", "--model", model, "--texts", tmp_path / "none.txt", "--out", out], "No text file"),
         (["calibrate", "--model", model, *fit, "--samples", 99999], "99999 were asked for"),
@@ -188,27 +280,57 @@ def test_bad_input_is_one_sentence_and_exit_2(tiny, text_file, tmp_path, capsys)
 
 
 def run_process(*argv, **options):
-    return subprocess.run([sys.executable, "-m", "core", *map(str, argv)], cwd=ROOT, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "core", *map(str, argv)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
 
 
 def test_as_a_process_stdout_is_json_only_and_help_works(tmp_path):
     done = run_process("states", "--run", "demo", "--remove", 8, "--count", 3, "--json")
     assert done.returncode == 0 and len(json.loads(done.stdout)["states"]) == 3
     failed = run_process("states", "--run", "demo", "--remove", 99)
-    assert failed.returncode == 2 and failed.stdout == "" and failed.stderr.startswith("error: M = 99") and failed.stderr.count("\n") == 1
+    assert (
+        failed.returncode == 2
+        and failed.stdout == ""
+        and failed.stderr.startswith("error: M = 99")
+        and failed.stderr.count("\n") == 1
+    )
     for command in ([], ["calibrate"], ["states"], ["prune"], ["evaluate"]):
         shown = run_process(*command, "--help")
         assert shown.returncode == 0 and "usage: python -m core" in shown.stdout
 
 
 def test_states_need_no_torch():
-    code = "import sys; from core.__main__ import main; main(['states', '--run', 'demo', '--remove', '4', '--json']); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from core.__main__ import main; main(['states', '--run', 'demo', '--remove', '4', "
+        "'--json']); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
 
 
-def test_learn_finds_the_best_state_within_its_budget_and_goes_on_where_it_was_stopped(tiny, text_file, tmp_path, capsys):
+def test_learn_finds_the_best_state_within_its_budget_and_goes_on_where_it_was_stopped(
+    tiny, text_file, tmp_path, capsys
+):
     run = tmp_path / "run"
-    argv = ["calibrate", "--model", tiny["llama"], "--texts", text_file, "--samples", 24, "--length", 32, "--sampled", "--out", run]
+    argv = [
+        "calibrate",
+        "--model",
+        tiny["llama"],
+        "--texts",
+        text_file,
+        "--samples",
+        24,
+        "--length",
+        32,
+        "--sampled",
+        "--out",
+        run,
+    ]
     assert call(capsys, *argv)[0] == 0
     code, done, _ = call(capsys, "learn", "--run", run, "--remove", 2, "--budget", 14, "--sequences", 24)
     assert code == 0 and {"best", "original", "curve"} <= set(done) and done["forwards"] <= 14

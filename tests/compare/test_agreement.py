@@ -9,7 +9,9 @@ from core.compare.agreement import agreement, clustered, fitted, regret, scaled
 def test_an_order_that_agrees_entirely_and_one_that_does_not():
     energy = np.arange(20.0)
     same, opposite = agreement(energy, np.exp(energy)), agreement(energy, -energy)
-    assert (same.spearman, same.kendall, same.low, same.n) == pytest.approx((1, 1, 1, 20)) and opposite.spearman == pytest.approx(-1)
+    assert (same.spearman, same.kendall, same.low, same.n) == pytest.approx(
+        (1, 1, 1, 20)
+    ) and opposite.spearman == pytest.approx(-1)
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
@@ -39,7 +41,10 @@ def test_a_line_is_found():
 def test_points_of_the_plane_keep_their_distances():
     points = np.random.default_rng(2).normal(size=(9, 2))
     apart = lambda p: np.linalg.norm(p[:, None] - p[None], axis=2)  # noqa: E731
-    assert np.allclose(apart(scaled(apart(points))), apart(points)) and scaled(np.zeros((1, 1))).shape == (1, 2)
+    assert np.allclose(apart(scaled(apart(points))), apart(points)) and scaled(np.zeros((1, 1))).shape == (
+        1,
+        2,
+    )
 
 
 def test_similar_states_stand_together():

@@ -5,7 +5,16 @@ import math
 
 import numpy as np
 
-from core.compare.comparison import compare, finding, measured_increases, measured_rows, model_key, points, record, wilson
+from core.compare.comparison import (
+    compare,
+    finding,
+    measured_increases,
+    measured_rows,
+    model_key,
+    points,
+    record,
+    wilson,
+)
 from core.store.folders import DEMO_RUN
 from core.store.results import Key, Results
 from core.store.runs import load_run
@@ -21,7 +30,10 @@ def put(state, metric, values, data="texts", settings="{}"):
 
 def test_an_empty_store_says_what_is_known_without_measuring():
     original, pruned = compare(RUN, [(1, 2)], Results())
-    assert original.loss is pruned.loss is pruned.increase is original.tokens_per_second is None and not original.tasks
+    assert (
+        original.loss is pruned.loss is pruned.increase is original.tokens_per_second is None
+        and not original.tasks
+    )
     blocks = RUN.meta["model"]["blocks"]
     assert original.parameters - pruned.parameters == blocks[1]["parameters"] + blocks[2]["parameters"]
     assert measured_increases(RUN, Results()) == {}
@@ -55,7 +67,11 @@ def test_wilson_against_known_values():
 
 
 def test_chance_levels():
-    items = [TaskItem("a", "", ("x", "y"), 0), TaskItem("a", "", ("x", "y", "z", "w"), 0), TaskItem("b", "", ("x", "y"), 0)]
+    items = [
+        TaskItem("a", "", ("x", "y"), 0),
+        TaskItem("a", "", ("x", "y", "z", "w"), 0),
+        TaskItem("b", "", ("x", "y"), 0),
+    ]
     assert chance_levels(items) == {"a": 0.375, "b": 0.5}
 
 
@@ -76,9 +92,9 @@ def test_energies_that_order_the_losses_are_called_so():
     found = points(rows, energy)
     assert len(rows) == 13 and found.states == list(energy) and found.agreement.spearman == 1
     assert found.best == found.lowest == 0 and found.tied() == [0]
-    assert finding(found, {}).startswith("Energy orders the losses well: Spearman 1.00") and "The lowest in energy is the best" in finding(
-        found, {}
-    )
+    assert finding(found, {}).startswith(
+        "Energy orders the losses well: Spearman 1.00"
+    ) and "The lowest in energy is the best" in finding(found, {})
 
 
 def test_an_excited_state_that_is_better_is_named_with_its_paired_difference():

@@ -10,7 +10,13 @@ from core.store.results import Key, Results
 
 HARNESS = {
     "results": {
-        "mmlu": {"name": "mmlu", "alias": "mmlu", "sample_len": 99, "acc,none": 0.61, "acc_stderr,none": 0.02},
+        "mmlu": {
+            "name": "mmlu",
+            "alias": "mmlu",
+            "sample_len": 99,
+            "acc,none": 0.61,
+            "acc_stderr,none": 0.02,
+        },
         "gsm8k": {
             "alias": "gsm8k",
             "exact_match,strict-match": 0.3,
@@ -50,20 +56,37 @@ def test_what_the_installed_harness_writes_can_be_read(tiny, tmp_path):
 
     config = read_task_file(tmp_path.__class__(PRESETS["bundled"].tasks[0]))
     config["dataset_kwargs"]["cache_dir"] = str(tmp_path / "cache")
-    done = evaluate(DummyLM(), TaskManager(include_defaults=False).load([config]), limit=10, bootstrap_iters=10)
+    done = evaluate(
+        DummyLM(), TaskManager(include_defaults=False).load([config]), limit=10, bootstrap_iters=10
+    )
     (row,) = read_results(
-        write(tmp_path, "own.json", {k: v for k, v in done.items() if k in ("results", "versions", "n-shot", "n-samples")})
+        write(
+            tmp_path,
+            "own.json",
+            {k: v for k, v in done.items() if k in ("results", "versions", "n-shot", "n-samples")},
+        )
     )
     assert (row.task, row.metric, row.n, row.shots) == ("bundled", "acc,none", 10, 0)
-    assert row.value == done["results"]["bundled"]["acc,none"] and row.se == done["results"]["bundled"]["acc_stderr,none"]
+    assert (
+        row.value == done["results"]["bundled"]["acc,none"]
+        and row.se == done["results"]["bundled"]["acc_stderr,none"]
+    )
 
 
 def test_lists_of_states(tmp_path):
     expected = [((3, 7, 8), "mmlu", 0.5), ((3, 7, 8), "loss", 2.0), ((), "mmlu", 0.6)]
     lists = {
         "a.csv": 'removed,mmlu,loss,note\n"3,7-8",0.5,2e0,good\n,0.6,,original\n',
-        "b.json": [{"removed": [8, 3, 7], "mmlu": 0.5, "loss": 2.0, "note": "good"}, {"removed": [], "mmlu": 0.6}],
-        "c.json": {"states": [{"removed": "3,7-8", "scores": {"mmlu": 0.5, "loss": 2}}, {"removed": [], "scores": {"mmlu": 0.6}}]},
+        "b.json": [
+            {"removed": [8, 3, 7], "mmlu": 0.5, "loss": 2.0, "note": "good"},
+            {"removed": [], "mmlu": 0.6},
+        ],
+        "c.json": {
+            "states": [
+                {"removed": "3,7-8", "scores": {"mmlu": 0.5, "loss": 2}},
+                {"removed": [], "scores": {"mmlu": 0.6}},
+            ]
+        },
     }
     for name, content in lists.items():
         rows = read_results(write(tmp_path, name, content), blocks=9)
@@ -75,11 +98,18 @@ def test_lists_of_states_with_labels_and_without_scores(tmp_path):
     lists = {
         "a.csv": 'removed,label,mmlu\n"3,7-8",from  a paper,0.5\n0,,\n',
         "b.json": [{"removed": [8, 3, 7], "label": "from a paper", "mmlu": 0.5}, {"removed": [0]}],
-        "c.json": {"states": [{"removed": "3,7-8", "label": "from a\npaper", "scores": {"mmlu": 0.5}}, {"removed": "0", "scores": {}}]},
+        "c.json": {
+            "states": [
+                {"removed": "3,7-8", "label": "from a\npaper", "scores": {"mmlu": 0.5}},
+                {"removed": "0", "scores": {}},
+            ]
+        },
     }
     for name, content in lists.items():
         path = write(tmp_path, name, content)
-        assert read_listed(path, blocks=9) == expected and read_states(path, 9) == [listed.removed for listed in expected]
+        assert read_listed(path, blocks=9) == expected and read_states(path, 9) == [
+            listed.removed for listed in expected
+        ]
     for content in ([], [{"label": "x"}], [{"removed": [9]}], HARNESS):
         with pytest.raises(InputError):
             read_listed(write(tmp_path, "wrong.json", content), blocks=9)

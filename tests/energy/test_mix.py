@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from core.energy.couplings import ESTIMATORS, couplings, first_order, misjudged, outer_mean, rows_of
-from core.energy.mix import check_mix, domain_rows, in_percent, mix_label, mix_text, mix_weights, read_mix, sampled_percent, worth
+from core.energy.mix import (
+    check_mix,
+    domain_rows,
+    in_percent,
+    mix_label,
+    mix_text,
+    mix_weights,
+    read_mix,
+    sampled_percent,
+    worth,
+)
 from core.energy.rank_stability import rank_stability
 from core.energy.sources import open_source, store_matrix
 from core.errors import InputError
@@ -47,8 +57,12 @@ def test_each_domain_weighs_its_share_in_total(run):
     w = mix_weights(run, {"story": 3, "fact": 1})
     totals = [w[run.rows.domain == k].sum() for k in range(4)]
     assert np.allclose(totals, [0.75, 0.25, 0, 0], atol=1e-15) and w.dtype == np.float64
-    assert all(len(np.unique(w[run.rows.domain == k])) == 1 for k in range(3)) and mix_weights(run, None) is None
-    assert (mix_weights(run, {"story": 1e308, "fact": 1e308}) == mix_weights(run, {"story": 1, "fact": 1})).all()
+    assert (
+        all(len(np.unique(w[run.rows.domain == k])) == 1 for k in range(3)) and mix_weights(run, None) is None
+    )
+    assert (
+        mix_weights(run, {"story": 1e308, "fact": 1e308}) == mix_weights(run, {"story": 1, "fact": 1})
+    ).all()
 
 
 def test_h0_and_h1_are_the_shares_of_the_domains_own_matrices(run):
@@ -56,7 +70,9 @@ def test_h0_and_h1_are_the_shares_of_the_domains_own_matrices(run):
     for estimator in ("h0", "h1"):
         rows = rows_of(run, estimator)
         own = [outer_mean(rows.A[rows.domain == k]) for k in range(3)]
-        np.testing.assert_allclose(couplings(run, estimator, mix), 0.2 * own[0] + 0.5 * own[1] + 0.3 * own[2], rtol=1e-12)
+        np.testing.assert_allclose(
+            couplings(run, estimator, mix), 0.2 * own[0] + 0.5 * own[1] + 0.3 * own[2], rtol=1e-12
+        )
         np.testing.assert_allclose(couplings(run, estimator, {"fact": 7}), own[1], rtol=1e-12)
         assert not np.allclose(own[0], own[1], rtol=0.1)
 
@@ -82,7 +98,9 @@ def test_as_sampled_is_what_it_was_bit_for_bit(demo):
 
 def test_the_shares_of_the_sample_give_the_matrix_as_sampled(demo):
     for estimator in ESTIMATORS:
-        np.testing.assert_allclose(couplings(demo, estimator, domain_rows(demo)), couplings(demo, estimator), rtol=1e-9, atol=1e-18)
+        np.testing.assert_allclose(
+            couplings(demo, estimator, domain_rows(demo)), couplings(demo, estimator), rtol=1e-9, atol=1e-18
+        )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +118,12 @@ def test_the_shares_of_the_sample_give_the_matrix_as_sampled(demo):
     ],
 )
 def test_a_mix_that_cannot_be_is_one_sentence_everywhere(run, mix, says):
-    for refuse in (lambda: couplings(run, "h0", mix), lambda: couplings(run, "hybrid", mix), lambda: mix_weights(run, mix), lambda: first_order(run, mix)):  # fmt: skip
+    for refuse in (
+        lambda: couplings(run, "h0", mix),
+        lambda: couplings(run, "hybrid", mix),
+        lambda: mix_weights(run, mix),
+        lambda: first_order(run, mix),
+    ):
         with pytest.raises(InputError) as error:
             refuse()
         assert says in str(error.value) and "\n" not in str(error.value) and str(error.value).endswith(".")
@@ -139,23 +162,32 @@ def test_text_forms(text):
 def test_any_name_survives_a_link():
     mix = {NAMES[2]: 60.0, "wiki:en": 25.0, "ä %2C": 15.0, "none": 0.0}
     assert read_mix(mix_text(mix)) == {name: share for name, share in mix.items() if share}
-    assert mix_text({"a": 0, "b": 0}) == "a:0,b:0" and mix_text({"stories": 60, "facts": 40}) == "stories:60,facts:40"
+    assert (
+        mix_text({"a": 0, "b": 0}) == "a:0,b:0"
+        and mix_text({"stories": 60, "facts": 40}) == "stories:60,facts:40"
+    )
 
 
-@pytest.mark.parametrize("text", ["", "story", "story=", "=1", "story=x", "story=1,", "story=1,story=2", "story=1_0", "story=٣"])
+@pytest.mark.parametrize(
+    "text", ["", "story", "story=", "=1", "story=x", "story=1,", "story=1,story=2", "story=1_0", "story=٣"]
+)
 def test_text_that_is_no_mix(text):
     with pytest.raises(InputError):
         read_mix(text)
 
 
 def test_labels_and_percents(run, demo):
-    assert mix_label({"fact": 1, "story": 3}) == "story 75 %, fact 25 %" and mix_label({"a": 5, "b": 3, "c": 2}, 1) == "a 50 % and 2 more"
-    assert mix_label({"a": 1e308, "b": 1e308}) == "a 50 %, b 50 %" and mix_label({"a": 1000, "b": 1}) == "a 100 %, b < 1 %"
-    assert in_percent({"a": 60, "b": 40.0}) == {"a": 60, "b": 40} and in_percent({"a": 0.75, "b": 0.25, "c": 0}) == {
-        "a": 75,
-        "b": 25,
-        "c": 0,
-    }
+    assert (
+        mix_label({"fact": 1, "story": 3}) == "story 75 %, fact 25 %"
+        and mix_label({"a": 5, "b": 3, "c": 2}, 1) == "a 50 % and 2 more"
+    )
+    assert (
+        mix_label({"a": 1e308, "b": 1e308}) == "a 50 %, b 50 %"
+        and mix_label({"a": 1000, "b": 1}) == "a 100 %, b < 1 %"
+    )
+    assert in_percent({"a": 60, "b": 40.0}) == {"a": 60, "b": 40} and in_percent(
+        {"a": 0.75, "b": 0.25, "c": 0}
+    ) == {"a": 75, "b": 25, "c": 0}
     assert in_percent({"a": 1e9, "b": 1}) == {"a": 100, "b": 1}
     percent = sampled_percent(demo)
     assert set(percent) == set(demo.meta["texts"]["domains"]) and 98 <= sum(percent.values()) <= 102
@@ -172,7 +204,9 @@ def test_the_bootstrap_uses_the_weights():
     ranks = []
     for drawn in np.random.default_rng(5).multinomial(len(B), np.full(len(B), 1 / len(B)), size=200):
         H = sum(c * weight * np.outer(a, a) for c, weight, a in zip(drawn, v, B)) / (drawn * v).sum()
-        ranks.append(np.argsort(np.argsort([s @ H @ s for s in x.astype(float)], kind="stable"), kind="stable"))
+        ranks.append(
+            np.argsort(np.argsort([s @ H @ s for s in x.astype(float)], kind="stable"), kind="stable")
+        )
     np.testing.assert_allclose(found.top, (np.array(ranks) < 3).mean(axis=0), atol=0.011)
     np.testing.assert_allclose(found.low, np.quantile(ranks, 0.025, axis=0), atol=1)
     plain, equal = rank_stability(A, x, seed=1), rank_stability(A, x, weights=np.full(40, 0.3), seed=1)
@@ -184,7 +218,9 @@ def test_the_bootstrap_uses_the_weights():
 
 
 def test_rank_intervals_of_a_rare_domain_are_wide():
-    """Two domains alike, one of 30 rows and one of 3000: who weighs the rare one alone knows less of the order."""
+    """Two domains alike, one of 30 rows and one of 3000: who weighs the rare one alone knows less of the
+    order.
+    """
     rng = np.random.default_rng(2)
     domain = np.array([0] * 3000 + [1] * 30, dtype=np.int16)
     A = (rng.normal(size=(3030, 6)) * np.linspace(1, 2, 6)).astype(np.float32)
@@ -220,9 +256,15 @@ def test_the_mean_gradient_is_the_mean_with_its_standard_error(run):
 def test_a_first_order_term_is_seen_and_noise_is_not(run, demo):
     rng = np.random.default_rng(1)
     A = rng.normal(size=(4000, 6))
-    rows = Rows(A.astype(np.float32), np.arange(4000), np.zeros(4000, dtype=np.int16), np.ones(4000, dtype=np.float32))
+    rows = Rows(
+        A.astype(np.float32), np.arange(4000), np.zeros(4000, dtype=np.int16), np.ones(4000, dtype=np.float32)
+    )
     quiet = first_order(replace(run, rows=rows))
-    assert quiet.significant <= 2 and 0.4 < quiet.ratio / quiet.noise < 1.8 and quiet.noise == pytest.approx(4000**-0.5)
+    assert (
+        quiet.significant <= 2
+        and 0.4 < quiet.ratio / quiet.noise < 1.8
+        and quiet.noise == pytest.approx(4000**-0.5)
+    )
     shifted = first_order(replace(run, rows=replace(rows, A=(A + [1, 1, 0, 0, 0, 0]).astype(np.float32))))
     assert shifted.significant >= 2 and shifted.ratio == pytest.approx(0.5, abs=0.03)
     zero = first_order(replace(run, rows=replace(rows, A=rows.A * 0)))

@@ -19,8 +19,12 @@ def test_the_correlation_is_that_of_the_rows_and_j_is_half_of_h():
 
 
 def test_the_effective_rank_counts_equal_directions():
-    assert effective_rank(np.eye(6)) == pytest.approx(6) and effective_rank(np.outer(B[0], B[0])) == pytest.approx(1)
-    assert effective_rank(np.diag([1.0, 1, 0, 0])) == pytest.approx(2) and effective_rank(np.zeros((3, 3))) == 1
+    assert effective_rank(np.eye(6)) == pytest.approx(6) and effective_rank(
+        np.outer(B[0], B[0])
+    ) == pytest.approx(1)
+    assert (
+        effective_rank(np.diag([1.0, 1, 0, 0])) == pytest.approx(2) and effective_rank(np.zeros((3, 3))) == 1
+    )
 
 
 def test_the_strongest_pairs_come_first():

@@ -49,7 +49,15 @@ def test_noise_widens_and_seeds_repeat():
 
 
 @pytest.mark.parametrize(
-    "change", [{"k": 0}, {"resamples": 0}, {"interval": 1.0}, {"noise": -1.0}, {"x": np.ones((2, 3))}, {"A": np.full((4, 5), np.nan)}]
+    "change",
+    [
+        {"k": 0},
+        {"resamples": 0},
+        {"interval": 1.0},
+        {"noise": -1.0},
+        {"x": np.ones((2, 3))},
+        {"A": np.full((4, 5), np.nan)},
+    ],
 )
 def test_bad_input(change):
     arguments = {"A": np.ones((4, 5)), "x": np.ones((2, 5), dtype=bool), **change}
@@ -66,7 +74,11 @@ def test_the_cards_rank_intervals_hold_the_rank_where_samples_are_many_and_alike
     A = rng.choice([-1.0, 1.0], size=(4000, 8)) * np.arange(1, 9)  # own costs far apart
     found = landscape(A.T @ A / len(A), lowest_states(A.T @ A / len(A), 2, 10))
     intervals = rank_intervals(A, found)
-    assert len(intervals) == 10 and intervals[0] == [0, 0] and all(low <= k <= high for k, (low, high) in enumerate(intervals))
+    assert (
+        len(intervals) == 10
+        and intervals[0] == [0, 0]
+        and all(low <= k <= high for k, (low, high) in enumerate(intervals))
+    )
     noisy = rank_intervals(A[:20], found)
     assert sum(high - low for low, high in noisy) > sum(high - low for low, high in intervals)
     assert rank_intervals(None, found) == []

@@ -47,7 +47,9 @@ def test_gated_pruned_and_reloaded_models_are_one(tiny, kind, tmp_path):
         assert torch.allclose(loaded.model(input_ids=ids, use_cache=False).logits, expected, atol=1e-5)
         assert torch.equal(greedy(loaded.model, ids, 20, True), tokens)
     with torch.no_grad():
-        assert torch.equal(loaded.model(input_ids=ids, use_cache=False).logits, full) and len(loaded.blocks) == 6
+        assert (
+            torch.equal(loaded.model(input_ids=ids, use_cache=False).logits, full) and len(loaded.blocks) == 6
+        )
     assert torch.equal(greedy_tokens(loaded, ids, 20, REMOVED), tokens)
 
     remove_blocks(loaded, REMOVED)
@@ -63,17 +65,29 @@ def test_gated_pruned_and_reloaded_models_are_one(tiny, kind, tmp_path):
 
 
 def test_half_precision_checkpoints_keep_their_type(tiny, tmp_path):
-    AutoModelForCausalLM.from_pretrained(tiny["llama"], dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
+    AutoModelForCausalLM.from_pretrained(tiny["llama"], dtype=torch.bfloat16).save_pretrained(
+        tmp_path / "half"
+    )
     for file in tiny["llama"].glob("tokenizer*"):
         (tmp_path / "half" / file.name).write_bytes(file.read_bytes())
-    assert load_model(str(tmp_path / "half")).blocks[0].bytes == 2 * load_model(str(tmp_path / "half")).blocks[0].parameters
+    assert (
+        load_model(str(tmp_path / "half")).blocks[0].bytes
+        == 2 * load_model(str(tmp_path / "half")).blocks[0].parameters
+    )
     done = write.prune(str(tmp_path / "half"), [2], tmp_path / "out")
     assert done.bytes[1] < done.bytes[0]
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(
-    ("blocks", "says"), [([], "at least one"), ([6], "0 to 5"), ([1, 1], "at most once"), ([-1], "0 to 5"), (range(6), "keep at least one")]
+    ("blocks", "says"),
+    [
+        ([], "at least one"),
+        ([6], "0 to 5"),
+        ([1, 1], "at most once"),
+        ([-1], "0 to 5"),
+        (range(6), "keep at least one"),
+    ],
 )
 def test_bad_blocks_are_refused(tiny, tmp_path, blocks, says):
     with pytest.raises(InputError, match=says):
@@ -96,7 +110,10 @@ def test_nothing_is_overwritten(tiny, tmp_path):
     assert (tmp_path / "out" / "precious").read_text() == "x"
 
 
-@pytest.mark.parametrize(("fault", "finds"), [("order", "logits differ"), ("config", "unexpected|missing"), ("weights", "logits differ")])
+@pytest.mark.parametrize(
+    ("fault", "finds"),
+    [("order", "logits differ"), ("config", "unexpected|missing"), ("weights", "logits differ")],
+)
 def test_a_wrong_checkpoint_is_caught_and_not_kept(tiny, tmp_path, monkeypatch, fault, finds):
     """The fresh process must find what surgery got wrong."""
 
@@ -118,4 +135,7 @@ def test_a_wrong_checkpoint_is_caught_and_not_kept(tiny, tmp_path, monkeypatch, 
 
 def test_real_pretrained_model(real_model, tmp_path):
     done = write.prune(str(real_model), [1, 3], tmp_path / "out")
-    assert done.parameters[1] < done.parameters[0] and load_model(str(tmp_path / "out")).model.config.num_hidden_layers == 3
+    assert (
+        done.parameters[1] < done.parameters[0]
+        and load_model(str(tmp_path / "out")).model.config.num_hidden_layers == 3
+    )

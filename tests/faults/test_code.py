@@ -1,4 +1,6 @@
-"""A model folder never runs code: pickles and keys that lead to code are refused before transformers sees them."""
+"""A model folder never runs code: pickles and keys that lead to code are refused before transformers sees
+them.
+"""
 
 import json
 import os
@@ -73,12 +75,16 @@ def with_pickle(tiny, tmp_path, name, content):
     return folder
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00001.bin", "model.pt", "model.pth", "model.ckpt"])
+@pytest.mark.parametrize(
+    "name", ["pytorch_model.bin", "pytorch_model-00001-of-00001.bin", "model.pt", "model.pth", "model.ckpt"]
+)
 @pytest.mark.parametrize("kind", ["honest", "payload"])
 def test_a_pickle_only_checkpoint_is_refused_and_its_payload_not_run(tiny, tmp_path, marker, name, kind):
     content = Payload(f"touch {marker}") if kind == "payload" else kind
     folder = with_pickle(tiny, tmp_path, name, content)
-    refused(folder, marker, f"only {name}, a pickle", "reads only safetensors: convert with", "save_pretrained")
+    refused(
+        folder, marker, f"only {name}, a pickle", "reads only safetensors: convert with", "save_pretrained"
+    )
     if kind == "payload":  # the payload is a live one
         pickle.loads((folder / name).read_bytes())
         assert marker.exists()
@@ -89,29 +95,61 @@ def test_a_pickle_under_the_name_of_safetensors_is_not_run(tiny, tmp_path, marke
     refused(folder, marker, "cannot be loaded")
 
 
-@pytest.mark.parametrize("shard", ["pytorch_model.bin", "../other/model.safetensors", "/tmp/model.safetensors", 7, None, ["a"]])
+@pytest.mark.parametrize(
+    "shard", ["pytorch_model.bin", "../other/model.safetensors", "/tmp/model.safetensors", 7, None, ["a"]]
+)
 def test_an_index_leads_to_safetensors_in_the_folder_only(tiny, tmp_path, marker, shard):
     folder = copytree(tiny["llama"], tmp_path / "model")
     names = list(load_file(folder / "model.safetensors"))
     (folder / "model.safetensors").rename(folder / "decoy.safetensors")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(f"touch {marker}")))
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, shard)}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, shard)})
+    )
     refused(folder, marker, "names the weight file", "only .safetensors files in the same folder")
 
 
 # --- keys of the JSON files
 
 CODE_CONFIGS = [  # file, what is added, key that is named
-    ("config.json", {"auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}}, "auto_map"),
-    ("config.json", {"text_config": {"deep": [{"auto_map": {"AutoModelForCausalLM": "evil.Model"}}]}}, "auto_map"),
-    ("config.json", {"model_type": "evil", "auto_map": {"AutoConfig": "other/repository--evil.Config"}}, "auto_map"),
+    (
+        "config.json",
+        {"auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}},
+        "auto_map",
+    ),
+    (
+        "config.json",
+        {"text_config": {"deep": [{"auto_map": {"AutoModelForCausalLM": "evil.Model"}}]}},
+        "auto_map",
+    ),
+    (
+        "config.json",
+        {"model_type": "evil", "auto_map": {"AutoConfig": "other/repository--evil.Config"}},
+        "auto_map",
+    ),
     ("config.json", {"vision_config": {"trust_remote_code": True}}, "trust_remote_code"),
     ("config.json", {"_attn_implementation": "evil/kernel"}, "_attn_implementation"),
     ("config.json", {"attn_implementation": "evil/kernel:function"}, "attn_implementation"),
-    ("config.json", {"_attn_implementation_internal": "paged|evil/kernel@main"}, "_attn_implementation_internal"),
-    ("config.json", {"text_config": {"_attn_implementation": {"": "sdpa", "text": "evil/kernel"}}}, "_attn_implementation"),
-    ("config.json", {"quantization_config": {"quant_method": "evil", "modules": ["evil"]}}, "quantization_config"),
-    ("config.json", {"custom_pipelines": {"text-generation": {"impl": "evil.Pipeline", "pt": ["AutoModel"]}}}, "custom_pipelines"),
+    (
+        "config.json",
+        {"_attn_implementation_internal": "paged|evil/kernel@main"},
+        "_attn_implementation_internal",
+    ),
+    (
+        "config.json",
+        {"text_config": {"_attn_implementation": {"": "sdpa", "text": "evil/kernel"}}},
+        "_attn_implementation",
+    ),
+    (
+        "config.json",
+        {"quantization_config": {"quant_method": "evil", "modules": ["evil"]}},
+        "quantization_config",
+    ),
+    (
+        "config.json",
+        {"custom_pipelines": {"text-generation": {"impl": "evil.Pipeline", "pt": ["AutoModel"]}}},
+        "custom_pipelines",
+    ),
     ("config.json", {"kernel_config": {"RMSNorm": "evil/kernel"}}, "kernel_config"),
     ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}, "auto_map"),
     ("tokenizer_config.json", {"init_kwargs": {"trust_remote_code": "yes"}}, "trust_remote_code"),
@@ -131,7 +169,10 @@ def with_entries(tiny, place, name, entries, marker=None):
     if marker:
         (folder / "custom").mkdir()
         for file in (folder / "evil.py", folder / "custom" / "generate.py"):
-            file.write_text(f"open({str(marker)!r}, 'w').close()\nclass Model: pass\nConfig = Tokenizer = Pipeline = Processor = Model\n")
+            file.write_text(
+                f"open({str(marker)!r}, 'w').close()\nclass Model: pass\nConfig = Tokenizer = Pipeline = "
+                "Processor = Model\n"
+            )
     return folder
 
 
@@ -160,7 +201,12 @@ def test_a_folder_of_generation_code_is_refused(tiny, tmp_path, marker):
 
 def test_quantised_weights_are_refused_as_such(tiny, tmp_path, marker):
     entries = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
-    refused(with_entries(tiny, tmp_path / "model", "config.json", entries), marker, "quantised weights", "does not support")
+    refused(
+        with_entries(tiny, tmp_path / "model", "config.json", entries),
+        marker,
+        "quantised weights",
+        "does not support",
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,21 +229,31 @@ HARMLESS = [
     ("config.json", {"quantization_config": None, "trust_remote_code": False, "custom_pipelines": {}}),
     ("config.json", {"_attn_implementation": "sdpa"}),
     ("config.json", {"attn_implementation": "eager"}),
-    ("config.json", {"_attn_implementation": {"": "sdpa", "text_config": None}, "_attn_implementation_autoset": True}),
+    (
+        "config.json",
+        {"_attn_implementation": {"": "sdpa", "text_config": None}, "_attn_implementation_autoset": True},
+    ),
     ("tokenizer_config.json", {"auto_map": {}}),
     ("tokenizer_config.json", {"description": "auto_map and trust_remote_code are only words here"}),
 ]
 
 
 @pytest.mark.parametrize(("name", "entries"), HARMLESS, ids=str)
-def test_a_key_that_asks_for_nothing_may_pass_and_code_beside_it_is_not_run(tiny, tmp_path, marker, name, entries):
+def test_a_key_that_asks_for_nothing_may_pass_and_code_beside_it_is_not_run(
+    tiny, tmp_path, marker, name, entries
+):
     loaded = load_model(str(with_entries(tiny, tmp_path / "model", name, entries, marker)))
-    assert len(loaded.blocks) == 6 and loaded.model.config._attn_implementation == "sdpa" and not marker.exists()
+    assert (
+        len(loaded.blocks) == 6 and loaded.model.config._attn_implementation == "sdpa" and not marker.exists()
+    )
 
 
 def test_a_chat_template_is_not_rendered_at_load(tiny, tmp_path):
     """This one would run for hours."""
-    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}"
+    endless = (
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor "
+        "%}{% endfor %}{% endfor %}"
+    )
     folder = with_entries(tiny, tmp_path / "model", "tokenizer_config.json", {"chat_template": endless})
     began = time.monotonic()
     assert load_model(str(folder)).tokenizer.chat_template == endless and time.monotonic() - began < 5

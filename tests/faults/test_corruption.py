@@ -1,4 +1,6 @@
-"""Rot, truncation and foreign files: nothing damaged is read silently; it is set aside, made again, and said so."""
+"""Rot, truncation and foreign files: nothing damaged is read silently; it is set aside, made again, and said
+so.
+"""
 
 import io
 import json
@@ -26,7 +28,9 @@ ARRAYS = ("A.npz", "A_sampled.npz", "singles.npz")
 
 
 def truncations(content: bytes, count: int, rng: random.Random):
-    return [content[:k] for k in [0, len(content) - 1] + [rng.randrange(len(content)) for _ in range(count - 2)]]
+    return [
+        content[:k] for k in [0, len(content) - 1] + [rng.randrange(len(content)) for _ in range(count - 2)]
+    ]
 
 
 def flips(content: bytes, count: int, rng: random.Random):
@@ -39,7 +43,9 @@ def flips(content: bytes, count: int, rng: random.Random):
 
 
 def appended(content: bytes, count: int, rng: random.Random):
-    return [content + tail for tail in [b"\0", b"\n", b" ", b"x"]] + [content + rng.randbytes(1 + k) for k in range(count - 4)]
+    return [content + tail for tail in [b"\0", b"\n", b" ", b"x"]] + [
+        content + rng.randbytes(1 + k) for k in range(count - 4)
+    ]
 
 
 def foreign(count: int, rng: random.Random):
@@ -58,7 +64,12 @@ def test_none_of_1050_damaged_runs_loads(tmp_path):
     good = {name: (tmp_path / "run" / name).read_bytes() for name in (*ARRAYS, "run.json")}
     damaged = {name: [] for name in good}
     for name in ARRAYS:
-        damaged[name] += truncations(good[name], 75, rng) + flips(good[name], 100, rng) + appended(good[name], 12, rng) + foreign(25, rng)
+        damaged[name] += (
+            truncations(good[name], 75, rng)
+            + flips(good[name], 100, rng)
+            + appended(good[name], 12, rng)
+            + foreign(25, rng)
+        )
     damaged["run.json"] += truncations(good["run.json"], 75, rng) + flips(good["run.json"], 300, rng)
     damaged["run.json"] += appended(good["run.json"], 14, rng) + foreign(25, rng)
     silent = []
@@ -99,11 +110,16 @@ def test_a_changed_number_in_run_json_is_refused_and_the_bundled_run_is_sealed(t
     file.write_text(file.read_text().replace('"parameters": 100', '"parameters": 101'))
     with pytest.raises(InputError, match="changed since it was written"):
         load_run(tmp_path / "run")
-    assert "digest" in json.loads((folders.DEMO_RUN / "run.json").read_text()) and load_run(folders.DEMO_RUN).blocks == 24
+    assert (
+        "digest" in json.loads((folders.DEMO_RUN / "run.json").read_text())
+        and load_run(folders.DEMO_RUN).blocks == 24
+    )
 
 
 @pytest.mark.parametrize("name", [*ARRAYS, "run.json"])
-def test_a_damaged_run_in_the_store_is_set_aside_made_again_and_said_so(tiny, text_file, tmp_path, caplog, name):
+def test_a_damaged_run_in_the_store_is_set_aside_made_again_and_said_so(
+    tiny, text_file, tmp_path, caplog, name
+):
     request = request_of(tiny, text_file, samples=6)
     first = calibrate_job(request, Progress(place(tmp_path / "a")))
     assert "set_aside" not in first and not caplog.messages
@@ -129,14 +145,23 @@ def test_junk_in_a_jobs_files_is_as_if_it_were_absent(tmp_path, monkeypatch, nam
     started = []
     monkeypatch.setattr(jobs.subprocess, "Popen", lambda command, **_: started.append(command[-1]))
     whole = jobs.start("benchmark", {"a": 1})
-    jobs._write(whole.folder / "result.json", {"status": "done", "result": {"items": 5, "text": "é"}, "t": 1.0})
+    jobs._write(
+        whole.folder / "result.json", {"status": "done", "result": {"items": 5, "text": "é"}, "t": 1.0}
+    )
     assert jobs.start("benchmark", {"a": 1}).status == "done" and len(started) == 1
     rng, file = random.Random(2), whole.folder / name
     good = file.read_bytes()
     for content in [
-        *truncations(good, 40, rng), *flips(good, 40, rng), *appended(good, 10, rng), *foreign(10, rng),
-        b"[]", b"null", b"{}", b'{"status": "done"}', b"[" * 100_000,
-    ]:  # fmt: skip
+        *truncations(good, 40, rng),
+        *flips(good, 40, rng),
+        *appended(good, 10, rng),
+        *foreign(10, rng),
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"status": "done"}',
+        b"[" * 100_000,
+    ]:
         file.write_bytes(content)
         (other := folders.home() / "jobs" / ("0" * 16)).mkdir(exist_ok=True)
         (other / "request.json").write_bytes(content)
@@ -147,11 +172,18 @@ def test_junk_in_a_jobs_files_is_as_if_it_were_absent(tmp_path, monkeypatch, nam
                 jobs.read(whole.id)
             assert jobs.start("benchmark", {"a": 1}).request == {"a": 1} and file.read_bytes() != content
         else:
-            assert [job.id for job in listed] == [whole.id] and listed[0].status != "done" and listed[0].result is None
+            assert (
+                [job.id for job in listed] == [whole.id]
+                and listed[0].status != "done"
+                and listed[0].result is None
+            )
     assert name == "request.json" or jobs.start("benchmark", {"a": 1}).status != "done"
     other = jobs.start("benchmark", {"a": 2})
-    (other.folder / "request.json").write_bytes((whole.folder / "request.json").read_bytes())  # whole, but another job's
-    assert [job.id for job in jobs.list_jobs()] == [whole.id] and jobs.start("benchmark", {"a": 2}).request == {"a": 2}
+    # whole, but another job's
+    (other.folder / "request.json").write_bytes((whole.folder / "request.json").read_bytes())
+    assert [job.id for job in jobs.list_jobs()] == [whole.id] and jobs.start(
+        "benchmark", {"a": 2}
+    ).request == {"a": 2}
 
 
 def test_junk_in_the_progress_is_passed_over(tmp_path):
@@ -164,10 +196,15 @@ def sequences_of(loaded, text_file):
     return pack(read_texts(text_file), loaded.tokenizer, "calibrate", 16, 12)
 
 
-def test_damaged_checkpoints_are_set_aside_and_their_part_is_computed_again(tiny, text_file, tmp_path, monkeypatch, caplog):
+def test_damaged_checkpoints_are_set_aside_and_their_part_is_computed_again(
+    tiny, text_file, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setattr(Checkpoint, "INTERVAL", 0.0)
     loaded = load_model(str(tiny["llama"]))
-    sequences, singles = sequences_of(loaded, text_file), pack(read_texts(text_file), loaded.tokenizer, "choose", 16, 3)
+    sequences, singles = (
+        sequences_of(loaded, text_file),
+        pack(read_texts(text_file), loaded.tokenizer, "choose", 16, 3),
+    )
     options = {"batch": 4, "sampled": True, "singles": singles, "checkpoint": tmp_path / "work"}
     whole = calibrate(loaded, sequences, **options)
     files = sorted((tmp_path / "work").glob("*.npz"))
@@ -181,7 +218,11 @@ def test_damaged_checkpoints_are_set_aside_and_their_part_is_computed_again(tiny
         damaged = file.read_bytes() != good
         caplog.clear()
         again = calibrate(loaded, sequences, **options)
-        assert damaged and "1 damaged checkpoint files were set aside" in caplog.text and file.with_suffix(".bad").exists()
+        assert (
+            damaged
+            and "1 damaged checkpoint files were set aside" in caplog.text
+            and file.with_suffix(".bad").exists()
+        )
         for mine, theirs in ((again.rows, whole.rows), (again.sampled, whole.sampled)):
             assert all((getattr(mine, f) == getattr(theirs, f)).all() for f in ("A", "loss", "sample"))
         assert (again.singles.increase == whole.singles.increase).all()
@@ -193,7 +234,9 @@ def test_a_checkpoint_belongs_to_one_key_and_keeps_its_plan(tmp_path):
     first = Checkpoint(tmp_path, {"batch": 4}, "one")
     first.put("a", {"x": np.arange(3)})
     first.flush()
-    assert "a" in Checkpoint(tmp_path, {"batch": 9}, "one") and Checkpoint(tmp_path, {"batch": 9}, "one").plan == {"batch": 4}
+    assert "a" in Checkpoint(tmp_path, {"batch": 9}, "one") and Checkpoint(
+        tmp_path, {"batch": 9}, "one"
+    ).plan == {"batch": 4}
     other = Checkpoint(tmp_path, {"batch": 9}, "two")
     assert "a" not in other and other.plan == {"batch": 9} and not other.damaged
 
@@ -204,7 +247,9 @@ def test_a_checkpoint_of_other_weights_is_not_taken_up(tiny, text_file, tmp_path
     llama, other = load_model(str(tiny["llama"])), load_model(str(tiny["mistral"]))
     sequences = sequences_of(llama, text_file)
     calibrate(llama, sequences, checkpoint=tmp_path)
-    assert (calibrate(other, sequences, checkpoint=tmp_path).rows.A == calibrate(other, sequences).rows.A).all()
+    assert (
+        calibrate(other, sequences, checkpoint=tmp_path).rows.A == calibrate(other, sequences).rows.A
+    ).all()
 
 
 # --- numbers that are not finite
@@ -230,10 +275,14 @@ def poisoned(monkeypatch, sequences, data=(), own=(), batch=50):
 
 
 @pytest.mark.parametrize(("data", "own"), [((3, 70), ()), ((), (3, 70)), ((3,), (70,)), ((3, 70), (3, 70))])
-def test_one_percent_of_poison_is_dropped_from_both_and_counted(tiny, text_file, tmp_path, monkeypatch, data, own):
+def test_one_percent_of_poison_is_dropped_from_both_and_counted(
+    tiny, text_file, tmp_path, monkeypatch, data, own
+):
     loaded = load_model(str(tiny["llama"]))
     request = request_of(tiny, text_file, batch=50, singles=0)
-    sequences = pack(read_texts(text_file), loaded.tokenizer, "calibrate", request["length"], request["samples"])
+    sequences = pack(
+        read_texts(text_file), loaded.tokenizer, "calibrate", request["length"], request["samples"]
+    )
     poisoned(monkeypatch, sequences, data, own)
     result = calibrate_job(request, Progress(place(tmp_path / "job")))
     run = stored_run(result["key"])
@@ -245,12 +294,21 @@ def test_one_percent_of_poison_is_dropped_from_both_and_counted(tiny, text_file,
         assert np.isfinite(couplings(run, estimator)).all()
 
 
-@pytest.mark.parametrize(("data", "own"), [(range(10), ()), ((), range(10)), (range(5), range(100, 105)), ((1, 2), (3,))])
+@pytest.mark.parametrize(
+    ("data", "own"), [(range(10), ()), ((), range(10)), (range(5), range(100, 105)), ((1, 2), (3,))]
+)
 def test_more_poison_ends_the_job_with_a_sentence(tiny, text_file, tmp_path, monkeypatch, data, own):
     loaded = load_model(str(tiny["llama"]))
     request = request_of(tiny, text_file, batch=50, singles=0)
-    poisoned(monkeypatch, pack(read_texts(text_file), loaded.tokenizer, "calibrate", request["length"], request["samples"]), data, own)
-    with pytest.raises(InputError, match=f"^{len({*data, *own})} of 200 gradient rows are not finite .*more than 1 %.*anew"):
+    poisoned(
+        monkeypatch,
+        pack(read_texts(text_file), loaded.tokenizer, "calibrate", request["length"], request["samples"]),
+        data,
+        own,
+    )
+    with pytest.raises(
+        InputError, match=f"^{len({*data, *own})} of 200 gradient rows are not finite .*more than 1 %.*anew"
+    ):
         calibrate_job(request, Progress(place(tmp_path / "job")))
     assert not list((folders.home() / "runs").glob("[!.]*"))
 
@@ -261,7 +319,10 @@ def test_a_removal_whose_loss_is_not_finite_is_dropped_or_refused(tiny, text_fil
 
     loaded = load_model(str(tiny["llama"]))
     texts = read_texts(text_file)
-    sequences, singles = pack(texts, loaded.tokenizer, "calibrate", 16, 4), pack(texts, loaded.tokenizer, "choose", 16, count)
+    sequences, singles = (
+        pack(texts, loaded.tokenizer, "calibrate", 16, 4),
+        pack(texts, loaded.tokenizer, "choose", 16, count),
+    )
     honest = calibration.sequence_losses
 
     def losses(model, ids, removed, batch, **options):
@@ -303,7 +364,15 @@ def test_damage_is_told_by_the_text_not_only_by_its_meaning():
     data = {"b": [1, 2.5, None, "é"], "a": {"10": 1, "9": 2}, "digest": "old"}
     text = seal(data)
     assert unseal(text) == {"b": [1, 2.5, None, "é"], "a": {"10": 1, "9": 2}}
-    for other in (text + " ", text.replace("2.5", "2.50"), json.dumps(json.loads(text)), text.replace('"b"', '"c"'), "", "[]", "[" * 10**5):
+    for other in (
+        text + " ",
+        text.replace("2.5", "2.50"),
+        json.dumps(json.loads(text)),
+        text.replace('"b"', '"c"'),
+        "",
+        "[]",
+        "[" * 10**5,
+    ):
         assert unseal(other) is None
     assert unseal(seal({1: (1, 2)})) == {"1": [1, 2]}
 
@@ -313,4 +382,7 @@ def test_a_copy_moved_aside_twice_by_the_same_process_is_kept_twice():
     for content in (b"one", b"two"):
         (keep_run(run) / "A.npz").write_bytes(content)
     keep_run(replace(run))
-    assert sorted((p / "A.npz").read_bytes() for p in (folders.home() / "runs").glob("*.bad-*")) == [b"one", b"two"]
+    assert sorted((p / "A.npz").read_bytes() for p in (folders.home() / "runs").glob("*.bad-*")) == [
+        b"one",
+        b"two",
+    ]

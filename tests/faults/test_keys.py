@@ -31,11 +31,17 @@ class Case:
         self.sampled, self.label_seed, self.singles = True, 0, 4
 
     def sequences(self, loaded):
-        return pack(read_texts(self.texts), loaded.tokenizer, self.split, self.length, self.samples, self.draw)
+        return pack(
+            read_texts(self.texts), loaded.tokenizer, self.split, self.length, self.samples, self.draw
+        )
 
     def key(self, change=lambda sequences: sequences) -> str:
         loaded = load_model(str(self.model))
-        singles = pack(read_texts(self.texts), loaded.tokenizer, "choose", self.length, self.singles) if self.singles else None
+        singles = (
+            pack(read_texts(self.texts), loaded.tokenizer, "choose", self.length, self.singles)
+            if self.singles
+            else None
+        )
         return run_key(loaded, change(self.sequences(loaded)), self.sampled, singles, self.label_seed)
 
 
@@ -68,7 +74,9 @@ def other_vocabulary(content: bytes) -> bytes:
 
 
 def in_two_domains(place, swapped=False):
-    lines = [json.dumps({"text": t, "domain": "ab"[(k + swapped) % 2]}) for k, t in enumerate(TEXT.split("\n\n"))]
+    lines = [
+        json.dumps({"text": t, "domain": "ab"[(k + swapped) % 2]}) for k, t in enumerate(TEXT.split("\n\n"))
+    ]
     place.write_text("\n".join(lines))
     return place
 
@@ -82,11 +90,19 @@ FIELDS = {  # name: what differs
     "one bit of one weight": lambda c, t, m: setattr(c, "model", copied(c.model, t / "a", weights=last_bit)),
     "all weights, same config": lambda c, t, m: setattr(c, "model", copied(c.model, t / "a", weights=scaled)),
     "another type": lambda c, t, m: setattr(c, "model", write_tiny(t / "a", "mistral")),
-    "a field of the config": lambda c, t, m: setattr(c, "model", copied(c.model, t / "a", config={"rms_norm_eps": 1e-3})),
+    "a field of the config": lambda c, t, m: setattr(
+        c, "model", copied(c.model, t / "a", config={"rms_norm_eps": 1e-3})
+    ),
     "vocabulary": lambda c, t, m: setattr(c, "model", copied(c.model, t / "a", tokenizer=other_vocabulary)),
-    "BOS": lambda c, t, m: setattr(c, "model", copied(c.model, t / "a", tokenizer_config={"bos_token": "</s>"})),
-    "EOS joins documents": lambda c, t, m: setattr(c, "model", copied(c.model, t / "a", tokenizer_config={"eos_token": "!"})),
-    "one letter of the texts": lambda c, t, m: setattr(c, "texts", written(t / "x.txt", TEXT.replace("fox", "fix"))),
+    "BOS": lambda c, t, m: setattr(
+        c, "model", copied(c.model, t / "a", tokenizer_config={"bos_token": "</s>"})
+    ),
+    "EOS joins documents": lambda c, t, m: setattr(
+        c, "model", copied(c.model, t / "a", tokenizer_config={"eos_token": "!"})
+    ),
+    "one letter of the texts": lambda c, t, m: setattr(
+        c, "texts", written(t / "x.txt", TEXT.replace("fox", "fix"))
+    ),
     "split": lambda c, t, m: setattr(c, "split", "report"),
     "length": lambda c, t, m: setattr(c, "length", 33),
     "samples": lambda c, t, m: setattr(c, "samples", 21),
@@ -99,10 +115,12 @@ FIELDS = {  # name: what differs
     "loss": lambda c, t, m: m.setattr(calibrate, "LOSS", "another"),
     "dtype of the gradients": lambda c, t, m: m.setattr(calibrate, "_dtype", lambda loaded: "bfloat16"),
     "format": lambda c, t, m: m.setattr(runs, "FORMAT", 2),
-    "one token": lambda c, t, m: lambda s: replace(s, ids=np.where(np.arange(s.ids.size).reshape(s.ids.shape) == 70, 9, s.ids)),
+    "one token": lambda c, t, m: (
+        lambda s: replace(s, ids=np.where(np.arange(s.ids.size).reshape(s.ids.shape) == 70, 9, s.ids))
+    ),
     "one domain label": lambda c, t, m: lambda s: replace(s, domain=s.domain * 0, domains=("other",)),
     "which sample draws which labels": lambda c, t, m: lambda s: replace(s, index=s.index[::-1].copy()),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +129,9 @@ def plain_key(tiny, text_file):
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_a_field_that_changes_rows_changes_the_runs_key(tiny, text_file, tmp_path, monkeypatch, plain_key, field):
+def test_a_field_that_changes_rows_changes_the_runs_key(
+    tiny, text_file, tmp_path, monkeypatch, plain_key, field
+):
     case = Case(tiny["llama"], text_file)
     change = FIELDS[field](case, tmp_path, monkeypatch)
     assert case.key(*[change] if change else []) != plain_key
@@ -132,18 +152,29 @@ def touched(path):
 
 def renamed_shard(folder):
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
-    header = json.loads((folder / "model-00001-of-00001.safetensors").read_bytes()[8:].split(b"}}")[0] + b"}}")
+    header = json.loads(
+        (folder / "model-00001-of-00001.safetensors").read_bytes()[8:].split(b"}}")[0] + b"}}"
+    )
     (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {}, "weight_map": {k: "model-00001-of-00001.safetensors" for k in header if k != "__metadata__"}})
+        json.dumps(
+            {
+                "metadata": {},
+                "weight_map": {k: "model-00001-of-00001.safetensors" for k in header if k != "__metadata__"},
+            }
+        )
     )
     return folder
 
 
 IRRELEVANT = {
-    "renamed and moved model": lambda c, t, m: setattr(c, "model", copied(c.model, t / "deep" / "other name")),
+    "renamed and moved model": lambda c, t, m: setattr(
+        c, "model", copied(c.model, t / "deep" / "other name")
+    ),
     "touched model": lambda c, t, m: setattr(c, "model", touched(copied(c.model, t / "a"))),
     "name of the weight file": lambda c, t, m: setattr(c, "model", renamed_shard(copied(c.model, t / "a"))),
-    "how it generates": lambda c, t, m: setattr(c, "model", copied(c.model, t / "a", generation_config={"top_k": 3})),
+    "how it generates": lambda c, t, m: setattr(
+        c, "model", copied(c.model, t / "a", generation_config={"top_k": 3})
+    ),
     "name and kind of the text file": lambda c, t, m: setattr(
         c, "texts", written(t / "y.jsonl", "\n".join(json.dumps({"text": d}) for d in TEXT.split("\n\n")))
     ),
@@ -170,17 +201,31 @@ def test_the_batch_is_not_in_the_key_of_a_run(tiny, text_file):
 
 def measured(place, **changes) -> dict[tuple, int]:
     """{store key: items} after a benchmark of one state."""
-    request = {"texts": None, "states": [[1]], "sequences": 4, "length": 24, "tasks": False, "prompt": "", **changes}
+    request = {
+        "texts": None,
+        "states": [[1]],
+        "sequences": 4,
+        "length": 24,
+        "tasks": False,
+        "prompt": "",
+        **changes,
+    }
     place.mkdir(exist_ok=True)
     result = benchmark(request, Progress(place))
-    return {m.key: m.items.tolist() for m in Results().of_model(result["model"]) if m.key.metric != "tokens_per_second"}
+    return {
+        m.key: m.items.tolist()
+        for m in Results().of_model(result["model"])
+        if m.key.metric != "tokens_per_second"
+    }
 
 
 RESULT_FIELDS = {
     "weights": lambda r, t: r.update(model=str(copied(r["model"], t / "m", weights=last_bit))),
     "config": lambda r, t: r.update(model=str(copied(r["model"], t / "m", config={"rms_norm_eps": 1e-3}))),
     "vocabulary": lambda r, t: r.update(model=str(copied(r["model"], t / "m", tokenizer=other_vocabulary))),
-    "BOS": lambda r, t: r.update(model=str(copied(r["model"], t / "m", tokenizer_config={"bos_token": "</s>"}))),
+    "BOS": lambda r, t: r.update(
+        model=str(copied(r["model"], t / "m", tokenizer_config={"bos_token": "</s>"}))
+    ),
     "removed blocks": lambda r, t: r.update(states=[[2]]),
     "texts": lambda r, t: r.update(texts=str(written(t / "x.txt", TEXT.replace("fox", "fix")))),
     "length": lambda r, t: r.update(length=25),
@@ -202,9 +247,16 @@ def test_measurements_are_told_apart_by_split_and_metric_and_shared_across_names
     request = {"model": str(tiny["llama"]), "texts": str(text_file)}
     (key,) = measured(tmp_path / "a", **request)
     results = Results()
-    for other in (replace(key, split="choose"), replace(key, metric="task:loss"), replace(key, settings="{}")):
+    for other in (
+        replace(key, split="choose"),
+        replace(key, metric="task:loss"),
+        replace(key, settings="{}"),
+    ):
         assert results.items(key) and not results.items(other)
-    request = {"model": str(copied(tiny["llama"], tmp_path / "renamed")), "texts": str(written(tmp_path / "copy.txt", TEXT))}
+    request = {
+        "model": str(copied(tiny["llama"], tmp_path / "renamed")),
+        "texts": str(written(tmp_path / "copy.txt", TEXT)),
+    }
     assert set(measured(tmp_path / "b", **request)) == {key}
 
 
@@ -225,7 +277,12 @@ REQUEST = {"samples": 4, "length": 24, "seed": 0, "batch": 2, "sampled": True, "
 
 def test_every_entry_of_a_request_names_another_job(tiny, text_file, monkeypatch):
     monkeypatch.setattr(jobs.subprocess, "Popen", lambda *a, **k: None)
-    request = {"model": str(tiny["llama"]), "texts": str(text_file), "inputs": jobs.fingerprint(str(tiny["llama"])), **REQUEST}
+    request = {
+        "model": str(tiny["llama"]),
+        "texts": str(text_file),
+        "inputs": jobs.fingerprint(str(tiny["llama"])),
+        **REQUEST,
+    }
     changes = {
         "model": "demo",
         "texts": None,
@@ -239,13 +296,22 @@ def test_every_entry_of_a_request_names_another_job(tiny, text_file, monkeypatch
     }
     assert set(changes) == set(request)
     first = jobs.start("calibrate", request).id
-    assert jobs.start("calibrate", dict(reversed(request.items()))).id == first  # the order of entries is no difference
+    # the order of entries is no difference
+    assert jobs.start("calibrate", dict(reversed(request.items()))).id == first
     others = [jobs.start("calibrate", {**request, name: value}).id for name, value in changes.items()]
     assert len({first, jobs.start("prune", request).id, *others}) == len(others) + 2
 
 
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "config.json", "tokenizer.json", "merges.txt", "tokenizer.model", "chat_template.jinja"]
+    "name",
+    [
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "merges.txt",
+        "tokenizer.model",
+        "chat_template.jinja",
+    ],
 )
 def test_a_file_of_the_model_changed_behind_its_back_is_another_request(tiny, tmp_path, name):
     """Same size, and the time of modification set back."""

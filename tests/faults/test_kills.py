@@ -30,17 +30,23 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def progress_of(job) -> list[dict]:
-    return [json.loads(line) for line in (job.folder / "progress.jsonl").read_text().splitlines() if line.strip()]
+    return [
+        json.loads(line) for line in (job.folder / "progress.jsonl").read_text().splitlines() if line.strip()
+    ]
 
 
 def strays(*roots: Path) -> list[str]:
-    """Temporary files and folders: hidden ones (the store's lock is none) and checkpoints of work that is done."""
+    """Temporary files and folders: hidden ones (the store's lock is none) and checkpoints of work that is
+    done.
+    """
     found = [p for root in roots for p in root.rglob("*") if p.name.startswith(".") or p.name == "work"]
     return [str(p) for p in found if p.name != ".lock"]
 
 
 def forked_worker(job_id: str) -> int:
-    """The real worker in a process group of its own, forked so that torch is there at once: its process id."""
+    """The real worker in a process group of its own, forked so that torch is there at once: its process
+    id.
+    """
     child = os.fork()
     if child:
         return child
@@ -71,7 +77,11 @@ def no_worker(monkeypatch):
 
 def test_calibration_killed_at_twenty_random_moments_ends_bit_for_bit(tiny, tmp_path, monkeypatch, forks):
     long = tmp_path / "long.txt"  # so much that the work outlasts the kills
-    long.write_text("\n\n".join(f"Story {i}: {i * 7919 % 997} foxes met {i % 13} dogs by lake {i % 31}." for i in range(8000)))
+    long.write_text(
+        "\n\n".join(
+            f"Story {i}: {i * 7919 % 997} foxes met {i % 13} dogs by lake {i % 31}." for i in range(8000)
+        )
+    )
     request = request_of(tiny, long, samples=1500, batch=1)
     whole = load_run(folders.home() / "runs" / finish(jobs.start("calibrate", request)).result["key"])
     os.waitpid(forks[-1], 0)
@@ -95,11 +105,15 @@ def test_calibration_killed_at_twenty_random_moments_ends_bit_for_bit(tiny, tmp_
     resumed = load_run(folders.home() / "runs" / job.result["key"])
     for name in ("rows", "sampled"):
         assert all(
-            (getattr(getattr(whole, name), f) == getattr(getattr(resumed, name), f)).all() for f in ("A", "sample", "domain", "loss")
+            (getattr(getattr(whole, name), f) == getattr(getattr(resumed, name), f)).all()
+            for f in ("A", "sample", "domain", "loss")
         )
-    assert (whole.singles.increase == resumed.singles.increase).all() and (whole.singles.se == resumed.singles.se).all()
+    assert (whole.singles.increase == resumed.singles.increase).all() and (
+        whole.singles.se == resumed.singles.se
+    ).all()
     assert not strays(tmp_path / "killed")
-    # lines are 0.2 s apart, four intervals of the checkpoint, and a batch lies between: the last but two is always saved
+    # lines are 0.2 s apart, four intervals of the checkpoint, and a batch lies between: the last but two is
+    # always saved
     lines = [line for line in progress_of(job) if line["message"] in ("gradient rows", "single removals")]
     told = 0
     for before, kill in zip([0, *kills], kills):
@@ -149,7 +163,8 @@ def test_an_export_killed_at_twenty_moments_is_whole_or_absent(tiny, no_worker):
         worker = forked_worker(job.id)
         if k in (5, 11, 17):  # about the rename: as soon as a new folder is there
             deadline = time.monotonic() + 60
-            while inode(exports / "pruned") in (None, before):  # without a pause: a copy file by file takes a millisecond
+            # without a pause: a copy file by file takes a millisecond
+            while inode(exports / "pruned") in (None, before):
                 assert time.monotonic() < deadline
         else:
             time.sleep(rng.choice((rng.uniform(0, 0.15), rng.uniform(0.1, 0.6), rng.uniform(0.3, 4))))
@@ -168,7 +183,11 @@ def test_an_export_killed_at_twenty_moments_is_whole_or_absent(tiny, no_worker):
         (job.folder / "result.json").unlink(missing_ok=True)  # one that was done is asked for again
     os.waitpid(forked_worker(job.id), 0)
     job = jobs.read(job.id)
-    assert job.status == "done" and job.result["verified"] and kills >= 15 and seen == {True, False}, (job, kills, seen)
+    assert job.status == "done" and job.result["verified"] and kills >= 15 and seen == {True, False}, (
+        job,
+        kills,
+        seen,
+    )
     assert not strays(folders.home()) and is_whole(exports / "pruned")
     assert [p.name for p in exports.iterdir()] == ["pruned"]
     assert torch.equal(logits_of(load_model(str(exports / "pruned"))), expected)
@@ -198,7 +217,10 @@ def test_an_earlier_export_is_never_thinned_out(tmp_path, monkeypatch):
     monkeypatch.setattr(work.shutil, "rmtree", removal_cut_off)
     monkeypatch.setattr(work, "write_pruned", killed)
     with pytest.raises(Killed):
-        work.prune({"model": "m", "blocks": [1], "out": str(out), "zip": False, "provenance": {}}, jobs.Progress(tmp_path))
+        work.prune(
+            {"model": "m", "blocks": [1], "out": str(out), "zip": False, "provenance": {}},
+            jobs.Progress(tmp_path),
+        )
     assert not out.exists() and len(list((tmp_path / "work" / "earlier").iterdir())) == 2
 
 
@@ -226,7 +248,13 @@ def stand_in(monkeypatch):
 def starters(stand_in):
     """Eight processes, each a session of its own that starts what it is told to."""
     processes = [
-        subprocess.Popen([sys.executable, "-c", STARTER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", STARTER],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(8)
     ]
     for process in processes:
@@ -257,14 +285,19 @@ def test_fifty_races_of_two_to_eight_sessions_are_fifty_computations(starters, t
         ids = {process.stdout.readline().strip() for process in racing}
         assert len(ids) == 1
         job = finish(jobs.read(ids.pop()), limit=30)
-        assert job.status == "done" and job.result == {"number": race, "file": f"{race}.txt"}, (job, (job.folder / "log.txt").read_text())
+        assert job.status == "done" and job.result == {"number": race, "file": f"{race}.txt"}, (
+            job,
+            (job.folder / "log.txt").read_text(),
+        )
         assert Path(request["count"]).read_text() == "computed\n" and starts_of(job) == 1
         assert all(jobs.start("benchmark", request).result == job.result for _ in racing)  # all get it
     assert not strays(folders.home() / "jobs") and len(jobs.list_jobs()) == 50
 
 
 def test_many_workers_of_one_job_compute_once(stand_in, no_worker, tmp_path):
-    """The lock alone, without the help of start(): eight workers, one at work, however late the others are."""
+    """The lock alone, without the help of start(): eight workers, one at work, however late the others
+    are.
+    """
     request = light_request(tmp_path, 0, steps=2, pause=0.2)
     job = jobs.start("benchmark", request)
     workers = [subprocess.Popen([sys.executable, "-m", "core.jobs", job.id], cwd=ROOT) for _ in range(8)]
@@ -286,7 +319,11 @@ def test_a_killed_owner_is_taken_over_within_five_seconds(starters, tmp_path):
         until(lambda n=takeover: starts_of(job) == n + 1)
         assert [line["t"] for line in progress_of(job) if line["message"] == "starting"][-1] - killed <= 5
     job = finish(job)
-    assert job.status == "done" and Path(request["count"]).read_text() == "computed\n" * 4 and starts_of(job) == 4
+    assert (
+        job.status == "done"
+        and Path(request["count"]).read_text() == "computed\n" * 4
+        and starts_of(job) == 4
+    )
 
 
 KEEPER = """
@@ -306,7 +343,13 @@ def test_two_processes_keep_the_same_run_at_once(damaged):
     if damaged:
         (runs.keep_run(run) / "A.npz").write_bytes(b"rot")
     keepers = [
-        subprocess.Popen([sys.executable, "-c", KEEPER, "0"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", KEEPER, "0"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(2)
     ]
     assert [keeper.stdout.readline() for keeper in keepers] == ["ready\n"] * 2

@@ -1,4 +1,6 @@
-"""Hostile text files and chat templates: one sentence with the place and the reason, in time, whatever they hold."""
+"""Hostile text files and chat templates: one sentence with the place and the reason, in time, whatever they
+hold.
+"""
 
 import json
 import random
@@ -24,16 +26,32 @@ NAMED = {
     "jsonl UTF-16 with BOM": (".jsonl", GOOD.decode().encode("utf-16"), "Line 1 .*not UTF-8 .*0xff"),
     "jsonl UTF-16 without BOM": (".jsonl", GOOD.decode().encode("utf-16-le"), "Line 1 .*NUL"),
     "jsonl UTF-32": (".jsonl", GOOD.decode().encode("utf-32-be"), "Line 1 .*(NUL|not UTF-8)"),
-    "jsonl latin-1": (".jsonl", GOOD * 5000 + '{"text": "caf\xe9"}'.encode("latin-1"), "Line 5001 .*not UTF-8 .*0xe9"),
+    "jsonl latin-1": (
+        ".jsonl",
+        GOOD * 5000 + '{"text": "caf\xe9"}'.encode("latin-1"),
+        "Line 5001 .*not UTF-8 .*0xe9",
+    ),
     "jsonl CESU surrogates": (".jsonl", GOOD + b'{"text": "\xed\xa0\x80"}', "Line 2 .*not UTF-8 .*0xed"),
     "jsonl NUL": (".jsonl", GOOD + b'{"text": "a\0b"}', "Line 2 .*NUL"),
-    "jsonl 5000 digits": (".jsonl", GOOD + b'{"text": "a", "n": ' + b"9" * 5000 + b"}", "Line 2 .*not JSON .*digits"),
+    "jsonl 5000 digits": (
+        ".jsonl",
+        GOOD + b'{"text": "a", "n": ' + b"9" * 5000 + b"}",
+        "Line 2 .*not JSON .*digits",
+    ),
     "jsonl nested": (".jsonl", GOOD + DEEP, "Line 2 .*nests too deeply"),
     "jsonl unclosed nest": (".jsonl", b"[" * 100_000, "Line 1 .*nests too deeply"),
     "jsonl nested objects": (".jsonl", b'{"a":' * 100_000, "Line 1 .*nests too deeply"),
     "jsonl lone surrogate": (".jsonl", GOOD + b'{"text": "\\udc00"}', "Line 2 .*lone surrogate"),
-    "jsonl lone surrogate in the domain": (".jsonl", b'{"text": "a", "domain": "\\ud800"}', "Line 1 .*lone surrogate"),
-    "jsonl lone surrogate in a role": (".jsonl", b'{"messages": [{"role": "\\ud800", "content": "a"}]}', "Line 1 .*lone surrogate"),
+    "jsonl lone surrogate in the domain": (
+        ".jsonl",
+        b'{"text": "a", "domain": "\\ud800"}',
+        "Line 1 .*lone surrogate",
+    ),
+    "jsonl lone surrogate in a role": (
+        ".jsonl",
+        b'{"messages": [{"role": "\\ud800", "content": "a"}]}',
+        "Line 1 .*lone surrogate",
+    ),
     "jsonl NaN": (".jsonl", GOOD + b'{"text": "a", "x": NaN}', "Line 2 .*NaN"),
     "jsonl Infinity": (".jsonl", b'{"text": "a", "x": -Infinity}', "Line 1 .*Infinity"),
     "jsonl duplicate key": (".jsonl", GOOD + b'{"text": "a", "text": "b"}', "Line 2 .*'text' is there twice"),
@@ -42,12 +60,24 @@ NAMED = {
     "jsonl no object": (".jsonl", GOOD + b'"text"', "Line 2 .*no string"),
     "jsonl prompt alone": (".jsonl", b'{"prompt": "a"}', "Line 1 .*no string"),
     "jsonl messages in words": (".jsonl", b'{"messages": "a"}', "Line 1 .*no string"),
-    "jsonl messages without content": (".jsonl", b'{"messages": [{"role": "user"}]}', "Line 1 .*number 1 is no object"),
-    "jsonl messages of parts": (".jsonl", b'{"messages": [{"role": "user", "content": [{"text": "a"}]}]}', "Line 1 .*number 1"),
+    "jsonl messages without content": (
+        ".jsonl",
+        b'{"messages": [{"role": "user"}]}',
+        "Line 1 .*number 1 is no object",
+    ),
+    "jsonl messages of parts": (
+        ".jsonl",
+        b'{"messages": [{"role": "user", "content": [{"text": "a"}]}]}',
+        "Line 1 .*number 1",
+    ),
     "jsonl no messages": (".jsonl", b'{"messages": []}', "no text"),
     "jsonl a cut last line": (".jsonl", GOOD + GOOD[:9], "Line 2 .*not JSON"),
     "jsonl an array of rows": (".jsonl", b'[{"text": "a"}]', "Line 1 .*no string"),
-    "jsonl a long line": (".jsonl", GOOD + b'{"text": "' + b"a" * 2**20 + b'"}', "Line 2 .*longer than 1,048,576"),
+    "jsonl a long line": (
+        ".jsonl",
+        GOOD + b'{"text": "' + b"a" * 2**20 + b'"}',
+        "Line 2 .*longer than 1,048,576",
+    ),
     "jsonl only a BOM": (".jsonl", b"\xef\xbb\xbf", "no text"),
     "jsonl a second BOM": (".jsonl", b"\xef\xbb\xbf\xef\xbb\xbf" + GOOD, "Line 1 .*not JSON"),
     "csv empty": (".csv", b"", "no text"),
@@ -64,13 +94,17 @@ NAMED = {
     "csv open quote in a big file": (".csv", b'text\n"' + b"a\n" * 10**6, "Line [0-9]+ .*not CSV .*limit"),
     "csv text behind a quote": (".csv", b'text\n"a"b\n', "Line 2 .*not CSV"),
     "csv a million columns": (".csv", WIDE, "Line 1 .*longer"),
-    "csv a hundred thousand columns": (".csv", WIDE[5:600_000] + b"\na", "no column 'text' but 'c0, c1.*, ...'"),
+    "csv a hundred thousand columns": (
+        ".csv",
+        WIDE[5:600_000] + b"\na",
+        "no column 'text' but 'c0, c1.*, ...'",
+    ),
     "txt binary": (".txt", b"a\n\xff\xfe", "Line 2 .*not UTF-8 .*0xff"),
     "txt UTF-16": (".txt", "text".encode("utf-16-le"), "Line 1 .*NUL"),
     "parquet empty": (".parquet", b"", "no whole Parquet"),
     "parquet of words": (".parquet", GOOD, "no whole Parquet"),
     "parquet marks alone": (".parquet", b"PAR1" + b"\xff" * 8 + b"PAR1", "no whole Parquet"),
-}  # fmt: skip
+}
 GOOD_FILES = {
     "jsonl BOM": (".jsonl", b"\xef\xbb\xbf" + GOOD, ["good"]),
     "jsonl CR only": (".jsonl", b'{"text": "a"}\r{"text": "b"}\r', ["a", "b"]),
@@ -144,9 +178,13 @@ def test_none_of_250_damaged_files_is_a_traceback(tmp_path):
             if change == "flip":
                 content[at] ^= 1 << rng.randrange(8)
             else:
-                content[at : at + rng.randrange(1, 40) if change == "drop" else len(content) if change == "cut" else at] = (
-                    rng.randbytes(9) if change == "junk" else b""
-                )
+                content[
+                    at : at + rng.randrange(1, 40)
+                    if change == "drop"
+                    else len(content)
+                    if change == "cut"
+                    else at
+                ] = rng.randbytes(9) if change == "junk" else b""
             content = content or bytearray(b" ")
         file = tmp_path / f"damaged{suffix}"
         file.write_bytes(content)
@@ -176,12 +214,19 @@ BOMB = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% end
 TEMPLATES = {
     "loops": (BOMB, "takes longer"),
     "a power": ("{{ 9 ** (9 ** 9) }}", "takes longer|too much memory"),
-    "a power while it runs": ("{% set n = messages | length + 1 %}{{ n ** (n ** (n * 2)) }}", "takes longer|too much memory"),
+    "a power while it runs": (
+        "{% set n = messages | length + 1 %}{{ n ** (n ** (n * 2)) }}",
+        "takes longer|too much memory",
+    ),
     "a long constant": ("{{ 'a' * 5000000000 }}", "too much memory"),
     "a long word": ("{{ messages[0]['role'] * 1000000000 }}", "too much memory"),
     "padding": ("{{ 'a' | center(3000000000) }}", "too much memory"),
     "much output": ("{% for a in range(99999) %}{{ 'some dozen ch' }}{% endfor %}", "1,299,987 characters"),
-    "a doubling": ("{% set ns = namespace(x='a') %}{% for a in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x }}", "memory"),
+    "a doubling": (
+        "{% set ns = namespace(x='a') %}{% for a in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ "
+        "ns.x }}",
+        "memory",
+    ),
     "recursion": ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),
     "classes": ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "fails .*unsafe"),
     "globals": ("{{ raise_exception.__globals__ }}", "fails .*unsafe|leaves out"),

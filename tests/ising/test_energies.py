@@ -21,7 +21,12 @@ def test_energies_against_sums_and_spins_for_every_state_of_6_blocks():
     pairs = [2 * sum(H[i, j] for i, j in itertools.combinations(s, 2)) for s in states]
     assert np.allclose(energies(H, x) - own_costs(H, x), pairs, atol=1e-12)
     spins, s = to_spins(H, g), 2.0 * x - 1
-    ising = [sum(spins.J[i, j] * v[i] * v[j] for i, j in itertools.combinations(range(6), 2)) + v @ spins.h + spins.offset for v in s]
+    ising = [
+        sum(spins.J[i, j] * v[i] * v[j] for i, j in itertools.combinations(range(6), 2))
+        + v @ spins.h
+        + spins.offset
+        for v in s
+    ]
     assert np.allclose(ising, expected, atol=1e-12)
 
 

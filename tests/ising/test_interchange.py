@@ -52,12 +52,19 @@ def test_qubo_text_both_ways(tmp_path, removed):
     (tmp_path / "a.qubo").write_text(qubo_text(H, g, removed))
     back, offset = read_qubo(tmp_path / "a.qubo")
     rows = X if removed is None else X[X.sum(axis=1) == removed]
-    np.testing.assert_allclose(energies(back, rows) + offset, energies(H, rows, g), atol=1e-12 * (1 + exact_penalty(H, g)))
+    np.testing.assert_allclose(
+        energies(back, rows) + offset, energies(H, rows, g), atol=1e-12 * (1 + exact_penalty(H, g))
+    )
     if removed is None:
-        assert (back == (back + back.T) / 2).all() and (back[np.triu_indices(7, 1)] == H[np.triu_indices(7, 1)]).all()
+        assert (back == (back + back.T) / 2).all() and (
+            back[np.triu_indices(7, 1)] == H[np.triu_indices(7, 1)]
+        ).all()
 
 
-@pytest.mark.parametrize("text", ["", "hello\n", "0 0 1.0\n", "p qubo 0 3 3 0\n0 5 1.0\n", "p qubo 0 3 3 0\n0 1 nan\n", "p qubo 0 x\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "hello\n", "0 0 1.0\n", "p qubo 0 3 3 0\n0 5 1.0\n", "p qubo 0 3 3 0\n0 1 nan\n", "p qubo 0 x\n"],
+)
 def test_damaged_qubo_text_is_one_sentence(tmp_path, text):
     path = tmp_path / "b.qubo"
     path.write_text(text, encoding="utf-8")

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from core.errors import InputError
-from core.ising.states import block_list, blocks_changed, diversity, indicator, parse_blocks, pearson, removed_blocks, short_hashes
+from core.ising.states import (
+    block_list,
+    blocks_changed,
+    diversity,
+    indicator,
+    parse_blocks,
+    pearson,
+    removed_blocks,
+    short_hashes,
+)
 
 
 def test_pearson_is_numpys_and_affine_in_the_overlap_at_equal_m():
@@ -40,12 +49,16 @@ def test_lists_round_trip_and_hashes_stay():
     assert short_hashes(np.pad(everything, ((0, 0), (0, 5)))) == hashes
 
 
-@pytest.mark.parametrize(("text", "blocks"), [("3", (3,)), ("3,7-9, 20", (3, 7, 8, 9, 20)), (" 9 , 2 ", (2, 9))])
+@pytest.mark.parametrize(
+    ("text", "blocks"), [("3", (3,)), ("3,7-9, 20", (3, 7, 8, 9, 20)), (" 9 , 2 ", (2, 9))]
+)
 def test_parse_blocks(text, blocks):
     assert parse_blocks(text, 24) == blocks
 
 
-@pytest.mark.parametrize("text", ["", "a", "1,,2", "3-1", "1,1", "1-3,2", "24", "-1", "1.5", "1_0", "٣", "1-2-3", "9" * 5])
+@pytest.mark.parametrize(
+    "text", ["", "a", "1,,2", "3-1", "1,1", "1-3,2", "24", "-1", "1.5", "1_0", "٣", "1-2-3", "9" * 5]
+)
 def test_bad_block_lists_are_one_sentence(text):
     with pytest.raises(InputError) as caught:
         parse_blocks(text, 24)

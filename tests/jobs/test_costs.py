@@ -30,4 +30,6 @@ def test_own_samples_cost_what_drawing_them_costs():
 def test_what_the_weights_ask_for_may_not_be_there():
     known = {**KNOWN, "parts": [TEXTS, OWN]}
     assert lacking(known, "calibrate", 150) == [] == lacking(known, "choose", 0)
-    assert lacking(known, "calibrate", 153) == [("texts", 102, 100)] and lacking(known, "choose", 33) == [("texts", 22, 20)]
+    assert lacking(known, "calibrate", 153) == [("texts", 102, 100)] and lacking(known, "choose", 33) == [
+        ("texts", 22, 20)
+    ]

@@ -24,9 +24,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def request_of(tiny, text_file, samples=200, batch=2, **changes) -> dict:
     return {
-        "model": str(tiny["llama"]), "texts": str(text_file), "samples": samples, "length": 24, "seed": 0, "batch": batch,
-        "sampled": True, "singles": 4, "inputs": jobs.fingerprint(str(tiny["llama"]), str(text_file)), **changes,
-    }  # fmt: skip
+        "model": str(tiny["llama"]),
+        "texts": str(text_file),
+        "samples": samples,
+        "length": 24,
+        "seed": 0,
+        "batch": batch,
+        "sampled": True,
+        "singles": 4,
+        "inputs": jobs.fingerprint(str(tiny["llama"]), str(text_file)),
+        **changes,
+    }
 
 
 def finish(job, limit=90):
@@ -47,7 +55,13 @@ def until(condition, limit=60):
 def until_at_work(job, workers):
     """Until the given number of workers have started, and the last is past loading (or the job is over)."""
 
-    until(lambda: jobs.read(job.id).status == "done" or worked(job, workers, "gradient rows") or worked(job, workers, "single removals"))
+    until(
+        lambda: (
+            jobs.read(job.id).status == "done"
+            or worked(job, workers, "gradient rows")
+            or worked(job, workers, "single removals")
+        )
+    )
 
 
 def worked(job, workers, message) -> bool:
@@ -103,7 +117,11 @@ def test_eight_starts_at_once_are_one_worker(tiny, text_file):
     assert len({job.id for job in started}) == 1
     job = finish(started[0])
     assert job.status == "done"
-    messages = [json.loads(line)["message"] for line in (job.folder / "progress.jsonl").read_text().splitlines() if line]
+    messages = [
+        json.loads(line)["message"]
+        for line in (job.folder / "progress.jsonl").read_text().splitlines()
+        if line
+    ]
     assert messages.count("starting") == 1
 
 
@@ -127,8 +145,15 @@ def test_a_worker_that_does_not_listen_is_killed_on_cancel(tiny, text_file):
 
 
 def test_the_job_survives_the_process_that_started_it(tiny, text_file):
-    code = "import json, sys; from core import jobs; print(jobs.start('calibrate', json.loads(sys.argv[1])).id)"
-    done = subprocess.run([sys.executable, "-c", code, json.dumps(request_of(tiny, text_file))], cwd=ROOT, capture_output=True, text=True)
+    code = (
+        "import json, sys; from core import jobs; print(jobs.start('calibrate', json.loads(sys.argv[1])).id)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(request_of(tiny, text_file))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert finish(jobs.read(done.stdout.strip())).status == "done"
 
 
@@ -164,14 +189,24 @@ def test_checkpoints_are_whole_or_absent(tmp_path):
     first.flush()
     (tmp_path / ".part").write_bytes(b"half")
     second = Checkpoint(tmp_path, {"batch": 9, "threads": 2})
-    assert second.plan == {"batch": 4, "threads": 1} and (second["a"]["x"] == np.arange(3)).all() and "b" not in second
+    assert (
+        second.plan == {"batch": 4, "threads": 1}
+        and (second["a"]["x"] == np.arange(3)).all()
+        and "b" not in second
+    )
 
 
 def benchmark_of(tiny, text_file, **changes) -> dict:
     return {
-        "model": str(tiny["llama"]), "texts": str(text_file), "states": [[], [1, 4], [2]], "sequences": 120, "length": 24, "tasks": False,
-        "prompt": "Document 1", **changes,
-    }  # fmt: skip
+        "model": str(tiny["llama"]),
+        "texts": str(text_file),
+        "states": [[], [1, 4], [2]],
+        "sequences": 120,
+        "length": 24,
+        "tasks": False,
+        "prompt": "Document 1",
+        **changes,
+    }
 
 
 def test_a_benchmark_measures_every_state_once_and_equals_plain_evaluation(tiny, text_file):
@@ -191,7 +226,11 @@ def test_a_benchmark_measures_every_state_once_and_equals_plain_evaluation(tiny,
         assert measured.items.tolist() == sorted(expected)
         assert np.allclose(measured.values, [expected[i] for i in measured.items], atol=1e-5)
         assert found[state, "tokens_per_second"].mean > 0
-    assert set(Results().answers(job.result["model"])) == {((), "Document 1"), ((1, 4), "Document 1"), ((2,), "Document 1")}
+    assert set(Results().answers(job.result["model"])) == {
+        ((), "Document 1"),
+        ((1, 4), "Document 1"),
+        ((2,), "Document 1"),
+    }
 
     seconds = found[(2,), "loss"].seconds
     more = finish(jobs.start("benchmark", benchmark_of(tiny, text_file, states=[[2], [0]], sequences=124)))
@@ -201,7 +240,9 @@ def test_a_benchmark_measures_every_state_once_and_equals_plain_evaluation(tiny,
 
 
 def test_a_benchmark_killed_and_resumed_evaluates_no_item_twice(tiny, text_file, tmp_path, monkeypatch):
-    request = benchmark_of(tiny, text_file, sequences=144, states=[[], [1], [2], [3], [4], [1, 2], [1, 3], [2, 3]])
+    request = benchmark_of(
+        tiny, text_file, sequences=144, states=[[], [1], [2], [3], [4], [1, 2], [1, 3], [2, 3]]
+    )
     whole = finish(jobs.start("benchmark", request))
     reference = {(m.key.removed, m.key.metric): m for m in Results().of_model(whole.result["model"])}
     monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path / "killed"))
@@ -215,13 +256,17 @@ def test_a_benchmark_killed_and_resumed_evaluates_no_item_twice(tiny, text_file,
         kill_worker(job)
         kills += 1
         until_interrupted(job.id)
-        written.append(sum(len(m.items) for m in Results().of_model(whole.result["model"]) if m.key.metric == "loss"))
+        written.append(
+            sum(len(m.items) for m in Results().of_model(whole.result["model"]) if m.key.metric == "loss")
+        )
         job = jobs.start("benchmark", request)
     assert finish(job).status == "done" and kills >= 3 and written == sorted(written)
     for m in Results().of_model(whole.result["model"]):
         if m.key.metric == "loss":
             expected = reference[m.key.removed, "loss"]
-            assert m.items.tolist() == expected.items.tolist() and np.allclose(m.values, expected.values, atol=1e-6)
+            assert m.items.tolist() == expected.items.tolist() and np.allclose(
+                m.values, expected.values, atol=1e-6
+            )
 
 
 @pytest.mark.parametrize("model", ["~nosuchuser/x", "a" * 300, "a" * 5000, "x\0y"])
@@ -238,7 +283,10 @@ def test_a_request_knows_the_file_behind_a_sources_options(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.csv").write_text("story\nonce upon a time\n")
     asked = jobs.request_of("demo", "a.csv::column=story,weight=2")
-    assert asked["texts"] == f"{tmp_path}/a.csv::column=story,weight=2" and str(tmp_path / "a.csv") in asked["inputs"]
+    assert (
+        asked["texts"] == f"{tmp_path}/a.csv::column=story,weight=2"
+        and str(tmp_path / "a.csv") in asked["inputs"]
+    )
     (tmp_path / "a.csv").write_text("story\nanother time\n")
     assert jobs.request_of("demo", "a.csv::column=story,weight=2")["inputs"] != asked["inputs"]
     with pytest.raises(InputError, match="no option"):

@@ -64,14 +64,23 @@ def test_the_error_of_a_learned_landscape_is_its_posteriors():
 def test_each_diverse_candidate_is_the_farthest_of_the_window_and_its_reason_is_true(seed):
     H, s = problem(seed)
     found = candidates(H, s, 9, window=float(s.energies[120] - s.energies[0]))
-    inside = [state for state, e in zip(s.removed, s.energies) if e <= s.energies[0] + found.window + s.tolerance]
+    inside = [
+        state for state, e in zip(s.removed, s.energies) if e <= s.energies[0] + found.window + s.tolerance
+    ]
     assert len(inside) == found.states >= 121
-    assert found.chosen[0].removed == s.removed[0] and found.chosen[0].reason == "lowest energy" and found.chosen[0].diversity is None
+    assert (
+        found.chosen[0].removed == s.removed[0]
+        and found.chosen[0].reason == "lowest energy"
+        and found.chosen[0].diversity is None
+    )
     before = []
     for c in found.chosen:
         assert c.removed in inside and s.removed[c.rank] == c.removed and c.energy == s.energies[c.rank]
         if before:
-            r = [max(np.corrcoef(indicator([state], 12)[0], row)[0, 1] for row in indicator(before, 12)) for state in inside]
+            r = [
+                max(np.corrcoef(indicator([state], 12)[0], row)[0, 1] for row in indicator(before, 12))
+                for state in inside
+            ]
             assert np.isclose(c.diversity, 1 - r[inside.index(c.removed)])
             if c.reason.startswith("differs most"):
                 assert np.isclose(1 - c.diversity, min(r), atol=1e-9)
@@ -91,17 +100,29 @@ def test_medoids_say_what_their_group_shares():
     for k, c in enumerate(found):
         if c in medoids:
             assert all(len(set(c.removed) - set(b.removed)) > 1 for b in found[:k])  # no near-copy
-            size, named = re.search(r"group of (\d+) states that all remove ([\d, and]+), |$", c.reason).groups()
+            size, named = re.search(
+                r"group of (\d+) states that all remove ([\d, and]+), |$", c.reason
+            ).groups()
             blocks = {int(b) for b in re.findall(r"\d+", named or "")}
             if blocks:
-                assert blocks <= set(c.removed) and sum(blocks <= set(state) for state in s.removed) >= int(size) > 1
+                assert (
+                    blocks <= set(c.removed)
+                    and sum(blocks <= set(state) for state in s.removed) >= int(size) > 1
+                )
 
 
 def test_groups_are_those_of_a_brute_force_search():
-    x = np.concatenate([indicator([(0, 1, 2, b) for b in (3, 4, 5)], 20), indicator([(9, 10, 11, b) for b in (12, 13, 14, 15)], 20)])
+    x = np.concatenate(
+        [
+            indicator([(0, 1, 2, b) for b in (3, 4, 5)], 20),
+            indicator([(9, 10, 11, b) for b in (12, 13, 14, 15)], 20),
+        ]
+    )
     distance = 1 - pearson(x, x)
     found = _groups(x, 2)
-    assert sorted(len(own) for _, own in found) == [3, 4] and {k for _, own in found for k in own} == set(range(7))
+    assert sorted(len(own) for _, own in found) == [3, 4] and {k for _, own in found for k in own} == set(
+        range(7)
+    )
     least = min(distance[:, list(pair)].min(axis=1).sum() for pair in itertools.combinations(range(7), 2))
     assert np.isclose(distance[:, [m for m, _ in found]].min(axis=1).sum(), least)
 
@@ -135,10 +156,14 @@ def test_what_was_picked_or_measured_before_counts():
     measured = {s.removed[50]: (0.2, 0.01, 64), s.removed[9]: (0.1, 0.01, 64), (0,): (-1.0, 0.0, 64)}
     found = candidates(H, s, 4, measured=measured).chosen
     assert (
-        found[1].removed == s.removed[9] and found[1].rank == 9 and found[1].reason == "lowest measured loss of the 2 measured (+0.1 nats)"
+        found[1].removed == s.removed[9]
+        and found[1].rank == 9
+        and found[1].reason == "lowest measured loss of the 2 measured (+0.1 nats)"
     )
     far = (0, 1, 2, 3) if (0, 1, 2, 3) not in s.removed else (8, 9, 10, 11)
-    found = candidates(H, lowest_states(H, 4, 60), 4, measured={far: (0.1, 0, 9), s.removed[0]: (0.2, 0, 9)}).chosen
+    found = candidates(
+        H, lowest_states(H, 4, 60), 4, measured={far: (0.1, 0, 9), s.removed[0]: (0.2, 0, 9)}
+    ).chosen
     assert found[1].removed == far and np.isclose(found[1].energy, energies(H, indicator([far], 12))[0])
     first = [c.removed for c in candidates(H, s, 4).chosen]
     more = candidates(H, s, 4, taken=first).chosen
@@ -151,11 +176,17 @@ def test_ends_are_whole():
     assert [c.removed for c in candidates(H, s, 1).chosen] == [s.removed[0]]
     flat = lowest_states(np.ones((6, 6)), 2, 15)
     one = candidates(np.ones((6, 6)), flat, 3)
-    assert one.window == 0 and "one of 15 states" in one.chosen[0].reason and "on the ground level" in one.chosen[1].reason
+    assert (
+        one.window == 0
+        and "one of 15 states" in one.chosen[0].reason
+        and "on the ground level" in one.chosen[1].reason
+    )
     assert len({b for c in one.chosen for b in c.removed}) == 6  # three pairs without a block in common
 
 
-@pytest.mark.parametrize("wrong", [{"count": 0}, {"count": True}, {"count": 3, "window": -1.0}, {"count": 3, "noise": np.zeros(3)}])
+@pytest.mark.parametrize(
+    "wrong", [{"count": 0}, {"count": True}, {"count": 3, "window": -1.0}, {"count": 3, "noise": np.zeros(3)}]
+)
 def test_bad_requests_are_one_sentence(wrong):
     H, s = problem(0)
     with pytest.raises(InputError) as caught:
@@ -167,7 +198,9 @@ def test_at_half_removal_the_demos_candidates_hold_a_better_state_than_as_many_l
     """`python -m tests.bench_candidates` has the other numbers of blocks and couplings."""
     demo = open_source("demo")
     s = lowest_states(demo.couplings("h0"), 12, 300, constraints=Constraints(keep=(0,)))
-    chosen = [c.removed for c in candidates(demo.couplings("h0"), s, 4, noise=energy_noise(demo, "h0", s.x)).chosen]
+    chosen = [
+        c.removed for c in candidates(demo.couplings("h0"), s, 4, noise=energy_noise(demo, "h0", s.x)).chosen
+    ]
     loaded = load_model("demo")
     ids = pack(read_texts(), loaded.tokenizer, "choose", 128, 64).ids
     loss = {state: sequence_losses(loaded, ids, state) for state in {*chosen, *s.removed[:4]}}

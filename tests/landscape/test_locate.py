@@ -22,9 +22,18 @@ def test_every_state_of_m_stands_where_the_full_list_has_it(seed):
     full, part = lowest_states(H, 3, 84), lowest_states(H, 3, 20)
     for p in place(H, part, everything):
         truth = full.removed.index(p.removed)
-        assert np.isclose(p.energy, full.energies[truth]) and np.isclose(p.delta, full.energies[truth] - full.energies[0])
-        assert p.rank == (truth if truth < 20 else None) and p.below == min(truth, 20) and not p.degenerate and p.allowed
-        assert p.words.startswith(f"rank {truth}, " if truth < 20 else "ΔE") and ("above the 20 listed" in p.words) == (truth >= 20)
+        assert np.isclose(p.energy, full.energies[truth]) and np.isclose(
+            p.delta, full.energies[truth] - full.energies[0]
+        )
+        assert (
+            p.rank == (truth if truth < 20 else None)
+            and p.below == min(truth, 20)
+            and not p.degenerate
+            and p.allowed
+        )
+        assert p.words.startswith(f"rank {truth}, " if truth < 20 else "ΔE") and (
+            "above the 20 listed" in p.words
+        ) == (truth >= 20)
     assert place(H, part, []) == []
 
 
@@ -33,9 +42,21 @@ def test_levels_are_seen_also_where_the_list_cuts_them():
     s = lowest_states(H, 2, 5)  # one state of 0, four of the six of 1
     assert levels(s.energies, s.tolerance).tolist() == [0, 1, 1, 1, 1] and s.level_cut
     ground, listed, unlisted, above = place(H, s, [(0, 1), (0, 2), (1, 4), (2, 3)])
-    assert (ground.rank, ground.same, ground.degenerate) == (0, 0, False) and "the ground state" in ground.words
-    assert (listed.rank, listed.same, listed.below) == (1, 3, 1) and "on a level with 3 others" in listed.words
-    assert (unlisted.rank, unlisted.same, unlisted.below) == (None, 4, 1) and "the level that the list cuts off" in unlisted.words
+    assert (ground.rank, ground.same, ground.degenerate) == (
+        0,
+        0,
+        False,
+    ) and "the ground state" in ground.words
+    assert (listed.rank, listed.same, listed.below) == (
+        1,
+        3,
+        1,
+    ) and "on a level with 3 others" in listed.words
+    assert (unlisted.rank, unlisted.same, unlisted.below) == (
+        None,
+        4,
+        1,
+    ) and "the level that the list cuts off" in unlisted.words
     assert (above.rank, above.same, above.below) == (None, 0, 5)
 
 

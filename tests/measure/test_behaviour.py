@@ -31,7 +31,8 @@ from core.store.runs import canonical_key
         "yes yes yes yes",
         "no!!!!!!!!!!!!",
         "ababababababababababababababab",
-        "A dog ran. It was a big, shiny book. It was a big, shiny book. It was a big, shiny book. It was a big,",
+        "A dog ran. It was a big, shiny book. It was a big, shiny book. It was a big, shiny book. It was a "
+        "big,",
         "我我我我我我我我我",
         "so it is so it is not so it is so it is so it is so it is not so it is so it is",
     ],
@@ -88,7 +89,12 @@ def test_brackets(prompt, text, ended, kept):
 def test_verdicts_by_hand():
     good = verdicts(Prompt("Say 12 (", "en", "12"), Answer(" it is 12)", True))
     assert good == dict.fromkeys(CHECKS, 1) and list(good) == list(CHECKS)[:1] + list(good)[1:]
-    assert verdicts(Prompt("Hello"), Answer("there", False)) == {"sound": 0, "ends": 0, "answers": 1, "no_loop": 1}
+    assert verdicts(Prompt("Hello"), Answer("there", False)) == {
+        "sound": 0,
+        "ends": 0,
+        "answers": 1,
+        "no_loop": 1,
+    }
     empty = verdicts(Prompt("Say 12 (", "en", "12"), Answer("  \n", True))
     assert [check for check, fine in empty.items() if fine] == ["ends", "no_loop"]
     assert verdicts(Prompt("2 + 3 =", digits="5"), Answer("15", True))["digits"] == 0
@@ -96,13 +102,16 @@ def test_verdicts_by_hand():
 
 
 def test_a_paired_comparison_by_hand():
-    fine, looping, endless = ({"sound": s, "ends": e, "answers": 1, "no_loop": n} for s, e, n in ((1, 1, 1), (0, 1, 0), (0, 0, 1)))
+    fine, looping, endless = (
+        {"sound": s, "ends": e, "answers": 1, "no_loop": n} for s, e, n in ((1, 1, 1), (0, 1, 0), (0, 0, 1))
+    )
     changes = compare([fine] * 8, [looping] * 6 + [fine] * 2)
     loop = changes["no_loop"]
     assert (loop.original, loop.pruned, loop.worse, loop.better, loop.n) == (1, 0.25, 6, 0, 8)
     assert loop.difference == -0.75 and loop.p == 1 / 64 and loop.broken and changes["sound"].broken
     assert not changes["ends"].broken and changes["ends"].p == 1 and "digits" not in changes
-    assert not any(c.broken for c in compare([fine] * 8, [looping] * 4 + [fine] * 4).values())  # 4 of 4: p = 1/16
+    # 4 of 4: p = 1/16
+    assert not any(c.broken for c in compare([fine] * 8, [looping] * 4 + [fine] * 4).values())
     hidden = compare([endless] * 8, [{**endless, "no_loop": 0}] * 8)  # never sound, and yet worse
     assert hidden["sound"].pruned == hidden["sound"].original == 0 and hidden["sound"].broken
     mixed = compare([endless] * 8, [looping] * 8)
@@ -121,10 +130,16 @@ def test_without_block_0_the_demo_looks_broken_and_each_prompt_is_answered_once(
     done = measure(loaded, [(0,), (5, 9, 20)], tokens=16)
     whole, broken, light = done["states"]
     assert whole["removed"] == [] and whole["broken"] == [] and whole["checks"]["sound"]["difference"] == 0
-    assert "sound" in broken["broken"] and broken["checks"]["ends"]["worse"] > broken["checks"]["ends"]["better"]
+    assert (
+        "sound" in broken["broken"] and broken["checks"]["ends"]["worse"] > broken["checks"]["ends"]["better"]
+    )
     assert light["broken"] == []
     assert all(len(row["answers"]) == len(done["prompts"]) for row in done["states"])
-    kept = {m.key.removed: m for m in Results().of_model(canonical_key(loaded.digest())) if m.key.metric == "behaviour:ends"}
+    kept = {
+        m.key.removed: m
+        for m in Results().of_model(canonical_key(loaded.digest()))
+        if m.key.metric == "behaviour:ends"
+    }
     assert kept[0,].minus(kept[()])[0] == pytest.approx(broken["checks"]["ends"]["difference"])
     monkeypatch.setattr(loaded.model, "generate", None)
     assert measure(loaded, [(0,), (5, 9, 20)], tokens=16) == done

@@ -28,13 +28,18 @@ def test_removal_increase_is_paired(tiny):
     loaded = load_model(str(tiny["llama"]))
     increase = removal_increase(loaded, IDS, [(0,), (1, 3)])
     assert increase.shape == (2, 7)
-    assert np.allclose(increase[1], sequence_losses(loaded, IDS, (1, 3)) - sequence_losses(loaded, IDS), atol=1e-7)
+    assert np.allclose(
+        increase[1], sequence_losses(loaded, IDS, (1, 3)) - sequence_losses(loaded, IDS), atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_option_scores_against_one_option_at_a_time(tiny, kind):
     loaded = load_model(str(tiny[kind]))
-    items = [TaskItem("t", "The lamp", (" is red.", " is blue and old."), 0), TaskItem("t", "A", (" b", " c", " dd"), 2)]
+    items = [
+        TaskItem("t", "The lamp", (" is red.", " is blue and old."), 0),
+        TaskItem("t", "A", (" b", " c", " dd"), 2),
+    ]
     for item, scores in zip(items, option_scores(loaded, items, batch=3)):
         for option, score in zip(item.options, scores):
             head = [0, *loaded.tokenizer(item.context)["input_ids"]]
@@ -46,7 +51,11 @@ def test_option_scores_against_one_option_at_a_time(tiny, kind):
 
 
 def test_results_by_hand_and_ties_count_as_their_share():
-    items = [TaskItem("a", "", ("x", "y"), 0), TaskItem("a", "", ("x", "y"), 1), TaskItem("b", "", ("x", "y", "z", "w"), 2)]
+    items = [
+        TaskItem("a", "", ("x", "y"), 0),
+        TaskItem("a", "", ("x", "y"), 1),
+        TaskItem("b", "", ("x", "y", "z", "w"), 2),
+    ]
     results = task_results(items, [np.array([0.0, -1]), np.array([0.0, -1]), np.array([1.0, 0, 1, 0])])
     assert results["a"] == {"accuracy": 0.5, "chance": 0.5, "n": 2, "correct": [1.0, 0.0]}
     assert results["b"]["accuracy"] == 0.5 and results["b"]["chance"] == 0.25
@@ -56,8 +65,14 @@ def test_evaluate(tiny, text_file):
     loaded = load_model(str(tiny["llama"]))
     sequences = pack(read_texts(text_file), loaded.tokenizer, "report", 30, 7)
     done = evaluate(loaded, sequences)
-    assert math.isclose(done.loss, done.losses.mean()) and math.isclose(done.loss_se, done.losses.std(ddof=1) / math.sqrt(7))
-    assert done.tokens == 7 * 29 and done.tokens_per_second > 0 and math.isclose(done.to_json()["perplexity"], math.exp(done.loss))
+    assert math.isclose(done.loss, done.losses.mean()) and math.isclose(
+        done.loss_se, done.losses.std(ddof=1) / math.sqrt(7)
+    )
+    assert (
+        done.tokens == 7 * 29
+        and done.tokens_per_second > 0
+        and math.isclose(done.to_json()["perplexity"], math.exp(done.loss))
+    )
 
 
 def test_evaluate_counts_real_tokens_only(tiny, text_file):

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from core.measure.evaluation import sequence_losses
-from core.measure.forwards import CHUNK, Forwards, Kept, Replay, open_forwards, prefix_walk, stratified, walk_order
+from core.measure.forwards import (
+    CHUNK,
+    Forwards,
+    Kept,
+    Replay,
+    open_forwards,
+    prefix_walk,
+    stratified,
+    walk_order,
+)
 from core.model.load import load_model
 from core.texts.sequences import pack, read_texts
 from tests.conftest import TINY
@@ -26,7 +35,9 @@ def counting(blocks: int, sequences: int = CHUNK, **options) -> Forwards:
 
     def run(part, kept, start, hidden):
         assert hidden == (kept[:start] or None)
-        return np.full(part.stop - part.start, float(sum(kept))), [kept[: k + 1] for k in range(start, len(kept))]
+        return np.full(part.stop - part.start, float(sum(kept))), [
+            kept[: k + 1] for k in range(start, len(kept))
+        ]
 
     return Forwards(blocks, sequences, run, **options)
 
@@ -62,7 +73,9 @@ def test_blocks_that_cannot_be_passed_over_are_gated_at_full_cost(tiny, sequence
 def test_a_model_that_is_another_when_blocks_are_passed_over_is_found_out(tiny, sequences):
     loaded = load_model(str(tiny["llama"]))
     plain = loaded.model.lm_head.forward
-    loaded.model.lm_head.forward = lambda x: plain(x) + len(vars(loaded.modules[0]).get("forward", lambda: None).__name__)
+    loaded.model.lm_head.forward = lambda x: (
+        plain(x) + len(vars(loaded.modules[0]).get("forward", lambda: None).__name__)
+    )
     assert not Replay(loaded, sequences(loaded)).shares
 
 
@@ -106,7 +119,9 @@ def test_what_is_kept_is_not_measured_again_and_costs_the_same(tiny, sequences, 
     first.known.flush()
     ran = []
     plain = Replay.__call__
-    monkeypatch.setattr(Replay, "__call__", lambda self, part, *rest: ran.append(rest[0]) or plain(self, part, *rest))
+    monkeypatch.setattr(
+        Replay, "__call__", lambda self, part, *rest: ran.append(rest[0]) or plain(self, part, *rest)
+    )
     second = open_forwards(loaded, texts)
     assert all(np.array_equal(a, second.whole(s)) for a, s in zip(losses, states)) and not ran
     assert second.forwards == first.forwards
@@ -114,7 +129,10 @@ def test_what_is_kept_is_not_measured_again_and_costs_the_same(tiny, sequences, 
     first.whole((1, 4))
     assert set(ran) == {(0, 2, 3, 5)} and second.forwards == first.forwards
     stored = Kept(loaded, texts)
-    assert stored.get((1, 3), slice(0, 20)).tolist() == losses[2].tolist() and stored.get((2,), slice(0, 20)) is None
+    assert (
+        stored.get((1, 3), slice(0, 20)).tolist() == losses[2].tolist()
+        and stored.get((2,), slice(0, 20)) is None
+    )
 
 
 def test_the_walk_measures_every_state_once_and_resumes(tiny, sequences, tmp_path):

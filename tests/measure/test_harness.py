@@ -1,4 +1,6 @@
-"""lm-evaluation-harness in the suite: its numbers are its own, nothing is asked twice, task files are data."""
+"""lm-evaluation-harness in the suite: its numbers are its own, nothing is asked twice, task files are
+data.
+"""
 
 import json
 from dataclasses import replace
@@ -39,15 +41,23 @@ def task_file(folder: Path, every: int, **changes) -> Path:
     """The shipped task file over each `every`-th bundled item."""
     lines = BUNDLED.read_text(encoding="utf-8").splitlines()[::every]
     (folder / "items.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    text = SHIPPED.read_text(encoding="utf-8").replace("../demo/tasks.jsonl", "items.jsonl").replace("task: bundled", "task: some")
-    text = text.replace("num_fewshot: 0\n", "") + "".join(f"{key}: {value}\n" for key, value in changes.items())
+    text = (
+        SHIPPED.read_text(encoding="utf-8")
+        .replace("../demo/tasks.jsonl", "items.jsonl")
+        .replace("task: bundled", "task: some")
+    )
+    text = text.replace("num_fewshot: 0\n", "") + "".join(
+        f"{key}: {value}\n" for key, value in changes.items()
+    )
     (folder / "some.yaml").write_text(text, encoding="utf-8")
     return folder / "some.yaml"
 
 
 def items_of(loaded, metric: str, state=()) -> np.ndarray:
     model = harness.canonical_key(loaded.digest())
-    (found,) = [m for m in Results().of_model(model) if m.key.metric == metric and m.key.removed == tuple(state)]
+    (found,) = [
+        m for m in Results().of_model(model) if m.key.metric == metric and m.key.removed == tuple(state)
+    ]
     assert found.items.tolist() == list(range(len(found.items)))
     return found.values
 
@@ -61,7 +71,9 @@ def test_the_harness_and_our_own_evaluation_agree_on_every_item(demo, tmp_path):
         own_results = task_results(items, option_scores(demo, items, state))
         correct = [c for name in dict.fromkeys(i.task for i in items) for c in own_results[name]["correct"]]
         assert items_of(demo, "harness:some:acc,none", state).tolist() == correct
-        assert row["removed"] == list(state) and row["tasks"]["some"]["accuracy"] == pytest.approx(np.mean(correct))
+        assert row["removed"] == list(state) and row["tasks"]["some"]["accuracy"] == pytest.approx(
+            np.mean(correct)
+        )
         assert row["tasks"]["some"]["n"] == len(items) and row["tasks"]["some"]["chance"] == pytest.approx(
             np.mean([1 / len(i.options) for i in items])
         )
@@ -69,7 +81,8 @@ def test_the_harness_and_our_own_evaluation_agree_on_every_item(demo, tmp_path):
 
 
 def test_the_numbers_are_those_of_calling_the_harness_directly(demo, tmp_path, monkeypatch):
-    monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)  # takes seconds, and is no number
+    # takes seconds, and is no number
+    monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)
     file = task_file(tmp_path, 30, fewshot_split="test")
     done = measure(demo, [()], own((str(file),), shots=2), limit=20, batch=7)
     lm = HFLM(pretrained=demo.model, tokenizer=demo.tokenizer, batch_size=16)
@@ -137,7 +150,9 @@ def test_answers_belong_to_one_model_and_one_state(tiny, tmp_path):
     assert counts == [counts[0] * k for k in range(1, 7)]
 
 
-@pytest.mark.parametrize("bos, first", [("auto", True), ("always", True), ("never", False), ("tokenizer", False)])
+@pytest.mark.parametrize(
+    "bos, first", [("auto", True), ("always", True), ("never", False), ("tokenizer", False)]
+)
 def test_the_bos_policy_is_kept(tiny, bos, first):
     loaded = load_model(str(tiny["llama"]))  # its tokenizer adds no BOS by itself
     protocol = replace(own(("x",)), bos=bos)
@@ -165,7 +180,9 @@ def test_the_papers_presets_say_what_the_harness_says():
     for name, file in files.items():
         config, said = load_yaml(harness.SHIPPED / file, resolve_func=False), preset(name)
         metric, _, chosen = said.metric.partition(",")
-        assert said.dataset == config["dataset_path"] and said.revision == (config.get("dataset_kwargs") or {}).get("revision")
+        assert said.dataset == config["dataset_path"] and said.revision == (
+            config.get("dataset_kwargs") or {}
+        ).get("revision")
         assert metric in [m["metric"] for m in config["metric_list"]]
         assert chosen in [f["name"] for f in config.get("filter_list") or [{"name": "none"}]]
         assert config.get("num_fewshot") in (None, said.shots)  # where the task file has a number, it is ours
@@ -188,7 +205,10 @@ def needs(name: str) -> Path:
     "task, file, rows",
     [
         ("gsm8k", "gsm8k_test.jsonl", ""),
-        *((f"bbh_cot_fewshot_{n}", f"bbh/{n}.json", ",field=examples") for n in ("navigate", "date_understanding")),
+        *(
+            (f"bbh_cot_fewshot_{n}", f"bbh/{n}.json", ",field=examples")
+            for n in ("navigate", "date_understanding")
+        ),
     ],
 )
 def test_gsm8k_and_bbh_run_on_local_files(real_model, task, file, rows):
@@ -197,7 +217,11 @@ def test_gsm8k_and_bbh_run_on_local_files(real_model, task, file, rows):
     protocol = replace(PRESETS[name], tasks=(f"{task}::data={needs(file)}{rows}",))
     (row,) = measure(loaded, [(1,)], protocol, limit=3)["states"]
     assert row["tasks"][task]["metric"] == protocol.metric and row["tasks"][task]["shots"] == protocol.shots
-    assert row["tasks"][task]["n"] == 3 and 0 <= row["tasks"][task]["accuracy"] <= 1 and row["tasks"][task]["chance"] is None
+    assert (
+        row["tasks"][task]["n"] == 3
+        and 0 <= row["tasks"][task]["accuracy"] <= 1
+        and row["tasks"][task]["chance"] is None
+    )
     answers = [json.loads(v) for v in stored_answers()]
     assert len(answers) == 3 and all(isinstance(a, str) for a in answers)
 
@@ -231,7 +255,11 @@ def test_task_files_that_are_not_plain_data_are_refused(tmp_path):
         file.write_text("".join(kept) + line)
         with pytest.raises(InputError, match=says):
             read_task_file(file)
-    for text, says in {"gone.yaml": "No task file", "a b": "neither", "gsm8k::data=gone.jsonl": "gone.jsonl"}.items():
+    for text, says in {
+        "gone.yaml": "No task file",
+        "a b": "neither",
+        "gsm8k::data=gone.jsonl": "gone.jsonl",
+    }.items():
         with pytest.raises(InputError, match=says):
             parse_task(text)
 
@@ -283,11 +311,27 @@ def call(capsys, *argv) -> tuple[int, dict]:
 
 def test_evaluate_takes_tasks_shots_and_a_limit(tiny, text_file, tmp_path, capsys):
     file = task_file(tmp_path, 40, fewshot_split="test", target_delimiter="''")
-    plain = ["evaluate", "--model", tiny["llama"], "--texts", text_file, "--sequences", 2, "--length", 16, "--batch", 8]
+    plain = [
+        "evaluate",
+        "--model",
+        tiny["llama"],
+        "--texts",
+        text_file,
+        "--sequences",
+        2,
+        "--length",
+        16,
+        "--batch",
+        8,
+    ]
     code, done = call(capsys, *plain, "--tasks", file, "--shots", 0, "--limit", 12)
     assert code == 0 and {"loss", "perplexity", "tokens_per_second", "preset", "harness"} <= set(done)
     assert set(done["tasks"]) == {"some"} and done["tasks"]["some"]["n"] == done["limit"] == 12
-    assert {"accuracy", "chance", "n"} <= set(done["tasks"]["some"]) and done["preset"]["name"] == "own" and done["preset"]["shots"] == 0
+    assert (
+        {"accuracy", "chance", "n"} <= set(done["tasks"]["some"])
+        and done["preset"]["name"] == "own"
+        and done["preset"]["shots"] == 0
+    )
     (job,) = [j for j in jobs.list_jobs() if j.kind == "harness"]
     assert job.status == "done" and job.done == job.total == 12
     wrong = {

@@ -1,4 +1,6 @@
-"""One type of every structure through discovery, gates, rows and removal; `python -m tests.coverage` does all."""
+"""One type of every structure through discovery, gates, rows and removal; `python -m tests.coverage` does
+all.
+"""
 
 import pytest
 
@@ -59,7 +61,11 @@ def test_blocks_that_are_not_one_stack_are_refused(model_type):
 
 @pytest.mark.parametrize(
     "config",
-    [{"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}, {"model_type": "llama", "is_encoder_decoder": True}, {}],
+    [
+        {"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]},
+        {"model_type": "llama", "is_encoder_decoder": True},
+        {},
+    ],
 )
 def test_encoder_decoders_and_the_unknown_are_refused(config):
     with pytest.raises(InputError, match="not a causal language model"):
@@ -68,16 +74,30 @@ def test_encoder_decoders_and_the_unknown_are_refused(config):
 
 def test_blocks_are_described():
     moe = wrap(tiny_model("mixtral"), None, "x", None, item_size=2).blocks[1]
-    experts = sum(p.numel() for name, p in tiny_model("mixtral").model.layers[1].named_parameters() if ".experts." in name)
-    assert moe.kind == "attention + MoE" and moe.bytes == 2 * moe.parameters and moe.active_parameters == moe.parameters - experts // 2
+    experts = sum(
+        p.numel()
+        for name, p in tiny_model("mixtral").model.layers[1].named_parameters()
+        if ".experts." in name
+    )
+    assert (
+        moe.kind == "attention + MoE"
+        and moe.bytes == 2 * moe.parameters
+        and moe.active_parameters == moe.parameters - experts // 2
+    )
     hybrid = wrap(tiny_model("nemotron_h"), None, "x", None).blocks
-    assert {b.kind: b.kv_bytes > 0 for b in hybrid} == {"Mamba": False, "MoE": False, "attention": True, "FFN": False}
+    assert {b.kind: b.kv_bytes > 0 for b in hybrid} == {
+        "Mamba": False,
+        "MoE": False,
+        "attention": True,
+        "FFN": False,
+    }
     llama = tiny_model("llama")
     own = llama.config
     kept = {b.kv_bytes for b in wrap(llama, None, "x", None).blocks}
     assert kept == {2 * own.num_key_value_heads * own.head_dim * 4}
     shared = wrap(tiny_model("gemma3n_text"), None, "x", None).blocks
-    assert [b.kv_bytes > 0 for b in shared] == [True, True, False, False]  # the last reuse the keys and values of earlier ones
+    # the last reuse the keys and values of earlier ones
+    assert [b.kv_bytes > 0 for b in shared] == [True, True, False, False]
 
 
 def test_a_structure_is_found_in_half_precision():

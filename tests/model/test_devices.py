@@ -1,4 +1,6 @@
-"""Where weights go: the decision on made-up machines, and accelerate's hooks on the CPU and disk, as no GPU is needed for either."""
+"""Where weights go: the decision on made-up machines, and accelerate's hooks on the CPU and disk, as no GPU
+is needed for either.
+"""
 
 import pytest
 import torch
@@ -51,11 +53,21 @@ def test_a_model_goes_to_one_gpu_then_to_all_then_to_the_cpu_too_and_else_nowher
     assert of(SEVEN, two).device_map == {"": 1}
     assert of(int(ROOM * 12 * GB), two).device_map == {"": 1}
     spread = of(15 * GB, two)
-    assert spread.device_map == "auto" and spread.max_memory == {1: int(19.2 * GB), 0: 16 * GB, "cpu": int(51.2 * GB)}
+    assert spread.device_map == "auto" and spread.max_memory == {
+        1: int(19.2 * GB),
+        0: 16 * GB,
+        "cpu": int(51.2 * GB),
+    }
     assert of(30 * GB, {0: 24 * GB}).device_map == "auto"
-    with pytest.raises(InputError, match="120.0 GB in bfloat16 and 86.4 GB of memory on the GPUs and the CPU are free"):
+    with pytest.raises(
+        InputError, match="120.0 GB in bfloat16 and 86.4 GB of memory on the GPUs and the CPU are free"
+    ):
         of(60 * GB, two)
-    with pytest.raises(InputError, match="30.0 GB in bfloat16 and 19.2 GB of GPU 1 are free for it; name no device and start one process"):
+    with pytest.raises(
+        InputError,
+        match="30.0 GB in bfloat16 and 19.2 GB of GPU 1 are free for it; "
+        "name no device and start one process",
+    ):
         of(15 * GB, two, spread=False)
 
 
@@ -69,7 +81,9 @@ def test_a_rank_uses_its_own_gpu_and_all_the_cpu_where_gpus_are_fewer_than_ranks
     assert of(None, 3, 1) == [1, 0, 2] and of("cuda", 3, 1) == [1] and of("cuda:2", 3, 1) == [2]
     assert of("cpu", 3) == of(None, 0) == []
     for device, count in [("cuda", 0), ("cuda:2", 2), ("gpu", 2), ("cuda:x", 2)]:
-        with pytest.raises(InputError, match=f"no device '{device}' here: choose cpu{', cuda:0, cuda:1' * (count > 0)}"):
+        with pytest.raises(
+            InputError, match=f"no device '{device}' here: choose cpu{', cuda:0, cuda:1' * (count > 0)}"
+        ):
             of(device, count)
 
 
@@ -90,10 +104,22 @@ def test_the_stored_type_is_read_from_the_weights_not_from_the_config(tiny, tmp_
 def hooked(tiny, how: str, place):
     """The tiny llama with accelerate's hooks: moved for nothing, or with most weights on disk."""
     if how == "hooks":
-        model = dispatch_model(AutoModelForCausalLM.from_pretrained(tiny["llama"]), {"": "cpu"}, force_hooks=True)
+        model = dispatch_model(
+            AutoModelForCausalLM.from_pretrained(tiny["llama"]), {"": "cpu"}, force_hooks=True
+        )
     else:
-        disk = ["model.embed_tokens", "model.layers.0", *(f"model.layers.{i}" for i in range(2, 6)), "lm_head"]
-        places = {"model.layers.1": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu", **dict.fromkeys(disk, "disk")}
+        disk = [
+            "model.embed_tokens",
+            "model.layers.0",
+            *(f"model.layers.{i}" for i in range(2, 6)),
+            "lm_head",
+        ]
+        places = {
+            "model.layers.1": "cpu",
+            "model.norm": "cpu",
+            "model.rotary_emb": "cpu",
+            **dict.fromkeys(disk, "disk"),
+        }
         model = AutoModelForCausalLM.from_pretrained(tiny["llama"], device_map=places, offload_folder=place)
         assert model.model.layers[4].mlp.up_proj.weight.is_meta and model.model.embed_tokens.weight.is_meta
     return wrap(model, load_model(str(tiny["llama"])).tokenizer, "hooked", tiny["llama"])
@@ -109,8 +135,15 @@ def test_a_model_with_accelerates_hooks_has_the_same_rows_losses_and_tokens(tiny
     ids = torch.randint(2, 200, (3, 20), generator=torch.Generator().manual_seed(0))
     uniforms = torch.rand(3, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     for checkpointed in (False, True, False):
-        expected, found = (gradient_rows(m, ids, sampled_uniforms=uniforms, checkpointed=checkpointed) for m in (plain, other))
-        assert torch.equal(expected[0], found[0]) and torch.equal(expected[1], found[1]) and torch.equal(expected[2][0], found[2][0])
+        expected, found = (
+            gradient_rows(m, ids, sampled_uniforms=uniforms, checkpointed=checkpointed)
+            for m in (plain, other)
+        )
+        assert (
+            torch.equal(expected[0], found[0])
+            and torch.equal(expected[1], found[1])
+            and torch.equal(expected[2][0], found[2][0])
+        )
     with torch.no_grad(), gated(other, removal(other, (1, 4))):
         gates = other.model(input_ids=ids, use_cache=False).logits
     with torch.no_grad(), without(other, (1, 4)):
@@ -119,7 +152,10 @@ def test_a_model_with_accelerates_hooks_has_the_same_rows_losses_and_tokens(tiny
     assert torch.equal(greedy_tokens(plain, ids, 8, (1,)), greedy_tokens(other, ids, 8, (1,)))
     items = [TaskItem("t", "The lamp", (" is red.", " is blue and old."), 0)]
     assert (option_scores(plain, items, (3,))[0] == option_scores(other, items, (3,))[0]).all()
-    assert tokens_per_second(other, ids.numpy()) > 0 and graph_bytes(other, 20) > graph_bytes(other, 20, checkpointed=True) > 0
+    assert (
+        tokens_per_second(other, ids.numpy()) > 0
+        and graph_bytes(other, 20) > graph_bytes(other, 20, checkpointed=True) > 0
+    )
 
 
 def test_gates_on_whole_blocks_work_with_hooks_too():

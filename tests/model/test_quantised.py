@@ -1,4 +1,6 @@
-"""Quantised checkpoints: those that become plain matrices are calibrated and exported; every other is one sentence."""
+"""Quantised checkpoints: those that become plain matrices are calibrated and exported; every other is one
+sentence.
+"""
 
 import importlib.util
 import json
@@ -24,9 +26,13 @@ FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size
 
 
 def write_quantised(folder, kind, sizes, settings, quantise):
-    """A random checkpoint in bf16 whose block matrices `quantise` turns into {name: tensor}; returns the plain tensors too."""
+    """A random checkpoint in bf16 whose block matrices `quantise` turns into {name: tensor}; returns the
+    plain tensors too.
+    """
     tokenizer = byte_tokenizer()
-    config = AutoConfig.for_model(kind, **sizes, vocab_size=len(tokenizer), max_position_embeddings=96, initializer_range=0.15)
+    config = AutoConfig.for_model(
+        kind, **sizes, vocab_size=len(tokenizer), max_position_embeddings=96, initializer_range=0.15
+    )
     torch.manual_seed(3)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder)
@@ -59,7 +65,10 @@ def channels(name, tensor):
     if tensor.ndim != 2:
         return {name: tensor}
     scale = tensor.float().abs().amax(1, keepdim=True) / 448
-    return {name: (tensor.float() / scale).to(torch.float8_e4m3fn), name.replace("weight", "weight_scale"): scale.bfloat16()}
+    return {
+        name: (tensor.float() / scale).to(torch.float8_e4m3fn),
+        name.replace("weight", "weight_scale"): scale.bfloat16(),
+    }
 
 
 def mxfp4(name, tensor):
@@ -68,7 +77,9 @@ def mxfp4(name, tensor):
         return {name: tensor}
     experts, inside, outside = tensor.shape
     generator = torch.Generator().manual_seed(len(name))
-    codes = torch.randint(0, 256, (experts, outside, inside // 32, 16), generator=generator, dtype=torch.uint8)
+    codes = torch.randint(
+        0, 256, (experts, outside, inside // 32, 16), generator=generator, dtype=torch.uint8
+    )
     return {f"{name}_blocks": codes, f"{name}_scales": torch.full(codes.shape[:3], 124, dtype=torch.uint8)}
 
 
@@ -87,8 +98,12 @@ COMPRESSED = {
     },
 }
 PACKAGE = importlib.util.find_spec("compressed_tensors") is not None
-LLAMA = dict(hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=4)
-GPT_OSS = dict(LLAMA, intermediate_size=32, head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=8)
+LLAMA = dict(
+    hidden_size=32, intermediate_size=48, num_attention_heads=4, num_key_value_heads=2, num_hidden_layers=4
+)
+GPT_OSS = dict(
+    LLAMA, intermediate_size=32, head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=8
+)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +117,9 @@ def quantised(tmp_path_factory):
     }
 
 
-needs_package = pytest.param("compressed-tensors", marks=pytest.mark.skipif(not PACKAGE, reason="compressed-tensors is not installed"))
+needs_package = pytest.param(
+    "compressed-tensors", marks=pytest.mark.skipif(not PACKAGE, reason="compressed-tensors is not installed")
+)
 
 
 @pytest.mark.parametrize("method", ["fp8", "mxfp4", needs_package])
@@ -127,7 +144,9 @@ def test_weights_that_become_plain_matrices_are_calibrated_and_exported_in_bf16(
 def test_weights_are_those_that_were_quantised(quantised, method):
     folder, plain = quantised[method]
     for name, parameter in load_model(str(folder)).model.named_parameters():
-        assert float((parameter - plain[name].float()).norm()) <= 0.05 * float(plain[name].float().norm()), name
+        assert float((parameter - plain[name].float()).norm()) <= 0.05 * float(plain[name].float().norm()), (
+            name
+        )
 
 
 SETTINGS = [
@@ -162,7 +181,10 @@ def test_other_methods_are_refused_with_name_reason_and_remedy(tiny, tmp_path, s
 
 @pytest.mark.parametrize(
     ("file", "entries"),
-    [("config.json", {"text_config": {"quantization_config": FP8}}), ("hf_quant_config.json", {"quantization": {"quant_algo": "FP8"}})],
+    [
+        ("config.json", {"text_config": {"quantization_config": FP8}}),
+        ("hf_quant_config.json", {"quantization": {"quant_algo": "FP8"}}),
+    ],
 )
 def test_a_method_is_read_in_its_own_place_only(tiny, tmp_path, file, entries):
     with pytest.raises(InputError, match="quantised weights"):
@@ -171,5 +193,7 @@ def test_a_method_is_read_in_its_own_place_only(tiny, tmp_path, file, entries):
 
 @pytest.mark.skipif(PACKAGE, reason="compressed-tensors is installed")
 def test_a_package_that_is_missing_is_named(quantised):
-    with pytest.raises(InputError, match="takes the package compressed_tensors, which is not installed; install it"):
+    with pytest.raises(
+        InputError, match="takes the package compressed_tensors, which is not installed; install it"
+    ):
         load_model(str(quantised["compressed-tensors"][0]))

@@ -1,4 +1,6 @@
-"""A model folder's own Python files: run only on request, part of the run's key, and taken along by an export."""
+"""A model folder's own Python files: run only on request, part of the run's key, and taken along by an
+export.
+"""
 
 import json
 from shutil import copytree
@@ -43,7 +45,9 @@ IDS = np.random.default_rng(0).integers(2, 200, (3, 20))
 
 @pytest.fixture(scope="module", autouse=True)
 def modules(tmp_path_factory):
-    """A place of the tests' own for the copies that transformers makes of such code, here and in other processes."""
+    """A place of the tests' own for the copies that transformers makes of such code, here and in other
+    processes.
+    """
     place = str(tmp_path_factory.mktemp("modules"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dynamic, "HF_MODULES_CACHE", place)
@@ -59,7 +63,10 @@ def own(tiny, tmp_path):
     config |= {
         "model_type": "own-kind",
         "architectures": ["OwnForCausalLM"],
-        "auto_map": {"AutoConfig": "configuration_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnForCausalLM"},
+        "auto_map": {
+            "AutoConfig": "configuration_own.OwnConfig",
+            "AutoModelForCausalLM": "modeling_own.OwnForCausalLM",
+        },
     }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "configuration_own.py").write_text(CONFIGURATION)
@@ -72,15 +79,25 @@ def test_without_the_request_one_sentence_says_what_would_run_and_how(own):
     with pytest.raises(InputError) as caught:
         load_model(str(folder))
     sentence = str(caught.value)
-    assert "auto_map in config.json: configuration_own.py, modeling_own.py" in sentence and "give --trust-remote-code" in sentence
+    assert (
+        "auto_map in config.json: configuration_own.py, modeling_own.py" in sentence
+        and "give --trust-remote-code" in sentence
+    )
     assert "\n" not in sentence and len(sentence) < 420 and not marker.exists()
 
 
 def test_on_request_the_code_is_run_and_the_model_is_calibrated_by_it(own, tiny, text_file):
     folder, marker = own
-    loaded, plain = load_model(str(folder), remote_code=True), load_model(str(tiny["llama"]), remote_code=True)
+    loaded, plain = (
+        load_model(str(folder), remote_code=True),
+        load_model(str(tiny["llama"]), remote_code=True),
+    )
     assert marker.exists() and loaded.own_code and not plain.own_code
-    assert type(loaded.model).__name__ == "OwnForCausalLM" and len(loaded.blocks) == 6 and gate_of(loaded) == GATE
+    assert (
+        type(loaded.model).__name__ == "OwnForCausalLM"
+        and len(loaded.blocks) == 6
+        and gate_of(loaded) == GATE
+    )
     ids = torch.from_numpy(IDS)
     with torch.no_grad():
         assert torch.allclose(loaded.model(input_ids=ids).logits, 1.5 * plain.model(input_ids=ids).logits)
@@ -108,7 +125,15 @@ def test_an_export_takes_the_code_along_and_is_verified_with_it(own, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "reference", ["owner/other--modeling_own.OwnForCausalLM", "../modeling_own.Own", "missing.Model", "os.path", 7, {"a": ["gone.X", None]}]
+    "reference",
+    [
+        "owner/other--modeling_own.OwnForCausalLM",
+        "../modeling_own.Own",
+        "missing.Model",
+        "os.path",
+        7,
+        {"a": ["gone.X", None]},
+    ],
 )
 def test_code_from_elsewhere_is_refused_on_request_too(own, reference):
     folder, marker = own
@@ -120,7 +145,9 @@ def test_code_from_elsewhere_is_refused_on_request_too(own, reference):
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("entries", [{"custom_generate": "evil/generate"}, {"kernel_config": {"RMSNorm": "evil/kernel"}}])
+@pytest.mark.parametrize(
+    "entries", [{"custom_generate": "evil/generate"}, {"kernel_config": {"RMSNorm": "evil/kernel"}}]
+)
 def test_other_ways_to_code_stay_closed_on_request(own, entries):
     folder, marker = own
     (folder / "generation_config.json").write_text(json.dumps(entries))

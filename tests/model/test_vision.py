@@ -1,4 +1,6 @@
-"""The text part of models that also read images: found, gated, removed and exported on text alone, the vision part whole."""
+"""The text part of models that also read images: found, gated, removed and exported on text alone, the vision
+part whole.
+"""
 
 import json
 
@@ -20,7 +22,13 @@ from tests.conftest import byte_tokenizer
 from tests.zoo import _enliven, tiny_config
 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
-CHANGES = {"gemma3": {}, "qwen2_5_vl": {"rope_parameters": ROPE}, "qwen3_vl": {}, "llava": {}, "paligemma": {}}
+CHANGES = {
+    "gemma3": {},
+    "qwen2_5_vl": {"rope_parameters": ROPE},
+    "qwen3_vl": {},
+    "llava": {},
+    "paligemma": {},
+}
 IDS = np.random.default_rng(0).integers(2, 200, (3, 20))
 
 
@@ -29,7 +37,13 @@ def write_vision(folder, kind):
     config, tokenizer = tiny_config(kind), byte_tokenizer()
     for name, value in {"vocab_size": 300, **CHANGES[kind]}.items():
         setattr(config.text_config, name, value)
-    for name in ("image_token_id", "image_token_index", "video_token_id", "vision_start_token_id", "vision_end_token_id"):
+    for name in (
+        "image_token_id",
+        "image_token_index",
+        "video_token_id",
+        "vision_start_token_id",
+        "vision_end_token_id",
+    ):
         if hasattr(config, name):
             setattr(config, name, 290)
     torch.manual_seed(3)
@@ -50,7 +64,9 @@ def vision(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["gemma3", "qwen2_5_vl", "llava"])
 def test_the_text_part_is_gated_pruned_and_reloaded_and_the_vision_part_stays(vision, kind, tmp_path):
     loaded = load_model(str(vision[kind]))
-    assert type(loaded.model).__name__.endswith("ForConditionalGeneration") and not loaded.structure.block_gate
+    assert (
+        type(loaded.model).__name__.endswith("ForConditionalGeneration") and not loaded.structure.block_gate
+    )
     assert len(loaded.blocks) == loaded.config.num_hidden_layers == 4 and loaded.blocks[0].kv_bytes > 0
     assert "vision" not in loaded.structure.path and all("attention + FFN" in b.kind for b in loaded.blocks)
     ids = torch.from_numpy(IDS)
@@ -69,13 +85,22 @@ def test_the_text_part_is_gated_pruned_and_reloaded_and_the_vision_part_stays(vi
     expected, tokens = sequence_losses(loaded, IDS, (1, 2)), greedy_tokens(loaded, ids, 6, (1, 2))
     done = write.prune(str(vision[kind]), [1, 2], tmp_path / "out")
     again, info = AutoModelForImageTextToText.from_pretrained(tmp_path / "out", output_loading_info=True)
-    assert not info["missing_keys"] and not info["unexpected_keys"] and (tmp_path / "out" / "preprocessor_config.json").is_file()
+    assert (
+        not info["missing_keys"]
+        and not info["unexpected_keys"]
+        and (tmp_path / "out" / "preprocessor_config.json").is_file()
+    )
     assert torch.equal(greedy(again.eval(), ids, 6, True), tokens)
     pruned = load_model(str(tmp_path / "out"))
     assert np.allclose(sequence_losses(pruned, IDS), expected, atol=1e-5) and len(pruned.blocks) == 2
     assert done.parameters[0] - done.parameters[1] == sum(loaded.blocks[i].parameters for i in (1, 2))
-    before, after = (json.loads((folder / "config.json").read_text()) for folder in (vision[kind], tmp_path / "out"))
-    assert after["vision_config"] == {**before["vision_config"], "dtype": "float32"} and after["text_config"]["num_hidden_layers"] == 2
+    before, after = (
+        json.loads((folder / "config.json").read_text()) for folder in (vision[kind], tmp_path / "out")
+    )
+    assert (
+        after["vision_config"] == {**before["vision_config"], "dtype": "float32"}
+        and after["text_config"]["num_hidden_layers"] == 2
+    )
 
 
 def _loss_at(loaded, ids, alpha) -> float:
@@ -87,9 +112,16 @@ def test_a_model_with_a_vision_part_is_calibrated_on_texts(vision, text_file):
     loaded = load_model(str(vision["gemma3"]))
     texts = read_texts(text_file)
     run = calibrate(
-        loaded, pack(texts, loaded.tokenizer, "calibrate", 32, 5), batch=2, singles=pack(texts, loaded.tokenizer, "choose", 32, 3)
+        loaded,
+        pack(texts, loaded.tokenizer, "calibrate", 32, 5),
+        batch=2,
+        singles=pack(texts, loaded.tokenizer, "choose", 32, 3),
     )
-    assert run.rows.A.shape == (5, 4) and np.isfinite(run.rows.A).all() and np.isfinite(run.singles.increase).all()
+    assert (
+        run.rows.A.shape == (5, 4)
+        and np.isfinite(run.rows.A).all()
+        and np.isfinite(run.singles.increase).all()
+    )
 
 
 def test_blocks_that_image_features_go_into_by_number_have_to_stay(vision, tmp_path):
@@ -111,7 +143,19 @@ def test_the_reader_follows_the_checkpoints_own_class():
     def reader(model_type, *classes):
         return auto_class({"model_type": model_type, "architectures": list(classes)}, "x").__name__
 
-    assert reader("llama", "LlamaForCausalLM") == reader("qwen3_5", "Qwen3_5ForCausalLM") == reader("llama") == "AutoModelForCausalLM"
-    assert reader("qwen3_5", "Qwen3_5ForConditionalGeneration") == reader("llava") == "AutoModelForImageTextToText"
-    with pytest.raises(InputError, match="LlavaModel.*no next-token head; choose the checkpoint of a LlavaForConditionalGeneration"):
+    assert (
+        reader("llama", "LlamaForCausalLM")
+        == reader("qwen3_5", "Qwen3_5ForCausalLM")
+        == reader("llama")
+        == "AutoModelForCausalLM"
+    )
+    assert (
+        reader("qwen3_5", "Qwen3_5ForConditionalGeneration")
+        == reader("llava")
+        == "AutoModelForImageTextToText"
+    )
+    with pytest.raises(
+        InputError,
+        match="LlavaModel.*no next-token head; choose the checkpoint of a LlavaForConditionalGeneration",
+    ):
         reader("llava", "LlavaModel")

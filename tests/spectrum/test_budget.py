@@ -16,10 +16,19 @@ from core.store.runs import load_run
 N = 8
 RNG = np.random.default_rng(0)
 UNEVEN = [
-    {"parameters": int(p), "active_parameters": int(p // 3) if i % 2 else int(p), "bytes": int(2 * p), "kv_bytes": 0 if i % 2 else 64}
+    {
+        "parameters": int(p),
+        "active_parameters": int(p // 3) if i % 2 else int(p),
+        "bytes": int(2 * p),
+        "kv_bytes": 0 if i % 2 else 64,
+    }
     for i, p in enumerate(RNG.integers(1000, 9000, N))
 ]
-MODEL = {"parameters": 50_000 + sum(b["parameters"] for b in UNEVEN), "bytes": 100_000 + sum(b["bytes"] for b in UNEVEN), "blocks": UNEVEN}
+MODEL = {
+    "parameters": 50_000 + sum(b["parameters"] for b in UNEVEN),
+    "bytes": 100_000 + sum(b["bytes"] for b in UNEVEN),
+    "blocks": UNEVEN,
+}
 SUBSETS = [s for m in range(N) for s in itertools.combinations(range(N), m)]
 
 
@@ -28,13 +37,23 @@ def test_needs_are_those_of_what_is_left():
     for s in [(), (0,), (1, 4, 6)]:
         left = [UNEVEN[i] for i in range(N) if i not in s]
         found = needs(MODEL, s, b)
-        assert found.weights == 100_000 + sum(x["bytes"] for x in left) and found.cache == 300 * sum(x["kv_bytes"] for x in left)
-        assert found.active == 50_000 + sum(x["active_parameters"] for x in left) and found.bytes == found.weights + found.cache
+        assert found.weights == 100_000 + sum(x["bytes"] for x in left) and found.cache == 300 * sum(
+            x["kv_bytes"] for x in left
+        )
+        assert (
+            found.active == 50_000 + sum(x["active_parameters"] for x in left)
+            and found.bytes == found.weights + found.cache
+        )
     demo = load_run(DEMO_RUN).meta["model"]
     assert needs(demo, (3,), Budget(bytes=1)).active == demo["parameters"] - demo["blocks"][3]["parameters"]
 
 
-RULES = [None, Constraints(keep=(0,), remove=(5,)), Constraints(max_run=1), Constraints(groups=(((0, 1, 2), 1),))]
+RULES = [
+    None,
+    Constraints(keep=(0,), remove=(5,)),
+    Constraints(max_run=1),
+    Constraints(groups=(((0, 1, 2), 1),)),
+]
 
 
 @pytest.mark.parametrize("rules", RULES)
@@ -50,13 +69,17 @@ def test_the_fewest_blocks_and_the_states_that_fit_are_those_of_all_subsets(shar
         for m in range(1, N):
             try:
                 states = list(itertools.combinations(range(N), m))
-                allowed[m] = [s for s, ok in zip(states, make_rules(rules, N, m).allows(indicator(states, N))) if ok]
+                allowed[m] = [
+                    s for s, ok in zip(states, make_rules(rules, N, m).allows(indicator(states, N))) if ok
+                ]
             except InputError:
                 allowed[m] = []
         least = next((m for m in allowed if any(takes[s] <= limit for s in allowed[m])), None)
         sure = next((m for m in allowed if allowed[m] and all(takes[s] <= limit for s in allowed[m])), None)
         if share == 1.0:
-            assert smallest_removal(MODEL, b, rules).least == 0 and with_budget(MODEL, b, rules) == (rules or Constraints())
+            assert smallest_removal(MODEL, b, rules).least == 0 and with_budget(MODEL, b, rules) == (
+                rules or Constraints()
+            )
             continue
         if least is None:
             with pytest.raises(InputError):
@@ -68,7 +91,10 @@ def test_the_fewest_blocks_and_the_states_that_fit_are_those_of_all_subsets(shar
         for m in range(least, N):
             fits = {s for s in allowed[m] if takes[s] <= limit}
             if fits:
-                assert set(lowest_states(A + A.T, m, 99, constraints=with_budget(MODEL, b, rules)).removed) == fits
+                assert (
+                    set(lowest_states(A + A.T, m, 99, constraints=with_budget(MODEL, b, rules)).removed)
+                    == fits
+                )
 
 
 def test_equal_blocks_need_a_number_only():
@@ -78,13 +104,19 @@ def test_equal_blocks_need_a_number_only():
     found = smallest_removal(demo, Budget(bytes=limit, context=8192, batch=4))
     assert found.least == found.sure == 5 and "whichever they are" in found.words
     assert smallest_removal(demo, Budget(bytes=limit - 1, context=8192, batch=4)).least == 6
-    both = Budget(bytes=limit, context=8192, batch=4, active=demo["parameters"] - 6.5 * blocks[0]["parameters"])
+    both = Budget(
+        bytes=limit, context=8192, batch=4, active=demo["parameters"] - 6.5 * blocks[0]["parameters"]
+    )
     assert smallest_removal(demo, both).least == 7  # the two are proportional here, the tighter counts
 
 
 def test_what_cannot_be_met_is_said():
     whole = needs(MODEL, (), Budget())
-    for b in (Budget(bytes=99_999), Budget(active=10.0), Budget(bytes=whole.bytes - 5, active=whole.active - 5)):
+    for b in (
+        Budget(bytes=99_999),
+        Budget(active=10.0),
+        Budget(bytes=whole.bytes - 5, active=whole.active - 5),
+    ):
         with pytest.raises(InputError):
             smallest_removal(MODEL, b)
     with pytest.raises(InputError):

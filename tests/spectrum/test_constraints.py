@@ -1,4 +1,6 @@
-"""Every constraint and every mixture of them against filtering all choices; what cannot be is one sentence."""
+"""Every constraint and every mixture of them against filtering all choices; what cannot be is one
+sentence.
+"""
 
 import itertools
 import math
@@ -50,8 +52,19 @@ def problems(draw):
         fields["at_least"] = float(draw(st.integers(1, 3 * n)))
     if draw(st.booleans()):
         fields["max_run"] = draw(st.integers(1, 3))
-    m = None if ("at_least" in fields or "groups" in fields) and draw(st.booleans()) else draw(st.integers(1, n - 1))
-    return n, m, Constraints(**fields), draw(st.sampled_from(KINDS)), draw(st.integers(0, 10**6)), draw(st.integers(1, 40))
+    m = (
+        None
+        if ("at_least" in fields or "groups" in fields) and draw(st.booleans())
+        else draw(st.integers(1, n - 1))
+    )
+    return (
+        n,
+        m,
+        Constraints(**fields),
+        draw(st.sampled_from(KINDS)),
+        draw(st.integers(0, 10**6)),
+        draw(st.integers(1, 40)),
+    )
 
 
 @settings(max_examples=400, deadline=None)
@@ -141,14 +154,21 @@ def test_minima_count_only_swaps_that_the_rules_allow():
         rules = make_rules(c, 9, 4)
         states = [s for s in combinations(range(9), 4) if rules.allows(indicator([s], 9))[0]]
         energy = {s: H[np.ix_(s, s)].sum() for s in states}
-        expected = [not any(len(set(s) & set(t)) == 3 and energy[t] < energy[s] - 1e-9 for t in states) for s in states]
-        assert minima(H, indicator(states, 9), tolerance=1e-9, rules=rules).tolist() == expected and any(expected)
+        expected = [
+            not any(len(set(s) & set(t)) == 3 and energy[t] < energy[s] - 1e-9 for t in states)
+            for s in states
+        ]
+        assert minima(H, indicator(states, 9), tolerance=1e-9, rules=rules).tolist() == expected and any(
+            expected
+        )
 
 
 def test_constraints_as_people_write_them():
     from core.spectrum.constraints import read_constraints
 
-    read = read_constraints({"keep": "0, 3-5", "remove": "", "groups": "0-5: 2 ; 6-8:1;", "max_run": " 2 "}, 9)
+    read = read_constraints(
+        {"keep": "0, 3-5", "remove": "", "groups": "0-5: 2 ; 6-8:1;", "max_run": " 2 "}, 9
+    )
     assert read == Constraints(keep=(0, 3, 4, 5), groups=(((0, 1, 2, 3, 4, 5), 2), ((6, 7, 8), 1)), max_run=2)
     assert read_constraints({}, 9) == Constraints()
     kinds = ["mamba", "attention + FFN", "mamba", "attention + MoE"]
@@ -157,6 +177,13 @@ def test_constraints_as_people_write_them():
     assert read_constraints({"groups": "attention: 1"}, 4, kinds).groups == (((1, 3), 1),)
     with pytest.raises(InputError, match="'moon'"):
         read_constraints({"groups": "moon: 1"}, 4, kinds)
-    for bad in ({"keep": "9"}, {"remove": "x"}, {"groups": "1-2"}, {"groups": "1-2: many"}, {"max_run": "0"}, {"max_run": "-1"}):
+    for bad in (
+        {"keep": "9"},
+        {"remove": "x"},
+        {"groups": "1-2"},
+        {"groups": "1-2: many"},
+        {"max_run": "0"},
+        {"max_run": "-1"},
+    ):
         with pytest.raises(InputError):
             read_constraints(bad, 9)

@@ -1,4 +1,6 @@
-"""The heuristic: feasible, seeded, never called exact, with a bound that holds, and good recall where the truth is known."""
+"""The heuristic: feasible, seeded, never called exact, with a bound that holds, and good recall where the
+truth is known.
+"""
 
 import numpy as np
 import pytest
@@ -11,13 +13,20 @@ from tests.families import duplicated, integer, llm_like, wishart
 
 
 def recall(found, truth) -> float:
-    """Share of the listed states that belong to the true list, members of its last level counted whichever."""
+    """Share of the listed states that belong to the true list, members of its last level counted
+    whichever.
+    """
     return float((found.energies <= truth.energies[-1] + truth.tolerance).sum()) / len(truth.energies)
 
 
 @pytest.mark.parametrize(
     ("H", "m", "least"),
-    [(llm_like(40, 1), 16, 0.98), (wishart(32, 2), 12, 0.98), (duplicated(24, 3), 10, 0.9), (integer(28, 4), 12, 0.9)],
+    [
+        (llm_like(40, 1), 16, 0.98),
+        (wishart(32, 2), 12, 0.98),
+        (duplicated(24, 3), 10, 0.9),
+        (integer(28, 4), 12, 0.9),
+    ],
     ids=["llm", "wishart", "duplicated", "integer"],
 )
 def test_recall_and_bound(H, m, least):
@@ -30,11 +39,18 @@ def test_recall_and_bound(H, m, least):
 
 
 def test_it_honours_constraints():
-    c = Constraints(keep=(0,), max_run=2, groups=(((3, 4, 5, 6), 2),), weights=tuple(range(24)), at_least=80.0)
+    c = Constraints(
+        keep=(0,), max_run=2, groups=(((3, 4, 5, 6), 2),), weights=tuple(range(24)), at_least=80.0
+    )
     H = wishart(24, 5)
     found = heuristic_states(H, 9, 30, constraints=c, time_limit=0.5)
     x = found.x
-    assert len(x) and not x[:, 0].any() and (x[:, 3:7].sum(axis=1) == 2).all() and (x @ np.arange(24) >= 80).all()
+    assert (
+        len(x)
+        and not x[:, 0].any()
+        and (x[:, 3:7].sum(axis=1) == 2).all()
+        and (x @ np.arange(24) >= 80).all()
+    )
     assert not (x[:, 2:] & x[:, 1:-1] & x[:, :-2]).any() and (x.sum(axis=1) == 9).all()
 
 

@@ -44,7 +44,9 @@ def symmetric(kind: str, n: int, seed: int) -> np.ndarray:
 
 
 def brute_force(H: np.ndarray, m: int, g: np.ndarray) -> list[tuple[float, tuple[int, ...]]]:
-    """All states by level (energies within the tolerance of a neighbour), then by list; no code shared with core."""
+    """All states by level (energies within the tolerance of a neighbour), then by list; no code shared with
+    core.
+    """
     n, tolerance = len(H), tie_tolerance(H, m)
     found = []
     for s in itertools.combinations(range(n), m):
@@ -67,7 +69,9 @@ def test_equals_brute_force_for_every_m_of_16_blocks(kind, m):
     found = lowest_states(H, m, count=200)
     k = min(200, len(reference))
     assert found.removed == [s for _, s in reference[:k]]
-    assert np.allclose(found.energies, [e for e, _ in reference[:k]], rtol=0, atol=1e-12 * max(1.0, np.abs(H).max() * 256))
+    assert np.allclose(
+        found.energies, [e for e, _ in reference[:k]], rtol=0, atol=1e-12 * max(1.0, np.abs(H).max() * 256)
+    )
     assert found.exact and found.total == math.comb(16, m)
     rest = [e for e, _ in reference[k:]]
     assert found.lower_bound <= min(rest, default=math.inf)

@@ -1,4 +1,6 @@
-"""The search against brute force on every kind of matrix, and what it promises about time, cancelling and threads."""
+"""The search against brute force on every kind of matrix, and what it promises about time, cancelling and
+threads.
+"""
 
 import itertools
 import math
@@ -29,7 +31,9 @@ def choices(n: int, m: int) -> np.ndarray:
 
 
 def check(found, H, x, g, count):
-    """`found` is the `count` lowest of the rows of x: every level below the last whole, in the last any members."""
+    """`found` is the `count` lowest of the rows of x: every level below the last whole, in the last any
+    members.
+    """
     e = np.einsum("ki,ki->k", x @ H, x.astype(float)) + x @ g
     order = np.argsort(e, kind="stable")
     e, x = e[order], x[order]
@@ -61,11 +65,22 @@ def test_every_m_of_up_to_16_blocks(n):
             check(lowest_states(H, m, count, g, method="search"), H, x, g, count)
 
 
-FAMILIES = {"llm": llm_like, "wishart": wishart, "duplicated": duplicated, "integer": integer, "dependent": dependent}
+FAMILIES = {
+    "llm": llm_like,
+    "wishart": wishart,
+    "duplicated": duplicated,
+    "integer": integer,
+    "dependent": dependent,
+}
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(3, 12), st.sampled_from(["llm", "wishart", "duplicated", "integer", "dependent"]), st.integers(0, 10**6), st.data())
+@given(
+    st.integers(3, 12),
+    st.sampled_from(["llm", "wishart", "duplicated", "integer", "dependent"]),
+    st.integers(0, 10**6),
+    st.data(),
+)
 def test_the_families(n, family, seed, data):
     H = FAMILIES[family](n, seed)
     m, count = data.draw(st.integers(1, n - 1)), data.draw(st.integers(1, 50))
@@ -84,7 +99,9 @@ def test_forms_tightened_in_the_tree_lose_nothing(monkeypatch):
         g = rng.normal(size=14) * np.abs(H).max() if seed % 2 else np.zeros(14)
         check(lowest_states(H, m, count, g, method="search"), H, choices(14, m), g, count)
         rules = (
-            Constraints(keep=(3,), remove=(5,), max_run=2) if family != "integer" else Constraints(weights=tuple(range(14)), at_least=50)
+            Constraints(keep=(3,), remove=(5,), max_run=2)
+            if family != "integer"
+            else Constraints(weights=tuple(range(14)), at_least=50)
         )
         x = choices(14, 7)
         x = x[make_rules(rules, 14, 7).allows(x)]
@@ -157,7 +174,9 @@ def test_the_time_limit_gives_an_honest_part():
     found = lowest_states(hard(), 64, 20, time_limit=0.6)
     assert time.perf_counter() - began < 5
     assert not found.exact and len(found.x) == 20 and (found.x.sum(axis=1) == 64).all()
-    assert found.lower_bound < found.energies[-1] and found.bound_gap == pytest.approx(found.energies[-1] - found.lower_bound)
+    assert found.lower_bound < found.energies[-1] and found.bound_gap == pytest.approx(
+        found.energies[-1] - found.lower_bound
+    )
 
 
 def test_a_bound_reached_early_holds():
@@ -191,7 +210,10 @@ def test_two_callers_at_once():
     problems = [(llm_like(40, s), 15) for s in range(4)]
     alone = [lowest_states(H, m, 50) for H, m in problems]
     together: dict = {}
-    threads = [threading.Thread(target=lambda i=i: together.update({i: lowest_states(*problems[i], 50)})) for i in range(4)]
+    threads = [
+        threading.Thread(target=lambda i=i: together.update({i: lowest_states(*problems[i], 50)}))
+        for i in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -207,10 +229,14 @@ def test_sweep_is_every_m():
     H = wishart(30, 1)
     swept = [step.spectrum for step in sweep(H, 10)]
     for m in (4, 15, 26):
-        np.testing.assert_allclose(swept[m - 1].energies, lowest_states(H, m, 10).energies, rtol=0, atol=2 * swept[m - 1].tolerance)
+        np.testing.assert_allclose(
+            swept[m - 1].energies, lowest_states(H, m, 10).energies, rtol=0, atol=2 * swept[m - 1].tolerance
+        )
 
 
-@pytest.mark.parametrize("name", ["d_llama24_N24_s1", "d_llama40_N40_s1", "a_N52_s1", "a_N80_s1", "cint_N32_s1"])
+@pytest.mark.parametrize(
+    "name", ["d_llama24_N24_s1", "d_llama40_N40_s1", "a_N52_s1", "a_N80_s1", "cint_N32_s1"]
+)
 def test_shared_instances_are_exact(name):
     H = instance(name)
     if H is None:

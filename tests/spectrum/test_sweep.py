@@ -40,7 +40,11 @@ def test_every_feasible_m_has_its_ground_state(rules):
     assert [s.removed for s in steps] == list(expected)
     for s in steps:
         energy, gap = expected[s.removed]
-        assert np.isclose(s.energy, energy) and s.gap == (None if gap is None else pytest.approx(gap)) and s.degeneracy == 1
+        assert (
+            np.isclose(s.energy, energy)
+            and s.gap == (None if gap is None else pytest.approx(gap))
+            and s.degeneracy == 1
+        )
         assert set(s.entered) == set(s.ground) - set(before) and set(s.left) == set(before) - set(s.ground)
         assert s.nested == (set(before) <= set(s.ground))
         before = s.ground

@@ -19,7 +19,12 @@ def test_items_are_written_once_and_read_back():
     assert results.put(KEY, {2: 9.0, 5: 5.0}, seconds=0.5) == 1
     assert results.items(KEY) == {0, 2, 5}
     (found,) = results.of_model(KEY.model)
-    assert found.key == KEY and found.items.tolist() == [0, 2, 5] and found.values.tolist() == [1.0, 3.0, 5.0] and found.seconds == 2.0
+    assert (
+        found.key == KEY
+        and found.items.tolist() == [0, 2, 5]
+        and found.values.tolist() == [1.0, 3.0, 5.0]
+        and found.seconds == 2.0
+    )
     assert found.mean == 3.0 and math.isclose(found.se, 2 / math.sqrt(3))
 
 
@@ -29,7 +34,13 @@ def test_every_part_of_the_key_separates():
         KEY,
         *(
             Key(**{**vars(KEY), part: value})
-            for part, value in {"removed": (3,), "data": "x", "split": "choose", "metric": "y", "settings": "z"}.items()
+            for part, value in {
+                "removed": (3,),
+                "data": "x",
+                "split": "choose",
+                "metric": "y",
+                "settings": "z",
+            }.items()
         ),
     ]
     keys.append(Key(**{**vars(KEY), "removed": ()}))
@@ -42,7 +53,9 @@ def test_every_part_of_the_key_separates():
     results.put(speed, {0: 7.0})
     assert [results.of_model(KEY.model, but=but)[-1].key for but in (None, "choose")] == [speed, speed]
     keys.append(speed)
-    assert [m.key for m in results.of_model(KEY.model, but="choose")] == [k for k in keys if k.split != "choose"]
+    assert [m.key for m in results.of_model(KEY.model, but="choose")] == [
+        k for k in keys if k.split != "choose"
+    ]
     assert [m.key for m in results.of_model(KEY.model, like=KEY)] == [KEY, keys[1], keys[6]]
 
 
@@ -52,7 +65,10 @@ def test_the_stamp_changes_with_every_write():
     for item in range(5):
         results.put(KEY, {item: 1.0})
         stamps.append(results.stamp)
-        assert results.of_model(KEY.model)[0].items.tolist() == list(range(item + 1)) and results.stamp == stamps[-1]
+        assert (
+            results.of_model(KEY.model)[0].items.tolist() == list(range(item + 1))
+            and results.stamp == stamps[-1]
+        )
     assert len(set(stamps)) == 6
 
 
@@ -82,7 +98,10 @@ def test_answers():
     results = Results()
     results.put_answer("m", (1, 2), "Hello", "{}", "world")
     results.put_answer("m", (), "Hello", "{}", "there")
-    assert results.answers("m") == {((1, 2), "Hello"): "world", ((), "Hello"): "there"} and results.answers("x") == {}
+    assert (
+        results.answers("m") == {((1, 2), "Hello"): "world", ((), "Hello"): "there"}
+        and results.answers("x") == {}
+    )
 
 
 SESSIONS, EACH = 3, 112  # with three writes each time: 1008
@@ -90,7 +109,9 @@ OWN = Key("m" * 64, (1,), "texts", "report", "loss")
 
 
 def _session(worker: int) -> int:
-    """Every session writes its own items one by one, and items that all of them write; returns how many were new."""
+    """Every session writes its own items one by one, and items that all of them write; returns how many were
+    new.
+    """
     results, new = Results(), 0
     for i in range(EACH):
         new += results.put(OWN, {worker * EACH + i: worker + i / EACH})
@@ -104,7 +125,12 @@ def test_a_thousand_writes_of_three_processes_lose_and_double_nothing():
         new = list(pool.map(_session, range(SESSIONS)))
     assert sum(new) == EACH * (SESSIONS + 1 + 1)
     own, shared = sorted(Results().of_model(KEY.model), key=lambda m: m.key.removed)
-    assert dict(zip(own.items.tolist(), own.values.tolist())) == {w * EACH + i: w + i / EACH for w in range(SESSIONS) for i in range(EACH)}
+    assert dict(zip(own.items.tolist(), own.values.tolist())) == {
+        w * EACH + i: w + i / EACH for w in range(SESSIONS) for i in range(EACH)
+    }
     assert shared.items.tolist() == list(range(EACH)) and shared.values.tolist() == list(range(EACH))
     assert shared.seconds == SESSIONS * EACH  # an update that was lost would be missing here
-    assert Results().responses("source") == {str(i): str(i) for i in range(EACH)} and Results().responses("other") == {}
+    assert (
+        Results().responses("source") == {str(i): str(i) for i in range(EACH)}
+        and Results().responses("other") == {}
+    )

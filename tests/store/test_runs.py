@@ -16,12 +16,24 @@ from core.store.runs import FORMAT, Rows, Run, Singles, canonical_key, keep_run,
 
 def a_run(m=40, n=6, seed=0, extras=True) -> Run:
     rng = np.random.default_rng(seed)
-    rows = lambda: Rows(rng.normal(size=(m, n)).astype(np.float32), np.arange(m), np.zeros(m, np.int16), rng.random(m).astype(np.float32))  # noqa: E731
+
+    def rows() -> Rows:
+        return Rows(
+            rng.normal(size=(m, n)).astype(np.float32),
+            np.arange(m),
+            np.zeros(m, np.int16),
+            rng.random(m).astype(np.float32),
+        )
+
     meta = {
         "texts": {"length": 33},
         "seed": seed,
         "key": canonical_key({"seed": seed}),
-        "model": {"name": f"m{seed}", "blocks": [{"kind": "attention + FFN", "parameters": 10}] * n, "parameters": 100},
+        "model": {
+            "name": f"m{seed}",
+            "blocks": [{"kind": "attention + FFN", "parameters": 10}] * n,
+            "parameters": 100,
+        },
     }
     singles = Singles(np.array([0.5, 0.1, -0.02, 0.3, 0.2, 0.4])[:n], np.full(n, 0.01), 8)
     return Run(meta, rows(), rows() if extras else None, singles if extras else None)
@@ -47,7 +59,8 @@ def test_rerun_replaces_a_run_but_never_another_folder(tmp_path):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "run.json").write_text('{"mine": 1}')
     changed = tmp_path / "run" / "run.json"
-    changed.write_text(changed.read_text().replace('"m1"', '"m2"'))  # a run that was changed may be written again
+    # a run that was changed may be written again
+    changed.write_text(changed.read_text().replace('"m1"', '"m2"'))
     assert load_run(save_run(a_run(seed=1), tmp_path / "run")).meta["model"]["name"] == "m1"
     (tmp_path / "link").symlink_to(tmp_path / "run")
     (tmp_path / "run" / "notes.txt").touch()
@@ -85,7 +98,10 @@ def test_a_damaged_run_in_the_store_is_moved_aside_and_kept_again():
     assert (aside / "A.npz").read_bytes() == b"rot"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 99, "key": "a"}', '{"format": 1, "key": "a", "files": {}}', "\udcff"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", '{"format": 99, "key": "a"}', '{"format": 1, "key": "a", "files": {}}', "\udcff"],
+)
 def test_bad_run_json_is_one_sentence(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError) as caught:
@@ -113,11 +129,15 @@ def test_estimators_against_their_formulas():
     assert np.allclose(couplings(run, "h1"), sum(np.outer(b, b) for b in B) / 50)
     H = sum(np.outer(b, b) for b in B) / 50
     S = run.singles.increase.clip(min=0)
-    expected = [[np.sqrt(S[i] * S[j]) * H[i, j] / np.sqrt(H[i, i] * H[j, j]) for j in range(6)] for i in range(6)]
+    expected = [
+        [np.sqrt(S[i] * S[j]) * H[i, j] / np.sqrt(H[i, i] * H[j, j]) for j in range(6)] for i in range(6)
+    ]
     assert np.allclose(couplings(run, "hybrid"), expected)
     assert np.allclose(np.diag(couplings(run, "hybrid")), S)
     for x in np.random.default_rng(2).random((5, 6)) < 0.5:  # -g.x + 1/2 x^T (T H0) x, T = 32
-        assert np.isclose(x @ couplings(run, "h0g") @ x, -A.mean(axis=0) @ x + 16 * x @ couplings(run, "h0") @ x)
+        assert np.isclose(
+            x @ couplings(run, "h0g") @ x, -A.mean(axis=0) @ x + 16 * x @ couplings(run, "h0") @ x
+        )
     told = replace(run, meta={**run.meta, "texts": {"length": 33, "predicted": 8.5}})
     assert np.allclose(couplings(told, "h0g"), 4.25 * couplings(run, "h0") - np.diag(A.mean(axis=0)))
     w = np.random.default_rng(1).random(50)
@@ -135,7 +155,12 @@ def test_matrices_are_sources_and_survive(tmp_path):
     direct = sources.open_source(tmp_path / "mine.npy")
     kept = sources.store_matrix(H + H.T, "mine")
     again = sources.open_source(kept.key[:8])
-    assert direct.key == kept.key == again.key and again.name == "mine" and again.blocks == 7 and again.opening == 2
+    assert (
+        direct.key == kept.key == again.key
+        and again.name == "mine"
+        and again.blocks == 7
+        and again.opening == 2
+    )
     assert (again.couplings("matrix") == H + H.T).all()
     assert Path(folders.home() / "matrices").is_dir() and sources.list_sources()[kept.key] == "mine"
 
@@ -144,8 +169,13 @@ def test_a_damaged_neighbour_or_a_copy_set_aside_hides_no_run():
     folder = keep_run(a_run())
     for name in ("badbad", f"{a_run().key}.bad-1", "c" * 64):
         (folder.parent / name).mkdir()
-        (folder.parent / name / "run.json").write_text("{" if name != f"{a_run().key}.bad-1" else (folder / "run.json").read_text())
-    assert folders.find_run(a_run().key[:8]) == folder and folders.find_run(load_run(folders.DEMO_RUN).key) == folders.DEMO_RUN
+        (folder.parent / name / "run.json").write_text(
+            "{" if name != f"{a_run().key}.bad-1" else (folder / "run.json").read_text()
+        )
+    assert (
+        folders.find_run(a_run().key[:8]) == folder
+        and folders.find_run(load_run(folders.DEMO_RUN).key) == folders.DEMO_RUN
+    )
     (folders.home() / "matrices").mkdir()
     (folders.home() / "matrices" / f"{'a' * 64}.npz").write_bytes(b"junk")
     assert set(sources.list_sources()) == {load_run(folders.DEMO_RUN).key, a_run().key}

@@ -31,7 +31,9 @@ from core.texts.sequences import (
 )
 from tests.conftest import TEXT, byte_tokenizer
 
-CHATML = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n{% endfor %}"
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] | trim }}<|im_end|>\n{% endfor %}"
+)
 
 
 def chat_tokenizer(template: str = CHATML):
@@ -62,19 +64,54 @@ def in_split(split: str, count: int, words: str = "text {}", domain: str = "text
 def test_hashes_of_texts_and_sequences_are_what_they_were(tmp_path):
     """Shipped runs hold them; measured before there were sources."""
     bundled = read_texts()
-    assert bundled.sha256 == "54630c9efc81fd15f24480fc169dfa6c2fd0989ce82f6a9ae04b2bc425d14cb4" and bundled.source == "bundled"
+    assert (
+        bundled.sha256 == "54630c9efc81fd15f24480fc169dfa6c2fd0989ce82f6a9ae04b2bc425d14cb4"
+        and bundled.source == "bundled"
+    )
     (tmp_path / "a.txt").write_text(TEXT)
     txt = read_texts(tmp_path / "a.txt")
-    assert txt.sha256 == "ccd63896690d7a4d35d0fc7995c4606d54506ba7be9a4c29d732f70e9460c03c" and txt.source == str(tmp_path / "a.txt")
-    (tmp_path / "a.jsonl").write_bytes('{"text": "one", "domain": "x"}\n\n{"text": " zwei é"}\r\n{"text": "drei", "domain": 3}\n'.encode())
-    assert read_texts(str(tmp_path / "a.jsonl")).sha256 == "db589acaf4c12e668e72f10402636fabc80f8ba81027e9f597c1c22fda18d513"
+    assert (
+        txt.sha256 == "ccd63896690d7a4d35d0fc7995c4606d54506ba7be9a4c29d732f70e9460c03c"
+        and txt.source == str(tmp_path / "a.txt")
+    )
+    (tmp_path / "a.jsonl").write_bytes(
+        '{"text": "one", "domain": "x"}\n\n{"text": " zwei é"}\r\n{"text": "drei", "domain": 3}\n'.encode()
+    )
+    assert (
+        read_texts(str(tmp_path / "a.jsonl")).sha256
+        == "db589acaf4c12e668e72f10402636fabc80f8ba81027e9f597c1c22fda18d513"
+    )
 
     demo = pack(bundled, AutoTokenizer.from_pretrained(DEMO / "model"), "calibrate", 128, 256)
-    assert demo.sha256 == "93f537b917528426ba5a1202da638bdbb1eab5220b9cb650c3d259c95a641d93" and demo.available == 1589
+    assert (
+        demo.sha256 == "93f537b917528426ba5a1202da638bdbb1eab5220b9cb650c3d259c95a641d93"
+        and demo.available == 1589
+    )
     assert demo.template == "packed within a domain; one BOS first; joined by EOS"
     drawn = pack(txt, byte_tokenizer(), "choose", 32, 20, seed=5)
     assert drawn.sha256 == "86f0b1a79f9c1e9fae9cb26ec8ab529c145cd5f254e3ac36e77f3d6825c45c95"
-    assert drawn.index.tolist() == [23, 122, 127, 204, 171, 96, 235, 44, 199, 218, 161, 37, 217, 220, 111, 21, 73, 229, 4, 61]
+    assert drawn.index.tolist() == [
+        23,
+        122,
+        127,
+        204,
+        171,
+        96,
+        235,
+        44,
+        199,
+        218,
+        161,
+        37,
+        217,
+        220,
+        111,
+        21,
+        73,
+        229,
+        4,
+        61,
+    ]
     assert drawn.mask is None and drawn.scored is None and drawn.skipped == 0
     bare = byte_tokenizer()
     bare.bos_token = bare.eos_token = None
@@ -93,8 +130,13 @@ def test_every_way_to_name_one_file_gives_the_same_texts(tmp_path):
 
 
 def test_reading_and_packing_need_no_torch():
-    code = "import core.texts.sequences, sys; core.texts.sequences.read_texts(); sys.exit(bool({'torch', 'streamlit', 'datasets'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]).returncode == 0
+    code = (
+        "import core.texts.sequences, sys; core.texts.sequences.read_texts(); sys.exit(bool({'torch', "
+        "'streamlit', 'datasets'} & set(sys.modules)))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2]).returncode == 0
+    )
 
 
 # sources
@@ -105,7 +147,10 @@ def test_reading_and_packing_need_no_torch():
     [
         ("a.txt", Source("a.txt")),
         ("s.parquet::column=story,domain=stories,weight=2", Source("s.parquet", "story", "stories", 2.0)),
-        ("hub:OWNER/NAME::config=en,split=test,revision=abc,limit=50", Source("hub:OWNER/NAME", config="en", split="test", revision="abc", limit=50)),
+        (
+            "hub:OWNER/NAME::config=en,split=test,revision=abc,limit=50",
+            Source("hub:OWNER/NAME", config="en", split="test", revision="abc", limit=50),
+        ),
         ("odd::name.txt", Source("odd::name.txt")),
         ("odd::name.txt::weight=0", Source("odd::name.txt", weight=0.0)),
         ("odd::a=b.txt::domain=d", Source("odd::a=b.txt", domain="d")),
@@ -113,12 +158,14 @@ def test_reading_and_packing_need_no_torch():
         ("a.txt::", Source("a.txt::")),
         ("a.txt::domain", Source("a.txt::domain")),
     ],
-)  # fmt: skip
+)
 def test_sources_are_parsed_and_round_trip(text, source):
     assert parse_source(text) == source
     data = json.loads(json.dumps(source.to_json()))
     assert Source.from_json(data) == source == Source.from_json(text)
-    assert set(data) == {"path"} | {k for k, v in vars(source).items() if k != "path" and v != vars(Source("a.txt"))[k]}
+    assert set(data) == {"path"} | {
+        k for k, v in vars(source).items() if k != "path" and v != vars(Source("a.txt"))[k]
+    }
 
 
 @pytest.mark.parametrize(
@@ -176,7 +223,10 @@ def test_bad_objects_are_no_sources(data):
 
 def test_txt_documents_are_separated_by_blank_lines(tmp_path):
     (tmp_path / "a.txt").write_text("one\nstill one\n\n\n\ntwo\n \nstill two\n", encoding="utf-8-sig")
-    assert [d.text for d in read_texts(tmp_path / "a.txt").documents] == ["one\nstill one", "two\n \nstill two"]
+    assert [d.text for d in read_texts(tmp_path / "a.txt").documents] == [
+        "one\nstill one",
+        "two\n \nstill two",
+    ]
     (tmp_path / "b.txt").write_bytes(b"one\r\nstill one\r\n\r\ntwo\rstill two")
     assert [d.text for d in read_texts(tmp_path / "b.txt").documents] == ["one\nstill one", "two\nstill two"]
 
@@ -191,8 +241,13 @@ def test_every_format_holds_the_same_documents(tmp_path):
     jsonl(tmp_path / "a.jsonl", *rows)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     quoted = ['"' + row["story"].replace('"', '""') + f'",{row["domain"]},{row["other"]}\r\n' for row in rows]
-    (tmp_path / "a.csv").write_text("story,domain,other\r\n" + "".join(quoted), encoding="utf-8-sig", newline="")
-    found = [read_texts(Source(str(tmp_path / f"a.{kind}"), column="story")) for kind in ("jsonl", "csv", "parquet")]
+    (tmp_path / "a.csv").write_text(
+        "story,domain,other\r\n" + "".join(quoted), encoding="utf-8-sig", newline=""
+    )
+    found = [
+        read_texts(Source(str(tmp_path / f"a.{kind}"), column="story"))
+        for kind in ("jsonl", "csv", "parquet")
+    ]
     assert found[0].documents == tuple(Document(row["story"], row["domain"]) for row in rows)
     assert found[1].documents == found[0].documents == found[2].documents
     few = read_texts(Source(str(tmp_path / "a.csv"), column="story", domain="mine", limit=7))
@@ -215,7 +270,9 @@ def test_rows_may_be_prompts_or_chats_instead(tmp_path):
     )
     jsonl(tmp_path / "a.jsonl", *rows)
     columns = ("prompt", "completion", "response", "messages", "text")
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{c: row.get(c) for c in columns} for row in rows]), tmp_path / "a.parquet")
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([{c: row.get(c) for c in columns} for row in rows]), tmp_path / "a.parquet"
+    )
     for kind in ("jsonl", "parquet"):
         texts = read_texts(Source(str(tmp_path / f"a.{kind}"), domain="d"))
         assert texts.documents == expected
@@ -240,12 +297,22 @@ def test_domains_are_unique_across_sources(tmp_path):
     for folder in ("one", "two", "three"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "same.txt").write_text(folder)
-    jsonl(tmp_path / "own.jsonl", {"text": "a", "domain": "same"}, {"text": "b", "domain": "same-2"}, {"text": "c"})
+    jsonl(
+        tmp_path / "own.jsonl",
+        {"text": "a", "domain": "same"},
+        {"text": "b", "domain": "same-2"},
+        {"text": "c"},
+    )
     paths = [str(tmp_path / name / "same.txt") for name in ("one", "two", "three")]
     texts = read_texts([*paths, str(tmp_path / "own.jsonl")])
     assert [(d.text, d.domain) for d in texts.documents] == [
-        ("one", "same"), ("two", "same-2"), ("three", "same-3"), ("a", "same-4"), ("b", "same-2-2"), ("c", "own"),
-    ]  # fmt: skip
+        ("one", "same"),
+        ("two", "same-2"),
+        ("three", "same-3"),
+        ("a", "same-4"),
+        ("b", "same-2-2"),
+        ("c", "own"),
+    ]
     assert texts.source == " + ".join([*paths, str(tmp_path / "own.jsonl")]) and texts.weights is None
     named = read_texts([Source(paths[0]), Source(paths[1], domain="same")])
     assert [d.domain for d in named.documents] == ["same-2", "same"]  # who names a domain gets it
@@ -289,7 +356,9 @@ def test_a_hub_dataset_that_fails_is_one_sentence(monkeypatch, late):
         raise FileNotFoundError("Couldn't find 'owner/name'\nanywhere")
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
-    with pytest.raises(InputError, match="The hub dataset 'owner/name' cannot be read .*(no route|Couldn't find)") as caught:
+    with pytest.raises(
+        InputError, match="The hub dataset 'owner/name' cannot be read .*(no route|Couldn't find)"
+    ) as caught:
         read_texts("hub:owner/name")
     assert "\n" not in str(caught.value)
 
@@ -300,7 +369,11 @@ def test_a_hub_dataset_that_fails_is_one_sentence(monkeypatch, late):
 def test_splits_are_disjoint_stable_and_sized():
     documents = [Document(str(i)) for i in range(4000)]
     counts = {name: sum(split_of(d) == name for d in documents) / 4000 for name in SPLITS}
-    assert abs(counts["calibrate"] - 0.5) < 0.03 and abs(counts["choose"] - 0.25) < 0.03 and abs(counts["report"] - 0.25) < 0.03
+    assert (
+        abs(counts["calibrate"] - 0.5) < 0.03
+        and abs(counts["choose"] - 0.25) < 0.03
+        and abs(counts["report"] - 0.25) < 0.03
+    )
 
 
 def test_packing_by_hand(tmp_path):
@@ -357,7 +430,9 @@ def test_bad_options_are_one_sentence(options, says):
 
 
 def mixed(**counts: int) -> Texts:
-    return texts_of(*(d for domain, count in counts.items() for d in in_split("choose", count, domain + " {}", domain)))
+    return texts_of(
+        *(d for domain, count in counts.items() for d in in_split("choose", count, domain + " {}", domain))
+    )
 
 
 @pytest.mark.parametrize(
@@ -386,7 +461,10 @@ def test_weights_divide_the_samples_by_the_largest_remainder(samples, weights, e
 
 
 def test_a_weight_that_asks_for_too_much_names_the_domain():
-    with pytest.raises(InputError, match=r"domain 'b' gives 3 sequences of 8 tokens in the choose split and its weight asks for 5"):
+    with pytest.raises(
+        InputError,
+        match=r"domain 'b' gives 3 sequences of 8 tokens in the choose split and its weight asks for 5",
+    ):
         pack(mixed(a=40, b=3), byte_tokenizer(), "choose", 8, 10, weights={"a": 1, "b": 1}, mode="documents")
 
 
@@ -398,7 +476,9 @@ def test_sources_bring_their_weights(tmp_path):
     assert texts.weights == {"a": 4, "b": 1, "x": 0.5, "y": 0.5} and texts.domains == ("a", "b", "x", "y")
     drawn = pack(texts, byte_tokenizer(), "choose", 8, 12, mode="documents")
     assert np.bincount(drawn.domain).tolist() == [8, 2, 1, 1]
-    assert np.bincount(pack(texts, byte_tokenizer(), "choose", 8, 12, weights={"b": 1}, mode="documents").domain).tolist() == [0, 12]
+    assert np.bincount(
+        pack(texts, byte_tokenizer(), "choose", 8, 12, weights={"b": 1}, mode="documents").domain
+    ).tolist() == [0, 12]
     assert read_texts(list(paths.values())).weights is None
     with pytest.raises(InputError, match="weight 0"):
         read_texts([Source(paths["a"], weight=0), Source(paths["b"], weight=0)])
@@ -427,14 +507,23 @@ def test_one_document_a_sequence_by_hand(bos):
         ids = ([0] if bos else []) + own
         ids = ids[:12]
         pads = 12 - len(ids)
-        expected.append((ids + [1] * pads, [True] * len(ids) + [False] * pads, [False] + [True] * (len(ids) - 1) + [False] * pads))
+        expected.append(
+            (
+                ids + [1] * pads,
+                [True] * len(ids) + [False] * pads,
+                [False] + [True] * (len(ids) - 1) + [False] * pads,
+            )
+        )
     single = len(documents) - len(expected)
     assert single == len(documents) - 8 > 0
     drawn = pack(texts_of(*documents), tokenizer, "choose", 12, len(expected), mode="documents")
     assert (drawn.available, drawn.skipped) == (len(expected), single)
     for k, index in enumerate(drawn.index):
         assert (drawn.ids[k].tolist(), drawn.mask[k].tolist(), drawn.scored[k].tolist()) == expected[index]
-    assert drawn.template == f"one document a sequence, padded on the right; {'one BOS first' if bos else 'no BOS'}"
+    assert (
+        drawn.template
+        == f"one document a sequence, padded on the right; {'one BOS first' if bos else 'no BOS'}"
+    )
 
 
 def test_the_hash_covers_mask_and_scored():
@@ -450,7 +539,11 @@ def test_the_hash_covers_mask_and_scored():
 
 def prompts(count: int) -> list[Document]:
     made = (
-        Document(f"what is {i}?\nIt is é{i}.", "text", (("prompt", f"what is {i}?"), ("completion", f"It is é{i}.")))
+        Document(
+            f"what is {i}?\nIt is é{i}.",
+            "text",
+            (("prompt", f"what is {i}?"), ("completion", f"It is é{i}.")),
+        )
         for i in itertools.count()
     )
     return list(itertools.islice((d for d in made if split_of(d) == "choose"), count))
@@ -458,7 +551,13 @@ def prompts(count: int) -> list[Document]:
 
 def chats(count: int) -> list[Document]:
     made = (
-        (("system", "be kind"), ("user", f"add {i} and a"), ("assistant", f"that is é{i}a"), ("user", "a"), ("assistant", "a"))
+        (
+            ("system", "be kind"),
+            ("user", f"add {i} and a"),
+            ("assistant", f"that is é{i}a"),
+            ("user", "a"),
+            ("assistant", "a"),
+        )
         for i in itertools.count()
     )
     documents = (Document("\n".join(content for _, content in turns), "text", turns) for turns in made)
@@ -478,16 +577,28 @@ def test_a_prompt_is_real_and_not_scored():
 
 
 def test_a_token_on_the_border_goes_with_its_last_character():
-    """And a special token counts right behind what is scored, nowhere else; a token of no characters never."""
+    """And a special token counts right behind what is scored, nowhere else; a token of no characters
+    never.
+    """
     ids, offsets = np.array([5, 6, 7, 9, 9, 8]), np.array([[0, 2], [2, 5], [5, 6], [6, 7], [7, 8], [6, 6]])
-    assert _counted(ids, offsets, "ab\ncde..", [(3, 6)], special=[9]).tolist() == [False, True, True, True, False, False]
+    assert _counted(ids, offsets, "ab\ncde..", [(3, 6)], special=[9]).tolist() == [
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_prompt_that_fills_the_sequence_leaves_nothing_to_predict():
     long = next(
         d
         for i in range(99)
-        if split_of(d := Document(f"{'x' * 40}{i}\ny", "text", (("prompt", f"{'x' * 40}{i}"), ("completion", "y")))) == "choose"
+        if split_of(
+            d := Document(f"{'x' * 40}{i}\ny", "text", (("prompt", f"{'x' * 40}{i}"), ("completion", "y")))
+        )
+        == "choose"
     )
     drawn = pack(texts_of(long, *prompts(3)), byte_tokenizer(), "choose", 30, 3, mode="documents")
     assert (drawn.available, drawn.skipped) == (3, 1) and drawn.scored.any(axis=1).all()
@@ -523,8 +634,18 @@ def test_in_a_chat_template_only_the_assistant_is_scored():
         text = "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in turns) or d.text
         said = "".join(f"{content}<|im_end|>" for role, content in turns if role == "assistant") or d.text
         assert read_back(tokenizer, drawn, k) == ("<s>" + text, said)
-    assert drawn.template.startswith("one document a sequence, padded on the right; one BOS first; chat template ")
-    other = pack(texts_of(*documents), chat_tokenizer(CHATML + " "), "choose", 160, 6, mode="documents", template="chat")
+    assert drawn.template.startswith(
+        "one document a sequence, padded on the right; one BOS first; chat template "
+    )
+    other = pack(
+        texts_of(*documents),
+        chat_tokenizer(CHATML + " "),
+        "choose",
+        160,
+        6,
+        mode="documents",
+        template="chat",
+    )
     assert other.template != drawn.template
 
 
@@ -533,15 +654,23 @@ def test_there_is_never_a_second_bos(bos):
     with_bos, documents = chat_tokenizer("{{ bos_token }}" + CHATML), chats(3)
     for mode in ("documents", "packed"):
         drawn = pack(texts_of(*documents), with_bos, "choose", 60, 3, mode=mode, template="chat", bos=bos)
-        count = (drawn.ids == 0).sum(axis=1) - (0 if drawn.mask is None else (~drawn.mask & (drawn.ids == 0)).sum(axis=1))
-        assert (count == (0 if bos == "never" else 1)).all() and ((drawn.ids[:, 0] == 0) == (bos != "never")).all()
+        count = (drawn.ids == 0).sum(axis=1) - (
+            0 if drawn.mask is None else (~drawn.mask & (drawn.ids == 0)).sum(axis=1)
+        )
+        assert (count == (0 if bos == "never" else 1)).all() and (
+            (drawn.ids[:, 0] == 0) == (bos != "never")
+        ).all()
         assert not drawn.scored[:, 0].any()
-        same = pack(texts_of(*documents), chat_tokenizer(), "choose", 60, 3, mode=mode, template="chat", bos=bos)
+        same = pack(
+            texts_of(*documents), chat_tokenizer(), "choose", 60, 3, mode=mode, template="chat", bos=bos
+        )
         assert (same.ids == drawn.ids).all() and (same.scored == drawn.scored).all()
 
 
 def test_an_eos_that_the_chat_template_wrote_is_not_doubled():
-    tokenizer = chat_tokenizer("{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{{ eos_token }}{% endfor %}")
+    tokenizer = chat_tokenizer(
+        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{{ eos_token }}{% endfor %}"
+    )
     drawn = pack(texts_of(*chats(9)), tokenizer, "choose", 30, 9, template="chat")
     assert not ((drawn.ids[:, 1:] == 1) & (drawn.ids[:, :-1] == 1)).any() and (drawn.ids == 1).any()
 
@@ -552,10 +681,19 @@ def test_the_bos_policy_is_kept_and_told():
     for mode in ("packed", "documents"):
         auto, always, never, none = (
             pack(texts, tokenizer, "choose", 8, 4, mode=mode, bos=bos)
-            for tokenizer, bos in ((byte_tokenizer(), "auto"), (byte_tokenizer(), "always"), (byte_tokenizer(), "never"), (bare, "auto"))
+            for tokenizer, bos in (
+                (byte_tokenizer(), "auto"),
+                (byte_tokenizer(), "always"),
+                (byte_tokenizer(), "never"),
+                (bare, "auto"),
+            )
         )
         assert auto.sha256 == always.sha256 != never.sha256 == none.sha256
-        assert "one BOS first" in auto.template and auto.template == always.template and "no BOS" in never.template
+        assert (
+            "one BOS first" in auto.template
+            and auto.template == always.template
+            and "no BOS" in never.template
+        )
     with pytest.raises(InputError, match="no BOS token .*'always'"):
         pack(texts, bare, "choose", 8, 4, bos="always")
 
@@ -575,9 +713,18 @@ def test_a_tokenizer_without_a_chat_template_says_so():
 @pytest.mark.parametrize(
     ("template", "says"),
     [
-        ("{% for m in messages %}{{ m['content'] | upper }}{% endfor %}", "rewrites or leaves out words of the chat that begins 'be kind"),
-        ("{{ raise_exception('roles must\nalternate') }}", "fails on the chat that begins 'be kind.*roles must"),
-        ("{% for m in messages %}{{ m['role'] }}{% endfor %}", "leaves out words of the chat that begins 'be kind"),
+        (
+            "{% for m in messages %}{{ m['content'] | upper }}{% endfor %}",
+            "rewrites or leaves out words of the chat that begins 'be kind",
+        ),
+        (
+            "{{ raise_exception('roles must\nalternate') }}",
+            "fails on the chat that begins 'be kind.*roles must",
+        ),
+        (
+            "{% for m in messages %}{{ m['role'] }}{% endfor %}",
+            "leaves out words of the chat that begins 'be kind",
+        ),
         ("{% for %}", "fails"),
     ],
 )
@@ -588,7 +735,8 @@ def test_a_chat_template_that_cannot_be_used_is_one_sentence(template, says):
 
 def test_a_template_may_leave_turns_out_and_repeat_them():
     tokenizer = chat_tokenizer(
-        "{% for m in messages if m['role'] != 'system' %}{{ m['role'][0] }}:{{ m['content'] }};{% endfor %}{{ messages[-1]['content'] }}"
+        "{% for m in messages if m['role'] != 'system' %}{{ m['role'][0] }}:{{ m['content'] }};{% endfor "
+        "%}{{ messages[-1]['content'] }}"
     )
     documents = chats(2)
     drawn = pack(texts_of(*documents), tokenizer, "choose", 90, 2, mode="documents", template="chat")
@@ -623,7 +771,9 @@ def test_bad_files_are_one_sentence(tmp_path, name, content, says):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["none.txt", "a\0b.txt", "x" * 5000 + ".txt", "/dev/zero", ".", "~nobody/a.txt"])
+@pytest.mark.parametrize(
+    "path", ["none.txt", "a\0b.txt", "x" * 5000 + ".txt", "/dev/zero", ".", "~nobody/a.txt"]
+)
 def test_paths_that_are_no_file_are_one_sentence(path):
     with pytest.raises(InputError, match="No text file") as caught:
         read_texts(path)

@@ -22,7 +22,7 @@ from core.view.figures import (
     themed,
     trust,
     unexplained,
-)  # fmt: skip
+)
 from core.view.lens import strongest_edges
 
 B = np.random.default_rng(0).normal(size=(20, 9))
@@ -33,9 +33,15 @@ def test_the_heatmap_is_symmetric_around_zero_and_blank_on_the_diagonal():
     for scale in ("signed log", "linear"):
         trace, cells = heatmap(H, scale).data
         assert (np.array(cells.customdata)[10] == [1, 1]).all() and (cells.x[10], cells.y[10]) == (1, 1)
-        assert trace.zmin == -trace.zmax and np.isnan(np.diag(trace.z)).all() and (np.array(trace.customdata) == H).all()
+        assert (
+            trace.zmin == -trace.zmax
+            and np.isnan(np.diag(trace.z)).all()
+            and (np.array(trace.customdata) == H).all()
+        )
         off = ~np.eye(9, dtype=bool)
-        assert (np.sign(np.array(trace.z)[off]) == np.sign(H[off])).all() and np.nanmax(np.abs(trace.z)) == trace.zmax
+        assert (np.sign(np.array(trace.z)[off]) == np.sign(H[off])).all() and np.nanmax(
+            np.abs(trace.z)
+        ) == trace.zmax
 
 
 def test_rows_stand_in_their_order_and_strong_pairs_may_be_clipped():
@@ -44,7 +50,8 @@ def test_rows_stand_in_their_order_and_strong_pairs_may_be_clipped():
     assert trace.customdata[0][1] == H[8, 0] and list(np.array(cells.customdata)[1]) == [8, 0]
     off = np.abs(H[~np.eye(9, dtype=bool)])
     assert (
-        trace.zmax == pytest.approx(np.quantile(off, 0.5)) and (np.abs(np.array(trace.z)[~np.isnan(np.array(trace.z))]) <= trace.zmax).all()
+        trace.zmax == pytest.approx(np.quantile(off, 0.5))
+        and (np.abs(np.array(trace.z)[~np.isnan(np.array(trace.z))]) <= trace.zmax).all()
     )
 
 
@@ -58,7 +65,10 @@ def test_own_costs_fields_and_eigenvalues_are_drawn():
 def test_colour_bar_labels_are_the_values_at_their_ticks():
     trace = heatmap(H).data[0]
     off = np.abs(H[~np.eye(9, dtype=bool)])
-    assert float(trace.colorbar.ticktext[-1]) == pytest.approx(off.max(), rel=0.06) and trace.colorbar.ticktext[2] == "0"
+    assert (
+        float(trace.colorbar.ticktext[-1]) == pytest.approx(off.max(), rel=0.06)
+        and trace.colorbar.ticktext[2] == "0"
+    )
     assert signed_log(np.array([0.0]), 1.0)[0] == 0
 
 
@@ -85,7 +95,13 @@ def network_of(matrix):
 
 @pytest.mark.parametrize("matrix", [np.zeros((4, 4)), np.eye(2), np.full((3, 3), 2.0)])
 def test_plain_matrices_draw_too(matrix):
-    heatmap(matrix), heatmap(matrix, "linear"), network_of(matrix), fields_figure(matrix), eigenvalues_figure(matrix)
+    (
+        heatmap(matrix),
+        heatmap(matrix, "linear"),
+        network_of(matrix),
+        fields_figure(matrix),
+        eigenvalues_figure(matrix),
+    )
 
 
 def test_the_gradient_bars_have_two_standard_errors_and_stand_out_where_beyond():
@@ -102,15 +118,25 @@ NAMES = ["a", "b", "c", "d", "e"]
 
 def test_the_scatter_marks_the_lowest_energy_and_the_best_loss():
     cloud, lowest, best = energy_against_loss(NAMES, E_, L_, SE, 1, 2, spread=SE).data
-    assert list(cloud.x) == E_.tolist() and list(cloud.y) == L_.tolist() and list(cloud.error_x.array) == [0.02] * 5
+    assert (
+        list(cloud.x) == E_.tolist()
+        and list(cloud.y) == L_.tolist()
+        and list(cloud.error_x.array) == [0.02] * 5
+    )
     assert (lowest.x[0], lowest.y[0]) == (1.0, 0.2) and (best.x[0], best.y[0]) == (2.0, 0.1)
     wide = energy_against_loss(NAMES, E_ * [1, 1, 1, 1, 100], L_, SE, 1, 2)
     assert (wide.layout.xaxis.type, wide.layout.yaxis.type) == ("log", None)
 
 
 def test_curves_are_increases_and_go_on_to_the_end():
-    learned, greedy = forwards_spent({"learned": [(4.0, 1.3), (6.0, 1.2)], "greedy": [(20.0, 1.25)], "random": []}, 1.0).data
-    assert list(learned.x) == [4, 6, 21] and np.allclose(learned.y, [0.3, 0.2, 0.2]) and np.allclose(greedy.y, [0.25])
+    learned, greedy = forwards_spent(
+        {"learned": [(4.0, 1.3), (6.0, 1.2)], "greedy": [(20.0, 1.25)], "random": []}, 1.0
+    ).data
+    assert (
+        list(learned.x) == [4, 6, 21]
+        and np.allclose(learned.y, [0.3, 0.2, 0.2])
+        and np.allclose(greedy.y, [0.25])
+    )
 
 
 def test_ranks_on_both_sides():
@@ -127,7 +153,11 @@ def test_trust_and_what_is_left_unexplained():
 def test_alike_states_stand_together_and_lie_together():
     pearson = np.array([[1, 0.9, -0.5], [0.9, 1, -0.4], [-0.5, -0.4, 1.0]])
     matrix, place = alike(["a", "b", "c"], pearson, np.arange(3.0)).data
-    assert sorted(matrix.customdata[0][0]) and np.allclose(np.diag(matrix.z), 1) and matrix.z[1][0] in (0.9, -0.4)
+    assert (
+        sorted(matrix.customdata[0][0])
+        and np.allclose(np.diag(matrix.z), 1)
+        and matrix.z[1][0] in (0.9, -0.4)
+    )
     far = lambda i, j: np.hypot(place.x[i] - place.x[j], place.y[i] - place.y[j])  # noqa: E731
     assert far(0, 1) == pytest.approx(np.sqrt(0.2)) and far(0, 2) == pytest.approx(np.sqrt(3))
 
@@ -138,7 +168,9 @@ def test_a_dark_page_has_dark_colours_and_the_same_numbers():
     dark = themed(light, True)
     assert [c for _, c in dark.data[0].colorscale] == [DARK[NEGATIVE], DARK[ZERO], DARK[POSITIVE]]
     for before, after in zip(light.to_dict()["data"], dark.to_dict()["data"], strict=True):
-        assert all(before[name] == after[name] for name in ("x", "y", "customdata")) and before.get("z") == after.get("z")
+        assert all(before[name] == after[name] for name in ("x", "y", "customdata")) and before.get(
+            "z"
+        ) == after.get("z")
     assert set(themed(fields_figure(H), True).data[1].marker.color) <= {DARK[POSITIVE], DARK[NEGATIVE]}
     assert light.data[0].colorscale[0][1] == NEGATIVE  # the figure itself is shared between sessions
 

@@ -1,4 +1,6 @@
-"""Files of the current landscape: the page asks for nothing and says what the data says; CSV and JSON are read back."""
+"""Files of the current landscape: the page asks for nothing and says what the data says; CSV and JSON are
+read back.
+"""
 
 import csv
 import io
@@ -31,7 +33,14 @@ def solved(view: View):
 
 @pytest.fixture(scope="module")
 def demo():
-    view = View(open_source("demo"), "h0", 8, 200, mix={"story": 0.5, "memory": 0.5}, constraints=Constraints(keep=(0,), max_run=3))
+    view = View(
+        open_source("demo"),
+        "h0",
+        8,
+        200,
+        mix={"story": 0.5, "memory": 0.5},
+        constraints=Constraints(keep=(0,), max_run=3),
+    )
     return view, solved(view)
 
 
@@ -75,15 +84,38 @@ def test_the_page_is_whole_and_asks_for_nothing(demo):
         reasons={c.removed: c.reason for c in picked},
     )
     page = Page(text)
-    assert not {name for name, _ in page.attributes} & {"src", "href", "srcset", "action", "onload", "onclick"}
-    assert "default-src 'none'" in text and not re.search(r"url\(|@import|https?://", text) and page.tags.count("svg") == 3
-    assert page.tags.count("tr") == 1 + len(tray) and "+0.1234 ± 0.0050 (64 sequences)" in text and "+0.5000 (1 sequences)" in text
+    assert not {name for name, _ in page.attributes} & {
+        "src",
+        "href",
+        "srcset",
+        "action",
+        "onload",
+        "onclick",
+    }
+    assert (
+        "default-src 'none'" in text
+        and not re.search(r"url\(|@import|https?://", text)
+        and page.tags.count("svg") == 3
+    )
+    assert (
+        page.tags.count("tr") == 1 + len(tray)
+        and "+0.1234 ± 0.0050 (64 sequences)" in text
+        and "+0.5000 (1 sequences)" in text
+    )
     assert "not measured" in text and text.count("not listed") >= 2 and picked[1].reason in text
     plain = "".join(data for tag, data in page.texts if tag in ("p", "pre", "dd"))
-    assert proof(found.spectrum, exponent(found.spectrum.energies)) in plain and python_snippet(view) in plain and cli_line(view) in plain
+    assert (
+        proof(found.spectrum, exponent(found.spectrum.energies)) in plain
+        and python_snippet(view) in plain
+        and cli_line(view) in plain
+    )
     assert "story 50 %, memory 50 %" in plain and "at most 3 in a row" in plain
     data = json.loads(next(data for tag, data in page.texts if tag == "script"))
-    assert data["provenance"]["key"] == view.source.key and data["provenance"]["exact"] and data["provenance"]["rules"]["keep"] == [0]
+    assert (
+        data["provenance"]["key"] == view.source.key
+        and data["provenance"]["exact"]
+        and data["provenance"]["rules"]["keep"] == [0]
+    )
     assert [tuple(p["removed"]) for p in data["picked"]] == tray
     assert "prefers-color-scheme: dark" in text and len(text) < 400_000
 
@@ -95,7 +127,10 @@ def test_the_figures_draw_every_state_and_coupling(demo):
     assert levels.count('<line class="level"') == 200 and levels.count("<title>") == 200
     assert barcode.count("M") == found.spectrum.x[:80].sum()
     off = found.H[~np.eye(24, dtype=bool)]
-    drawn = {sign: sum(d.count("M") for d in re.findall(rf'<path class="{sign}"[^>]* d="([^"]*)"', heat)) for sign in ("pos", "neg")}
+    drawn = {
+        sign: sum(d.count("M") for d in re.findall(rf'<path class="{sign}"[^>]* d="([^"]*)"', heat))
+        for sign in ("pos", "neg")
+    }
     assert drawn == {"pos": (off > 0).sum(), "neg": (off < 0).sum()}
 
 
@@ -106,7 +141,9 @@ def test_no_name_can_break_out_of_the_page():
     found = solved(view)
     page = Page(report_html(view, found, [found.ground], reasons={found.ground: bad}))
     assert "img" not in page.tags and page.tags.count("script") == 1
-    assert json.loads(next(data for tag, data in page.texts if tag == "script"))["provenance"]["source"] == bad
+    assert (
+        json.loads(next(data for tag, data in page.texts if tag == "script"))["provenance"]["source"] == bad
+    )
     loose = View(Source("ab" * 32, "loose", 6, ("matrix",), matrix=A + A.T), "matrix", 2, 9)
     assert "not in the store" in report_html(loose, found)
 
@@ -126,7 +163,12 @@ def test_csv_and_json_are_read_back(demo, tmp_path):
     assert [parse_blocks(r["removed"], 24) for r in rows] == found.spectrum.removed
     assert [float(r["energy"]) for r in rows] == found.spectrum.energies.tolist()
     assert [bool(int(r["minimum"])) for r in rows] == found.minimum.tolist()
-    assert (rows[3]["loss_increase"], rows[3]["sequences"], rows[4]["loss_increase_se"], rows[0]["loss_increase"]) == ("0.1", "64", "", "")
+    assert (
+        rows[3]["loss_increase"],
+        rows[3]["sequences"],
+        rows[4]["loss_increase_se"],
+        rows[0]["loss_increase"],
+    ) == ("0.1", "64", "", "")
     (tmp_path / "s.csv").write_text(text)
     (tmp_path / "s.json").write_text(states_json(view, found, measured))
     for name in ("s.csv", "s.json"):
@@ -134,7 +176,11 @@ def test_csv_and_json_are_read_back(demo, tmp_path):
         assert [one.removed for one in listed] == found.spectrum.removed
         assert np.allclose([one.scores["energy"] for one in listed], found.spectrum.energies, rtol=1e-15)
     about = json.loads((tmp_path / "s.json").read_text())["view"]
-    assert about["model"]["name"] == "demo" and about["mix"] == {"story": 0.5, "memory": 0.5} and about["listed"] == 200
+    assert (
+        about["model"]["name"] == "demo"
+        and about["mix"] == {"story": 0.5, "memory": 0.5}
+        and about["listed"] == 200
+    )
 
 
 def test_a_budget_is_named():
@@ -142,5 +188,7 @@ def test_a_budget_is_named():
     model = demo.run.meta["model"]
     view = View(demo, "h0", 6, 5, budget=Budget(model["bytes"] - 5 * model["blocks"][0]["bytes"]))
     found = solved(view)
-    assert "fits 0.00410851" in report_html(view, found) and json.loads(states_json(view, found))["view"]["budget"].endswith("GB")
+    assert "fits 0.00410851" in report_html(view, found) and json.loads(states_json(view, found))["view"][
+        "budget"
+    ].endswith("GB")
     assert replace(view, budget=None).ruled == Constraints()

@@ -42,10 +42,16 @@ def views(tmp_path) -> dict[str, View]:
         "plain": View(demo, "h0", 4, 30),
         "ruled": View(demo, "hybrid", 6, 15, constraints=rules, time_limit=30.0),
         "mixed": View(
-            open_source(str(kept)), "h0g", 3, 10, mix={domains[domains.index("it's, = a:% 'story'\" $x")]: 2 / 3, "memory": 1 / 3}
+            open_source(str(kept)),
+            "h0g",
+            3,
+            10,
+            mix={domains[domains.index("it's, = a:% 'story'\" $x")]: 2 / 3, "memory": 1 / 3},
         ),
         "folder": View(open_source(strange), "h0", 3, 10),
-        "matrix": View(store_matrix(A + A.T, "mine\nimport os"), "matrix", 3, 20, constraints=Constraints(max_run=1)),
+        "matrix": View(
+            store_matrix(A + A.T, "mine\nimport os"), "matrix", 3, 20, constraints=Constraints(max_run=1)
+        ),
         "learned": View(demo, learned, 3, 10),
         "budget": View(demo, "h0", 6, 12, constraints=Constraints(keep=(0,)), budget=memory),
     }
@@ -62,10 +68,18 @@ def test_both_run_as_they_are_and_give_the_same_states(tmp_path, name):
     states = expected(view)
     assert len(states) == view.count
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    code = subprocess.run([sys.executable, "-c", python_snippet(view)], cwd=ROOT, env=environment, capture_output=True, text=True)
+    code = subprocess.run(
+        [sys.executable, "-c", python_snippet(view)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert code.returncode == 0, code.stderr
     assert [tuple(map(int, line.split()[1:])) for line in code.stdout.splitlines()] == states
-    line = subprocess.run(["sh", "-c", cli_line(view)], cwd=ROOT, env=environment, capture_output=True, text=True)
+    line = subprocess.run(
+        ["sh", "-c", cli_line(view)], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert line.returncode == 0, line.stderr
     listed = [tuple(map(int, row.split()[-1].split(","))) for row in line.stdout.splitlines()[1:]]
     assert listed == states
@@ -89,4 +103,6 @@ def test_what_nothing_can_open_again_is_refused():
     with pytest.raises(InputError):
         _ = View(loose, "matrix", 2, 3, budget=Budget(1.0)).ruled
     with pytest.raises(InputError):
-        python_snippet(View(open_source("demo"), "h0", 2, 3, constraints=Constraints(weights=(1.0,) * 24, at_least=2)))
+        python_snippet(
+            View(open_source("demo"), "h0", 2, 3, constraints=Constraints(weights=(1.0,) * 24, at_least=2))
+        )

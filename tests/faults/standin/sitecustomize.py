@@ -1,4 +1,5 @@
-"""Read by a worker at its start when this folder is on PYTHONPATH: a cheap, torch-free stand-in for core.job_kinds.work.
+"""Read by a worker at its start when this folder is on PYTHONPATH: a cheap, torch-free stand-in for
+core.job_kinds.work.
 
 Everything else of the worker (lock, progress, result) is the real one.
 """
