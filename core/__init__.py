@@ -1,10 +1,25 @@
 """Blockscape: which transformer blocks to remove, read from the energy landscape.
 
-Arrows point one way: models <- gates <- calibration <- runs <- couplings <-
-spectrum <- states <- landscape; surgery, export and evaluation stand beside.
-Nothing here imports streamlit. Modules that need torch say so by importing it
-at the top; the rest (runs, store, couplings, ising, spectrum, states,
-landscape, lens) stay light, so that the app's process never loads torch.
+The rooms, the highest first. A room imports only from rooms below it (contracts in pyproject.toml,
+held by `make lint`):
+
+    cli                     one module for each command of `python -m core`
+    job_kinds               what each kind of job does; loads torch
+    view         jobs       what pages draw and files hold | worker processes: start, follow, resume
+    choose       export     landscapes that learn, other methods | a pruned checkpoint, verified
+    calibration             sequences -> gradient rows A
+    measure                 losses, tasks, behaviour of a model with any blocks removed
+    model                   load a model, find its blocks, gate them, remove them; loads torch
+    compare                 measured states side by side, results of other tools
+    landscape               listed states: minima, candidates, where a state stands
+    spectrum                the K lowest states, exact, within constraints
+    energy                  rows -> couplings H, one function an estimator
+    tasks        texts      what is asked of a model | documents -> token sequences
+    ising        store      states and their energies | what lies on disk
+    errors       ranks      bad input in one sentence | one process or many
+
+From `model` to `export`, and `job_kinds`, modules load torch at the top. The other rooms stay light: the
+app's process and the command line never load it. Nothing here imports streamlit.
 """
 
 __version__ = "0.1.0"
