@@ -20,7 +20,6 @@ from core.energy.sources import Source
 from core.errors import InputError
 from core.ising.energies import energies
 from core.ising.states import indicator, pearson
-from core.jobs.job import Job
 from core.measure import behaviour
 from core.spectrum.lowest import lowest_states
 from core.store import folders
@@ -83,7 +82,7 @@ def start_benchmark(run: Run, states: list[tuple[int, ...]]) -> None:
     state.benchmark = jobs.start("benchmark", request).id
 
 
-def latest(searches: list[Job], kind: str) -> Job | None:
+def latest(searches: list[jobs.Job], kind: str) -> jobs.Job | None:
     """The job of this kind that is at work, else the last one that is done, else the last one."""
     fits = [job for job in searches if job.kind == kind]
     return (
@@ -169,7 +168,7 @@ def spread_of(source: Source, states: list[tuple[int, ...]]) -> np.ndarray | Non
     return read_learned(source.key, state.estimator).energies(indicator(states, source.blocks))[1]
 
 
-def show_energies(source: Source, job: Job | None) -> None:
+def show_energies(source: Source, job: jobs.Job | None) -> None:
     if job and job.active:
         watch(job.id, True)
     found = known_points(source)
@@ -198,7 +197,7 @@ def show_energies(source: Source, job: Job | None) -> None:
     chart(st, figure, key="scatter", config=CONFIG)
 
 
-def improve(run: Run, learned: Job | None, others: Job | None) -> None:
+def improve(run: Run, learned: jobs.Job | None, others: jobs.Job | None) -> None:
     """The controls of the learned landscape and of the peers."""
     left, middle, right = st.columns([1, 1.4, 1.4], vertical_alignment="bottom")
     left.number_input(
@@ -261,7 +260,7 @@ def show_curves(job_ids: tuple[str | None, str | None], polled: bool) -> None:
             watch(job.id, False)
 
 
-def show_search_results(source: Source, learned: Job | None, others: Job | None) -> None:
+def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.Job | None) -> None:
     """What the searches chose, on sequences that no choice has seen."""
     rows = []
     if learned and learned.status == "done":
@@ -402,7 +401,7 @@ def as_csv(rows: list[Row], energy: dict[tuple[int, ...], float]) -> str:
     return out.getvalue()
 
 
-def show_table(source: Source, states: list[tuple[int, ...]], job: Job | None) -> None:
+def show_table(source: Source, states: list[tuple[int, ...]], job: jobs.Job | None) -> None:
     if job and not job.active and job.status != "done":
         watch(job.id, False)
     rows = compare(source.run, states, Results())
@@ -702,7 +701,7 @@ def page() -> None:
             show_prune(source.run, states)
 
 
-def current_benchmark() -> Job | None:
+def current_benchmark() -> jobs.Job | None:
     """This session's benchmark, or the one that is running."""
     if state.get("benchmark"):
         try:

@@ -6,24 +6,10 @@ import time
 import streamlit as st
 
 from core import jobs
-from core.energy.mix import mix_label
-from core.jobs.job import Job
 from pages.parts import clock, show_progress
 from pages.view import plain, through_app
 
 SHOWN = 50
-NAMES = {
-    "describe": "Look at a model",
-    "calibrate": "Calibration",
-    "benchmark": "Benchmark",
-    "evaluate": "Evaluation",
-    "prune": "Prune",
-    "learn": "Learned landscape",
-    "peers": "Other methods",
-    "harness": "Benchmarks",
-    "behaviour": "Behaviour",
-    "solve": "Search",
-}
 MARKS = {"running": "▶", "queued": "…", "done": "✓", "failed": "✗", "cancelled": "■", "interrupted": "!"}
 
 
@@ -38,30 +24,10 @@ def ago(moment: float) -> str:
     )
 
 
-def about(job: Job) -> str:
-    request = job.request
-    parts = [str(request.get("model", "")).rstrip("/").rsplit("/", 1)[-1]]
-    if job.kind == "calibrate":
-        parts.append(f"{request.get('samples')} samples of {request.get('length')} tokens")
-    elif job.kind in ("benchmark", "harness", "behaviour"):
-        parts.append(f"{len(request.get('states', []))} states")
-    elif job.kind == "solve":
-        parts = [
-            str(request.get("source"))[:8],
-            f"M = {request.get('removed')}",
-            f"{request.get('count')} states",
-        ]
-        parts.append(f"mix {mix_label(request['mix'])}" if request.get("mix") else "")
-    elif job.kind in ("learn", "peers"):
-        parts.append(f"M = {request.get('remove')}, {request.get('budget')} forwards")
-    elif job.kind == "prune":
-        parts.append("without " + ", ".join(map(str, request.get("blocks", []))))
-    return " · ".join(filter(None, parts))
-
-
-def show(job: Job) -> None:
+def show(job: jobs.Job) -> None:
     when = f"{job.done} of {job.total} {clock(job.seconds_left)}".strip() if job.active else ago(job.changed)
-    label = f"{MARKS[job.status]} {NAMES.get(job.kind, job.kind)} · {about(job)} · {job.status} · {when}"
+    name, about = jobs.kind_of(job.kind).name, jobs.about(job.kind, job.request)
+    label = f"{MARKS[job.status]} {name} · {about} · {job.status} · {when}"
     with st.expander(plain(label), expanded=job.active):
         show_progress(job)
         if not job.active and job.status != "done":

@@ -10,25 +10,12 @@ from core import jobs
 from core.compare.comparison import model_key
 from core.errors import InputError
 from core.ising.states import indicator, short_hashes
-from core.jobs.job import Job
 from core.spectrum.budget import size
 from core.store import folders
 from core.store.runs import Run
 from core.view.figures import themed
 from pages.view import plain
 
-VERBS = {
-    "describe": "looking at a model",
-    "calibrate": "calibrating",
-    "benchmark": "benchmarking",
-    "evaluate": "evaluating",
-    "prune": "pruning",
-    "peers": "running other methods",
-    "harness": "running benchmarks",
-    "behaviour": "asking short prompts",
-    "learn": "learning the landscape",
-    "solve": "searching",
-}
 state = st.session_state
 
 
@@ -54,7 +41,7 @@ def _chip() -> None:
         if running:
             job = running[0]
             parts = [
-                VERBS.get(job.kind, job.kind),
+                jobs.kind_of(job.kind).doing,
                 f"{job.done} of {job.total}" if job.total > 1 else "",
                 clock(job.seconds_left),
             ]
@@ -65,7 +52,7 @@ def _chip() -> None:
         st.rerun()
 
 
-def show_progress(job: Job) -> None:
+def show_progress(job: jobs.Job) -> None:
     """A running job's bar with its rate and a cancel button, or how it ended when it did not end well."""
     if job.active:
         rate = f"{job.rate:.0f}/s" if job.rate >= 1 else ""
@@ -81,13 +68,13 @@ def show_progress(job: Job) -> None:
         st.info(f"Cancelled. {_kept(job)}")
 
 
-def _kept(job: Job) -> str:
-    return (
-        "A search starts anew." if job.kind == "solve" else "What was done is kept: start it again to resume."
-    )
+def _kept(job: jobs.Job) -> str:
+    if not jobs.kind_of(job.kind).resumes:
+        return "A search starts anew."
+    return "What was done is kept: start it again to resume."
 
 
-def watch(job_id: str, polled: bool) -> Job:
+def watch(job_id: str, polled: bool) -> jobs.Job:
     """`show_progress` inside a fragment; one that is polled reruns the whole page when the job has ended."""
     try:
         job = jobs.read(job_id)

@@ -14,7 +14,7 @@ import numpy as np
 
 from core.energy.sources import open_source
 from core.ising.energies import energies
-from core.jobs.job import Progress
+from core.jobs.progress import Progress
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import Spectrum, lowest_states
 from core.store import folders
@@ -41,7 +41,7 @@ def solve_request(
     return request if mix is None else {**request, "mix": dict(mix)}
 
 
-def solve(request: dict, progress: Progress) -> dict:
+def run(request: dict, progress: Progress) -> dict:
     """The worker: the lowest states of a source, with the proof or what is proved when the time is up."""
     H = open_source(request["source"]).couplings(request["estimator"], request.get("mix"))
 

@@ -1,21 +1,38 @@
-from core.jobs.job import BUNDLED as BUNDLED
-from core.jobs.job import KINDS as KINDS
-from core.jobs.job import Cancelled as Cancelled
-from core.jobs.job import Job as Job
-from core.jobs.job import Progress as Progress
-from core.jobs.job import cancel as cancel
-from core.jobs.job import curves_of as curves_of
-from core.jobs.job import find as find
-from core.jobs.job import fingerprint as fingerprint
-from core.jobs.job import follow as follow
-from core.jobs.job import list_jobs as list_jobs
-from core.jobs.job import log_tail as log_tail
-from core.jobs.job import on_run as on_run
-from core.jobs.job import read as read
-from core.jobs.job import request_for as request_for
-from core.jobs.job import request_of as request_of
-from core.jobs.job import request_on as request_on
-from core.jobs.job import running as running
-from core.jobs.job import start as start
-from core.jobs.job import together as together
-from core.jobs.job import work as work
+"""Long work in worker processes that survive reloads, restarts and kills.
+
+What pages and the command line do with jobs is offered here. A kind of job is an entry of `KINDS` (kinds)
+and a module of core/job_kinds; nothing here loads torch.
+"""
+
+from core.jobs.control import cancel, find, follow, start
+from core.jobs.files import folder_of
+from core.jobs.job import Job, list_jobs, log_tail, on_run, read, running
+from core.jobs.kinds import KINDS, about, kind_of
+from core.jobs.progress import Cancelled, Progress, curves_of
+from core.jobs.requests import fingerprint, request_for, request_of, request_on
+from core.jobs.worker import together
+
+__all__ = [
+    "KINDS",
+    "Cancelled",
+    "Job",
+    "Progress",
+    "about",
+    "cancel",
+    "curves_of",
+    "find",
+    "fingerprint",
+    "folder_of",
+    "follow",
+    "kind_of",
+    "list_jobs",
+    "log_tail",
+    "on_run",
+    "read",
+    "request_for",
+    "request_of",
+    "request_on",
+    "running",
+    "start",
+    "together",
+]

@@ -2,6 +2,6 @@
 
 import sys
 
-from core.jobs.job import work
+from core.jobs.worker import work
 
 sys.exit(work(sys.argv[1]))

@@ -502,7 +502,7 @@ def test_choices_of_other_methods_are_marked_at_their_m_only(monkeypatch):
             "last blocks": {"removed": range(16, 24)},
         }
     }
-    monkeypatch.setattr(jobs, "list_jobs", lambda: [done])
+    monkeypatch.setattr("core.jobs.job.list_jobs", lambda: [done])
     marks = {tuple(mark["removed"]): mark for mark in lens_data(open_app(k="100"))["marks"]}
     assert (
         marks[listed[7]]["label"] == "greedy, random"

@@ -14,8 +14,9 @@ from core import jobs
 from core.calibration.calibrate import calibrate
 from core.energy.couplings import couplings
 from core.errors import InputError
-from core.job_kinds.work import calibrate as calibrate_job
-from core.jobs.job import Progress
+from core.job_kinds.calibrate import run as calibrate_job
+from core.jobs.files import last_progress, write_whole
+from core.jobs.progress import Progress
 from core.model.load import load_model
 from core.store import folders
 from core.store.checkpoint import Checkpoint
@@ -143,9 +144,9 @@ def place(folder):
 @pytest.mark.parametrize("name", ["request.json", "result.json"])
 def test_junk_in_a_jobs_files_is_as_if_it_were_absent(tmp_path, monkeypatch, name):
     started = []
-    monkeypatch.setattr(jobs.subprocess, "Popen", lambda command, **_: started.append(command[-1]))
+    monkeypatch.setattr("core.jobs.control.spawn", started.append)
     whole = jobs.start("benchmark", {"a": 1})
-    jobs._write(
+    write_whole(
         whole.folder / "result.json", {"status": "done", "result": {"items": 5, "text": "é"}, "t": 1.0}
     )
     assert jobs.start("benchmark", {"a": 1}).status == "done" and len(started) == 1
@@ -189,7 +190,7 @@ def test_junk_in_a_jobs_files_is_as_if_it_were_absent(tmp_path, monkeypatch, nam
 def test_junk_in_the_progress_is_passed_over(tmp_path):
     for line in (b"[]", b"3", b"\xff\xfe", b"{", b"[" * 100_000):
         (tmp_path / "progress.jsonl").write_bytes(line + b"\n")
-        assert jobs._last_progress(tmp_path) == {}
+        assert last_progress(tmp_path) == {}
 
 
 def sequences_of(loaded, text_file):

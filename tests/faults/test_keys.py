@@ -13,8 +13,8 @@ from safetensors.torch import load, save
 from core import jobs
 from core.calibration import calibrate
 from core.calibration.calibrate import run_key
-from core.job_kinds.work import benchmark
-from core.jobs.job import Progress
+from core.job_kinds import benchmark
+from core.jobs.progress import Progress
 from core.model.load import load_model
 from core.store import runs
 from core.store.results import Results
@@ -211,7 +211,7 @@ def measured(place, **changes) -> dict[tuple, int]:
         **changes,
     }
     place.mkdir(exist_ok=True)
-    result = benchmark(request, Progress(place))
+    result = benchmark.run(request, Progress(place))
     return {
         m.key: m.items.tolist()
         for m in Results().of_model(result["model"])
@@ -261,10 +261,9 @@ def test_measurements_are_told_apart_by_split_and_metric_and_shared_across_names
 
 
 def test_task_answers_belong_to_a_tokenizer(tiny, tmp_path, monkeypatch):
-    import core.job_kinds.work as work
     from core.tasks.items import read_tasks
 
-    monkeypatch.setattr(work, "read_tasks", lambda: read_tasks()[:3])
+    monkeypatch.setattr(benchmark, "read_tasks", lambda: read_tasks()[:3])
     request = {"model": str(tiny["llama"]), "tasks": True}
     tasks = lambda found: {k for k in found if k.metric.startswith("task:")}  # noqa: E731
     before = tasks(measured(tmp_path / "a", **request))
@@ -276,7 +275,7 @@ REQUEST = {"samples": 4, "length": 24, "seed": 0, "batch": 2, "sampled": True, "
 
 
 def test_every_entry_of_a_request_names_another_job(tiny, text_file, monkeypatch):
-    monkeypatch.setattr(jobs.subprocess, "Popen", lambda *a, **k: None)
+    monkeypatch.setattr("core.jobs.control.spawn", lambda job_id: None)
     request = {
         "model": str(tiny["llama"]),
         "texts": str(text_file),

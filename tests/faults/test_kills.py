@@ -9,7 +9,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +16,9 @@ import torch
 
 from core import jobs
 from core.export.write import PROVENANCE
-from core.job_kinds import work
+from core.job_kinds import prune
+from core.jobs.files import is_held
+from core.jobs.worker import work
 from core.model.load import load_model
 from core.model.surgery import without
 from core.store import folders, runs
@@ -52,10 +53,10 @@ def forked_worker(job_id: str) -> int:
         return child
     try:
         os.setsid()
-        log = os.open(jobs._folder(job_id) / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = os.open(jobs.folder_of(job_id) / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        jobs.work(job_id)
+        work(job_id)
     finally:
         os._exit(0)
 
@@ -64,15 +65,14 @@ def forked_worker(job_id: str) -> int:
 def forks(monkeypatch):
     """start() forks its worker from here: the process ids."""
     children = []
-    spawn = lambda command, **_: children.append(forked_worker(command[-1]))  # noqa: E731
-    monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(Popen=spawn, DEVNULL=None))
+    monkeypatch.setattr("core.jobs.control.spawn", lambda job_id: children.append(forked_worker(job_id)))
     return children
 
 
 @pytest.fixture
 def no_worker(monkeypatch):
     """start() notes the request and leaves the worker to the test."""
-    monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(Popen=lambda *_, **__: None, DEVNULL=None))
+    monkeypatch.setattr("core.jobs.control.spawn", lambda job_id: None)
 
 
 def test_calibration_killed_at_twenty_random_moments_ends_bit_for_bit(tiny, tmp_path, monkeypatch, forks):
@@ -174,7 +174,7 @@ def test_an_export_killed_at_twenty_moments_is_whole_or_absent(tiny, no_worker):
             os.waitpid(worker, 0)
         except (ProcessLookupError, ChildProcessError):
             pass
-        until(lambda: not jobs._is_held(job.folder))
+        until(lambda: not is_held(job.folder))
         if exports.is_dir():
             assert [p.name for p in exports.iterdir()] in ([], ["pruned"])
         seen.add((exports / "pruned").exists())
@@ -214,10 +214,10 @@ def test_an_earlier_export_is_never_thinned_out(tmp_path, monkeypatch):
     out.mkdir(parents=True)
     (out / "model.safetensors").touch()
     (out / PROVENANCE).write_text('{"source": "m", "removed": [1]}')
-    monkeypatch.setattr(work.shutil, "rmtree", removal_cut_off)
-    monkeypatch.setattr(work, "write_pruned", killed)
+    monkeypatch.setattr(prune.shutil, "rmtree", removal_cut_off)
+    monkeypatch.setattr(prune, "write_pruned", killed)
     with pytest.raises(Killed):
-        work.prune(
+        prune.run(
             {"model": "m", "blocks": [1], "out": str(out), "zip": False, "provenance": {}},
             jobs.Progress(tmp_path),
         )

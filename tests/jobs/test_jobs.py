@@ -15,6 +15,7 @@ import pytest
 
 from core import jobs
 from core.errors import InputError
+from core.jobs.files import last_progress
 from core.store import folders
 from core.store.results import Results
 from core.store.runs import load_run
@@ -176,9 +177,9 @@ def test_half_a_line_of_progress_is_passed_over(tmp_path):
     progress.report(1, 5, "a")
     with open(tmp_path / "progress.jsonl", "a") as f:
         f.write('{"t": 1, "do')
-    assert jobs._last_progress(tmp_path)["done"] == 1
+    assert last_progress(tmp_path)["done"] == 1
     jobs.Progress(tmp_path).report(5, 5, "b")
-    assert jobs._last_progress(tmp_path)["done"] == 5
+    assert last_progress(tmp_path)["done"] == 5
 
 
 def test_checkpoints_are_whole_or_absent(tmp_path):

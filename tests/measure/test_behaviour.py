@@ -4,8 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from core import jobs
-from core.job_kinds import work
+from core.job_kinds import behaviour as job
 from core.measure.behaviour import (
     CHECKS,
     PROMPTS,
@@ -169,7 +168,6 @@ def test_a_stopped_check_goes_on_where_it_was(tiny, monkeypatch):
 def test_the_job_checks_the_original_and_every_state_of_the_request(tiny):
     reports = []
     progress = SimpleNamespace(report=lambda *report: reports.append(report))
-    done = work.behaviour({"model": str(tiny["llama"]), "states": [[2], [1, 3]], "tokens": 2}, progress)
+    done = job.run({"model": str(tiny["llama"]), "states": [[2], [1, 3]], "tokens": 2}, progress)
     assert [row["removed"] for row in done["states"]] == [[], [2], [1, 3]]
     assert reports[0][:2] == (0, 1) and reports[-1][:2] == (3 * len(PROMPTS),) * 2
-    assert jobs.KINDS["behaviour"] == "core.job_kinds.work:behaviour"

@@ -18,6 +18,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from core import jobs
 from core.__main__ import main
 from core.errors import InputError
+from core.jobs.files import id_of
 from core.measure import harness
 from core.measure.evaluation import option_scores, task_results
 from core.measure.harness import measure
@@ -357,5 +358,5 @@ def test_a_changed_task_file_or_data_file_makes_another_job(tmp_path):
                 f.write("\n")
         protocol, reads = asked([str(file)], None, None)
         assert {Path(r).name for r in reads} == {"some.yaml", "items.jsonl"}
-        ids.add(jobs._id("harness", jobs.request_of("demo", reads=reads, preset=protocol.to_json())))
+        ids.add(id_of("harness", jobs.request_of("demo", reads=reads, preset=protocol.to_json())))
     assert len(ids) == 3

@@ -1,5 +1,5 @@
 """Read by a worker at its start when this folder is on PYTHONPATH: a cheap, torch-free stand-in for
-core.job_kinds.work.
+core.job_kinds.benchmark.
 
 Everything else of the worker (lock, progress, result) is the real one.
 """
@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 
 
-def benchmark(request: dict, progress) -> dict:
+def run(request: dict, progress) -> dict:
     """`steps` steps of `pause` seconds; one line in the request's file for every computation begun."""
     with open(request["count"], "a") as f:
         f.write("computed\n")
@@ -20,5 +20,5 @@ def benchmark(request: dict, progress) -> dict:
     return {"number": request["number"], "file": Path(request["count"]).name}
 
 
-sys.modules["core.job_kinds.work"] = types.ModuleType("core.job_kinds.work")
-sys.modules["core.job_kinds.work"].benchmark = benchmark
+sys.modules["core.job_kinds.benchmark"] = types.ModuleType("core.job_kinds.benchmark")
+sys.modules["core.job_kinds.benchmark"].run = run

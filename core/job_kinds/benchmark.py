@@ -1,0 +1,154 @@
+"""Many states of one model: loss, tasks, speed and an answer each."""
+
+import json
+import math
+import time
+
+import numpy as np
+import torch
+
+from core.calibration.corpus import read_sources
+from core.errors import InputError
+from core.job_kinds.common import draw_sequences, load, paired, states_of
+from core.jobs.progress import Progress
+from core.measure import evaluation
+from core.measure.forwards import Kept, open_forwards
+from core.model.load import LoadedModel
+from core.model.surgery import without
+from core.ranks import ALONE, Ranks
+from core.store.results import Key, Results
+from core.store.runs import canonical_key
+from core.tasks.items import TaskItem, read_tasks, tasks_digest
+
+ANSWER_TOKENS = 40
+_ITEMS = 25  # task items measured between two writes
+
+
+class _Tally:
+    """How much of the work is done, told as the job's progress."""
+
+    def __init__(self, progress: Progress, total: int):
+        self.progress, self.done, self.total = progress, 0, total
+
+    def report(self, message: str) -> None:
+        self.progress.report(self.done, self.total, message)
+
+
+def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
+    """Loss, tasks, speed and one answer for every state of the request, each item once; the model is loaded
+    once.
+
+    States are lists of removed blocks; the empty list is the original. Losses come first, a chunk of
+    sequences for all states at a time, on kept prefixes (core.measure.forwards): an early stop has something
+    of every state. `speed`, where it is False, leaves out tokens per second. Of several ranks each measures
+    its share of the states.
+    """
+    progress.report(0, 1, "loading the model")
+    texts, loaded, results = read_sources(request["texts"]), load(request), Results()
+    states = states_of(request, loaded)
+    loaded.check_length(request["length"])
+    drawn = None
+    if ranks.rank == 0:
+        drawn = draw_sequences(loaded, texts, request, "report", request["sequences"], progress)
+    sequences = ranks.agree(drawn)
+    items = read_tasks() if request["tasks"] else []
+    own = _share(states, len(loaded.blocks), ranks)
+    model = canonical_key(loaded.digest())
+    speed, prompt = request.get("speed", True), request["prompt"]
+    tally = _Tally(progress, len(own) * (len(sequences.ids) + len(items) + speed + bool(prompt)))
+
+    meter = open_forwards(loaded, sequences)
+    for chunk, part in enumerate(meter.chunks):
+        for state in own:
+            tally.report(f"loss of {len(own)} states" if len(own) > 1 else "loss")
+            meter.measure(state, chunk)
+            tally.done += part.stop - part.start
+    meter.known.flush()
+
+    for number, state in enumerate(own):
+        label = "original" if not state else f"state {number + 1} of {len(own)}"
+        with without(loaded, state):
+            _measure_tasks(loaded, results, model, state, items, meter.known.versions, tally, label)
+            tally.report(f"{label}: speed and answer")
+            if speed:
+                _measure_speed(loaded, results, model, state, sequences.ids)
+            if prompt and (state, prompt) not in results.answers(model):
+                settings = json.dumps({"tokens": ANSWER_TOKENS})
+                results.put_answer(model, state, prompt, settings, _answer(loaded, prompt))
+        tally.done += speed + bool(prompt)
+    progress.report(tally.total, tally.total, "done")
+    if ranks.gather(len(own)) is None:
+        return None
+    known = Kept(loaded, sequences)  # of all ranks
+    base = known.get((), slice(None))
+    return {
+        "model": model,
+        "states": [{"removed": list(s), **paired(known.get(s, slice(None)), base)} for s in states],
+        "sequences": len(sequences.ids),
+        "items": len(items),
+    }
+
+
+def _share(states: list[tuple[int, ...]], blocks: int, ranks: Ranks) -> list[tuple[int, ...]]:
+    """The states that this rank measures, neighbours in the order of their kept blocks: they share
+    prefixes.
+    """
+    walked = sorted(states, key=lambda s: [i for i in range(blocks) if i not in s])
+    return [walked[k] for k in np.array_split(np.arange(len(walked)), ranks.world)[ranks.rank]]
+
+
+def _measure_tasks(
+    loaded: LoadedModel,
+    results: Results,
+    model: str,
+    state: tuple[int, ...],
+    items: list[TaskItem],
+    versions: dict,
+    tally: _Tally,
+    label: str,
+) -> None:
+    """Every item that is not measured yet, of the model as it is now, a few between two writes."""
+    settings = json.dumps({"tokenizer": loaded.tokenizer_digest()})
+    for name in sorted({item.task for item in items}):
+        key = Key(model, state, tasks_digest(), "test", f"task:{name}", settings)
+        have = results.items(key)
+        asked = [k for k, item in enumerate(items) if item.task == name]
+        left = [k for k in asked if k not in have]
+        tally.done += len(asked) - len(left)
+        for start in range(0, len(left), _ITEMS):
+            tally.report(f"{label}: {name}")
+            part, began = left[start : start + _ITEMS], time.monotonic()
+            chosen = [items[k] for k in part]
+            scored = evaluation.task_results(chosen, evaluation.option_scores(loaded, chosen))
+            results.put(key, dict(zip(part, scored[name]["correct"])), time.monotonic() - began, versions)
+            tally.done += len(part)
+
+
+def _measure_speed(
+    loaded: LoadedModel, results: Results, model: str, state: tuple[int, ...], ids: np.ndarray
+) -> None:
+    """Of the model as it is now, the blocks of `state` really removed."""
+    setting = {"length": ids.shape[1], "threads": torch.get_num_threads(), **loaded.arithmetic()}
+    key = Key(model, state, "speed", "", "tokens_per_second", json.dumps(setting))
+    if not results.items(key):
+        results.put(key, {0: evaluation.tokens_per_second(loaded, ids)})
+
+
+def _answer(loaded: LoadedModel, prompt: str) -> str:
+    """The greedy continuation of the prompt, prompt not repeated."""
+    head = [] if loaded.tokenizer.bos_token_id is None else [loaded.tokenizer.bos_token_id]
+    tokens = head + loaded.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    room = min(ANSWER_TOKENS, (loaded.max_length or math.inf) - len(tokens))
+    if room < 1:
+        raise InputError(
+            f"The prompt takes {len(tokens)} tokens and {loaded.source!r} has {loaded.max_length} positions; "
+            "shorten it."
+        )
+    with torch.no_grad():
+        out = loaded.model.generate(
+            torch.tensor([tokens], device=loaded.device),
+            do_sample=False,
+            max_new_tokens=room,
+            pad_token_id=loaded.tokenizer.pad_token_id or 0,
+        )
+    return loaded.tokenizer.decode(out[0, len(tokens) :], skip_special_tokens=True)

@@ -1,0 +1,78 @@
+"""Gradient rows of a model on texts, kept in the store."""
+
+import logging
+from pathlib import Path
+
+from core.calibration.calibrate import calibrate as compute_run
+from core.calibration.calibrate import run_key
+from core.calibration.corpus import read_sources
+from core.errors import InputError
+from core.job_kinds.common import draw_sequences, load
+from core.jobs.progress import Progress
+from core.model.load import LoadedModel
+from core.ranks import ALONE, Ranks
+from core.store.runs import Run, keep_run, set_aside, stored_run
+from core.texts.sequences import Sequences
+
+LOG = logging.getLogger(__name__)
+
+
+def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
+    """Gradient rows of a model on texts, kept in the store under the run's key.
+
+    Where the store held a damaged copy, the result says as `set_aside` where that is now. Of several
+    ranks the first draws the sequences and has the result, the others None.
+    """
+    progress.report(0, request["samples"], "loading the model")
+    loaded = load(request)
+    loaded.check_length(request["length"])
+    sequences, singles = ranks.agree(_drawn(request, loaded, progress) if ranks.rank == 0 else None)
+    key = run_key(loaded, sequences, request["sampled"], singles, request["seed"])
+    aside, run = ranks.agree(_kept(key) if ranks.rank == 0 else None)
+    if run is None:
+        run = compute_run(
+            loaded,
+            sequences,
+            batch=request["batch"],
+            sampled=request["sampled"],
+            singles=singles,
+            seed=request["seed"],
+            checkpointed=request.get("checkpointed", False),
+            request=request,
+            checkpoint=progress.work,
+            report=progress.report,
+            ranks=ranks,
+        )
+        if run is None:
+            return None
+        keep_run(run)
+    return {
+        "key": run.key,
+        "rows": len(run.rows.A),
+        "blocks": run.blocks,
+        "dropped": len(run.meta["dropped"]),
+        "seconds": run.meta["times"]["seconds"],
+        **({"set_aside": str(aside)} if aside else {}),
+    }
+
+
+def _drawn(request: dict, loaded: LoadedModel, progress: Progress) -> tuple[Sequences, Sequences | None]:
+    """(sequences for the rows, and for the single removals if they are asked for)."""
+    texts = read_sources(request["texts"])
+    rows = draw_sequences(loaded, texts, request, "calibrate", request["samples"], progress)
+    if not request["singles"]:
+        return rows, None
+    return rows, draw_sequences(loaded, texts, request, "choose", request["singles"], progress)
+
+
+def _kept(key: str) -> tuple[Path | None, Run | None]:
+    """(where a damaged copy of the run is set aside, the run if it is in the store)."""
+    aside = set_aside(key)
+    if aside:
+        LOG.warning(
+            "the stored run %s was damaged and is set aside in %s; it is computed again", key[:8], aside
+        )
+    try:
+        return aside, stored_run(key)
+    except InputError:  # not there (any more)
+        return aside, None

@@ -1,0 +1,92 @@
+"""What several kinds of jobs share: a model and texts, the states that are asked for, paired losses."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from core.calibration.corpus import Read, draw, read_sources
+from core.compare.comparison import model_key
+from core.errors import InputError
+from core.ising.states import check_blocks
+from core.jobs.progress import Progress
+from core.measure.forwards import open_forwards, stratified
+from core.model.load import LoadedModel, load_model
+from core.store.runs import Run, canonical_key, load_run
+from core.texts.sequences import Sequences
+
+
+def load(request: dict) -> LoadedModel:
+    """The model that a request names. Errors: InputError, as core.model.load.load_model."""
+    return load_model(request["model"], remote_code=request.get("remote_code", False))
+
+
+def draw_sequences(
+    loaded: LoadedModel, texts: Read, request: dict, split: str, samples: int, progress: Progress
+) -> Sequences:
+    """`samples` sequences of a split, of the length, seed and form that the request asks for."""
+    return draw(
+        loaded,
+        texts,
+        split,
+        request["length"],
+        samples,
+        request.get("seed", 0),
+        form=request.get("form"),
+        report=progress.report,
+    )
+
+
+def states_of(request: dict, loaded: LoadedModel) -> list[tuple[int, ...]]:
+    """The states that are asked for, each once.
+
+    Errors: InputError for one that the model does not have: nothing is measured under its name.
+    """
+    return list(dict.fromkeys(check_blocks(state, len(loaded.blocks)) for state in request["states"]))
+
+
+def paired(losses: np.ndarray, base: np.ndarray | None) -> dict:
+    """Mean loss and, where the original was measured too, its paired increase, with standard errors (None of
+    one sequence).
+    """
+    found = {"loss": float(losses.mean()), "loss_se": _standard_error(losses)}
+    if base is None:
+        return found
+    above = losses - base
+    return {**found, "increase": float(above.mean()), "increase_se": _standard_error(above)}
+
+
+def _standard_error(values: np.ndarray) -> float | None:
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+
+
+def choosing(request: dict, progress: Progress) -> tuple[Run, LoadedModel, Sequences, Sequences]:
+    """(the run, its model, sequences to choose by with every domain in every chunk, sequences to report on).
+    Errors: InputError.
+    """
+    run = load_run(Path(request["run"]))
+    texts, loaded = read_sources(request["texts"]), load(request)
+    if canonical_key(loaded.digest()) != model_key(run):
+        raise InputError(
+            f"The run {request['run']!r} is of another model than {request['model']!r} is now; calibrate it "
+            "again."
+        )
+    asked = {"length": run.meta["texts"]["length"], "form": request.get("form")}
+    choose, unseen = (
+        draw_sequences(loaded, texts, asked, split, request["sequences"], progress)
+        for split in ("choose", "report")
+    )
+    return run, loaded, stratified(choose), unseen
+
+
+def unseen_losses(
+    loaded: LoadedModel, unseen: Sequences, states: Iterable[tuple[int, ...]]
+) -> dict[tuple[int, ...], dict]:
+    """{state: what it loses on sequences that no choice has seen}."""
+    judged = open_forwards(loaded, unseen)
+    base, found = judged.whole(()), {}
+    for state in states:
+        found[state] = {"original": float(base.mean()), **paired(judged.whole(state), base)}
+    judged.known.flush()
+    return found

@@ -1,0 +1,95 @@
+"""What a model is and what calibrating it costs here."""
+
+import time
+from functools import partial
+
+import torch
+
+from core.calibration.corpus import available, read_sources
+from core.calibration.gradient_rows import gradient_rows, made_up_ids, measure_batch
+from core.calibration.own_samples import own_sequences
+from core.errors import InputError
+from core.job_kinds.common import load
+from core.jobs.progress import Progress
+from core.measure import evaluation
+from core.model.devices import free_memory
+from core.model.gates import gate_of
+from core.model.memory import calibration_bytes, peak_bytes
+
+OWN_BATCH = 4  # own samples drawn to time them
+
+
+def run(request: dict, progress: Progress) -> dict:
+    """What a model is, what its texts give, and what calibration costs here: measured on one batch of made-up
+    tokens.
+
+    The result: model {...}, blocks [...], domains and parts as core.calibration.corpus.available gives them,
+    and for core.jobs.costs: batch, rows_seconds and forward_seconds of a batch, own_seconds of an own sample,
+    load_seconds, memory (peak bytes), threads.
+    """
+    progress.report(0, 3, "loading the model")
+    texts = read_sources(request["texts"])
+    length, checkpointed = request["length"], request.get("checkpointed", False)
+    _check_memory(request)
+    loaded = load(request)
+    load_seconds = time.monotonic() - progress.began  # with the worker's own imports
+    loaded.check_length(length)
+    progress.report(1, 3, "reading the texts")
+    drawable = available(loaded, texts, length, request.get("form"))
+    progress.report(2, 3, "timing one batch")
+    batch = request["batch"] or measure_batch(loaded, length, request["sampled"], checkpointed)
+    ids = made_up_ids(loaded, batch, length)
+    uniforms = torch.rand(ids.shape, dtype=torch.float64) if request["sampled"] else None
+    work = partial(gradient_rows, loaded, checkpointed=checkpointed)
+    work(ids[:1], sampled_uniforms=None if uniforms is None else uniforms[:1])  # the first call sets up
+    rows_seconds = _seconds(lambda: work(ids, sampled_uniforms=uniforms))
+    forward_seconds = _seconds(lambda: evaluation.sequence_losses(loaded, ids.numpy(), [], batch))
+    own_seconds = (
+        _seconds(lambda: own_sequences(loaded, "calibrate", length, OWN_BATCH)) / OWN_BATCH
+        if texts.own
+        else 0.0
+    )
+    return {
+        "model": {
+            "name": loaded.name,
+            "type": loaded.model.config.model_type,
+            "parameters": loaded.parameters(),
+            "bytes": loaded.weights_bytes(),
+            "max_length": loaded.max_length,
+        },
+        "blocks": [b.to_json() for b in loaded.blocks],
+        "gate": gate_of(loaded),
+        **drawable,
+        "own_seconds": own_seconds,
+        "batch": batch,
+        "rows_seconds": rows_seconds,
+        "forward_seconds": forward_seconds,
+        "load_seconds": load_seconds,
+        "memory": peak_bytes(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _check_memory(request: dict) -> None:
+    """Errors: InputError where a batch of a calibration needs more memory than there is, before any weight is
+    read; where that can be told.
+    """
+    free = None if torch.cuda.is_available() or request.get("remote_code") else free_memory()
+    if free is None:
+        return
+    batch = request["batch"] or 1
+    needed = calibration_bytes(
+        request["model"], batch, request["length"], request["sampled"], request.get("checkpointed", False)
+    )
+    if needed and needed - peak_bytes() > free:
+        raise InputError(
+            f"{batch} sequences of {request['length']} tokens of {request['model']!r} take about "
+            f"{needed / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+            f"of memory are free; choose a smaller batch or length, or checkpoint blocks."
+        )
+
+
+def _seconds(work) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

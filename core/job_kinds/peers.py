@@ -1,0 +1,65 @@
+"""What other methods choose, on the same sequences and the same meter."""
+
+from functools import partial
+
+from core.choose import peers as rivals
+from core.job_kinds.common import choosing, unseen_losses
+from core.jobs.progress import Progress
+from core.measure.forwards import open_forwards
+
+
+def run(request: dict, progress: Progress) -> dict:
+    """What other methods choose for the run's model at M, on the same sequences and the same meter
+    (core.choose.peers).
+
+    The result: original, the loss in nats; methods {name: {removed, forwards, loss, report}}, forwards None
+    where the budget is below what the method needs; curves {search: [[forwards, loss], ..]}. Searches get the
+    budget, or what greedy takes if that is more.
+    """
+    progress.report(0, 1, "loading the model")
+    _, loaded, choose, unseen = choosing(request, progress)
+    m, note = request["remove"], progress.curves()
+    meter = partial(open_forwards, loaded, choose)
+    found: dict[str, rivals.Choice] = {}
+    for name, choices in rivals.chosen_at_once(loaded, choose, meter, [m]):
+        found[name] = choices[m]
+        progress.report(
+            0, 1, f"{rivals.ONE_SHOT[name]}, {len(found)} of {len(rivals.ONE_SHOT)} rules"
+        )  # they take so different times that no rate holds
+    own = meter()
+    steps = rivals.greedy(own, m, progress.report)
+    own.known.flush()
+    found["greedy"] = steps[m]
+    note("greedy", steps[m].forwards, steps[m].loss, steps[m].removed)
+    budget, curves = (
+        max(request["budget"], steps[m].forwards),
+        {"greedy": [[steps[m].forwards, steps[m].loss]]},
+    )
+    for name, search in (("evolutionary", rivals.evolutionary), ("random", rivals.random_search)):
+        own = meter()
+        curve = search(own, m, budget, request["seed"], progress.report)
+        own.known.flush()
+        curves[name] = [[c.forwards, c.loss] for c in curve]
+        for c in curve:
+            note(name, c.forwards, c.loss, c.removed)
+        if curve:
+            found[name] = curve[-1]
+    own = meter()
+    losses = {name: float(own.whole(choice.removed).mean()) for name, choice in found.items()}
+    original = float(own.whole(()).mean())
+    own.known.flush()
+    reported = unseen_losses(loaded, unseen, {choice.removed for choice in found.values()})
+    return {
+        "original": original,
+        "methods": {
+            name: {
+                "removed": list(c.removed),
+                "forwards": c.forwards,
+                "loss": losses[name],
+                "report": reported[c.removed],
+            }
+            for name, c in found.items()
+        },
+        "curves": curves,
+        "budget": budget,
+    }

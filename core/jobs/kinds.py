@@ -1,0 +1,84 @@
+"""The kinds of jobs: how each is called, what its requests are about, whether what it made is still there.
+
+What a kind does is the function `run(request, progress)` of core/job_kinds/<kind>.py, which only the
+worker loads. A new kind is an entry here and that module.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.energy.mix import mix_label
+from core.errors import InputError
+from core.store.runs import file_sha256, stored_run
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the app and the command line know of a kind of job without loading what it does."""
+
+    name: str  # in the list of jobs
+    doing: str  # on the chip, while it runs
+    about: Callable[[dict], str] = lambda request: ""  # a request in a few words, beside its model
+    whole: Callable[[dict], bool] = lambda result: True  # whether what a done job made is still there
+    resumes: bool = True  # whether a worker goes on where an earlier one was stopped
+
+
+def _run_is_stored(result: dict) -> bool:
+    try:
+        stored_run(result["key"])
+    except InputError:
+        return False
+    return True
+
+
+def _spectrum_is_whole(result: dict) -> bool:
+    out = Path(result["out"])
+    return out.is_file() and file_sha256(out) == out.stem  # the file's name is its digest
+
+
+def _states(request: dict) -> str:
+    return f"{len(request.get('states', []))} states"
+
+
+def _budget(request: dict) -> str:
+    return f"M = {request.get('remove')}, {request.get('budget')} forwards"
+
+
+def _samples(request: dict) -> str:
+    return f"{request.get('samples')} samples of {request.get('length')} tokens"
+
+
+def _without(request: dict) -> str:
+    return "without " + ", ".join(map(str, request.get("blocks", [])))
+
+
+def _search(request: dict) -> str:
+    source, removed, count = (request.get(name) for name in ("source", "removed", "count"))
+    mix = f" · mix {mix_label(request['mix'])}" if request.get("mix") else ""
+    return f"{str(source)[:8]} · M = {removed} · {count} states{mix}"
+
+
+KINDS = {
+    "describe": Kind("Look at a model", "looking at a model"),
+    "calibrate": Kind("Calibration", "calibrating", _samples, _run_is_stored),
+    "benchmark": Kind("Benchmark", "benchmarking", _states),
+    "evaluate": Kind("Evaluation", "evaluating"),
+    "prune": Kind("Prune", "pruning", _without, lambda result: Path(result["out"]).exists()),
+    "learn": Kind("Learned landscape", "learning the landscape", _budget),
+    "peers": Kind("Other methods", "running other methods", _budget),
+    "harness": Kind("Benchmarks", "running benchmarks", _states),
+    "behaviour": Kind("Behaviour", "asking short prompts", _states),
+    "solve": Kind("Search", "searching", _search, _spectrum_is_whole, resumes=False),
+}
+
+
+def kind_of(kind: str) -> Kind:
+    """The kind of this name; one that is not known, as of a job from a later version, says its name alone."""
+    return KINDS.get(kind, Kind(kind, kind))
+
+
+def about(kind: str, request: dict) -> str:
+    """What a request is about, in a few words: its model, then what its kind says."""
+    model = str(request.get("model", "")).rstrip("/").rsplit("/", 1)[-1]
+    return " · ".join(filter(None, [model, kind_of(kind).about(request)]))

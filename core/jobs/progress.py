@@ -1,0 +1,74 @@
+"""What a worker says while it works: progress, and the curves of a search."""
+
+import json
+import time
+from pathlib import Path
+
+from core.jobs.job import Job
+
+_INTERVAL = 0.2  # seconds between two lines of progress
+
+
+class Cancelled(Exception):
+    """Raised inside a worker when the job's cancel file appears."""
+
+
+class Progress:
+    """What a worker's function gets: `report`, and `work`, the folder of its checkpoints.
+
+    echo: gets every report too.
+    """
+
+    def __init__(self, folder: Path, echo=None):
+        self.folder, self.work, self.echo = folder, folder / "work", echo
+        self.work.mkdir(exist_ok=True)
+        self.began, self.last = time.monotonic(), 0.0
+        self.first: int | None = None
+        self.file = open(folder / "progress.jsonl", "a", encoding="utf-8")
+        if self.file.tell():  # a worker killed while writing may have left half a line
+            self.file.write("\n")
+
+    def report(self, done: int, total: int, message: str) -> None:
+        """Append a line (at most five a second); raises Cancelled when the job shall stop."""
+        if (self.folder / "cancel").exists():
+            raise Cancelled
+        if self.echo:
+            self.echo(done, total, message)
+        now = time.monotonic()
+        if self.first is None:  # work taken over from an earlier worker is not this one's rate
+            self.first, self.began = done, now
+        if done < total and now - self.last < _INTERVAL:
+            return
+        self.last = now
+        rate = (done - self.first) / (now - self.began) if now > self.began else 0.0
+        self.file.write(
+            json.dumps({"t": time.time(), "done": done, "total": total, "rate": rate, "message": message})
+            + "\n"
+        )
+        self.file.flush()
+
+    def curves(self):
+        """A function (name, forwards, loss, state) that appends a point to the job's curves, from their
+        beginning.
+        """
+        file = open(self.folder / "curves.jsonl", "w", encoding="utf-8")
+
+        def note(name: str, forwards: float, loss: float, state) -> None:
+            file.write(json.dumps([name, forwards, loss, list(state)]) + "\n")
+            file.flush()
+
+        return note
+
+
+def curves_of(job: Job) -> dict[str, list[tuple[float, float, tuple[int, ...]]]]:
+    """{method: [(forwards, loss, state)]} that a job has noted so far (`Progress.curves`)."""
+    found: dict[str, list] = {}
+    try:
+        lines = (job.folder / "curves.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    except OSError:
+        return {}
+    for line in lines:
+        if line.endswith("\n"):  # not one that is being written
+            name, forwards, loss, state = json.loads(line)
+            found.setdefault(name, []).append((forwards, loss, tuple(state)))
+    return found

@@ -1,0 +1,118 @@
+"""Requests: what a job is to work on, as plain data. Equal work has equal requests, so it is one job."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from core.errors import InputError
+from core.store.folders import DEMO
+from core.store.runs import Run
+from core.texts.documents import BUNDLED, BUNDLED_NAME, FORM, OWN, parse_source
+
+
+def request_of(
+    model: str,
+    texts: str | Sequence[str] | None = None,
+    reads: tuple[str, ...] = (),
+    form: Mapping[str, str] | None = None,
+    **options,
+) -> dict:
+    """A request to work on a model and texts (None: bundled): paths made absolute, and the state of every
+    file it reads.
+
+    texts: one source or several, each as core.texts.documents.parse_source takes it. form: mode, template and
+    bos, as core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run. What
+    is as usual is left out, so that equal work has equal requests.
+    Errors: InputError for options that cannot be.
+    """
+    model = _absolute(model)
+    named, paths = _texts([texts] if isinstance(texts, str) else texts or [])
+    if not options.get("remote_code", True):
+        del options["remote_code"]
+    unusual = {name: value for name, value in (form or {}).items() if value != FORM.get(name)}
+    if unusual:
+        options["form"] = unusual
+    return {"model": model, "texts": named, **options, "inputs": fingerprint(model, *paths, *reads)}
+
+
+def _texts(texts: Sequence[str]) -> tuple[str | list[str] | None, list[str]]:
+    """(the sources as a request names them, the files that they read)."""
+    named, paths = [], []
+    for text in texts:
+        given = parse_source(text).path
+        if given == OWN:
+            named.append(text)
+        elif given == BUNDLED_NAME:
+            named.append(text)
+            paths.append(str(BUNDLED))
+        else:
+            paths.append(_absolute(given))
+            named.append(paths[-1] + text[len(given) :])  # the options go along
+    if named in ([], [BUNDLED_NAME]):
+        return None, [str(BUNDLED)]
+    return (named[0] if len(named) == 1 else named), paths
+
+
+def request_on(run: Run, folder: Path, **options) -> dict:
+    """A request to work on the model and texts of a run that lies in `folder`.
+
+    Errors: InputError where the run does not name them.
+    """
+    if "model" not in run.meta["request"]:
+        raise InputError(
+            f"The run {run.key[:8]!r} does not say where its model and texts are; calibrate it from the "
+            "command line or the app."
+        )
+    return request_for(run, (str(folder / "run.json"),), with_texts=True, run=str(folder), **options)
+
+
+def request_for(run: Run, reads: tuple[str, ...] = (), /, *, with_texts: bool = False, **options) -> dict:
+    """A request to work on a run's model, its own code allowed where the run allowed it; with_texts: on the
+    run's texts, in their form.
+    """
+    asked = run.meta["request"]
+    texts = {name: asked.get(name) for name in ("texts", "form")} if with_texts else {}
+    return request_of(
+        run.meta["model"]["source"],
+        reads=reads,
+        remote_code=asked.get("remote_code", False),
+        **texts,
+        **options,
+    )
+
+
+def _absolute(path: str) -> str:
+    """A path that a worker understands; names such as demo or a hub id stay."""
+    if path == "demo" or "\0" in path or len(path) > 4000:
+        return path
+    try:
+        full = Path(path).expanduser()
+        return str(full.resolve()) if full.exists() else path
+    except (OSError, RuntimeError):  # no such user, or too long for a path: the worker says so
+        return path
+
+
+def fingerprint(*paths: str | None) -> dict[str, list]:
+    """[name, size, time of change] of every file a request reads, so that a changed file makes another
+    request.
+
+    The change time is the inode's: unlike the time of modification it cannot be set back.
+    """
+    found: dict[str, list] = {}
+    for path in (DEMO / "model" if p == "demo" else Path(p) for p in paths if p):
+        found[str(path)] = files = []
+        try:
+            inside = (
+                sorted(
+                    f
+                    for f in path.iterdir()
+                    if f.suffix in (".json", ".safetensors", ".txt", ".model", ".jinja")
+                )
+                if path.is_dir()
+                else [path]
+            )
+            for f in inside:
+                if f.is_file():
+                    files.append([f.name, f.stat().st_size, f.stat().st_ctime_ns])
+        except (OSError, ValueError):  # no path at all, or not ours to read: the worker says so
+            continue
+    return found
