@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core.calibration.calibrate import calibrate as compute_run
 from core.calibration.calibrate import run_key
-from core.calibration.corpus import read_sources
+from core.calibration.corpus import Read, read_sources
 from core.errors import InputError
 from core.job_kinds.common import draw_sequences, load
 from core.jobs.progress import Progress
@@ -24,9 +24,10 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     ranks the first draws the sequences and has the result, the others None.
     """
     progress.report(0, request["samples"], "loading the model")
+    texts = read_sources(request["texts"]) if ranks.rank == 0 else None  # a wrong one is told before the load
     loaded = load(request)
     loaded.check_length(request["length"])
-    sequences, singles = ranks.agree(_drawn(request, loaded, progress) if ranks.rank == 0 else None)
+    sequences, singles = ranks.agree(_drawn(request, loaded, texts, progress) if texts else None)
     key = run_key(loaded, sequences, request["sampled"], singles, request["seed"])
     aside, run = ranks.agree(_kept(key) if ranks.rank == 0 else None)
     if run is None:
@@ -56,9 +57,10 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     }
 
 
-def _drawn(request: dict, loaded: LoadedModel, progress: Progress) -> tuple[Sequences, Sequences | None]:
+def _drawn(
+    request: dict, loaded: LoadedModel, texts: Read, progress: Progress
+) -> tuple[Sequences, Sequences | None]:
     """(sequences for the rows, and for the single removals if they are asked for)."""
-    texts = read_sources(request["texts"])
     rows = draw_sequences(loaded, texts, request, "calibrate", request["samples"], progress)
     if not request["singles"]:
         return rows, None

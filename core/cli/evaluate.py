@@ -1,0 +1,96 @@
+"""`python -m core evaluate`."""
+
+import argparse
+
+from core import jobs
+from core.cli.options import LENGTH, REPORTED, SEED, add_model, add_texts, form_of, natural, positive
+from core.cli.running import as_job
+from core.errors import InputError
+from core.tasks.items import BUNDLED
+from core.tasks.presets import asked
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    add_model(command)
+    add_texts(command)
+    command.add_argument("--sequences", **REPORTED)
+    command.add_argument("--length", **LENGTH)
+    command.add_argument("--seed", **SEED)
+    command.add_argument("--batch", type=positive, default=16, help="sequences at once (default 16)")
+    command.add_argument("--no-tasks", action="store_true", help="loss and speed only")
+    command.add_argument(
+        "--tasks",
+        action="append",
+        metavar="TASK",
+        help="instead of the bundled ones, a task or group of lm-evaluation-harness, a local "
+        "task file FILE.yaml, or NAME::data=FILE: the task over a local data file; "
+        "may be given several times",
+    )
+    command.add_argument(
+        "--preset",
+        metavar="NAME",
+        help="instead of the bundled ones, a protocol: mmlu, winogrande, gsm8k, bbh, hellaswag, "
+        "arc_challenge or bundled",
+    )
+    command.add_argument(
+        "--shots",
+        type=natural,
+        metavar="K",
+        help="examples before each item; for --tasks and --preset (default: theirs)",
+    )
+    command.add_argument(
+        "--limit",
+        type=positive,
+        metavar="N",
+        help="the first N items of each task; for --tasks and --preset (default: all)",
+    )
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Loss, perplexity, tasks and tokens per second."""
+    harness = _harness_request(args)
+    request = jobs.request_of(
+        args.model,
+        args.texts,
+        (str(BUNDLED),),
+        form_of(args),
+        sequences=args.sequences,
+        length=args.length,
+        seed=args.seed,
+        batch=args.batch,
+        tasks=not args.no_tasks and harness is None,
+        remote_code=args.trust_remote_code,
+    )
+    done = as_job("evaluate", request)
+    if harness is None:
+        return done
+    scores = as_job("harness", harness)
+    (original,) = scores.pop("states")
+    return {**done, "tasks": original["tasks"], "groups": original["groups"], **scores}
+
+
+def _harness_request(args) -> dict | None:
+    """What is asked of lm-evaluation-harness; None where nothing is. Errors: InputError."""
+
+    if not (args.tasks or args.preset):
+        if args.shots is not None or args.limit is not None:
+            raise InputError(
+                f"--{'limit' if args.shots is None else 'shots'} needs --tasks or --preset; name one, or "
+                "leave it out."
+            )
+        return None
+    if args.no_tasks:
+        raise InputError(
+            f"--no-tasks and --{'tasks' if args.tasks else 'preset'} contradict each other; leave one out."
+        )
+    protocol, reads = asked(args.tasks or (), args.preset, args.shots)
+    return jobs.request_of(
+        args.model,
+        reads=reads,
+        states=[[]],
+        preset=protocol.to_json(),
+        limit=args.limit,
+        batch=args.batch,
+        remote_code=args.trust_remote_code,
+    )

@@ -1,0 +1,107 @@
+"""What options of several commands mean: kinds of numbers, models, texts."""
+
+import argparse
+import math
+from typing import Any
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """A whole number of at least 0."""
+    return 0 if text == "0" else positive(text)
+
+
+def batch_size(text: str) -> int | None:
+    """A whole number of at least 1; None for auto."""
+    return None if text == "auto" else positive(text)
+
+
+def seconds(text: str) -> float:
+    """A number of seconds above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of seconds above 0")
+    return value
+
+
+def forwards(text: str) -> float:
+    """A number of forwards above 0."""
+    try:
+        return seconds(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(str(error).replace("seconds", "forwards")) from error
+
+
+LENGTH: dict[str, Any] = {
+    "type": positive,
+    "default": 128,
+    "metavar": "T",
+    "help": "tokens a sequence (default 128)",
+}
+SEED: dict[str, Any] = {"type": natural, "default": 0, "help": "which sequences are drawn (default 0)"}
+RUN: dict[str, Any] = {"metavar": "DIR", "help": "a run folder, the start of a stored run's key, or demo"}
+REMOVE: dict[str, Any] = {"type": int, "required": True, "metavar": "M", "help": "blocks to remove"}
+REPORTED: dict[str, Any] = {
+    "type": positive,
+    "default": 128,
+    "metavar": "S",
+    "help": "sequences of the report split (default 128)",
+}
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    """--model and --trust-remote-code."""
+    command.add_argument(
+        "--model", required=True, metavar="M", help="demo, a local model folder, or a hub id"
+    )
+    command.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run the Python files of the model's own folder; only for models you trust",
+    )
+
+
+def add_texts(command: argparse.ArgumentParser) -> None:
+    """--texts, and how sequences are made of them; `form_of` reads the latter."""
+    command.add_argument(
+        "--texts",
+        action="append",
+        metavar="SOURCE",
+        help="may be given several times: a .txt (documents separated by blank lines), .jsonl, .csv or "
+        ".parquet file (column text), "
+        "hub:OWNER/NAME, own (the model's own samples) or bundled (default); options behind it, as in "
+        "FILE::column=story,domain=tales,weight=2,limit=1000, for a hub dataset also config, split and "
+        "revision",
+    )
+    command.add_argument(
+        "--mode",
+        default="packed",
+        metavar="HOW",
+        help="packed (default), or documents: one document a sequence, padded on the right",
+    )
+    command.add_argument(
+        "--template",
+        default="none",
+        metavar="T",
+        help="none (default), or chat: prompts and chats in the tokenizer's chat template",
+    )
+    command.add_argument(
+        "--bos",
+        default="auto",
+        metavar="B",
+        help="one BOS first: auto (default; if there is one), always or never",
+    )
+
+
+def form_of(args: argparse.Namespace) -> dict[str, str]:
+    """How sequences are made of the texts, as core.texts takes it."""
+    return {"mode": args.mode, "template": args.template, "bos": args.bos}
