@@ -4,8 +4,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.parts import job_chip
-from pages.view import keep_view
+from pages.shared.parts import job_chip
+from pages.shared.view import keep_view
 
 ASSETS = Path(__file__).parent / "assets"
 

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.view import through_app
+from pages.shared.view import through_app
 
 through_app()
 

@@ -20,8 +20,8 @@ from core.store.runs import load_run
 from core.texts import documents
 from core.texts.sequences import BOS, MODES, TEMPLATES
 from core.view.figures import rows_figure
-from pages.parts import block_strip, block_table, chart, watch
-from pages.view import open_run, plain, source_of, through_app
+from pages.shared.parts import block_strip, block_table, chart, start_job, watch
+from pages.shared.view import open_run, plain, source_of, through_app
 
 BUNDLED, OWN, FILES, PASTED = "Bundled", "Own samples", "Files and data sets", "Pasted"
 DEFAULTS = {
@@ -353,7 +353,7 @@ def page() -> None:
     if about.status != "done":
         st.fragment(watch, run_every=0.5 if about.active else None)(about.id, about.active)
         if not about.active:
-            st.button("Look again", on_click=jobs.start, args=("describe", describing))
+            st.button("Look again", on_click=start_job, args=("describe", describing))
         return
     show_model(about.result)
     show_estimate(about.result)
@@ -363,7 +363,7 @@ def page() -> None:
         st.button(
             "Resume" if resumes else "Calibrate",
             type="primary",
-            on_click=jobs.start,
+            on_click=start_job,
             args=("calibrate", calibrating),
         )
     if job is None:

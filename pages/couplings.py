@@ -17,8 +17,8 @@ from core.landscape.wording import significant
 from core.store.runs import Run
 from core.view.figures import eigenvalues_figure, fields_figure, gradient_figure, heatmap, interaction_graph
 from core.view.snippets import couplings_snippet
-from pages.parts import chart, html_table
-from pages.view import opened_source, plain, source_of, through_app
+from pages.shared.parts import chart, html_table
+from pages.shared.view import opened_source, plain, source_of, through_app
 
 CONFIG = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 state = st.session_state

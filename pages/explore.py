@@ -1,6 +1,5 @@
 """Explore: the landscape of one source at one M, in one linked component."""
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,9 @@ from core.compare import other_tools
 from core.compare.comparison import measured_increases, model_key
 from core.energy.couplings import Misjudged, from_gradients, misjudged, rows_of
 from core.energy.mix import mix_weights
-from core.energy.sources import delete_matrix, list_sources, store_matrix, stored_matrices
+from core.energy.sources import list_sources
 from core.energy.uncertainty import energy_noise
 from core.errors import InputError
-from core.ising.energies import parse_matrix
 from core.ising.states import indicator, parse_blocks, short_hashes
 from core.job_kinds.solve import TIME_LIMIT, solve_request, solved
 from core.landscape.candidates import candidates
@@ -31,17 +29,16 @@ from core.view.lens import landscape_data, tray_data
 from core.view.report import report_html
 from core.view.snippets import View, cli_line, python_snippet
 from core.view.state_files import Increases, states_csv, states_json
-from pages.controls import controls, hold, show_facts
-from pages.parts import prune_panel, watch
-from pages.view import (
+from pages.explore_parts.controls import controls, hold, show_facts
+from pages.explore_parts.uploads import add_marks, show_upload
+from pages.shared.parts import prune_panel, start_job, watch
+from pages.shared.view import (
     LABEL_LIMIT,
-    MARK_LIMIT,
     PANELS,
     RULES,
     TRAY_LIMIT,
     checked_look,
     constraints_in_view,
-    open_at_first,
     plain,
     read_link,
     rules_in_view,
@@ -102,9 +99,9 @@ def picture(
         solve(key, estimator, mix, removed, count, constraints, job_id),
         source.name,
         source.about(estimator).unit,
-        model and model["blocks"],
-        model and model["parameters"],
-        rows and rows.A,
+        model["blocks"] if model else None,
+        model["parameters"] if model else None,
+        rows.A if rows else None,
         mix_weights(run, mix, rows) if rows else None,
         {
             b.block: f"removed alone it costs {significant(b.increase)} nats, its gradient hides that"
@@ -178,10 +175,6 @@ def ask_mark(message: dict) -> None:
     add_marks({blocks: f"by hand {short_hashes(indicator([blocks], source_of(state.source).blocks))[0]}"})
 
 
-def add_marks(labels: dict[tuple[int, ...], str]) -> None:
-    state.marks = dict(list({**state.marks, **labels}.items())[-MARK_LIMIT:])
-
-
 def ask_unmark(message: dict) -> None:
     state.marks = {s: label for s, label in state.marks.items() if s != blocks_of(message["state"])}
 
@@ -250,7 +243,7 @@ def show_search(request: dict) -> None:
     if not (job and job.active):
         st.button(
             f"Search on for a proof (up to {TIME_LIMIT / 60:.0f} minutes, in the background)",
-            on_click=jobs.start,
+            on_click=start_job,
             args=("solve", request),
         )
     if job:
@@ -352,76 +345,6 @@ def snippets_of(view: View) -> dict[str, str]:
         return {"python": python_snippet(view), "cli": cli_line(view)}
     except InputError as error:  # of a source that is kept nowhere
         return {"python": f"# {error}", "cli": f"# {error}"}
-
-
-def on_matrix() -> None:
-    if state.upload is None:
-        return
-    try:
-        state.source = store_matrix(parse_matrix(state.upload, state.upload.name), state.upload.name).key
-        open_at_first(source_of(state.source))
-    except InputError as error:
-        state.problems.append(str(error))
-
-
-def on_states() -> None:
-    """A list from elsewhere becomes marks; where it holds scores, Compare can import those too."""
-    if state.listed is None:
-        return
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / Path(state.listed.name).name
-            path.write_bytes(state.listed.getvalue())
-            read = other_tools.read_listed(path, source_of(state.source).blocks)
-        add_marks(
-            {tuple(sorted(one.removed)): (one.label or path.stem)[:LABEL_LIMIT] for one in read[:MARK_LIMIT]}
-        )
-        if len(read) > MARK_LIMIT:
-            state.problems.append(
-                f"{state.listed.name!r} lists {len(read)} states; the first {MARK_LIMIT} are marked."
-            )
-    except InputError as error:
-        state.problems.append(str(error))
-
-
-def on_delete(key: str) -> None:
-    delete_matrix(key)
-    source_of.clear(key)
-    if state.source == key:
-        open_at_first(source_of(next(iter(list_sources()))))
-
-
-def show_upload() -> None:
-    left, right = st.columns(2)
-    with left.expander("Explore a matrix of your own"):
-        st.file_uploader(
-            "A symmetric coupling matrix: .npy, .npz (key H) or .csv",
-            type=["npy", "npz", "csv"],
-            key="upload",
-            on_change=on_matrix,
-        )
-        for key, name in stored_matrices().items():
-            with st.container(horizontal=True, vertical_alignment="center"):
-                st.markdown(plain(name[:60]), width="stretch")
-                st.button(
-                    "Delete",
-                    key=f"delete-{key}",
-                    on_click=on_delete,
-                    args=(key,),
-                    type="tertiary",
-                    help=f"Delete the matrix {key[:8]} from the store.",
-                )
-    with right.expander("Mark states from elsewhere"):
-        st.file_uploader(
-            'A list of removed blocks: .json ([{"removed": [3, 7], "label": "theirs"}]) or .csv (column '
-            'removed, as "3,7-9")',
-            type=["json", "csv"],
-            key="listed",
-            on_change=on_states,
-        )
-        st.button(
-            "Take my marks away", on_click=state.update, args=({"marks": {}},), disabled=not state.marks
-        )
 
 
 def page() -> None:

@@ -6,8 +6,8 @@ import time
 import streamlit as st
 
 from core import jobs
-from pages.parts import clock, show_progress
-from pages.view import plain, through_app
+from pages.shared.parts import clock, show_progress, start_job
+from pages.shared.view import plain, through_app
 
 SHOWN = 50
 MARKS = {"running": "▶", "queued": "…", "done": "✓", "failed": "✗", "cancelled": "■", "interrupted": "!"}
@@ -31,7 +31,7 @@ def show(job: jobs.Job) -> None:
     with st.expander(plain(label), expanded=job.active):
         show_progress(job)
         if not job.active and job.status != "done":
-            st.button("Start again", key=f"again-{job.id}", on_click=jobs.start, args=(job.kind, job.request))
+            st.button("Start again", key=f"again-{job.id}", on_click=start_job, args=(job.kind, job.request))
         if job.result:
             st.caption("Result")
             st.code(json.dumps(job.result, indent=1)[:3000], language="json")

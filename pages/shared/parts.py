@@ -14,7 +14,7 @@ from core.spectrum.budget import size
 from core.store import folders
 from core.store.runs import Run
 from core.view.figures import themed
-from pages.view import plain
+from pages.shared.view import plain
 
 state = st.session_state
 
@@ -52,6 +52,16 @@ def _chip() -> None:
         st.rerun()
 
 
+def start_job(kind: str, request: dict) -> None:
+    """Of a button: the page reads the job when it is drawn again."""
+    jobs.start(kind, request)
+
+
+def cancel_job(job_id: str) -> None:
+    """Of a button."""
+    jobs.cancel(job_id)
+
+
 def show_progress(job: jobs.Job) -> None:
     """A running job's bar with its rate and a cancel button, or how it ended when it did not end well."""
     if job.active:
@@ -59,7 +69,7 @@ def show_progress(job: jobs.Job) -> None:
         counted = f"{job.done} of {job.total}" if job.total > 1 else ""
         text = " · ".join(filter(None, [job.message or "waiting", counted, rate, clock(job.seconds_left)]))
         st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=text)
-        st.button("Cancel", key=f"cancel-{job.id}", on_click=jobs.cancel, args=(job.id,))
+        st.button("Cancel", key=f"cancel-{job.id}", on_click=cancel_job, args=(job.id,))
     elif job.status == "failed":
         st.error(plain(job.error))
     elif job.status == "interrupted":

@@ -5,6 +5,7 @@ It lives in session_state, outlives a page, and is in the URL.
 
 import math
 import re
+from collections.abc import Callable
 from urllib.parse import unquote
 
 import streamlit as st
@@ -190,7 +191,7 @@ def blocks_from_link(text: str, blocks: int) -> tuple[int, ...]:
     return parse_blocks(text.replace("-", ","), blocks)
 
 
-LISTED = {  # states in a link: what of the view each part says
+LISTED: dict[str, Callable[[str, int], dict]] = {  # states in a link: what of the view each part says
     "mark": lambda text, blocks: {"marks": marks_from_link(text, blocks)},
     "cur": lambda text, blocks: {"cursor": blocks_from_link(text, blocks)},
     "tray": lambda text, blocks: {"tray": tray_from_link(text, blocks)},

@@ -18,7 +18,7 @@ from core.spectrum.constraints import Constraints
 from core.spectrum.sweep import Step, sweep
 from core.store.runs import Run
 from core.view.figures import how_many
-from pages.view import COUNTS, RULES, open_at_first, plain, rules_in_view, source_of
+from pages.shared.view import COUNTS, RULES, open_at_first, plain, rules_in_view, source_of
 
 SLIDERS = 24  # domains that have one
 SWEEP_SECONDS, SWEEP_STEP = (4, 40), 0.3  # of a sweep at first and on request, of each M

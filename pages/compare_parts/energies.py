@@ -1,0 +1,108 @@
+"""Energies against measured losses, and what the order is worth."""
+
+import html
+
+import numpy as np
+import streamlit as st
+
+from core import jobs
+from core.compare.comparison import Points, Row, measured_rows, points
+from core.energy.learned import learned_at, read_learned
+from core.energy.sources import Source
+from core.ising.energies import energies
+from core.ising.states import indicator, pearson
+from core.store import folders
+from core.store.results import Results
+from core.view.figures import alike, energy_against_loss, rank_changes, trust, unexplained
+from pages.shared.parts import chart, watch
+from pages.shared.view import source_of
+
+state = st.session_state
+
+
+CONFIG = {
+    "displaylogo": False,
+    "toImageButtonOptions": {"format": "svg"},
+    "modeBarButtonsToRemove": ["select2d", "lasso2d"],
+}
+
+
+def listed(states: list[tuple[int, ...]]) -> list[str]:
+    return [", ".join(map(str, s)) for s in states]
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def rows_known(key: str, removed: int, home: str, stamp: tuple) -> list[Row]:
+    """All measured losses at M, read once for every state of the store."""
+    return measured_rows(source_of(key).run, Results(), removed)
+
+
+def known_points(source: Source) -> Points:
+    """Energies, of the couplings that the view shows, against all measured losses at its M."""
+    rows = rows_known(source.key, state.removed, str(folders.home()), Results().stamp)
+    H = source.couplings(state.estimator, state.mix)
+    states = [row.removed for row in rows if row.removed]
+    energy = dict(zip(states, map(float, energies(H, indicator(states, source.blocks))))) if states else {}
+    return points(rows, energy)
+
+
+def spread_of(source: Source, states: list[tuple[int, ...]]) -> np.ndarray | None:
+    """Posterior standard deviations of their energies, float64 [n]; None where the couplings were not
+    learned.
+    """
+    if learned_at(state.estimator) is None or not states:
+        return None
+    return read_learned(source.key, state.estimator).energies(indicator(states, source.blocks))[1]
+
+
+def show_energies(source: Source, job: jobs.Job | None) -> None:
+    if job and job.active:
+        watch(job.id, True)
+    found = known_points(source)
+    rank = found.agreement
+    note = (
+        (
+            f"Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}], Kendall {rank.kendall:.2f}, n "
+            "= "
+            f"{rank.n}"
+        )
+        if rank
+        else f"n = {len(found.rows)}; no coefficient below 5"
+    )
+    st.html(
+        '<div class="panelhead"><b>Energy against measured '
+        f"loss</b><span>{html.escape(source.about(state.estimator).label)} · M = {state.removed} · "
+        f"{note}</span></div>"
+    )
+    if not found.rows:
+        st.caption(f"Nothing of M = {state.removed} is measured yet.")
+        return
+    spread = spread_of(source, found.states)
+    figure = energy_against_loss(
+        listed(found.states), found.energy, found.increase, found.se, found.lowest, found.best, spread
+    )
+    chart(st, figure, key="scatter", config=CONFIG)
+
+
+def show_order(found: Points, blocks: int) -> None:
+    if len(found.rows) < 2:
+        st.caption("Two measured states of this M are needed.")
+        return
+    names, left, right = listed(found.states), *st.columns(2)
+    left.markdown("**Rank by energy, rank by loss**")
+    chart(left, rank_changes(names, found.energy, found.increase), key="slope", config=CONFIG)
+    right.markdown("**What trusting the first m states costs**")
+    chart(right, trust(found.energy, found.increase), key="trust", config=CONFIG)
+    left.markdown("**Measured minus predicted**")
+    if len(set(found.energy.tolist())) > 1:
+        chart(
+            left, unexplained(names, found.energy, found.increase, found.se), key="residuals", config=CONFIG
+        )
+    right.markdown("**How alike the states are**, and a map of them by that")
+    few = np.argsort(found.energy, kind="stable")[:200]
+    x = indicator([found.states[k] for k in few], blocks)
+    chart(
+        right, alike([names[k] for k in few], pearson(x, x), found.increase[few]), key="alike", config=CONFIG
+    )
+    if len(found.rows) > len(few):
+        right.caption(f"The {len(few)} lowest in energy of {len(found.rows)}.")

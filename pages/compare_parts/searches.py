@@ -1,0 +1,146 @@
+"""What forwards buy: searches and the landscape that learns, their curves and results."""
+
+import streamlit as st
+
+from core import jobs
+from core.energy.learned import learned_at
+from core.energy.sources import Source
+from core.store import folders
+from core.store.runs import Run
+from core.view.figures import forwards_spent
+from pages.compare_parts.energies import CONFIG
+from pages.compare_parts.table import mini
+from pages.shared.parts import Safe, chart, html_table, watch
+from pages.shared.view import keep_view
+
+state = st.session_state
+
+
+def latest(searches: list[jobs.Job], kind: str) -> jobs.Job | None:
+    """The job of this kind that is at work, else the last one that is done, else the last one."""
+    fits = [job for job in searches if job.kind == kind]
+    return (
+        next((job for job in fits if job.active), None)
+        or next((job for job in fits if job.status == "done"), None)
+        or next(iter(fits), None)
+    )
+
+
+def improve(run: Run, learned: jobs.Job | None, others: jobs.Job | None) -> None:
+    """The controls of the learned landscape and of the peers."""
+    left, middle, right = st.columns([1, 1.4, 1.4], vertical_alignment="bottom")
+    left.number_input(
+        "Forwards",
+        5,
+        10_000,
+        50,
+        key="budget",
+        help="One forward: all blocks over the 256 choosing sequences. Rows and single removals are paid "
+        "from it.",
+    )
+    choices = (
+        (middle, "learn", "Improve: learn the landscape", learned),
+        (right, "peers", "What other methods find", others),
+    )
+    for column, kind, label, job in choices:
+        column.button(
+            label,
+            type="primary" if kind == "learn" else "secondary",
+            on_click=start_search,
+            args=(kind, run, state.removed),
+            width="stretch",
+            disabled=bool(job and job.active),
+            key=f"start-{kind}",
+        )
+
+
+def start_search(kind: str, run: Run, removed: int) -> None:
+    folder = folders.find_run(run.key).absolute()
+    jobs.start(
+        kind, jobs.request_on(run, folder, remove=removed, budget=float(state.budget), sequences=256, seed=0)
+    )
+
+
+def show_curves(job_ids: tuple[str | None, str | None], polled: bool) -> None:
+    found = [jobs.read(i) for i in job_ids if i]
+    if polled and not any(job.active for job in found):
+        st.rerun()
+    curves: dict[str, list[tuple[float, float]]] = {}
+    original = None
+    for job in found:
+        curves |= {name: [(f, loss) for f, loss, _ in curve] for name, curve in jobs.curves_of(job).items()}
+        original = job.result["original"] if job.status == "done" else original
+    st.html(
+        '<div class="panelhead"><b>Best loss found against forwards spent</b><span>lower and further left is '
+        "better</span></div>"
+    )
+    if curves:
+        chart(st, forwards_spent(curves, original), key="curves", config=CONFIG)
+    else:
+        st.caption(
+            "Measured states correct the couplings, the corrected landscape says what to measure next: spend "
+            "some forwards to see what that finds. "
+            "All methods pay by the same meter: blocks executed, on 256 sequences of the choose split, kept "
+            "prefixes free."
+        )
+    for job in found:
+        if job.status != "done":
+            if not job.active:
+                st.caption(f"The last one, of {job.request['budget']:g} forwards:")
+            watch(job.id, False)
+
+
+def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.Job | None) -> None:
+    """What the searches chose, on sequences that no choice has seen."""
+    rows = []
+    if learned and learned.status == "done":
+        done = learned.result
+        rows.append(
+            (
+                "learned landscape",
+                done["best"]["removed"],
+                done["forwards"],
+                done["best"]["loss"],
+                done["report"],
+            )
+        )
+    if others and others.status == "done":
+        for name, m in sorted(
+            others.result["methods"].items(), key=lambda item: item[1]["report"]["increase"]
+        ):
+            rows.append((name, m["removed"], m["forwards"], m["loss"], m["report"]))
+    if not rows:
+        return
+    rows.sort(key=lambda row: row[4]["increase"])
+    head = ["method", "removed", "", "forwards", "loss when choosing", "increase on unseen texts"]
+    cells = [
+        [
+            name,
+            Safe(mini(tuple(removed), source.blocks)),
+            ", ".join(map(str, removed)),
+            f"{spent:.1f}",
+            f"{loss:.4f}",
+            f"{r['increase']:+.4f} ± {r['increase_se']:.4f}",
+        ]
+        for name, removed, spent, loss, r in rows
+    ]
+    st.html(html_table(head, cells, "methods"))
+    left, right = st.columns([1, 3])
+    left.button("Add these states to the tray", on_click=add_to_tray, args=([tuple(row[1]) for row in rows],))
+    if learned and learned.status == "done":
+        right.button(
+            "Show the learned landscape",
+            on_click=show_learned,
+            args=(source, state.removed),
+            help="Here and in Explore, beside the paper's: under Couplings.",
+        )
+
+
+def show_learned(source: Source, removed: int) -> None:
+    state.estimator = next(e for e in source.estimators if learned_at(e) == removed)
+    state.mix = None
+    keep_view()
+
+
+def add_to_tray(states: list[tuple[int, ...]]) -> None:
+    state.tray = list(dict.fromkeys([*state.tray, *(tuple(sorted(s)) for s in states)]))[:50]

@@ -1,0 +1,158 @@
+"""The measured states side by side: table, files, answers."""
+
+import csv
+import html
+import io
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+
+import streamlit as st
+
+from core import jobs
+from core.compare.comparison import Row, compare, model_key, record
+from core.energy.sources import Source
+from core.ising.energies import energies
+from core.ising.states import indicator
+from core.store.results import Results
+from core.tasks.items import chance_levels, read_tasks
+from pages.compare_parts.energies import spread_of
+from pages.shared.parts import Safe, html_table, name_of, watch
+
+state = st.session_state
+
+
+SHOWN = 60  # states in the table
+
+
+def mini(removed: tuple[int, ...], blocks: int, common: frozenset[int] = frozenset()) -> str:
+    """HTML: a state as a strip; blocks that all states of the table remove are drawn hollow."""
+    kinds = ["both" if b in common else "gone" if b in removed else "" for b in range(blocks)]
+    cells = "".join(f'<i class="{kind}"></i>' if kind else "<i></i>" for kind in kinds)
+    return (
+        '<span class="mini" role="img" aria-label="removes '
+        f'{html.escape(", ".join(map(str, removed)) or "nothing")}">{cells}</span>'
+    )
+
+
+def _score(task: str, row: Row) -> str:
+    score = row.tasks.get(task)
+    return f"{score.accuracy:.2f} [{score.low:.2f} {score.high:.2f}]" if score else "–"
+
+
+def table(rows: list[Row], blocks: int, energy: dict[tuple[int, ...], str]) -> str:
+    """The measured rows as HTML; only what differs has a column, every text is escaped."""
+    tasks = sorted({name for row in rows for name in row.tasks})
+    chance = chance_levels(read_tasks())
+    picked = [frozenset(row.removed) for row in rows if row.removed]
+    common = frozenset.intersection(*picked) if len(picked) > 1 else frozenset()
+    columns: dict[str, Callable[[Row], str]] = {
+        "state": lambda r: name_of(r.removed, blocks),
+        "removed": lambda r: Safe(
+            mini(r.removed, blocks, common if r.removed else frozenset())
+            + " "
+            + (", ".join(map(str, r.removed)) or "none")
+        ),
+        "energy": lambda r: energy.get(r.removed, ""),
+        "loss, nats": lambda r: f"{r.loss.mean:.4f} ± {r.loss.se:.4f}" if r.loss else "–",
+        "increase": lambda r: (
+            f"{r.increase[0]:+.4f} ± {r.increase[1]:.4f}" + (" tie" if r.tied else "") if r.increase else ""
+        ),
+        "perplexity": lambda r: f"{math.exp(r.loss.mean):.3f}" if r.loss and r.loss.mean < 700 else "–",
+        **{(f"{t} ({chance[t]:.2f})" if t in chance else t): partial(_score, t) for t in tasks},
+        "tokens/s": lambda r: f"{r.tokens_per_second:,.0f}" if r.tokens_per_second else "–",
+        "parameters": lambda r: f"{r.parameters:,}",
+        "MB": lambda r: f"{r.bytes / 1e6:.2f}",
+    }
+    cells = {name: [of(row) for row in rows] for name, of in columns.items()}
+    shown = [
+        name
+        for name, column in cells.items()
+        if name in ("state", "removed", "loss, nats", "increase") or len(set(column)) > 1
+    ]
+    return html_table(shown, [list(row) for row in zip(*(cells[name] for name in shown))], "states")
+
+
+def as_csv(rows: list[Row], energy: dict[tuple[int, ...], float]) -> str:
+    out = io.StringIO()
+    tasks = sorted({name for row in rows for name in row.tasks})
+    writer = csv.writer(out)
+    writer.writerow(
+        [
+            "removed",
+            "energy",
+            "loss",
+            "loss_se",
+            "sequences",
+            "increase",
+            "increase_se",
+            *tasks,
+            "tokens_per_second",
+            "parameters",
+            "bytes",
+        ]
+    )
+    for r in rows:
+        loss = [r.loss.mean, r.loss.se, len(r.loss.values)] if r.loss else ["", "", ""]
+        scores = [r.tasks[t].accuracy if t in r.tasks else "" for t in tasks]
+        writer.writerow(
+            [
+                ",".join(map(str, r.removed)),
+                energy.get(r.removed, ""),
+                *loss,
+                *(r.increase[:2] if r.increase else ("", "")),
+                *scores,
+                r.tokens_per_second or "",
+                r.parameters,
+                r.bytes,
+            ]
+        )
+    return out.getvalue()
+
+
+def show_table(source: Source, states: list[tuple[int, ...]], job: jobs.Job | None) -> None:
+    if job and not job.active and job.status != "done":
+        watch(job.id, False)
+    rows = compare(source.run, states, Results())
+    H = source.couplings(state.estimator, state.mix)
+    energy = dict(zip(states, map(float, energies(H, indicator(states, source.blocks))))) if states else {}
+    spread = spread_of(source, states)
+    told = {
+        s: f"{e:.4g}" + ("" if spread is None else f" ± {spread[k]:.2g}")
+        for k, (s, e) in enumerate(energy.items())
+    }
+    st.html(table(rows[: SHOWN + 1], source.blocks, told))
+    more = f" {len(rows) - 1 - SHOWN} more states are in the CSV." if len(rows) > SHOWN + 1 else ""
+    st.caption(
+        "Loss on sequences that no choice has seen, ± standard error; increase: paired on the same "
+        "sequences, a tie is within two standard errors. "
+        "Tasks: accuracy with its 95 % interval, chance in brackets after the name. Tokens per second: a "
+        "forward pass of the really pruned model. "
+        "Blocks that all of these states remove are drawn hollow; columns in which nothing differs are left "
+        f"out.{more}"
+    )
+    left, right, _ = st.columns([1, 1, 10])
+    left.download_button("CSV", as_csv(rows, energy), "compare.csv", "text/csv", on_click="ignore")
+    right.download_button(
+        "JSON",
+        lambda: json.dumps(record(source.run, states, Results())),
+        "compare.json",
+        "application/json",
+        on_click="ignore",
+        help="Every item of every measurement, with the model, data, settings and versions it comes from.",
+    )
+    show_answers(model_key(source.run), rows, source.blocks)
+
+
+def show_answers(model: str, rows: list[Row], blocks: int) -> None:
+    answers = {
+        removed: text
+        for (removed, prompt), text in Results().answers(model).items()
+        if prompt == state.prompt
+    }
+    known = [row.removed for row in rows if row.removed in answers]
+    if known:
+        st.subheader("The same prompt")
+        body = [[name_of(removed, blocks), f"{state.prompt}{answers[removed]}"] for removed in known]
+        st.html(html_table(["state", f"greedy, at most 40 tokens after: {state.prompt}"], body, "answers"))
