@@ -19,7 +19,7 @@ from core.store.checkpoint import rows_so_far
 from core.store.runs import load_run
 from core.texts import documents
 from core.texts.sequences import BOS, MODES, TEMPLATES
-from core.view.figures import rows_figure
+from core.view.run_figures import rows_figure
 from pages.shared.parts import block_strip, block_table, chart, start_job, watch
 from pages.shared.view import open_run, plain, source_of, through_app
 

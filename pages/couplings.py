@@ -15,7 +15,8 @@ from core.ising.energies import to_spins
 from core.ising.interchange import qubo_text
 from core.landscape.wording import significant
 from core.store.runs import Run
-from core.view.figures import eigenvalues_figure, fields_figure, gradient_figure, heatmap, interaction_graph
+from core.view.coupling_figures import eigenvalues_figure, fields_figure, heatmap, interaction_graph
+from core.view.run_figures import gradient_figure
 from core.view.snippets import couplings_snippet
 from pages.shared.parts import chart, html_table
 from pages.shared.view import opened_source, plain, source_of, through_app

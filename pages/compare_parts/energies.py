@@ -13,7 +13,7 @@ from core.ising.energies import energies
 from core.ising.states import indicator, pearson
 from core.store import folders
 from core.store.results import Results
-from core.view.figures import alike, energy_against_loss, rank_changes, trust, unexplained
+from core.view.measured_figures import alike, energy_against_loss, rank_changes, trust, unexplained
 from pages.shared.parts import chart, watch
 from pages.shared.view import source_of
 

@@ -7,7 +7,7 @@ from core.energy.learned import learned_at
 from core.energy.sources import Source
 from core.store import folders
 from core.store.runs import Run
-from core.view.figures import forwards_spent
+from core.view.measured_figures import forwards_spent
 from pages.compare_parts.energies import CONFIG
 from pages.compare_parts.table import mini
 from pages.shared.parts import Safe, chart, html_table, watch

@@ -17,7 +17,7 @@ from core.spectrum.budget import Fit, needs, read_budget, size, smallest_removal
 from core.spectrum.constraints import Constraints
 from core.spectrum.sweep import Step, sweep
 from core.store.runs import Run
-from core.view.figures import how_many
+from core.view.coupling_figures import how_many
 from pages.shared.view import COUNTS, RULES, open_at_first, plain, rules_in_view, source_of
 
 SLIDERS = 24  # domains that have one

@@ -13,7 +13,7 @@ from core.ising.states import indicator, short_hashes
 from core.spectrum.budget import size
 from core.store import folders
 from core.store.runs import Run
-from core.view.figures import themed
+from core.view.palette import themed
 from pages.shared.view import plain
 
 state = st.session_state

@@ -4,26 +4,24 @@ import numpy as np
 import pytest
 
 from core.energy.network import roles, strongest
-from core.view.figures import (
-    DARK,
-    NEGATIVE,
-    POSITIVE,
-    ZERO,
-    alike,
+from core.view.coupling_figures import (
     eigenvalues_figure,
-    energy_against_loss,
     fields_figure,
-    forwards_spent,
-    gradient_figure,
     heatmap,
     interaction_graph,
-    rank_changes,
     signed_log,
-    themed,
+)
+from core.view.lens import strongest_edges
+from core.view.measured_figures import (
+    alike,
+    energy_against_loss,
+    forwards_spent,
+    rank_changes,
     trust,
     unexplained,
 )
-from core.view.lens import strongest_edges
+from core.view.palette import DARK, NEGATIVE, POSITIVE, ZERO, themed
+from core.view.run_figures import gradient_figure
 
 B = np.random.default_rng(0).normal(size=(20, 9))
 H = B.T @ B

@@ -1,0 +1,229 @@
+"""Figures of the couplings, from plain arrays: the matrix, the network, fields, eigenvalues, every M.
+
+x = 1 removed: H_ij > 0 raises the energy of removing both.
+"""
+
+from collections.abc import Sequence
+
+import networkx as nx
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from core.ising.energies import to_spins
+from core.spectrum.sweep import Step
+from core.view.palette import GREEDY, LEARNED, MARGIN, NEGATIVE, NODE, POSITIVE, ZERO, signed_log
+
+# communities, repeated from the ninth on
+GROUPS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#bab0ac")
+
+
+def heatmap(
+    H: np.ndarray,
+    scale: str = "signed log",
+    spread: np.ndarray | None = None,
+    order: np.ndarray | None = None,
+    clip: float = 1.0,
+    name: str = "H",
+) -> go.Figure:
+    """The couplings off the diagonal, on a diverging scale that is symmetric around 0; the diagonal (own
+    costs) is left blank.
+
+    spread: float64 [N, N], their posterior standard deviations, to hover. order: blocks from first to last
+    row. clip: share of the pairs that the colours tell apart, the strongest others have the end's colour. A
+    click on a cell selects a point of the second trace, whose customdata is [i, j], and hovers show its text:
+    heatmaps themselves report no clicks.
+    """
+    order = np.arange(len(H)) if order is None else order
+    off = H.astype(np.float64).copy()
+    np.fill_diagonal(off, np.nan)
+    sizes = np.abs(off[~np.isnan(off)])
+    below = float(np.median(sizes)) or float(sizes.max()) or 1.0
+    end = float(np.quantile(sizes, clip)) or float(sizes.max()) or 1.0
+    cut = np.clip(off, -end, end)
+    shown = (signed_log(cut, below) if scale == "signed log" else cut)[np.ix_(order, order)]
+    top = float(np.nanmax(np.abs(shown))) or 1.0
+    ticks = np.linspace(-top, top, 5)
+    values = np.sign(ticks) * np.expm1(np.abs(ticks)) * below if scale == "signed log" else ticks
+    places, labels = np.arange(len(H)), [str(b) for b in order]
+    figure = go.Figure(
+        go.Heatmap(
+            z=shown,
+            x=places,
+            y=places,
+            customdata=H[np.ix_(order, order)],
+            zmin=-top,
+            zmax=top,
+            colorscale=[[0, NEGATIVE], [0.5, ZERO], [1, POSITIVE]],
+            xgap=1,
+            ygap=1,
+            colorbar={
+                "tickvals": ticks.tolist(),
+                "ticktext": [f"{v:.2g}" for v in values],
+                "title": scale,
+                "thickness": 12,
+                "len": 0.6,
+            },
+            hoverinfo="skip",
+        )
+    )
+    i, j = np.meshgrid(places, places, indexing="ij")
+    told = [
+        f"{H[a, b]:.4g}" + ("" if spread is None else f" ± {spread[a, b]:.2g} nats")
+        for a in order
+        for b in order
+    ]
+    markers = {"symbol": "square", "size": max(4, 380 // len(H)), "opacity": 0.0, "color": NODE}
+    figure.add_trace(
+        (go.Scatter if len(H) <= 32 else go.Scattergl)(
+            x=j.ravel(),
+            y=i.ravel(),
+            customdata=np.stack([order[i.ravel()], order[j.ravel()]], axis=1),
+            mode="markers",
+            marker=markers,
+            selected={"marker": {"opacity": 0.0}},
+            unselected={"marker": {"opacity": 0.0}},
+            showlegend=False,
+            text=told,
+            hovertemplate=f"blocks %{{customdata[0]}} and %{{customdata[1]}}<br>{name} = "
+            "%{text}<extra></extra>",
+        )
+    )
+    every = max(1, len(H) // 16)
+    axis = {"tickvals": places[::every], "ticktext": labels[::every]}
+    figure.update_layout(margin=MARGIN, height=480, xaxis_title="block", yaxis_title="block")
+    figure.update_yaxes(range=[len(H) - 0.5, -0.5], scaleanchor="x", constrain="domain", **axis)
+    figure.update_xaxes(range=[-0.5, len(H) - 0.5], constrain="domain", **axis)
+    return figure
+
+
+def interaction_graph(
+    H: np.ndarray, edges: list[tuple[int, int, float]], community: list[int], layout: str = "depth"
+) -> go.Figure:
+    """Couplings of blocks (i, j, H_ij), strongest first: arcs along the depth, or a force or spectral layout
+    of |H_ij|.
+
+    Purple: H_ij > 0 (above the axis in the depth layout), green: H_ij < 0 (below); width by rank. Nodes: size
+    by the sum of |H_ij| over all others, colour by community.
+    """
+    n = len(H)
+    graph = nx.Graph()
+    graph.add_nodes_from(range(n))
+    top = max((abs(v) for _, _, v in edges), default=0.0) or 1.0
+    graph.add_weighted_edges_from((i, j, abs(v) / top) for i, j, v in edges)
+    if layout == "depth":
+        places = {b: (float(b), 0.0) for b in range(n)}
+    elif layout == "force":
+        places = nx.spring_layout(graph, seed=1, weight="weight", iterations=200)
+    else:
+        places = nx.spectral_layout(graph, weight="weight")
+    figure = go.Figure()
+    for rank, (i, j, value) in enumerate(edges):
+        (x0, y0), (x1, y1) = places[i], places[j]
+        t = np.linspace(0, np.pi, 24)
+        if layout == "depth":
+            x, y = (x0 + x1) / 2 - (x1 - x0) / 2 * np.cos(t), np.sign(value) * np.sqrt(j - i) * np.sin(t)
+        else:
+            x, y = np.array([x0, x1]), np.array([y0, y1])
+        line = {"color": POSITIVE if value > 0 else NEGATIVE, "width": 0.6 + 3 * (1 - rank / len(edges))}
+        figure.add_scatter(x=x, y=y, mode="lines", line=line, opacity=0.7, hoverinfo="skip", showlegend=False)
+    strength = np.abs(H).sum(axis=1) - np.abs(np.diag(H))
+    figure.add_scatter(
+        x=[places[b][0] for b in range(n)],
+        y=[places[b][1] for b in range(n)],
+        mode="markers+text",
+        text=[str(b) for b in range(n)],
+        textposition="bottom center",
+        customdata=np.stack([np.diag(H), strength, community], axis=1),
+        showlegend=False,
+        marker={
+            "size": 6 + 14 * strength / (strength.max() or 1.0),
+            "color": [GROUPS[c % len(GROUPS)] for c in community],
+        },
+        hovertemplate="block %{text}<br>own cost %{customdata[0]:.4g}<br>sum of |H| "
+        "%{customdata[1]:.4g}<br>community %{customdata[2]:.0f}<extra></extra>",
+    )
+    figure.update_layout(margin=MARGIN, height=460)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return figure
+
+
+def fields_figure(H: np.ndarray) -> go.Figure:
+    """Own costs H_ii, and the fields h_i of the spin form, a bar each."""
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.1)
+    for row, (label, values) in enumerate(
+        (("own cost Hᵢᵢ", np.diag(H)), ("field hᵢ = ½ Σⱼ Hᵢⱼ", to_spins(H).h)), 1
+    ):
+        figure.add_bar(
+            x=np.arange(len(H)),
+            y=values,
+            marker_color=np.where(values > 0, POSITIVE, NEGATIVE),
+            showlegend=False,
+            hovertemplate="block %{x}<br>%{y:.4g}<extra></extra>",
+            row=row,
+            col=1,
+        )
+        figure.update_yaxes(title_text=label, exponentformat="power", row=row, col=1)
+    figure.update_layout(margin={**MARGIN, "l": 70}, height=340)
+    figure.update_xaxes(title_text="block", row=2, col=1)
+    return figure
+
+
+def eigenvalues_figure(H: np.ndarray) -> go.Figure:
+    """The eigenvalues from largest to smallest; negative ones are green."""
+    values = np.linalg.eigvalsh(H)[::-1]
+    figure = go.Figure(
+        go.Bar(
+            x=np.arange(1, len(H) + 1),
+            y=values,
+            marker_color=np.where(values > 0, NODE, NEGATIVE),
+            customdata=100 * np.cumsum(values.clip(min=0)) / (values.clip(min=0).sum() or 1.0),
+            hovertemplate="number %{x}<br>%{y:.4g}<br>with those before %{customdata:.0f} % of the "
+            "trace<extra></extra>",
+        )
+    )
+    figure.update_layout(margin={**MARGIN, "l": 70}, height=340, showlegend=False)
+    figure.update_xaxes(title_text="eigenvalue")
+    figure.update_yaxes(title_text="of H", exponentformat="power")
+    return figure
+
+
+def how_many(steps: Sequence[Step], removed: int) -> go.Figure:
+    """Ground energy and gap of every M (log scale where all are above 0); hollow: not proved.
+
+    Hover says which blocks enter and leave.
+    """
+    m = [step.removed for step in steps]
+    shown = ["circle" if step.spectrum.exact else "circle-open" for step in steps]
+    listed = lambda blocks: ", ".join(map(str, blocks)) or "none"  # noqa: E731
+    about = [f"enter {listed(step.entered)}<br>leave {listed(step.left)}" for step in steps]
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.6, 0.4], vertical_spacing=0.08)
+    curves = (("E₀", [step.energy for step in steps], GREEDY), ("gap", [step.gap for step in steps], LEARNED))
+    for row, (name, values, colour) in enumerate(curves, 1):
+        figure.add_scatter(
+            x=m,
+            y=values,
+            customdata=about,
+            mode="lines+markers",
+            marker={"color": colour, "symbol": shown, "size": 6},
+            row=row,
+            col=1,
+            showlegend=False,
+            line={"color": colour, "width": 1.2},
+            hovertemplate=f"M = %{{x}}<br>{name} %{{y:.4g}}<br>%{{customdata}}<extra></extra>",
+        )
+        known = [v for v in values if v is not None]
+        figure.update_yaxes(
+            title_text=name,
+            exponentformat="power",
+            row=row,
+            col=1,
+            **({"type": "log", "dtick": 1} if known and min(known) > 0 else {}),
+        )
+    figure.add_vline(x=removed, line={"color": NODE, "dash": "dot", "width": 1})
+    figure.update_xaxes(title_text="M, removed blocks", row=2, col=1)
+    figure.update_layout(
+        margin={**MARGIN, "l": 60}, height=300, width=460, clickmode="event+select", dragmode=False
+    )
+    return figure
