@@ -9,7 +9,8 @@ from core.compare.agreement import clustered
 from core.energy.couplings import first_order, misjudged
 from core.energy.learned import learned_at, read_learned
 from core.energy.mix import mix_label, mix_text
-from core.energy.network import VIEWS, effective_rank, roles, strongest, view_of
+from core.energy.network import VIEWS, Role, effective_rank, roles, strongest, view_of
+from core.energy.sources import Source
 from core.errors import InputError
 from core.ising.energies import to_spins
 from core.ising.interchange import qubo_text
@@ -23,6 +24,7 @@ from pages.shared.view import opened_source, plain, source_of, through_app
 
 CONFIG = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 state = st.session_state
+Named = tuple[str, str, dict | None]  # source, estimator, mix
 
 ORDERS = ("depth", "clustering")
 
@@ -78,21 +80,9 @@ def show_gradient(run: Run) -> None:
         )
 
 
-def page() -> None:
-    st.title("Couplings")
-    source = opened_source()
-    if source is None:
-        return
-    unit = source.about(state.estimator).about
-    mixed = f" Domain mix: {mix_label(state.mix, 9)}." if state.mix is not None else ""
-    st.markdown(plain(f"{source.name}, {unit}.{mixed} Choose another run, estimator or mix in Explore."))
-    try:
-        H = source.couplings(state.estimator, state.mix)
-    except InputError as error:
-        st.error(plain(f"{error} Set the mix in Explore."))
-        return
-    left, right = st.columns(2, gap="large")
-    with left.container(horizontal=True, vertical_alignment="bottom"):
+def matrix_controls(column) -> tuple[str, str, str, float]:
+    """(what is shown of the matrix, scale, order of the blocks, share of the pairs told apart by colour)."""
+    with column.container(horizontal=True, vertical_alignment="bottom"):
         view = st.segmented_control(
             "Show",
             list(VIEWS),
@@ -110,39 +100,50 @@ def page() -> None:
             key="clip",
             help="The colours tell the weaker 98 % of the pairs apart; the others have the end's colour.",
         )
-    with right.container(horizontal=True, vertical_alignment="bottom"):
+    return view, scale, order, 0.98 if clip else 1.0
+
+
+def network_controls(column, blocks: int) -> tuple[str, float]:
+    """(layout, share of the pairs that are drawn)."""
+    with column.container(horizontal=True, vertical_alignment="bottom"):
         layout = st.segmented_control(
             "Layout", ["depth", "force", "spectral"], default="depth", key="layout", required=True
         )
-        share = (
-            st.slider("Strongest pairs, %", 1, 100, max(1, min(100, round(600 / source.blocks))), key="share")
-            if source.blocks > 2
-            else 100
-        )
-    if learned_at(state.estimator) is not None:
-        spread = read_learned(source.key, state.estimator).spread
-        off = ~np.eye(len(spread), dtype=bool)
+        if blocks <= 2:
+            return layout, 1.0
+        most = max(1, min(100, round(600 / blocks)))
+        return layout, st.slider("Strongest pairs, %", 1, 100, most, key="share") / 100
+
+
+def show_spread(source: Source) -> None:
+    """How sure the couplings of a learned landscape are."""
+    spread = read_learned(source.key, state.estimator).spread
+    off = ~np.eye(len(spread), dtype=bool)
+    st.caption(
+        f"Posterior standard deviation of a coupling: {np.median(spread[off]):.2g} nats in the middle, "
+        f"{spread[off].max():.2g} at most; "
+        f"of an own cost: {np.median(np.diag(spread)):.2g} and {np.diag(spread).max():.2g}. Every one is "
+        "in the matrix's hover."
+    )
+
+
+def show_matrix(H: np.ndarray, named: Named, view: str, scale: str, order: str, clip: float) -> None:
+    """The matrix; a click on a cell tells the pair."""
+    matrix, blocks = matrix_figure(*named, view, scale, order, clip)
+    clicked = chart(st, matrix, key="matrix", config=CONFIG, on_select="rerun", selection_mode="points")
+    for point in clicked["selection"]["points"][:1] if clicked else []:
+        show_pair(H, (int(blocks[round(point["y"])]), int(blocks[round(point["x"])])))
+    shown = np.abs(view_of(H, view)[~np.eye(len(H), dtype=bool)])
+    if clip < 1:
+        end = np.quantile(shown, clip)
         st.caption(
-            f"Posterior standard deviation of a coupling: {np.median(spread[off]):.2g} nats in the middle, "
-            f"{spread[off].max():.2g} at most; "
-            f"of an own cost: {np.median(np.diag(spread)):.2g} and {np.diag(spread).max():.2g}. Every one is "
-            "in the matrix's hover."
+            f"Colours end at ±{end:.3g}; {int((shown > end).sum()) // 2} pairs are beyond, the strongest "
+            f"{shown.max():.3g}."
         )
-    named = (state.source, state.estimator, state.mix)
-    with left:
-        matrix, blocks = matrix_figure(*named, view, scale, order, 0.98 if clip else 1.0)
-        clicked = chart(st, matrix, key="matrix", config=CONFIG, on_select="rerun", selection_mode="points")
-        for point in clicked["selection"]["points"][:1] if clicked else []:
-            show_pair(H, (int(blocks[round(point["y"])]), int(blocks[round(point["x"])])))
-        shown = np.abs(view_of(H, view)[~np.eye(len(H), dtype=bool)])
-        if clip:
-            end = np.quantile(shown, 0.98)
-            st.caption(
-                f"Colours end at ±{end:.3g}; {int((shown > end).sum()) // 2} pairs are beyond, the strongest "
-                f"{shown.max():.3g}."
-            )
-    graph, found = network(*named, layout, share / 100)
-    chart(right, graph, key="graph", config=CONFIG)
+
+
+def show_eigenvalues(H: np.ndarray) -> None:
+    """What the drawings mean, and how many directions the matrix has."""
     values = np.linalg.eigvalsh(H)[::-1]
     part = values.clip(min=0) / max(values.clip(min=0).sum(), np.finfo(float).tiny)
     st.caption(
@@ -155,20 +156,21 @@ def page() -> None:
     left, right = st.columns(2, gap="large")
     chart(left, fields_figure(H), key="fields", config=CONFIG)
     chart(right, eigenvalues_figure(H), key="eigenvalues", config=CONFIG)
+
+
+def show_roles(found: list[Role]) -> None:
+    """Every block's place in the network, the strongest first."""
+    head = ["block", "own cost", "sum of |H|", "sum of H", "centrality", "community"]
+    rows = []
+    for r in sorted(found, key=lambda r: -r.strength):
+        numbers = [f"{r.own:.4g}", f"{r.strength:.4g}", f"{r.pull:+.4g}", f"{r.centrality:.2f}"]
+        rows.append([r.block, *numbers, r.community])
     with st.expander("Every block"):
-        head = ["block", "own cost", "sum of |H|", "sum of H", "centrality", "community"]
-        rows = [
-            [
-                r.block,
-                f"{r.own:.4g}",
-                f"{r.strength:.4g}",
-                f"{r.pull:+.4g}",
-                f"{r.centrality:.2f}",
-                r.community,
-            ]
-            for r in sorted(found, key=lambda r: -r.strength)
-        ]
         st.html(html_table(head, rows, "roles"))
+
+
+def show_downloads(source: Source, H: np.ndarray) -> None:
+    """The matrix as .csv, as a QUBO, and as code."""
     csv = lambda: "\n".join(",".join(map(repr, row)) for row in H.tolist()) + "\n"  # noqa: E731
     tag = "" if state.mix is None else "-mix-" + re.sub(r"\W+", "-", mix_text(state.mix))[:60].strip("-")
     # read now: a download is made outside any session
@@ -188,6 +190,35 @@ def page() -> None:
         help="For other solvers: x = 1 removed, and a penalty, large enough to be exact, for any other "
         "number of blocks.",
     )
+
+
+def page() -> None:
+    """The whole page."""
+    st.title("Couplings")
+    source = opened_source()
+    if source is None:
+        return
+    unit = source.about(state.estimator).about
+    mixed = f" Domain mix: {mix_label(state.mix, 9)}." if state.mix is not None else ""
+    st.markdown(plain(f"{source.name}, {unit}.{mixed} Choose another run, estimator or mix in Explore."))
+    try:
+        H = source.couplings(state.estimator, state.mix)
+    except InputError as error:
+        st.error(plain(f"{error} Set the mix in Explore."))
+        return
+    left, right = st.columns(2, gap="large")
+    shown = matrix_controls(left)
+    layout, share = network_controls(right, source.blocks)
+    if learned_at(state.estimator) is not None:
+        show_spread(source)
+    named = (state.source, state.estimator, state.mix)
+    with left:
+        show_matrix(H, named, *shown)
+    graph, found = network(*named, layout, share)
+    chart(right, graph, key="graph", config=CONFIG)
+    show_eigenvalues(H)
+    show_roles(found)
+    show_downloads(source, H)
     if source.run is not None:
         show_gradient(source.run)
 

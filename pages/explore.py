@@ -347,7 +347,33 @@ def snippets_of(view: View) -> dict[str, str]:
         return {"python": f"# {error}", "cli": f"# {error}"}
 
 
+def view_solved(request: dict, rules: Constraints) -> tuple:
+    """What `solve` and `picture` are asked for: the view, and the job that has searched it to the end."""
+    job = jobs.find("solve", request)
+    searched = job.id if job and job.status == "done" else None
+    return (state.source, state.estimator, state.mix, state.removed, state.count, rules, searched)
+
+
+def keep_look(view: tuple) -> None:
+    """How the lens looks at the landscape stays, but for a stretch of another landscape's energy axis."""
+    if state.looked_at not in (None, view):
+        state.look = "~".join(part for part in state.look.split("~") if ":" not in part)
+    state.looked_at = view
+
+
+def show_refusal(error: InputError) -> None:
+    """Why the view cannot be solved, and the ways out of it."""
+    st.error(plain(str(error)))
+    if any(state[name].strip() for name in RULES):
+        st.button("Clear the rules", on_click=state.update, args=(RULES,))
+    if state.mix is not None:
+        st.button("Domains as sampled", on_click=state.update, args=({"mix": None},))
+    write_link()
+    show_upload()
+
+
 def page() -> None:
+    """The whole page."""
     sources = list_sources()
     if not sources:
         st.error(
@@ -376,28 +402,11 @@ def page() -> None:
         rules = constraints_in_view(source)
         mix = source.check_mix(state.mix)  # shares of sum 1: one mix, one search, however it was set
         request = solve_request(state.source, state.estimator, state.removed, state.count, rules, mix)
-        job = jobs.find("solve", request)
-        view = (
-            state.source,
-            state.estimator,
-            state.mix,
-            state.removed,
-            state.count,
-            rules,
-            job.id if job and job.status == "done" else None,
-        )
+        view = view_solved(request, rules)
         found = solve(*view)
-        if state.looked_at not in (None, view):  # a stretch of another landscape's energy axis
-            state.look = "~".join(part for part in state.look.split("~") if ":" not in part)
-        state.looked_at = view
+        keep_look(view)
     except InputError as error:
-        st.error(plain(str(error)))
-        if any(state[name].strip() for name in RULES):
-            st.button("Clear the rules", on_click=state.update, args=(RULES,))
-        if state.mix is not None:
-            st.button("Domains as sampled", on_click=state.update, args=({"mix": None},))
-        write_link()
-        show_upload()
+        show_refusal(error)
         return
     if found is None:
         st.info("No state that fits the rules was found in the time a page may take.")

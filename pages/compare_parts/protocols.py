@@ -130,23 +130,24 @@ def show_harness(run: Run, states: list[tuple[int, ...]]) -> None:
         f"BOS: {protocol.bos}; template: {protocol.template}; lm-evaluation-harness {protocol.harness}."
     )
     if job and job.status == "done":
-        rows = []
-        names = list(job.result["states"][0]["tasks"])
-        for found in job.result["states"]:
-            cells = [
-                f"{t['accuracy']:.3f} ± {t['se']:.3f}" if t["se"] is not None else f"{t['accuracy']:.3f}"
-                for t in map(found["tasks"].get, names)
-            ]
-            rows.append([", ".join(map(str, found["removed"])) or "original", *cells])
-        first = job.result["states"][0]["tasks"]
-        chance = lambda t: "" if first[t]["chance"] is None else f", chance {first[t]['chance']:.2f}"  # noqa: E731
-        st.html(
-            html_table(
-                ["removed", *(f"{t} ({first[t]['metric']}, n = {first[t]['n']}{chance(t)})" for t in names)],
-                rows,
-                "harness",
-            )
-        )
+        st.html(harness_table(job.result["states"]))
+
+
+def harness_table(states: list[dict]) -> str:
+    """HTML: a row a state, the original first; a column a task."""
+    first = states[0]["tasks"]
+    head = ["removed"]
+    for name, task in first.items():
+        chance = "" if task["chance"] is None else f", chance {task['chance']:.2f}"
+        head.append(f"{name} ({task['metric']}, n = {task['n']}{chance})")
+    rows = []
+    for found in states:
+        cells = []
+        for task in map(found["tasks"].get, first):
+            error = "" if task["se"] is None else f" ± {task['se']:.3f}"
+            cells.append(f"{task['accuracy']:.3f}{error}")
+        rows.append([", ".join(map(str, found["removed"])) or "original", *cells])
+    return html_table(head, rows, "harness")
 
 
 def show_imported(run: Run) -> None:

@@ -71,33 +71,37 @@ def controls(source: Source, sources: dict[str, str]):
             mix_control(source)
     count.selectbox("States", COUNTS, key="count", help="How many of the lowest states to list.")
     with rules:
-        st.html('<div class="label">Rules</div>')
-        active = sum(bool(state[name].strip()) for name in RULES)
-        tip = (
-            "What every listed state must respect. Or click a block of the strip: it stays, it goes, it is "
-            "free."
-        )
-        with st.popover(f"{active} set" if active else "none", width="stretch", help=tip):
-            st.text_input("Blocks that stay", key="keep", on_change=forget_cursor, placeholder="0, 23")
-            st.text_input("Blocks that go", key="remove", on_change=forget_cursor, placeholder="5, 7-9")
-            kinds = list(dict.fromkeys(source.kinds))
-            example = "; ".join(f"{kind}: 2" for kind in kinds[:2]) if len(kinds) > 1 else "0-11: 2; 12-23: 3"
-            tip = "Blocks, or a kind of block, and how many of them go."
-            st.text_input(
-                "Groups: exactly so many of each",
-                key="groups",
-                on_change=forget_cursor,
-                placeholder=example,
-                help=tip,
-            )
-            st.text_input(
-                "At most so many in a row",
-                key="max_run",
-                on_change=forget_cursor,
-                placeholder="any; 1: no two neighbours",
-            )
-            st.button("Clear", on_click=state.update, args=(RULES,))
+        rules_control(source)
     return facts, badge
+
+
+def rules_control(source: Source) -> None:
+    """What every listed state must respect, as text; core.spectrum.constraints.read_constraints reads it."""
+    st.html('<div class="label">Rules</div>')
+    active = sum(bool(state[name].strip()) for name in RULES)
+    tip = (
+        "What every listed state must respect. Or click a block of the strip: it stays, it goes, it is free."
+    )
+    with st.popover(f"{active} set" if active else "none", width="stretch", help=tip):
+        st.text_input("Blocks that stay", key="keep", on_change=forget_cursor, placeholder="0, 23")
+        st.text_input("Blocks that go", key="remove", on_change=forget_cursor, placeholder="5, 7-9")
+        kinds = list(dict.fromkeys(source.kinds))
+        example = "; ".join(f"{kind}: 2" for kind in kinds[:2]) if len(kinds) > 1 else "0-11: 2; 12-23: 3"
+        tip = "Blocks, or a kind of block, and how many of them go."
+        st.text_input(
+            "Groups: exactly so many of each",
+            key="groups",
+            on_change=forget_cursor,
+            placeholder=example,
+            help=tip,
+        )
+        st.text_input(
+            "At most so many in a row",
+            key="max_run",
+            on_change=forget_cursor,
+            placeholder="any; 1: no two neighbours",
+        )
+        st.button("Clear", on_click=state.update, args=(RULES,))
 
 
 def show_facts(found: Landscape, facts, badge) -> None:
@@ -226,28 +230,7 @@ def show_how_many(source: Source) -> None:
         on_select=on_sweep,
         selection_mode="points",
     )
-    open_ends = sum(not step.spectrum.exact for step in steps)
-    told = [f"Energies in {source.about(state.estimator).unit}."]
-    told += [f"Up to M = {steps[-1].removed} in the time a page may take."] if steps and not whole else []
-    told += [f"{open_ends} of them are not proved (hollow)."] if open_ends else []
-    lost = next((step for step in steps if step.left), None)
-    told += (
-        [
-            f"From M = {lost.removed} on, the best choice is no longer the one before with a block more: "
-            f"{', '.join(map(str, lost.left))} come{'s' * (len(lost.left) == 1)} back."
-        ]
-        if lost
-        else []
-    )
-    falls = next((step for step, before in zip(steps[1:], steps) if step.energy < before.energy), None)
-    told += (
-        [
-            f"From M = {falls.removed} on E₀ falls although more blocks go: there the couplings extrapolate "
-            "too far to be taken as a cost."
-        ]
-        if falls
-        else []
-    )
+    told = [f"Energies in {source.about(state.estimator).unit}.", *sweep_words(steps, whole)]
     st.markdown(plain(" ".join([*told, "Click a point to go there."])))
     if not whole and state.get("sweep_seconds") != SWEEP_SECONDS[1]:
         st.button(
@@ -255,6 +238,30 @@ def show_how_many(source: Source) -> None:
             on_click=state.update,
             args=({"sweep_seconds": SWEEP_SECONDS[1]},),
         )
+
+
+def sweep_words(steps: list[Step], whole: bool) -> list[str]:
+    """What a sweep over M shows, one sentence each; whole: every M was reached."""
+    told = []
+    if steps and not whole:
+        told.append(f"Up to M = {steps[-1].removed} in the time a page may take.")
+    open_ends = sum(not step.spectrum.exact for step in steps)
+    if open_ends:
+        told.append(f"{open_ends} of them are not proved (hollow).")
+    lost = next((step for step in steps if step.left), None)
+    if lost:
+        back = ", ".join(map(str, lost.left))
+        told.append(
+            f"From M = {lost.removed} on, the best choice is no longer the one before with a block more: "
+            f"{back} come{'s' * (len(lost.left) == 1)} back."
+        )
+    falls = next((step for step, before in zip(steps[1:], steps) if step.energy < before.energy), None)
+    if falls:
+        told.append(
+            f"From M = {falls.removed} on E₀ falls although more blocks go: there the couplings extrapolate "
+            "too far to be taken as a cost."
+        )
+    return told
 
 
 def on_sweep() -> None:

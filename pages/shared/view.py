@@ -5,7 +5,7 @@ It lives in session_state, outlives a page, and is in the URL.
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
 import streamlit as st
@@ -121,18 +121,8 @@ def read_link(sources: dict[str, str]) -> None:
         not query or dict(query) == state.get("link") or link_of_view() != state.get("link")
     ):
         return
-    state.problems, chosen = [], next(iter(sources))
-    if wanted := query.get("run"):
-        # keys only: a link must not make the server read a path of its author's choice
-        fits = [key for key in sources if re.fullmatch(r"[0-9a-f]{8,64}", wanted) and key.startswith(wanted)]
-        if fits:
-            chosen = fits[0]
-        elif wanted != "demo":
-            state.problems.append(
-                f"The link asks for the run {wanted[:40]!r}, which is not in this store. Showing the demo "
-                "instead."
-            )
-    source = source_of(chosen)
+    state.problems = []
+    source = source_of(_linked_source(query, sources))
     open_at_first(source)
     state.update(count=COUNTS[-1], seq=state.get("seq", -1) + 1)
     for name in RULES:
@@ -145,25 +135,10 @@ def read_link(sources: dict[str, str]) -> None:
             )
     if query.get("e") in source.estimators:
         state.estimator = query["e"]
-    if "mix" in query:
-        try:
-            mix = read_mix(query["mix"])
-            source.couplings(state.estimator, mix)
-            state.mix = mix
-        except InputError as error:
-            state.problems.append(
-                f"The link's domain mix cannot be used: {error} Showing the domains as sampled."
-            )
+    _read_mix(query, source)
     if query.get("k") in map(str, COUNTS):
         state.count = int(query["k"])
-    if "m" in query:
-        if re.fullmatch(r"[0-9]{1,4}", query["m"]) and 1 <= int(query["m"]) < source.blocks:
-            state.removed = int(query["m"])
-        else:
-            state.problems.append(
-                f"The link asks for M = {query['m'][:20]!r}, which must be a whole number from 1 to "
-                f"{source.blocks - 1}; showing M = {state.removed}."
-            )
+    _read_removed(query, source)
     state.panel = query.get("panel") if query.get("panel") in PANELS else None
     state.look = checked_look(query.get("look", ""))
     for name, read in LISTED.items():
@@ -173,6 +148,44 @@ def read_link(sources: dict[str, str]) -> None:
         except InputError as error:
             state.problems.append(f"The link's {name!r} cannot be read: {error}")
     keep_view()
+
+
+def _linked_source(query: Mapping[str, str], sources: dict[str, str]) -> str:
+    """The key of the source that a link asks for, else of the first."""
+    first, wanted = next(iter(sources)), query.get("run")
+    if not wanted:
+        return first
+    # keys only: a link must not make the server read a path of its author's choice
+    fits = [key for key in sources if re.fullmatch(r"[0-9a-f]{8,64}", wanted) and key.startswith(wanted)]
+    if not fits and wanted != "demo":
+        state.problems.append(
+            f"The link asks for the run {wanted[:40]!r}, which is not in this store. "
+            "Showing the demo instead."
+        )
+    return fits[0] if fits else first
+
+
+def _read_mix(query: Mapping[str, str], source: Source) -> None:
+    if "mix" in query:
+        try:
+            mix = read_mix(query["mix"])
+            source.couplings(state.estimator, mix)
+            state.mix = mix
+        except InputError as error:
+            state.problems.append(
+                f"The link's domain mix cannot be used: {error} Showing the domains as sampled."
+            )
+
+
+def _read_removed(query: Mapping[str, str], source: Source) -> None:
+    if "m" in query:
+        if re.fullmatch(r"[0-9]{1,4}", query["m"]) and 1 <= int(query["m"]) < source.blocks:
+            state.removed = int(query["m"])
+        else:
+            state.problems.append(
+                f"The link asks for M = {query['m'][:20]!r}, which must be a whole number from 1 to "
+                f"{source.blocks - 1}; showing M = {state.removed}."
+            )
 
 
 def open_run(key: str) -> None:
