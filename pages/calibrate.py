@@ -69,6 +69,7 @@ def first_values() -> dict:
 
 
 def on_upload() -> None:
+    """Keep an uploaded text and name it as a source."""
     for file in state.upload:
         name = Path(file.name)
         stem = re.sub(r"[^\w-]+", "-", name.stem)[:60]  # documents without a domain are called by it
@@ -105,6 +106,7 @@ def sources_chosen() -> list[str]:
 
 
 def form() -> None:
+    """What is calibrated on what."""
     with st.container(key="form"):
         model, texts, samples, length, singles = st.columns([2.2, 3.2, 1, 1, 1.1], vertical_alignment="top")
     model.selectbox(
@@ -156,6 +158,7 @@ def form() -> None:
 
 
 def details() -> None:
+    """Labels sampled from the model, and the fold of what is seldom changed."""
     st.checkbox(
         "Rows with labels sampled from the model as well (couplings H₁ and hybrid)",
         key="cal_sampled",
@@ -166,6 +169,7 @@ def details() -> None:
 
 
 def how() -> None:
+    """How sequences are made of the texts, and how they are computed."""
     mode, template, bos, batch, seed = st.columns([1.3, 1.1, 1.4, 1, 1])
     mode.segmented_control(
         "Sequences",
@@ -255,6 +259,7 @@ def drop_unless(job_id: str) -> None:
 
 
 def show_model(known: dict) -> None:
+    """The model and its blocks, as the describe job found them."""
     model, blocks = known["model"], known["blocks"]
     kinds = ", ".join(sorted({b["kind"] for b in blocks}))
     facts = [
@@ -276,6 +281,7 @@ def show_model(known: dict) -> None:
 
 
 def show_estimate(known: dict) -> None:
+    """What the calibration will take, and the button that starts it."""
     seconds, memory = calibration_cost(known, state.cal_samples, state.cal_singles)
     time = (
         f"{seconds:.0f} s"
@@ -332,6 +338,7 @@ def show_calibration(job_id: str, polled: bool) -> None:
 
 
 def page() -> None:
+    """The whole page."""
     st.title("Model & calibration")
     if "cal_samples" not in state:
         for name, value in first_values().items():

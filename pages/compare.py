@@ -116,12 +116,14 @@ def ask(source: Source) -> list[tuple[int, ...]]:
 
 
 def show_prune(run: Run, states: list[tuple[int, ...]]) -> None:
+    """One of the states as a checkpoint."""
     name = lambda s: f"{name_of(s, run.blocks)}: {', '.join(map(str, s))}"  # noqa: E731
     chosen = st.selectbox("State", states, format_func=name, key="compare_state")
     prune_panel(run, chosen)
 
 
 def page() -> None:
+    """The whole page."""
     st.title("Compare")
     source = opened_source()
     if source is None:

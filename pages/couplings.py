@@ -31,6 +31,7 @@ ORDERS = ("depth", "clustering")
 
 @st.cache_resource(max_entries=24, show_spinner=False)
 def matrix_figure(key: str, estimator: str, mix: dict | None, view: str, scale: str, order: str, clip: float):
+    """(the heatmap, the blocks from first to last row), kept between reruns."""
     H = source_of(key).couplings(estimator, mix)
     spread = None if learned_at(estimator) is None or view != "H" else read_learned(key, estimator).spread
     blocks = clustered(view_of(H, "correlation")) if order == "clustering" else np.arange(len(H))
@@ -41,6 +42,7 @@ def matrix_figure(key: str, estimator: str, mix: dict | None, view: str, scale: 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
 def network(key: str, estimator: str, mix: dict | None, layout: str, share: float):
+    """(the network, the role of every block), kept between reruns."""
     H = source_of(key).couplings(estimator, mix)
     edges = strongest(H, share)
     found = roles(H, edges)

@@ -92,6 +92,7 @@ def picture(
     constraints: Constraints,
     job_id: str | None,
 ) -> dict:
+    """The lens's data of a view, kept between reruns."""
     source, run = source_of(key), source_of(key).run
     model = run.meta["model"] if run else None
     rows = rows_of(run, estimator) if run else None
@@ -140,6 +141,7 @@ def blocks_of(message: list) -> tuple[int, ...]:
 
 
 def on_commit() -> None:
+    """What the lens says: selection, tray, locks, look, and what it asks for."""
     message = state[KEY]["commit"]
     if message["source"] != state.source:  # sent before another run was chosen
         return
@@ -161,6 +163,7 @@ def on_commit() -> None:
 
 
 def ask_prune(message: dict) -> None:
+    """Open the prune dialog for a state."""
     state.update(prune_state=blocks_of(message["state"]), whole_page=True)
 
 
@@ -171,15 +174,18 @@ def ask_open(message: dict) -> None:
 
 
 def ask_mark(message: dict) -> None:
+    """Mark a state that was typed by hand."""
     blocks = blocks_of(message["state"])
     add_marks({blocks: f"by hand {short_hashes(indicator([blocks], source_of(state.source).blocks))[0]}"})
 
 
 def ask_unmark(message: dict) -> None:
+    """Take a mark back."""
     state.marks = {s: label for s, label in state.marks.items() if s != blocks_of(message["state"])}
 
 
 def ask_panel(message: dict) -> None:
+    """Show one panel alone, or all again."""
     state.update(panel=message["panel"] if message["panel"] in PANELS else None, whole_page=True)
 
 
@@ -196,15 +202,18 @@ ASKED = {
 
 
 def close_prune() -> None:
+    """The dialog was dismissed."""
     state.prune_state = None
 
 
 @st.dialog("Prune this state", width="large", on_dismiss=close_prune)
 def prune_dialog(key: str, removed: tuple[int, ...]) -> None:
+    """Prune a state, over the page."""
     prune_panel(source_of(key).run, removed)
 
 
 def keep_block(block: int) -> None:
+    """Of a button: this block stays in every listed state."""
     kept = parse_blocks(state.keep, source_of(state.source).blocks) if state.keep.strip() else ()
     state.keep = ", ".join(map(str, sorted({*kept, block})))
     if block in (state.cursor or ()):
@@ -302,6 +311,7 @@ def pick_states(found: Landscape) -> None:
 
 @st.fragment
 def draw(found: Landscape, data: dict, view: View, others: dict[tuple[int, ...], str]) -> None:
+    """The lens: the landscape with tray, marks, measurements and files."""
     if state.pop("whole_page", False):  # what was asked for belongs to the page, not to this fragment
         state.from_lens = True
         st.rerun()

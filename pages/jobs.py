@@ -14,6 +14,7 @@ MARKS = {"running": "▶", "queued": "…", "done": "✓", "failed": "✗", "can
 
 
 def ago(moment: float) -> str:
+    """How long since a moment, in words."""
     seconds = max(0, time.time() - moment)
     return (
         f"{seconds:.0f} s ago"
@@ -25,6 +26,7 @@ def ago(moment: float) -> str:
 
 
 def show(job: jobs.Job) -> None:
+    """One job with its progress or end, its result and its log."""
     when = f"{job.done} of {job.total} {clock(job.seconds_left)}".strip() if job.active else ago(job.changed)
     name, about = jobs.kind_of(job.kind).name, jobs.about(job.kind, job.request)
     label = f"{MARKS[job.status]} {name} · {about} · {job.status} · {when}"
@@ -45,6 +47,7 @@ def show(job: jobs.Job) -> None:
 
 
 def listing() -> None:
+    """The latest jobs."""
     found = jobs.list_jobs()
     if not found:
         st.info("No job yet: calibrations, benchmarks and prunings are listed here, with their logs.")

@@ -31,6 +31,7 @@ def solve_request(
     constraints: Constraints,
     mix: Mapping[str, float] | None = None,
 ) -> dict:
+    """What a solve job is asked: a source by its key, and the view; the mix only where there is one."""
     request = {
         "source": source,
         "estimator": estimator,

@@ -214,13 +214,8 @@ def how_many(steps: Sequence[Step], removed: int) -> go.Figure:
             hovertemplate=f"M = %{{x}}<br>{name} %{{y:.4g}}<br>%{{customdata}}<extra></extra>",
         )
         known = [v for v in values if v is not None]
-        figure.update_yaxes(
-            title_text=name,
-            exponentformat="power",
-            row=row,
-            col=1,
-            **({"type": "log", "dtick": 1} if known and min(known) > 0 else {}),
-        )
+        logarithmic: dict = {"type": "log", "dtick": 1} if known and min(known) > 0 else {}
+        figure.update_yaxes(title_text=name, exponentformat="power", row=row, col=1, **logarithmic)
     figure.add_vline(x=removed, line={"color": NODE, "dash": "dot", "width": 1})
     figure.update_xaxes(title_text="M, removed blocks", row=2, col=1)
     figure.update_layout(

@@ -138,7 +138,7 @@ def _constraints_code(c: Constraints) -> str:
     """
     if c.weights is not None:
         raise InputError("The constraints of a view hold no weights; give the budget that they come from.")
-    tuples = {"keep": tuple(map(int, c.keep)), "remove": tuple(map(int, c.remove))}
+    tuples: dict[str, tuple] = {"keep": tuple(map(int, c.keep)), "remove": tuple(map(int, c.remove))}
     tuples["groups"] = tuple((tuple(map(int, members)), int(count)) for members, count in c.groups)
     parts = [f"{name}={value!r}" for name, value in tuples.items() if value]
     return ", ".join(parts + ([] if c.max_run is None else [f"max_run={int(c.max_run)}"]))

@@ -28,6 +28,7 @@ CONFIG = {
 
 
 def listed(states: list[tuple[int, ...]]) -> list[str]:
+    """Each state as the text of its blocks."""
     return [", ".join(map(str, s)) for s in states]
 
 
@@ -56,6 +57,7 @@ def spread_of(source: Source, states: list[tuple[int, ...]]) -> np.ndarray | Non
 
 
 def show_energies(source: Source, job: jobs.Job | None) -> None:
+    """The scatter of energy against measured loss."""
     if job and job.active:
         watch(job.id, True)
     found = known_points(source)
@@ -85,6 +87,7 @@ def show_energies(source: Source, job: jobs.Job | None) -> None:
 
 
 def show_order(found: Points, blocks: int) -> None:
+    """Ranks, what trusting the first states costs, what is left unexplained, how alike states are."""
     if len(found.rows) < 2:
         st.caption("Two measured states of this M are needed.")
         return

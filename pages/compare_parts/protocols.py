@@ -18,6 +18,7 @@ state = st.session_state
 
 
 def with_original(states: list[tuple[int, ...]]) -> str:
+    """In words: the original, and how many states."""
     return "the original" + (f" and {len(states)} state{'s' if len(states) > 1 else ''}" if states else "")
 
 

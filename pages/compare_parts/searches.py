@@ -55,6 +55,7 @@ def improve(run: Run, learned: jobs.Job | None, others: jobs.Job | None) -> None
 
 
 def start_search(kind: str, run: Run, removed: int) -> None:
+    """Of a button: learn, or run the other methods, on the run of the view."""
     folder = folders.find_run(run.key).absolute()
     jobs.start(
         kind, jobs.request_on(run, folder, remove=removed, budget=float(state.budget), sequences=256, seed=0)
@@ -62,6 +63,7 @@ def start_search(kind: str, run: Run, removed: int) -> None:
 
 
 def show_curves(job_ids: tuple[str | None, str | None], polled: bool) -> None:
+    """The best loss found against forwards spent, drawn anew while a search is at work."""
     found = [jobs.read(i) for i in job_ids if i]
     if polled and not any(job.active for job in found):
         st.rerun()
@@ -137,10 +139,12 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
 
 
 def show_learned(source: Source, removed: int) -> None:
+    """Of a button: Explore on the landscape that was learned at this M."""
     state.estimator = next(e for e in source.estimators if learned_at(e) == removed)
     state.mix = None
     keep_view()
 
 
 def add_to_tray(states: list[tuple[int, ...]]) -> None:
+    """Of a button: these states are picked."""
     state.tray = list(dict.fromkeys([*state.tray, *(tuple(sorted(s)) for s in states)]))[:50]

@@ -75,6 +75,7 @@ def table(rows: list[Row], blocks: int, energy: dict[tuple[int, ...], str]) -> s
 
 
 def as_csv(rows: list[Row], energy: dict[tuple[int, ...], float]) -> str:
+    """The table as CSV, numbers in full."""
     out = io.StringIO()
     tasks = sorted({name for row in rows for name in row.tasks})
     writer = csv.writer(out)
@@ -112,6 +113,7 @@ def as_csv(rows: list[Row], energy: dict[tuple[int, ...], float]) -> str:
 
 
 def show_table(source: Source, states: list[tuple[int, ...]], job: jobs.Job | None) -> None:
+    """The table with its files, and what the models answer."""
     if job and not job.active and job.status != "done":
         watch(job.id, False)
     rows = compare(source.run, states, Results())
@@ -146,6 +148,7 @@ def show_table(source: Source, states: list[tuple[int, ...]], job: jobs.Job | No
 
 
 def show_answers(model: str, rows: list[Row], blocks: int) -> None:
+    """The same prompt, answered by each."""
     answers = {
         removed: text
         for (removed, prompt), text in Results().answers(model).items()

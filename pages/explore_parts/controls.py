@@ -105,6 +105,7 @@ def rules_control(source: Source) -> None:
 
 
 def show_facts(found: Landscape, facts, badge) -> None:
+    """E0, gap, degeneracy and what is proved, at the right of the row."""
     s, power = found.spectrum, exponent(found.spectrum.energies)
     values = {
         "E₀": with_power(s.energies[0], power),
@@ -124,10 +125,12 @@ def show_facts(found: Landscape, facts, badge) -> None:
 
 
 def on_source() -> None:
+    """Another source opens at its first view."""
     open_at_first(source_of(state.source))
 
 
 def on_estimator() -> None:
+    """A mix stays only where the couplings can have one."""
     if learned_at(state.estimator) is not None:  # measured on the texts as sampled
         state.mix = None
 
@@ -201,6 +204,7 @@ def swept(
 
 
 def show_how_many(source: Source) -> None:
+    """The sweep over every M, and the budget that must fit."""
     if source.run is not None:
         st.text_input(
             "It must fit",
@@ -265,11 +269,13 @@ def sweep_words(steps: list[Step], whole: bool) -> list[str]:
 
 
 def on_sweep() -> None:
+    """A click on a point of the sweep goes to its M."""
     if points := state.sweep.selection.points:
         state.update(removed=int(points[0]["x"]), cursor=None)
 
 
 def show_fit(run: Run, fit: Fit) -> None:
+    """How many blocks must go so that the budget is kept."""
     budget = read_budget(state.fits)
     now = needs(run.meta["model"], (), budget)
     has = (

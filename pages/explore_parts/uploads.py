@@ -15,6 +15,7 @@ state = st.session_state
 
 
 def on_matrix() -> None:
+    """Keep an uploaded matrix and open it."""
     if state.upload is None:
         return
     try:
@@ -45,6 +46,7 @@ def on_states() -> None:
 
 
 def on_delete(key: str) -> None:
+    """Remove a stored matrix; the view goes to the first source."""
     delete_matrix(key)
     source_of.clear(key)
     if state.source == key:
@@ -52,6 +54,7 @@ def on_delete(key: str) -> None:
 
 
 def show_upload() -> None:
+    """The uploads at the foot of the page, and the stored matrices."""
     left, right = st.columns(2)
     with left.expander("Explore a matrix of your own"):
         st.file_uploader(
@@ -85,4 +88,5 @@ def show_upload() -> None:
 
 
 def add_marks(labels: dict[tuple[int, ...], str]) -> None:
+    """States with their labels, marked on every panel."""
     state.marks = dict(list({**state.marks, **labels}.items())[-MARK_LIMIT:])

@@ -20,10 +20,12 @@ state = st.session_state
 
 
 def clock(seconds: float | None) -> str:
+    """Seconds left as minutes and seconds; nothing where that is not known."""
     return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"
 
 
 def name_of(removed: tuple[int, ...], blocks: int) -> str:
+    """A state's short hash, or original."""
     return "original" if not removed else short_hashes(indicator([removed], blocks))[0]
 
 
@@ -127,6 +129,7 @@ def block_strip(blocks: list[dict], removed: tuple[int, ...] = ()) -> str:
 
 
 def block_table(blocks: list[dict]) -> str:
+    """HTML: every block with its kind, parameters, bytes and KV bytes a token."""
     head = ["block", "kind", "parameters", "bytes", "KV bytes a token"]
     rows = [
         [b["index"], b["kind"], f"{b['parameters']:,}", f"{b['bytes']:,}", f"{b.get('kv_bytes', 0):,}"]
@@ -151,6 +154,7 @@ def html_table(head: list, rows: list[list], name: str = "") -> str:
 
 
 def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
+    """What a prune job is asked for a state of a run."""
     model = run.meta["model"]
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])
     name = f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, removed))}"[:120].rstrip("-.")

@@ -66,6 +66,7 @@ def keep_view() -> None:
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def source_of(key: str) -> Source:
+    """The source of a key, opened once for all sessions."""
     return open_source(key)
 
 
@@ -197,10 +198,12 @@ def open_run(key: str) -> None:
 
 
 def tray_from_link(text: str, blocks: int) -> list[tuple[int, ...]]:
+    """Picked states, as a link writes them."""
     return list(dict.fromkeys(blocks_from_link(part, blocks) for part in text.split("_")[:TRAY_LIMIT]))
 
 
 def blocks_from_link(text: str, blocks: int) -> tuple[int, ...]:
+    """One state, as a link writes it."""
     return parse_blocks(text.replace("-", ","), blocks)
 
 
