@@ -199,7 +199,10 @@ def how_many(steps: Sequence[Step], removed: int) -> go.Figure:
     listed = lambda blocks: ", ".join(map(str, blocks)) or "none"  # noqa: E731
     about = [f"enter {listed(step.entered)}<br>leave {listed(step.left)}" for step in steps]
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.6, 0.4], vertical_spacing=0.08)
-    curves = (("E₀", [step.energy for step in steps], GREEDY), ("gap", [step.gap for step in steps], LEARNED))
+    curves: list[tuple[str, list[float | None], str]] = [
+        ("E₀", [step.energy for step in steps], GREEDY),
+        ("gap", [step.gap for step in steps], LEARNED),
+    ]
     for row, (name, values, colour) in enumerate(curves, 1):
         figure.add_scatter(
             x=m,
