@@ -29,6 +29,8 @@ test: $(VENV)/test.stamp
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/oxlint assets/lens
+	$(BIN)/oxfmt --check 'assets/lens/*.js' 'assets/lens/*.css' assets/app.css
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 

@@ -26,6 +26,7 @@ from core.store import folders
 from core.store.results import Results
 from core.store.runs import Run, canonical_key
 from core.view.lens import landscape_data, tray_data
+from core.view.messages import Commit, FileData, LandscapeData, MarkData, Snippets
 from core.view.report import report_html
 from core.view.snippets import View, cli_line, python_snippet
 from core.view.state_files import Increases, states_csv, states_json
@@ -91,7 +92,7 @@ def picture(
     count: int,
     constraints: Constraints,
     job_id: str | None,
-) -> dict:
+) -> LandscapeData:
     """The lens's data of a view, kept between reruns."""
     source, run = source_of(key), source_of(key).run
     model = run.meta["model"] if run else None
@@ -109,7 +110,6 @@ def picture(
             for b in wrong(key, estimator, mix)
         },
     )
-    rules = {"keep": list(constraints.keep), "remove": list(constraints.remove)}
     named = {
         "k": key,
         "e": estimator,
@@ -119,7 +119,13 @@ def picture(
         "rules": repr(constraints),
         "job": job_id,
     }
-    return {**data, **rules, "source": key, "version": canonical_key(named)}
+    return {
+        **data,
+        "keep": list(constraints.keep),
+        "remove": list(constraints.remove),
+        "source": key,
+        "version": canonical_key(named),
+    }
 
 
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Landscape: id})
@@ -142,7 +148,7 @@ def blocks_of(message: list) -> tuple[int, ...]:
 
 def on_commit() -> None:
     """What the lens says: selection, tray, locks, look, and what it asks for."""
-    message = state[KEY]["commit"]
+    message: Commit = state[KEY]["commit"]
     if message["source"] != state.source:  # sent before another run was chosen
         return
     state.seq = message["seq"]
@@ -162,29 +168,29 @@ def on_commit() -> None:
         ASKED[ask](message)
 
 
-def ask_prune(message: dict) -> None:
+def ask_prune(message: Commit) -> None:
     """Open the prune dialog for a state."""
     state.update(prune_state=blocks_of(message["state"]), whole_page=True)
 
 
-def ask_open(message: dict) -> None:
+def ask_open(message: Commit) -> None:
     """A state of another M: its own landscape, with it selected."""
     blocks = blocks_of(message["state"])
     state.update(cursor=blocks, removed=len(blocks), whole_page=True)
 
 
-def ask_mark(message: dict) -> None:
+def ask_mark(message: Commit) -> None:
     """Mark a state that was typed by hand."""
     blocks = blocks_of(message["state"])
     add_marks({blocks: f"by hand {short_hashes(indicator([blocks], source_of(state.source).blocks))[0]}"})
 
 
-def ask_unmark(message: dict) -> None:
+def ask_unmark(message: Commit) -> None:
     """Take a mark back."""
     state.marks = {s: label for s, label in state.marks.items() if s != blocks_of(message["state"])}
 
 
-def ask_panel(message: dict) -> None:
+def ask_panel(message: Commit) -> None:
     """Show one panel alone, or all again."""
     state.update(panel=message["panel"] if message["panel"] in PANELS else None, whole_page=True)
 
@@ -275,7 +281,7 @@ def choices_of_others(run: Run, removed: int) -> dict[tuple[int, ...], str]:
     return {s: ", ".join(dict.fromkeys(names)) for s, names in found.items()}
 
 
-def marks_data(found: Landscape, rules: Constraints, others: dict[tuple[int, ...], str]) -> list[dict]:
+def marks_data(found: Landscape, rules: Constraints, others: dict[tuple[int, ...], str]) -> list[MarkData]:
     """Marked states on the axes of the landscape: own ones, and other methods' choices."""
     labels = {**others, **state.marks}
     states = [s for s in labels if max(s, default=0) < len(found.H)]
@@ -310,7 +316,7 @@ def pick_states(found: Landscape) -> None:
 
 
 @st.fragment
-def draw(found: Landscape, data: dict, view: View, others: dict[tuple[int, ...], str]) -> None:
+def draw(found: Landscape, data: LandscapeData, view: View, others: dict[tuple[int, ...], str]) -> None:
     """The lens: the landscape with tray, marks, measurements and files."""
     if state.pop("whole_page", False):  # what was asked for belongs to the page, not to this fragment
         state.from_lens = True
@@ -339,7 +345,7 @@ def draw(found: Landscape, data: dict, view: View, others: dict[tuple[int, ...],
     )
 
 
-def file_of(kind: str | None, view: View, found: Landscape, measured: Increases) -> dict | None:
+def file_of(kind: str | None, view: View, found: Landscape, measured: Increases) -> FileData | None:
     """What the browser saves as a file: only the run that follows the question carries it."""
     made = {
         "csv": lambda: states_csv(found, measured),
@@ -349,7 +355,7 @@ def file_of(kind: str | None, view: View, found: Landscape, measured: Increases)
     return {"token": state.seq, "kind": kind, "text": made[kind]()} if kind in made else None
 
 
-def snippets_of(view: View) -> dict[str, str]:
+def snippets_of(view: View) -> Snippets:
     """The code and the command that list the same states."""
     try:
         return {"python": python_snippet(view), "cli": cli_line(view)}

@@ -1,6 +1,10 @@
+import { button, element } from "./dom.js";
+import { LEFT, Panel, ticks } from "./panel.js";
+import { significant } from "./wording.js";
+
 const VIEWS = ["levels", "density"]; // of the same energy axis
 
-class Landscape extends Panel {
+export class Landscape extends Panel {
   constructor(...args) {
     super(...args);
     this.view = VIEWS[0];
@@ -111,10 +115,11 @@ class Landscape extends Panel {
     this.tick = Math.max(3, Math.min(12, this.columnWidth * 0.16));
     this.px = new Float32Array(m.count);
     this.py = new Float32Array(m.count);
-    const seen = new Array(this.columns).fill(0);
+    const seen = Array.from({ length: this.columns }, () => 0);
     for (let k = 0; k < m.count; k++) {
       const c = m.changed[k];
-      const spread = c === 0 ? 0.5 : (seen[c]++ * 0.6180339887) % 1; // golden ratio: neighbours in energy stand apart
+      // golden ratio: neighbours in energy stand apart
+      const spread = c === 0 ? 0.5 : (seen[c]++ * 0.6180339887) % 1;
       this.px[k] = this.columnX(c, spread);
       this.py[k] = this.y(m.delta(k));
     }
@@ -134,7 +139,9 @@ class Landscape extends Panel {
       : "";
     this.note.textContent =
       cut || (density ? "listed states in each slice of energy" : "lower is predicted better");
-    this.note.title = `Each line is a way to remove ${m.removed} blocks; lower is predicted better. A dot is a minimum, a ring a measured state, a flag a marked one.`;
+    this.note.title =
+      `Each line is a way to remove ${m.removed} blocks; lower is predicted better. ` +
+      `A dot is a minimum, a ring a measured state, a flag a marked one.`;
     for (const t of ticks(this.lo, this.hi)) {
       const y = this.y(t);
       ctx.fillStyle = colours.line;
@@ -205,7 +212,7 @@ class Landscape extends Panel {
     this.bins = Array.from({ length: count }, () => ({
       count: 0,
       first: undefined,
-      shares: new Array(colours).fill(0),
+      shares: Array.from({ length: colours }, () => 0),
     }));
     for (let k = 0; k < m.count; k++) {
       const bin = this.bins[this.binAt(this.py[k])];

@@ -1,7 +1,7 @@
 """What the Explore lens draws: plain data from a spectrum, ready for JSON.
 
 Arrays travel as base64 of little-endian bytes; the component decodes them. All
-arithmetic on states happens here, the component only draws.
+arithmetic on states happens here, the component only draws. The fields are explained in core.view.messages.
 """
 
 import base64
@@ -15,6 +15,7 @@ from core.ising.energies import energies
 from core.ising.states import diversity, indicator, pearson, short_hashes
 from core.landscape.landscape import Landscape
 from core.landscape.wording import exponent
+from core.view.messages import LandscapeData, PickData
 
 ARCS_PER_BLOCK = 3
 
@@ -63,7 +64,7 @@ def landscape_data(
     rows: np.ndarray | None = None,
     weights: np.ndarray | None = None,
     warnings: dict[int, str] | None = None,
-) -> dict:
+) -> LandscapeData:
     """The part of the lens's data that depends on run, M, estimator, mix and count only.
 
     rows [m, N], weights [m]: those whose mean product H is; warnings: {block: what to know before it is
@@ -100,7 +101,7 @@ def landscape_data(
 
 def tray_data(
     found: Landscape, tray: list[tuple[int, ...]], reasons: Mapping[tuple[int, ...], str] | None = None
-) -> list[dict]:
+) -> list[PickData]:
     """One entry for each picked state, listed or not, of this M or another; reasons: why it was picked, where
     the app picked it.
     """

@@ -1,0 +1,114 @@
+import { button, element } from "./dom.js";
+import { parseBlocks, ranges } from "./wording.js";
+
+export class Finder {
+  // A state named by its blocks, typed or clicked together on the strip: `draft`, null while nobody does.
+  constructor(lens) {
+    this.lens = lens;
+    this.draft = null;
+    this.problem = null;
+    this.input = this.buildInput();
+    this.byHand = button(
+      "by hand",
+      "choose blocks by clicking the strip",
+      () => (this.draft ? this.end() : this.set(this.lens.here.blocks)),
+      "tab",
+    );
+    this.found = element("div", { className: "found", hidden: true });
+    this.node = element(
+      "div",
+      { className: "find" },
+      element("div", { className: "row" }, this.input, this.byHand),
+      this.found,
+    );
+  }
+  buildInput() {
+    const input = element("input", {
+      type: "text",
+      placeholder: "find blocks: 3, 7-9, 20",
+      spellcheck: false,
+      autocomplete: "off",
+    });
+    input.setAttribute("aria-label", "Find a state by the blocks it removes, for example 3, 7-9, 20");
+    input.addEventListener("keydown", (e) => {
+      e.stopPropagation(); // letters are text here
+      if (e.key === "Enter" && this.draft) this.take("show");
+      if (e.key === "Escape") {
+        this.end();
+        this.lens.frame.focus();
+      }
+    });
+    input.addEventListener("input", () => {
+      const parsed = parseBlocks(input.value, this.lens.model.blocks);
+      this.problem = parsed.problem;
+      this.draft = input.value.trim() ? (parsed.blocks ?? this.draft ?? []) : null;
+      this.changed();
+    });
+    return input;
+  }
+  changed() {
+    this.paint();
+    this.lens.repaintOver();
+  }
+  set(blocks) {
+    this.problem = null;
+    this.draft = blocks;
+    this.input.value = ranges(blocks).replaceAll("–", "-");
+    this.changed();
+  }
+  flip(block) {
+    const blocks = this.draft.includes(block)
+      ? this.draft.filter((b) => b !== block)
+      : [...this.draft, block];
+    this.set(blocks.sort((a, b) => a - b));
+  }
+  end() {
+    this.draft = null;
+    this.problem = null;
+    this.input.value = "";
+    this.changed();
+  }
+  get usable() {
+    return !this.problem && this.draft.length > 0 && this.draft.length < this.lens.model.blocks;
+  }
+  words() {
+    if (this.problem) return this.problem;
+    const { model } = this.lens;
+    const n = this.draft.length;
+    if (n === 0 || n >= model.blocks) return `Choose 1 to ${model.blocks - 1} blocks.`;
+    return n === model.removed
+      ? model.place(model.of(this.draft))
+      : `${n} of ${model.removed} blocks; opening it shows the landscape of M = ${n}`;
+  }
+  paint() {
+    const on = this.draft !== null;
+    this.byHand.setAttribute("aria-pressed", String(on));
+    this.found.hidden = !on;
+    if (!on) return;
+    const act = (text, label, how) => {
+      const node = button(text, label, () => this.take(how));
+      node.disabled = !this.usable;
+      return node;
+    };
+    this.found.replaceChildren(
+      element("span", { textContent: this.words() }),
+      element(
+        "div",
+        { className: "actions" },
+        act("Show", "show this state (Enter)", "show"),
+        act("Mark", "mark this state on the axes", "mark"),
+        act("Add", "add this state to the tray", "add"),
+      ),
+    );
+  }
+  take(how) {
+    if (!this.usable) return;
+    const { lens, draft: blocks } = this;
+    const name = blocks.join("-");
+    this.end();
+    if (how === "mark") lens.send({ ask: "mark", state: blocks });
+    else if (how === "show") lens.open(blocks);
+    else if (!lens.tray.includes(name)) lens.toggle(name);
+    lens.frame.focus({ preventScroll: true });
+  }
+}

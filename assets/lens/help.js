@@ -1,0 +1,69 @@
+import { element } from "./dom.js";
+import { GLOSSARY } from "./glossary.js";
+
+const KEYS = [
+  ["↑ ↓ or K J", "previous, next state"],
+  ["← →", "previous, next minimum among the listed states"],
+  ["Home", "ground state, or the lowest that was found"],
+  ["A or space", "add to the tray, or take out"],
+  ["Enter or M", "measure and compare the tray"],
+  ["P", "prune the model to this state"],
+  ["+ − 0", "zoom the energy axis in, out, show all of it (Ctrl and the wheel zoom at the pointer)"],
+  ["F", "maximise the panel under the pointer"],
+  ["/", "find a state by its blocks"],
+  ["S", "energies in x (removed) or in spins"],
+  ["?", "this help"],
+  ["Esc", "close"],
+  [
+    "block strip",
+    "a click: the block stays in every state (mark below), goes in every state (mark above), " +
+      "is free again; while “by hand” is on: it is removed or put back",
+  ],
+  ["dark corner", "removing this block costs far more than its gradient says; hover it"],
+  [
+    "ring, flag",
+    "a state whose loss was measured; a marked state, as other methods' choices and lists from " +
+      "elsewhere are",
+  ],
+];
+
+const list = (rows) =>
+  element(
+    "dl",
+    {},
+    ...rows.flatMap(([k, v]) => [element("dt", { textContent: k }), element("dd", { textContent: v })]),
+  );
+
+export class Help {
+  // Keys and words, over the panels.
+  constructor(lens) {
+    this.lens = lens;
+    this.close = element("button", {
+      type: "button",
+      textContent: "Close",
+      onclick: () => this.toggle(false),
+    });
+    this.node = element(
+      "div",
+      { className: "help", hidden: true, tabIndex: -1 },
+      element("div", { className: "row" }, element("h2", { textContent: "Keys" }), this.close),
+      list(KEYS),
+      element("h2", { textContent: "Words" }),
+      list(GLOSSARY),
+    );
+    this.node.setAttribute("role", "dialog");
+    this.node.setAttribute("aria-label", "Keys and words");
+    this.node.addEventListener("keydown", (e) => {
+      if (e.key === "Escape" || e.key === "?") this.toggle(false);
+      e.stopPropagation();
+    });
+  }
+  get open() {
+    return !this.node.hidden;
+  }
+  toggle(open) {
+    this.node.hidden = !open;
+    if (open) this.close.focus();
+    else this.lens.frame.focus();
+  }
+}

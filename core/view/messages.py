@@ -1,0 +1,115 @@
+"""What the page sends to the lens and what the lens sends back; assets/lens/messages.js says the same to the
+script.
+
+Arrays travel as base64 of little-endian bytes. A state is the sorted list of the blocks it removes; energies
+are those of the couplings, unscaled.
+"""
+
+from typing import Literal, NotRequired, TypedDict
+
+
+class LandscapeData(TypedDict):
+    """One solved landscape: it depends on run, M, estimator, mix, count and rules only."""
+
+    blocks: int
+    removed: int
+    count: int
+    states: str  # uint16 [count, removed]
+    energy: str  # float64 [count]
+    own: str  # float64 [count]: sum of H_ii over the removed blocks
+    changed: str  # uint16 [count]: blocks changed against the ground state
+    pearson: str  # float64 [count]: to the ground state
+    minimum: str  # uint8 [count]: 1 where no swap lowers the energy
+    hash: list[str]
+    ranks: list[list[int]]  # [low, high], 95 %, of the lowest; [] without rows
+    matrix: str  # float64 [blocks, blocks]
+    edges: list[list[float]]  # [i, j, H_ij], strongest first
+    frequency: str  # float64 [blocks]: share of the listed states that remove a block
+    exponent: int  # of the power of ten that energies are shown in
+    tolerance: float
+    exact: bool
+    title: str
+    unit: str
+    kinds: list[str]
+    parameters: list[int]
+    kv: list[int]  # bytes a token
+    total_parameters: int
+    warnings: dict[str, str]  # block -> what to know before it is removed
+    keep: NotRequired[list[int]]  # the rules, the source's key and the landscape's: added by the page
+    remove: NotRequired[list[int]]
+    source: NotRequired[str]
+    version: NotRequired[str]
+
+
+class PickData(TypedDict):
+    """A state of the tray, of this M or another."""
+
+    removed: list[int]
+    hash: str
+    rank: int | None
+    energy: float
+    delta: float | None  # above the ground state; None for another M
+    pearson: float | None
+    diversity: float | None
+    reason: str | None
+
+
+class MarkData(TypedDict):
+    """A state marked on the axes."""
+
+    removed: list[int]
+    label: str
+    rank: int | None
+    delta: float | None
+    energy: float
+    reason: str
+    hash: str
+    own: bool  # marked by hand or from a list: it can be taken away
+
+
+class Snippets(TypedDict):
+    python: str
+    cli: str
+
+
+class FileData(TypedDict):
+    """What the browser saves; the token tells one answer from the next."""
+
+    token: int
+    kind: str
+    text: str
+
+
+class LensData(TypedDict):
+    """All that the component draws."""
+
+    measured: dict[str, list]  # blocks joined by "-" -> [loss increase, standard error, items]
+    landscape: LandscapeData
+    tray: list[PickData]
+    marks: list[MarkData]
+    cursor: list[int]
+    seq: int  # of the last message that the page has heard
+    panel: str | None  # one panel alone, by link
+    look: str
+    snippets: Snippets
+    file: FileData | None
+
+
+Ask = Literal["prune", "open", "mark", "unmark", "panel", "compare", "pick", "file"]
+
+
+class Commit(TypedDict):
+    """What the component sends: always the selection and the tray, and what is asked for besides."""
+
+    seq: int
+    cursor: list[int] | None  # None where nothing was selected since the page last said what is
+    tray: list[list[int]]
+    keep: list[int]
+    remove: list[int]
+    look: str
+    locked: bool  # keep and remove were changed on the strip
+    source: str  # key of the source that was shown
+    ask: NotRequired[Ask]
+    state: NotRequired[list[int]]  # to prune, open, mark, unmark
+    panel: NotRequired[str | None]  # to show alone
+    kind: NotRequired[str]  # of the file: csv, json, html
