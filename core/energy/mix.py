@@ -13,7 +13,7 @@ import numpy as np
 
 from core.errors import InputError
 from core.store.runs import Rows, Run
-from core.texts.documents import is_weight
+from core.texts.text_source import is_weight
 
 _NUMBER = re.compile(
     r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf)", re.IGNORECASE | re.ASCII

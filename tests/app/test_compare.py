@@ -14,7 +14,7 @@ from core.model.load import load_model
 from core.store.folders import DEMO_RUN
 from core.store.results import Key, Results
 from core.store.runs import keep_run, load_run
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 MODEL = model_key(load_run(DEMO_RUN))

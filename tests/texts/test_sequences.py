@@ -16,19 +16,10 @@ from transformers import AutoTokenizer
 
 from core.errors import InputError
 from core.store.folders import DEMO
-from core.texts.sequences import (
-    SPLITS,
-    Document,
-    Source,
-    Texts,
-    _counted,
-    available,
-    available_by_domain,
-    pack,
-    parse_source,
-    read_texts,
-    split_of,
-)
+from core.texts import Document, Texts, TextSource, available, pack, parse_source, read_texts, split_of
+from core.texts.documents import SPLITS
+from core.texts.packing import available_by_domain
+from core.texts.tokens import _counted
 from tests.conftest import TEXT, byte_tokenizer
 
 CHATML = (
@@ -124,14 +115,16 @@ def test_hashes_of_texts_and_sequences_are_what_they_were(tmp_path):
 def test_every_way_to_name_one_file_gives_the_same_texts(tmp_path):
     (tmp_path / "a.txt").write_text(TEXT)
     path = str(tmp_path / "a.txt")
-    ways = [path, Path(path), Source(path), [Source(path)], [path], {"path": path}]
+    ways = [path, Path(path), TextSource(path), [TextSource(path)], [path], {"path": path}]
     assert len({read_texts(way).sha256 for way in ways}) == 1
-    assert read_texts("bundled").sha256 == read_texts([Source("bundled")]).sha256 == read_texts(None).sha256
+    assert (
+        read_texts("bundled").sha256 == read_texts([TextSource("bundled")]).sha256 == read_texts(None).sha256
+    )
 
 
 def test_reading_and_packing_need_no_torch():
     code = (
-        "import core.texts.sequences, sys; core.texts.sequences.read_texts(); sys.exit(bool({'torch', "
+        "import core.texts, sys; core.texts.read_texts(); sys.exit(bool({'torch', "
         "'streamlit', 'datasets'} & set(sys.modules)))"
     )
     assert (
@@ -145,26 +138,26 @@ def test_reading_and_packing_need_no_torch():
 @pytest.mark.parametrize(
     ("text", "source"),
     [
-        ("a.txt", Source("a.txt")),
-        ("s.parquet::column=story,domain=stories,weight=2", Source("s.parquet", "story", "stories", 2.0)),
+        ("a.txt", TextSource("a.txt")),
+        ("s.parquet::column=story,domain=stories,weight=2", TextSource("s.parquet", "story", "stories", 2.0)),
         (
             "hub:OWNER/NAME::config=en,split=test,revision=abc,limit=50",
-            Source("hub:OWNER/NAME", config="en", split="test", revision="abc", limit=50),
+            TextSource("hub:OWNER/NAME", config="en", split="test", revision="abc", limit=50),
         ),
-        ("odd::name.txt", Source("odd::name.txt")),
-        ("odd::name.txt::weight=0", Source("odd::name.txt", weight=0.0)),
-        ("odd::a=b.txt::domain=d", Source("odd::a=b.txt", domain="d")),
-        ("a.txt::domain=x=y", Source("a.txt", domain="x=y")),
-        ("a.txt::", Source("a.txt::")),
-        ("a.txt::domain", Source("a.txt::domain")),
+        ("odd::name.txt", TextSource("odd::name.txt")),
+        ("odd::name.txt::weight=0", TextSource("odd::name.txt", weight=0.0)),
+        ("odd::a=b.txt::domain=d", TextSource("odd::a=b.txt", domain="d")),
+        ("a.txt::domain=x=y", TextSource("a.txt", domain="x=y")),
+        ("a.txt::", TextSource("a.txt::")),
+        ("a.txt::domain", TextSource("a.txt::domain")),
     ],
 )
 def test_sources_are_parsed_and_round_trip(text, source):
     assert parse_source(text) == source
     data = json.loads(json.dumps(source.to_json()))
-    assert Source.from_json(data) == source == Source.from_json(text)
+    assert TextSource.from_json(data) == source == TextSource.from_json(text)
     assert set(data) == {"path"} | {
-        k for k, v in vars(source).items() if k != "path" and v != vars(Source("a.txt"))[k]
+        k for k, v in vars(source).items() if k != "path" and v != vars(TextSource("a.txt"))[k]
     }
 
 
@@ -215,7 +208,7 @@ def test_bad_sources_are_one_sentence(text, says):
 )
 def test_bad_objects_are_no_sources(data):
     with pytest.raises(InputError):
-        Source.from_json(data)
+        TextSource.from_json(data)
 
 
 # reading
@@ -245,12 +238,12 @@ def test_every_format_holds_the_same_documents(tmp_path):
         "story,domain,other\r\n" + "".join(quoted), encoding="utf-8-sig", newline=""
     )
     found = [
-        read_texts(Source(str(tmp_path / f"a.{kind}"), column="story"))
+        read_texts(TextSource(str(tmp_path / f"a.{kind}"), column="story"))
         for kind in ("jsonl", "csv", "parquet")
     ]
     assert found[0].documents == tuple(Document(row["story"], row["domain"]) for row in rows)
     assert found[1].documents == found[0].documents == found[2].documents
-    few = read_texts(Source(str(tmp_path / "a.csv"), column="story", domain="mine", limit=7))
+    few = read_texts(TextSource(str(tmp_path / "a.csv"), column="story", domain="mine", limit=7))
     assert few.documents == tuple(Document(d.text, "mine") for d in found[0].documents[:7])
 
 
@@ -274,11 +267,14 @@ def test_rows_may_be_prompts_or_chats_instead(tmp_path):
         pyarrow.Table.from_pylist([{c: row.get(c) for c in columns} for row in rows]), tmp_path / "a.parquet"
     )
     for kind in ("jsonl", "parquet"):
-        texts = read_texts(Source(str(tmp_path / f"a.{kind}"), domain="d"))
+        texts = read_texts(TextSource(str(tmp_path / f"a.{kind}"), domain="d"))
         assert texts.documents == expected
     assert texts.sha256 != texts_of(*(replace(d, turns=()) for d in texts.documents)).sha256
     jsonl(tmp_path / "b.jsonl", {"talk": chat})
-    assert read_texts(Source(str(tmp_path / "b.jsonl"), column="talk", domain="d")).documents == expected[2:3]
+    assert (
+        read_texts(TextSource(str(tmp_path / "b.jsonl"), column="talk", domain="d")).documents
+        == expected[2:3]
+    )
 
 
 def test_the_bundled_texts_have_the_worlds_domains():
@@ -314,10 +310,10 @@ def test_domains_are_unique_across_sources(tmp_path):
         ("c", "own"),
     ]
     assert texts.source == " + ".join([*paths, str(tmp_path / "own.jsonl")]) and texts.weights is None
-    named = read_texts([Source(paths[0]), Source(paths[1], domain="same")])
+    named = read_texts([TextSource(paths[0]), TextSource(paths[1], domain="same")])
     assert [d.domain for d in named.documents] == ["same-2", "same"]  # who names a domain gets it
     with pytest.raises(InputError, match="Two text sources have the domain 'x'"):
-        read_texts([Source(p, domain="x") for p in paths])
+        read_texts([TextSource(p, domain="x") for p in paths])
 
 
 def test_parquet_needs_pyarrow_and_hub_datasets_need_datasets(tmp_path, monkeypatch):
@@ -472,7 +468,9 @@ def test_sources_bring_their_weights(tmp_path):
     rows = {name: [{"text": d.text} for d in in_split("choose", 30, name + " {}")] for name in "abc"}
     paths = {name: str(jsonl(tmp_path / f"{name}.jsonl", *rows[name])) for name in "ab"}
     halves = jsonl(tmp_path / "c.jsonl", *({**row, "domain": "xy"[k % 2]} for k, row in enumerate(rows["c"])))
-    texts = read_texts([Source(paths["a"], weight=4), Source(paths["b"]), Source(str(halves), weight=1)])
+    texts = read_texts(
+        [TextSource(paths["a"], weight=4), TextSource(paths["b"]), TextSource(str(halves), weight=1)]
+    )
     assert texts.weights == {"a": 4, "b": 1, "x": 0.5, "y": 0.5} and texts.domains == ("a", "b", "x", "y")
     drawn = pack(texts, byte_tokenizer(), "choose", 8, 12, mode="documents")
     assert np.bincount(drawn.domain).tolist() == [8, 2, 1, 1]
@@ -481,7 +479,7 @@ def test_sources_bring_their_weights(tmp_path):
     ).tolist() == [0, 12]
     assert read_texts(list(paths.values())).weights is None
     with pytest.raises(InputError, match="weight 0"):
-        read_texts([Source(paths["a"], weight=0), Source(paths["b"], weight=0)])
+        read_texts([TextSource(paths["a"], weight=0), TextSource(paths["b"], weight=0)])
     counts = available_by_domain(texts, byte_tokenizer(), 8, mode="documents")
     assert counts["choose"] == {"a": 30, "b": 30, "x": 15, "y": 15} and not any(counts["report"].values())
     assert available(texts, byte_tokenizer(), 8, mode="documents")["choose"] == 90
