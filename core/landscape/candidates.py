@@ -31,6 +31,8 @@ State = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Candidate:
+    """A state that is worth measuring, and why it was proposed."""
+
     removed: State
     reason: str  # one plain sentence, without its full stop
     energy: float
@@ -61,12 +63,17 @@ def candidates(
     """Up to `count` listed states, the ground state first; fewer where the window holds fewer.
 
     Half are chosen by max-min diversity, then come the medoids of the window that are no near-copies of those
-    chosen (all but one block the same), then max-min goes on. window: energy above the ground state; None:
-    from `noise`, float [K], the standard error of each listed state's energy above the ground state
-    (core.energy.uncertainty.energy_noise), else by number. measured: {state: (loss increase, standard error,
-    n)}; the lowest of those with as many blocks comes second, listed or not. Losses of a split that is
-    reported on later have no place here: choosing on them makes the report too good. taken: states picked
-    before; the others differ from them as well, and none of them is repeated.
+    chosen (all but one block the same), then max-min goes on.
+
+    H: float64 [N, N], the couplings of the spectrum.
+    window: energy above the ground state; None: from `noise`, else by number.
+    noise: float [K], the standard error of each listed state's energy above the ground state
+        (core.energy.uncertainty.energy_noise).
+    measured: {state: (loss increase, standard error, n)}; the lowest of those with as many blocks comes
+        second, listed or not. Losses of a split that is reported on later have no place here: choosing on
+        them makes the report too good.
+    taken: states picked before; the others differ from them as well, and none of them is repeated.
+
     Errors: InputError for a count below 1, a negative window, an empty spectrum, or noise of another length.
     """
     _check(spectrum, count, window, noise)
