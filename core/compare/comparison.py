@@ -239,7 +239,7 @@ def _is_loss(m: Measurement) -> bool:
 
 
 def _fits(m: Measurement, run: Run) -> bool:
-    """Whether the model has the blocks that were removed: a store may hold what no version lets through now."""
+    """Whether the model has the blocks that were removed: a store may hold what an old version let in."""
     return all(b < run.blocks for b in m.key.removed)
 
 

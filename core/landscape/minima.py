@@ -17,7 +17,7 @@ def minima(
     H: float64 [N, N]; linear: float64 [N], on top; rules: only swaps that lead to a feasible state count.
 
     Exact for each state, listed or not: all M (N - M) swaps are tried. Swapping i out of the removed set for
-    j changes the energy by f_j - f_i - 2 H_ij, where f_k = H_kk + 2 sum_{l removed, l != k} H_kl (+ linear_k).
+    j changes the energy by f_j - f_i - 2 H_ij, with f_k = H_kk + 2 sum_{l removed, l != k} H_kl (+ linear_k).
     """
     x = np.asarray(x, dtype=bool)
     diagonal = np.diag(H)
