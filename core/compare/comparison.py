@@ -46,9 +46,7 @@ class Row:
         return self.increase is not None and abs(self.increase[0]) <= 2 * self.increase[1]
 
     def above(self, other: "Row") -> tuple[float, float, int]:
-        """(nats, standard error, n) of the paired difference of two losses; (NaN, NaN, 0) where one is
-        missing.
-        """
+        """(nats, standard error, n) of the losses' paired difference; (NaN, NaN, 0) where one is missing."""
         if self.loss is None or other.loss is None:
             return math.nan, math.nan, 0
         return self.loss.minus(other.loss)
@@ -96,8 +94,9 @@ class Points:
         return agreement(self.energy, self.increase)
 
     def tied(self) -> list[int]:
-        """The states that cannot be told from the best: their paired difference is within two standard
-        errors.
+        """The states that cannot be told from the best.
+
+        Their paired difference is within two standard errors.
         """
         best = self.rows[self.best]
         found = []

@@ -165,8 +165,9 @@ class FirstOrder:
 
 
 def first_order(run: Run, mix: Mix = None) -> FirstOrder:
-    """The first-order term of the loss, rows weighed by the mix: is it about 0, as an energy without it
-    takes for granted?
+    """The first-order term of the loss: is it about 0, as an energy without it takes for granted?
+
+    The mix weighs the rows.
     """
     A, w = _weighted(run, mix)
     g = w @ A
@@ -199,12 +200,11 @@ class Misjudged:
 
 
 def misjudged(run: Run, mix: Mix = None) -> list[Misjudged]:
-    """Blocks that are fatal to remove although their gradient energy says otherwise; [] without measured
-    singles.
+    """Blocks that are fatal to remove although their gradient energy says otherwise.
 
     Fatal: the measured increase is above FATAL nats or FAR times the median of all blocks, and beyond two
     standard errors. Hidden: it is at least FAR times what H0_ii predicts, where median increase / median
-    H0_ii turns energies into nats.
+    H0_ii turns energies into nats. Without measured singles there are none: [].
     """
     if run.singles is None:
         return []

@@ -11,8 +11,10 @@ VIEWS = {"H": "H, x = 1 removed", "J": "J = H/2 in spins", "correlation": "Háµ¢â
 
 
 def view_of(H: np.ndarray, view: str) -> np.ndarray:
-    """float64 [N, N]: what VIEWS names: H itself, J of the spin form (zero diagonal), or the correlation of
-    the gate gradients (0 where a block has no own cost).
+    """float64 [N, N]: H as one of VIEWS.
+
+    H itself, J of the spin form (zero diagonal), or the correlation of the gate gradients (0 where a block
+    has no own cost).
     """
     if view == "H":
         return H
@@ -50,8 +52,10 @@ class Role:
 
 
 def roles(H: np.ndarray, edges: list[tuple[int, int, float]]) -> list[Role]:
-    """The part of every block: strength, pull and centrality from all couplings H [N, N], communities by
-    greedy modularity of the edges (Clauset et al. 2004), each (i, j, weight).
+    """The part of every block in the network of the couplings H [N, N].
+
+    Strength, pull and centrality are of all couplings; communities by greedy modularity of the edges, (i, j,
+    H_ij) each (Clauset et al. 2004).
     """
     n = len(H)
     size = np.abs(H) - np.diag(np.abs(np.diag(H)))

@@ -1,5 +1,6 @@
-"""States worth measuring, picked without anybody's help: low in energy and unlike each other (arXiv
-2602.00161, section 5).
+"""States worth measuring, and why each was proposed: low in energy and unlike each other.
+
+After arXiv 2602.00161, section 5.
 
 The energy orders states only as well as its sample allows: below a few standard errors of a difference, rank
 0 and rank 40 are the same. Inside that window the order says nothing, so measurements are spent on states
@@ -225,8 +226,9 @@ def equally_low(above: np.ndarray, noise: np.ndarray, tolerance: float = 0.0) ->
 def _best_measured(
     measured: Mapping[State, tuple[float, float, int]], removed: int
 ) -> tuple[State, float, int] | None:
-    """(state, loss increase, how many were measured) of the lowest measured one with as many blocks; None
-    without a choice.
+    """(state, loss increase, how many were measured) of the lowest measured one that removes as many blocks.
+
+    None without a choice.
     """
     same = {tuple(sorted(state)): value[0] for state, value in measured.items() if len(state) == removed}
     if len(same) < 2:
@@ -236,10 +238,10 @@ def _best_measured(
 
 
 def _groups(x: np.ndarray, count: int) -> list[tuple[int, np.ndarray]]:
-    """(medoid, members) of up to `count` groups of the states x [W, N], by k-medoids on 1 - Pearson; medoids
-    are rows of x.
+    """(medoid, members) of up to `count` groups of the states x [W, N], by k-medoids on 1 - Pearson.
 
-    Begun greedily (each further medoid lowers the sum of distances most), so it is the same every time.
+    Medoids are rows of x. Begun greedily (each further medoid lowers the sum of distances most), so it is the
+    same every time.
     """
     distance = 1.0 - _coefficient(x, x)
     medoids = [int(distance.sum(axis=1).argmin())]

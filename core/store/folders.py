@@ -38,8 +38,9 @@ def home() -> Path:
 
 
 def keep(kind: str, content: bytes, suffix: str, stem: str = "") -> Path:
-    """A file with this content, named by its digest, whole or absent: HOME/<kind>/<sha256><suffix>, or with a
-    stem HOME/<kind>/<sha256>/<stem><suffix>.
+    """A file with this content, named by its digest, whole or absent.
+
+    It is HOME/<kind>/<sha256><suffix>, or with a stem HOME/<kind>/<sha256>/<stem><suffix>.
     """
     digest = hashlib.sha256(content).hexdigest()
     target = home() / kind / (f"{digest}/{stem}{suffix}" if stem else f"{digest}{suffix}")

@@ -49,8 +49,10 @@ class Singles:
 
 @dataclass(frozen=True)
 class Run:
-    """One calibration: rows on the texts' own tokens, and where they were asked for, on sampled labels, and
-    measured single removals.
+    """One calibration: gradient rows, and what names and explains them.
+
+    rows are of the texts' own tokens; sampled, of labels sampled from the model, and singles, measured single
+    removals, are there where they were asked for.
     """
 
     meta: dict  # what run.json holds

@@ -29,10 +29,11 @@ class Answer:
 
 
 def loops(text: str) -> bool:
-    """Whether the text goes round: one unit three times or more at its end, over at least a third of it; few
-    different trigrams; or one word four times, or one character eight times, in a row (drawn lines apart).
+    """Whether the text goes round.
 
-    Rows of numbers and lists differ from one turn to the next and so do not count.
+    It does with one unit three times or more at its end, over at least a third of it; with few different
+    trigrams; with one word four times, or one character eight times, in a row (drawn lines apart). Rows of
+    numbers and lists differ from one turn to the next and so do not count.
     """
     text = re.sub(r"([-=_*#~])\1{3,}", r"\1", text)  # drawn lines
     words = re.findall(r"\w+|[^\w\s]", text)
@@ -83,8 +84,9 @@ def script(text: str) -> str:
 
 
 def keeps_language(text: str, language: str) -> bool:
-    """Whether nothing says that the text is in another language than `language`: its script, or clearly more
-    function words of another.
+    """Whether nothing says that the text is in another language than `language`.
+
+    What says so is its script, or clearly more function words of another language.
     """
     found = script(text)
     if found and found != _SCRIPT.get(language, "LATIN"):
@@ -100,9 +102,7 @@ _PAIRS = {")": "(", "]": "[", "}": "{"}
 
 
 def keeps_brackets(prompt: str, answer: Answer) -> bool:
-    """Whether the answer closes only what is open, in order, and leaves nothing open where it ended by
-    itself.
-    """
+    """Whether the answer closes only what is open, in order, and by its own end leaves nothing open."""
     stack: list[str] = []
     for c in prompt + answer.text:
         if c in _PAIRS.values():
@@ -142,9 +142,7 @@ class Change:
 
     @property
     def p(self) -> float:
-        """One-sided exact sign test: how likely so many of the prompts that changed got worse, were both as
-        likely.
-        """
+        """One-sided exact sign test: how likely it is by chance that so many of the changed got worse."""
         changed = self.worse + self.better
         return sum(math.comb(changed, k) for k in range(self.worse, changed + 1)) / 2**changed
 

@@ -21,8 +21,9 @@ SPLITS = {"calibrate": range(0, 128), "choose": range(128, 192), "report": range
 
 @dataclass(frozen=True)
 class Document:
-    """A text; where it is a prompt and its completion, or a chat, `turns` holds (role, content) and `text`
-    their lines.
+    """A text and its domain.
+
+    turns: (role, content) of a chat, or of a prompt and its completion; `text` is then their lines.
     """
 
     text: str
@@ -60,14 +61,13 @@ def split_of(document: Document) -> str:
 
 
 def read_texts(sources: Asked | Sequence[Asked] | None = None, beside: bool = False) -> Texts:
-    """Documents of one source or several; None: the bundled texts. beside: they stand beside something that
-    is no text.
+    """Documents of one source or several; None: the bundled texts.
 
     A string is read as `parse_source` does, a Path is a path whatever it holds, an object is what `to_json`
-    gave.
+    gave. beside: they stand beside something that is no text.
 
-    Domains are unique across sources: a source whose domains have no name of their own and meet one
-    that is taken gets "-2", "-3" and so on behind them.
+    Domains are unique across sources: a source whose domains have no name of their own and meet one that is
+    taken gets "-2", "-3" and so on behind them.
     Errors: InputError for what cannot be read, has no text, or names one domain twice.
     """
     asked = sources_of(sources)

@@ -65,8 +65,9 @@ def _written(documents: Sequence[Document], form: Form) -> list[tuple[str, chat.
 def _counted(
     ids: np.ndarray, offsets: np.ndarray, text: str, spans: chat.Spans, special: list[int]
 ) -> np.ndarray:
-    """bool [T]: tokens that end inside a span, and the special token right behind one, since to end there is
-    part of the answer. offsets: int64 [T, 2], the characters of each token.
+    """bool [T]: tokens that end inside a span of the text, and the special token right behind one.
+
+    To end there is part of the answer. ids: int64 [T]; offsets: int64 [T, 2], the characters of each token.
     """
     inside = np.zeros(len(text) + 1, dtype=bool)  # the last one: what lies nowhere
     for start, end in spans:
