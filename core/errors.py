@@ -1,4 +1,4 @@
-"""The one exception for bad input, and the sentences several parts share."""
+"""The one exception for bad input, and how its sentence quotes values and other errors."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,15 @@ class InputError(ValueError):
 
     The command line prints it and exits with 2; a page shows it as it is.
     """
+
+
+def quoted(value: object) -> str:
+    """A value as a sentence can quote it: its repr, cut after 200 characters."""
+    whole = repr(value)
+    return whole if len(whole) <= 200 else whole[:197] + "..."
+
+
+def first_line(error: Exception, length: int = 160) -> str:
+    """What an exception says, as a sentence can hold it: the first line of it, without a full stop."""
+    text = (getattr(error, "strerror", None) or str(error)).strip() or type(error).__name__
+    return text.splitlines()[0][:length].rstrip(".")

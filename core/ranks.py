@@ -51,9 +51,7 @@ def launched(environment: Mapping[str, str] = os.environ) -> bool:
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """The processes of this launch, connected: each on a GPU of its own where there are enough, else on the
-    CPU.
-    """
+    """The processes of this launch, connected: each on its own GPU if there are enough, else on the CPU."""
     import torch
     from torch import distributed as dist
 

@@ -17,8 +17,9 @@ from core.spectrum.budget import size
 from core.store import folders
 from core.store.checkpoint import rows_so_far
 from core.store.runs import load_run
-from core.texts import documents
-from core.texts.sequences import BOS, MODES, TEMPLATES
+from core.texts import text_source
+from core.texts.form import BOS, FORM, MODES, TEMPLATES
+from core.texts.readers import FILE_FORMATS
 from core.view.run_figures import rows_figure
 from pages.shared.parts import block_strip, block_table, chart, start_job, watch
 from pages.shared.view import open_run, plain, source_of, through_app
@@ -33,14 +34,14 @@ DEFAULTS = {
     "length": 128,
     "sampled": True,
     "singles": 64,
-    **documents.FORM,
+    **FORM,
     "batch": 16,
     "checkpointed": False,
     "seed": 0,
     "remote_code": False,
 }
 SHARE = "cal_share "  # and the source: the key of its share
-TYPES = ["txt", "jsonl", "csv", "parquet"]
+TYPES = [suffix.removeprefix(".") for suffix in FILE_FORMATS]
 state = st.session_state
 
 
@@ -58,9 +59,9 @@ def first_values() -> dict:
     if job is None:
         return {f"cal_{name}": value for name, value in DEFAULTS.items()}
     asked = {**DEFAULTS, **job.request, **job.request.get("form", {})}
-    sources = documents.sources_of(asked["texts"])
+    sources = text_source.sources_of(asked["texts"])
     bare = [str(replace(source, weight=None)) for source in sources]
-    fixed = {documents.BUNDLED_NAME: BUNDLED, documents.OWN: OWN}
+    fixed = {text_source.BUNDLED_NAME: BUNDLED, text_source.OWN: OWN}
     asked["files"] = [text for text in bare if text not in fixed]
     asked["texts"] = [*(fixed[text] for text in bare if text in fixed), *([FILES] if asked["files"] else [])]
     asked["batch"] = asked["batch"] or 0
@@ -91,13 +92,13 @@ def sources_chosen() -> list[str]:
         if kind == PASTED and not state.cal_paste.strip():
             raise InputError("No text yet: paste documents, separated by blank lines.")
     if BUNDLED in state.cal_texts:
-        found.append(documents.BUNDLED_NAME)
+        found.append(text_source.BUNDLED_NAME)
     if FILES in state.cal_texts:
         found += state.cal_files
     if PASTED in state.cal_texts:
         found.append(str(folders.keep("texts", state.cal_paste.encode("utf-8", "replace"), ".txt", "pasted")))
     if OWN in state.cal_texts:
-        found.append(documents.OWN)
+        found.append(text_source.OWN)
     if not found:
         raise InputError(
             "No texts yet: choose the bundled ones, the model's own samples, files, or paste some."
@@ -220,7 +221,7 @@ def with_shares(sources: list[str]) -> list[str]:
     """The sources with the shares that the form gives them; a source alone has none."""
     if len(sources) < 2:
         return sources
-    parsed = [documents.parse_source(text) for text in sources]
+    parsed = [text_source.parse_source(text) for text in sources]
     bare = [str(replace(source, weight=None)) for source in parsed]
     for column, text, source in zip(st.columns(min(len(bare), 6)) * len(bare), bare, parsed):
         state.setdefault(SHARE + text, source.weight)
@@ -246,7 +247,7 @@ def requests(texts: list[str]) -> tuple[dict, dict]:
     }
     if state.cal_checkpointed:
         common["checkpointed"] = True
-    how = {name: state[f"cal_{name}"] for name in documents.FORM}
+    how = {name: state[f"cal_{name}"] for name in FORM}
     asked = partial(jobs.request_of, (state.cal_model or "demo").strip(), texts, form=how, **common)
     return asked(), asked(samples=state.cal_samples, seed=state.cal_seed, singles=state.cal_singles)
 

@@ -18,7 +18,7 @@ from core.measure.forwards import open_forwards, stratified
 from core.model.load import load_model
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 
 SEQUENCES, LISTED = 64, 1000
 

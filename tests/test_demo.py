@@ -18,7 +18,7 @@ from core.spectrum.lowest import lowest_states
 from core.store import folders
 from core.store.runs import load_run
 from core.tasks.items import read_tasks
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 
 
 @pytest.fixture(scope="module")

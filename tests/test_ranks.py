@@ -13,7 +13,7 @@ from core.model.load import load_model
 from core.ranks import ALONE, Ranks
 from core.store import folders
 from core.store.runs import load_run
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 
 SCRIPT = """
 import sys
@@ -26,7 +26,7 @@ from core.measure.evaluation import sequence_losses
 from core.model.load import load_model
 from core.ranks import joined
 from core.store.runs import save_run
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 
 model, text, out = sys.argv[1:]
 loaded = load_model(model)

@@ -22,7 +22,7 @@ from core.spectrum.lowest import lowest_states
 from core.store.folders import DEMO, DEMO_RUN
 from core.store.runs import save_run
 from core.tasks.items import read_tasks
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 
 SAMPLES, LENGTH, SINGLES, REPORT = 1024, 128, 128, 256
 MARGIN, FAMILIES, WORST_SINGLE, MINIMA = 0.20, 4, 0.15, 10

@@ -28,7 +28,7 @@ from core.ranks import ALONE, Ranks
 from core.store import runs
 from core.store.checkpoint import Checkpoint
 from core.store.runs import Rows, Run, Singles
-from core.texts.sequences import Sequences
+from core.texts import Sequences
 
 LOSS = "mean negative log-likelihood over predicted tokens, nats"
 DROPPED_LIMIT = 0.01

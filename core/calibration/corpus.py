@@ -9,8 +9,12 @@ from core.errors import InputError
 from core.model.load import LoadedModel
 from core.store import folders
 from core.store.runs import canonical_key
-from core.texts.documents import Source, Texts, free_name, read_texts, sources_of
-from core.texts.sequences import FORM, SPLITS, Sequences, available_by_domain, joined, pack, shares
+from core.texts import Sequences, Texts, TextSource, pack, read_texts
+from core.texts.documents import SPLITS, free_name
+from core.texts.form import FORM
+from core.texts.packing import available_by_domain, shares
+from core.texts.sequences import joined
+from core.texts.text_source import sources_of
 
 Report = Callable[[int, int, str], None]
 
@@ -28,7 +32,7 @@ class Read(NamedTuple):
     """What a job may draw from: the texts, and the model's own samples, where they are asked for."""
 
     texts: Texts | None
-    own: Source | None
+    own: TextSource | None
 
 
 def read_sources(asked) -> Read:
@@ -84,7 +88,7 @@ def draw(
     return joined(parts) if len(parts) > 1 else parts[0]
 
 
-def _shares(texts: Texts | None, own: Source | None) -> list[float]:
+def _shares(texts: Texts | None, own: TextSource | None) -> list[float]:
     return [sum(s.share for s in texts.sources) if texts else 0.0, own.share if own else 0.0]
 
 

@@ -16,7 +16,8 @@ from core.calibration.gradient_rows import label_uniforms, sample_labels
 from core.errors import InputError
 from core.model.load import LoadedModel
 from core.store.checkpoint import Checkpoint
-from core.texts.sequences import SPLITS, Sequences
+from core.texts import Sequences
+from core.texts.documents import SPLITS
 
 DOMAIN = "own"
 # numbers of samples: no text has so many, no two splits share one

@@ -18,7 +18,7 @@ from core.model.load import LoadedModel
 from core.model.losses import right_padded, sample_losses
 from core.model.structure import first_tensor, hidden_argument
 from core.spectrum.lowest import check_removed
-from core.texts.sequences import Sequences
+from core.texts import Sequences
 
 Report = Callable[[int, int, str], None]
 

@@ -41,7 +41,7 @@ from core.model.load import LoadedModel, load_model
 from core.ranks import ALONE
 from core.store.folders import DEMO_RUN
 from core.store.runs import Run, load_run, save_run
-from core.texts.sequences import Sequences, pack, read_texts
+from core.texts import Sequences, pack, read_texts
 
 LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]

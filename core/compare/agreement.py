@@ -10,15 +10,13 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Agreement:
-    """Rank correlations of energy and loss; low, high: the 95 % bootstrap interval of Spearman's, over
-    states; n: states.
-    """
+    """Rank correlations of energy and loss."""
 
     spearman: float
-    low: float
+    low: float  # of the 95 % bootstrap interval of Spearman's, over states
     high: float
     kendall: float
-    n: int
+    n: int  # states
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
@@ -29,7 +27,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def agreement(energy: np.ndarray, loss: np.ndarray, seed: int = 0) -> Agreement | None:
-    """Of two float64 [n]; None below FEWEST states, or where one of the two is constant."""
+    """The agreement of two float64 [n]; None below FEWEST states, or where one of the two is constant."""
     from scipy import stats
 
     n = len(energy)
@@ -47,16 +45,17 @@ def agreement(energy: np.ndarray, loss: np.ndarray, seed: int = 0) -> Agreement 
 
 
 def regret(energy: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """float64 [n]: by how much the best of the first 1, 2, ...
+    """float64 [n]: by how much the best of the first 1 to n states by energy is worse than the best of all.
 
-    n states by energy is worse than the best of all.
+    energy, loss: float64 [n]; what is returned is in units of the loss.
     """
     return np.minimum.accumulate(loss[np.argsort(energy, kind="stable")]) - loss.min()
 
 
 def fitted(energy: np.ndarray, loss: np.ndarray) -> tuple[float, float]:
-    """(a, b) of the least-squares line loss = a energy + b: the scale on which an energy that is not in nats
-    predicts.
+    """(a, b) of the least-squares line loss = a energy + b, float64 [n] each.
+
+    It is the scale on which an energy that is not in nats predicts.
     """
     a, b = np.polyfit(energy, loss, 1)
     return float(a), float(b)

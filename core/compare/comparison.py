@@ -14,6 +14,7 @@ from core.compare.agreement import Agreement, agreement
 from core.store.results import Measurement, Results
 from core.store.runs import Run, canonical_key
 
+_TASK = "task:"  # and its name: the metric of a task, what each item scores
 CHOSEN_ON = "choose"  # the split that searches choose on: no loss of it is shown as a result
 
 
@@ -35,8 +36,7 @@ class Row:
     parameters: int
     bytes: int
     loss: Measurement | None = None
-    # against the original, on the same sequences: nats, standard error, n
-    increase: tuple[float, float, int] | None = None
+    increase: tuple[float, float, int] | None = None  # above the original, paired: nats, standard error, n
     tasks: dict[str, Score] = field(default_factory=dict)
     tokens_per_second: float | None = None
 
@@ -44,6 +44,12 @@ class Row:
     def tied(self) -> bool:
         """The loss cannot be told from the original's: the increase is within two standard errors."""
         return self.increase is not None and abs(self.increase[0]) <= 2 * self.increase[1]
+
+    def above(self, other: "Row") -> tuple[float, float, int]:
+        """(nats, standard error, n) of the losses' paired difference; (NaN, NaN, 0) where one is missing."""
+        if self.loss is None or other.loss is None:
+            return math.nan, math.nan, 0
+        return self.loss.minus(other.loss)
 
 
 def model_key(run: Run) -> str:
@@ -60,23 +66,21 @@ def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Points:
-    """Energies against measured losses of the states of one M.
+    """Energies against measured losses of the states of one M."""
 
-    energy float64 [n]; increase, se float64 [n], nats against the original; rows: the states and all that is
-    measured of them.
-    """
-
-    rows: list[Row]
-    energy: np.ndarray
-    increase: np.ndarray
-    se: np.ndarray
+    rows: list[Row]  # the states, and all that is measured of them
+    energy: np.ndarray  # float64 [n]
+    increase: np.ndarray  # float64 [n], nats above the original
+    se: np.ndarray  # float64 [n], nats: its standard error
 
     @property
     def states(self) -> list[tuple[int, ...]]:
+        """The removed blocks of every point."""
         return [row.removed for row in self.rows]
 
     @property
     def best(self) -> int:
+        """The state of lowest loss."""
         return int(np.argmin(self.increase))
 
     @property
@@ -86,53 +90,52 @@ class Points:
 
     @property
     def agreement(self) -> Agreement | None:
+        """How well energy orders the losses; None where the points are too few to say."""
         return agreement(self.energy, self.increase)
 
     def tied(self) -> list[int]:
-        """The states that cannot be told from the best: their paired difference is within two standard
-        errors.
+        """The states that cannot be told from the best.
+
+        Their paired difference is within two standard errors.
         """
         best = self.rows[self.best]
         found = []
         for k, row in enumerate(self.rows):
-            difference, se, n = row.loss.minus(best.loss)
+            difference, se, n = row.above(best)
             if row is best or (n > 1 and difference <= 2 * se):
                 found.append(k)
         return found
 
 
 def points(rows: list[Row], energy: Mapping[tuple[int, ...], float]) -> Points:
-    """Of the rows that have both an energy and a measured increase."""
-    both = [row for row in rows if row.removed in energy and row.increase and row.increase[2]]
-    increase, se = (np.array([row.increase[k] for row in both]) for k in (0, 1))
-    return Points(both, np.array([energy[row.removed] for row in both]), increase, se)
+    """The points of the rows that have both an energy, {state: energy}, and a measured increase."""
+    both = [(row, row.increase) for row in rows if row.removed in energy and row.increase and row.increase[2]]
+    increase, se = (np.array([measured[k] for _, measured in both]) for k in (0, 1))
+    return Points([row for row, _ in both], np.array([energy[row.removed] for row, _ in both]), increase, se)
 
 
 def finding(found: Points, blocks_named: Mapping[tuple[int, ...], str]) -> str:
-    """What the measurements say about the energies, in one or two sentences."""
+    """What the measurements say about the energies, in one or two sentences; {state: what it is called}."""
     n = len(found.rows)
     if n < 2:
         return "Measure some states to see what their energies are worth."
     rank = found.agreement
     order = (
-        (
-            f"{_word(rank)}: Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}] over {n} "
-            "measured "
-            "states."
-        )
+        f"{_word(rank)}: Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}] over {n} measured "
+        "states."
         if rank
         else f"{n} measured states are too few to say how well energy orders them."
     )
     best, lowest, tied = found.best, found.lowest, found.tied()
-    name = lambda k: blocks_named.get(found.states[k], "without " + ", ".join(map(str, found.states[k])))  # noqa: E731
     if lowest in tied and len(tied) > 1:
         return f"{order} {len(tied)} of them cannot be told from the best, the lowest in energy among them."
     if lowest == best:
         return f"{order} The lowest in energy is the best."
-    difference, se, _ = found.rows[lowest].loss.minus(found.rows[best].loss)
+    difference, se, _ = found.rows[lowest].above(found.rows[best])
+    state = found.states[best]
+    name = blocks_named.get(state, "without " + ", ".join(map(str, state)))
     return (
-        f"{order} The lowest in energy is not the best: {name(best)} loses {difference:.4f} ± {se:.4f} "
-        "nats less."
+        f"{order} The lowest in energy is not the best: {name} loses {difference:.4f} ± {se:.4f} nats less."
     )
 
 
@@ -191,45 +194,43 @@ def record(run: Run, states: list[tuple[int, ...]], results: Results) -> dict:
 
 
 def _rows(run: Run, states: list[tuple[int, ...]], found: list[Measurement]) -> list[Row]:
-    model = run.meta["model"]
     originals = {(m.key.data, m.key.settings): m for m in found if _is_loss(m) and not m.key.removed}
     by_state: dict[tuple[int, ...], list[Measurement]] = {}
     for m in found:
         by_state.setdefault(m.key.removed, []).append(m)
-    rows = []
-    for state in [(), *states]:
-        own = by_state.get(state, [])
-        losses = [m for m in own if _is_loss(m)]
-        loss = max(
-            losses,
-            key=lambda m: (
-                m.minus(originals[m.key.data, m.key.settings])[2]
-                if (m.key.data, m.key.settings) in originals
-                else 0
-            ),
-            default=None,
-        )
-        base = originals.get((loss.key.data, loss.key.settings)) if loss else None
-        tasks = {}
-        for m in own:
-            if m.key.metric.startswith("task:"):
-                n = len(m.values)
-                tasks[m.key.metric.removeprefix("task:")] = Score(
-                    m.mean, *wilson(float(m.values.sum()), n), n
-                )
-        speeds = [m.mean for m in own if m.key.metric == "tokens_per_second"]
-        rows.append(
-            Row(
-                state,
-                model["parameters"] - sum(model["blocks"][b]["parameters"] for b in state),
-                model["bytes"] - sum(model["blocks"][b]["bytes"] for b in state),
-                loss,
-                loss.minus(base) if state and base else None,
-                tasks,
-                max(speeds, default=None),
-            )
-        )
-    return rows
+    return [_row(run, state, by_state.get(state, []), originals) for state in [(), *states]]
+
+
+def _row(
+    run: Run, state: tuple[int, ...], own: list[Measurement], originals: Mapping[tuple[str, str], Measurement]
+) -> Row:
+    """What is measured of a state; originals: {(data, settings): the loss of the original there}."""
+
+    def base_of(loss: Measurement | None) -> Measurement | None:
+        return originals.get((loss.key.data, loss.key.settings)) if loss else None
+
+    def in_common(loss: Measurement) -> int:
+        base = base_of(loss)
+        return loss.minus(base)[2] if base else 0
+
+    model = run.meta["model"]
+    loss = max(filter(_is_loss, own), key=in_common, default=None)
+    base = base_of(loss)
+    speeds = [m.mean for m in own if m.key.metric == "tokens_per_second"]
+    return Row(
+        state,
+        model["parameters"] - sum(model["blocks"][b]["parameters"] for b in state),
+        model["bytes"] - sum(model["blocks"][b]["bytes"] for b in state),
+        loss,
+        loss.minus(base) if state and loss and base else None,
+        {m.key.metric.removeprefix(_TASK): _score(m) for m in own if m.key.metric.startswith(_TASK)},
+        max(speeds, default=None),
+    )
+
+
+def _score(m: Measurement) -> Score:
+    n = len(m.values)
+    return Score(m.mean, *wilson(float(m.values.sum()), n), n)
 
 
 def _is_loss(m: Measurement) -> bool:
@@ -237,22 +238,15 @@ def _is_loss(m: Measurement) -> bool:
 
 
 def _fits(m: Measurement, run: Run) -> bool:
-    """Whether the model has the blocks that were removed: a store may hold what an earlier version let
-    through.
-    """
+    """Whether the model has the blocks that were removed: a store may hold what an old version let in."""
     return all(b < run.blocks for b in m.key.removed)
 
 
 def measured_rows(run: Run, results: Results, removed: int) -> list[Row]:
     """The original, and every state of M blocks whose loss was measured."""
     found = results.of_model(model_key(run), but=CHOSEN_ON)
-    return _rows(
-        run,
-        sorted(
-            {m.key.removed for m in found if _is_loss(m) and len(m.key.removed) == removed and _fits(m, run)}
-        ),
-        found,
-    )
+    losses = [m for m in found if _is_loss(m) and _fits(m, run)]
+    return _rows(run, sorted({m.key.removed for m in losses if len(m.key.removed) == removed}), found)
 
 
 def measured_increases(run: Run, results: Results) -> dict[tuple[int, ...], tuple[float, float, int]]:

@@ -49,12 +49,11 @@ class Listed:
 
 
 def read_results(path: Path, removed: Sequence[int] = (), blocks: int | None = None) -> list[Imported]:
-    """The rows of a file: a results .json of lm-evaluation-harness (of the model without the blocks of
-    `removed`), or a list of states.
+    """The rows of a file: a results .json of lm-evaluation-harness, or a list of states with scores.
 
     A list is .json ([{"removed": [3, 7], "scores": {"mmlu": 0.61}}], scores may also stand beside `removed`)
-    or .csv (a column `removed` as in "3,7-9", every other numeric column a score). blocks: how many the model
-    has, to check them.
+    or .csv (a column `removed` as in "3,7-9", every other numeric column a score). removed: of the model that
+    a harness file is about, which does not say. blocks: how many the model has, to check them.
     Errors: InputError naming the entry that is wrong.
     """
     path = Path(path)
@@ -69,9 +68,9 @@ def read_results(path: Path, removed: Sequence[int] = (), blocks: int | None = N
 
 
 def read_listed(path: Path, blocks: int | None = None) -> list[Listed]:
-    """The states of a list as `read_results` takes it, or of what `states --json` prints: the field or column
-    `label` names one, scores are optional.
+    """The states of a list as `read_results` takes it, or of what `states --json` prints.
 
+    The field or column `label` names one, scores are optional.
     Errors: InputError naming the entry that is wrong, and for an empty list.
     """
     path = Path(path)
@@ -234,16 +233,11 @@ def _listed(entries: Iterable[tuple[int, object]], path: Path, blocks: int | Non
 
 
 def _removed(value: object, where: str, blocks: int | None) -> tuple[int, ...]:
-    """The sorted state of a list of numbers, or of text as core.ising.states.parse_blocks takes it; nothing
-    removed is a state too.
+    """The sorted state of a list of numbers, or of text as core.ising.states.parse_blocks takes it.
+
+    Nothing removed is a state too.
     """
-    text = (
-        value
-        if isinstance(value, str)
-        else ",".join(map(str, value))
-        if isinstance(value, list)
-        else str(value)
-    )
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     if not text.strip():
         return ()
     try:

@@ -31,6 +31,7 @@ def _h0(run: Run, mix: Mix) -> np.ndarray:
 
 
 def _h1(run: Run, mix: Mix) -> np.ndarray:
+    assert run.sampled is not None  # needs
     return outer_mean(run.sampled.A, mix_weights(run, mix, run.sampled))
 
 
@@ -39,6 +40,7 @@ def _hybrid(run: Run, mix: Mix) -> np.ndarray:
 
     A mix weighs the rows of H1; S is measured on texts of its own and stays.
     """
+    assert run.singles is not None  # needs
     H1 = _h1(run, mix)
     scale = np.sqrt(np.diag(H1))
     correlation = H1 / np.outer(scale, scale).clip(min=np.finfo(np.float64).tiny)
@@ -49,11 +51,10 @@ def _hybrid(run: Run, mix: Mix) -> np.ndarray:
 
 
 def _with_first_order(run: Run, mix: Mix) -> np.ndarray:
-    """T/2 H0 - diag(g): the loss to second order, dL ~ -g.x + 1/2 x^T (T H0) x, with g the mean gradient and
-    T predicted tokens a row.
+    """T/2 H0 - diag(g): the loss to second order, dL ~ -g.x + 1/2 x^T (T H0) x.
 
-    x_i^2 = x_i, so the linear term stands on the diagonal; T A^T A / m is the Hessian of the mean loss as H0
-    estimates it.
+    g: the mean gradient; T: predicted tokens a row. x_i^2 = x_i, so the linear term stands on the diagonal;
+    T A^T A / m is the Hessian of the mean loss as H0 estimates it.
     """
     texts = run.meta["texts"]
     # runs from before it was noted were packed
@@ -62,12 +63,26 @@ def _with_first_order(run: Run, mix: Mix) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Estimator:
+class Meaning:
+    """What couplings are called, what they are in, and what they say."""
+
     label: str
     unit: str
     about: str
-    compute: Callable[[Run, Mix], np.ndarray] | None = None  # None: not from a run's own data
+
+
+@dataclass(frozen=True)
+class Estimator(Meaning):
+    """One way from a run to couplings.
+
+    compute: (run, mix) -> float64 [N, N]. needs: what a run must have for it, beside rows on the texts' own
+    tokens: "sampled", "singles". rows: which rows A of the run give H = A^T A / m, "rows" or "sampled", for
+    bootstraps; None where H is more than that.
+    """
+
+    compute: Callable[[Run, Mix], np.ndarray]
     needs: tuple[str, ...] = ()
+    rows: str | None = None
 
 
 ESTIMATORS = {
@@ -76,6 +91,7 @@ ESTIMATORS = {
         "squared gradient, not nats",
         "H0 = AᵀA/m from the texts' own tokens (empirical Fisher; the paper)",
         _h0,
+        rows="rows",
     ),
     "h1": Estimator(
         "sampled · H₁",
@@ -83,6 +99,7 @@ ESTIMATORS = {
         "H1: the same with labels sampled from the model (true Fisher)",
         _h1,
         ("sampled",),
+        rows="sampled",
     ),
     "hybrid": Estimator(
         "hybrid",
@@ -107,9 +124,7 @@ def available(run: Run) -> list[str]:
 
 
 def from_gradients(estimator: str) -> bool:
-    """Whether its own costs come from gradients alone: measured single removals, or a learned landscape, know
-    better.
-    """
+    """Whether its own costs come from gradients alone: what measures removals knows better."""
     return estimator in ESTIMATORS and "singles" not in ESTIMATORS[estimator].needs
 
 
@@ -130,15 +145,15 @@ def couplings(run: Run, estimator: str = "h0", mix: Mix = None) -> np.ndarray:
 
 def rows_of(run: Run, estimator: str) -> Rows | None:
     """The rows with H = A^T A / m, for bootstraps; None where the estimator is more than that."""
-    return {"h0": run.rows, "h1": run.sampled}.get(estimator)
+    name = ESTIMATORS[estimator].rows if estimator in ESTIMATORS else None
+    return None if name is None else getattr(run, name)
 
 
 @dataclass(frozen=True)
 class FirstOrder:
     """The mean gradient, which H leaves out, and how large it is."""
 
-    # float64 [N], nats: mean of d loss / d alpha_i over the rows on the texts' own tokens
-    gradient: np.ndarray
+    gradient: np.ndarray  # float64 [N], nats: mean of d loss / d alpha_i over rows on the texts' own tokens
     se: np.ndarray  # float64 [N], nats: its standard error; NaN of one row
     ratio: float  # root mean square of the gradient over the blocks, to that of the rows' entries
     noise: float  # the ratio that as many rows of mean 0 have on average
@@ -171,8 +186,8 @@ def _weighted(run: Run, mix: Mix) -> tuple[np.ndarray, np.ndarray]:
     return run.rows.A[w > 0].astype(np.float64), w[w > 0]
 
 
-FATAL = 0.5  # nats
-FAR = 10  # times
+FATAL = 0.5  # nats: a removal above it is fatal
+FAR = 10  # times: as much above the median is fatal, and above what energy says, hidden
 
 
 @dataclass(frozen=True)
@@ -185,12 +200,11 @@ class Misjudged:
 
 
 def misjudged(run: Run, mix: Mix = None) -> list[Misjudged]:
-    """Blocks that are fatal to remove although their gradient energy says otherwise; [] without measured
-    singles.
+    """Blocks that are fatal to remove although their gradient energy says otherwise.
 
     Fatal: the measured increase is above FATAL nats or FAR times the median of all blocks, and beyond two
     standard errors. Hidden: it is at least FAR times what H0_ii predicts, where median increase / median
-    H0_ii turns energies into nats.
+    H0_ii turns energies into nats. Without measured singles there are none: [].
     """
     if run.singles is None:
         return []

@@ -1,5 +1,4 @@
-"""Couplings that measurements correct: normal a priori, linear in every measured loss, so normal and an Ising
-model ever after.
+"""Couplings that measurements correct: normal a priori, linear in every measured loss, so normal ever after.
 
 The loss increase of a state is x^T H x and a deviation of its own. H is normal a priori: measured single
 removals on the diagonal, gate-gradient correlations between blocks beside it, with a spread for each entry
@@ -25,9 +24,7 @@ OWN_SPREAD, PAIR_SPREAD, SCALE_SPREAD = 0.2, 0.5, 0.5
 
 
 def features(x: np.ndarray) -> np.ndarray:
-    """float64 [K, N (N + 1) / 2]: blocks and pairs of blocks of the states x [K, N], so that E = features .
-    upper(H).
-    """
+    """float64 [K, N (N + 1) / 2]: blocks and pairs of the states x [K, N]; E = features(x) @ upper(H)."""
     x = np.atleast_2d(np.asarray(x, dtype=np.float64))
     i, j = np.triu_indices(x.shape[1])
     return x[:, i] * x[:, j]
@@ -49,9 +46,7 @@ def _matrix(weights: np.ndarray, n: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Prior:
-    """What is thought of the couplings before a state of M is measured: independent entries and a common
-    scale, normal.
-    """
+    """The couplings before a state of M is measured: independent normal entries and a common scale."""
 
     mean: np.ndarray  # float64 [N, N], nats
     sd: np.ndarray  # float64 [N, N]: of each entry
@@ -98,9 +93,7 @@ class Posterior:
     sampling: np.ndarray
 
     def _latent(self, phi: np.ndarray) -> np.ndarray:
-        """float64 [K, F + 1]: features in units of independent standard normals, the last of them the common
-        scale's.
-        """
+        """float64 [K, F + 1]: features in units of independent standard normals, the scale's the last."""
         return np.column_stack(
             [phi * upper(self.prior.sd), self.prior.scale * (phi @ upper(self.prior.mean))]
         )
@@ -161,14 +154,14 @@ class Posterior:
         return np.sqrt(self._variances(self._latent(phi - phi[:1])))
 
     def measured(self) -> tuple[np.ndarray, np.ndarray]:
-        """(mean, standard deviation) of the increase of each measured state, its own deviation included:
-        float64 [n] each.
+        """(mean, standard deviation) of the increase of each measured state, float64 [n] each.
+
+        The state's own deviation is part of it.
         """
         energy, sd = self.energies(self.x)
         share = self.sampling**2 / self._noise  # of what is left of a measurement, the part that is its noise
-        return self.increase - share * (self.increase - energy), np.sqrt(
-            self.sampling**2 * (1 - share) + (share * sd) ** 2
-        )
+        mean = self.increase - share * (self.increase - energy)
+        return mean, np.sqrt(self.sampling**2 * (1 - share) + (share * sd) ** 2)
 
 
 def to_bytes(posterior: Posterior) -> bytes:
@@ -201,7 +194,7 @@ _NAME = re.compile(r"learned-([0-9]{1,4})-([0-9a-f]{8})")
 
 
 def keep_learned(run_key: str, removed: int, posterior: Posterior) -> Path:
-    """Keep what was learned of a run's model at M."""
+    """Keep what was learned of a run's model at M (`removed`); the file is named by its digest."""
     return folders.keep(f"landscapes/{run_key}/{removed}", to_bytes(posterior), ".npz")
 
 
@@ -223,7 +216,7 @@ def learned_at(name: str) -> int | None:
 
 
 def read_learned(run_key: str, name: str) -> Posterior:
-    """Errors: InputError where there is none, or it is damaged."""
+    """What was learned under this name. Errors: InputError where there is none, or it is damaged."""
     found = _NAME.fullmatch(name)
     paths = (
         list((folders.home() / "landscapes" / run_key / found[1]).glob(f"{found[2]}*.npz")) if found else []

@@ -13,7 +13,7 @@ import numpy as np
 
 from core.errors import InputError
 from core.store.runs import Rows, Run
-from core.texts.documents import is_weight
+from core.texts.text_source import is_weight
 
 _NUMBER = re.compile(
     r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf)", re.IGNORECASE | re.ASCII
@@ -56,10 +56,9 @@ def check_mix(run: Run, mix: Mapping[str, float], rows: Rows | None = None) -> d
 
 
 def mix_weights(run: Run, mix: Mapping[str, float] | None, rows: Rows | None = None) -> np.ndarray | None:
-    """float64 [m], sum 1: weights of `rows` (default: the run's) that give each domain its share in total;
-    None for None.
+    """float64 [m], sum 1: weights of `rows` (default: the run's) that give each domain its share in total.
 
-    Errors: InputError as `check_mix`.
+    None for no mix. Errors: InputError as `check_mix`.
     """
     if mix is None:
         return None
@@ -72,17 +71,13 @@ def mix_weights(run: Run, mix: Mapping[str, float] | None, rows: Rows | None = N
 
 
 def sampled_percent(run: Run) -> dict[str, int]:
-    """{domain name: per cent of the rows}, at least 1 each: the mix of the run as sampled, in whole
-    numbers.
-    """
+    """{domain name: whole per cent of the rows}, at least 1 each: the mix of the run as sampled."""
     rows = domain_rows(run)
     return in_percent({name: n / sum(rows.values()) for name, n in rows.items()})
 
 
 def in_percent(mix: Mapping[str, float]) -> dict[str, int]:
-    """The shares as whole numbers from 0 to 100: as they are where they are such, else per cent of their sum,
-    at least 1.
-    """
+    """The shares as whole numbers from 0 to 100: as they are if they are such, else per cent, at least 1."""
     if all(float(share).is_integer() and 0 <= share <= 100 for share in mix.values()):
         return {name: int(share) for name, share in mix.items()}
     return {name: max(1, round(100 * share)) if share else 0 for name, share in _shares(mix).items()}
@@ -111,9 +106,7 @@ def read_mix(text: str) -> dict[str, float]:
 
 
 def mix_text(mix: Mapping[str, float]) -> str:
-    """The mix for a link, which `read_mix` reads; domains without a share are left out where another has
-    one.
-    """
+    """The mix for a link, which `read_mix` reads; domains without a share are left out, unless all are."""
     shares = {name: share for name, share in mix.items() if share} or mix
     return ",".join(f"{quote(str(name), safe='')}:{share:.12g}" for name, share in shares.items())
 

@@ -1,6 +1,4 @@
-"""The couplings as a network of blocks: who pulls on whom, in which groups, and how many directions the
-matrix has.
-"""
+"""The couplings as a network of blocks: who pulls on whom, in which groups, in how many directions."""
 
 from dataclasses import dataclass
 
@@ -13,8 +11,10 @@ VIEWS = {"H": "H, x = 1 removed", "J": "J = H/2 in spins", "correlation": "Háµ¢â
 
 
 def view_of(H: np.ndarray, view: str) -> np.ndarray:
-    """float64 [N, N]: H itself, J of the spin form (zero diagonal), or the correlation of the gate gradients
-    (0 where a block has no own cost).
+    """float64 [N, N]: H as one of VIEWS.
+
+    H itself, J of the spin form (zero diagonal), or the correlation of the gate gradients (0 where a block
+    has no own cost).
     """
     if view == "H":
         return H
@@ -26,9 +26,7 @@ def view_of(H: np.ndarray, view: str) -> np.ndarray:
 
 
 def effective_rank(H: np.ndarray) -> float:
-    """exp of the entropy of the eigenvalues' shares, negative ones left out (Roy and Vetterli 2007); 1 to
-    N.
-    """
+    """exp of the entropy of the eigenvalues' shares, negative ones left out (Roy, Vetterli 2007): 1 to N."""
     values = np.linalg.eigvalsh(H).clip(min=0.0)
     shares = values[values > 0] / values.sum() if values.sum() > 0 else np.ones(1)
     return float(np.exp(-(shares * np.log(shares)).sum()))
@@ -54,8 +52,10 @@ class Role:
 
 
 def roles(H: np.ndarray, edges: list[tuple[int, int, float]]) -> list[Role]:
-    """Strength, pull and centrality of every block from all couplings; communities by greedy modularity of
-    the edges (Clauset et al. 2004).
+    """The part of every block in the network of the couplings H [N, N].
+
+    Strength, pull and centrality are of all couplings; communities by greedy modularity of the edges, (i, j,
+    H_ij) each (Clauset et al. 2004).
     """
     n = len(H)
     size = np.abs(H) - np.diag(np.abs(np.diag(H)))

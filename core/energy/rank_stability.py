@@ -34,34 +34,23 @@ def rank_stability(
 ) -> RankStability:
     """Bootstrap over samples: how the states x would rank had other samples been drawn.
 
-    A: float [m, N], gradient rows, so that H0 = A^T A / m; x: bool [K, N]. A resample draws m rows with
-    replacement; with row weights w the energy of x is w @ (A x)^2 / sum(w), so all of them are one matrix
-    product. weights: float [m], not negative, those of a domain mix (H0 = A^T W A / sum W): a row counts its
-    weight as often as it is drawn, and rows of weight 0 are left out. noise: standard deviation of a relative
-    Gaussian error on every entry of H0 on top. It ranks the listed states anew and says nothing about states
-    that are not listed. Ties keep the order of the list.
+    A: float [m, N], gradient rows, so that H0 = A^T A / m.
+    x: bool [K, N], the listed states.
+    weights: float [m], not negative, those of a domain mix (H0 = A^T W A / sum W): a row counts its weight as
+        often as it is drawn, and rows of weight 0 are left out.
+    k: how many of the lowest count as the top.
+    noise: standard deviation of a relative Gaussian error on every entry of H0 on top.
+
+    A resample draws m rows with replacement; with row weights w the energy of x is w @ (A x)^2 / sum(w), so
+    all of them are one matrix product. It ranks the listed states anew and says nothing about states that are
+    not listed. Ties keep the order of the list.
     Errors: InputError for shapes that do not fit or a parameter out of range.
     """
     A, x = np.asarray(A, dtype=np.float64), np.asarray(x, dtype=bool)
-    if A.ndim != 2 or x.ndim != 2 or A.shape[1] != x.shape[1] or not len(A) or not len(x):
-        raise InputError(
-            f"Gradient rows {A.shape} and states {x.shape} do not fit; give A [m, N] and x [K, N], neither "
-            "empty."
-        )
-    if not np.isfinite(A).all():
-        raise InputError(f"{int((~np.isfinite(A)).sum())} gradients are not finite; leave those rows out.")
+    _check_rows(A, x)
     if weights is not None:
         weights = np.asarray(weights, dtype=np.float64)
-        if (
-            weights.shape != (len(A),)
-            or not np.isfinite(weights).all()
-            or (weights < 0).any()
-            or not weights.any()
-        ):
-            raise InputError(
-                f"The weights of {len(A)} rows must be as many finite numbers of at least 0, not all 0; "
-                f"shape {weights.shape}."
-            )
+        _check_weights(weights, len(A))
         A, weights = A[weights > 0], weights[weights > 0] / weights.max()
     for name, value, good, range_ in (
         ("k", k, k >= 1, "at least 1"),
@@ -71,8 +60,21 @@ def rank_stability(
     ):
         if not good:
             raise InputError(f"{name} must be {range_}, not {value!r}.")
+    ranks = _resampled_ranks(A, x, weights, resamples, noise, np.random.default_rng(seed))
+    low, high = np.quantile(ranks, [(1 - interval) / 2, (1 + interval) / 2], axis=0)
+    return RankStability(low, high, (ranks < k).mean(axis=0), int(k), int(resamples))
+
+
+def _resampled_ranks(
+    A: np.ndarray,
+    x: np.ndarray,
+    weights: np.ndarray | None,
+    resamples: int,
+    noise: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """int64 [resamples, K]: the rank of every state in every resample."""
     m, states = len(A), len(x)
-    rng = np.random.default_rng(seed)
     squares = (A @ x.T.astype(np.float64)) ** 2  # [m, K]
     if weights is not None:
         squares *= weights[:, None]
@@ -88,11 +90,25 @@ def rank_stability(
             errors = noise * rng.normal(size=(size, len(rows))) * entries
             for s, state in enumerate(x):
                 energy[:, s] += errors @ (state[rows] & state[columns])
-        np.put_along_axis(
-            ranks[start : start + size],
-            np.argsort(energy, axis=1, kind="stable"),
-            np.arange(states)[None],
-            axis=1,
+        order = np.argsort(energy, axis=1, kind="stable")
+        np.put_along_axis(ranks[start : start + size], order, np.arange(states)[None], axis=1)
+    return ranks
+
+
+def _check_rows(A: np.ndarray, x: np.ndarray) -> None:
+    if A.ndim != 2 or x.ndim != 2 or A.shape[1] != x.shape[1] or not len(A) or not len(x):
+        raise InputError(
+            f"Gradient rows {A.shape} and states {x.shape} do not fit; give A [m, N] and x [K, N], neither "
+            "empty."
         )
-    low, high = np.quantile(ranks, [(1 - interval) / 2, (1 + interval) / 2], axis=0)
-    return RankStability(low, high, (ranks < k).mean(axis=0), int(k), int(resamples))
+    if not np.isfinite(A).all():
+        raise InputError(f"{int((~np.isfinite(A)).sum())} gradients are not finite; leave those rows out.")
+
+
+def _check_weights(weights: np.ndarray, rows: int) -> None:
+    fits = weights.shape == (rows,) and np.isfinite(weights).all()
+    if not fits or (weights < 0).any() or not weights.any():
+        raise InputError(
+            f"The weights of {rows} rows must be as many finite numbers of at least 0, not all 0; "
+            f"shape {weights.shape}."
+        )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.energy.couplings import ESTIMATORS, Estimator, available, couplings
+from core.energy.couplings import ESTIMATORS, Meaning, available, couplings
 from core.energy.learned import learned_at, learned_names, read_learned
 from core.energy.mix import check_mix, domain_rows, mix_text
 from core.errors import InputError
@@ -29,9 +29,9 @@ MATRIX = "matrix"  # the only estimator of a bare matrix
 
 @dataclass(frozen=True)
 class Source:
-    """`key` names its content: equal keys give equal couplings.
+    """A run or a matrix; `key` names its content: equal keys give equal couplings.
 
-    given: the estimators of the run's own data.
+    given: the estimators of the run's own data. run, matrix (float64 [N, N]): one of the two is there.
     """
 
     key: str
@@ -51,16 +51,14 @@ class Source:
         """The kind of each block, "attention + FFN"; none of a bare matrix."""
         return [] if self.run is None else self.run.block_names
 
-    def about(self, estimator: str) -> Estimator:
+    def about(self, estimator: str) -> Meaning:
         """Label, unit and meaning of one of its estimators."""
         if self.run is None:
-            return Estimator("as given", "as given", "the matrix as given")
+            return Meaning("as given", "as given", "the matrix as given")
         m = learned_at(estimator)
-        return (
-            ESTIMATORS[estimator]
-            if m is None
-            else Estimator(f"learned at M = {m}", "nats", LEARNED.format(m))
-        )
+        if m is not None:
+            return Meaning(f"learned at M = {m}", "nats", LEARNED.format(m))
+        return ESTIMATORS[estimator]
 
     def couplings(self, estimator: str, mix: Mapping[str, float] | None = None) -> np.ndarray:
         """float64 [N, N]. Errors: InputError for an estimator or a domain mix this source does not have."""
@@ -74,6 +72,7 @@ class Source:
         if self.run is not None:
             return couplings(self.run, estimator, mix)
         self.check_mix(mix)
+        assert self.matrix is not None  # where there is no run
         return self.matrix
 
     @property
@@ -118,21 +117,20 @@ def open_source(reference: str | Path) -> Source:
 
 
 def store_matrix(H: np.ndarray, name: str) -> Source:
-    """Keep a matrix in the store, so that links to it survive a reload."""
-    source = _matrix_source(check_matrix(H, name), name)
+    """Keep a matrix [N, N] in the store, so that links to it survive a reload. Errors: as `check_matrix`."""
+    H = check_matrix(H, name)
+    source = _matrix_source(H, name)
     target = folders.home() / "matrices" / f"{source.key}.npz"
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, staging = tempfile.mkstemp(suffix=".npz", dir=target.parent)
     with os.fdopen(handle, "wb") as f:
-        np.savez_compressed(f, H=source.matrix, name=name)
+        np.savez_compressed(f, H=H, name=name)
     os.replace(staging, target)
     return source
 
 
 def stored_matrices() -> dict[str, str]:
-    """{key: name} of the matrices in the store; damaged ones by their key, so that they can be deleted as
-    well.
-    """
+    """{key: name} of the matrices in the store; damaged ones by their key, since they can be deleted too."""
     found = {}
     for path in _matrix_files():
         try:
@@ -167,9 +165,7 @@ def list_sources() -> dict[str, str]:
 
 
 def _signature(folder: Path) -> tuple:
-    """Changes when a file of the run is written: the page asks for names at every rerun, and digests take
-    time.
-    """
+    """Changes when a file of the run is written: names are asked for often, and digests take time."""
     return tuple(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in folder.iterdir()))
 
 

@@ -23,9 +23,9 @@ def energy_noise(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> np.ndarray | None:
-    """float64 [K]: standard error of E_k - E_0, the energy of each row of x bool [K, N] above that of the
-    first; None for a bare matrix.
+    """float64 [K]: standard error of each state's energy above that of the first; None for a bare matrix.
 
+    x: bool [K, N], a state a row.
     A bootstrap of whatever the estimator is made of, so it holds for every entry of ESTIMATORS: rows are
     drawn with replacement, in each domain as many as it has, and measured single removals move by their
     standard errors. Of a learned landscape it is the posterior's standard deviation. What states share does
@@ -47,6 +47,7 @@ def energy_noise(
 
 
 def _resampled(run: Run, rng: np.random.Generator) -> Run:
+    """The run as it might have been: other rows drawn, single removals moved by their standard errors."""
     singles = run.singles
     if singles is not None:
         singles = replace(

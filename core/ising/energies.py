@@ -6,6 +6,7 @@ own cost (sum of H_ii) and its pairs (2 sum_{i<j} H_ij).
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -41,8 +42,9 @@ def to_spins(H: np.ndarray, linear: np.ndarray | None = None) -> Spins:
 
 
 def from_spins(spins: Spins) -> tuple[np.ndarray, float]:
-    """(H float64 [N, N], offset): x^T H x + offset is the energy of `spins` at s = 2x - 1; h goes to the
-    diagonal, as x_i^2 = x_i.
+    """(H float64 [N, N], offset): x^T H x + offset is the energy of `spins` at s = 2x - 1.
+
+    h goes to the diagonal, as x_i^2 = x_i.
     """
     J = spins.J - np.diag(np.diag(spins.J))
     offset = spins.offset + float(J.sum() / 2 - spins.h.sum())
@@ -92,7 +94,7 @@ def read_matrix(path: Path) -> np.ndarray:
         return parse_matrix(f, path.name)
 
 
-def parse_matrix(stream, name: str) -> np.ndarray:
+def parse_matrix(stream: BinaryIO, name: str) -> np.ndarray:
     """`read_matrix` for an open binary file (an upload); `name` decides the format."""
     suffix = Path(name).suffix.lower()
     try:

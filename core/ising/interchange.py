@@ -35,9 +35,8 @@ def _penalised(q: np.ndarray, removed: int | None, penalty: float) -> tuple[np.n
     if removed is None:
         return q, 0.0
     n = len(q)
-    return q + penalty * (
-        2 * np.triu(np.ones((n, n)), 1) + (1 - 2 * removed) * np.eye(n)
-    ), penalty * removed**2
+    added = 2 * np.triu(np.ones((n, n)), 1) + (1 - 2 * removed) * np.eye(n)
+    return q + penalty * added, penalty * removed**2
 
 
 def _matrix(q: np.ndarray) -> np.ndarray:
@@ -48,10 +47,10 @@ def _matrix(q: np.ndarray) -> np.ndarray:
 def to_bqm(
     H: np.ndarray, linear: np.ndarray | None = None, removed: int | None = None, penalty: float | None = None
 ):
-    """dimod.BinaryQuadraticModel over variables 0..N-1 with the energies of E, plus the penalty when
-    `removed` is given.
+    """dimod.BinaryQuadraticModel over variables 0..N-1 with the energies of E, float64 H [N, N], linear [N].
 
-    penalty: default `exact_penalty`. A sampler's feasible states have exactly their energy E.
+    removed: M, for which the penalty is added; penalty: default `exact_penalty`. A sampler's feasible states
+    have exactly their energy E.
     """
     import dimod
 
@@ -64,8 +63,9 @@ def to_bqm(
 
 
 def from_bqm(bqm) -> tuple[np.ndarray, float]:
-    """(H float64 [N, N], offset) of a dimod model, spin or binary, in the order of `bqm.variables`; linear
-    terms are on the diagonal.
+    """(H float64 [N, N], offset) of a dimod model, spin or binary, in the order of `bqm.variables`.
+
+    Linear terms are on the diagonal.
     """
     terms, offset = bqm.change_vartype("BINARY", inplace=False).to_qubo()
     place = {v: i for i, v in enumerate(bqm.variables)}
@@ -79,10 +79,10 @@ def from_bqm(bqm) -> tuple[np.ndarray, float]:
 def qubo_text(
     H: np.ndarray, linear: np.ndarray | None = None, removed: int | None = None, penalty: float | None = None
 ) -> str:
-    """The problem as a QUBO text: 'p qubo 0 N nodes couplers', then 'i i value' and 'i j value' (i < j), all
-    digits kept.
+    """The problem as a QUBO text: 'p qubo 0 N nodes couplers', then 'i i value' and 'i j value' (i < j).
 
-    The penalty's constant has no place in the format; a comment holds it as 'c offset VALUE'.
+    All digits are kept. The penalty's constant has no place in the format; a comment holds it as 'c offset
+    VALUE'. removed, penalty: as in `to_bqm`.
     """
     q, offset = _penalised(
         _terms(H, linear), removed, exact_penalty(H, linear) if penalty is None else penalty
@@ -101,7 +101,8 @@ def read_qubo(path: Path) -> tuple[np.ndarray, float]:
         raise InputError(
             f"No QUBO file {str(path)!r}; give a text file with a line 'p qubo 0 N nodes couplers'."
         )
-    q, offset = None, 0.0
+    q: np.ndarray | None = None
+    offset = 0.0
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         words = line.split()
         try:
@@ -115,7 +116,7 @@ def read_qubo(path: Path) -> tuple[np.ndarray, float]:
                 q = np.zeros((n, n))
             else:
                 i, j, value = int(words[0]), int(words[1]), float(words[2])
-                if min(i, j) < 0 or not np.isfinite(value):
+                if q is None or min(i, j) < 0 or not np.isfinite(value):
                     raise ValueError
                 q[i, j] += value
         except (ValueError, IndexError, TypeError):

@@ -12,7 +12,7 @@ from core.jobs.progress import Progress
 from core.model.load import LoadedModel
 from core.ranks import ALONE, Ranks
 from core.store.runs import Run, keep_run, set_aside, stored_run
-from core.texts.sequences import Sequences
+from core.texts import Sequences
 
 LOG = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from core.jobs.progress import Progress
 from core.measure.forwards import open_forwards, stratified
 from core.model.load import LoadedModel, load_model
 from core.store.runs import Run, canonical_key, load_run
-from core.texts.sequences import Sequences
+from core.texts import Sequences
 
 
 def load(request: dict) -> LoadedModel:

@@ -2,7 +2,7 @@
 
 import math
 
-from core.texts.sequences import shares
+from core.texts.packing import shares
 
 
 def calibration_cost(description: dict, samples: int, singles: int) -> tuple[float, int]:

@@ -6,7 +6,9 @@ from pathlib import Path
 from core.errors import InputError
 from core.store.folders import DEMO
 from core.store.runs import Run
-from core.texts.documents import BUNDLED, BUNDLED_NAME, FORM, OWN, parse_source
+from core.texts import parse_source
+from core.texts.form import FORM
+from core.texts.text_source import BUNDLED, BUNDLED_NAME, OWN
 
 
 def request_of(
@@ -19,9 +21,9 @@ def request_of(
     """A request to work on a model and texts (None: bundled): paths made absolute, and the state of every
     file it reads.
 
-    texts: one source or several, each as core.texts.documents.parse_source takes it. form: mode, template and
-    bos, as core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run. What
-    is as usual is left out, so that equal work has equal requests.
+    texts: one source or several, each as core.texts.parse_source takes it. form: mode, template and bos, as
+    core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run. What is as
+    usual is left out, so that equal work has equal requests.
     Errors: InputError for options that cannot be.
     """
     model = _absolute(model)

@@ -1,5 +1,6 @@
-"""States worth measuring, picked without anybody's help: low in energy and unlike each other (arXiv
-2602.00161, section 5).
+"""States worth measuring, and why each was proposed: low in energy and unlike each other.
+
+After arXiv 2602.00161, section 5.
 
 The energy orders states only as well as its sample allows: below a few standard errors of a difference, rank
 0 and rank 40 are the same. Inside that window the order says nothing, so measurements are spent on states
@@ -31,6 +32,8 @@ State = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Candidate:
+    """A state that is worth measuring, and why it was proposed."""
+
     removed: State
     reason: str  # one plain sentence, without its full stop
     energy: float
@@ -61,12 +64,17 @@ def candidates(
     """Up to `count` listed states, the ground state first; fewer where the window holds fewer.
 
     Half are chosen by max-min diversity, then come the medoids of the window that are no near-copies of those
-    chosen (all but one block the same), then max-min goes on. window: energy above the ground state; None:
-    from `noise`, float [K], the standard error of each listed state's energy above the ground state
-    (core.energy.uncertainty.energy_noise), else by number. measured: {state: (loss increase, standard error,
-    n)}; the lowest of those with as many blocks comes second, listed or not. Losses of a split that is
-    reported on later have no place here: choosing on them makes the report too good. taken: states picked
-    before; the others differ from them as well, and none of them is repeated.
+    chosen (all but one block the same), then max-min goes on.
+
+    H: float64 [N, N], the couplings of the spectrum.
+    window: energy above the ground state; None: from `noise`, else by number.
+    noise: float [K], the standard error of each listed state's energy above the ground state
+        (core.energy.uncertainty.energy_noise).
+    measured: {state: (loss increase, standard error, n)}; the lowest of those with as many blocks comes
+        second, listed or not. Losses of a split that is reported on later have no place here: choosing on
+        them makes the report too good.
+    taken: states picked before; the others differ from them as well, and none of them is repeated.
+
     Errors: InputError for a count below 1, a negative window, an empty spectrum, or noise of another length.
     """
     _check(spectrum, count, window, noise)
@@ -218,8 +226,9 @@ def equally_low(above: np.ndarray, noise: np.ndarray, tolerance: float = 0.0) ->
 def _best_measured(
     measured: Mapping[State, tuple[float, float, int]], removed: int
 ) -> tuple[State, float, int] | None:
-    """(state, loss increase, how many were measured) of the lowest measured one with as many blocks; None
-    without a choice.
+    """(state, loss increase, how many were measured) of the lowest measured one that removes as many blocks.
+
+    None without a choice.
     """
     same = {tuple(sorted(state)): value[0] for state, value in measured.items() if len(state) == removed}
     if len(same) < 2:
@@ -229,10 +238,10 @@ def _best_measured(
 
 
 def _groups(x: np.ndarray, count: int) -> list[tuple[int, np.ndarray]]:
-    """(medoid, members) of up to `count` groups of the states x [W, N], by k-medoids on 1 - Pearson; medoids
-    are rows of x.
+    """(medoid, members) of up to `count` groups of the states x [W, N], by k-medoids on 1 - Pearson.
 
-    Begun greedily (each further medoid lowers the sum of distances most), so it is the same every time.
+    Medoids are rows of x. Begun greedily (each further medoid lowers the sum of distances most), so it is the
+    same every time.
     """
     distance = 1.0 - _coefficient(x, x)
     medoids = [int(distance.sum(axis=1).argmin())]

@@ -17,17 +17,19 @@ class Landscape:
 
     H: np.ndarray  # float64 [N, N]
     spectrum: Spectrum
-    own: np.ndarray  # float64 [K]
-    minimum: np.ndarray  # bool [K]
-    changed: np.ndarray  # int [K] against the ground state
-    pearson: np.ndarray  # float64 [K] with the ground state
+    own: np.ndarray  # float64 [K]: the part of the energy that is no pair
+    minimum: np.ndarray  # bool [K]: no allowed swap lowers it
+    changed: np.ndarray  # int [K]: blocks that differ from the ground state
+    pearson: np.ndarray  # float64 [K]: with the ground state
 
     @property
     def ground(self) -> tuple[int, ...]:
+        """The state of lowest energy, as its removed blocks."""
         return self.spectrum.removed[0]
 
 
 def landscape(H: np.ndarray, spectrum: Spectrum, constraints: Constraints | None = None) -> Landscape:
+    """What each listed state of a spectrum of H, float64 [N, N], is worth; constraints: those it respects."""
     x = spectrum.x
     rules = make_rules(constraints, len(H), int(x[0].sum()))
     return Landscape(

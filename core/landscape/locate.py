@@ -1,6 +1,4 @@
-"""Where any state stands among the listed ones: states typed by hand, choices of peers, lists from
-elsewhere.
-"""
+"""Where any state stands among the listed ones: typed by hand, chosen by peers, or listed elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +21,7 @@ class Place:
     removed: State
     energy: float
     rank: int | None  # 0-based in the list; None: not listed
-    # energy above the ground state; None: of another number of blocks, which no list compares
-    delta: float | None
+    delta: float | None  # energy above the ground state; None: of another number of blocks: not compared
     below: int | None  # listed states of lower energy, by more than the width of a level; None as delta
     same: int | None  # other listed states on its level; None as delta
     allowed: bool  # whether the rules allow it
@@ -32,6 +29,7 @@ class Place:
 
     @property
     def degenerate(self) -> bool:
+        """Whether other listed states are on its level."""
         return bool(self.same)
 
 

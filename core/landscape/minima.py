@@ -12,11 +12,12 @@ def minima(
     tolerance: float = 0.0,
     rules: Rules | None = None,
 ) -> np.ndarray:
-    """bool [K]: which rows of x [K, N] no single swap lowers (by more than `tolerance`).
+    """bool [K]: which rows of x bool [K, N] no single swap lowers (by more than `tolerance`).
 
-    Exact for each state, listed or not: all M (N - M) swaps are tried, with `rules` those
-    that lead to a feasible state. Swapping i out of the removed set for j changes the energy by
-    f_j - f_i - 2 H_ij, where f_k = H_kk + 2 sum_{l removed, l != k} H_kl (+ linear_k).
+    H: float64 [N, N]; linear: float64 [N], on top; rules: only swaps that lead to a feasible state count.
+
+    Exact for each state, listed or not: all M (N - M) swaps are tried. Swapping i out of the removed set for
+    j changes the energy by f_j - f_i - 2 H_ij, with f_k = H_kk + 2 sum_{l removed, l != k} H_kl (+ linear_k).
     """
     x = np.asarray(x, dtype=bool)
     diagonal = np.diag(H)

@@ -8,9 +8,7 @@ from core.spectrum.lowest import Spectrum
 
 
 def exponent(energies: np.ndarray) -> int:
-    """The power of ten that energies (sorted, [K]) are shown in: 0 for ordinary sizes, else the ground
-    state's.
-    """
+    """The power of ten that energies (sorted, [K]) are shown in: 0 for ordinary sizes, else the ground's."""
     ground, largest = abs(float(energies[0])), float(np.abs(energies).max())
     shown = ground if ground > 1e-3 * largest else largest
     # below, a power of ten is no number any more
@@ -19,7 +17,7 @@ def exponent(energies: np.ndarray) -> int:
 
 
 def proof(spectrum: Spectrum, power: int) -> str:
-    """What is certain, in words."""
+    """What is certain of a spectrum, in words, energies in units of 10^power (see `exponent`)."""
     listed, total = len(spectrum.x), spectrum.total
     of = f" of {_count(total)}" if total is not None else ""
     if math.isinf(spectrum.lower_bound) and spectrum.exact:
@@ -44,6 +42,7 @@ def _count(n: int) -> str:
 
 
 def superscript(n: int) -> str:
+    """A whole number as an exponent: ⁻¹²."""
     return str(n).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 

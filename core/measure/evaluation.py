@@ -17,7 +17,7 @@ from core.model.gates import gated, keep_all, removal
 from core.model.load import LoadedModel
 from core.model.losses import right_padded, sample_losses, token_losses
 from core.tasks.items import TaskItem
-from core.texts.sequences import Sequences
+from core.texts import Sequences
 
 Report = Callable[[int, int, str], None]
 

@@ -28,7 +28,7 @@ from core.model.structure import first_tensor, hidden_argument, probe_ids, repla
 from core.store.checkpoint import Checkpoint
 from core.store.results import Key, Results
 from core.store.runs import canonical_key
-from core.texts.sequences import Sequences
+from core.texts import Sequences
 
 CHUNK = 16  # sequences measured at a time
 MEMORY = 2 << 30  # bytes of hidden states that are kept

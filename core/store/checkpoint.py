@@ -1,6 +1,4 @@
-"""What long work has done so far, kept on disk: named groups of arrays, and the plan they were computed
-with.
-"""
+"""What long work has done so far, kept on disk: named groups of arrays, and the plan they came from."""
 
 import hashlib
 import io
@@ -62,15 +60,18 @@ class Checkpoint:
         return self.items[group]
 
     def put(self, group: str, arrays: dict[str, np.ndarray]) -> None:
+        """Keep a group under its name, without a `|`; on disk at the latest with the next `flush`."""
         self.items[group] = arrays
         self.unsaved |= {f"{group}|{field}": value for field, value in arrays.items()}
         if time.monotonic() - self.last > self.INTERVAL:
             self.flush()
 
     def flush(self) -> None:
+        """Write what is not on disk yet, as one more file."""
         if self.folder is not None and self.unsaved:
             buffer = io.BytesIO()
-            np.savez(buffer, about=json.dumps({"key": self.key, "plan": self.plan}), **self.unsaved)
+            about = np.array(json.dumps({"key": self.key, "plan": self.plan}))
+            np.savez(buffer, allow_pickle=False, about=about, **self.unsaved)
             content = buffer.getvalue()
             with open(self.folder / self.part, "wb") as f:
                 f.write(content)
@@ -82,7 +83,7 @@ class Checkpoint:
 
 def rows_so_far(folder: Path) -> np.ndarray | None:
     """float32 [m, N]: the gradient rows a running calibration has saved, in order; None before the first."""
-    rows = {}
+    rows: dict[int, np.ndarray] = {}
     for file in folder.glob("*.npz"):
         try:
             with np.load(file, allow_pickle=False) as arrays:

@@ -1,7 +1,6 @@
 """Where Blockscape keeps its files: `BLOCKSCAPE_HOME`, or the platform's user data folder.
 
-HOME/runs/<sha256>/    calibration runs, by key; <sha256>.bad-*: damaged ones, set aside; .lock: held by who
-writes
+HOME/runs/<sha256>/    calibration runs, by key; <sha256>.bad-*: damaged ones, set aside; .lock: of who writes
 HOME/matrices/         coupling matrices that were uploaded
 HOME/texts/            texts that were pasted or uploaded
 HOME/datasets/         local data files as the benchmark harness reads them; may be deleted
@@ -32,14 +31,16 @@ _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 
 
 def home() -> Path:
+    """The folder of everything that is kept; it need not exist yet."""
     return Path(
         os.environ.get("BLOCKSCAPE_HOME") or platformdirs.user_data_dir("blockscape", appauthor=False)
     )
 
 
 def keep(kind: str, content: bytes, suffix: str, stem: str = "") -> Path:
-    """HOME/<kind>/<sha256><suffix>, or HOME/<kind>/<sha256>/<stem><suffix>, with this content: named by its
-    digest, whole or absent.
+    """A file with this content, named by its digest, whole or absent.
+
+    It is HOME/<kind>/<sha256><suffix>, or with a stem HOME/<kind>/<sha256>/<stem><suffix>.
     """
     digest = hashlib.sha256(content).hexdigest()
     target = home() / kind / (f"{digest}/{stem}{suffix}" if stem else f"{digest}{suffix}")

@@ -48,12 +48,15 @@ class Key:
     settings: str = "{}"
 
     def columns(self) -> tuple[str, ...]:
+        """Its fields as the table holds them."""
         model, removed, *rest = astuple(self)
         return (model, _list(removed), *rest)
 
 
 @dataclass(frozen=True)
 class Measurement:
+    """The values of one measurement, item by item."""
+
     key: Key
     items: np.ndarray  # int64 [n], sorted
     values: np.ndarray  # float64 [n]
@@ -62,27 +65,25 @@ class Measurement:
 
     @property
     def mean(self) -> float:
+        """The mean over the items."""
         return float(self.values.mean())
 
     @property
     def se(self) -> float:
         """Standard error of the mean; NaN for a single item."""
-        return (
-            float(self.values.std(ddof=1) / math.sqrt(len(self.values))) if len(self.values) > 1 else math.nan
-        )
+        return _standard_error(self.values)
 
     def minus(self, other: "Measurement") -> tuple[float, float, int]:
         """(mean, standard error, n) of the paired difference over the items both have."""
         _, mine, theirs = np.intersect1d(self.items, other.items, return_indices=True)
         difference = self.values[mine] - other.values[theirs]
-        n = len(difference)
-        if n == 0:
+        if not len(difference):
             return math.nan, math.nan, 0
-        return (
-            float(difference.mean()),
-            float(difference.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan,
-            n,
-        )
+        return float(difference.mean()), _standard_error(difference), len(difference)
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
 def _list(removed: tuple[int, ...]) -> str:
@@ -132,9 +133,7 @@ class Results:
 
     @property
     def stamp(self) -> tuple:
-        """Changes whenever something was written: what was read under the same stamp need not be read
-        again.
-        """
+        """Changes whenever something was written: what was read under the same stamp is still so."""
         files = (self.path, self.path.with_name(self.path.name + "-wal"))
         return tuple((s.st_mtime_ns, s.st_size) for s in (f.stat() for f in files if f.exists()))
 
@@ -179,6 +178,7 @@ class Results:
         ]
 
     def put_answer(self, model: str, removed: tuple[int, ...], prompt: str, settings: str, text: str) -> None:
+        """Keep what a model without these blocks answers to a prompt; a later answer replaces it."""
         with self._connection() as c:
             c.execute(
                 "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?)",
@@ -194,11 +194,10 @@ class Results:
         return {(tuple(map(int, r.split(","))) if r else (), prompt): text for r, prompt, text in rows}
 
     def put_responses(self, source: str, values: dict[str, str]) -> int:
-        """Add what a model said to requests; a request already answered stays as it is. Returns how many were
-        new.
+        """Add what a model said, {request: value}; a request already answered stays as it is.
 
         source: names the model, its removed blocks and all else that changes what it says; request: names
-        what it was asked.
+        what it was asked. Returns how many were new.
         """
         with self._connection() as c:
             rows = [(source, request, value) for request, value in values.items()]

@@ -25,6 +25,7 @@ from core.store import folders
 from core.store.sealed_json import seal, unseal
 
 FORMAT = 1
+_ARRAYS = ("A.npz", "A_sampled.npz", "singles.npz")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,13 @@ class Singles:
 
 @dataclass(frozen=True)
 class Run:
-    meta: dict
+    """One calibration: gradient rows, and what names and explains them.
+
+    rows are of the texts' own tokens; sampled, of labels sampled from the model, and singles, measured single
+    removals, are there where they were asked for.
+    """
+
+    meta: dict  # what run.json holds
     rows: Rows
     sampled: Rows | None = None
     singles: Singles | None = None
@@ -56,18 +63,22 @@ class Run:
 
     @property
     def key(self) -> str:
+        """The name of all that changes its rows beyond rounding."""
         return self.meta["key"]
 
     @property
     def blocks(self) -> int:
+        """N, how many blocks the model has."""
         return self.rows.A.shape[1]
 
     @property
     def name(self) -> str:
+        """What it is called where people choose one."""
         return f"{self.meta['model']['name']} · {len(self.rows.A)} samples"
 
     @property
     def block_names(self) -> list[str]:
+        """The kind of each block, as in "attention + FFN"."""
         return [block["kind"] for block in self.meta["model"]["blocks"]]
 
 
@@ -77,6 +88,7 @@ def canonical_key(parts: dict) -> str:
 
 
 def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hex digits."""
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
@@ -104,12 +116,10 @@ def _read_meta(folder: Path, whole: bool = True) -> dict:
     return meta
 
 
-def _read_arrays(folder: Path, meta: dict, name: str) -> dict[str, np.ndarray] | None:
-    expected = meta["files"].get(name)
-    if expected is None:
-        return None
+def _read_arrays(folder: Path, meta: dict, name: str) -> dict[str, np.ndarray]:
+    """{name: array} of a file that run.json lists."""
     path = folder / name
-    if not path.is_file() or file_sha256(path) != expected:
+    if not path.is_file() or file_sha256(path) != meta["files"][name]:
         raise InputError(
             f"{str(path)!r} is missing, cut off or changed since it was written; calibrate the run again."
         )
@@ -121,14 +131,13 @@ def load_run(folder: Path) -> Run:
     """Read a run; every array file must match the digest in run.json."""
     meta = _read_meta(folder)
     try:
-        arrays = _read_arrays(folder, meta, "A.npz")
-        sampled = _read_arrays(folder, meta, "A_sampled.npz")
-        singles = _read_arrays(folder, meta, "singles.npz")
+        read = {name: _read_arrays(folder, meta, name) for name in _ARRAYS if name in meta["files"]}
+        sampled, singles = read.get("A_sampled.npz"), read.get("singles.npz")
         # a run without them is not whole
         meta["model"]["name"], meta["model"]["blocks"], meta["texts"], meta["seed"]
         return Run(
             meta=meta,
-            rows=Rows(**arrays),
+            rows=Rows(**read["A.npz"]),
             sampled=Rows(**sampled) if sampled else None,
             singles=Singles(singles["increase"], singles["se"], int(singles["sequences"]))
             if singles
@@ -144,12 +153,10 @@ def load_run(folder: Path) -> Run:
 
 
 def check_run_place(folder: Path) -> None:
-    """Errors: InputError when `folder` holds anything but a run's own files, which writing one would
-    destroy.
-    """
+    """Errors: InputError when `folder` holds more than a run's own files: writing one would destroy it."""
     if not os.path.lexists(folder):
         return
-    own = {"run.json", "A.npz", "A_sampled.npz", "singles.npz"}
+    own = {"run.json", *_ARRAYS}
     if folder.is_symlink() or not folder.is_dir() or {p.name for p in folder.iterdir()} - own:
         raise InputError(f"{str(folder)!r} exists and holds more than a Blockscape run; give another --out.")
     if (folder / "run.json").exists():

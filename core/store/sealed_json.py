@@ -1,6 +1,4 @@
-"""JSON objects that hold their own digest: what was cut off or changed since it was written is told from what
-was not.
-"""
+"""JSON objects that hold their own digest, so that what was cut off or changed is told from what was not."""
 
 import hashlib
 import json
@@ -14,9 +12,7 @@ def seal(data: dict) -> str:
 
 
 def unseal(text: str) -> dict | None:
-    """`data` of a text that `seal` made, without the digest; None for any other text, be it different by one
-    blank.
-    """
+    """`data` of a text that `seal` made, without the digest; None for any other, even by one blank."""
     try:
         data = json.loads(text)
         whole = isinstance(data, dict) and seal(data) == text

@@ -52,8 +52,9 @@ _OPTIONS = re.compile(r"(?P<name>.*)::(?P<options>(data|field)=[^,]*(,(data|fiel
 
 @dataclass(frozen=True)
 class Task:
-    """A task of the harness by its name, or a task file; `data`: the same task over a local file, `field`:
-    the key of its rows.
+    """A task of the harness by its name, or a task file.
+
+    data: a local file that the task is asked over instead of its own data; field: the key of its rows.
     """
 
     name: str
@@ -77,10 +78,11 @@ class Task:
 
 
 def parse_task(text: str) -> Task:
-    """NAME, FILE.yaml, or NAME::data=FILE[,field=KEY]: the task NAME over the rows of a local .json, .jsonl,
-    .csv or .parquet file.
+    """A task as it is written: NAME, FILE.yaml, or NAME::data=FILE[,field=KEY].
 
-    Errors: InputError.
+    The last is the task NAME over the rows of a local .json, .jsonl, .csv or .parquet file.
+
+    Errors: InputError for what is none of these, and as `read_task_file`.
     """
     found = _OPTIONS.fullmatch(text)
     name = found["name"] if found else text
@@ -113,9 +115,7 @@ def loader_of(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases (a few lines of them can stand for gigabytes); tags such as !function are unknown
-    to it.
-    """
+    """YAML without aliases (a few of them can stand for gigabytes) and without tags such as !function."""
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):

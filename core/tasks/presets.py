@@ -20,11 +20,13 @@ class Preset:
     """One protocol. `tasks`: as core.tasks.files.parse_task takes them.
 
     dataset, revision: what the harness's task file names (revision None: it names none, and the hub's newest
-    is taken; the documents' digest is part of every measurement). metric: METRIC,FILTER, the one number that
-    is quoted; others are kept too. shots: None leaves the task file's own. length: tokens of prompt and
-    answer together, what is longer loses its beginning; None: what the model has. bos: tokenizer (what it
-    adds by itself), auto (one first, if there is one), always or never. template: none, or chat (the
-    tokenizer's chat template, examples as turns).
+        is taken; the documents' digest is part of every measurement).
+    metric: METRIC,FILTER, the one number that is quoted; others are kept too.
+    shots: None leaves the task file's own.
+    length: tokens of prompt and answer together, what is longer loses its beginning; None: what the model
+        has.
+    bos: tokenizer (what it adds by itself), auto (one first, if there is one), always or never.
+    template: none, or chat (the tokenizer's chat template, examples as turns).
     """
 
     name: str
@@ -39,30 +41,26 @@ class Preset:
     harness: str = HARNESS
 
     def to_json(self) -> dict:
+        """All of it, as results keep it beside their scores."""
         return {**asdict(self), "tasks": list(self.tasks)}
 
 
-# The six benchmarks of arXiv 2602.00161. Data sets, metrics and filters are those of the harness's own task
-# files. Shots are not
-# read off the paper: arc_challenge 25, hellaswag 10, mmlu 5, winogrande 5 and gsm8k 5 are those of the first
-# Open LLM Leaderboard,
-# which pruning papers quote; bbh 3 (with chains of thought) is the task files' own number, as is gsm8k's 5.
-# With 8 fixed examples
-# GSM8K is the harness's task gsm8k_cot.
 # holds the longest of these prompts; one number for all, so that original and pruned model see the same text
 _LENGTH = 4096
+# The six benchmarks of arXiv 2602.00161. Data sets, metrics and filters are those of the harness's own task
+# files. Shots are not read off the paper: arc_challenge 25, hellaswag 10, mmlu 5, winogrande 5 and gsm8k 5
+# are those of the first Open LLM Leaderboard, which pruning papers quote; bbh 3 (with chains of thought) is
+# the task files' own number, as is gsm8k's 5. With 8 fixed examples GSM8K is the harness's task gsm8k_cot.
 PRESETS = {
     preset.name: preset
     for preset in (
         Preset(
-            "bundled",
-            (str(ASSETS / "tasks" / "bundled.yaml"),),
-            "assets/demo/tasks.jsonl",
-            None,
-            "acc,none",
-            0,
-            None,
-            "auto",
+            name="bundled",
+            tasks=(str(ASSETS / "tasks" / "bundled.yaml"),),
+            dataset="assets/demo/tasks.jsonl",
+            metric="acc,none",
+            shots=0,
+            bos="auto",
         ),
         Preset("mmlu", ("mmlu",), "cais/mmlu", None, "acc,none", 5, _LENGTH),
         Preset("winogrande", ("winogrande",), "allenai/winogrande", None, "acc,none", 5, _LENGTH),
@@ -83,9 +81,9 @@ def preset(name: str, shots: int | None = None) -> Preset:
     if name not in PRESETS:
         raise InputError(f"There is no preset {name[:60]!r}; choose one of {', '.join(PRESETS)}.")
     found = PRESETS[name]
-    return (
-        found if shots in (None, found.shots) else replace(found, shots=shots, name=f"{name} ({shots} shots)")
-    )
+    if shots in (None, found.shots):
+        return found
+    return replace(found, shots=shots, name=f"{name} ({shots} shots)")
 
 
 def own(tasks: tuple[str, ...], shots: int | None = None) -> Preset:

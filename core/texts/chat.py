@@ -1,35 +1,30 @@
 """Prompts and chats -> text, and which characters of it count in the loss.
 
-Without a template the turns are lines of plain text. With the tokenizer's chat
-template they are rendered in a process of its own: a template is a program that
-came with a model, so it gets a share of time, memory and output, and no more.
-
-    python -m core.texts.chat     {template, variables, chats} on stdin -> {texts} or {failed, reason} on
-    stdout
+Without a template the turns are lines of plain text. With the tokenizer's chat template they are rendered in
+a process of its own (core.texts.chat_process): a template is a program that came with a model.
 """
 
 import json
 import re
-import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from core.errors import InputError
-from core.texts.documents import COMPLETION, PROMPT, Document
+from core.texts.documents import Document
+from core.texts.text_source import COMPLETION, PROMPT
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS, SECONDS_EACH = 4, 0.02  # of the processor: for all chats together, and on top for each
-MEMORY = 2**30  # bytes beyond what the process starts with
-OUTPUT = 2**20  # characters of one chat
 _BACKSTOP = 300  # seconds of the wall: a process that waits instead of working
 _ROLES = {PROMPT: "user", COMPLETION: "assistant"}
 _MARK = "\N{LEFT WHITE SQUARE BRACKET}%d\N{RIGHT WHITE SQUARE BRACKET}"
 _MARKS = _MARK.replace("%d", "([0-9]{1,6})")
-# the day is not the text's: templates that know this variable would write today's date, and each day would be
-# another run
+# the day is not the text's: templates that know this variable would write today's date, and each day would
+# be another run
 _VARIABLES = {"date_string": "26 Jul 2024"}
 
 Spans = list[tuple[int, int]]  # of characters: first, and first behind
@@ -47,7 +42,7 @@ def plain(document: Document) -> tuple[str, Spans | None]:
     return document.text, spans
 
 
-def template_of(tokenizer) -> str:
+def template_of(tokenizer: Any) -> str:
     """The tokenizer's chat template. Errors: InputError when it has none."""
     try:
         return tokenizer.get_chat_template()
@@ -57,7 +52,7 @@ def template_of(tokenizer) -> str:
         ) from error
 
 
-def rendered(documents: Sequence[Document], tokenizer) -> list[tuple[str, Spans]]:
+def rendered(documents: Sequence[Document], tokenizer: Any) -> list[tuple[str, Spans]]:
     """(text, what counts in the loss: the assistant's words) of chats in the tokenizer's chat template.
 
     What a template writes around the words is told from them by rendering marks in their
@@ -80,8 +75,8 @@ def rendered(documents: Sequence[Document], tokenizer) -> list[tuple[str, Spans]
         if again != text or (not spans and any(role == "assistant" and content for role, content in chat)):
             raise InputError(
                 "The model's chat template rewrites or leaves out words of the chat that begins "
-                f"{document.text[:40]!r}, so what the "
-                f"assistant said cannot be told from the rest; leave such chats out, or take template none."
+                f"{document.text[:40]!r}, so what the assistant said cannot be told from the rest; leave "
+                "such chats out, or take template none."
             )
         found.append((text, spans))
     return found
@@ -101,7 +96,7 @@ def _filled(frame: str, chat: Sequence[tuple[str, str]]) -> tuple[str, Spans]:
     return text, spans
 
 
-def _render(tokenizer, chats: Sequence[Sequence[tuple[str, str]]], begins: Sequence[str]) -> list[str]:
+def _render(tokenizer: Any, chats: Sequence[Sequence[tuple[str, str]]], begins: Sequence[str]) -> list[str]:
     """Every chat in the template, by the process of its own."""
     asked = {
         "template": template_of(tokenizer),
@@ -110,7 +105,7 @@ def _render(tokenizer, chats: Sequence[Sequence[tuple[str, str]]], begins: Seque
     }
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "core.texts.chat"],
+            [sys.executable, "-m", "core.texts.chat_process"],
             cwd=ROOT,
             input=json.dumps(asked, default=str).encode(),
             capture_output=True,
@@ -129,7 +124,7 @@ def _render(tokenizer, chats: Sequence[Sequence[tuple[str, str]]], begins: Seque
             else "broke off within"
         )
         raise InputError(
-            f"The model's chat template {took} its {_seconds(len(chats)):.0f} s; take template none."
+            f"The model's chat template {took} its {seconds_for(len(chats)):.0f} s; take template none."
         ) from None
     if "texts" in answer:
         return answer["texts"]
@@ -140,49 +135,6 @@ def _render(tokenizer, chats: Sequence[Sequence[tuple[str, str]]], begins: Seque
     )
 
 
-def _seconds(chats: int) -> float:
+def seconds_for(chats: int) -> float:
+    """How much of the processor, in seconds, the process may take for that many chats."""
     return SECONDS + SECONDS_EACH * chats
-
-
-def _serve() -> None:
-    """The process: every limit is the kernel's, so that no template can outlast it."""
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    asked = json.load(sys.stdin)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + _seconds(len(asked["chats"]))) + 1)
-    try:
-        own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        _limit(resource.RLIMIT_AS, own + MEMORY)
-    except OSError:  # not Linux: no way to know what is in use
-        pass
-    texts: list[str] = []
-    try:
-        for chat in asked["chats"]:
-            [text], _ = render_jinja_template([chat], chat_template=asked["template"], **asked["variables"])
-            if len(text) > OUTPUT:
-                raise ValueError(f"it writes {len(text):,} characters and {OUTPUT:,} are the most")
-            text.encode()  # lone surrogates are no text
-            texts.append(text)
-        answer: dict = {"texts": texts}
-    except Exception as error:  # whatever a template can raise
-        reason = (
-            "it takes too much memory"
-            if isinstance(error, MemoryError)
-            else str(error).strip() or type(error).__name__
-        )
-        answer = {"failed": len(texts), "reason": reason.splitlines()[0][:160]}
-    json.dump(answer, sys.stdout)
-
-
-def _limit(what: int, value: int) -> None:
-    try:
-        hard = resource.getrlimit(what)[1]
-        resource.setrlimit(what, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
-    except (OSError, ValueError):  # a platform without this limit; the others hold
-        pass
-
-
-if __name__ == "__main__":
-    _serve()

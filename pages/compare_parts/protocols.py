@@ -6,9 +6,9 @@ from core import jobs
 from core.compare import other_tools
 from core.compare.comparison import model_key
 from core.errors import InputError
-from core.measure import behaviour
 from core.store import folders
 from core.store.runs import Run
+from core.tasks import short_prompts
 from core.tasks.presets import PRESETS, asked
 from pages.compare_parts.searches import add_to_tray
 from pages.shared.parts import html_table, start_job, watch
@@ -24,11 +24,11 @@ def with_original(states: list[tuple[int, ...]]) -> str:
 
 def show_behaviour(run: Run, states: list[tuple[int, ...]]) -> None:
     """Short prompts, answered by all: what is broken although the loss looks good."""
-    request = jobs.request_for(run, states=[[], *map(list, states[:20])], tokens=behaviour.TOKENS)
+    request = jobs.request_for(run, states=[[], *map(list, states[:20])], tokens=short_prompts.TOKENS)
     job = jobs.find("behaviour", request)
     if job is None or not (job.active or job.status == "done"):
         st.button(
-            f"Ask {with_original(states[:20])} {len(behaviour.PROMPTS)} short prompts",
+            f"Ask {with_original(states[:20])} {len(short_prompts.PROMPTS)} short prompts",
             on_click=start_job,
             args=("behaviour", request),
         )

@@ -9,12 +9,12 @@ from core import jobs
 from core.calibration.calibrate import calibrate
 from core.compare.comparison import model_key
 from core.energy.sources import store_matrix
-from core.measure.behaviour import PROMPTS
 from core.model.load import load_model
 from core.store.folders import DEMO_RUN
 from core.store.results import Key, Results
 from core.store.runs import keep_run, load_run
-from core.texts.sequences import pack, read_texts
+from core.tasks.short_prompts import PROMPTS
+from core.texts import pack, read_texts
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 MODEL = model_key(load_run(DEMO_RUN))

@@ -11,7 +11,7 @@ from core.measure.evaluation import sequence_losses
 from core.model.gates import gated
 from core.model.load import load_model, wrap
 from core.model.losses import loss_gradient, sample_losses
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 from tests.conftest import TINY
 from tests.zoo import tiny_model
 

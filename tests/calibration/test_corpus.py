@@ -9,7 +9,9 @@ from core.calibration.corpus import available, draw, read_sources
 from core.calibration.own_samples import own_sequences
 from core.errors import InputError
 from core.model.load import load_model
-from core.texts.sequences import FORM, SPLITS, pack, read_texts
+from core.texts import pack, read_texts
+from core.texts.documents import SPLITS
+from core.texts.form import FORM
 
 
 @pytest.fixture(scope="module")

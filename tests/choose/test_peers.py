@@ -10,7 +10,7 @@ from core.choose import peers
 from core.measure.evaluation import sequence_losses
 from core.measure.forwards import CHUNK, Forwards, open_forwards
 from core.model.load import load_model
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 from tests.measure.test_forwards import prefixes
 
 

@@ -14,7 +14,7 @@ from core.measure.evaluation import sequence_losses
 from core.model.load import load_model
 from core.store.folders import DEMO_RUN
 from core.store.runs import load_run
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 
 ROOT = Path(__file__).resolve().parents[2]
 

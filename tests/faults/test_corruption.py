@@ -21,7 +21,7 @@ from core.model.load import load_model
 from core.store import folders
 from core.store.checkpoint import Checkpoint
 from core.store.runs import keep_run, load_run, save_run, stored_run
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 from tests.jobs.test_jobs import finish, request_of
 from tests.store.test_runs import a_run
 

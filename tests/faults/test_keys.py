@@ -18,7 +18,7 @@ from core.jobs.progress import Progress
 from core.model.load import load_model
 from core.store import runs
 from core.store.results import Results
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 from tests.conftest import TEXT, write_tiny
 
 

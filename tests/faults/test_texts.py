@@ -13,9 +13,9 @@ import pyarrow.parquet
 import pytest
 
 from core.errors import InputError
+from core.texts import Document, pack, read_texts, split_of
 from core.texts.chat import _MARK
-from core.texts.sequences import Document, pack, read_texts, split_of
-from tests.texts.test_sequences import chat_tokenizer, chats, texts_of
+from tests.texts.made import chat_tokenizer, chats, texts_of
 
 DEEP = b'{"text": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 GOOD = b'{"text": "good"}\n'

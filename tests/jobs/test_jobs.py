@@ -213,7 +213,7 @@ def benchmark_of(tiny, text_file, **changes) -> dict:
 def test_a_benchmark_measures_every_state_once_and_equals_plain_evaluation(tiny, text_file):
     from core.measure.evaluation import sequence_losses
     from core.model.load import load_model
-    from core.texts.sequences import pack, read_texts
+    from core.texts import pack, read_texts
 
     job = finish(jobs.start("benchmark", benchmark_of(tiny, text_file)))
     assert job.status == "done", (job, (job.folder / "log.txt").read_text())

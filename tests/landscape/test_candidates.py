@@ -17,7 +17,7 @@ from core.measure.evaluation import sequence_losses
 from core.model.load import load_model
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 
 
 def problem(seed: int, n: int = 12, m: int = 4, count: int = 300):

@@ -10,7 +10,7 @@ from core.errors import InputError
 from core.measure.evaluation import evaluate, option_scores, removal_increase, sequence_losses, task_results
 from core.model.load import load_model
 from core.tasks.items import TaskItem, read_tasks
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 
 IDS = np.random.default_rng(0).integers(2, 200, (7, 30))
 

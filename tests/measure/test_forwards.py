@@ -17,7 +17,7 @@ from core.measure.forwards import (
     walk_order,
 )
 from core.model.load import load_model
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 from tests.conftest import TINY
 
 

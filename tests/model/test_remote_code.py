@@ -17,7 +17,7 @@ from core.export import write
 from core.measure.evaluation import sequence_losses
 from core.model.gates import GATE, gate_of
 from core.model.load import load_model
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 
 CONFIGURATION = """
 from transformers import LlamaConfig

@@ -17,7 +17,7 @@ from core.measure.evaluation import greedy, greedy_tokens, sequence_losses
 from core.model.gates import gated
 from core.model.load import auto_class, load_model
 from core.model.losses import sample_losses
-from core.texts.sequences import pack, read_texts
+from core.texts import pack, read_texts
 from tests.conftest import byte_tokenizer
 from tests.zoo import _enliven, tiny_config
 

@@ -1,0 +1,76 @@
+"""How documents become sequences: packed or one a sequence, through which template, behind which BOS."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import InputError
+from core.texts import chat
+
+MODES = {"packed": "packed within a domain", "documents": "one document a sequence, padded on the right"}
+TEMPLATES = ("none", "chat")
+BOS = ("auto", "always", "never")
+FORM = {"mode": "packed", "template": "none", "bos": "auto"}  # unless somebody says else
+SEPARATOR = "\n\n"  # of packed documents, where the tokenizer has no EOS
+
+
+@dataclass(frozen=True)
+class Form:
+    """How documents become sequences of `length` tokens.
+
+    tokenizer: of transformers, the model's own. mode, template, bos: as core.texts.packing.pack takes them.
+    Errors: InputError for what there is not, and for a BOS that the tokenizer lacks.
+    """
+
+    tokenizer: Any
+    length: int
+    mode: str = "packed"
+    template: str = "none"
+    bos: str = "auto"
+
+    def __post_init__(self):
+        for what, value, there in (
+            ("mode", self.mode, MODES),
+            ("template", self.template, TEMPLATES),
+            ("bos", self.bos, BOS),
+        ):
+            if value not in there:
+                raise InputError(f"There is no {what} {value!r} for texts; give one of {', '.join(there)}.")
+        if self.length < 2:
+            raise InputError(
+                f"Sequences must have 2 or more tokens, not {self.length}; give a larger length."
+            )
+        if self.bos == "always" and self.tokenizer.bos_token_id is None:
+            raise InputError(
+                "The model's tokenizer has no BOS token to begin with, and bos is 'always'; take 'auto' or "
+                "'never'."
+            )
+
+    @property
+    def head(self) -> list[int]:
+        """What each sequence begins with."""
+        first = self.tokenizer.bos_token_id
+        return [] if self.bos == "never" or first is None else [first]
+
+    @property
+    def joint(self) -> list[int]:
+        """What ends a document in a packed sequence."""
+        eos = self.tokenizer.eos_token_id
+        return [eos] if eos is not None else self.tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
+
+    @property
+    def padding(self) -> int:
+        """The token behind documents that are too short; no mask counts it."""
+        tokens = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
+        return next((token for token in tokens if token is not None), 0)
+
+    @property
+    def words(self) -> str:
+        """The form in words, as runs and measurements keep it: another form has other words."""
+        words = [MODES[self.mode], "one BOS first" if self.head else "no BOS"]
+        if self.mode == "packed":
+            words.append(f"joined by {'EOS' if self.tokenizer.eos_token_id is not None else 'a blank line'}")
+        if self.template == "chat":  # no other digest knows the template
+            digest = hashlib.sha256(chat.template_of(self.tokenizer).encode()).hexdigest()
+            words.append(f"chat template {digest[:8]}")
+        return "; ".join(words)
