@@ -218,8 +218,9 @@ class _Search:
                     )
                 rest = self.step(form, prefix, bound, budget)
                 if rest and hard:  # worth a form of its own: begin again in that
-                    form = self.tightened(form, prefix)
-                    rest = self.step(form, np.zeros(0), bound, budget) if form else []
+                    deeper = self.tightened(form, prefix)
+                    form = deeper or form
+                    rest = self.step(deeper, np.zeros(0), bound, budget) if deeper else []
                 with self.condition:
                     for left, child in rest:
                         self.push(left, form, child)
@@ -283,7 +284,9 @@ def start_problem(H: np.ndarray, linear: np.ndarray, rules: Rules) -> tuple[Redu
     problem = Reduced(
         np.arange(n), H - np.diag(np.diag(H)), np.diag(H) + linear, 0.0, rules.klass, rules.counts
     )
-    return _fix(problem, rules.fixed, template), template
+    fixed = _fix(problem, rules.fixed, template)
+    assert fixed is not None  # make_rules has refused counts that no state has
+    return fixed, template
 
 
 def _fix(problem: Reduced, value: np.ndarray, template: np.ndarray) -> Reduced | None:
@@ -318,11 +321,11 @@ def _prepare(run: _Search, problem: Reduced, template: np.ndarray, rules: Rules)
             nested = nest(problem, relaxation.u, branching_order(problem, relaxation), target)
             run.allow(nested.rounding)
             return _Form(problem, nested, rules, template)
-        blocks = problem.blocks
-        problem = _fix(problem, value, template)
-        if problem is None:
+        smaller = _fix(problem, value, template)
+        if smaller is None:
             return None
-        u = u[np.isin(blocks, problem.blocks)]
+        u = u[np.isin(problem.blocks, smaller.blocks)]
+        problem = smaller
     words = pack(template == 1)[0]
     energy = problem.constant
     if rules.allows(template == 1)[0]:
