@@ -23,8 +23,8 @@ from core.texts.sequences import Sequences
 Report = Callable[[int, int, str], None]
 
 
-def _silent(done: int, total: int, message: str) -> None:
-    pass
+def silent(done: int, total: int, message: str) -> None:
+    """A report to nobody."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Choice:
 Curve = list[Choice]  # ever better states, as the forwards go
 
 
-def greedy(forwards: Forwards, most: int, report: Report = _silent) -> dict[int, Choice]:
+def greedy(forwards: Forwards, most: int, report: Report = silent) -> dict[int, Choice]:
     """{M: choice} for M = 1..most: again and again the block whose removal raises the loss least (SLEB, arXiv
     2402.09025).
     """
@@ -64,7 +64,7 @@ def _random_state(rng: np.random.Generator, n: int, m: int) -> State:
 
 
 def random_search(
-    forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = _silent
+    forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = silent
 ) -> Curve:
     """Ever better states among random ones, each measured on all sequences, until the budget is spent."""
     rng = np.random.default_rng(seed)
@@ -94,7 +94,7 @@ OFFSPRING, SURVIVORS, SWAPS = 16, 4, 3
 
 
 def evolutionary(
-    forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = _silent
+    forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = silent
 ) -> Curve:
     """EvoPress (arXiv 2410.14649): a parent, mutants of it by swaps, and selection on ever more sequences.
 
@@ -381,7 +381,7 @@ def chosen_at_once(look: Look) -> Iterator[tuple[str, dict[int, Choice]]]:
 
 
 def searched(
-    meter: Callable[[], Forwards], removed: int, budget: float, seed: int = 0, report: Report = _silent
+    meter: Callable[[], Forwards], removed: int, budget: float, seed: int = 0, report: Report = silent
 ) -> Iterator[tuple[str, Curve, float]]:
     """(name of SEARCHES, its curve, the budget of those that have one), one by one; each gets a meter.
 
