@@ -22,9 +22,9 @@ import transformers
 
 import core
 from core.export.verify import made_up_ids, verify_elsewhere
+from core.model.description import Block
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model
-from core.model.structure import Block
 from core.model.surgery import check_removal, remove_blocks
 from core.store.folders import check_free
 from core.store.runs import file_sha256
