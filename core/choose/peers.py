@@ -382,8 +382,8 @@ def chosen_at_once(look: Look) -> Iterator[tuple[str, dict[int, Choice]]]:
 
 def searched(
     meter: Callable[[], Forwards], removed: int, budget: float, seed: int = 0, report: Report = silent
-) -> Iterator[tuple[str, Curve, float]]:
-    """(name of SEARCHES, its curve, the budget of those that have one), one by one; each gets a meter.
+) -> Iterator[tuple[str, Curve]]:
+    """(name of SEARCHES, its curve), one by one; each gets a meter.
 
     Greedy is the first, and where it takes more than the budget the others get as much. What they measure is
     kept as they end.
@@ -394,4 +394,4 @@ def searched(
         own.save()
         if name == GREEDY:
             budget = max(budget, curve[-1].forwards)
-        yield name, curve, budget
+        yield name, curve
