@@ -113,7 +113,7 @@ def evolutionary(
         before = forwards.forwards
         child = evolution.fittest(sorted({evolution.mutant(parent) for _ in range(OFFSPRING)}), parent)
         if child is None or (
-            forwards.forwards == before and child == parent and _exhausted(forwards, removed)
+            forwards.forwards == before and child == parent and _exhausted(forwards, parent)
         ):
             break
         parent = child
@@ -160,9 +160,11 @@ class _Evolution:
         return [states[k] for k in np.argsort(losses, kind="stable")[:keep]]
 
 
-def _exhausted(forwards: Forwards, removed: int) -> bool:
-    """Whether every state of M has been looked at."""
-    return sum(len(s) == removed for s in forwards.losses) == math.comb(forwards.blocks, removed)
+def _exhausted(forwards: Forwards, parent: State) -> bool:
+    """Whether every state that a mutant can be has been looked at."""
+    m, n = len(parent), forwards.blocks
+    seen = sum(len(s) == m and len(set(s) - set(parent)) <= SWAPS for s in forwards.losses)
+    return seen == sum(math.comb(m, k) * math.comb(n - m, k) for k in range(SWAPS + 1))
 
 
 def best_window(forwards: Forwards, removed: int) -> Choice:
