@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -84,6 +85,54 @@ def calibrate(
     finite. Errors: InputError for a bad length or batch, or when more than 1 % of the
     sequences are not finite.
     """
+    _check(loaded, sequences, singles, batch)
+    began, started = time.monotonic(), datetime.now(UTC)
+    asked = _Asked(loaded, sequences, sampled, singles, seed)
+    saved = Checkpoint(checkpoint, {}, run_key(loaded, sequences, sampled, singles, seed), ranks.rank)
+    _make_plan(asked, saved, batch, checkpointed, report, ranks)
+    steps = _steps(asked, saved.plan)
+    done = _compute(steps, saved, report, ranks)
+    if done is None:
+        return None
+    main, own, dropped = _joined_rows(asked, done)
+    measured, dropped_singles = _joined_singles(singles, len(loaded.blocks), done) if singles else (None, [])
+    total = sum(step.cost for step in steps.values())
+    report(total, total, "done")
+    meta = {
+        **_described(asked, saved, request),
+        "dropped": dropped,
+        "dropped_singles": dropped_singles,
+        "plan": {**saved.plan, "ranks": ranks.world, "dtype": _dtype(loaded), "device": str(loaded.device)},
+        **_circumstances(),
+        "times": {
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - began, 3),
+        },
+    }
+    return Run(meta, main, own, measured)
+
+
+class _Asked(NamedTuple):
+    """What is to be computed."""
+
+    loaded: LoadedModel
+    sequences: Sequences
+    sampled: bool  # rows of sampled labels too
+    singles: Sequences | None  # to measure single removals on
+    seed: int  # of the sampled labels
+
+
+class _Step(NamedTuple):
+    """A piece of work: its arrays depend on nothing but its argument."""
+
+    work: Callable[[int], dict[str, np.ndarray]]
+    argument: int
+    cost: int  # sequences
+    message: str
+
+
+def _check(loaded: LoadedModel, sequences: Sequences, singles: Sequences | None, batch: int | None) -> None:
+    """Errors: InputError for what cannot be calibrated."""
     loaded.check_length(sequences.ids.shape[1])
     if len(loaded.blocks) < 2:
         raise InputError(
@@ -95,11 +144,15 @@ def calibrate(
         )
     if batch is not None and batch < 1:
         raise InputError(f"The batch must be at least 1 sequence, not {batch}.")
-    began, started = time.monotonic(), datetime.now(UTC)
-    count, length = sequences.ids.shape
-    n = len(loaded.blocks)
-    key = run_key(loaded, sequences, sampled, singles, seed)
-    saved = Checkpoint(checkpoint, {}, key, ranks.rank)
+
+
+def _make_plan(
+    asked: _Asked, saved: Checkpoint, batch: int | None, checkpointed: bool, report: Report, ranks: Ranks
+) -> None:
+    """Give the checkpoint the plan that all ranks follow, that of an earlier launch where there was one, and
+    take its number of threads.
+    """
+    count, length = asked.sequences.ids.shape
     if saved.damaged:
         LOG.warning(
             "%d damaged checkpoint files were set aside; what they held is computed again", saved.damaged
@@ -107,66 +160,95 @@ def calibrate(
     if not saved.plan:
         if batch is None and ranks.rank == 0:
             report(0, count, "measuring the batch")
-            batch = measure_batch(loaded, length, sampled, checkpointed)
+            batch = measure_batch(asked.loaded, length, asked.sampled, checkpointed)
         saved.plan = {"batch": batch, "threads": torch.get_num_threads(), "checkpointed": checkpointed}
     saved.plan = ranks.agree(saved.plan)
     torch.set_num_threads(saved.plan["threads"])
-    size = saved.plan["batch"]
+
+
+def _steps(asked: _Asked, plan: dict) -> dict[str, _Step]:
+    """All work by name, in order: batches of rows, then the full model and each block's removal."""
+    loaded, sequences, sampled, singles, seed = asked
+    size, count = plan["batch"], len(sequences.ids)
 
     def rows(start: int) -> dict[str, np.ndarray]:
         parts = [
-            _rows_in_halves(loaded, sequences, part, sampled, seed, saved.plan)
-            for part in _parts(start, min(start + size, count), saved.plan)
+            _rows_in_halves(loaded, sequences, part, sampled, seed, plan)
+            for part in _parts(start, min(start + size, count), plan)
         ]
-        return {field: np.concatenate([p[field] for p in parts]) for field in parts[0]}
+        return _joined(parts)
+
+    steps = {
+        f"rows-{start}": _Step(rows, start, min(size, count - start), "gradient rows")
+        for start in range(0, count, size)
+    }
+    if singles is None:
+        return steps
+    ids, mask, scored = singles.ids, singles.mask, singles.scored
 
     def single(i: int) -> dict[str, np.ndarray]:
         removed = [i] if i >= 0 else []  # -1: the full model
-        return {
-            "loss": sequence_losses(
-                loaded, singles.ids, removed, size, mask=singles.mask, scored=singles.scored
-            )
-        }
+        return {"loss": sequence_losses(loaded, ids, removed, size, mask=mask, scored=scored)}
 
-    steps = {
-        f"rows-{start}": (rows, start, min(size, count - start), "gradient rows")
-        for start in range(0, count, size)
-    }
-    if singles:
-        steps |= {f"single-{i}": (single, i, len(singles.ids), "single removals") for i in range(-1, n)}
-    ends = list(itertools.accumulate(cost for *_, cost, _ in steps.values()))
-    for position, (name, (work, argument, cost, message)) in enumerate(steps.items()):
+    for i in range(-1, len(loaded.blocks)):
+        steps[f"single-{i}"] = _Step(single, i, len(ids), "single removals")
+    return steps
+
+
+def _compute(
+    steps: dict[str, _Step], saved: Checkpoint, report: Report, ranks: Ranks
+) -> dict[str, dict[str, np.ndarray]] | None:
+    """The arrays of all steps by name, of which this rank computes its own; None on ranks other than 0."""
+    ends = list(itertools.accumulate(step.cost for step in steps.values()))
+    for position, (name, step) in enumerate(steps.items()):
         if ranks.mine(position) and name not in saved:
-            report(ends[position] - cost, ends[-1], message)
-            saved.put(name, work(argument))
+            report(ends[position] - step.cost, ends[-1], step.message)
+            saved.put(name, step.work(step.argument))
     saved.flush()
     shares = ranks.gather({name: saved[name] for name in steps if name in saved})
     if shares is None:
         return None
     done = {name: arrays for share in shares for name, arrays in share.items()}
-    for name, (work, argument, _, _) in steps.items():
+    for name, step in steps.items():
         if name not in done:  # of a rank of an earlier launch, that kept it on a disk of its own
-            done[name] = work(argument)
-    parts = [done[name] for name in steps if name.startswith("rows-")]
-    joined = {field: np.concatenate([p[field] for p in parts]) for field in parts[0]}
-    finite = np.isfinite(np.column_stack(list(joined.values()))).all(axis=1)
-    dropped = _dropped(finite, sequences, "gradient rows")
-    main = _rows(joined["A"], joined["loss"], sequences, finite)
-    own = _rows(joined["own_A"], joined["own_loss"], sequences, finite) if sampled else None
-    measured, dropped_singles = None, []
-    if singles:
-        losses = np.array([done[f"single-{i}"]["loss"] for i in range(-1, n)])
-        finite = np.isfinite(losses).all(axis=0)
-        dropped_singles = _dropped(finite, singles, "losses with a block removed")
-        increase = losses[1:, finite] - losses[0, finite]
-        measured = Singles(
-            increase.mean(axis=1),
-            increase.std(axis=1, ddof=1) / np.sqrt(increase.shape[1]),
-            increase.shape[1],
-        )
-    report(ends[-1], ends[-1], "done")
-    meta = {
-        "key": key,
+            done[name] = step.work(step.argument)
+    return {name: done[name] for name in steps}
+
+
+def _joined_rows(
+    asked: _Asked, done: dict[str, dict[str, np.ndarray]]
+) -> tuple[Rows, Rows | None, list[int]]:
+    """(rows of the texts' labels, those of sampled ones, sequences dropped from both)."""
+    arrays = _joined([own for name, own in done.items() if name.startswith("rows-")])
+    finite = np.isfinite(np.column_stack(list(arrays.values()))).all(axis=1)
+    dropped = _dropped(finite, asked.sequences, "gradient rows")
+    main = _rows(arrays["A"], arrays["loss"], asked.sequences, finite)
+    own = _rows(arrays["own_A"], arrays["own_loss"], asked.sequences, finite) if asked.sampled else None
+    return main, own, dropped
+
+
+def _joined_singles(
+    singles: Sequences, blocks: int, done: dict[str, dict[str, np.ndarray]]
+) -> tuple[Singles, list[int]]:
+    """(loss increase of each block's removal, sequences dropped)."""
+    losses = np.array([done[f"single-{i}"]["loss"] for i in range(-1, blocks)])
+    finite = np.isfinite(losses).all(axis=0)
+    dropped = _dropped(finite, singles, "losses with a block removed")
+    increase = losses[1:, finite] - losses[0, finite]
+    count = increase.shape[1]
+    return Singles(increase.mean(axis=1), increase.std(axis=1, ddof=1) / np.sqrt(count), count), dropped
+
+
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays of the same fields, one part behind the other."""
+    return {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
+
+
+def _described(asked: _Asked, saved: Checkpoint, request: dict | None) -> dict:
+    """What a run says of its model, its texts and its labels."""
+    loaded, sequences = asked.loaded, asked.sequences
+    return {
+        "key": saved.key,
         "request": request or {},
         "model": {
             "name": loaded.name,
@@ -185,18 +267,21 @@ def calibrate(
             "split": sequences.split,
             "domains": list(sequences.domains),
             "template": sequences.template,
-            "length": length,
+            "length": sequences.ids.shape[1],
             "available": sequences.available,
             "predicted": round(sequences.predicted / len(sequences.ids), 3),
             "tokens": sequences.sha256,
         },
         "gate": gate_of(loaded),
         "loss": LOSS,
-        "labels": ["data", "sampled"] if sampled else ["data"],
-        "seed": seed,
-        "dropped": dropped,
-        "dropped_singles": dropped_singles,
-        "plan": {**saved.plan, "ranks": ranks.world, "dtype": _dtype(loaded), "device": str(loaded.device)},
+        "labels": ["data", "sampled"] if asked.sampled else ["data"],
+        "seed": asked.seed,
+    }
+
+
+def _circumstances() -> dict:
+    """The software and the machine."""
+    return {
         "versions": {
             "blockscape": core.__version__,
             "torch": torch.__version__,
@@ -204,12 +289,7 @@ def calibrate(
             "numpy": np.__version__,
         },
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "times": {
-            "started": started.isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - began, 3),
-        },
     }
-    return Run(meta, main, own, measured)
 
 
 def _dtype(loaded: LoadedModel) -> str:
@@ -263,7 +343,7 @@ def _rows_in_halves(
     LOG.warning("memory ran out on %d sequences at once: going on with %d", len(ids), half)
     halves = (slice(part.start, part.start + half), slice(part.start + half, part.stop))
     first, second = (_rows_in_halves(loaded, sequences, h, sampled, seed, plan) for h in halves)
-    return {field: np.concatenate([first[field], second[field]]) for field in first}
+    return _joined([first, second])
 
 
 def _dropped(finite: np.ndarray, sequences: Sequences, what: str) -> list[int]:

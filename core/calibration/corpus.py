@@ -73,14 +73,22 @@ def draw(
     Errors: InputError, as `pack` and `own_sequences` say.
     """
     (texts, own), how = read, form_of(form)
+
+    def packed(texts: Texts, count: int) -> Sequences:
+        mode, template, bos = how["mode"], how["template"], how["bos"]
+        return pack(
+            texts, loaded.tokenizer, split, length, count, seed, mode=mode, template=template, bos=bos
+        )
+
     if own is None:
-        return pack(texts, loaded.tokenizer, split, length, samples, seed, **how)
+        assert texts is not None  # read_sources has found one of the two
+        return packed(texts, samples)
     if samples < 1:
         raise InputError(f"The number of samples must be at least 1, not {samples}.")
     counts = shares(samples, _shares(texts, own))
     parts = []
-    if counts[0]:
-        parts.append(pack(texts, loaded.tokenizer, split, length, counts[0], seed, **how))
+    if texts and counts[0]:
+        parts.append(packed(texts, counts[0]))
     if counts[1]:
         drawn = _own(loaded, split, length, counts[1], seed, report)
         name = free_name(own.domain or DOMAIN, texts.domains if texts else ())

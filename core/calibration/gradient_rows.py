@@ -38,8 +38,8 @@ def gradient_rows(
     (inverse of the distribution function, so that a sample's labels do not depend on its batch).
     checkpointed: activations inside blocks are computed again in the backward: less memory, more time.
     """
-    ids, mask, scored = (None if t is None else t.to(loaded.device) for t in (ids, mask, scored))
-    ids, scored = right_padded(ids, mask, scored)
+    mask, scored = (None if t is None else t.to(loaded.device) for t in (mask, scored))
+    ids, scored = right_padded(ids.to(loaded.device), mask, scored)
     alpha = torch.ones(len(ids), len(loaded.blocks), requires_grad=True, device=ids.device)
     with gated(loaded, alpha), _checkpointed(loaded, checkpointed), torch.enable_grad():
         logits = loaded.model(input_ids=ids, use_cache=False).logits

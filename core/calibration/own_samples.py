@@ -71,7 +71,7 @@ def own_sequences(
         report(start, samples, "sampling the model's own texts")
         uniforms = label_uniforms(index[start : min(start + batch, samples)], length, seed)
         head = torch.full((len(uniforms), 1), first, device=loaded.device)
-        out = loaded.model.generate(
+        out = loaded.model.generate(  # type: ignore[operator]  # transformers hides it from type checkers
             head,
             attention_mask=torch.ones_like(head),
             do_sample=False,

@@ -63,9 +63,11 @@ class Measured:
 
     @property
     def chunks(self) -> int:
+        """How many chunks of sequences there are."""
         return len(self.forwards.chunks)
 
     def complete(self, state: State) -> bool:
+        """Whether the state is measured on all of them."""
         return len(self.values.get(state, {})) == self.chunks
 
     def estimates(self) -> tuple[np.ndarray, np.ndarray]:
@@ -135,59 +137,67 @@ def learn(
     better: gets every point of the curve as it comes.
     Errors: InputError for a bad M or constraint, or a budget that does not pay for one state.
     """
-    n = forwards.blocks
-    removed = check_removed(removed, n)
-    rules = make_rules(constraints, n, removed)
+    removed = check_removed(removed, forwards.blocks)
+    rules = make_rules(constraints, forwards.blocks, removed)
     forwards.charged += ROW_FORWARDS * len(rows) / forwards.sequences
     prior = prior_from(*singles_of(forwards, [0]), rows)
     measured = Measured(forwards)
     rng = np.random.default_rng(seed)
     posterior = _condition(prior, measured)
+    _check_budget(budget, forwards, posterior, measured, removed, constraints)
     curve: list[tuple[float, float, State]] = []
-    best, best_loss = None, math.inf
-    least = forwards.forwards + measured.cost(
-        _lowest_unknown(posterior, measured, removed, constraints) or ()
-    )
-    if budget < least:
-        raise InputError(
-            f"A budget of {budget:g} forwards does not pay for the rows, the single removals and one state, "
-            f"{least:.1f}; give more."
-        )
     while True:
-        report(
-            int(forwards.forwards),
-            math.ceil(budget),
-            f"forwards, best so far {best_loss:.4f} nats" if best else "forwards, first states",
-        )
+        words = f"best so far {curve[-1][1]:.4f} nats" if curve else "first states"
+        report(int(forwards.forwards), math.ceil(budget), f"forwards, {words}")
         state = _propose(posterior, measured, removed, constraints, rules, rng)
-        if state is None:  # every state is measured on everything
+        if state is not None:  # None: every state is measured on everything
+            state = _within_budget(state, budget - forwards.forwards, posterior, measured, not curve)
+        if state is None:
             break
-        left = budget - forwards.forwards
-        finalist = _finalist(posterior, measured)
-        reserve = measured.cost(finalist) if finalist else 0.0
-        step = _step_cost(measured, state)
-        if best is None and finalist is None:
-            reserve, step = measured.cost(state), 0.0
-        if step + reserve > left:  # the rest pays for the most promising state, and nothing else
-            state = finalist
-            if state is None or not reserve <= left:
-                break
         measured.add(state)
         posterior = _condition(prior, measured)
         if measured.complete(state):
             loss = float(forwards.whole(state).mean())
-            if loss < best_loss:
-                best, best_loss = state, loss
+            if loss < (curve[-1][1] if curve else math.inf):
                 curve.append((forwards.forwards, loss, state))
                 better(curve[-1])
+    _, best_loss, best = curve[-1]
     report(math.ceil(budget), math.ceil(budget), f"forwards, best {best_loss:.4f} nats")
-    if forwards.known:
-        forwards.known.flush()
+    forwards.save()
     level, se = measured.estimates()
     found = [(s, float(v), float(e)) for s, v, e in zip(measured.values, level, se)]
     return Learned(
         best, best_loss, float(forwards.whole(()).mean()), curve, forwards.forwards, found, posterior
     )
+
+
+def _check_budget(
+    budget: float, forwards: Forwards, posterior: Posterior, measured: Measured, removed: int, constraints
+) -> None:
+    """Errors: InputError for a budget that does not pay for one state."""
+    first = _lowest_unknown(posterior, measured, removed, constraints) or ()
+    least = forwards.forwards + measured.cost(first)
+    if budget < least:
+        raise InputError(
+            f"A budget of {budget:g} forwards does not pay for the rows, the single removals and one state, "
+            f"{least:.1f}; give more."
+        )
+
+
+def _within_budget(
+    state: State, left: float, posterior: Posterior, measured: Measured, first: bool
+) -> State | None:
+    """The proposed state, while its next step leaves enough to complete the most promising one; else that
+    one, and nothing else; None when nothing can be paid. first: no state is complete yet.
+    """
+    finalist = _finalist(posterior, measured)
+    reserve = measured.cost(finalist) if finalist else 0.0
+    step = _step_cost(measured, state)
+    if first and finalist is None:
+        reserve, step = measured.cost(state), 0.0
+    if step + reserve <= left:
+        return state
+    return finalist if finalist is not None and reserve <= left else None
 
 
 def _condition(prior: Prior, measured: Measured) -> Posterior:

@@ -1,13 +1,13 @@
 """Other ways to choose M blocks, each as its paper defines it, measured and paid for like ours
 (core.measure.forwards).
 
-Searches measure losses and say what they cost as they go: `greedy`, `evolutionary`, `random_search`,
-`best_window`. One-shot rules rank blocks once: `block_influence`, `angular_window`, `taylor`, `perplexity`,
-`magnitude`; their choice has still to be measured, which their cost leaves out as it does for all.
+PEERS names them all: a new one is a function and an entry there, and the job "peers" and the study run it.
+A `Search` measures losses and says what it costs as it goes. A `Rule` chooses once, for many M together; its
+choice has still to be measured, which its cost leaves out as it does for all.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 
 from core.measure.forwards import Forwards, State
 from core.model.load import LoadedModel
-from core.model.losses import right_padded, sample_losses
+from core.model.losses import padded_batch, right_padded, sample_losses
 from core.model.structure import first_tensor, hidden_argument
 from core.spectrum.lowest import check_removed
 from core.texts import Sequences
@@ -23,8 +23,8 @@ from core.texts import Sequences
 Report = Callable[[int, int, str], None]
 
 
-def _silent(done: int, total: int, message: str) -> None:
-    pass
+def silent(done: int, total: int, message: str) -> None:
+    """A report to nobody."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Choice:
 Curve = list[Choice]  # ever better states, as the forwards go
 
 
-def greedy(forwards: Forwards, most: int, report: Report = _silent) -> dict[int, Choice]:
+def greedy(forwards: Forwards, most: int, report: Report = silent) -> dict[int, Choice]:
     """{M: choice} for M = 1..most: again and again the block whose removal raises the loss least (SLEB, arXiv
     2402.09025).
     """
@@ -53,7 +53,7 @@ def greedy(forwards: Forwards, most: int, report: Report = _silent) -> dict[int,
         for block in sorted(set(range(n)) - set(removed)):
             losses[block] = float(forwards.whole((*removed, block)).mean())
             report((m - 1) * n + block, most * n, f"greedy, {m} of {most}")
-        block = min(losses, key=losses.get)
+        block = min(losses, key=losses.__getitem__)
         removed = tuple(sorted((*removed, block)))
         choices[m] = Choice(removed, forwards.forwards, losses[block])
     return choices
@@ -64,30 +64,37 @@ def _random_state(rng: np.random.Generator, n: int, m: int) -> State:
 
 
 def random_search(
-    forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = _silent
+    forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = silent
 ) -> Curve:
     """Ever better states among random ones, each measured on all sequences, until the budget is spent."""
-    rng, curve = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    curve: Curve = []
     for _ in range(10_000):
         state = _random_state(rng, forwards.blocks, check_removed(removed, forwards.blocks))
         if forwards.forwards + _whole_cost(forwards, state) > budget:
             break
         report(int(forwards.forwards), math.ceil(budget), "random search, forwards")
-        loss = float(forwards.whole(state).mean())
-        if not curve or loss < curve[-1].loss:
-            curve.append(Choice(state, forwards.forwards, loss))
+        _add_better(curve, state, forwards)
     return curve
+
+
+def _add_better(curve: Curve, state: State, forwards: Forwards) -> None:
+    """Add the state, measured, where its loss is below that of the last."""
+    loss = float(forwards.whole(state).mean())
+    least = curve[-1].loss if curve else None
+    if least is None or loss < least:
+        curve.append(Choice(state, forwards.forwards, loss))
 
 
 def _whole_cost(forwards: Forwards, state: State) -> float:
     return sum(forwards.cost(state, chunk) for chunk in range(len(forwards.chunks)))
 
 
-OFFSPRING, SURVIVORS = 16, 4
+OFFSPRING, SURVIVORS, SWAPS = 16, 4, 3
 
 
 def evolutionary(
-    forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = _silent
+    forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = silent
 ) -> Curve:
     """EvoPress (arXiv 2410.14649): a parent, mutants of it by swaps, and selection on ever more sequences.
 
@@ -98,53 +105,66 @@ def evolutionary(
     """
     n = forwards.blocks
     check_removed(removed, n)
-    rng, curve = np.random.default_rng(seed), []
-    count = len(forwards.chunks)
-
-    def pays(states: list[State], chunks: np.ndarray) -> bool:
-        """Whether the budget allows for all of it, without what they share among themselves."""
-        return forwards.forwards + sum(forwards.cost(s, int(c)) for s in states for c in chunks) <= budget
-
-    def fittest(states: list[State], chunks: np.ndarray, keep: int) -> list[State]:
-        report(int(forwards.forwards), math.ceil(budget), "evolutionary search, forwards")
-        losses = [np.concatenate([forwards.measure(s, int(c)) for c in chunks]).mean() for s in states]
-        return [states[k] for k in np.argsort(losses, kind="stable")[:keep]]
-
-    def generation(states: list[State], parent: State | None) -> State | None:
-        """The fittest in the end; None when the budget ends first."""
-        one, quarter, whole = (rng.permutation(count)[:size] for size in (1, max(1, count // 4), count))
-        for chunks, keep in ((one, SURVIVORS), (quarter, 1)):
-            if not pays(states, chunks):
-                return None
-            states = fittest(states, chunks, keep)
-        final = states if parent is None else [parent, *states]
-        return fittest(final, whole, 1)[0] if pays(final, whole) else None
-
-    def mutant(parent: State) -> State:
-        state = set(parent)
-        for _ in range(min(rng.integers(1, 4, 2))):
-            out, in_ = rng.choice(sorted(state)), rng.choice(sorted(set(range(n)) - state))
-            state = state - {int(out)} | {int(in_)}
-        return tuple(sorted(state))
-
-    parent = generation([_random_state(rng, n, removed) for _ in range(OFFSPRING)], None)
+    evolution = _Evolution(forwards, budget, np.random.default_rng(seed), report)
+    curve: Curve = []
+    parent = evolution.fittest([_random_state(evolution.rng, n, removed) for _ in range(OFFSPRING)], None)
     while parent is not None:
-        loss = float(forwards.whole(parent).mean())
-        if not curve or loss < curve[-1].loss:
-            curve.append(Choice(parent, forwards.forwards, loss))
+        _add_better(curve, parent, forwards)
         before = forwards.forwards
-        child = generation(sorted({mutant(parent) for _ in range(OFFSPRING)}), parent)
+        child = evolution.fittest(sorted({evolution.mutant(parent) for _ in range(OFFSPRING)}), parent)
         if child is None or (
-            forwards.forwards == before and child == parent and _exhausted(forwards, removed)
+            forwards.forwards == before and child == parent and _exhausted(forwards, parent)
         ):
             break
         parent = child
     return curve
 
 
-def _exhausted(forwards: Forwards, removed: int) -> bool:
-    """Whether every state of M has been looked at."""
-    return sum(len(s) == removed for s in forwards.losses) == math.comb(forwards.blocks, removed)
+@dataclass(frozen=True)
+class _Evolution:
+    """How one generation follows another."""
+
+    forwards: Forwards
+    budget: float
+    rng: np.random.Generator
+    report: Report
+
+    def fittest(self, states: list[State], parent: State | None) -> State | None:
+        """The best of the states in the end, or their parent; None when the budget ends first."""
+        count = len(self.forwards.chunks)
+        one, quarter, whole = (self.rng.permutation(count)[:size] for size in (1, max(1, count // 4), count))
+        for chunks, keep in ((one, SURVIVORS), (quarter, 1)):
+            if not self._pays(states, chunks):
+                return None
+            states = self._selected(states, chunks, keep)
+        final = states if parent is None else [parent, *states]
+        return self._selected(final, whole, 1)[0] if self._pays(final, whole) else None
+
+    def mutant(self, parent: State) -> State:
+        """The parent with one to SWAPS swaps."""
+        state = set(parent)
+        for _ in range(min(self.rng.integers(1, SWAPS + 1, 2))):
+            out = self.rng.choice(sorted(state))
+            in_ = self.rng.choice(sorted(set(range(self.forwards.blocks)) - state))
+            state = state - {int(out)} | {int(in_)}
+        return tuple(sorted(state))
+
+    def _pays(self, states: list[State], chunks: np.ndarray) -> bool:
+        """Whether the budget allows for all of it, without what they share among themselves."""
+        cost = sum(self.forwards.cost(s, int(c)) for s in states for c in chunks)
+        return self.forwards.forwards + cost <= self.budget
+
+    def _selected(self, states: list[State], chunks: np.ndarray, keep: int) -> list[State]:
+        self.report(int(self.forwards.forwards), math.ceil(self.budget), "evolutionary search, forwards")
+        losses = [np.concatenate([self.forwards.measure(s, int(c)) for c in chunks]).mean() for s in states]
+        return [states[k] for k in np.argsort(losses, kind="stable")[:keep]]
+
+
+def _exhausted(forwards: Forwards, parent: State) -> bool:
+    """Whether every state that a mutant can be has been looked at."""
+    m, n = len(parent), forwards.blocks
+    seen = sum(len(s) == m and len(set(s) - set(parent)) <= SWAPS for s in forwards.losses)
+    return seen == sum(math.comb(m, k) * math.comb(n - m, k) for k in range(SWAPS + 1))
 
 
 def best_window(forwards: Forwards, removed: int) -> Choice:
@@ -278,10 +298,7 @@ def taylor(loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16
     try:
         for start in range(0, len(sequences.ids), batch):
             part = slice(start, start + batch)
-            arrays = (sequences.ids, sequences.mask, sequences.scored)
-            ids, scored = right_padded(
-                *(None if a is None else torch.from_numpy(a[part]).to(loaded.device) for a in arrays)
-            )
+            ids, scored = padded_batch(sequences.ids, sequences.mask, sequences.scored, part, loaded.device)
             sample_losses(loaded.model(input_ids=ids, use_cache=False).logits, ids, scored).sum().backward()
         scores = np.array(
             [
@@ -301,26 +318,82 @@ def _matrices(module: torch.nn.Module) -> Iterator[torch.nn.Parameter]:
     return (p for p in module.parameters() if p.ndim >= 2)
 
 
-ONE_SHOT = {
-    "block influence": "Block Influence (ShortGPT)",
-    "angular window": "angular window (Gromov)",
-    "taylor": "Taylor (Shortened LLaMA)",
-    "perplexity": "perplexity (Shortened LLaMA)",
-    "magnitude": "magnitude (Shortened LLaMA)",
-    "best window": "best window, measured",
+@dataclass(frozen=True)
+class Look:
+    """What a rule may look at."""
+
+    loaded: LoadedModel
+    sequences: Sequences  # the choosing ones
+    meter: Callable[[], Forwards]  # over the same, each with a count of its own
+    depths: Collection[int]  # all M that are asked for
+
+    @property
+    def most(self) -> int:
+        """The largest M."""
+        return max(self.depths)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A method that chooses once: {M: its choice} with all M of the look, or more."""
+
+    label: str
+    choose: Callable[[Look], dict[int, Choice]]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A method that measures states as it goes: search(meter, M, budget in forwards, seed, report)."""
+
+    label: str
+    search: Callable[[Forwards, int, float, int, Report], Curve]
+
+
+def _greedy_search(forwards: Forwards, removed: int, budget: float, seed: int, report: Report) -> Curve:
+    """Takes what it takes: neither budget nor seed change it."""
+    return [greedy(forwards, removed, report)[removed]]
+
+
+GREEDY = "greedy"  # its forwards are what the others are given
+PEERS: Mapping[str, Rule | Search] = {
+    "block influence": Rule(
+        "Block Influence (ShortGPT)", lambda see: block_influence(see.loaded, see.sequences, see.most)
+    ),
+    "angular window": Rule(
+        "angular window (Gromov)", lambda see: angular_window(see.loaded, see.sequences, see.most)
+    ),
+    "taylor": Rule("Taylor (Shortened LLaMA)", lambda see: taylor(see.loaded, see.sequences, see.most)),
+    "perplexity": Rule("perplexity (Shortened LLaMA)", lambda see: perplexity(see.meter(), see.most)),
+    "magnitude": Rule("magnitude (Shortened LLaMA)", lambda see: magnitude(see.loaded, see.most)),
+    "best window": Rule(
+        "best window, measured", lambda see: {m: best_window(see.meter(), m) for m in see.depths}
+    ),
+    GREEDY: Search("greedy", _greedy_search),
+    "evolutionary": Search("evolutionary", evolutionary),
+    "random": Search("random", random_search),
 }
+RULES = {name: peer for name, peer in PEERS.items() if isinstance(peer, Rule)}
+SEARCHES = {name: peer for name, peer in PEERS.items() if isinstance(peer, Search)}
 
 
-def chosen_at_once(
-    loaded: LoadedModel, sequences: Sequences, meter: Callable[[], Forwards], depths: Collection[int]
-) -> Iterator[tuple[str, dict[int, Choice]]]:
-    """(name of ONE_SHOT, {M: its choice} with all M of `depths`), one by one; `meter` gives each that
-    measures a count of its own.
+def chosen_at_once(look: Look) -> Iterator[tuple[str, dict[int, Choice]]]:
+    """(name of RULES, {M: its choice}), one by one."""
+    for name, rule in RULES.items():
+        yield name, rule.choose(look)
+
+
+def searched(
+    meter: Callable[[], Forwards], removed: int, budget: float, seed: int = 0, report: Report = silent
+) -> Iterator[tuple[str, Curve]]:
+    """(name of SEARCHES, its curve), one by one; each gets a meter.
+
+    Greedy is the first, and where it takes more than the budget the others get as much. What they measure is
+    kept as they end.
     """
-    most = max(depths)
-    yield "block influence", block_influence(loaded, sequences, most)
-    yield "angular window", angular_window(loaded, sequences, most)
-    yield "taylor", taylor(loaded, sequences, most)
-    yield "perplexity", perplexity(meter(), most)
-    yield "magnitude", magnitude(loaded, most)
-    yield "best window", {m: best_window(meter(), m) for m in depths}
+    for name in sorted(SEARCHES, key=lambda name: name != GREEDY):
+        own = meter()
+        curve = SEARCHES[name].search(own, removed, budget, seed, report)
+        own.save()
+        if name == GREEDY:
+            budget = max(budget, curve[-1].forwards)
+        yield name, curve

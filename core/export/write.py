@@ -1,33 +1,30 @@
 """Write a pruned checkpoint: whole, verified in a fresh process, or not at all.
 
 The folder is written elsewhere on the same disk, reloaded by another Python process
-that must find no missing or unexpected tensor, the gated model's logits, and
+that (core.export.verify) must find no missing or unexpected tensor, the gated model's logits, and
 the same greedy tokens with and without cache; only then does it get its name.
 Its blockscape.json says where it comes from and holds the SHA-256 of every other file.
-
-`python -m core.export.write FOLDER PROBE [--trust-remote-code]` is that other process.
 """
 
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import transformers
 
 import core
-from core.errors import InputError
-from core.measure.evaluation import greedy
+from core.export.verify import made_up_ids, verify_elsewhere
+from core.model.description import Block
 from core.model.gates import gated, removal
-from core.model.load import load_model
+from core.model.load import LoadedModel, load_model
 from core.model.surgery import check_removal, remove_blocks
 from core.store.folders import check_free
 from core.store.runs import file_sha256
@@ -45,14 +42,14 @@ _COPIED = (  # what is beside config and weights: the tokenizer, and what prepar
     "video_preprocessor_config.json",
 )
 PROVENANCE = "blockscape.json"
-PROBE_TOKENS, GREEDY_TOKENS = 24, 12
-LOGITS_TOLERANCE = 1e-5  # relative to the largest logit
 ZIP_LIMIT = 64 * 2**20  # bytes that a browser is offered in one piece
 Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Export:
+    """A checkpoint that was written and verified."""
+
     out: Path
     removed: list[int]
     parameters: tuple[int, int]  # before, after
@@ -62,6 +59,7 @@ class Export:
     largest_difference: float  # of a logit against the gated model
 
     def to_json(self) -> dict:
+        """What a job's result says of it."""
         return {
             "out": str(self.out),
             "removed": self.removed,
@@ -97,48 +95,33 @@ def prune(
     report(0, 4, "loading")
     loaded = load_model(source, device="cpu", remote_code=remote_code)
     blocks = check_removal(loaded, removed)
-    parameters, size = loaded.parameters(), loaded.weights_bytes()
+    before = _Before(loaded.parameters(), loaded.weights_bytes(), loaded.blocks)
     report(1, 4, "reference logits")
-    ids = _probe_ids(loaded.config.vocab_size, loaded.max_length)
-    with torch.no_grad(), gated(loaded, removal(loaded, blocks)):
-        logits = loaded.model(input_ids=ids, use_cache=False).logits.float().numpy()
-    folder, original = loaded.folder, loaded.blocks
-    kv = (sum(b.kv_bytes for b in original), sum(b.kv_bytes for b in original if b.index not in blocks))
+    probe = _probe(loaded, blocks)
     del loaded
 
     report(2, 4, "writing")
     stored = load_model(source, device="cpu", dtype="auto", remote_code=remote_code)
     remove_blocks(stored, blocks)
+    after, own_code = stored.parameters(), stored.own_code
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
     try:
         checkpoint = staging / "checkpoint"
-        stored.model.save_pretrained(checkpoint)
-        for pattern in (*_COPIED, *(["*.py"] if stored.own_code else [])):
-            for file in folder.glob(pattern):
-                shutil.copyfile(file, checkpoint / file.name)
-        after = stored.parameters()
         record = {
             "removed": blocks,
-            "kept": [i for i in range(len(original)) if i not in blocks],
+            "kept": [i for i in range(len(before.blocks)) if i not in blocks],
             "source": source,
-            "parameters": [parameters, after],
+            "parameters": [before.parameters, after],
             "versions": {"blockscape": core.__version__, "transformers": transformers.__version__},
             **(provenance or {}),
-            "files": {file.name: file_sha256(file) for file in sorted(checkpoint.iterdir())},
         }
-        (checkpoint / PROVENANCE).write_text(
-            json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        for file in checkpoint.iterdir():
-            file.chmod(0o644)  # safetensors leaves 0600
-            _sync(file)
-        own_code = stored.own_code
+        _write(stored, checkpoint, record)
         del stored
         report(3, 4, "verifying in a fresh process")
-        np.savez(staging / "probe.npz", ids=ids.numpy(), logits=logits)
-        difference = _verify_elsewhere(checkpoint, staging / "probe.npz", own_code)
-        sizes = (size, sum(f.stat().st_size for f in checkpoint.glob("*.safetensors")))
+        np.savez(staging / "probe.npz", ids=probe["ids"], logits=probe["logits"])
+        difference = verify_elsewhere(checkpoint, staging / "probe.npz", own_code)
+        size = sum(f.stat().st_size for f in checkpoint.glob("*.safetensors"))
         checkpoint.chmod(0o755)
         if out.exists():
             out.rmdir()
@@ -146,9 +129,47 @@ def prune(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     report(4, 4, "done")
+    kept = [b for b in before.blocks if b.index not in blocks]
     return Export(
-        out, blocks, (parameters, after), sizes, (len(original), len(original) - len(blocks)), kv, difference
+        out,
+        blocks,
+        (before.parameters, after),
+        (before.bytes, size),
+        (len(before.blocks), len(kept)),
+        (sum(b.kv_bytes for b in before.blocks), sum(b.kv_bytes for b in kept)),
+        difference,
     )
+
+
+class _Before(NamedTuple):
+    """The model as it was."""
+
+    parameters: int
+    bytes: int
+    blocks: list[Block]
+
+
+def _probe(loaded: LoadedModel, blocks: list[int]) -> dict[str, np.ndarray]:
+    """{ids, logits} of the model with the blocks gated off: what the checkpoint must give."""
+    ids = made_up_ids(loaded.config.vocab_size, loaded.max_length)
+    with torch.no_grad(), gated(loaded, removal(loaded, blocks)):
+        logits = loaded.model(input_ids=ids, use_cache=False).logits.float()
+    return {"ids": ids.numpy(), "logits": logits.numpy()}
+
+
+def _write(stored: LoadedModel, checkpoint: Path, record: dict) -> None:
+    """Weights, config, what is beside them in the model's folder, and the record with the digest of each."""
+    stored.model.save_pretrained(checkpoint)
+    for pattern in (*_COPIED, *(["*.py"] if stored.own_code else [])):
+        for file in stored.folder.glob(pattern):
+            shutil.copyfile(file, checkpoint / file.name)
+    record = {**record, "files": {file.name: file_sha256(file) for file in sorted(checkpoint.iterdir())}}
+    (checkpoint / PROVENANCE).write_text(
+        json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    for file in checkpoint.iterdir():
+        file.chmod(0o644)  # safetensors leaves 0600
+        _sync(file)
 
 
 def is_export_of(out: Path, source: str, removed: Sequence[int]) -> bool:
@@ -180,63 +201,6 @@ def zip_export(out: Path, limit: int = ZIP_LIMIT) -> Path | None:
     return target
 
 
-def _probe_ids(vocabulary: int, max_length: int | None) -> torch.Tensor:
-    length = min(PROBE_TOKENS, (max_length or PROBE_TOKENS + GREEDY_TOKENS) - GREEDY_TOKENS)
-    return torch.randint(0, vocabulary, (2, max(2, length)), generator=torch.Generator().manual_seed(0))
-
-
 def _sync(file: Path) -> None:
     with open(file, "rb") as f:
         os.fsync(f.fileno())
-
-
-def _verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> float:
-    """Run `verify` in a fresh process, own_code: with the checkpoint's. The largest difference of a logit.
-
-    Errors: RuntimeError with its finding.
-    """
-    command = [sys.executable, "-m", "core.export.write", str(checkpoint.resolve()), str(probe.resolve())]
-    done = subprocess.run(
-        command + ["--trust-remote-code"] * own_code,
-        cwd=Path(__file__).resolve().parents[2],
-        capture_output=True,
-        text=True,
-    )
-    try:
-        found = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, json.JSONDecodeError) as error:
-        raise RuntimeError(
-            "The pruned checkpoint could not be verified: "
-            f"{(done.stderr.strip().splitlines() or ['no output'])[-1]}"
-        ) from error
-    if found["problem"]:
-        raise RuntimeError(f"The pruned checkpoint failed verification and was not kept: {found['problem']}.")
-    return found["difference"]
-
-
-def verify(checkpoint: Path, probe: Path, remote_code: bool = False) -> dict:
-    """{problem: sentence or None, difference: largest logit difference} of a checkpoint against a probe (ids,
-    logits).
-    """
-    # refuses missing, unexpected and mismatched tensors
-    loaded = load_model(str(checkpoint), device="cpu", remote_code=remote_code)
-    with np.load(probe, allow_pickle=False) as expected:
-        ids, logits = torch.from_numpy(expected["ids"]), expected["logits"]
-    with torch.no_grad():
-        own = loaded.model(input_ids=ids, use_cache=False).logits.float().numpy()
-        cached, plain = (greedy(loaded.model, ids, GREEDY_TOKENS, use_cache) for use_cache in (True, False))
-    difference = float(np.abs(own - logits).max()) if own.shape == logits.shape else float("inf")
-    problem = None
-    if not difference <= LOGITS_TOLERANCE * float(np.abs(logits).max()):
-        problem = f"its logits differ from the gated model's by {difference:.2g}"
-    elif not torch.equal(cached, plain):
-        problem = "greedy tokens differ with and without cache"
-    return {"problem": problem, "difference": difference}
-
-
-if __name__ == "__main__":
-    try:
-        finding = verify(Path(sys.argv[1]), Path(sys.argv[2]), "--trust-remote-code" in sys.argv[3:])
-    except InputError as error:
-        finding = {"problem": str(error).rstrip("."), "difference": None}
-    print(json.dumps(finding))

@@ -15,7 +15,7 @@ import torch
 from core.errors import InputError
 from core.model.gates import gated, keep_all, removal
 from core.model.load import LoadedModel
-from core.model.losses import right_padded, sample_losses, token_losses
+from core.model.losses import padded_batch, sample_losses, token_losses
 from core.tasks.items import TaskItem
 from core.texts import Sequences
 
@@ -45,11 +45,7 @@ def sequence_losses(
     losses = []
     alpha = removal(loaded, removed) if len(removed) else None
     for start in range(0, len(ids), batch):
-        part = (
-            None if a is None else torch.from_numpy(a[start : start + batch]).to(loaded.device)
-            for a in (ids, mask, scored)
-        )
-        tokens, counts = right_padded(*part)
+        tokens, counts = padded_batch(ids, mask, scored, slice(start, start + batch), loaded.device)
         losses.append(sample_losses(_logits(loaded, tokens, alpha), tokens, counts).double().cpu().numpy())
         report(min(start + batch, len(ids)), len(ids), "loss")
     return np.concatenate(losses)
@@ -196,6 +192,8 @@ def greedy(model, ids: torch.Tensor, count: int, use_cache: bool) -> torch.Tenso
 
 @dataclass(frozen=True)
 class Evaluation:
+    """What a model is worth; losses in nats."""
+
     loss: float
     loss_se: float
     sequences: int
@@ -205,6 +203,7 @@ class Evaluation:
     tokens_per_second: float
 
     def to_json(self) -> dict:
+        """Without the losses and items themselves."""
         return {
             "loss": self.loss,
             "loss_se": None if math.isnan(self.loss_se) else self.loss_se,

@@ -5,26 +5,20 @@ kept blocks share them. A *forward*, the unit of cost, is all N blocks over all 
 counts, block by block, and what is taken from a kept prefix or skipped does not, for every method alike.
 """
 
-import itertools
 import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
 
 import core
-from core.ising.states import indicator
-from core.model.gates import gated, removal
+from core.measure.replay import Replay
 from core.model.load import LoadedModel
-from core.model.losses import right_padded, sample_losses
-from core.model.structure import first_tensor, hidden_argument, probe_ids, replace_first
 from core.store.checkpoint import Checkpoint
 from core.store.results import Key, Results
 from core.store.runs import canonical_key
@@ -35,118 +29,11 @@ MEMORY = 2 << 30  # bytes of hidden states that are kept
 # a gradient row in forwards over its sequence: 2.29 measured, limit of core.calibration.gradient_rows 2.0 to
 # 3.0 with checkpoints
 ROW_FORWARDS = 2.3
-_CLOSE = 1e-3  # of the logits' spread: skipping a block is not the same as closing its gates beyond that
 
 State = tuple[int, ...]
 # (sequences, kept blocks, how many of them to skip, hidden states behind those) -> (losses, hidden states
 # behind each block executed)
 Run = Callable[[slice, State, int, torch.Tensor | None], tuple[np.ndarray, list]]
-
-
-class Replay:
-    """Runs a model on sequences from a kept prefix on: blocks that are passed over hand their input on.
-
-    Where a block cannot be passed over (it returns more than hidden states, or the model is another
-    one then than with closed gates, as a trial on a few tokens shows) `shares` is False and gates do it.
-    """
-
-    def __init__(self, loaded: LoadedModel, sequences: Sequences):
-        self.loaded, self.sequences = loaded, sequences
-        loaded.check_length(sequences.ids.shape[1])
-        self.outputs: list = []  # what each block returns, without hidden states
-        self.bytes = 0  # of the hidden states of one token
-        self.shares = self._can_share()
-
-    @torch.no_grad()
-    def __call__(self, part: slice, kept: State, start: int, hidden) -> tuple[np.ndarray, list[torch.Tensor]]:
-        s = self.sequences
-        tensors = (
-            None if a is None else torch.from_numpy(a[part]).to(self.loaded.device)
-            for a in (s.ids, s.mask, s.scored)
-        )
-        ids, scored = right_padded(*tensors)
-        logits, seen = self._logits(ids, kept, start, hidden)
-        return sample_losses(logits, ids, scored).double().cpu().numpy(), seen
-
-    def _logits(
-        self, ids: torch.Tensor, kept: State, start: int = 0, hidden=None
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """(logits, hidden states behind each of kept[start:]); hidden: those behind kept[:start]."""
-        if not self.shares:
-            removed = [i for i in range(len(self.loaded.blocks)) if i not in kept]
-            with gated(self.loaded, removal(self.loaded, removed)):
-                return self.loaded.model(input_ids=ids, use_cache=False).logits, []
-        with self._passing(kept, start, hidden) as seen:
-            return self.loaded.model(input_ids=ids, use_cache=False).logits, seen
-
-    @contextmanager
-    def _passing(self, kept: State, start: int, hidden) -> Iterator[list[torch.Tensor]]:
-        """Inside the context only kept[start:] are executed; their hidden states are listed as they come."""
-        seen: list[torch.Tensor] = []
-        handed = kept[start - 1] if start else None
-        executed = set(kept[start:])
-
-        def instead(index: int, forward: Callable) -> Callable:
-            def run(*args, **kwargs):
-                if index in executed:
-                    output = forward(*args, **kwargs)
-                    seen.append(first_tensor(output))
-                    return output
-                return replace_first(
-                    self.outputs[index], hidden if index == handed else hidden_argument(args, kwargs)
-                )
-
-            return run
-
-        modules = list(self.loaded.modules)
-        for i, module in enumerate(modules):
-            module.forward = instead(i, module.forward)
-        try:
-            yield seen
-        finally:
-            for module in modules:
-                del module.forward  # the class's own shows again
-
-    @torch.no_grad()
-    def _can_share(self) -> bool:
-        ids, n = probe_ids(self.loaded.model), len(self.loaded.blocks)
-        outputs: list = [None] * n
-
-        def note(index: int):
-            return lambda _module, _args, output: outputs.__setitem__(index, output)
-
-        handles = [module.register_forward_hook(note(i)) for i, module in enumerate(self.loaded.modules)]
-        try:
-            self.loaded.model(input_ids=ids, use_cache=False)
-        finally:
-            for handle in handles:
-                handle.remove()
-        hidden = first_tensor(outputs[0])
-        self.bytes = hidden.numel() * hidden.element_size() // ids.numel()
-        if any(
-            isinstance(part, torch.Tensor)
-            for output in outputs
-            if isinstance(output, (tuple, list))
-            for part in output[1:]
-        ):
-            return False
-        self.outputs = [replace_first(output, hidden[:0]) for output in outputs]
-        self.shares = False
-        trials = [tuple(range(first, n, 2)) for first in (0, 1)] if n > 1 else [()]
-        truth = [self._logits(ids, kept)[0] for kept in trials]
-        self.shares = True
-        try:
-            return all(self._agrees(ids, kept, expected) for kept, expected in zip(trials, truth))
-        except Exception:  # its blocks take more from each other than hidden states, such as keys and values
-            return False
-
-    def _agrees(self, ids: torch.Tensor, kept: State, expected: torch.Tensor) -> bool:
-        """Whether passing blocks over, at once and from a prefix on, gives the expected logits."""
-        found, seen = self._logits(ids, kept)
-        half = len(kept) // 2
-        resumed = self._logits(ids, kept, half, seen[half - 1])[0] if half else found
-        limit = _CLOSE * float(expected.float().std())
-        return max(float((f - expected).abs().max()) for f in (found, resumed)) <= limit
 
 
 class Kept:
@@ -187,6 +74,7 @@ class Kept:
         return np.array([known[i] for i in items]) if all(i in known for i in items) else None
 
     def put(self, state: State, part: slice, losses: np.ndarray, seconds: float) -> None:
+        """Keep what took so many seconds to measure; in the store some seconds later."""
         new = dict(zip(self.index[part], losses.tolist()))
         self.values.setdefault(state, {}).update(new)
         before, spent = self.unsaved.get(state, ({}, 0.0))
@@ -195,6 +83,7 @@ class Kept:
             self.flush()
 
     def flush(self) -> None:
+        """Write to the store what is not there yet."""
         for state, (values, seconds) in self.unsaved.items():
             self.results.put(self._named(state), values, seconds, self.versions)
         self.unsaved, self.last = {}, time.monotonic()
@@ -263,6 +152,11 @@ class Forwards:
             / (self.blocks * self.sequences)
         )
 
+    def save(self) -> None:
+        """Write to the store what was measured, where it is kept."""
+        if self.known:
+            self.known.flush()
+
     def _kept(self, state: State) -> State:
         return tuple(i for i in range(self.blocks) if i not in state)
 
@@ -314,9 +208,13 @@ def stratified(sequences: Sequences) -> Sequences:
     chunks = -(-len(sequences.ids) // CHUNK)
     by_domain = np.argsort(sequences.domain, kind="stable")
     order = np.concatenate([by_domain[first::chunks] for first in range(chunks)])
-    arrays = {name: getattr(sequences, name) for name in ("ids", "index", "domain", "mask", "scored")}
     return replace(
-        sequences, **{name: None if array is None else array[order] for name, array in arrays.items()}
+        sequences,
+        ids=sequences.ids[order],
+        index=sequences.index[order],
+        domain=sequences.domain[order],
+        mask=None if sequences.mask is None else sequences.mask[order],
+        scored=None if sequences.scored is None else sequences.scored[order],
     )
 
 
@@ -332,56 +230,6 @@ def open_forwards(
     return Forwards(
         n, count, replay, Kept(loaded, sequences) if keep else None, room=room, shares=replay.shares
     )
-
-
-def walk_order(blocks: int, removed: int) -> list[State]:
-    """Every state of M removed blocks, in the order of a depth-first walk over the tree of kept prefixes."""
-    kept = itertools.combinations(range(blocks), blocks - removed)
-    return [tuple(sorted(set(range(blocks)) - set(k))) for k in kept]
-
-
-def prefix_walk(
-    loaded: LoadedModel,
-    sequences: Sequences,
-    removed: int,
-    folder: Path,
-    report: Callable[[int, int, str], None] = lambda done, total, message: None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The loss of every state of M: (x bool [K, N], losses float32 [K, S]), rows in the order of
-    `walk_order`.
-
-    Every prefix is executed once a chunk, and only one path of hidden states is held. Resumable: finished
-    pieces lie in `folder` (core.store.checkpoint), named by what changes them.
-    """
-    n, count = len(loaded.blocks), len(sequences.ids)
-    states = walk_order(n, removed)
-    key = canonical_key(
-        {"model": loaded.digest(), "tokens": sequences.sha256, "removed": removed, "chunk": CHUNK}
-    )
-    saved = Checkpoint(folder, {}, key)
-    replay = Replay(loaded, sequences)
-    piece = max(1, math.ceil(len(states) / 16))  # states between two writes
-    meter = Forwards(n, count, replay, room=2 * n, shares=replay.shares)
-    total, done = len(states) * count, 0
-    for chunk, part in enumerate(meter.chunks):
-        for start in range(0, len(states), piece):
-            own = states[start : start + piece]
-            name = f"{chunk}-{start}"
-            if name not in saved:
-                losses = []
-                for k, state in enumerate(own):
-                    losses.append(meter.measure(state, chunk))
-                    report(done + k * (part.stop - part.start), total, f"every state of M = {removed}")
-                meter.losses.clear()
-                saved.put(name, {"loss": np.array(losses, dtype=np.float32)})
-            done += len(own) * (part.stop - part.start)
-    saved.flush()
-    rows = [
-        np.concatenate([saved[f"{chunk}-{start}"]["loss"] for start in range(0, len(states), piece)])
-        for chunk in range(len(meter.chunks))
-    ]
-    report(total, total, f"every state of M = {removed}")
-    return indicator(states, n), np.concatenate(rows, axis=1)
 
 
 def singles_of(forwards: Forwards, chunks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +20,7 @@ from core.errors import InputError
 from core.ranks import launched
 
 ROOM = 0.8  # of a GPU's free memory that weights may take; the rest is for activations
+Asked = torch.dtype | Literal["auto"] | None  # of a type: "auto" is the stored one
 _HALF = (torch.bfloat16, torch.float16)
 # types of a safetensors header that PyTorch has under another name
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -59,7 +61,7 @@ def stored_weights(folder: Path, source: str, packed: Mapping[str, int] | None =
             raise InputError(
                 f"The model {source!r} cannot be loaded ({path.name}: {error}); take its weight files anew."
             ) from error
-    most = max(values, key=values.get, default="")
+    most = max(values, key=values.__getitem__, default="")
     return Stored(sum(values.values()), _DTYPES.get(most), sum(path.stat().st_size for path in files))
 
 
@@ -71,7 +73,7 @@ def place(
     gpus: Mapping[int, int] | None = None,
     spread: bool = True,
     memory: int | None = None,
-    dtype: torch.dtype | str | None = None,
+    dtype: Asked = None,
 ) -> Placement:
     """The placement of a model of so many parameters, stored in a type (None: quantised, which is computed in
     bf16).
@@ -81,31 +83,30 @@ def place(
     CPU's that are free, None where unknown. dtype: what the caller asks for, "auto" for the stored one.
     Errors: InputError when the weights do not fit.
     """
-    if dtype == "auto":
-        dtype = stored or torch.bfloat16
+    wanted = (stored or torch.bfloat16) if isinstance(dtype, str) else dtype
     if not gpus:
-        dtype = dtype or torch.float32
+        computed = wanted or torch.float32
         _check(
             source,
-            parameters * dtype.itemsize,
+            parameters * computed.itemsize,
             memory,
-            dtype,
+            computed,
             "memory",
             "use a machine with more, or a smaller model",
         )
-        return Placement(dtype, None)
-    dtype = dtype or (torch.bfloat16 if stored is None else stored if stored in _HALF else torch.float32)
-    needed = parameters * dtype.itemsize
-    room = {number: int(ROOM * free) for number, free in gpus.items()}
-    own = next(iter(room))
+        return Placement(computed, None)
+    computed = wanted or (torch.bfloat16 if stored is None else stored if stored in _HALF else torch.float32)
+    needed = parameters * computed.itemsize
+    room: dict[int | str, int] = {number: int(ROOM * free) for number, free in gpus.items()}
+    own = next(iter(gpus))
     if needed <= room[own]:
-        return Placement(dtype, {"": own})
+        return Placement(computed, {"": own})
     if not spread:
         _check(
             source,
             needed,
             room[own],
-            dtype,
+            computed,
             f"GPU {own}",
             "name no device and start one process, which spreads the model over all",
         )
@@ -114,11 +115,11 @@ def place(
         source,
         needed,
         sum(most.values()),
-        dtype,
+        computed,
         "memory on the GPUs and the CPU",
         "use a machine with more, or a smaller model",
     )
-    return Placement(dtype, "auto", most)
+    return Placement(computed, "auto", most)
 
 
 def usable_gpus(
@@ -148,11 +149,7 @@ def usable_gpus(
 
 
 def place_here(
-    parameters: int,
-    stored: torch.dtype | None,
-    source: str,
-    device: str | None,
-    dtype: torch.dtype | str | None,
+    parameters: int, stored: torch.dtype | None, source: str, device: str | None, dtype: Asked
 ) -> Placement:
     """`place` on this machine, as it is now. Errors: as there, and for a device that is not here."""
     count = torch.cuda.device_count()

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
@@ -31,18 +31,11 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from core.errors import InputError
-from core.model.devices import place_here, stored_weights
+from core.model.description import Block, describe_blocks
+from core.model.devices import Asked, place_here, stored_weights
 from core.model.guard import check_folder, read_object
 from core.model.quantised import quantisation, reading
-from core.model.structure import (
-    Block,
-    Branch,
-    Structure,
-    describe_blocks,
-    find_structure,
-    input_device,
-    reads_ahead,
-)
+from core.model.structure import Branch, Structure, find_structure, input_device, reads_ahead
 from core.store.folders import DEMO
 from core.store.runs import file_sha256
 
@@ -53,6 +46,7 @@ LOG = logging.getLogger(__name__)
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 Built = TypeVar("Built")
+Reader = type[AutoModelForCausalLM] | type[AutoModelForImageTextToText]
 _ATTENTION = ("sdpa", "eager")  # the first that a model has
 
 
@@ -72,11 +66,13 @@ class LoadedModel:
 
     @property
     def name(self) -> str:
+        """What people call it."""
         return "demo" if self.folder == DEMO / "model" else Path(self.source).name
 
     @property
     def modules(self) -> torch.nn.ModuleList:
-        return self.model.get_submodule(self.structure.path)
+        """The blocks that are there."""
+        return self.structure.modules(self.model)
 
     @property
     def config(self) -> transformers.PreTrainedConfig:
@@ -132,6 +128,7 @@ class LoadedModel:
         return hashlib.sha256(repr(rules).encode()).hexdigest()
 
     def weights_bytes(self) -> int:
+        """Of the weight files."""
         return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
 
     def arithmetic(self) -> dict[str, str]:
@@ -142,6 +139,7 @@ class LoadedModel:
         return {} if (dtype, device) == ("float32", "cpu") else {"dtype": dtype, "device": device}
 
     def parameters(self) -> int:
+        """How many there are now."""
         return sum(p.numel() for p in self.model.parameters())
 
 
@@ -179,13 +177,14 @@ def resolve_source(source: str, remote_code: bool = False) -> Path:
         ) from error
 
 
-def auto_class(config: dict, source: str, own_code: bool = False) -> type:
+def auto_class(config: dict, source: str, own_code: bool = False) -> Reader:
     """The auto class that reads a raw config with all its weights, those of a vision part too; own_code: its
     folder's may be run.
 
     Errors: InputError where it is of no model that transformers knows with a next-token loss.
     """
-    model_type, classes = config.get("model_type"), config.get("architectures") or []
+    model_type: Any = config.get("model_type")
+    classes = config.get("architectures") or []
     for reader in (AutoModelForCausalLM, AutoModelForImageTextToText):
         if own_code and reader.__name__ in (config.get("auto_map") or {}):
             return reader
@@ -213,7 +212,7 @@ def _not_causal(source: str, name: str, model_type: str) -> InputError:
 
 
 def load_model(
-    source: str, device: str | None = None, dtype: torch.dtype | str | None = None, remote_code: bool = False
+    source: str, device: str | None = None, dtype: Asked = None, remote_code: bool = False
 ) -> LoadedModel:
     """Load `source` (`demo`, a folder or a hub id) with frozen weights.
 
@@ -232,6 +231,23 @@ def load_model(
         )
     own_code = check_folder(folder, source, remote_code)
     config = read_object(folder / "config.json", source)
+    model, item_size = _read_model(folder, config, source, device, dtype, own_code)
+    tokenizer = _read_tokenizer(folder, source, own_code)
+    gc.collect()
+    loaded = wrap(model, tokenizer, source, folder, item_size)
+    loaded.own_code = own_code
+    if reads_ahead(model):
+        raise InputError(
+            f"{source!r} (type {model.config.model_type!r}) sees later tokens when it reads text alone, so "
+            "its next-token loss means nothing; choose another model."
+        )
+    return loaded
+
+
+def _read_model(
+    folder: Path, config: dict, source: str, device: str | None, dtype: Asked, own_code: bool
+) -> tuple[PreTrainedModel, int]:
+    """(model, bytes of a weight as stored), its weights checked. Errors: as `load_model`."""
     reader = auto_class(config, source, own_code)
     method = quantisation(config)
     stored = stored_weights(folder, source, method.packed if method else None)
@@ -243,7 +259,7 @@ def load_model(
         "trust_remote_code": own_code,
     }
     try:
-        model, info = with_attention(
+        read: Any = with_attention(  # with the loading info a pair, which transformers does not declare
             lambda attention: reader.from_pretrained(
                 folder,
                 **arguments,
@@ -253,6 +269,7 @@ def load_model(
                 output_loading_info=True,
             )
         )
+        model, info = read
         if method:  # from bf16, which an export would hold
             model.to(dtype=placement.dtype)
     except Exception as error:
@@ -260,6 +277,14 @@ def load_model(
             f"The model {source!r} cannot be loaded ({_first_line(error)}); check its config and weight "
             "files."
         ) from error
+    _check_weights(model, info, source)
+    if model.config.get_text_config(decoder=True).is_encoder_decoder:
+        raise _not_causal(source, type(model).__name__, model.config.model_type)
+    return model, 2 if method or not stored.dtype else stored.dtype.itemsize
+
+
+def _check_weights(model: PreTrainedModel, info: dict, source: str) -> None:
+    """Errors: InputError for weights that are not those of the config, or not finite; info: of loading."""
     wrong = {
         kind: sorted(map(str, info.get(f"{kind}_keys") or []))
         for kind in ("missing", "unexpected", "mismatched")
@@ -276,26 +301,17 @@ def load_model(
                 f"The weights of {source!r} hold NaN or infinite values in {name}; take them anew from the "
                 "model's origin."
             )
-    if model.config.get_text_config(decoder=True).is_encoder_decoder:
-        raise _not_causal(source, type(model).__name__, model.config.model_type)
+
+
+def _read_tokenizer(folder: Path, source: str, own_code: bool) -> PreTrainedTokenizerBase:
+    """Errors: InputError."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=own_code, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=own_code, local_files_only=True)
     except Exception as error:
         raise InputError(
             f"The tokenizer of {source!r} cannot be loaded ({_first_line(error)}); put tokenizer.json into "
             "the folder."
         ) from error
-    gc.collect()
-    loaded = wrap(
-        model, tokenizer, source, folder, 2 if method or not stored.dtype else stored.dtype.itemsize
-    )
-    loaded.own_code = own_code
-    if reads_ahead(model):
-        raise InputError(
-            f"{source!r} (type {model.config.model_type!r}) sees later tokens when it reads text alone, so "
-            "its next-token loss means nothing; choose another model."
-        )
-    return loaded
 
 
 def with_attention(build: Callable[[str], Built]) -> Built:

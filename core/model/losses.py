@@ -4,6 +4,7 @@
 and not part of a prompt. None: every token but the first.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -32,6 +33,14 @@ def right_padded(
     real[:, 1:] &= mask[:, :-1]
     order = (~mask).to(torch.int8).argsort(dim=1, stable=True)
     return ids.gather(1, order), (real if scored is None else scored & real).gather(1, order)
+
+
+def padded_batch(
+    ids: np.ndarray, mask: np.ndarray | None, scored: np.ndarray | None, part: slice, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """`right_padded` of some rows of arrays [S, T], on a device."""
+    own = (None if a is None else torch.from_numpy(a[part]).to(device) for a in (mask, scored))
+    return right_padded(torch.from_numpy(ids[part]).to(device), *own)
 
 
 def sample_losses(

@@ -14,7 +14,7 @@ from transformers import AutoConfig
 
 from core.model.devices import stored_weights
 from core.model.guard import check_folder, read_object
-from core.model.load import auto_class, resolve_source, with_attention
+from core.model.load import Reader, auto_class, resolve_source, with_attention
 from core.model.quantised import quantisation
 
 FLOAT = 4  # bytes
@@ -66,7 +66,7 @@ def calibration_bytes(
     return peak_bytes() + stored_weights(folder, source).values * FLOAT + batch * sample
 
 
-def _kept_bytes(reader: type, config, length: int) -> int:
+def _kept_bytes(reader: Reader, config, length: int) -> int:
     """Bytes that one sample keeps between forward and backward, without gates."""
     kept: dict[int, torch.UntypedStorage] = {}
 

@@ -8,52 +8,19 @@ of each. That is where the paper's gate belongs (arXiv 2602.00161). Where no suc
 (post-norm blocks, several streams) the block as a whole is gated.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from core.errors import InputError
+from core.model.architectures import KINDS, LAYER_TYPES
 
 BATCH, LENGTH = 2, 5  # of the probe: two numbers that differ, so that shapes tell the axes apart
-
-# what a sub-module is, by the words of its class and name; the first that fits
-KINDS = tuple(
-    (kind, re.compile(words, re.IGNORECASE))
-    for kind, words in (
-        ("MoE", r"moe|sparse|expert|switch"),
-        ("Mamba", r"mamba|ssm"),
-        (
-            "linear attention",
-            r"delta|linear_?att|lightning|rwkv|retention|[ms]lstm|xlstm|recurrent|rglru|kda",
-        ),
-        ("convolution", r"conv"),
-        ("attention", r"attn|attention"),
-        ("FFN", r"mlp|ffn|feed_?forward|fc|dense|glu|intermediate|output"),
-    )
-)
-# how config.layer_types names attention that does not see everything
-LAYER_TYPES = {
-    "sliding_attention": "sliding attention",
-    "chunked_attention": "chunked attention",
-    "linear_attention": "linear attention",
-}
-_EXPERTS_USED = (
-    "num_experts_per_tok",
-    "num_experts_per_token",
-    "moe_topk",
-    "moe_top_k",
-    "moe_k",
-    "num_selected_experts",
-    "top_k_experts",
-    "moe_num_active_experts",
-    "num_experts_per_topk",
-    "experts_per_token",
-)
 
 
 @dataclass(frozen=True)
@@ -65,26 +32,18 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Block:
-    index: int
-    kind: str
-    parameters: int
-    active_parameters: int  # that a token uses: of the experts, those it is sent to
-    bytes: int  # of the weights as stored in the checkpoint's type
-    kv_bytes: int  # of keys and values a token of context, in that type, as seen in the model's cache
-    branches: tuple[Branch, ...]
-
-    def to_json(self) -> dict:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
 class Structure:
     """Where the blocks of a model are, and where their gates."""
 
     path: str  # of the list of blocks
     batch_axis: int  # of the hidden states
     branches: tuple[tuple[Branch, ...], ...]  # of each block
+
+    def modules(self, model: nn.Module) -> nn.ModuleList:
+        """The blocks of the model."""
+        blocks = model.get_submodule(self.path)
+        assert isinstance(blocks, nn.ModuleList)
+        return blocks
 
     @property
     def block_gate(self) -> bool:
@@ -97,24 +56,25 @@ def first_tensor(output):
     return output[0] if isinstance(output, (tuple, list)) and len(output) else output
 
 
-def input_device(model: nn.Module) -> torch.device:
+def input_device(model: PreTrainedModel) -> torch.device:
     """Where token ids go: to the embeddings, or to where accelerate brings weights that it keeps
     elsewhere.
     """
-    embeddings = model.get_input_embeddings()
-    hook = getattr(embeddings, "_hf_hook", None)
+    embeddings: Any = model.get_input_embeddings()
+    hook: Any = getattr(embeddings, "_hf_hook", None)
     return torch.device(hook.execution_device if embeddings.weight.is_meta else embeddings.weight.device)
 
 
-def probe_ids(model: nn.Module) -> torch.Tensor:
+def probe_ids(model: PreTrainedModel) -> torch.Tensor:
     """int64 [2, 5]: tokens that every vocabulary has."""
-    vocabulary = model.get_input_embeddings().weight.shape[0]
+    embeddings: Any = model.get_input_embeddings()
+    vocabulary = embeddings.weight.shape[0]
     return (
         torch.arange(BATCH * LENGTH, device=input_device(model)).reshape(BATCH, LENGTH) * 7 + 3
     ) % vocabulary
 
 
-def reads_ahead(model: nn.Module) -> bool:
+def reads_ahead(model: PreTrainedModel) -> bool:
     """Whether logits depend on tokens that come later: some models with a vision part attend both ways
     without an image.
     """
@@ -172,7 +132,7 @@ def hidden_argument(args: tuple, kwargs: dict) -> torch.Tensor | None:
     return args[0] if args else kwargs.get("hidden_states")
 
 
-def find_structure(model: nn.Module, source: str) -> Structure:
+def find_structure(model: PreTrainedModel, source: str) -> Structure:
     """The blocks of a loaded model in evaluation mode.
 
     Errors: InputError that says what was looked for in vain.
@@ -202,6 +162,7 @@ def find_structure(model: nn.Module, source: str) -> Structure:
     path = max(outermost, key=lambda p: len(lists[p]))
     own = called[path]
     axis = _batch_axis(_shape(own[0].output))
+    assert axis is not None  # or it would be no stack
     types = getattr(model.config.get_text_config(decoder=True), "layer_types", None)
     known: dict[tuple, tuple[str, ...] | None] = {}
     branches = []
@@ -238,7 +199,9 @@ def find_branches(block: nn.Module, args: tuple, kwargs: dict) -> tuple[str, ...
     args, kwargs: what the block is called with. Looked for from the last to the first, with those found so
     far scaled to 0: then each is the last, and the block's output must be linear in its scale.
     """
-    hidden = hidden_argument(args, kwargs).detach()
+    given = hidden_argument(args, kwargs)
+    assert given is not None  # or it would be no block
+    hidden = given.detach()
     dtype = hidden.dtype
     # rounding must not hide the branches
     x = (hidden / hidden.float().pow(2).mean().sqrt().clamp(min=1.0).to(dtype)).clone()
@@ -352,92 +315,6 @@ def _kind(module: nn.Module, path: str, attention: str | None) -> str | None:
             if pattern.search(words):
                 return attention if kind == "attention" and attention else kind
     return None
-
-
-def describe_blocks(model: nn.Module, structure: Structure, item_size: int) -> list[Block]:
-    """What each block is and holds; item_size: bytes of a weight as stored."""
-    kept = _kept_per_token(model, structure)
-    used = experts_used(model.config)
-    blocks = []
-    for i, module in enumerate(model.get_submodule(structure.path)):
-        count = sum(p.numel() for p in module.parameters())
-        branches = structure.branches[i]
-        blocks.append(
-            Block(
-                i,
-                " + ".join(b.kind for b in branches),
-                count,
-                count - _idle(module, used),
-                count * item_size,
-                kept[i] * item_size,
-                branches,
-            )
-        )
-    return blocks
-
-
-def experts_used(config) -> int | None:
-    """Experts that a token is sent to; None where the config names no number."""
-    text = config.get_text_config(decoder=True)
-    for name in _EXPERTS_USED:
-        value = getattr(text, name, None)
-        if isinstance(value, list) and value:
-            value = max(value)
-        if isinstance(value, int) and value > 0:
-            return value
-    return None
-
-
-def _idle(block: nn.Module, used: int | None) -> int:
-    """Parameters of the experts that a token is not sent to."""
-    idle = 0
-    for path, module in block.named_modules():
-        if path.rpartition(".")[2] == "experts" and used:
-            own = sum(p.numel() for p in module.parameters())
-            first = next(iter(module.parameters()), None)
-            number = (
-                len(module)
-                if isinstance(module, nn.ModuleList)
-                else getattr(module, "num_experts", None) or (first.shape[0] if first is not None else 0)
-            )
-            if number > used:
-                idle += own * (number - used) // number
-    return idle
-
-
-def block_number(module: nn.Module) -> int | None:
-    """The number under which a block's attention keeps its keys and values."""
-    return next(
-        (m.layer_idx for m in module.modules() if isinstance(getattr(m, "layer_idx", None), int)), None
-    )
-
-
-def _kept_per_token(model: nn.Module, structure: Structure) -> list[int]:
-    """Numbers that each block keeps of a token, as seen in the cache after one forward; 0 for state that does
-    not grow.
-    """
-    try:
-        with torch.no_grad():
-            layers = model(input_ids=probe_ids(model), use_cache=True).past_key_values.layers
-    except Exception:  # models without attention have caches of many kinds
-        layers = []
-    kept = []
-    for i, block in enumerate(model.get_submodule(structure.path)):
-        number = block_number(block)
-        layer = (
-            layers[i if number is None else number]
-            if (i if number is None else number) < len(layers)
-            else None
-        )
-        tensors = [getattr(layer, name, None) for name in ("keys", "values")]
-        kept.append(
-            sum(
-                t.numel() // (t.shape[0] * t.shape[2])
-                for t in tensors
-                if isinstance(t, torch.Tensor) and t.ndim == 4
-            )
-        )
-    return kept
 
 
 def _sentence(error: Exception) -> str:

@@ -64,14 +64,13 @@ def read_budget(text: str) -> Budget:
     found: dict[str, float] = {}
     for part in re.split(r",|\bat\b", text):
         part = " ".join(part.split())
-        name, match = next(
-            ((name, m) for name, pattern in _PARTS if (m := pattern.fullmatch(part))), (None, None)
-        )
-        if match is None:
+        limit = next(((name, m) for name, pattern in _PARTS if (m := pattern.fullmatch(part))), None)
+        if limit is None:
             raise InputError(
                 f"{part[:40]!r} in the budget {text[:80]!r} is no limit; write for example 24 GB at 8k "
                 "context, batch 4."
             )
+        name, match = limit
         if name in found:
             raise InputError(f"The budget {text[:80]!r} gives two numbers for the {name}; give one.")
         scale = {"bytes": _UNITS, "active": _PARAMETERS}.get(name, _COUNTS)[match[2].lower()]
@@ -128,6 +127,7 @@ class Needs:
 
     @property
     def bytes(self) -> int:
+        """Weights and cache together."""
         return self.weights + self.cache
 
 
@@ -219,6 +219,7 @@ class Fit:
 
     @property
     def words(self) -> str:
+        """The same as a clause for people."""
         if not self.least:
             return "the whole model fits"
         if self.least == self.sure:

@@ -43,10 +43,10 @@ def read_constraints(fields: dict[str, str], blocks: int, kinds: Sequence[str] =
     MoE: 3"; max_run: "1".
     Errors: InputError with the field's own text.
     """
-    lists = {
-        name: parse_blocks(fields[name], blocks) if fields.get(name, "").strip() else ()
+    keep, remove = (
+        parse_blocks(fields[name], blocks) if fields.get(name, "").strip() else ()
         for name in ("keep", "remove")
-    }
+    )
     groups = []
     for part in filter(str.strip, fields.get("groups", "").split(";")):
         members, colon, count = part.rpartition(":")
@@ -61,7 +61,7 @@ def read_constraints(fields: dict[str, str], blocks: int, kinds: Sequence[str] =
         raise InputError(
             f"At most {run[:20]!r} in a row is no limit; give a whole number of at least 1, or nothing."
         )
-    return Constraints(**lists, groups=tuple(groups), max_run=int(run) if run else None)
+    return Constraints(keep, remove, tuple(groups), max_run=int(run) if run else None)
 
 
 def _of_kind(name: str, kinds: Sequence[str]) -> tuple[int, ...]:
@@ -110,7 +110,8 @@ class Rules:
         """bool [K]: which rows of x bool [K, N] keep the run limit."""
         if self.max_run >= x.shape[1]:
             return np.ones(len(x), dtype=bool)
-        return ~np.lib.stride_tricks.sliding_window_view(x, self.max_run + 1, axis=1).all(axis=2).any(axis=1)
+        windows = np.lib.stride_tricks.sliding_window_view(x, self.max_run + 1, axis=1)
+        return ~np.any(windows.all(axis=2), axis=1)
 
 
 def _whole(value, name: str, least: int) -> int:
@@ -148,14 +149,14 @@ def make_rules(constraints: Constraints | None, blocks: int, removed: int | None
     fixed[keep], fixed[remove] = 0, 1
     klass = np.full(blocks, len(c.groups), dtype=np.int64)
     counts = np.full(len(c.groups) + 1, -1, dtype=np.int64)
-    for k, (members, count) in enumerate(c.groups):
-        members = _blocks(members, blocks, f"group {k}")
+    for k, (listed, of_group) in enumerate(c.groups):
+        members = _blocks(listed, blocks, f"group {k}")
         if (klass[members] < len(c.groups)).any():
             raise InputError(
                 f"Group {k} shares block {next(b for b in members if klass[b] < len(c.groups))} with "
                 "another; make groups disjoint."
             )
-        klass[members], counts[k] = k, _whole(count, f"The count of group {k}", 0)
+        klass[members], counts[k] = k, _whole(of_group, f"The count of group {k}", 0)
     if removed is not None:
         counts[-1] = removed - counts[:-1].sum()
         if counts[-1] < 0:
@@ -163,19 +164,19 @@ def make_rules(constraints: Constraints | None, blocks: int, removed: int | None
                 f"The groups remove {removed - counts[-1]} blocks together, and M is {removed}; lower a "
                 "count or raise M."
             )
-    for k, count in enumerate(counts):
+    for k, count in enumerate(counts.tolist()):
         least, most = int((fixed[klass == k] == 1).sum()), int((fixed[klass == k] != 0).sum())
         if count >= 0 and not least <= count <= most:
-            raise InputError(_impossible(c, removed, k, int(count), least, most, int((klass == k).sum())))
+            raise InputError(_impossible(c, removed, k, count, least, most, int((klass == k).sum())))
     weights, at_least = _budget(c, blocks)
     max_run = blocks if c.max_run is None else _whole(c.max_run, "max_run", 1)
     rules = Rules(fixed, klass, counts, weights, at_least, min(max_run, blocks), None)
     if at_least > -math.inf:
-        most = heaviest(rules)
-        if most < at_least:
+        reach = heaviest(rules)
+        if reach < at_least:
             raise InputError(
-                f"The blocks that go weigh at most {most:.6g} together, and the budget needs {at_least:.6g}; "
-                "remove more of them, or raise the budget."
+                f"The blocks that go weigh at most {reach:.6g} together, and the budget needs "
+                f"{at_least:.6g}; remove more of them, or raise the budget."
             )
         return rules
     total = _count(rules)
@@ -191,7 +192,7 @@ def _impossible(
     c: Constraints, removed: int | None, k: int, count: int, least: int, most: int, size: int
 ) -> str:
     """Why no `count` blocks of class k, of `size` blocks, can go, of which rules leave `least` to `most`."""
-    if k == len(c.groups) and c.groups and size == 0:
+    if removed is not None and k == len(c.groups) and c.groups and size == 0:
         return (
             f"The groups hold every block and remove {removed - count} together, but M is {removed}; make "
             "their numbers add up to M."
@@ -217,7 +218,7 @@ def _budget(c: Constraints, blocks: int) -> tuple[np.ndarray, float]:
             f"A budget needs weights and at_least, and {'weights' if c.weights is None else 'at_least'} is "
             "missing."
         )
-    if c.weights is None:
+    if c.weights is None or c.at_least is None:
         return np.zeros(blocks), -math.inf
     weights = np.asarray(c.weights, dtype=np.float64)
     if weights.shape != (blocks,) or not np.isfinite(weights).all() or (weights < 0).any():

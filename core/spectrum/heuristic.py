@@ -4,11 +4,17 @@ import time
 
 import numpy as np
 
-from core.errors import InputError
 from core.ising.energies import energies
 from core.spectrum.constraints import Constraints
 from core.spectrum.kbest import new_pool, unpack
-from core.spectrum.lowest import Spectrum, checked_problem, level_order, tie_tolerance
+from core.spectrum.lowest import (
+    Spectrum,
+    check_time_limit,
+    checked_count,
+    checked_problem,
+    level_order,
+    tie_tolerance,
+)
 from core.spectrum.moves import improve, insert_states
 from core.spectrum.relaxation import root_bound
 from core.spectrum.search import one_blas_thread, search, start_problem
@@ -33,14 +39,12 @@ def heuristic_states(
     """
     began = time.perf_counter()
     H, g, rules = checked_problem(H, removed, linear, constraints)
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise InputError(f"The number of states must be a whole number of at least 1, not {count!r}.")
-    if not time_limit > 0:
-        raise InputError(f"The time limit must be a number of seconds above 0, not {time_limit!r}.")
+    count = checked_count(count)
+    check_time_limit(time_limit)
     n = len(H)
     tolerance = tie_tolerance(H, n - 1 if removed is None else removed, g)
     slack = max(tolerance / 2, 1e-30)
-    keep = int(count) if rules.total is None else min(int(count), rules.total)
+    keep = count if rules.total is None else min(count, rules.total)
     pool = new_pool(keep, n)
     problem, template = start_problem(H, g, rules)
     # random states are rarely feasible: the tree gives the first ones

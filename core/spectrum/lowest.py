@@ -46,6 +46,7 @@ class Spectrum:
 
     @property
     def removed(self) -> list[tuple[int, ...]]:
+        """The removed blocks of each state."""
         return removed_blocks(self.x)
 
     @property
@@ -102,6 +103,19 @@ def check_removed(removed: int, blocks: int) -> int:
     return int(removed)
 
 
+def checked_count(count: int) -> int:
+    """The number of states asked for. Errors: InputError."""
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+        raise InputError(f"The number of states must be a whole number of at least 1, not {count!r}.")
+    return int(count)
+
+
+def check_time_limit(time_limit: float) -> None:
+    """Errors: InputError for a time limit that is no number of seconds above 0."""
+    if not time_limit > 0:
+        raise InputError(f"The time limit must be a number of seconds above 0, not {time_limit!r}.")
+
+
 def lowest_states(
     H: np.ndarray,
     removed: int | None,
@@ -126,30 +140,66 @@ def lowest_states(
     """
     began = time.perf_counter()
     H, g, rules = checked_problem(H, removed, linear, constraints)
-    n = len(H)
-    if seeds is not None:
-        seeds = np.asarray(seeds, dtype=bool)
-        if seeds.ndim != 2 or seeds.shape[1] != n:
-            raise InputError(f"Seeds are rows of {n} blocks, not shape {seeds.shape}.")
-        seeds = seeds[rules.allows(seeds)]
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise InputError(f"The number of states must be a whole number of at least 1, not {count!r}.")
-    if time_limit is not None and not time_limit > 0:
-        raise InputError(f"The time limit must be a number of seconds above 0, not {time_limit!r}.")
+    seeds = None if seeds is None else _checked_seeds(seeds, rules)
+    count = checked_count(count)
+    if time_limit is not None:
+        check_time_limit(time_limit)
+    method = _checked_method(method, rules, removed, count)
+    tolerance = tie_tolerance(H, len(H) - 1 if removed is None else removed, g)
+    solver = _Solver(H, g, rules, tolerance, method == "enumerate", report, seeds)
+    # one more than asked: it decides level_cut and the lower bound
+    found = solver.lowest(int(min(count + 1, solver.most)), time_limit)
+    if not len(found.x) and found.complete:
+        raise InputError(
+            "No choice of blocks satisfies the budget together with max_run; lower at_least or raise max_run."
+        )
+    k = min(count, len(found.x))
+    nodes, size = found.nodes, None
+    if found.complete and not found.cut(k, tolerance):
+        size = _level_size(found.energies[:k], k, tolerance)
+    elif found.complete:
+        wider = _look_further(solver, count, time.perf_counter() - began, time_limit)
+        nodes += wider.nodes if wider else 0
+        if wider and wider.complete and solver.holds_level(wider, k):
+            found = wider
+            size = _level_size(found.energies, k, tolerance)
+    # the width of a level covers the rounding of an energy
+    rest = min([found.bound, *(found.energies[k:] - tolerance)])
+    return Spectrum(
+        x=found.x[:k],
+        energies=found.energies[:k],
+        exact=found.complete or bool(k == count and rest >= found.energies[k - 1] - tolerance),
+        lower_bound=float(rest),
+        total=rules.total,
+        tolerance=tolerance,
+        level_cut=found.cut(k, tolerance),
+        seconds=time.perf_counter() - began,
+        nodes=nodes,
+        level_size=size,
+    )
+
+
+def _checked_seeds(seeds: np.ndarray, rules: Rules) -> np.ndarray:
+    """Those of the rows bool [k, N] that the rules allow."""
+    n = len(rules.fixed)
+    seeds = np.asarray(seeds, dtype=bool)
+    if seeds.ndim != 2 or seeds.shape[1] != n:
+        raise InputError(f"Seeds are rows of {n} blocks, not shape {seeds.shape}.")
+    return seeds[rules.allows(seeds)]
+
+
+def _checked_method(method: str, rules: Rules, removed: int | None, count: int) -> str:
+    """ "enumerate" or "search": the one asked for, where it can, or for "auto" the quicker one."""
     if method not in ("auto", "enumerate", "search"):
         raise InputError(f"The method must be auto, enumerate or search, not {method!r}.")
-    tolerance = tie_tolerance(H, n - 1 if removed is None else removed, g)
-    total = rules.total
+    n, total = len(rules.fixed), _number(rules)
+    plain = rules.free and removed is not None and len(rules.counts) == 1
+    many = min(count, total) > COUNT_LIMIT
     if method == "auto":
-        fits = rules.free and removed is not None and len(rules.counts) == 1 and n <= 128
-        larger = count > COUNT_LIMIT and total is not None and total > COUNT_LIMIT
-        method = (
-            "enumerate"
-            if fits and total <= (ENUMERATION_LIMIT if larger else _ENUMERATION_WINS)
-            else "search"
-        )
+        limit = ENUMERATION_LIMIT if many else _ENUMERATION_WINS
+        method = "enumerate" if plain and n <= 128 and total <= limit else "search"
     if method == "enumerate":
-        if not rules.free or removed is None or len(rules.counts) > 1:
+        if not plain:
             raise InputError('Enumeration knows no constraints; leave method at "auto".')
         if total > ENUMERATION_LIMIT or n > 128:
             raise InputError(
@@ -157,62 +207,82 @@ def lowest_states(
                 f"{ENUMERATION_LIMIT:.0e} of 128 blocks; "
                 'leave method at "auto".'
             )
-    elif min(count, math.inf if total is None else total) > COUNT_LIMIT:
+    elif many:
         raise InputError(f"{count} states are too many for a search; ask for at most {COUNT_LIMIT}.")
+    return method
 
-    def best(keep: int, limit: float | None) -> tuple[np.ndarray, bool, float, int]:
-        """(x, complete, bound on every other state, nodes) for the `keep` lowest states."""
-        if method == "enumerate":
-            x = _enumerate_lowest(H, g, int(removed), keep, tolerance)
+
+def _number(rules: Rules) -> float:
+    """Number of feasible states; inf where it is not cheap to count."""
+    return math.inf if rules.total is None else rules.total
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """States in level order, and what is proved about all others."""
+
+    x: np.ndarray  # bool [K, N]
+    energies: np.ndarray  # float64 [K]
+    complete: bool  # proved: no other state lies below
+    bound: float  # of every other state
+    nodes: int
+
+    def cut(self, k: int, tolerance: float) -> bool:
+        """Whether the level of the k-th state goes on behind it."""
+        return bool(k < len(self.x) and self.energies[k] <= self.energies[k - 1] + tolerance)
+
+
+@dataclass(frozen=True)
+class _Solver:
+    """A checked problem and how its lowest states are found."""
+
+    H: np.ndarray  # float64 [N, N]
+    linear: np.ndarray  # float64 [N]
+    rules: Rules
+    tolerance: float
+    by_enumeration: bool
+    report: Callable | None
+    seeds: np.ndarray | None
+
+    @property
+    def most(self) -> float:
+        """Number of feasible states; inf where it is not cheap to count."""
+        return _number(self.rules)
+
+    def lowest(self, keep: int, time_limit: float | None) -> _Listed:
+        """The `keep` lowest states; fewer, and not complete, when the time is up before."""
+        if self.by_enumeration:
+            x = _enumerate_lowest(self.H, self.linear, int(self.rules.counts[-1]), keep, self.tolerance)
             # what was dropped on the way lies above the highest energy kept, less the width of a level
-            return x, True, float(energies(H, x, g).max()) - tolerance if keep < total else math.inf, 0
-        # here: compiled code takes a while to load, and enumeration needs none
-        from core.spectrum.search import search
+            complete, nodes = True, 0
+            bound = float(energies(self.H, x, self.linear).max()) - self.tolerance
+        else:
+            # here: compiled code takes a while to load, and enumeration needs none
+            from core.spectrum.search import search
 
-        found = search(H, g, rules, keep, tolerance, limit, report, seeds)
-        return found.x, found.complete, found.lower_bound, found.nodes
+            found = search(
+                self.H, self.linear, self.rules, keep, self.tolerance, time_limit, self.report, self.seeds
+            )
+            x, complete, bound, nodes = found.x, found.complete, found.lower_bound, found.nodes
+        if len(x) == self.most:  # all of them are known, whatever the tree says
+            complete, bound = True, math.inf
+        e = energies(self.H, x, self.linear)
+        order = level_order(e, x, self.tolerance)
+        return _Listed(x[order], e[order], complete, bound, nodes)
 
-    most = math.inf if total is None else total
-    # one more than asked: it decides level_cut and the lower bound
-    keep = int(min(count + 1, most))
-    x, complete, bound, nodes = best(keep, time_limit)
-    if len(x) == most:  # all of them are known, whatever the tree says
-        complete, bound = True, math.inf
-    if not len(x) and complete:
-        raise InputError(
-            "No choice of blocks satisfies the budget together with max_run; lower at_least or raise max_run."
+    def holds_level(self, found: _Listed, k: int) -> bool:
+        """Whether a list goes on beyond the level of its k-th state, or is all there is."""
+        return len(found.x) == self.most or bool(
+            found.energies[-1] > found.energies[k - 1] + 2 * self.tolerance
         )
-    e, x = _ordered(H, g, x, tolerance)
-    k = min(int(count), len(x))
-    cut = bool(k < len(x) and e[k] <= e[k - 1] + tolerance)
-    size = None
-    if complete:
-        spent = time.perf_counter() - began
-        left = math.inf if time_limit is None else time_limit - spent
-        # look a little further: the level may end soon
-        if cut and spent < min(0.5, left) and keep < COUNT_LIMIT:
-            wider, whole, beyond, more = best(int(min(count + 1000, most)), min(0.2 + 2 * spent, left))
-            nodes += more
-            f, y = _ordered(H, g, wider, tolerance)
-            if whole and (len(y) == most or f[-1] > f[k - 1] + 2 * tolerance):
-                e, x, bound = f, y, math.inf if len(y) == most else beyond
-                cut = bool(e[k] <= e[k - 1] + tolerance)
-                size = _level_size(e, k, tolerance)
-        elif not cut:
-            size = _level_size(e[:k], k, tolerance)
-    rest = min([bound, *(e[k:] - tolerance)])  # the width of a level covers the rounding of an energy
-    return Spectrum(
-        x=x[:k],
-        energies=e[:k],
-        exact=complete or bool(k == count and rest >= e[k - 1] - tolerance),
-        lower_bound=float(rest),
-        total=total,
-        tolerance=tolerance,
-        level_cut=cut,
-        seconds=time.perf_counter() - began,
-        nodes=nodes,
-        level_size=size,
-    )
+
+
+def _look_further(solver: _Solver, count: int, spent: float, time_limit: float | None) -> _Listed | None:
+    """A longer list, for a level that is cut and may end soon; None where that would take too long."""
+    left = math.inf if time_limit is None else time_limit - spent
+    if spent >= min(0.5, left) or min(count + 1, solver.most) >= COUNT_LIMIT:
+        return None
+    return solver.lowest(int(min(count + 1000, solver.most)), min(0.2 + 2 * spent, left))
 
 
 def checked_problem(
@@ -230,13 +300,6 @@ def checked_problem(
     if g.shape != (n,) or not np.isfinite(g).all():
         raise InputError(f"The linear term must be {n} finite numbers, not shape {g.shape}.")
     return H, g, make_rules(constraints, n, removed)
-
-
-def _ordered(H: np.ndarray, g: np.ndarray, x: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """(energies, x) in level order."""
-    e = energies(H, x, g)
-    order = level_order(e, x, tolerance)
-    return e[order], x[order]
 
 
 def _level_size(e: np.ndarray, k: int, tolerance: float) -> int:

@@ -10,6 +10,7 @@ every prefix of the sum bounds all completions of a partial choice.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -83,37 +84,12 @@ def tighten(
     below `target`, or those of the largest couplings. u: a shift to start from, as returned for a
     problem with fewer fixed blocks.
     """
-    Q, n = problem.Q, len(problem.c)
-    classes = [k for k in np.unique(problem.klass) if problem.need[k] >= 0]
-    members = np.zeros((n, len(classes)))
-    start = np.full(n, 0.5)
-    for j, k in enumerate(classes):
-        own = problem.klass == k
-        members[own, j] = 1
-        start[own] = problem.need[k] / own.sum()
-    basis = np.linalg.qr(members, mode="complete")[0][:, len(classes) :] if classes else np.eye(n)
-    # rows of W: s_i = x_i - 1/2 as a function of (1, z); the last row is the constant 1
-    size = basis.shape[1] + 1
-    W = np.zeros((n + 1, size))
-    W[:n, 0], W[:n, 1:], W[n, 0] = start - 0.5, basis, 1.0
-    spin = np.zeros((n + 1, n + 1))
-    spin[:n, :n] = Q
-    spin[:n, n] = spin[n, :n] = (problem.c + Q.sum(axis=1)) / 2
-    shift = problem.constant + Q.sum() / 4 + problem.c.sum() / 2  # kept apart: it may dwarf the couplings
-    Z0 = W.T @ spin @ W
-    sizes = np.abs(spin[:n]).max(axis=1)
-    scale = float(sizes.max()) or 1e-40
-    target = target - shift
-    d = np.append(np.full(n, 0.25), 1.0)  # the bound is shift - d.y over y = (u, -t)
-    y = np.zeros(n + 1)
-    pull = 2 * spin[:n, n]
-    tied = problem.need[problem.klass] >= 0
-    pull[tied] -= np.median(pull[tied]) if tied.any() else 0.0
-    y[:n] = (np.abs(Q).sum(axis=1) + np.abs(pull) + 1e-3 * scale) if u is None else u
-    Z = Z0 + (W.T * y) @ W
-    # the corner above its Schur complement
-    y[n] = 0.1 * scale - (Z[0, 0] - Z[0, 1:] @ np.linalg.solve(Z[1:, 1:], Z[1:, 0]))
-    Z = Z0 + (W.T * y) @ W
+    n = len(problem.c)
+    spins = _spins(problem)
+    W, d, scale = spins.W, spins.d, spins.scale
+    target = target - spins.shift
+    y = _first_shift(problem, spins, u)
+    Z = spins.slack(y)
     before = y
     # feasible: X meets its equations, as it does after one full step
     X, feasible, converged = None, False, True
@@ -133,16 +109,10 @@ def tighten(
         below = target - bound if np.isfinite(target) else 1e-3 * scale
         if feasible and gap <= max(share * below, close, 1e-13 * scale):
             break
-        if early and np.isfinite(target):
-            far = np.maximum(np.abs(0.5 + G[:n, n] / G[n, n]), np.abs(0.5 - G[:n, n] / G[n, n]))
-            variance = diagonal[:n] - G[:n, n] ** 2 / G[n, n]
-            fixable = 0.98 * far**2 > (below - 1 / G[n, n]) * variance
-            if fixable.sum() > 0.1 * n or (
-                fixable.any() and (fixable.all() or sizes[~fixable].max() < 0.3 * scale)
-            ):
-                converged = False
-                break
-        mu = gap / (2 * size)
+        if early and np.isfinite(target) and _decides_enough(G, below, spins):
+            converged = False
+            break
+        mu = gap / (2 * len(Z))
         hessian = G * (W @ X @ W.T)
         hessian[np.diag_indices(n + 1)] *= 1 + 1e-11  # two blocks of a class of two are one variable
         try:
@@ -159,11 +129,83 @@ def tighten(
         if length == 0.0:  # at the limit of the arithmetic
             break
         before, y = y, y + length * step
-        Z = Z0 + (W.T * y) @ W
+        Z = spins.slack(y)
     covariance = G[:n, :n] - np.outer(G[:n, n], G[n, :n]) / G[n, n]
     return Relaxation(
-        float(shift - d @ y + 1 / G[n, n]), y[:n], 0.5 + G[:n, n] / G[n, n], covariance, converged
+        float(spins.shift - d @ y + 1 / G[n, n]), y[:n], 0.5 + G[:n, n] / G[n, n], covariance, converged
     )
+
+
+@dataclass(frozen=True)
+class _Spins:
+    """The problem in spins s = x - 1/2 and a last one that is 1, as functions of what the equations leave
+    free.
+    """
+
+    W: np.ndarray  # float64 [n + 1, size]: s as a function of (1, z)
+    couplings: np.ndarray  # float64 [n + 1, n + 1]
+    Z: np.ndarray  # float64 [size, size]: the couplings over (1, z)
+    shift: float  # kept apart: it may dwarf the couplings
+    d: np.ndarray  # float64 [n + 1]: the bound is shift - d.y over y = (u, -t)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """float64 [n]: the largest coupling of each variable."""
+        return np.abs(self.couplings[:-1]).max(axis=1)
+
+    @cached_property
+    def scale(self) -> float:
+        return float(self.sizes.max()) or 1e-40
+
+    def slack(self, y: np.ndarray) -> np.ndarray:
+        """float64 [size, size]: the matrix that y must leave positive definite."""
+        return self.Z + (self.W.T * y) @ self.W
+
+
+def _spins(problem: Reduced) -> _Spins:
+    Q, n = problem.Q, len(problem.c)
+    classes = [k for k in np.unique(problem.klass) if problem.need[k] >= 0]
+    members = np.zeros((n, len(classes)))
+    start = np.full(n, 0.5)
+    for j, k in enumerate(classes):
+        own = problem.klass == k
+        members[own, j] = 1
+        start[own] = problem.need[k] / own.sum()
+    basis = np.linalg.qr(members, mode="complete")[0][:, len(classes) :] if classes else np.eye(n)
+    W = np.zeros((n + 1, basis.shape[1] + 1))
+    W[:n, 0], W[:n, 1:], W[n, 0] = start - 0.5, basis, 1.0
+    spin = np.zeros((n + 1, n + 1))
+    spin[:n, :n] = Q
+    spin[:n, n] = spin[n, :n] = (problem.c + Q.sum(axis=1)) / 2
+    shift = problem.constant + Q.sum() / 4 + problem.c.sum() / 2
+    return _Spins(W, spin, W.T @ spin @ W, shift, np.append(np.full(n, 0.25), 1.0))
+
+
+def _first_shift(problem: Reduced, spins: _Spins, u: np.ndarray | None) -> np.ndarray:
+    """float64 [n + 1]: y to start from, with a positive definite slack; u: its first n numbers, if known."""
+    Q, n, scale = problem.Q, len(problem.c), spins.scale
+    y = np.zeros(n + 1)
+    pull = 2 * spins.couplings[:n, n]
+    tied = problem.need[problem.klass] >= 0
+    pull[tied] -= np.median(pull[tied]) if tied.any() else 0.0
+    y[:n] = (np.abs(Q).sum(axis=1) + np.abs(pull) + 1e-3 * scale) if u is None else u
+    Z = spins.slack(y)
+    # the corner above its Schur complement
+    y[n] = 0.1 * scale - (Z[0, 0] - Z[0, 1:] @ np.linalg.solve(Z[1:, 1:], Z[1:, 0]))
+    return y
+
+
+def _decides_enough(G: np.ndarray, below: float, spins: _Spins) -> bool:
+    """Whether states at most `below` above the bound have one value only in many variables, or in those of
+    the largest couplings; G: float64 [n + 1, n + 1], the inverse slack over the spins.
+    """
+    n = len(G) - 1
+    far = np.maximum(np.abs(0.5 + G[:n, n] / G[n, n]), np.abs(0.5 - G[:n, n] / G[n, n]))
+    variance = np.diag(G)[:n] - G[:n, n] ** 2 / G[n, n]
+    fixable = 0.98 * far**2 > (below - 1 / G[n, n]) * variance
+    if fixable.sum() > 0.1 * n:
+        return True
+    return bool(fixable.any() and (fixable.all() or spins.sizes[~fixable].max() < 0.3 * spins.scale))
 
 
 def _length(A: np.ndarray, step: np.ndarray) -> float:

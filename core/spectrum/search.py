@@ -18,13 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from threadpoolctl import threadpool_limits
 
 from core.spectrum.constraints import Constraints, Rules, make_rules
 from core.spectrum.kbest import new_pool, pack, pool_insert, unpack
 from core.spectrum.moves import improve, insert_states
 from core.spectrum.relaxation import Nested, Reduced, branching_order, nest, tighten
+from core.spectrum.tree import merge, walk
 
 
 class _OneBlasThread:
@@ -53,195 +53,6 @@ one_blas_thread = _OneBlasThread()
 # nodes of a first walk and of a later one; nodes after which tightening pays (below, it costs more than
 # walking); forms alive at a time (memory)
 _FIRST, _WALK, _HARD, _FORMS = 20_000, 1_000_000, 10_000_000, 3_000
-_FASTMATH = {"reassoc", "contract", "nsz"}  # sums in any order; infinities stay
-
-
-@njit(cache=True, nogil=True, fastmath=_FASTMATH)
-def _dot(row, x, k):
-    total = 0.0
-    for j in range(k):
-        total += row[j] * x[j]
-    return total
-
-
-@njit(cache=True, nogil=True)
-def _run_fits(state, block, max_run):
-    """Whether removing `block` keeps its run of removed blocks (state 1) within `max_run`."""
-    run = 1
-    i = block - 1
-    while i >= 0 and state[i] == 1:
-        run += 1
-        i -= 1
-    i = block + 1
-    while i < len(state) and state[i] == 1:
-        run += 1
-        i += 1
-    return run <= max_run
-
-
-@njit(cache=True, nogil=True)
-def _capacity(state, max_run):
-    """The most blocks that can be removed in all when blocks with state 0 stay."""
-    most = length = 0
-    for value in state:
-        if value == 0:
-            most += length - length // (max_run + 1)
-            length = 0
-        else:
-            length += 1
-    return most + length - length // (max_run + 1)
-
-
-@njit(cache=True, nogil=True, fastmath=_FASTMATH)
-def _walk(form, exact, prefix, bound, threshold, slack, budget, pool, x, other):
-    """Walk the subtree below `prefix` (values of the first variables) depth first.
-
-    Returns (nodes, depth): depth -1 when the subtree is done, else the depth at which the
-    budget ended; then x[:depth] is the path, `other[k]` for k < depth the bound of the
-    sibling of x[k] that is still open (inf: none), and other[depth] the bound of the node itself.
-    States below the threshold go to `pool`.
-    """
-    (
-        R,
-        b,
-        root,
-        rounding,
-        klass,
-        need,
-        blocks,
-        base,
-        local,
-        weights,
-        at_least,
-        heaviest,
-        template,
-        max_run,
-        least,
-    ) = form
-    Q, c, constant = exact
-    n = len(b)
-    acc = np.empty(n + 1)  # bound of the node at each depth, above `root`
-    need, left = need.copy(), np.zeros(len(need), np.int64)
-    for k in range(n):
-        left[klass[k]] += 1
-    state = template.copy()  # by block: 1 removed, 0 stays, -1 open
-    weight = np.zeros(n + 1)
-    words = np.zeros(len(base), np.uint64)
-    bits = np.zeros(n, np.int64)
-    depth0 = len(prefix)
-    acc[0] = 0.0
-    for k in range(depth0):
-        x[k] = prefix[k]
-        other[k] = np.inf
-        acc[k + 1] = acc[k] + (_dot(R[k], x, k + 1) - b[k]) ** 2
-        left[klass[k]] -= 1
-        if need[klass[k]] >= 0:
-            need[klass[k]] -= np.int64(x[k])
-        state[blocks[k]] = np.int8(x[k])
-        weight[k + 1] = weight[k] + x[k] * weights[k]
-    nodes = 0
-    k = depth0
-    entering = True
-    while True:
-        # a pool that fills up lowers the threshold
-        shared = threshold[0]
-        energies = pool[0]
-        own = energies[len(energies) - 1]
-        cut = min(shared, own) - slack + rounding - root
-        if entering:
-            nodes += 1
-            if (nodes > budget or threshold[1] != 0.0) and k < n:
-                other[k] = acc[k]
-                return nodes, k
-            if k == n:
-                energy = constant
-                for i in range(n):
-                    bits[i] = np.int64(x[i])
-                for i in range(n):
-                    if bits[i]:
-                        energy += c[i]
-                        for j in range(i):
-                            if bits[j]:
-                                energy += 2 * Q[i, j]
-                if energy < min(shared, own) - slack and (not local or weight[n] >= at_least):
-                    for w in range(len(words)):
-                        words[w] = base[w]
-                    for i in range(n):
-                        if bits[i]:
-                            words[blocks[i] >> 6] |= np.uint64(1) << np.uint64(blocks[i] & 63)
-                    pool_insert(pool, energy, words, 0.0)
-                entering = False
-                continue
-            s = _dot(R[k], x, k) - b[k]
-            g = klass[k]
-            zero, one = acc[k] + s * s, acc[k] + (s + R[k, k]) ** 2
-            if need[g] >= 0:
-                if need[g] == 0:
-                    one = np.inf
-                if need[g] == left[g]:
-                    zero = np.inf
-            if local:
-                if one < cut and max_run < len(state) and not _run_fits(state, blocks[k], max_run):
-                    one = np.inf
-                if zero < cut and max_run < len(state):
-                    state[blocks[k]] = 0
-                    if _capacity(state, max_run) < least:
-                        zero = np.inf
-                    state[blocks[k]] = -1
-                if at_least > -np.inf:
-                    reach = weight[k]
-                    for r in range(len(need)):
-                        if r != g:
-                            reach += heaviest[k + 1, r, need[r] if need[r] >= 0 else len(b)]
-                    if need[g] >= 0:
-                        if one < cut and reach + weights[k] + heaviest[k + 1, g, need[g] - 1] < at_least:
-                            one = np.inf
-                        if zero < cut and reach + heaviest[k + 1, g, need[g]] < at_least:
-                            zero = np.inf
-                    else:
-                        if reach + weights[k] + heaviest[k + 1, g, len(b)] < at_least:
-                            one = np.inf
-                        if reach + heaviest[k + 1, g, len(b)] < at_least:
-                            zero = np.inf
-            if zero <= one:
-                x[k] = 0.0
-                acc[k + 1] = zero
-                other[k] = one
-            else:
-                x[k] = 1.0
-                acc[k + 1] = one
-                other[k] = zero
-            if acc[k + 1] >= cut:
-                other[k] = np.inf
-                entering = False
-                continue
-        else:
-            # back to the deepest node whose sibling is open
-            k -= 1
-            if k < depth0:
-                return nodes, -1
-            left[klass[k]] += 1
-            if need[klass[k]] >= 0:
-                need[klass[k]] += np.int64(x[k])
-            state[blocks[k]] = -1
-            if other[k] >= cut:
-                continue
-            x[k] = 1.0 - x[k]
-            acc[k + 1] = other[k]
-            other[k] = np.inf
-            entering = True
-        left[klass[k]] -= 1
-        if need[klass[k]] >= 0:
-            need[klass[k]] -= np.int64(x[k])
-        state[blocks[k]] = np.int8(x[k])
-        weight[k + 1] = weight[k] + x[k] * weights[k]
-        k += 1
-
-
-@njit(cache=True, nogil=True)
-def _merge(pool, energies, words, size, slack):
-    for i in range(size):
-        pool_insert(pool, energies[i], words[i], slack)
 
 
 @dataclass(frozen=True)
@@ -265,7 +76,7 @@ class Found:
 
 
 class _Form:
-    """A nested form with what `_walk` needs beside it."""
+    """A nested form with what core.spectrum.tree.walk needs beside it."""
 
     def __init__(self, problem: Reduced, nested: Nested, rules: Rules, template: np.ndarray):
         self.problem, self.nested, self.rules, self.template = problem, nested, rules, template
@@ -355,7 +166,7 @@ class _Search:
         n = len(form.nested.order)
         x, other = np.zeros(n + 1), np.full(n + 1, np.inf)
         found = new_pool(self.keep, len(form.arrays[12]))
-        nodes, depth = _walk(
+        nodes, depth = walk(
             form.arrays, form.exact, prefix, bound, self.threshold, self.slack, budget, found, x, other
         )
         rest = []
@@ -367,7 +178,7 @@ class _Search:
         with self.condition:
             self.nodes += nodes
             if found[2][0]:
-                _merge(self.pool, *found[:2], found[2][0], self.slack)
+                merge(self.pool, *found[:2], found[2][0], self.slack)
                 self.update()
         return rest
 
@@ -407,8 +218,9 @@ class _Search:
                     )
                 rest = self.step(form, prefix, bound, budget)
                 if rest and hard:  # worth a form of its own: begin again in that
-                    form = self.tightened(form, prefix)
-                    rest = self.step(form, np.zeros(0), bound, budget) if form else []
+                    deeper = self.tightened(form, prefix)
+                    form = deeper or form
+                    rest = self.step(deeper, np.zeros(0), bound, budget) if deeper else []
                 with self.condition:
                     for left, child in rest:
                         self.push(left, form, child)
@@ -472,7 +284,9 @@ def start_problem(H: np.ndarray, linear: np.ndarray, rules: Rules) -> tuple[Redu
     problem = Reduced(
         np.arange(n), H - np.diag(np.diag(H)), np.diag(H) + linear, 0.0, rules.klass, rules.counts
     )
-    return _fix(problem, rules.fixed, template), template
+    fixed = _fix(problem, rules.fixed, template)
+    assert fixed is not None  # make_rules has refused counts that no state has
+    return fixed, template
 
 
 def _fix(problem: Reduced, value: np.ndarray, template: np.ndarray) -> Reduced | None:
@@ -507,11 +321,11 @@ def _prepare(run: _Search, problem: Reduced, template: np.ndarray, rules: Rules)
             nested = nest(problem, relaxation.u, branching_order(problem, relaxation), target)
             run.allow(nested.rounding)
             return _Form(problem, nested, rules, template)
-        blocks = problem.blocks
-        problem = _fix(problem, value, template)
-        if problem is None:
+        smaller = _fix(problem, value, template)
+        if smaller is None:
             return None
-        u = u[np.isin(blocks, problem.blocks)]
+        u = u[np.isin(problem.blocks, smaller.blocks)]
+        problem = smaller
     words = pack(template == 1)[0]
     energy = problem.constant
     if rules.allows(template == 1)[0]:

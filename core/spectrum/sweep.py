@@ -27,10 +27,12 @@ class Step:
 
     @property
     def ground(self) -> tuple[int, ...]:
+        """The removed blocks of the ground state."""
         return self.spectrum.removed[0]
 
     @property
     def energy(self) -> float:
+        """Of the ground state."""
         return float(self.spectrum.energies[0])
 
     @property

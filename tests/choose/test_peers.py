@@ -68,6 +68,13 @@ def test_evolution_finds_the_best_of_all_where_it_may_look_at_all():
     assert curve[-1].removed == min(itertools.combinations(range(7), 3), key=lambda s: energy(H, s))
 
 
+def test_evolution_ends_when_no_mutant_is_new_though_states_are_left():
+    forwards, H = ising(10)
+    best = peers.evolutionary(forwards, 4, 1e9)[-1].removed
+    near = [s for s in itertools.combinations(range(10), 4) if set(s) & set(best)]
+    assert best == min(near, key=lambda s: energy(H, s))
+
+
 def test_the_best_window_is_the_best_of_all_windows():
     forwards, H = ising(8)
     choice = peers.best_window(forwards, 3)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from core.choose import study
-from core.choose.study import agreement, at, page
+from core.choose.study_page import at, page
+from core.choose.study_parts import agreement
 
 
 def curve(*points):

@@ -19,9 +19,10 @@ from core import jobs
 from core.__main__ import main
 from core.errors import InputError
 from core.jobs.files import id_of
-from core.measure import harness
+from core.measure import harness, harness_tasks
 from core.measure.evaluation import option_scores, task_results
 from core.measure.harness import measure
+from core.measure.harness_model import AnsweringModel
 from core.model.load import load_model
 from core.store.results import Results
 from core.tasks.files import parse_task, read_task_file
@@ -93,7 +94,7 @@ def test_the_numbers_are_those_of_calling_the_harness_directly(demo, tmp_path, m
         num_fewshot=2,
         limit=20,
         bootstrap_iters=0,
-        task_manager=harness.TaskManager(include_defaults=False),
+        task_manager=harness_tasks.TaskManager(include_defaults=False),
     )
     row, samples = done["states"][0]["tasks"]["some"], direct["samples"]["some"]
     assert row["accuracy"] == direct["results"]["some"]["acc,none"] and row["shots"] == 2 and row["n"] == 20
@@ -157,7 +158,7 @@ def test_answers_belong_to_one_model_and_one_state(tiny, tmp_path):
 def test_the_bos_policy_is_kept(tiny, bos, first):
     loaded = load_model(str(tiny["llama"]))  # its tokenizer adds no BOS by itself
     protocol = replace(own(("x",)), bos=bos)
-    lm = harness._Kept(loaded, protocol, 2, dict, None, None)
+    lm = AnsweringModel(loaded, protocol, 2, dict, None, None)
     for ids in (
         lm.tok_encode("ab"),
         lm.tok_encode("<s>ab") if first else lm.tok_encode("ab"),
@@ -179,7 +180,7 @@ def test_the_papers_presets_say_what_the_harness_says():
     }
     assert set(files) == set(PAPER)
     for name, file in files.items():
-        config, said = load_yaml(harness.SHIPPED / file, resolve_func=False), preset(name)
+        config, said = load_yaml(harness_tasks.SHIPPED / file, resolve_func=False), preset(name)
         metric, _, chosen = said.metric.partition(",")
         assert said.dataset == config["dataset_path"] and said.revision == (
             config.get("dataset_kwargs") or {}
@@ -284,25 +285,27 @@ def test_tasks_that_cannot_be_set_up_are_one_sentence(tmp_path, changes, shots, 
         ]
         file.write_text("".join(lines) + f"{key}: {value}\n")
     with pytest.raises(InputError, match=says) as error:
-        harness.load_tasks([str(file)], own((str(file),), shots))
+        harness_tasks.load_tasks([str(file)], own((str(file),), shots))
     assert "\n" not in str(error.value)
 
 
 def test_unknown_tasks_are_named_with_their_neighbours(monkeypatch):
-    folder = partial(harness.TaskManager, include_defaults=False, include_path=str(harness.SHIPPED / "gsm8k"))
-    monkeypatch.setattr(harness, "TaskManager", lambda *args, **options: folder())
+    folder = partial(
+        harness_tasks.TaskManager, include_defaults=False, include_path=str(harness_tasks.SHIPPED / "gsm8k")
+    )
+    monkeypatch.setattr(harness_tasks, "TaskManager", lambda *args, **options: folder())
     with pytest.raises(InputError, match="'gsm8j'.*gsm8k"):
-        harness.load_tasks(["gsm8j"], own(("gsm8j",)))
+        harness_tasks.load_tasks(["gsm8j"], own(("gsm8j",)))
     with pytest.raises(InputError, match="No task"):
-        harness.load_tasks([], own(()))
+        harness_tasks.load_tasks([], own(()))
 
 
 @pytest.mark.parametrize("name", ["humaneval", "humaneval_plus", "mbpp"])
 def test_tasks_that_run_what_the_model_writes_are_refused_before_they_are_loaded(name):
     with pytest.raises(InputError, match="runs code that the model writes"):
-        harness.load_tasks([name], own((name,)))
+        harness_tasks.load_tasks([name], own((name,)))
     with pytest.raises(InputError, match="runs code that the model writes"):
-        harness.load_tasks([f"{name}::data={BUNDLED}"], own((name,)))
+        harness_tasks.load_tasks([f"{name}::data={BUNDLED}"], own((name,)))
 
 
 def call(capsys, *argv) -> tuple[int, dict]:

@@ -1,0 +1,78 @@
+"""Verify a written checkpoint in a fresh process: what it loads as must be the gated model.
+
+`python -m core.export.verify FOLDER PROBE [--trust-remote-code]` is that process; it prints what `verify`
+returns.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from core.errors import InputError
+from core.measure.evaluation import greedy
+from core.model.load import load_model
+
+PROBE_TOKENS, GREEDY_TOKENS = 24, 12
+LOGITS_TOLERANCE = 1e-5  # relative to the largest logit
+
+
+def made_up_ids(vocabulary: int, max_length: int | None) -> torch.Tensor:
+    """int64 [2, PROBE_TOKENS or fewer]: tokens for the probe, with room behind them for greedy ones."""
+    length = min(PROBE_TOKENS, (max_length or PROBE_TOKENS + GREEDY_TOKENS) - GREEDY_TOKENS)
+    return torch.randint(0, vocabulary, (2, max(2, length)), generator=torch.Generator().manual_seed(0))
+
+
+def verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> float:
+    """Run `verify` in a fresh process, own_code: with the checkpoint's. The largest difference of a logit.
+
+    Errors: RuntimeError with its finding.
+    """
+    command = [sys.executable, "-m", "core.export.verify", str(checkpoint.resolve()), str(probe.resolve())]
+    done = subprocess.run(
+        command + ["--trust-remote-code"] * own_code,
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+    )
+    try:
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, json.JSONDecodeError) as error:
+        raise RuntimeError(
+            "The pruned checkpoint could not be verified: "
+            f"{(done.stderr.strip().splitlines() or ['no output'])[-1]}"
+        ) from error
+    if found["problem"]:
+        raise RuntimeError(f"The pruned checkpoint failed verification and was not kept: {found['problem']}.")
+    return found["difference"]
+
+
+def verify(checkpoint: Path, probe: Path, remote_code: bool = False) -> dict:
+    """{problem: sentence or None, difference: largest logit difference} of a checkpoint against a probe (ids,
+    logits).
+    """
+    # refuses missing, unexpected and mismatched tensors
+    loaded = load_model(str(checkpoint), device="cpu", remote_code=remote_code)
+    with np.load(probe, allow_pickle=False) as expected:
+        ids, logits = torch.from_numpy(expected["ids"]), expected["logits"]
+    with torch.no_grad():
+        own = loaded.model(input_ids=ids, use_cache=False).logits.float().numpy()
+        cached, plain = (greedy(loaded.model, ids, GREEDY_TOKENS, use_cache) for use_cache in (True, False))
+    difference = float(np.abs(own - logits).max()) if own.shape == logits.shape else float("inf")
+    problem = None
+    if not difference <= LOGITS_TOLERANCE * float(np.abs(logits).max()):
+        problem = f"its logits differ from the gated model's by {difference:.2g}"
+    elif not torch.equal(cached, plain):
+        problem = "greedy tokens differ with and without cache"
+    return {"problem": problem, "difference": difference}
+
+
+if __name__ == "__main__":
+    try:
+        finding = verify(Path(sys.argv[1]), Path(sys.argv[2]), "--trust-remote-code" in sys.argv[3:])
+    except InputError as error:
+        finding = {"problem": str(error).rstrip("."), "difference": None}
+    print(json.dumps(finding))

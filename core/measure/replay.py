@@ -1,0 +1,125 @@
+"""A model that goes on from the hidden states of kept blocks: core.measure.forwards decides from which."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from core.model.gates import gated, removal
+from core.model.load import LoadedModel
+from core.model.losses import padded_batch, sample_losses
+from core.model.structure import first_tensor, hidden_argument, probe_ids, replace_first
+from core.texts.sequences import Sequences
+
+_CLOSE = 1e-3  # of the logits' spread: skipping a block is not the same as closing its gates beyond that
+
+Blocks = tuple[int, ...]  # those that are executed
+
+
+class Replay:
+    """Runs a model on sequences from a kept prefix on: blocks that are passed over hand their input on.
+
+    Where a block cannot be passed over (it returns more than hidden states, or the model is another
+    one then than with closed gates, as a trial on a few tokens shows) `shares` is False and gates do it.
+    """
+
+    def __init__(self, loaded: LoadedModel, sequences: Sequences):
+        self.loaded, self.sequences = loaded, sequences
+        loaded.check_length(sequences.ids.shape[1])
+        self.outputs: list = []  # what each block returns, without hidden states
+        self.bytes = 0  # of the hidden states of one token
+        self.shares = self._can_share()
+
+    @torch.no_grad()
+    def __call__(
+        self, part: slice, kept: Blocks, start: int, hidden
+    ) -> tuple[np.ndarray, list[torch.Tensor]]:
+        """(losses float64 of the sequences of `part`, hidden states behind each of kept[start:]).
+
+        hidden: those behind kept[:start], as returned before; None where start is 0.
+        """
+        s = self.sequences
+        ids, scored = padded_batch(s.ids, s.mask, s.scored, part, self.loaded.device)
+        logits, seen = self._logits(ids, kept, start, hidden)
+        return sample_losses(logits, ids, scored).double().cpu().numpy(), seen
+
+    def _logits(
+        self, ids: torch.Tensor, kept: Blocks, start: int = 0, hidden=None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """(logits, hidden states behind each of kept[start:]); hidden: those behind kept[:start]."""
+        if not self.shares:
+            removed = [i for i in range(len(self.loaded.blocks)) if i not in kept]
+            with gated(self.loaded, removal(self.loaded, removed)):
+                return self.loaded.model(input_ids=ids, use_cache=False).logits, []
+        with self._passing(kept, start, hidden) as seen:
+            return self.loaded.model(input_ids=ids, use_cache=False).logits, seen
+
+    @contextmanager
+    def _passing(self, kept: Blocks, start: int, hidden) -> Iterator[list[torch.Tensor]]:
+        """Inside the context only kept[start:] are executed; their hidden states are listed as they come."""
+        seen: list[torch.Tensor] = []
+        handed = kept[start - 1] if start else None
+        executed = set(kept[start:])
+
+        def instead(index: int, forward: Callable) -> Callable:
+            def run(*args, **kwargs):
+                if index in executed:
+                    output = forward(*args, **kwargs)
+                    seen.append(first_tensor(output))
+                    return output
+                return replace_first(
+                    self.outputs[index], hidden if index == handed else hidden_argument(args, kwargs)
+                )
+
+            return run
+
+        modules = list(self.loaded.modules)
+        for i, module in enumerate(modules):
+            module.forward = instead(i, module.forward)
+        try:
+            yield seen
+        finally:
+            for module in modules:
+                del module.forward  # the class's own shows again
+
+    @torch.no_grad()
+    def _can_share(self) -> bool:
+        ids, n = probe_ids(self.loaded.model), len(self.loaded.blocks)
+        outputs: list = [None] * n
+
+        def note(index: int):
+            return lambda _module, _args, output: outputs.__setitem__(index, output)
+
+        handles = [module.register_forward_hook(note(i)) for i, module in enumerate(self.loaded.modules)]
+        try:
+            self.loaded.model(input_ids=ids, use_cache=False)
+        finally:
+            for handle in handles:
+                handle.remove()
+        hidden = first_tensor(outputs[0])
+        self.bytes = hidden.numel() * hidden.element_size() // ids.numel()
+        if any(
+            isinstance(part, torch.Tensor)
+            for output in outputs
+            if isinstance(output, (tuple, list))
+            for part in output[1:]
+        ):
+            return False
+        self.outputs = [replace_first(output, hidden[:0]) for output in outputs]
+        self.shares = False
+        trials = [tuple(range(first, n, 2)) for first in (0, 1)] if n > 1 else [()]
+        truth = [self._logits(ids, kept)[0] for kept in trials]
+        self.shares = True
+        try:
+            return all(self._agrees(ids, kept, expected) for kept, expected in zip(trials, truth))
+        except Exception:  # its blocks take more from each other than hidden states, such as keys and values
+            return False
+
+    def _agrees(self, ids: torch.Tensor, kept: Blocks, expected: torch.Tensor) -> bool:
+        """Whether passing blocks over, at once and from a prefix on, gives the expected logits."""
+        found, seen = self._logits(ids, kept)
+        half = len(kept) // 2
+        resumed = self._logits(ids, kept, half, seen[half - 1])[0] if half else found
+        limit = _CLOSE * float(expected.float().std())
+        return max(float((f - expected).abs().max()) for f in (found, resumed)) <= limit

@@ -1,0 +1,94 @@
+"""What is special of a model type, as data: a new rule is an entry of one of these tables.
+
+Blocks and branches are found by watching a model run (core.model.structure), so most types need no entry.
+KINDS and LAYER_TYPES name what is found, EXPERTS_USED says where a config counts experts; the others say what
+a config and its modules hold that removing blocks changes, and what cannot be removed (core.model.surgery).
+Every type of the pinned transformers is tried by tests/coverage.py; one of each structure is a row of
+tests/model/test_coverage.py.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+# what a sub-module is, by the words of its class and name; the first that fits
+KINDS = tuple(
+    (kind, re.compile(words, re.IGNORECASE))
+    for kind, words in (
+        ("MoE", r"moe|sparse|expert|switch"),
+        ("Mamba", r"mamba|ssm"),
+        (
+            "linear attention",
+            r"delta|linear_?att|lightning|rwkv|retention|[ms]lstm|xlstm|recurrent|rglru|kda",
+        ),
+        ("convolution", r"conv"),
+        ("attention", r"attn|attention"),
+        ("FFN", r"mlp|ffn|feed_?forward|fc|dense|glu|intermediate|output"),
+    )
+)
+# how config.layer_types names attention that does not see everything
+LAYER_TYPES = {
+    "sliding_attention": "sliding attention",
+    "chunked_attention": "chunked attention",
+    "linear_attention": "linear attention",
+}
+# how a config names the experts that a token is sent to
+EXPERTS_USED = (
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "moe_topk",
+    "moe_top_k",
+    "moe_k",
+    "num_selected_experts",
+    "top_k_experts",
+    "moe_num_active_experts",
+    "num_experts_per_topk",
+    "experts_per_token",
+)
+# one entry a block: sliced to the kept blocks (transformers checks their length on save and load)
+PER_BLOCK_LISTS = (
+    "layer_types",
+    "mlp_layer_types",
+    "layers_block_type",
+    "indexer_types",
+    "attention_layers",
+    "no_rope_layers",
+    "layer_rope_theta",
+    "activation_sparsity_pattern",
+    "intermediate_size",
+    "num_attention_heads_per_layer",
+)
+# numbers of blocks: those kept, renumbered
+BLOCK_NUMBERS = ("attn_layer_indices", "mlp_only_layers", "moe_layers", "hybrid_layer_ids")
+# sub-module attributes that hold the block's own number: the KV cache is addressed by them
+OWN_NUMBERS = ("layer_idx", "layer_id")
+
+
+def _image_depth(config) -> int:
+    """How many of the first blocks take image features of their own (deepstack: Qwen3-VL one each, Granite 4
+    Vision as mapped).
+    """
+    mapped = getattr(config, "deepstack_layer_map", None) or ()
+    return max(
+        [
+            len(getattr(getattr(config, "vision_config", None), "deepstack_visual_indexes", None) or ()),
+            *(b + 1 for _, b in mapped),
+        ]
+    )
+
+
+# what depends on a block's depth, so that a native config cannot express its removal: (reason, when it holds
+# of a config and the sorted blocks to remove)
+REFUSALS: tuple[tuple[str, Callable[[Any, Sequence[int]], bool]], ...] = (
+    (
+        "its attention is scaled by the block's index (scale_attn_by_inverse_layer_idx), which changes when "
+        "blocks are renumbered",
+        lambda config, removed: getattr(
+            config.get_text_config(decoder=True), "scale_attn_by_inverse_layer_idx", False
+        ),
+    ),
+    (
+        "its first blocks take image features by their number (deepstack), so they have to stay",
+        lambda config, removed: removed[0] < _image_depth(config),
+    ),
+)
