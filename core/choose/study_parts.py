@@ -25,7 +25,9 @@ from core.measure.prefix_walk import prefix_walk
 from core.model.load import LoadedModel, load_model
 from core.store.folders import DEMO_RUN
 from core.store.runs import Run, load_run, save_run
-from core.texts.sequences import Sequences, pack, read_texts
+from core.texts.documents import read_texts
+from core.texts.packing import pack
+from core.texts.sequences import Sequences
 
 LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
