@@ -63,7 +63,7 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
             tally.report(f"loss of {len(own)} states" if len(own) > 1 else "loss")
             meter.measure(state, chunk)
             tally.done += part.stop - part.start
-    meter.known.flush()
+    meter.save()
 
     for number, state in enumerate(own):
         label = "original" if not state else f"state {number + 1} of {len(own)}"

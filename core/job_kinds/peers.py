@@ -21,24 +21,12 @@ def run(request: dict, progress: Progress) -> dict:
     m, note = request["remove"], progress.curves()
     meter = partial(open_forwards, loaded, choose)
     found: dict[str, rivals.Choice] = {}
-    for name, choices in rivals.chosen_at_once(loaded, choose, meter, [m]):
+    for name, choices in rivals.chosen_at_once(rivals.Look(loaded, choose, meter, [m])):
         found[name] = choices[m]
-        progress.report(
-            0, 1, f"{rivals.ONE_SHOT[name]}, {len(found)} of {len(rivals.ONE_SHOT)} rules"
-        )  # they take so different times that no rate holds
-    own = meter()
-    steps = rivals.greedy(own, m, progress.report)
-    own.known.flush()
-    found["greedy"] = steps[m]
-    note("greedy", steps[m].forwards, steps[m].loss, steps[m].removed)
-    budget, curves = (
-        max(request["budget"], steps[m].forwards),
-        {"greedy": [[steps[m].forwards, steps[m].loss]]},
-    )
-    for name, search in (("evolutionary", rivals.evolutionary), ("random", rivals.random_search)):
-        own = meter()
-        curve = search(own, m, budget, request["seed"], progress.report)
-        own.known.flush()
+        # they take so different times that no rate holds
+        progress.report(0, 1, f"{rivals.RULES[name].label}, {len(found)} of {len(rivals.RULES)} rules")
+    curves = {}
+    for name, curve in rivals.searched(meter, m, request["budget"], request["seed"], progress.report):
         curves[name] = [[c.forwards, c.loss] for c in curve]
         for c in curve:
             note(name, c.forwards, c.loss, c.removed)
@@ -47,7 +35,7 @@ def run(request: dict, progress: Progress) -> dict:
     own = meter()
     losses = {name: float(own.whole(choice.removed).mean()) for name, choice in found.items()}
     original = float(own.whole(()).mean())
-    own.known.flush()
+    own.save()
     reported = unseen_losses(loaded, unseen, {choice.removed for choice in found.values()})
     return {
         "original": original,
@@ -61,5 +49,5 @@ def run(request: dict, progress: Progress) -> dict:
             for name, c in found.items()
         },
         "curves": curves,
-        "budget": budget,
+        "budget": max(request["budget"], found[rivals.GREEDY].forwards),
     }

@@ -96,7 +96,7 @@ def _scale(values: np.ndarray) -> dict:
 def forwards_spent(curves: dict[str, list[tuple[float, float]]], original: float | None) -> go.Figure:
     """The best loss increase (nats) each method had found against the forwards it had spent.
 
-    curves: {name of CURVES: [(forwards, loss)]}.
+    curves: {search: [(forwards, loss)]}.
     """
     figure = go.Figure()
     base = original or 0.0
@@ -104,7 +104,7 @@ def forwards_spent(curves: dict[str, list[tuple[float, float]]], original: float
     for name, curve in curves.items():
         if not curve:
             continue
-        label, color, dash = CURVES[name]
+        label, color, dash = CURVES.get(name, (name, NODE, "dash"))
         x, y = [f for f, _ in curve], [loss - base for _, loss in curve]
         single = len(curve) == 1 and name == "greedy"
         figure.add_scatter(
