@@ -9,7 +9,8 @@ held by `make lint`):
     choose       export     landscapes that learn, other methods | a pruned checkpoint, verified
     calibration             sequences -> gradient rows A
     measure                 losses, tasks, behaviour of a model with any blocks removed
-    model                   load a model, find its blocks, gate them, remove them; loads torch
+    model                   load a model where it fits, gate its blocks, remove them
+    blocks                  find the blocks of any model, describe them; loads torch
     compare                 measured states side by side, results of other tools
     landscape               listed states: minima, candidates, where a state stands
     spectrum                the K lowest states, exact, within constraints
@@ -18,7 +19,7 @@ held by `make lint`):
     ising        store      states and their energies | what lies on disk
     errors       ranks      bad input in one sentence | one process or many
 
-From `model` to `export`, and `job_kinds`, modules load torch at the top. The other rooms stay light: the
+From `blocks` to `export`, and `job_kinds`, modules load torch at the top. The other rooms stay light: the
 app's process and the command line never load it. Nothing here imports streamlit.
 """
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from core.blocks.structure import first_tensor, hidden_argument
 from core.measure.forwards import Forwards, State
 from core.model.load import LoadedModel
 from core.model.losses import padded_batch, right_padded, sample_losses
-from core.model.structure import first_tensor, hidden_argument
 from core.spectrum.lowest import check_removed
 from core.texts import Sequences
 

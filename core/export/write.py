@@ -21,8 +21,8 @@ import torch
 import transformers
 
 import core
+from core.blocks.description import Block
 from core.export.verify import made_up_ids, verify_elsewhere
-from core.model.description import Block
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model
 from core.model.surgery import check_removal, remove_blocks

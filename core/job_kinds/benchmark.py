@@ -12,7 +12,7 @@ from core.errors import InputError
 from core.job_kinds.common import draw_sequences, load, paired, states_of
 from core.jobs.progress import Progress
 from core.measure import evaluation
-from core.measure.forwards import Kept, open_forwards
+from core.measure.forwards import VERSIONS, Kept, open_forwards
 from core.model.load import LoadedModel
 from core.model.surgery import without
 from core.ranks import ALONE, Ranks
@@ -68,7 +68,7 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     for number, state in enumerate(own):
         label = "original" if not state else f"state {number + 1} of {len(own)}"
         with without(loaded, state):
-            _measure_tasks(loaded, results, model, state, items, meter.known.versions, tally, label)
+            _measure_tasks(loaded, results, model, state, items, tally, label)
             tally.report(f"{label}: speed and answer")
             if speed:
                 _measure_speed(loaded, results, model, state, sequences.ids)
@@ -83,7 +83,7 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     base = known.get((), slice(None))
     return {
         "model": model,
-        "states": [{"removed": list(s), **paired(known.get(s, slice(None)), base)} for s in states],
+        "states": [{"removed": list(s), **paired(known.whole(s), base)} for s in states],
         "sequences": len(sequences.ids),
         "items": len(items),
     }
@@ -103,7 +103,6 @@ def _measure_tasks(
     model: str,
     state: tuple[int, ...],
     items: list[TaskItem],
-    versions: dict,
     tally: _Tally,
     label: str,
 ) -> None:
@@ -120,7 +119,7 @@ def _measure_tasks(
             part, began = left[start : start + _ITEMS], time.monotonic()
             chosen = [items[k] for k in part]
             scored = evaluation.task_results(chosen, evaluation.option_scores(loaded, chosen))
-            results.put(key, dict(zip(part, scored[name]["correct"])), time.monotonic() - began, versions)
+            results.put(key, dict(zip(part, scored[name]["correct"])), time.monotonic() - began, VERSIONS)
             tally.done += len(part)
 
 
@@ -145,10 +144,10 @@ def _answer(loaded: LoadedModel, prompt: str) -> str:
             "shorten it."
         )
     with torch.no_grad():
-        out = loaded.model.generate(
+        out = loaded.model.generate(  # type: ignore[operator]  # torch says Tensor | Module
             torch.tensor([tokens], device=loaded.device),
             do_sample=False,
             max_new_tokens=room,
             pad_token_id=loaded.tokenizer.pad_token_id or 0,
         )
-    return loaded.tokenizer.decode(out[0, len(tokens) :], skip_special_tokens=True)
+    return str(loaded.tokenizer.decode(out[0, len(tokens) :], skip_special_tokens=True))

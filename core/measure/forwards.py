@@ -36,6 +36,14 @@ State = tuple[int, ...]
 Run = Callable[[slice, State, int, torch.Tensor | None], tuple[np.ndarray, list]]
 
 
+# what a measurement was made with, kept beside it
+VERSIONS = {
+    "blockscape": core.__version__,
+    "torch": torch.__version__,
+    "transformers": transformers.__version__,
+}
+
+
 class Kept:
     """A model's losses on sequences, from the store and into it: what was measured is never measured again.
 
@@ -54,11 +62,6 @@ class Kept:
         self.key = Key(
             model, (), sequences.texts_sha256, sequences.split, "loss", json.dumps(settings, sort_keys=True)
         )
-        self.versions = {
-            "blockscape": core.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        }
         same = self.results.of_model(model, like=self.key)
         self.values = {m.key.removed: dict(zip(m.items.tolist(), m.values.tolist())) for m in same}
         self.unsaved: dict[State, tuple[dict[int, float], float]] = {}
@@ -73,6 +76,10 @@ class Kept:
         items = self.index[part]
         return np.array([known[i] for i in items]) if all(i in known for i in items) else None
 
+    def whole(self, state: State) -> np.ndarray:
+        """float64 [S]: every loss of a state that was measured. Errors: KeyError for any other."""
+        return np.array([self.values[state][i] for i in self.index])
+
     def put(self, state: State, part: slice, losses: np.ndarray, seconds: float) -> None:
         """Keep what took so many seconds to measure; in the store some seconds later."""
         new = dict(zip(self.index[part], losses.tolist()))
@@ -85,7 +92,7 @@ class Kept:
     def flush(self) -> None:
         """Write to the store what is not there yet."""
         for state, (values, seconds) in self.unsaved.items():
-            self.results.put(self._named(state), values, seconds, self.versions)
+            self.results.put(self._named(state), values, seconds, VERSIONS)
         self.unsaved, self.last = {}, time.monotonic()
 
 

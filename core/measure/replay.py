@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from core.blocks.structure import first_tensor, hidden_argument, probe_ids, replace_first
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel
 from core.model.losses import padded_batch, sample_losses
-from core.model.structure import first_tensor, hidden_argument, probe_ids, replace_first
 from core.texts.sequences import Sequences
 
 _CLOSE = 1e-3  # of the logits' spread: skipping a block is not the same as closing its gates beyond that

@@ -1,7 +1,6 @@
 """A causal language model, loaded and ready to have blocks gated or removed. Loads torch.
 
 `load_model` with `LoadedModel` (load), after guard has looked at the folder, in the types and places of
-devices and quantised. `find_structure` (structure) finds blocks and branches, `describe_blocks` (description)
-says what each holds; architectures is all that is special of a type, as data. `gated` (gates), `without` and
-`remove_blocks` (surgery); losses of logits (losses); `calibration_bytes` (memory).
+devices and quantised. `gated` (gates), `without` and `remove_blocks` (surgery); losses of logits (losses);
+`calibration_bytes` (memory).
 """

@@ -3,7 +3,7 @@
 alpha = 1 is the trained model, alpha_i = 0 removes block i (arXiv 2602.00161).
 The gate sits on the outputs of each block's branches by forward hooks, so the
 model's own code stays untouched. Where the branches of a block were not found
-(core.model.structure), the whole update is gated: h + alpha_i (F(h) - h).
+(core.blocks.structure), the whole update is gated: h + alpha_i (F(h) - h).
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import torch
 
+from core.blocks.structure import first_tensor, hidden_argument, replace_first
 from core.model.load import LoadedModel
-from core.model.structure import first_tensor, hidden_argument, replace_first
 
 GATE = "alpha on attention and FFN outputs (paper)"
 BLOCK_GATE = "alpha on the update of whole blocks"

@@ -1,5 +1,6 @@
-"""Load a causal language model, alone or as the text part of one that also reads images; core.model.structure
-finds its blocks.
+"""Load a causal language model, alone or as the text part of one that also reads images.
+
+core.blocks.structure finds its blocks.
 
 Weights are read from safetensors only; code from a model folder is run only on request.
 """
@@ -30,12 +31,12 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
+from core.blocks.description import Block, describe_blocks
+from core.blocks.structure import Branch, Structure, find_structure, input_device, reads_ahead
 from core.errors import InputError
-from core.model.description import Block, describe_blocks
 from core.model.devices import Asked, place_here, stored_weights
 from core.model.guard import check_folder, read_object
 from core.model.quantised import quantisation, reading
-from core.model.structure import Branch, Structure, find_structure, input_device, reads_ahead
 from core.store.folders import DEMO
 from core.store.runs import file_sha256
 

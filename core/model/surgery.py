@@ -1,6 +1,6 @@
 """Remove blocks for real: fewer modules, renumbered, with a config that says so.
 
-What is special of a type is data (core.model.architectures): what is a list with one entry a block is
+What is special of a type is data (core.blocks.architectures): what is a list with one entry a block is
 sliced, what cannot be written in a native config is refused with the reason.
 """
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import torch
 
+from core.blocks.architectures import BLOCK_NUMBERS, OWN_NUMBERS, PER_BLOCK_LISTS, REFUSALS
 from core.errors import InputError
 from core.ising.states import check_blocks
-from core.model.architectures import BLOCK_NUMBERS, OWN_NUMBERS, PER_BLOCK_LISTS, REFUSALS
 from core.model.load import LoadedModel
 
 

@@ -18,6 +18,7 @@ from core.landscape.landscape import Landscape
 from core.landscape.wording import exponent, proof, significant, with_power
 from core.spectrum.budget import budget_text
 from core.view.lens import tray_data
+from core.view.messages import PickData
 from core.view.snippets import View, cli_line, python_snippet
 from core.view.state_files import Increases, provenance
 
@@ -107,7 +108,7 @@ def _facts(view: View, found: Landscape, power: int) -> str:
 
 def _table(
     found: Landscape,
-    picked: list[dict],
+    picked: list[PickData],
     power: int,
     measured: Increases,
     reasons: Mapping[tuple[int, ...], str],
@@ -156,7 +157,7 @@ def _increase(value: tuple[float, float, int] | None) -> str:
     return f"{mean:+.4f}" + (f" ± {se:.4f}" if math.isfinite(se) else "") + f" ({n} sequences)"
 
 
-def _levels(found: Landscape, picked: list[dict], power: int) -> str:
+def _levels(found: Landscape, picked: list[PickData], power: int) -> str:
     """Energy above the ground state by blocks changed; a line a state, those on one level side by side."""
     s = found.spectrum
     above, removed = s.energies - s.energies[0], s.removed
@@ -203,7 +204,7 @@ def _levels(found: Landscape, picked: list[dict], power: int) -> str:
     return _figure(width, height, label, parts, caption)
 
 
-def _barcode(found: Landscape, picked: list[dict]) -> str:
+def _barcode(found: Landscape, picked: list[PickData]) -> str:
     """Which blocks the lowest states remove: a row a state, lowest on top."""
     x = found.spectrum.x[:ROWS]
     n, row, column, left, top = x.shape[1], 10, 950 / x.shape[1], 40, 18

@@ -4,9 +4,9 @@ all.
 
 import pytest
 
+from core.blocks.structure import find_structure
 from core.errors import InputError
 from core.model.load import auto_class, wrap
-from core.model.structure import find_structure
 from tests.coverage import check
 from tests.zoo import tiny_model
 

@@ -1,6 +1,6 @@
 """What is special of a model type, as data: a new rule is an entry of one of these tables.
 
-Blocks and branches are found by watching a model run (core.model.structure), so most types need no entry.
+Blocks and branches are found by watching a model run (core.blocks.structure), so most types need no entry.
 KINDS and LAYER_TYPES name what is found, EXPERTS_USED says where a config counts experts; the others say what
 a config and its modules hold that removing blocks changes, and what cannot be removed (core.model.surgery).
 Every type of the pinned transformers is tried by tests/coverage.py; one of each structure is a row of

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from core.model.architectures import EXPERTS_USED
-from core.model.structure import Branch, Structure, probe_ids
+from core.blocks.architectures import EXPERTS_USED
+from core.blocks.structure import Branch, Structure, probe_ids
 
 
 @dataclass(frozen=True)

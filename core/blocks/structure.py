@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from core.blocks.architectures import KINDS, LAYER_TYPES
 from core.errors import InputError
-from core.model.architectures import KINDS, LAYER_TYPES
 
 BATCH, LENGTH = 2, 5  # of the probe: two numbers that differ, so that shapes tell the axes apart
 
