@@ -1,6 +1,8 @@
 """Shared fixtures: tiny random models of every supported type, written once a session as real checkpoints."""
 
 import os
+import subprocess
+import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -10,6 +12,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from tests import warm
 
 REAL_MODEL = Path(__file__).resolve().parents[2] / "shared" / "data" / "tinystories-260k"
 _LLAMA = dict(
@@ -40,6 +44,36 @@ TEXT = "\n\n".join(
 def own_home(tmp_path, monkeypatch):
     """Every test has an empty store of its own."""
     monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_start():
+    """Workers and verifying processes start with torch imported (tests/warm.py)."""
+    with tempfile.TemporaryDirectory() as folder, warm.server(Path(folder)) as environment:
+        os.environ.update(environment)
+        yield
+
+
+@pytest.fixture
+def cold_start(monkeypatch):
+    """For what is about the start itself: processes import all they need, as a user's do."""
+    monkeypatch.delenv("BLOCKSCAPE_WARM")
+
+
+@pytest.fixture
+def no_worker(monkeypatch):
+    """start() notes the request and leaves the worker to the test: the ids of the jobs it would have started
+    one for.
+    """
+    started, start = [], subprocess.Popen
+
+    def popen(command, **options):
+        if command[1:3] == ["-m", "core.jobs"] and options.get("start_new_session"):
+            return started.append(command[3])
+        return start(command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    return started
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

@@ -84,7 +84,7 @@ def kill_worker(job) -> None:
     os.killpg(int((job.folder / "lock").read_text()), signal.SIGKILL)
 
 
-def test_a_job_runs_to_its_end_and_the_same_request_is_instant(tiny, text_file):
+def test_a_job_runs_to_its_end_and_the_same_request_is_instant(tiny, text_file, cold_start):
     job = jobs.start("calibrate", request_of(tiny, text_file))
     assert job.active
     job = finish(job)
@@ -145,7 +145,7 @@ def test_a_worker_that_does_not_listen_is_killed_on_cancel(tiny, text_file):
     assert jobs.cancel(job.id).status == "cancelled" and time.monotonic() - began < 3
 
 
-def test_the_job_survives_the_process_that_started_it(tiny, text_file):
+def test_the_job_survives_the_process_that_started_it(tiny, text_file, cold_start):
     code = (
         "import json, sys; from core import jobs; print(jobs.start('calibrate', json.loads(sys.argv[1])).id)"
     )
@@ -240,9 +240,11 @@ def test_a_benchmark_measures_every_state_once_and_equals_plain_evaluation(tiny,
     assert (np.isin(found[(2,), "loss"].items, again[(2,)].items)).all()
 
 
-def test_a_benchmark_killed_and_resumed_evaluates_no_item_twice(tiny, text_file, tmp_path, monkeypatch):
+def test_a_benchmark_killed_and_resumed_evaluates_no_item_twice(tiny, tmp_path, monkeypatch):
+    long = tmp_path / "long.txt"  # so much that the work outlasts the kills
+    long.write_text("\n\n".join(f"Story {i}: {i * 7919 % 997} foxes met {i % 13} dogs." for i in range(8000)))
     request = benchmark_of(
-        tiny, text_file, sequences=144, states=[[], [1], [2], [3], [4], [1, 2], [1, 3], [2, 3]]
+        tiny, long, sequences=1000, states=[[], [1], [2], [3], [4], [1, 2], [1, 3], [2, 3]]
     )
     whole = finish(jobs.start("benchmark", request))
     reference = {(m.key.removed, m.key.metric): m for m in Results().of_model(whole.result["model"])}
