@@ -1,7 +1,7 @@
-"""A process that has imported torch and every kind of job, and forks to do what a fresh one would: `python
--m core.jobs ID` then starts in milliseconds, not seconds.
+"""A process that has imported torch and every kind of job, and forks to do what a fresh one would:
+`python -m core.jobs ID` then starts in milliseconds, not seconds.
 
-    python -m tests.warm FD     serves the listening socket FD until its standard input ends
+    python -m tests.warm SOCKET     serves until its standard input ends
 
 What a test starts stays what it is, a process with its own session, environment, output and exit code;
 only its imports were made before. tests/warm_start/sitecustomize.py hands it over and waits for its end.
@@ -29,22 +29,20 @@ KINDS_OF_MODEL = ("llama", "gpt2", "mistral", "qwen2", "qwen3")
 
 @contextmanager
 def server(folder: Path) -> Iterator[dict[str, str]]:
-    """A server on a socket in `folder`; the environment in which what is started is handed to it."""
+    """A server on a socket in `folder`; the environment in which what is started is handed to it.
+
+    Until it has imported all, processes start as ever: nobody waits for it.
+    """
     place = folder / "socket"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(place))
-        listener.listen(64)  # who comes while it imports waits
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm", str(listener.fileno())],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            pass_fds=[listener.fileno()],
-        )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.warm", str(place)], cwd=ROOT, stdin=subprocess.PIPE
+    )
     yield {"BLOCKSCAPE_WARM": str(place), "PYTHONPATH": str(ROOT / "tests" / "warm_start")}
+    process.kill()
     process.communicate()
 
 
-def serve(listener: socket.socket) -> None:
+def serve(place: str) -> None:
     """Fork for every client, until standard input ends."""
     from core import jobs
 
@@ -52,6 +50,9 @@ def serve(listener: socket.socket) -> None:
         importlib.import_module(target.partition(":")[0])
     for kind in KINDS_OF_MODEL:
         importlib.import_module(f"transformers.models.{kind}.modeling_{kind}")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(place)
+    listener.listen(64)
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     while True:
@@ -102,4 +103,4 @@ def _end_with(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(sys.argv[1])
