@@ -1,7 +1,6 @@
 """Shared fixtures: tiny random models of every supported type, written once a session as real checkpoints."""
 
 import os
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -65,15 +64,9 @@ def no_worker(monkeypatch):
     """start() notes the request and leaves the worker to the test: the ids of the jobs it would have started
     one for.
     """
-    started, start = [], subprocess.Popen
-
-    def popen(command, **options):
-        if command[1:3] == ["-m", "core.jobs"] and options.get("start_new_session"):
-            return started.append(command[3])
-        return start(command, **options)
-
-    monkeypatch.setattr(subprocess, "Popen", popen)
-    return started
+    ids = []
+    monkeypatch.setattr("core.jobs.control.spawn", ids.append)
+    return ids
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

@@ -69,12 +69,6 @@ def forks(monkeypatch):
     return children
 
 
-@pytest.fixture
-def no_worker(monkeypatch):
-    """start() notes the request and leaves the worker to the test."""
-    monkeypatch.setattr("core.jobs.control.spawn", lambda job_id: None)
-
-
 def test_calibration_killed_at_twenty_random_moments_ends_bit_for_bit(tiny, tmp_path, monkeypatch, forks):
     long = tmp_path / "long.txt"  # so much that the work outlasts the kills
     long.write_text(
