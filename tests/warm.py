@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-KINDS_OF_MODEL = ("llama", "gpt2", "mistral", "qwen2", "qwen3")
+MODEL_TYPES = ("llama", "gpt2", "mistral", "qwen2", "qwen3")
 
 
 @contextmanager
@@ -46,10 +46,10 @@ def serve(place: str) -> None:
     """Fork for every client, until standard input ends."""
     from core import jobs
 
-    for target in jobs.KINDS.values():
-        importlib.import_module(target.partition(":")[0])
-    for kind in KINDS_OF_MODEL:
-        importlib.import_module(f"transformers.models.{kind}.modeling_{kind}")
+    for kind in jobs.KINDS:
+        importlib.import_module(f"core.job_kinds.{kind}")
+    for model_type in MODEL_TYPES:
+        importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(place)
     listener.listen(64)

@@ -274,8 +274,7 @@ def test_task_answers_belong_to_a_tokenizer(tiny, tmp_path, monkeypatch):
 REQUEST = {"samples": 4, "length": 24, "seed": 0, "batch": 2, "sampled": True, "singles": 4}
 
 
-def test_every_entry_of_a_request_names_another_job(tiny, text_file, monkeypatch):
-    monkeypatch.setattr("core.jobs.control.spawn", lambda job_id: None)
+def test_every_entry_of_a_request_names_another_job(tiny, text_file, no_worker):
     request = {
         "model": str(tiny["llama"]),
         "texts": str(text_file),

@@ -244,7 +244,7 @@ def test_a_benchmark_killed_and_resumed_evaluates_no_item_twice(tiny, tmp_path, 
     long = tmp_path / "long.txt"  # so much that the work outlasts the kills
     long.write_text("\n\n".join(f"Story {i}: {i * 7919 % 997} foxes met {i % 13} dogs." for i in range(8000)))
     request = benchmark_of(
-        tiny, long, sequences=1000, states=[[], [1], [2], [3], [4], [1, 2], [1, 3], [2, 3]]
+        tiny, long, sequences=600, states=[[], [1], [2], [3], [4], [1, 2], [1, 3], [2, 3]]
     )
     whole = finish(jobs.start("benchmark", request))
     reference = {(m.key.removed, m.key.metric): m for m in Results().of_model(whole.result["model"])}
