@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
+PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: setup run test lint bench demo clean
+.PHONY: setup run test test-fast lint bench demo clean
 
 setup: $(VENV)/app.stamp
 
@@ -24,7 +25,11 @@ run: $(VENV)/app.stamp
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
 
 test: $(VENV)/test.stamp
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	$(PYTEST)
+
+# the inner loop: all but what starts a browser or workers, or loads several models
+test-fast: $(VENV)/test.stamp
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

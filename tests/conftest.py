@@ -22,6 +22,20 @@ _LLAMA = dict(
     num_key_value_heads=2,
     max_position_embeddings=96,
 )
+# what starts a browser or workers, or loads several models: `make test-fast` leaves it out
+SLOW = (
+    "app",
+    "browser",
+    "cli",
+    "docs",
+    "export",
+    "faults",
+    "jobs",
+    "measure",
+    "model",
+    "choose/test_study.py",
+)
+SLOW += ("test_bench.py", "test_demo.py", "test_ranks.py", "test_stored_before.py")
 TINY = {
     "llama": dict(_LLAMA, num_hidden_layers=6, tie_word_embeddings=False),
     "mistral": dict(_LLAMA, num_hidden_layers=6, head_dim=8),
@@ -39,6 +53,13 @@ TEXT = "\n\n".join(
 )
 
 
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        if any(item.path.is_relative_to(here / place) for place in SLOW):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def own_home(tmp_path, monkeypatch):
     """Every test has an empty store of its own."""
@@ -46,8 +67,11 @@ def own_home(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def warm_start():
+def warm_start(request):
     """Workers and verifying processes start with torch imported (tests/warm.py)."""
+    if not any(item.get_closest_marker("slow") for item in request.session.items):
+        yield
+        return
     with tempfile.TemporaryDirectory() as folder, warm.server(Path(folder)) as environment:
         os.environ.update(environment)
         yield
@@ -56,7 +80,7 @@ def warm_start():
 @pytest.fixture
 def cold_start(monkeypatch):
     """For what is about the start itself: processes import all they need, as a user's do."""
-    monkeypatch.delenv("BLOCKSCAPE_WARM")
+    monkeypatch.delenv("BLOCKSCAPE_WARM", raising=False)
 
 
 @pytest.fixture

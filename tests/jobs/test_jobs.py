@@ -243,9 +243,7 @@ def test_a_benchmark_measures_every_state_once_and_equals_plain_evaluation(tiny,
 def test_a_benchmark_killed_and_resumed_evaluates_no_item_twice(tiny, tmp_path, monkeypatch):
     long = tmp_path / "long.txt"  # so much that the work outlasts the kills
     long.write_text("\n\n".join(f"Story {i}: {i * 7919 % 997} foxes met {i % 13} dogs." for i in range(8000)))
-    request = benchmark_of(
-        tiny, long, sequences=600, states=[[], [1], [2], [3], [4], [1, 2], [1, 3], [2, 3]]
-    )
+    request = benchmark_of(tiny, long, sequences=600, states=[[], [1], [2], [3], [4], [1, 2], [1, 3], [2, 3]])
     whole = finish(jobs.start("benchmark", request))
     reference = {(m.key.removed, m.key.metric): m for m in Results().of_model(whole.result["model"])}
     monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path / "killed"))
@@ -263,7 +261,12 @@ def test_a_benchmark_killed_and_resumed_evaluates_no_item_twice(tiny, tmp_path, 
             sum(len(m.items) for m in Results().of_model(whole.result["model"]) if m.key.metric == "loss")
         )
         job = jobs.start("benchmark", request)
-    assert finish(job).status == "done" and print('KILLS', kills) is None and kills >= 3 and written == sorted(written)
+    assert (
+        finish(job).status == "done"
+        and print("KILLS", kills) is None
+        and kills >= 3
+        and written == sorted(written)
+    )
     for m in Results().of_model(whole.result["model"]):
         if m.key.metric == "loss":
             expected = reference[m.key.removed, "loss"]
