@@ -84,7 +84,8 @@ def press(app: AppTest, label: str) -> None:
     assert not app.exception, app.exception
 
 
-def test_from_the_lowest_states_to_a_learned_landscape_and_other_methods(tiny, text_file):
+def kept_run(tiny, text_file):
+    """A run of the tiny model, in the store."""
     model = str(tiny["llama"])
     loaded = load_model(model)
     request = jobs.request_of(model, str(text_file), samples=24, length=32, sampled=True)
@@ -95,7 +96,11 @@ def test_from_the_lowest_states_to_a_learned_landscape_and_other_methods(tiny, t
         request=request,
     )
     keep_run(run)
-    app = compare_page(run=run.key[:8], m="2")
+    return run
+
+
+def test_from_the_lowest_states_to_a_learned_landscape_and_other_methods(tiny, text_file):
+    app = compare_page(run=kept_run(tiny, text_file).key[:8], m="2")
     app.selectbox(key="sequences").set_value(64)
     app.segmented_control(key="scope").set_value("Lowest states").run()
     press(app, "Measure 15 lowest states")
@@ -132,9 +137,15 @@ def test_from_the_lowest_states_to_a_learned_landscape_and_other_methods(tiny, t
     (add,) = [b for b in app.button if b.label == "Add these states to the tray"]
     add.click().run()
     assert tuple(learned["best"]["removed"]) in state.tray
+
+
+def test_the_tray_and_the_original_are_asked_the_prompts(tiny, text_file):
+    app = compare_page(run=kept_run(tiny, text_file).key[:8], m="2", tray="1-4_2-3")
     press(app, "Ask the original and")
     asked = finished(app, "behaviour").result
-    assert len(asked["states"]) == len(state.tray) + 1 and "verdict" in shown(app)
+    assert (
+        app.session_state.tray == [(1, 4), (2, 3)] and len(asked["states"]) == 3 and "verdict" in shown(app)
+    )
 
 
 def test_numbers_of_other_tools_are_marked_as_such(tmp_path):

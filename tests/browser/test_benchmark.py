@@ -23,8 +23,21 @@ def server(tmp_path):
     server.stop()
 
 
-def test_from_an_empty_store_to_a_pruned_model_and_everything_found_again(visit, server, monkeypatch):
-    monkeypatch.setenv("BLOCKSCAPE_HOME", str(server.home))
+def assert_done(page, *names) -> None:
+    """The list of jobs shows these as done."""
+    page.get_by_role("link", name="Jobs").click()
+    for name in names:
+        expect(page.get_by_text(re.compile(f"✓ {name}.*done"))).to_be_visible()
+
+
+def restart(server, *tabs) -> None:
+    for tab in tabs:  # an open tab would rightly complain of the lost server
+        tab.goto("about:blank")
+    server.stop()
+    server.start()
+
+
+def test_from_an_empty_store_to_a_run_of_ones_own_and_found_again(visit, server):
     page = opened(visit())
 
     # calibrate; a reload in the middle sees the same job at work
@@ -44,7 +57,16 @@ def test_from_an_empty_store_to_a_pruned_model_and_everything_found_again(visit,
     opened(page)
     page.wait_for_url(re.compile(f"run={run.name[:8]}"))
 
-    # pick two, prune the second from its card
+    # the server restarts: the link finds the run
+    link = page.url.removeprefix(server.url)
+    restart(server, page)
+    again = opened(visit(link))
+    again.wait_for_url(re.compile(f"run={run.name[:8]}"))
+    assert_done(again, "Look at a model", "Calibration")
+
+
+def test_from_a_card_to_a_pruned_model(visit, server):
+    page = opened(visit())
     page.locator(".lens .frame").focus()
     page.keyboard.press("a")
     page.keyboard.press("ArrowRight")
@@ -64,6 +86,18 @@ def test_from_an_empty_store_to_a_pruned_model_and_everything_found_again(visit,
         assert archive.read(f"{export.name}/model.safetensors") == (export / "model.safetensors").read_bytes()
     dialog.get_by_role("button", name="Close").click()
     expect(dialog).to_have_count(0)
+    assert_done(page, "Prune")
+
+
+def test_from_picked_states_to_their_losses_found_again(visit, server, monkeypatch):
+    monkeypatch.setenv("BLOCKSCAPE_HOME", str(server.home))
+    page = opened(visit())
+    page.locator(".lens .frame").focus()
+    page.keyboard.press("a")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("a")
+    expect(page.locator(".lens .picked")).to_have_count(2)
+    page.wait_for_url(re.compile("tray=.*_"))
 
     # measure both and the original
     page.get_by_role("link", name="Compare").click()
@@ -91,10 +125,7 @@ def test_from_an_empty_store_to_a_pruned_model_and_everything_found_again(visit,
 
     # the server restarts: the link finds view, tray and measurements, here and in Explore
     link = page.url.removeprefix(server.url)
-    for tab in (page, other):  # an open tab would rightly complain of the lost server
-        tab.goto("about:blank")
-    server.stop()
-    server.start()
+    restart(server, page, other)
     again = visit(link)
     expect(again.locator("table.states tbody tr")).to_have_count(3)
     assert again.locator("table.states tbody tr td:nth-child(5)").all_inner_texts() == increases
@@ -103,9 +134,7 @@ def test_from_an_empty_store_to_a_pruned_model_and_everything_found_again(visit,
         f"loss {increases[1].split(' ')[0].replace('-', '−')}"
     )
     expect(explore.locator(".lens .picked")).to_have_count(2)
-    explore.get_by_role("link", name="Jobs").click()
-    for name in ("Look at a model", "Calibration", "Prune", "Benchmark"):
-        expect(explore.get_by_text(re.compile(f"✓ {name}.*done"))).to_be_visible()
+    assert_done(explore, "Benchmark")
 
 
 def test_a_job_outlives_kills_of_the_server_and_is_seen_again_within_5_seconds(chromium, server, monkeypatch):
@@ -113,7 +142,7 @@ def test_a_job_outlives_kills_of_the_server_and_is_seen_again_within_5_seconds(c
     request = jobs.request_of("demo", samples=1500, length=128, seed=0, batch=16, sampled=True, singles=700)
     job = jobs.start("calibrate", request)
     done, seconds = 0, []
-    for _ in range(8):
+    for _ in range(5):
         server.process.kill()
         server.process.wait(10)
         server.start()
