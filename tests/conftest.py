@@ -35,7 +35,7 @@ SLOW = (
     "model",
     "choose/test_study.py",
 )
-SLOW += ("test_bench.py", "test_demo.py", "test_ranks.py", "test_stored_before.py")
+SLOW += ("test_bench.py", "test_demo.py", "test_ranks.py", "test_stored_before.py", "test_warm.py")
 TINY = {
     "llama": dict(_LLAMA, num_hidden_layers=6, tie_word_embeddings=False),
     "mistral": dict(_LLAMA, num_hidden_layers=6, head_dim=8),
