@@ -40,7 +40,7 @@ def calibrate_page(model=None, **fields) -> AppTest:
     return app
 
 
-def wait(kind: str, limit=90) -> jobs.Job:
+def wait(kind: str, limit=300) -> jobs.Job:
     deadline = time.monotonic() + limit
     while (job := next(j for j in jobs.list_jobs() if j.kind == kind)).active:
         assert time.monotonic() < deadline

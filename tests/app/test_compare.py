@@ -68,7 +68,7 @@ def test_a_bare_matrix_has_nothing_to_measure():
 
 def finished(app: AppTest, kind: str) -> jobs.Job:
     """The job of this kind at its end, and the page as it is then."""
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 300
     while (job := next(j for j in jobs.list_jobs() if j.kind == kind)).active:
         assert time.monotonic() < deadline
         time.sleep(0.2)

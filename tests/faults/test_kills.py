@@ -292,7 +292,7 @@ def test_fifty_races_of_two_to_eight_sessions_are_fifty_computations(starters, t
             process.stdin.flush()
         ids = {process.stdout.readline().strip() for process in racing}
         assert len(ids) == 1
-        job = finish(jobs.read(ids.pop()), limit=30)
+        job = finish(jobs.read(ids.pop()))
         assert job.status == "done" and job.result == {"number": race, "file": f"{race}.txt"}, (
             job,
             (job.folder / "log.txt").read_text(),

@@ -38,7 +38,7 @@ def request_of(tiny, text_file, samples=200, batch=2, **changes) -> dict:
     }
 
 
-def finish(job, limit=90):
+def finish(job, limit=300):
     deadline = time.monotonic() + limit
     while (job := jobs.read(job.id)).active:
         assert time.monotonic() < deadline, (job, (job.folder / "log.txt").read_text())
@@ -46,7 +46,7 @@ def finish(job, limit=90):
     return job
 
 
-def until(condition, limit=60):
+def until(condition, limit=180):
     deadline = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < deadline
@@ -90,9 +90,13 @@ def test_a_job_runs_to_its_end_and_the_same_request_is_instant(tiny, text_file, 
     job = finish(job)
     assert job.status == "done" and job.done == job.total == 200 + 7 * 4, job
     assert load_run(folders.home() / "runs" / job.result["key"]).rows.A.shape == (200, 6)
-    began = time.monotonic()
-    again = jobs.start("calibrate", request_of(tiny, text_file))
-    assert again.id == job.id and again.status == "done" and time.monotonic() - began < 0.2
+    seconds = []
+    for _ in range(3):  # others may take the processor once
+        began = time.monotonic()
+        again = jobs.start("calibrate", request_of(tiny, text_file))
+        seconds.append(time.monotonic() - began)
+        assert again.id == job.id and again.status == "done"
+    assert min(seconds) < 0.2
     assert [j.id for j in jobs.list_jobs()] == [job.id]
     assert not (job.folder / "work").exists()
     lines = [json.loads(line) for line in (job.folder / "progress.jsonl").read_text().splitlines() if line]
