@@ -48,6 +48,7 @@ def serve(place: str) -> None:
 
     for kind in jobs.KINDS:
         importlib.import_module(f"core.job_kinds.{kind}")
+    importlib.import_module("core.export.verify")
     for model_type in MODEL_TYPES:
         importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}")
     listener = socket.socket(socket.AF_UNIX)

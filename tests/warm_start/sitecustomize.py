@@ -7,7 +7,7 @@ import os
 import sys
 
 SERVER = os.environ.get("BLOCKSCAPE_WARM")
-MODULES = ["core.jobs", "core.export.write", "torch.distributed.run"]
+MODULES = ["core.jobs", "core.export.verify", "torch.distributed.run"]
 if "TORCHELASTIC_RUN_ID" in os.environ:  # the command line of one rank; alone it needs no torch
     MODULES.append("core")
 
