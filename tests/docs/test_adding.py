@@ -1,0 +1,121 @@
+"""The examples of CONTRIBUTING.md are real: each diff applies to this checkout, and what it adds is there."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs.fences import ROOT, read
+
+# what a program says after the diff, and the program: run in the changed copy
+ADDED = {
+    "An estimator": (
+        "['equal'] nothing\n",
+        """
+from core.energy.couplings import available, couplings
+from core.store.folders import DEMO_RUN
+from core.store.runs import load_run
+run = load_run(DEMO_RUN)
+ones = couplings(run, "equal").diagonal()
+print([n for n in available(run) if n == "equal"], "nothing" if abs(ones - 1).max() < 1e-9 else ones)
+""",
+    ),
+    "An architecture rule": (
+        "[0, 2, 3]\n",
+        """
+from core.model.load import load_model
+from core.model.surgery import remove_blocks
+loaded = load_model("demo")
+loaded.config.layer_window_sizes = list(range(len(loaded.blocks)))
+remove_blocks(loaded, [1])
+print(loaded.config.layer_window_sizes[:3])
+""",
+    ),
+    "A job kind": (
+        "done 24\n",
+        """
+from core import jobs
+job = jobs.follow(jobs.start("weigh", jobs.request_of("demo")).id, lambda *step: None)
+print(job.status, len(job.result["norms"]))
+""",
+    ),
+    "A page": (
+        "['Domains'] [] 1\n",
+        """
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file("app.py", default_timeout=60).run()
+app.switch_page("pages/domains.py").run()
+print([t.value for t in app.title], list(app.exception), len(app.get("vega_lite_chart")))
+""",
+    ),
+}
+
+
+def examples() -> dict[str, str]:
+    """{heading: its diff} of the section on adding things."""
+    section = read("CONTRIBUTING.md").split("## One place to add a thing\n")[1]
+    parts = re.split(r"^### (.*)$", section, flags=re.MULTILINE)[1:]
+    found = {}
+    for title, body in zip(parts[::2], parts[1::2]):
+        (found[title],) = re.findall(r"^```diff\n(.*?)^```$", body, re.MULTILINE | re.DOTALL)
+    return found
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the files that the examples could touch or need, as they are now."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for folder in ("core", "pages", "assets"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("*.pyc"))
+    for file in ("app.py", "README.md", "CHANGELOG.md"):
+        shutil.copy(ROOT / file, copy / file)
+    return copy
+
+
+def test_every_example_is_checked():
+    assert list(examples()) == list(ADDED)
+
+
+@pytest.mark.parametrize("title", ADDED)
+def test_the_diff_applies_and_adds_it(title, checkout, tmp_path):
+    said, program = ADDED[title]
+    patch = tmp_path / "example.diff"
+    patch.write_text(examples()[title], encoding="utf-8")
+
+    def apply(*options: str) -> None:
+        done = subprocess.run(
+            ["git", "apply", *options, str(patch)], cwd=checkout, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
+    apply()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=checkout, capture_output=True, text=True, timeout=120
+        )
+    finally:
+        apply("--reverse")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == said
+
+
+def test_the_examples_keep_to_the_projects_own_style(checkout):
+    for title, diff in examples().items():
+        patch = checkout / "style.diff"
+        patch.write_text(diff, encoding="utf-8")
+        subprocess.run(["git", "apply", patch.name], cwd=checkout, check=True)
+        files = [f for f in re.findall(r"^\+\+\+ b/(.*)$", diff, re.MULTILINE) if f.endswith(".py")]
+        try:
+            for check in (["check"], ["format", "--check"]):
+                config = ["--config", str(ROOT / "pyproject.toml"), "--no-cache"]
+                done = subprocess.run(
+                    [sys.executable, "-m", "ruff", *check, *config, *files],
+                    cwd=checkout,
+                    capture_output=True,
+                    text=True,
+                )
+                assert done.returncode == 0, (title, done.stdout)
+        finally:
+            subprocess.run(["git", "apply", "--reverse", patch.name], cwd=checkout, check=True)
