@@ -51,6 +51,18 @@ app.switch_page("pages/domains.py").run()
 print([t.value for t in app.title], list(app.exception), len(app.get("vega_lite_chart")))
 """,
     ),
+    "A command": (
+        "0 23 True\n",
+        """
+import contextlib, io, json
+from core.__main__ import main
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    code = main(["sweep", "--run", "demo", "--json"])
+with contextlib.redirect_stdout(io.StringIO()) as help, contextlib.suppress(SystemExit):
+    main(["--help"])
+print(code, len(json.loads(out.getvalue())["energies"]), "sweep" in help.getvalue())
+""",
+    ),
 }
 
 
