@@ -82,6 +82,8 @@ def test_the_top_level_is_what_the_card_allows():
         "CHANGELOG.md",
         "CITATION.cff",
         ".pre-commit-config.yaml",
+        ".oxlintrc.json",
+        ".oxfmtrc.json",
         ".ci",
         ".streamlit",
         "Makefile",

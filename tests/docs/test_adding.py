@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.docs.fences import ROOT, read
 
+BIN = Path(sys.executable).parent
 # what a program says after the diff, and the program: run in the changed copy
 ADDED = {
     "An estimator": (
@@ -34,6 +36,15 @@ remove_blocks(loaded, [1])
 print(loaded.config.layer_window_sizes[:3])
 """,
     ),
+    "A peer method": (
+        "deepest but one (Gromov) (21, 22)\n",
+        """
+from types import SimpleNamespace
+from core.choose.peers import PEERS
+look = SimpleNamespace(loaded=SimpleNamespace(blocks=range(24)), most=3)
+print(PEERS["deepest"].label, PEERS["deepest"].choose(look)[2].removed)
+""",
+    ),
     "A job kind": (
         "done 24\n",
         """
@@ -51,6 +62,15 @@ app.switch_page("pages/domains.py").run()
 print([t.value for t in app.title], list(app.exception), len(app.get("vega_lite_chart")))
 """,
     ),
+    "A panel of Explore": (
+        "[] True\n",
+        """
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file("app.py", default_timeout=60).run()
+from assets.lens import _script
+print(list(app.exception), 0 < _script().find("class Costs") < _script().find("new Costs(this"))
+""",
+    ),
     "A command": (
         "0 23 True\n",
         """
@@ -61,6 +81,19 @@ with contextlib.redirect_stdout(io.StringIO()) as out:
 with contextlib.redirect_stdout(io.StringIO()) as help, contextlib.suppress(SystemExit):
     main(["--help"])
 print(code, len(json.loads(out.getvalue())["energies"]), "sweep" in help.getvalue())
+""",
+    ),
+    "A text format": (
+        "1 # A title|A line\n",
+        """
+import os, tempfile
+from core.texts import read_texts
+with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, "x.md")
+    with open(path, "w") as file:
+        file.write("# A title\\nA line\\n")
+    documents = read_texts(path).documents
+print(len(documents), documents[0].text.replace("\\n", "|"))
 """,
     ),
 }
@@ -126,15 +159,20 @@ def test_the_examples_keep_to_the_projects_own_style(checkout):
         patch = checkout / "style.diff"
         patch.write_text(diff, encoding="utf-8")
         subprocess.run(["git", "apply", patch.name], cwd=checkout, check=True)
-        files = [f for f in re.findall(r"^\+\+\+ b/(.*)$", diff, re.MULTILINE) if f.endswith(".py")]
+        files = re.findall(r"^\+\+\+ b/(.*)$", diff, re.MULTILINE)
+        python = [file for file in files if file.endswith(".py")]
+        other = [file for file in files if not file.endswith(".py")]
+        config = ["--config", str(ROOT / "pyproject.toml"), "--no-cache"]
+        checks = [["ruff", "check", *config, *python], ["ruff", "format", "--check", *config, *python]]
+        if other:
+            checks += [
+                ["oxlint", "-c", str(ROOT / ".oxlintrc.json"), *other],
+                ["oxfmt", "-c", str(ROOT / ".oxfmtrc.json"), "--check", *other],
+            ]
         try:
-            for check in (["check"], ["format", "--check"]):
-                config = ["--config", str(ROOT / "pyproject.toml"), "--no-cache"]
+            for program, *options in checks:
                 done = subprocess.run(
-                    [sys.executable, "-m", "ruff", *check, *config, *files],
-                    cwd=checkout,
-                    capture_output=True,
-                    text=True,
+                    [str(BIN / program), *options], cwd=checkout, capture_output=True, text=True
                 )
                 assert done.returncode == 0, (title, done.stdout)
         finally:
