@@ -124,6 +124,7 @@ def test_every_example_is_checked():
     assert list(examples()) == list(ADDED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", ADDED)
 def test_the_diff_applies_and_adds_it(title, checkout, tmp_path):
     said, program = ADDED[title]

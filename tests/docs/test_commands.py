@@ -110,7 +110,12 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "work"
 
 
-@pytest.mark.parametrize("page", PAGES)
+STARTS_WORKERS = "docs/command-line.md"
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] if page == STARTS_WORKERS else []) for page in PAGES]
+)
 def test_every_block_runs(page, folder, capsys):
     said, names = "", {}
     for fence in fences(page):
