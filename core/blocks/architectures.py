@@ -4,7 +4,7 @@ Blocks and branches are found by watching a model run (core.blocks.structure), s
 KINDS and LAYER_TYPES name what is found, EXPERTS_USED says where a config counts experts; the others say what
 a config and its modules hold that removing blocks changes, and what cannot be removed (core.model.surgery).
 Every type of the pinned transformers is tried by tests/coverage.py; one of each structure is a row of
-tests/model/test_coverage.py.
+tests/blocks/test_coverage.py.
 """
 
 import re

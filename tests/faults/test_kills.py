@@ -57,6 +57,9 @@ def forked_worker(job_id: str) -> int:
     try:
         os.setsid()
         gc.freeze()  # what the tests have made is no garbage of the worker's
+        # threads of this process, if an earlier test has had several, are not in the fork: it would wait for
+        # them for ever
+        torch.set_num_threads(1)
         log = os.open(jobs.folder_of(job_id) / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
