@@ -36,12 +36,11 @@ def show(job: jobs.Job) -> None:
             st.button("Start again", key=f"again-{job.id}", on_click=start_job, args=(job.kind, job.request))
         if job.result:
             st.caption("Result")
-            st.code(json.dumps(job.result, indent=1)[:3000], language="json")
+            # plain: the highlighter's colours have too little contrast on a light page
+            st.code(json.dumps(job.result, indent=1)[:3000], language=None)
         st.caption("Request")
-        st.code(
-            json.dumps({k: v for k, v in job.request.items() if k != "inputs"}, indent=1)[:3000],
-            language="json",
-        )
+        asked = {name: value for name, value in job.request.items() if name != "inputs"}
+        st.code(json.dumps(asked, indent=1)[:3000], language=None)
         st.caption(f"Log of job {job.id}")
         st.code(jobs.log_tail(job) or "The worker printed nothing.", language=None)
 

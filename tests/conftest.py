@@ -25,6 +25,7 @@ _LLAMA = dict(
 # what starts a browser or workers, or loads several models: `make test-fast` leaves it out
 SLOW = (
     "app",
+    "blocks",
     "browser",
     "cli",
     "docs",
@@ -35,7 +36,14 @@ SLOW = (
     "model",
     "choose/test_study.py",
 )
-SLOW += ("test_bench.py", "test_demo.py", "test_ranks.py", "test_stored_before.py", "test_warm.py")
+SLOW += (
+    "test_bench.py",
+    "test_contracts.py",
+    "test_demo.py",
+    "test_ranks.py",
+    "test_stored_before.py",
+    "test_warm.py",
+)
 TINY = {
     "llama": dict(_LLAMA, num_hidden_layers=6, tie_word_embeddings=False),
     "mistral": dict(_LLAMA, num_hidden_layers=6, head_dim=8),

@@ -62,7 +62,7 @@ def test_the_package_shows_the_rooms_in_the_order_of_the_contract():
 
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     rooms = next(c for c in contracts if c["name"] == "rooms are layers")
-    floors = [set(floor.replace(" ", "").split(":")) for floor in rooms["layers"]]
+    floors = [set(floor.replace(" ", "").split("|")) for floor in rooms["layers"]]
     shown = [line.split() for line in core.__doc__.splitlines() if line.startswith("    ")]
     known = {room for floor in floors for room in floor}
     told = [{word for word in words[:2] if word in known} for words in shown]

@@ -6,7 +6,7 @@ HOME/texts/            texts that were pasted or uploaded
 HOME/datasets/         local data files as the benchmark harness reads them; may be deleted
 HOME/spectra/          states that a search has listed
 HOME/jobs/             work and its progress (core.jobs.job)
-HOME/results.sqlite    measurements (core.store.results)
+HOME/results.sqlite    measurements (core.store.results); results.lock: held by who makes its tables
 HOME/exports/          pruned checkpoints without an explicit place
 """
 

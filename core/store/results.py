@@ -36,6 +36,9 @@ CREATE TABLE IF NOT EXISTS response (
 """
 
 
+_MADE = 1  # user_version of a file that has these tables
+
+
 @dataclass(frozen=True)
 class Key:
     """What names a measurement; `model`, `data` and `settings` are hashes or canonical JSON."""
@@ -101,12 +104,21 @@ class Results:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=30)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(_SCHEMA)
+            if connection.execute("PRAGMA user_version").fetchone()[0] < _MADE:
+                self._make(connection)
             with connection:
                 yield connection
         finally:
             connection.close()
+
+    def _make(self, connection: sqlite3.Connection) -> None:
+        """The tables of a new file. SQLite does not wait when two processes change the journal at once: it
+        says that the file is locked, so one process makes them.
+        """
+        with folders.locked(self.path.with_name("results.lock")):
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(_SCHEMA)
+            connection.execute(f"PRAGMA user_version={_MADE}")
 
     def put(
         self, key: Key, values: dict[int, float], seconds: float = 0.0, versions: dict | None = None

@@ -173,8 +173,9 @@ def test_cancel_from_the_browser(visit, server, monkeypatch):
 @pytest.mark.parametrize("path", ["compare", "couplings", "calibrate", "jobs", "about"])
 def test_a_fresh_server_opens_a_pages_own_path_with_its_navigation(visit, path):
     page = visit(f"/{path}?m=5&e=h1")
-    expect(page.get_by_role("link", name="Explore")).to_be_visible()
-    expect(page.get_by_role("link", name="parts")).to_have_count(0)
+    expect(page.get_by_role("link", name="Model & calibration")).to_be_visible()
+    # what Streamlit makes of the folder pages/ by itself, until app.py has run
+    expect(page.get_by_role("link", name="calibrate", exact=True)).to_have_count(0)
     if path in ("compare", "couplings"):
         page.get_by_role("link", name="Explore").click()
         opened(page)
