@@ -8,7 +8,12 @@ import pytest
 from playwright.sync_api import expect
 
 from core import jobs
+from core.energy.couplings import couplings
 from core.ising.interchange import read_qubo
+from core.spectrum.lowest import lowest_states
+from core.store.folders import DEMO_RUN
+from core.store.runs import load_run
+from core.tasks.items import BUNDLED
 from tests.browser.conftest import Server
 from tests.browser.test_tour import opened
 
@@ -21,6 +26,11 @@ def server(tmp_path):
     server = Server(home)
     yield server
     server.stop()
+
+
+def demo_states(m: int, count: int) -> list[tuple[int, ...]]:
+    """The lowest states of the demo."""
+    return lowest_states(couplings(load_run(DEMO_RUN)), m, count).removed
 
 
 def assert_done(page, *names) -> None:
@@ -44,8 +54,10 @@ def test_from_an_empty_store_to_a_run_of_ones_own_and_found_again(visit, server)
     page.get_by_role("link", name="Model & calibration").click()
     samples = page.get_by_role("spinbutton", name="Samples")
     expect(page.locator(".strip div")).to_have_count(24, timeout=60_000)
-    samples.fill("64")
-    samples.press("Enter")
+    singles = page.get_by_role("spinbutton", name="Singles")
+    for field, number in ((samples, "64"), (singles, "16")):
+        field.fill(number)
+        field.press("Enter")
     page.get_by_role("button", name="Calibrate", exact=True).click()
     expect(page.locator(".st-key-chip")).to_contain_text("calibrating", timeout=20_000)
     page.reload()
@@ -89,7 +101,7 @@ def test_from_a_card_to_a_pruned_model(visit, server):
     assert_done(page, "Prune")
 
 
-def test_from_picked_states_to_their_losses_found_again(visit, server, monkeypatch):
+def test_from_picked_states_to_their_losses(visit, server, monkeypatch):
     monkeypatch.setenv("BLOCKSCAPE_HOME", str(server.home))
     page = opened(visit())
     page.locator(".lens .frame").focus()
@@ -123,9 +135,25 @@ def test_from_picked_states_to_their_losses_found_again(visit, server, monkeypat
     expect(page.get_by_role("heading", name="The same prompt")).to_be_visible()
     expect(page.locator(".finding")).to_contain_text("2 measured states")
 
-    # the server restarts: the link finds view, tray and measurements, here and in Explore
+
+def test_a_link_finds_measurements_after_a_restart(visit, server, monkeypatch):
+    """View, tray and measurements, in Compare and in Explore."""
+    monkeypatch.setenv("BLOCKSCAPE_HOME", str(server.home))
+    picked = demo_states(8, 2)
+    states = [[], *map(list, picked)]
+    reads, sizes = (str(BUNDLED),), {"sequences": 16, "length": 128}
+    request = jobs.request_of("demo", reads=reads, states=states, tasks=False, prompt="", **sizes)
+    jobs.start("benchmark", request)
+    tray = "_".join("-".join(map(str, state)) for state in picked)
+    page = visit(f"/compare?m=8&tray={tray}")
+    expect(page.locator(".st-key-chip a")).to_have_count(0, timeout=60_000)
+    page.reload()
+    expect(page.locator("table.states tbody tr")).to_have_count(3)
+    increases = page.locator("table.states tbody tr td:nth-child(5)").all_inner_texts()
+    assert all(re.match(r"[+-]\d\.\d{4} ± \d\.\d{4}", text) for text in increases[1:]), increases
+
     link = page.url.removeprefix(server.url)
-    restart(server, page, other)
+    restart(server, page)
     again = visit(link)
     expect(again.locator("table.states tbody tr")).to_have_count(3)
     assert again.locator("table.states tbody tr td:nth-child(5)").all_inner_texts() == increases
