@@ -12,13 +12,13 @@ setup: $(VENV)/app.stamp
 $(VENV)/app.stamp: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m core.spectrum.search
+	$(BIN)/python -m core.spectrum.branch_and_bound
 	touch $@
 
 $(VENV)/test.stamp: requirements.txt tests/requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
-	$(BIN)/python -m core.spectrum.search
+	$(BIN)/python -m core.spectrum.branch_and_bound
 	touch $@ $(VENV)/app.stamp
 
 run: $(VENV)/app.stamp

@@ -19,6 +19,9 @@ held by `make lint`):
     ising        store      states and their energies | what lies on disk
     errors       ranks      bad input in one sentence | one process or many
 
+What is asked goes down, what is found comes up: a page or a command makes a request (jobs.requests), a worker
+runs it (job_kinds), which calls the library; the store keeps what it made, and `energy` reads it from there.
+
 From `blocks` to `export`, and `job_kinds`, modules load torch at the top. The other rooms stay light: the
 app's process and the command line never load it. Nothing here imports streamlit.
 """

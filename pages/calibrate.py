@@ -13,7 +13,7 @@ from core import jobs
 from core.energy.sources import list_sources
 from core.errors import InputError
 from core.jobs.costs import calibration_cost, lacking
-from core.spectrum.budget import size
+from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.checkpoint import rows_so_far
 from core.store.runs import load_run

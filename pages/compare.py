@@ -19,8 +19,9 @@ from pages.compare_parts.energies import known_points, show_energies, show_order
 from pages.compare_parts.protocols import show_behaviour, show_harness, show_imported
 from pages.compare_parts.searches import improve, latest, show_curves, show_search_results
 from pages.compare_parts.table import show_table
+from pages.shared.link import opened_source
 from pages.shared.parts import name_of, prune_panel
-from pages.shared.view import constraints_in_view, opened_source, plain, through_app
+from pages.shared.view import constraints_in_view, plain, through_app
 
 PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
 DEFAULT_PROMPT = "Once upon a time"

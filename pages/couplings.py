@@ -19,8 +19,9 @@ from core.store.runs import Run
 from core.view.coupling_figures import eigenvalues_figure, fields_figure, heatmap, interaction_graph
 from core.view.run_figures import gradient_figure
 from core.view.snippets import couplings_snippet
+from pages.shared.link import opened_source
 from pages.shared.parts import chart, html_table
-from pages.shared.view import opened_source, plain, source_of, through_app
+from pages.shared.view import plain, source_of, through_app
 
 CONFIG = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 state = st.session_state

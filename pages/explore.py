@@ -32,20 +32,16 @@ from core.view.snippets import View, cli_line, python_snippet
 from core.view.state_files import Increases, states_csv, states_json
 from pages.explore_parts.controls import controls, hold, show_facts
 from pages.explore_parts.uploads import add_marks, show_upload
+from pages.shared.link import LABEL_LIMIT, PANELS, checked_look, read_link, write_link
 from pages.shared.parts import prune_panel, start_job, watch
 from pages.shared.view import (
-    LABEL_LIMIT,
-    PANELS,
     RULES,
     TRAY_LIMIT,
-    checked_look,
     constraints_in_view,
     plain,
-    read_link,
     rules_in_view,
     source_of,
     through_app,
-    write_link,
 )
 
 KEY = "lens"

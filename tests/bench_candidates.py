@@ -14,7 +14,7 @@ import numpy as np
 from core.energy.sources import open_source
 from core.energy.uncertainty import energy_noise
 from core.landscape.candidates import candidates
-from core.measure.forwards import open_forwards, stratified
+from core.measure.state_losses import open_forwards, stratified
 from core.model.load import load_model
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states

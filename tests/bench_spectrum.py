@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from core.ising.energies import check_matrix
+from core.spectrum.branch_and_bound import compile_engine
 from core.spectrum.heuristic import heuristic_states
 from core.spectrum.lowest import Spectrum, lowest_states
-from core.spectrum.search import compile_engine
 from tests.families import INSTANCES, duplicated, integer, llm_like, wishart
 
 COUNT = 100

@@ -1,3 +1,5 @@
+// The interaction graph: the strongest couplings as arcs over the block axis, H > 0 above, H < 0 below.
+
 import { Panel } from "./panel.js";
 
 export class Arcs extends Panel {

@@ -1,3 +1,5 @@
+// The states as rows of a barcode in block columns, below the strip of blocks.
+
 import { LEFT, Panel, RIGHT } from "./panel.js";
 
 export class Barcode extends Panel {

@@ -1,3 +1,5 @@
+// The card of the selected state: its blocks, energy, what it saves, what is measured, and its buttons.
+
 import { button, element } from "./dom.js";
 import { EXPLAINED } from "./glossary.js";
 import { amount, increase, plus, ranges, runsOf, signed, significant } from "./wording.js";

@@ -1,3 +1,5 @@
+// Elements of the page, made in one call.
+
 export const element = (tag, attributes = {}, ...children) => {
   const node = Object.assign(document.createElement(tag), attributes);
   node.append(...children.filter((c) => c !== null && c !== undefined));

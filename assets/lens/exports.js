@@ -1,3 +1,5 @@
+// What leaves the page: links, code, tables and figures.
+
 import { button, element } from "./dom.js";
 import { escaped, short } from "./recorder.js";
 import { sentence } from "./sentences.js";

@@ -1,3 +1,5 @@
+// A state named by its blocks, typed or clicked together on the strip.
+
 import { button, element } from "./dom.js";
 import { parseBlocks, ranges } from "./wording.js";
 

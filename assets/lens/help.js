@@ -1,3 +1,5 @@
+// The help: keys and words.
+
 import { element } from "./dom.js";
 import { GLOSSARY } from "./glossary.js";
 

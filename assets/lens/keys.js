@@ -1,3 +1,5 @@
+// What each key does.
+
 const STEPS = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1, J: 1, K: -1 };
 
 const ACTIONS = {

@@ -1,3 +1,5 @@
+// The Landscape panel: every listed state on one energy axis, as levels or as a density.
+
 import { button, element } from "./dom.js";
 import { LEFT, Panel, ticks } from "./panel.js";
 import { significant } from "./wording.js";

@@ -1,3 +1,5 @@
+// The couplings as a matrix in block columns.
+
 import { LEFT, Panel, mix } from "./panel.js";
 
 export class Matrix extends Panel {

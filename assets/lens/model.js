@@ -1,3 +1,5 @@
+// The decoded data of one solved landscape.
+
 import { signed, significant, superscript } from "./wording.js";
 
 const decode = (text, Type) => new Type(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);

@@ -1,3 +1,5 @@
+// The colours, on a light page and on a dark one.
+
 export const PALETTE = {
   light: {
     removed: "#b34e00",

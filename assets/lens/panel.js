@@ -1,3 +1,5 @@
+// What every panel is: a title, tools, and two canvases on the block axis, for the data and for the hover.
+
 import { button, element } from "./dom.js";
 import { MONO } from "./palette.js";
 import { Recorder } from "./recorder.js";

@@ -1,3 +1,5 @@
+// A canvas that writes down its calls as SVG.
+
 export const escaped = (text) =>
   String(text).replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]);
 export const short = (v) => String(Math.round(v * 100) / 100);

@@ -1,3 +1,5 @@
+// The tray: picked states side by side, and the marked ones below.
+
 import { button, element } from "./dom.js";
 import { increase, ranges, signed, significant } from "./wording.js";
 

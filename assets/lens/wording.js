@@ -1,3 +1,5 @@
+// Numbers and lists of blocks in words.
+
 const SUPERSCRIPTS = "⁻⁰¹²³⁴⁵⁶⁷⁸⁹";
 
 export const superscript = (n) => String(n).replace(/./g, (c) => SUPERSCRIPTS["-0123456789".indexOf(c)]);

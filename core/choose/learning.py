@@ -17,7 +17,7 @@ from core.energy.learned import Posterior, Prior, prior_from
 from core.errors import InputError
 from core.ising.energies import energies
 from core.ising.states import indicator, removed_blocks
-from core.measure.forwards import ROW_FORWARDS, Forwards, State, singles_of
+from core.measure.state_losses import ROW_FORWARDS, Forwards, State, singles_of
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import check_removed, lowest_states
 from core.store.runs import Run
@@ -133,7 +133,7 @@ def learn(
     way.
 
     rows: [m, N] gate gradients (`rows_for_prior`), charged to the budget with the single removals; a resumed
-    `forwards` (core.measure.forwards.Kept) repeats the same choices and measures only what is new.
+    `forwards` (core.measure.state_losses.Kept) repeats the same choices and measures only what is new.
     better: gets every point of the curve as it comes.
     Errors: InputError for a bad M or constraint, or a budget that does not pay for one state.
     """

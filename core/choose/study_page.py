@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from core.choose.peers import SEARCHES
+from core.choose.other_methods import SEARCHES
 from core.choose.study_parts import CHOOSE, FIRST_ORDER, LENGTH, LONGER, REPORT, WALK, depths_of
 
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from core.calibration.calibrate import calibrate
-from core.choose import peers
+from core.choose import other_methods
 from core.choose.learning import learn, rows_for_prior
 from core.compare.agreement import spearman
 from core.energy.couplings import couplings
 from core.energy.learned import prior_from
 from core.ising.energies import energies
 from core.ising.states import indicator, removed_blocks
-from core.measure.forwards import Forwards, open_forwards, singles_of, stratified
 from core.measure.prefix_walk import prefix_walk
+from core.measure.state_losses import Forwards, open_forwards, singles_of, stratified
 from core.model.load import LoadedModel, load_model
 from core.store.folders import DEMO_RUN
 from core.store.runs import Run, load_run, save_run
@@ -165,7 +165,7 @@ def greedy_curve(subject: Subject, count: int = CHOOSE, most: int | None = None)
 
     def make() -> dict:
         meter = subject.forwards(count)
-        found = peers.greedy(meter, most or subject.blocks // 2)
+        found = other_methods.greedy(meter, most or subject.blocks // 2)
         meter.save()
         return {m: vars(choice) for m, choice in found.items()}
 
@@ -195,16 +195,16 @@ def searches(subject: Subject, m: int) -> dict[str, list]:
 
     def peer(name: str, seed: int) -> list:
         meter = subject.forwards()
-        curve = peers.SEARCHES[name].search(meter, m, LONGER * budget, seed, peers.silent)
+        curve = other_methods.SEARCHES[name].search(meter, m, LONGER * budget, seed, other_methods.silent)
         meter.save()
         return [[c.forwards, c.loss, c.removed] for c in curve]
 
-    found = {peers.GREEDY: [[[budget, greedy["loss"], greedy["removed"]]]]}
+    found = {other_methods.GREEDY: [[[budget, greedy["loss"], greedy["removed"]]]]}
     found["learned"] = [
         subject.part(f"learned-{m}-{seed}", partial(learned, seed))["curve"] for seed in SEEDS
     ]
-    for name in peers.SEARCHES:
-        if name != peers.GREEDY:
+    for name in other_methods.SEARCHES:
+        if name != other_methods.GREEDY:
             found[name] = [
                 subject.part(f"{name}-{m}-{seed}", partial(peer, name, seed)) for seed in PEER_SEEDS
             ]
@@ -230,12 +230,14 @@ def one_shot(subject: Subject) -> dict:
 
     def make() -> dict:
         depths = sorted(set(depths_of(subject.blocks).values()))
-        look = peers.Look(subject.loaded, subject.sequences("choose", CHOOSE), subject.forwards, depths)
+        look = other_methods.Look(
+            subject.loaded, subject.sequences("choose", CHOOSE), subject.forwards, depths
+        )
         return {
-            peers.RULES[name].label: {
+            other_methods.RULES[name].label: {
                 m: [c[m].removed, c[m].forwards, *subject.report(c[m].removed)] for m in depths
             }
-            for name, c in peers.chosen_at_once(look)
+            for name, c in other_methods.chosen_at_once(look)
         }
 
     return subject.part("one-shot", make)

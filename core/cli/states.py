@@ -9,9 +9,9 @@ from core.energy.mix import mix_label, read_mix
 from core.energy.sources import open_source
 from core.errors import InputError
 from core.ising.energies import read_matrix
-from core.spectrum.budget import read_budget, with_budget
 from core.spectrum.constraints import read_constraints
 from core.spectrum.lowest import lowest_states
+from core.spectrum.memory_budget import read_budget, with_budget
 from core.store.folders import find_run
 
 

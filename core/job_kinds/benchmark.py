@@ -12,7 +12,7 @@ from core.errors import InputError
 from core.job_kinds.common import draw_sequences, load, paired, states_of
 from core.jobs.progress import Progress
 from core.measure import evaluation
-from core.measure.forwards import VERSIONS, Kept, open_forwards
+from core.measure.state_losses import VERSIONS, Kept, open_forwards
 from core.model.load import LoadedModel
 from core.model.surgery import without
 from core.ranks import ALONE, Ranks
@@ -39,9 +39,9 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     once.
 
     States are lists of removed blocks; the empty list is the original. Losses come first, a chunk of
-    sequences for all states at a time, on kept prefixes (core.measure.forwards): an early stop has something
-    of every state. `speed`, where it is False, leaves out tokens per second. Of several ranks each measures
-    its share of the states.
+    sequences for all states at a time, on kept prefixes (core.measure.state_losses): an early stop has
+    something of every state. `speed`, where it is False, leaves out tokens per second. Of several ranks each
+    measures its share of the states.
     """
     progress.report(0, 1, "loading the model")
     texts, loaded, results = read_sources(request["texts"]), load(request), Results()

@@ -11,7 +11,7 @@ from core.compare.comparison import model_key
 from core.errors import InputError
 from core.ising.states import check_blocks
 from core.jobs.progress import Progress
-from core.measure.forwards import open_forwards, stratified
+from core.measure.state_losses import open_forwards, stratified
 from core.model.load import LoadedModel, load_model
 from core.store.runs import Run, canonical_key, load_run
 from core.texts import Sequences

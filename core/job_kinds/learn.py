@@ -4,7 +4,7 @@ from core.choose import learning
 from core.energy.learned import keep_learned
 from core.job_kinds.common import choosing, unseen_losses
 from core.jobs.progress import Progress
-from core.measure.forwards import open_forwards
+from core.measure.state_losses import open_forwards
 
 
 def run(request: dict, progress: Progress) -> dict:

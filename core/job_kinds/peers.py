@@ -2,15 +2,15 @@
 
 from functools import partial
 
-from core.choose import peers as rivals
+from core.choose import other_methods as rivals
 from core.job_kinds.common import choosing, unseen_losses
 from core.jobs.progress import Progress
-from core.measure.forwards import open_forwards
+from core.measure.state_losses import open_forwards
 
 
 def run(request: dict, progress: Progress) -> dict:
     """What other methods choose for the run's model at M, on the same sequences and the same meter
-    (core.choose.peers).
+    (core.choose.other_methods).
 
     The result: original, the loss in nats; methods {name: {removed, forwards, loss, report}}, forwards None
     where the budget is below what the method needs; curves {search: [[forwards, loss], ..]}. Searches get the

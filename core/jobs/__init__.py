@@ -2,6 +2,10 @@
 
 What pages and the command line do with jobs is offered here. A kind of job is an entry of `KINDS` (kinds)
 and a module of core/job_kinds; nothing here loads torch.
+
+How a job ends: `cancel` (control) leaves a file, which the worker's next report meets (progress), and kills
+a worker that reports nothing; the worker writes every end of its own (worker); one that was killed leaves no
+end, and `read` (job) calls that interrupted.
 """
 
 from core.jobs.control import cancel, find, follow, start

@@ -21,8 +21,8 @@ from lm_eval.tasks.manager import TaskManager
 
 from core.errors import InputError
 from core.store import folders
-from core.tasks.files import Task, loader_of, parse_task, read_task_file
 from core.tasks.presets import Preset
+from core.tasks.task_files import Task, loader_of, parse_task, read_task_file
 
 SHIPPED = Path(lm_eval.__file__).parent / "tasks"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from core.ising.states import indicator
-from core.measure.forwards import CHUNK, Forwards, State
 from core.measure.replay import Replay
+from core.measure.state_losses import CHUNK, Forwards, State
 from core.model.load import LoadedModel
 from core.store.checkpoint import Checkpoint
 from core.store.runs import canonical_key

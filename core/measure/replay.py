@@ -1,4 +1,4 @@
-"""A model that goes on from the hidden states of kept blocks: core.measure.forwards decides from which."""
+"""A model that goes on from hidden states of kept blocks; core.measure.state_losses decides from which."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -5,6 +5,7 @@ import time
 import numpy as np
 
 from core.ising.energies import energies
+from core.spectrum.branch_and_bound import one_blas_thread, search, start_problem
 from core.spectrum.constraints import Constraints
 from core.spectrum.kbest import new_pool, unpack
 from core.spectrum.lowest import (
@@ -17,7 +18,6 @@ from core.spectrum.lowest import (
 )
 from core.spectrum.moves import improve, insert_states
 from core.spectrum.relaxation import root_bound
-from core.spectrum.search import one_blas_thread, search, start_problem
 
 
 def heuristic_states(

@@ -4,7 +4,7 @@ wanted.
 Small problems by full enumeration: the blocks are split into two halves, the
 energies of all pairs of half-states come from one matrix product per pair of
 counts, and only those that can still be among the K lowest are kept. All others
-by branch and bound (core.spectrum.search). Both are complete.
+by branch and bound (core.spectrum.branch_and_bound). Both are complete.
 """
 
 import math
@@ -133,8 +133,8 @@ def lowest_states(
     H: float [N, N] symmetric, N <= 256; linear: float [N] added literally. removed None: any
     number of blocks, when `constraints` say how much to remove. time_limit: seconds, after which
     the states found so far come back with exact False and the bound that is proved by then (there
-    may be none). report: called a few times a second with a core.spectrum.search.Progress; what it raises
-    ends the search and goes on to the caller. method: "auto", "enumerate" (up to ENUMERATION_LIMIT
+    may be none). report: called a few times a second with a core.spectrum.branch_and_bound.Progress; what it
+    raises ends the search and goes on to the caller. method: "auto", "enumerate" (up to ENUMERATION_LIMIT
     states and 128 blocks, no constraints) or "search". seeds: bool [k, N], states to start the search from.
     Errors: InputError for a bad matrix, M, count or constraint, or when no state is feasible.
     """
@@ -258,7 +258,7 @@ class _Solver:
             bound = float(energies(self.H, x, self.linear).max()) - self.tolerance
         else:
             # here: compiled code takes a while to load, and enumeration needs none
-            from core.spectrum.search import search
+            from core.spectrum.branch_and_bound import search
 
             found = search(
                 self.H, self.linear, self.rules, keep, self.tolerance, time_limit, self.report, self.seeds

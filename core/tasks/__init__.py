@@ -4,10 +4,10 @@ items are the bundled multiple-choice questions; files and presets describe task
 which core.measure.harness runs; short_prompts and verdicts tell whether a pruned model still behaves.
 """
 
-from core.tasks.files import Task, parse_task
 from core.tasks.items import TaskItem, read_tasks
 from core.tasks.presets import PRESETS, Preset
 from core.tasks.short_prompts import Prompt
+from core.tasks.task_files import Task, parse_task
 from core.tasks.verdicts import Answer, Change
 
 __all__ = ["PRESETS", "Answer", "Change", "Preset", "Prompt", "Task", "TaskItem", "parse_task", "read_tasks"]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from core.errors import InputError
 from core.store.folders import ASSETS
-from core.tasks.files import parse_task
+from core.tasks.task_files import parse_task
 
 HARNESS = "0.4.13"  # of lm_eval; requirements.txt pins the same
 BOS = ("tokenizer", "auto", "always", "never")
@@ -17,7 +17,7 @@ TEMPLATES = ("none", "chat")
 
 @dataclass(frozen=True)
 class Preset:
-    """One protocol. `tasks`: as core.tasks.files.parse_task takes them.
+    """One protocol. `tasks`: as core.tasks.task_files.parse_task takes them.
 
     dataset, revision: what the harness's task file names (revision None: it names none, and the hub's newest
         is taken; the documents' digest is part of every measurement).

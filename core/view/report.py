@@ -16,7 +16,7 @@ from core.errors import InputError
 from core.ising.states import block_list
 from core.landscape.landscape import Landscape
 from core.landscape.wording import exponent, proof, significant, with_power
-from core.spectrum.budget import budget_text
+from core.spectrum.memory_budget import budget_text
 from core.view.lens import tray_data
 from core.view.messages import PickData
 from core.view.snippets import View, cli_line, python_snippet

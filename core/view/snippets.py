@@ -8,8 +8,8 @@ from core.energy.mix import mix_text
 from core.energy.sources import Source
 from core.errors import InputError
 from core.ising.states import block_list
-from core.spectrum.budget import Budget, budget_text, with_budget
 from core.spectrum.constraints import Constraints
+from core.spectrum.memory_budget import Budget, budget_text, with_budget
 from core.store import folders
 
 _DIGITS = 16  # of a key: enough that it names one
@@ -35,7 +35,7 @@ class View:
     def ruled(self) -> Constraints:
         """The constraints with the budget among them.
 
-        Errors: InputError as core.spectrum.budget.with_budget, and for a budget of a bare matrix.
+        Errors: InputError as core.spectrum.memory_budget.with_budget, and for a budget of a bare matrix.
         """
         if self.budget is None:
             return self.constraints
@@ -80,7 +80,7 @@ def python_snippet(view: View) -> str:
         imports.append("from core.spectrum.constraints import Constraints")
         lines.append(f"constraints = Constraints({rules})")
     if view.budget:
-        imports.append("from core.spectrum.budget import read_budget, with_budget")
+        imports.append("from core.spectrum.memory_budget import read_budget, with_budget")
         lines.append(
             f'constraints = with_budget(source.run.meta["model"], read_budget({budget_text(view.budget)!r}), '
             "constraints)"

@@ -12,8 +12,8 @@ from dataclasses import asdict
 import core
 from core.ising.states import block_list, short_hashes
 from core.landscape.landscape import Landscape
-from core.spectrum.budget import budget_text
 from core.spectrum.lowest import levels
+from core.spectrum.memory_budget import budget_text
 from core.view.snippets import View
 
 Increases = Mapping[tuple[int, ...], tuple[float, float, int]]  # {state: (nats, standard error, sequences)}

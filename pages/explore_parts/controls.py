@@ -13,8 +13,8 @@ from core.energy.sources import Source
 from core.errors import InputError
 from core.landscape.landscape import Landscape
 from core.landscape.wording import exponent, proof, with_power
-from core.spectrum.budget import Fit, needs, read_budget, size, smallest_removal
 from core.spectrum.constraints import Constraints
+from core.spectrum.memory_budget import Fit, needs, read_budget, size, smallest_removal
 from core.spectrum.sweep import Step, sweep
 from core.store.runs import Run
 from core.view.coupling_figures import how_many

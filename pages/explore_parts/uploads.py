@@ -9,7 +9,8 @@ from core.compare import other_tools
 from core.energy.sources import delete_matrix, list_sources, store_matrix, stored_matrices
 from core.errors import InputError
 from core.ising.energies import parse_matrix
-from pages.shared.view import LABEL_LIMIT, MARK_LIMIT, open_at_first, plain, source_of
+from pages.shared.link import LABEL_LIMIT, MARK_LIMIT
+from pages.shared.view import open_at_first, plain, source_of
 
 state = st.session_state
 

@@ -10,7 +10,7 @@ from core import jobs
 from core.compare.comparison import model_key
 from core.errors import InputError
 from core.ising.states import indicator, short_hashes
-from core.spectrum.budget import size
+from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.runs import Run
 from core.view.palette import themed

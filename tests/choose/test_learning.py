@@ -10,7 +10,7 @@ from core.energy.learned import Posterior, Prior, features, prior_from, read_pos
 from core.errors import InputError
 from core.ising.energies import energies
 from core.ising.states import indicator
-from core.measure.forwards import CHUNK, Forwards
+from core.measure.state_losses import CHUNK, Forwards
 from core.spectrum.constraints import Constraints
 
 NONE = (np.zeros((0, 6), bool), np.zeros(0), np.zeros(0), np.zeros(0))

@@ -51,8 +51,8 @@ def test_what_the_installed_harness_writes_can_be_read(tiny, tmp_path):
     from lm_eval.models.dummy import DummyLM
     from lm_eval.tasks.manager import TaskManager
 
-    from core.tasks.files import read_task_file
     from core.tasks.presets import PRESETS
+    from core.tasks.task_files import read_task_file
 
     config = read_task_file(tmp_path.__class__(PRESETS["bundled"].tasks[0]))
     config["dataset_kwargs"]["cache_dir"] = str(tmp_path / "cache")

@@ -40,7 +40,7 @@ print(loaded.config.layer_window_sizes[:3])
         "deepest but one (Gromov) (21, 22)\n",
         """
 from types import SimpleNamespace
-from core.choose.peers import PEERS
+from core.choose.other_methods import PEERS
 look = SimpleNamespace(loaded=SimpleNamespace(blocks=range(24)), most=3)
 print(PEERS["deepest"].label, PEERS["deepest"].choose(look)[2].removed)
 """,

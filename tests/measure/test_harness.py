@@ -25,9 +25,9 @@ from core.measure.harness import measure
 from core.measure.harness_model import AnsweringModel
 from core.model.load import load_model
 from core.store.results import Results
-from core.tasks.files import parse_task, read_task_file
 from core.tasks.items import BUNDLED, read_tasks
 from core.tasks.presets import PAPER, PRESETS, asked, own, preset
+from core.tasks.task_files import parse_task, read_task_file
 from tests.conftest import REAL_MODEL
 
 DATA = REAL_MODEL.parent

@@ -18,9 +18,9 @@ from core.ising.states import parse_blocks
 from core.landscape.candidates import candidates
 from core.landscape.landscape import landscape
 from core.landscape.wording import exponent, proof
-from core.spectrum.budget import Budget
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
+from core.spectrum.memory_budget import Budget
 from core.view.report import report_html
 from core.view.snippets import View, cli_line, python_snippet
 from core.view.state_files import states_csv, states_json

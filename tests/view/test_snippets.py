@@ -12,9 +12,9 @@ import pytest
 from core.energy.learned import Posterior, keep_learned, prior_from
 from core.energy.sources import Source, open_source, store_matrix
 from core.errors import InputError
-from core.spectrum.budget import Budget
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
+from core.spectrum.memory_budget import Budget
 from core.store.folders import DEMO_RUN
 from core.store.runs import keep_run, load_run, save_run
 from core.view.snippets import View, cli_line, couplings_snippet, python_snippet

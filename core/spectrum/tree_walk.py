@@ -1,5 +1,5 @@
-"""The compiled walk through the tree of partial choices; core.spectrum.search says which subtree is walked
-when.
+"""The compiled walk through the tree of partial choices; core.spectrum.branch_and_bound says which subtree is
+walked when.
 
 Variables are the open blocks in the order of the nested form (core.spectrum.relaxation): a node at depth k
 has decided the first k of them, and the first k squares of the form bound all that lies below it.

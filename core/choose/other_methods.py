@@ -1,5 +1,5 @@
 """Other ways to choose M blocks, each as its paper defines it, measured and paid for like ours
-(core.measure.forwards).
+(core.measure.state_losses).
 
 PEERS names them all: a new one is a function and an entry there, and the job "peers" and the study run it.
 A `Search` measures losses and says what it costs as it goes. A `Rule` chooses once, for many M together; its
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from core.blocks.structure import first_tensor, hidden_argument
-from core.measure.forwards import Forwards, State
+from core.measure.state_losses import Forwards, State
 from core.model.load import LoadedModel
 from core.model.losses import padded_batch, right_padded, sample_losses
 from core.spectrum.lowest import check_removed

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from core.measure.evaluation import sequence_losses
-from core.measure.forwards import CHUNK, Forwards, Kept, open_forwards, stratified
 from core.measure.prefix_walk import prefix_walk, walk_order
 from core.measure.replay import Replay
+from core.measure.state_losses import CHUNK, Forwards, Kept, open_forwards, stratified
 from core.model.load import load_model
 from core.texts import pack, read_texts
 from tests.conftest import TINY

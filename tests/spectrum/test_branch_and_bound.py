@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import InputError
-from core.spectrum import search
+from core.spectrum import branch_and_bound
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
 from core.spectrum.sweep import sweep
@@ -89,10 +89,12 @@ def test_the_families(n, family, seed, data):
 
 
 def test_forms_tightened_in_the_tree_lose_nothing(monkeypatch):
-    tightened, own = [], search._Search.tightened
-    monkeypatch.setattr(search._Search, "tightened", lambda *a: tightened.append(own(*a)) or tightened[-1])
+    tightened, own = [], branch_and_bound._Search.tightened
+    monkeypatch.setattr(
+        branch_and_bound._Search, "tightened", lambda *a: tightened.append(own(*a)) or tightened[-1]
+    )
     for name, value in {"_FIRST": 5, "_WALK": 5, "_HARD": 0}.items():
-        monkeypatch.setattr(search, name, value)
+        monkeypatch.setattr(branch_and_bound, name, value)
     rng = np.random.default_rng(0)
     for seed, (family, make) in enumerate([*FAMILIES.items()] * 5):
         H, m, count = make(14, seed), int(rng.integers(2, 13)), int(rng.choice([1, 30]))

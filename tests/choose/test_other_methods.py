@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from core.choose import peers
+from core.choose import other_methods
 from core.measure.evaluation import sequence_losses
-from core.measure.forwards import CHUNK, Forwards, open_forwards
+from core.measure.state_losses import CHUNK, Forwards, open_forwards
 from core.model.load import load_model
 from core.texts import pack, read_texts
-from tests.measure.test_forwards import prefixes
+from tests.measure.test_state_losses import prefixes
 
 
 def ising(n: int, sequences: int = 2 * CHUNK, seed: int = 0) -> tuple[Forwards, np.ndarray]:
@@ -40,7 +40,7 @@ def small(tiny, text_file):
 
 def test_greedy_removes_the_cheapest_block_every_time_and_pays_for_distinct_prefixes():
     forwards, H = ising(8)
-    found = peers.greedy(forwards, 5)
+    found = other_methods.greedy(forwards, 5)
     tried, removed = [()], ()
     for m in range(1, 6):
         more = [tuple(sorted((*removed, b))) for b in range(8) if b not in removed]
@@ -53,7 +53,7 @@ def test_greedy_removes_the_cheapest_block_every_time_and_pays_for_distinct_pref
         assert found[m].forwards <= alone + 1e-9
 
 
-@pytest.mark.parametrize("search", [peers.evolutionary, peers.random_search])
+@pytest.mark.parametrize("search", [other_methods.evolutionary, other_methods.random_search])
 def test_searches_keep_the_budget_and_only_get_better(search):
     forwards, H = ising(8)
     curve = search(forwards, 3, 12.0, seed=1)
@@ -64,20 +64,20 @@ def test_searches_keep_the_budget_and_only_get_better(search):
 
 def test_evolution_finds_the_best_of_all_where_it_may_look_at_all():
     forwards, H = ising(7)
-    curve = peers.evolutionary(forwards, 3, 1e9)
+    curve = other_methods.evolutionary(forwards, 3, 1e9)
     assert curve[-1].removed == min(itertools.combinations(range(7), 3), key=lambda s: energy(H, s))
 
 
 def test_evolution_ends_when_no_mutant_is_new_though_states_are_left():
     forwards, H = ising(10)
-    best = peers.evolutionary(forwards, 4, 1e9)[-1].removed
+    best = other_methods.evolutionary(forwards, 4, 1e9)[-1].removed
     near = [s for s in itertools.combinations(range(10), 4) if set(s) & set(best)]
     assert best == min(near, key=lambda s: energy(H, s))
 
 
 def test_the_best_window_is_the_best_of_all_windows():
     forwards, H = ising(8)
-    choice = peers.best_window(forwards, 3)
+    choice = other_methods.best_window(forwards, 3)
     assert choice.removed == min([(k, k + 1, k + 2) for k in range(6)], key=lambda s: energy(H, s))
     assert choice.forwards == pytest.approx(prefixes([(k, k + 1, k + 2) for k in range(6)], 8) / 8)
 
@@ -85,7 +85,7 @@ def test_the_best_window_is_the_best_of_all_windows():
 def test_perplexity_takes_the_blocks_that_cost_least_alone(small):
     loaded, texts = small
     alone = [sequence_losses(loaded, texts.ids, [i]).mean() for i in range(6)]
-    found = peers.perplexity(open_forwards(loaded, texts, keep=False), 5)
+    found = other_methods.perplexity(open_forwards(loaded, texts, keep=False), 5)
     for m in range(1, 6):
         assert set(found[m].removed) == set(np.argsort(alone)[:m])
 
@@ -104,10 +104,10 @@ def test_block_influence_and_angles_are_those_of_the_hidden_states(small):
     influence = [
         1 - float(torch.cosine_similarity(a, b, dim=-1).mean()) for a, b in itertools.pairwise(states)
     ]
-    found = peers.block_influence(loaded, texts, 4, batch=7)
+    found = other_methods.block_influence(loaded, texts, 4, batch=7)
     assert set(found[3].removed) == set(np.argsort(influence)[:3]) and found[3].forwards == 1
     angle = lambda a, b: float(torch.arccos(torch.cosine_similarity(a[:, -1], b[:, -1], dim=-1)).mean())  # noqa: E731
-    windows = peers.angular_window(loaded, texts, 4, batch=7)
+    windows = other_methods.angular_window(loaded, texts, 4, batch=7)
     for m in range(1, 5):
         first = int(np.argmin([angle(states[k], states[k + m]) for k in range(6 - m + 1)]))
         assert windows[m].removed == tuple(range(first, first + m))
@@ -116,10 +116,10 @@ def test_block_influence_and_angles_are_those_of_the_hidden_states(small):
 def test_magnitude_and_taylor_by_hand(small):
     loaded, texts = small
     weights = [[p for p in module.parameters() if p.ndim == 2] for module in loaded.modules]
-    assert set(peers.magnitude(loaded, 3)[2].removed) == set(
+    assert set(other_methods.magnitude(loaded, 3)[2].removed) == set(
         np.argsort([sum(p.abs().sum().item() for p in own) for own in weights])[:2]
     )
-    found = peers.taylor(loaded, texts, 3, batch=7)
+    found = other_methods.taylor(loaded, texts, 3, batch=7)
     assert not any(p.requires_grad for p in loaded.model.parameters()) and all(
         p.grad is None for p in loaded.model.parameters()
     )

@@ -7,9 +7,9 @@ import pytest
 
 from core.errors import InputError
 from core.ising.states import indicator
-from core.spectrum.budget import Budget, budget_text, needs, read_budget, smallest_removal, with_budget
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
+from core.spectrum.memory_budget import Budget, budget_text, needs, read_budget, smallest_removal, with_budget
 from core.store.folders import DEMO_RUN
 from core.store.runs import load_run
 

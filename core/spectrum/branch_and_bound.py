@@ -24,7 +24,7 @@ from core.spectrum.constraints import Constraints, Rules, make_rules
 from core.spectrum.kbest import new_pool, pack, pool_insert, unpack
 from core.spectrum.moves import improve, insert_states
 from core.spectrum.relaxation import Nested, Reduced, branching_order, nest, tighten
-from core.spectrum.tree import merge, walk
+from core.spectrum.tree_walk import merge, walk
 
 
 class _OneBlasThread:
@@ -76,7 +76,7 @@ class Found:
 
 
 class _Form:
-    """A nested form with what core.spectrum.tree.walk needs beside it."""
+    """A nested form with what core.spectrum.tree_walk.walk needs beside it."""
 
     def __init__(self, problem: Reduced, nested: Nested, rules: Rules, template: np.ndarray):
         self.problem, self.nested, self.rules, self.template = problem, nested, rules, template
