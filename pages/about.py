@@ -18,9 +18,11 @@ arXiv 2602.00161).
 the trained model, $\alpha_i = 0$ removes the block. Each calibration sample $s$ gives one row of gradients
 $A_{si} = \partial\,\mathrm{loss}_s / \partial \alpha_i$ at $\alpha = 1$. Then
 
-$$H_0 = \frac{1}{m} A^{\mathsf T} A, \qquad
+$$
+H_0 = \frac{1}{m} A^{\mathsf T} A, \qquad
 E(x) = x^{\mathsf T} H_0\, x = \sum_{i \in x} H_{ii} + 2 \sum_{i<j \in x} H_{ij},
-\qquad \sum_i x_i = M,$$
+\qquad \sum_i x_i = M,
+$$
 
 with $x_i = 1$ for a removed block. With $x = (1 + s)/2$ this is an Ising model at fixed magnetisation.
 Lower energy predicts a smaller loss after removal. It is a prediction: the best pruned model is often not

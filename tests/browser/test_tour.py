@@ -227,6 +227,9 @@ def test_about_and_back(visit):
     page.wait_for_url(re.compile("tray="))
     page.get_by_role("link", name="About").click()
     expect(page.get_by_role("heading", name="About Blockscape")).to_be_visible()
+    expect(page.locator(".katex-display")).to_have_count(1)  # the formula is set, and so is every symbol
+    expect(page.locator(".katex-error")).to_have_count(0)
+    expect(page.locator("table tr")).to_have_count(11)
     page.get_by_role("link", name="Explore").click()
     opened(page)
     expect(page.locator(".lens .picked")).to_have_count(1)
