@@ -1,4 +1,6 @@
-"""The one exception for bad input, and how its sentence quotes values and other errors."""
+"""The one exception for bad input, how its sentence quotes values and other errors, and a check of many."""
+
+import sys
 
 
 class InputError(ValueError):
@@ -18,3 +20,8 @@ def first_line(error: Exception, length: int = 160) -> str:
     """What an exception says, as a sentence can hold it: the first line of it, without a full stop."""
     text = (getattr(error, "strerror", None) or str(error)).strip() or type(error).__name__
     return text.splitlines()[0][:length].rstrip(".")
+
+
+def is_weight(value: object) -> bool:
+    """Whether it can be a weight: a finite number of at least 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max

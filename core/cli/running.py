@@ -1,35 +1,11 @@
 """Jobs from the command line: started or joined, followed to their end, or done by the ranks of a launch."""
 
-import math
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 from core import jobs, ranks
+from core.cli.progress import Progress
 from core.errors import InputError
-
-
-class Progress:
-    """One line on stderr, rewritten on a terminal and at most every two seconds elsewhere."""
-
-    def __init__(self):
-        self.began = self.last = time.monotonic()
-        self.live = sys.stderr.isatty()
-
-    def __call__(self, done: int, total: int, message: str) -> None:
-        now = time.monotonic()
-        if done < total and now - self.last < (0.1 if self.live else 2.0):
-            return
-        self.last = now
-        left = (now - self.began) / done * (total - done) if done else math.nan
-        line = f"{message}: {done}/{total}" + (f", about {left:.0f} s left" if done and done < total else "")
-        print(
-            f"\r\033[K{line}" if self.live else line,
-            end="" if self.live and done < total else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
 
 
 def as_job(kind: str, request: dict) -> dict:

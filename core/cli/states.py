@@ -4,7 +4,7 @@ import argparse
 import math
 
 from core.cli.options import REMOVE, RUN, positive, seconds
-from core.cli.running import Progress
+from core.cli.progress import Progress
 from core.energy.mix import mix_label, read_mix
 from core.energy.sources import open_source
 from core.errors import InputError

@@ -11,9 +11,8 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from core.errors import InputError
+from core.errors import InputError, is_weight
 from core.store.runs import Rows, Run
-from core.texts.text_source import is_weight
 
 _NUMBER = re.compile(
     r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf)", re.IGNORECASE | re.ASCII

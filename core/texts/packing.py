@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import InputError
+from core.errors import InputError, is_weight
 from core.texts.documents import SPLITS, Texts
 from core.texts.form import Form
 from core.texts.layout import Laid, laid_out
 from core.texts.sequences import Sequences
-from core.texts.text_source import is_weight
 
 
 def available(texts: Texts, tokenizer: Any, length: int, **form: str) -> dict[str, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from core.errors import InputError, quoted
+from core.errors import InputError, is_weight, quoted
 from core.store.folders import DEMO
 
 BUNDLED = DEMO / "texts.jsonl"
@@ -145,11 +145,6 @@ def _is_path(value: object) -> bool:
     return _is_word(value) and (
         not value.startswith(HUB) or re.fullmatch(r"hub:(\w[\w.-]*/)?\w[\w.-]*", value) is not None
     )
-
-
-def is_weight(value: object) -> bool:
-    """Whether it can be a weight: a finite number of at least 0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def _is_count(value: object) -> bool:
