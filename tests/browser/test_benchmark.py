@@ -220,6 +220,8 @@ def test_couplings_draws_both_figures(visit, width, scheme):
     matrix = page.locator(".js-plotly-plot").first.locator(".nsewdrag").first.bounding_box()
     page.mouse.click(matrix["x"] + 0.31 * matrix["width"], matrix["y"] + 0.6 * matrix["height"])
     expect(page.get_by_text(re.compile("^Blocks 14 and 7"))).to_be_visible()
+    # the run that told the pair draws the buttons anew: a click before its end would be lost
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
     with page.expect_download() as download:
         page.get_by_role("button", name="QUBO text for M = 8").click()
     H, _ = read_qubo(download.value.path())
