@@ -67,6 +67,18 @@ def heatmap(
             hoverinfo="skip",
         )
     )
+    figure.add_trace(_click_targets(H, spread, order, name))
+    every = max(1, len(H) // 16)
+    axis = {"tickvals": places[::every], "ticktext": labels[::every]}
+    figure.update_layout(margin=MARGIN, height=480, xaxis_title="block", yaxis_title="block")
+    figure.update_yaxes(range=[len(H) - 0.5, -0.5], scaleanchor="x", constrain="domain", **axis)
+    figure.update_xaxes(range=[-0.5, len(H) - 0.5], constrain="domain", **axis)
+    return figure
+
+
+def _click_targets(H: np.ndarray, spread: np.ndarray | None, order: np.ndarray, name: str):
+    """Invisible points over the cells, which report clicks and show the value on hover."""
+    places = np.arange(len(H))
     i, j = np.meshgrid(places, places, indexing="ij")
     told = [
         f"{H[a, b]:.4g}" + ("" if spread is None else f" ± {spread[a, b]:.2g} nats")
@@ -74,27 +86,19 @@ def heatmap(
         for b in order
     ]
     markers = {"symbol": "square", "size": max(4, 380 // len(H)), "opacity": 0.0, "color": NODE}
-    figure.add_trace(
-        (go.Scatter if len(H) <= 32 else go.Scattergl)(
-            x=j.ravel(),
-            y=i.ravel(),
-            customdata=np.stack([order[i.ravel()], order[j.ravel()]], axis=1),
-            mode="markers",
-            marker=markers,
-            selected={"marker": {"opacity": 0.0}},
-            unselected={"marker": {"opacity": 0.0}},
-            showlegend=False,
-            text=told,
-            hovertemplate=f"blocks %{{customdata[0]}} and %{{customdata[1]}}<br>{name} = "
-            "%{text}<extra></extra>",
-        )
+    return (go.Scatter if len(H) <= 32 else go.Scattergl)(
+        x=j.ravel(),
+        y=i.ravel(),
+        customdata=np.stack([order[i.ravel()], order[j.ravel()]], axis=1),
+        mode="markers",
+        marker=markers,
+        selected={"marker": {"opacity": 0.0}},
+        unselected={"marker": {"opacity": 0.0}},
+        showlegend=False,
+        text=told,
+        hovertemplate=f"blocks %{{customdata[0]}} and %{{customdata[1]}}<br>{name} = "
+        "%{text}<extra></extra>",
     )
-    every = max(1, len(H) // 16)
-    axis = {"tickvals": places[::every], "ticktext": labels[::every]}
-    figure.update_layout(margin=MARGIN, height=480, xaxis_title="block", yaxis_title="block")
-    figure.update_yaxes(range=[len(H) - 0.5, -0.5], scaleanchor="x", constrain="domain", **axis)
-    figure.update_xaxes(range=[-0.5, len(H) - 0.5], constrain="domain", **axis)
-    return figure
 
 
 def interaction_graph(

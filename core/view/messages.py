@@ -68,6 +68,8 @@ class MarkData(TypedDict):
 
 
 class Snippets(TypedDict):
+    """The view as code and as a command line."""
+
     python: str
     cli: str
 
