@@ -8,13 +8,10 @@ import pytest
 from playwright.sync_api import expect
 
 from core import jobs
-from core.energy.couplings import couplings
 from core.ising.interchange import read_qubo
-from core.spectrum.lowest import lowest_states
-from core.store.folders import DEMO_RUN
-from core.store.runs import load_run
 from core.tasks.items import BUNDLED
 from tests.browser.conftest import Server
+from tests.browser.test_lens import demo
 from tests.browser.test_tour import opened
 
 
@@ -26,11 +23,6 @@ def server(tmp_path):
     server = Server(home)
     yield server
     server.stop()
-
-
-def demo_states(m: int, count: int) -> list[tuple[int, ...]]:
-    """The lowest states of the demo."""
-    return lowest_states(couplings(load_run(DEMO_RUN)), m, count).removed
 
 
 def assert_done(page, *names) -> None:
@@ -139,15 +131,14 @@ def test_from_picked_states_to_their_losses(visit, server, monkeypatch):
 def test_a_link_finds_measurements_after_a_restart(visit, server, monkeypatch):
     """View, tray and measurements, in Compare and in Explore."""
     monkeypatch.setenv("BLOCKSCAPE_HOME", str(server.home))
-    picked = demo_states(8, 2)
+    picked = demo(8, 2).removed
     states = [[], *map(list, picked)]
     reads, sizes = (str(BUNDLED),), {"sequences": 16, "length": 128}
     request = jobs.request_of("demo", reads=reads, states=states, tasks=False, prompt="", **sizes)
-    jobs.start("benchmark", request)
+    job = jobs.follow(jobs.start("benchmark", request).id, lambda done, total, message: None)
+    assert job.status == "done", job
     tray = "_".join("-".join(map(str, state)) for state in picked)
     page = visit(f"/compare?m=8&tray={tray}")
-    expect(page.locator(".st-key-chip a")).to_have_count(0, timeout=60_000)
-    page.reload()
     expect(page.locator("table.states tbody tr")).to_have_count(3)
     increases = page.locator("table.states tbody tr td:nth-child(5)").all_inner_texts()
     assert all(re.match(r"[+-]\d\.\d{4} ± \d\.\d{4}", text) for text in increases[1:]), increases
