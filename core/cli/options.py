@@ -76,7 +76,7 @@ def add_texts(command: argparse.ArgumentParser) -> None:
         "--texts",
         action="append",
         metavar="SOURCE",
-        help="may be given several times: a .txt (documents separated by blank lines), .jsonl, .csv or "
+        help="may be given several times: a .txt (running text), .jsonl, .csv or "
         ".parquet file (column text), "
         "hub:OWNER/NAME, own (the model's own samples) or bundled (default); options behind it, as in "
         "FILE::column=story,domain=tales,weight=2,limit=1000, for a hub dataset also config, split and "
