@@ -192,7 +192,7 @@ def how() -> None:
         BOS,
         key="cal_bos",
         required=True,
-        help="auto: one BOS first where the tokenizer has one.",
+        help="auto: one BOS first where the tokenizer itself writes one.",
     )
     batch.number_input(
         "Batch",

@@ -98,7 +98,7 @@ def add_texts(command: argparse.ArgumentParser) -> None:
         "--bos",
         default="auto",
         metavar="B",
-        help="one BOS first: auto (default; if there is one), always or never",
+        help="one BOS first: auto (default; if the tokenizer itself writes one), always or never",
     )
 
 
