@@ -14,7 +14,6 @@ from tests.browser.conftest import Server
 from tests.browser.test_lens import demo
 from tests.browser.test_tour import opened
 
-
 # every text that a link has had since the page began
 LINKS_SEEN = """
 window.seen = new Set();
