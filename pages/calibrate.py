@@ -22,7 +22,7 @@ from core.texts.form import BOS, FORM, MODES, TEMPLATES
 from core.texts.readers import FILE_FORMATS
 from core.view.run_figures import rows_figure
 from pages.shared.parts import block_strip, block_table, chart, start_job, watch
-from pages.shared.view import open_run, plain, source_of, through_app
+from pages.shared.view import open_run, plain, source_of
 
 BUNDLED, OWN, FILES, PASTED = "Bundled", "Own samples", "Files and data sets", "Pasted"
 DEFAULTS = {
@@ -395,5 +395,4 @@ def page() -> None:
     st.fragment(show_calibration, run_every=1 if job.active else None)(job.id, job.active)
 
 
-through_app()
 page()

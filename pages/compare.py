@@ -21,7 +21,7 @@ from pages.compare_parts.searches import improve, latest, show_curves, show_sear
 from pages.compare_parts.table import show_table
 from pages.shared.link import opened_source
 from pages.shared.parts import name_of, prune_panel
-from pages.shared.view import constraints_in_view, plain, through_app
+from pages.shared.view import constraints_in_view, plain
 
 PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
 DEFAULT_PROMPT = "Once upon a time"
@@ -184,5 +184,4 @@ def current_benchmark() -> jobs.Job | None:
     return next((job for job in jobs.running() if job.kind == "benchmark"), None)
 
 
-through_app()
 page()

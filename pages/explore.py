@@ -34,15 +34,7 @@ from pages.explore_parts.controls import controls, hold, show_facts
 from pages.explore_parts.uploads import add_marks, show_upload
 from pages.shared.link import LABEL_LIMIT, PANELS, checked_look, read_link, write_link
 from pages.shared.parts import prune_panel, start_job, watch
-from pages.shared.view import (
-    RULES,
-    TRAY_LIMIT,
-    constraints_in_view,
-    plain,
-    rules_in_view,
-    source_of,
-    through_app,
-)
+from pages.shared.view import RULES, TRAY_LIMIT, constraints_in_view, plain, rules_in_view, source_of
 
 KEY = "lens"
 WAIT = 0.7  # seconds a page may search; what is not proved by then goes on as a job
@@ -445,5 +437,4 @@ def page() -> None:
         show_upload()
 
 
-through_app()
 page()
