@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from core.errors import InputError
-from core.store.named_models import NAMED, place_of
+from core.store.named_models import NAMED, is_demo, place_of
 from core.store.runs import Run
 from core.texts import parse_source
 from core.texts.form import FORM
@@ -34,6 +34,15 @@ def request_of(
     if unusual:
         options["form"] = unusual
     return {"model": model, "texts": named, **options, "inputs": fingerprint(model, *paths, *reads)}
+
+
+def default_texts(model: str) -> str:
+    """The texts that a model is taken on where nobody names any: the demo on its own world, every other one
+    on what it writes itself.
+
+    On the demo's made-up world the blocks of any other model would be chosen by nonsense.
+    """
+    return BUNDLED_NAME if is_demo(model) else OWN
 
 
 def _texts(texts: Sequence[str]) -> tuple[str | list[str] | None, list[str]]:

@@ -1,6 +1,7 @@
 """Models that have a name: the bundled demo, and the real one that a Python package brings."""
 
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,20 @@ def place_of(source: str) -> Path:
     """Where a model named `source` is looked for: that of a name, or the path itself."""
     named = NAMED.get(source)
     return (named and named.place) or Path(source)
+
+
+def is_demo(source: str) -> bool:
+    """Whether a name or path is that of the demo: bundled texts and tasks are of its world alone."""
+    try:
+        return place_of(source).resolve() == (folders.DEMO / "model").resolve()
+    except (OSError, ValueError, RuntimeError):  # no path at all
+        return False
+
+
+def first() -> str:
+    """The model that is offered first: the real one where it is, unless another is asked to open."""
+    names = sorted(NAMED, key=lambda name: name != os.environ.get(folders.OPENS))
+    return next((name for name in names if NAMED[name].place), names[-1])
 
 
 def name_at(place: Path) -> str | None:
