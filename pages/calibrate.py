@@ -126,8 +126,8 @@ def form() -> None:
         accept_new_options=True,
         on_change=on_model,
         help="smollm2 (a real language model), demo (small: every button in seconds), a folder on this "
-        "machine with config.json and .safetensors, a .gguf file, a LoRA adapter's folder, or a hub id such as "
-        "owner/name (fetched when asked for). Type a new one and press Enter.",
+        "machine with config.json and .safetensors, a .gguf file, a LoRA adapter's folder, or a hub id such "
+        "as owner/name (fetched when asked for). Type a new one and press Enter.",
     )
     texts.pills(
         "Texts",

@@ -1,4 +1,4 @@
-"""Models with a name: where they are, which is offered first, what they are calibrated on when nobody says."""
+"""Models with a name: where they are, which is offered first, what they are calibrated on by default."""
 
 import re
 from argparse import Namespace
