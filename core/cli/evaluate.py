@@ -7,7 +7,8 @@ from core.cli.options import LENGTH, REPORTED, SEED, add_model, add_texts, form_
 from core.cli.running import as_job
 from core.errors import InputError
 from core.tasks.items import BUNDLED
-from core.tasks.presets import asked
+from core.tasks.presets import PRESETS, asked
+from core.tasks.scores import title, todays, told
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -30,8 +31,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--preset",
         metavar="NAME",
-        help="instead of the bundled ones, a protocol: mmlu, winogrande, gsm8k, bbh, hellaswag, "
-        "arc_challenge or bundled",
+        help=f"instead of the bundled ones, a protocol: {', '.join(PRESETS)}; quick-real asks 200 items each "
+        "of five real tasks",
+    )
+    command.add_argument(
+        "--data",
+        metavar="DIR",
+        help="a folder with the rows of every task in a file of its name, for example arc_easy.jsonl; for "
+        "--tasks and --preset (default: the hub's)",
     )
     command.add_argument(
         "--shots",
@@ -67,24 +74,38 @@ def run(args: argparse.Namespace) -> dict:
         return done
     scores = as_job("harness", harness)
     (original,) = scores.pop("states")
-    return {**done, "tasks": original["tasks"], "groups": original["groups"], **scores}
+    tasks = {name: todays(row) for name, row in original["tasks"].items()}
+    return {**done, "tasks": tasks, "groups": original["groups"], **scores}
+
+
+def describe(result: dict) -> str:
+    """The result for a person: a line each, tasks with their metric and its interval."""
+    lines = []
+    for name, value in result.items():
+        if name == "tasks":
+            lines += [
+                f"{title(task, row)}: {told(row)}"
+                if "metric" in row
+                else f"{task} acc (n = {row['n']}, chance {row['chance']:.2f}): {row['accuracy']:.3f}"
+                for task, row in value.items()
+            ]
+        elif value != {}:
+            lines.append(f"{name}: {value}")
+    return "\n".join(lines)
 
 
 def _harness_request(args) -> dict | None:
     """What is asked of lm-evaluation-harness; None where nothing is. Errors: InputError."""
-
     if not (args.tasks or args.preset):
-        if args.shots is not None or args.limit is not None:
-            raise InputError(
-                f"--{'limit' if args.shots is None else 'shots'} needs --tasks or --preset; name one, or "
-                "leave it out."
-            )
+        for option in ("shots", "limit", "data"):
+            if getattr(args, option) is not None:
+                raise InputError(f"--{option} needs --tasks or --preset; name one, or leave it out.")
         return None
     if args.no_tasks:
         raise InputError(
             f"--no-tasks and --{'tasks' if args.tasks else 'preset'} contradict each other; leave one out."
         )
-    protocol, reads = asked(args.tasks or (), args.preset, args.shots)
+    protocol, reads = asked(args.tasks or (), args.preset, args.shots, args.data)
     return jobs.request_of(
         args.model,
         reads=reads,
