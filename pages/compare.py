@@ -13,6 +13,7 @@ from core.energy.sources import Source
 from core.errors import InputError
 from core.spectrum.lowest import lowest_states
 from core.store import folders
+from core.store.named_models import is_demo
 from core.store.runs import Run
 from core.tasks.items import BUNDLED
 from pages.compare_parts.energies import known_points, show_energies, show_order
@@ -86,7 +87,14 @@ def ask(source: Source) -> list[tuple[int, ...]]:
     columns[3].number_input(
         "Length", 2, 131_072, source.run.meta["texts"]["length"], key="length", help="Tokens a sequence."
     )
-    columns[4].checkbox("Bundled tasks", value=True, key="tasks", disabled=state.scope == LOWEST)
+    columns[4].checkbox(
+        "Toy tasks",
+        value=is_demo(source.run.meta["model"]["source"]),
+        key="tasks",
+        disabled=state.scope == LOWEST,
+        help="The bundled questions about the demo's made-up world, which other models know nothing of: real "
+        "tasks are under Benchmarks.",
+    )
     columns[5].text_input(
         "Prompt", PROMPTS.get(source.run.meta["model"]["name"], DEFAULT_PROMPT), key="prompt"
     )

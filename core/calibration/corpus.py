@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from core.calibration.own_samples import DOMAIN, own_sequences
+from core.calibration.own_samples import DOMAIN, first_token, own_sequences
 from core.errors import InputError
 from core.model.load import LoadedModel
 from core.store import folders
@@ -105,6 +105,7 @@ def _own(loaded: LoadedModel, split: str, length: int, samples: int, seed: int, 
         {
             "model": loaded.digest(),
             "tokenizer": loaded.tokenizer_digest(),
+            "first": first_token(loaded)[0],
             "split": split,
             "length": length,
             "samples": samples,

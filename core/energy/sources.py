@@ -101,7 +101,10 @@ class Source:
 
 
 def open_source(reference: str | Path) -> Source:
-    """A source from a run folder, a matrix file, `demo`, or the start of a stored key. Errors: InputError."""
+    """A source from a run folder, a matrix file, the name of a shipped run, or the start of a stored key.
+
+    Errors: InputError.
+    """
     reference = str(reference)
     if Path(reference).suffix in (".npy", ".npz", ".csv"):
         return _matrix_source(read_matrix(Path(reference)), Path(reference).stem)
@@ -148,7 +151,7 @@ def delete_matrix(key: str) -> None:
 
 
 def list_sources() -> dict[str, str]:
-    """{key: name} of everything at hand, the demo first; unreadable runs are left out."""
+    """{key: name} of everything at hand, the shipped runs first; unreadable runs are left out."""
     found: dict[str, str] = {}
     for folder in folders.run_folders():
         try:

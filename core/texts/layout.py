@@ -1,7 +1,8 @@
 """Documents of a split -> all its sequences: the tokens of each domain laid out in rows, one function a mode.
 
-In a row come one BOS, if the tokenizer has one and the form does not say otherwise, and then documents of one
-domain: packed (joined by EOS or a blank line, cut to the length), or one each, padded on the right.
+In a row come one BOS, if the tokenizer itself writes one or the form says so, and then documents of one
+domain: packed (joined by the token that the model saw between documents, or a blank line, cut to the length),
+or one each, padded on the right.
 """
 
 from collections.abc import Callable

@@ -55,8 +55,8 @@ def pack(
     template: "none": a chat is lines of plain text, all of them scored, and of a prompt with its completion
         the completion is. "chat": both are written by the tokenizer's chat template, and what the assistant
         says is scored, with the special token that ends it; other documents stay plain text.
-    bos: "auto": one BOS first if the tokenizer has one; "always": the same, and refused if it has none;
-        "never". A chat template's own BOS counts as that one.
+    bos: "auto": one BOS first if the tokenizer itself writes one when it is called, or the chat template
+        does; "always": refused if there is none; "never". A chat template's own BOS counts as that one.
 
     Errors: InputError when the split, or a domain with a weight, has fewer sequences than asked for, when the
     tokenizer lacks what was asked for, and when its chat template fails.
