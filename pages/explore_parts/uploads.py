@@ -23,11 +23,17 @@ def on_matrix() -> None:
         told: list[str] = []
         H = parse_matrix(state.upload, state.upload.name, told.append)
         state.source = store_matrix(H, state.upload.name).key
-        state.problems += told  # once at the top, and for good beside the upload
         state.read_as = {state.source: " ".join(told)}
         open_at_first(source_of(state.source))
     except InputError as error:
         state.problems.append(str(error))
+
+
+def show_reading() -> None:
+    """How the open matrix was read where it was not as it stands, as long as it is open."""
+    place = st.empty()  # also where nothing is told: what is below keeps its place, and stays open
+    if sentence := state.get("read_as", {}).get(state.source):
+        place.info(plain(sentence))
 
 
 def on_states() -> None:
@@ -69,8 +75,6 @@ def show_upload() -> None:
             key="upload",
             on_change=on_matrix,
         )
-        if sentence := state.get("read_as", {}).get(state.source):
-            st.caption(plain(sentence))
         for key, name in stored_matrices().items():
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown(plain(name[:60]), width="stretch")
