@@ -90,6 +90,15 @@ class GgufFiles(WeightFiles):
         """The folder of the dequantised weights, which a first load writes."""
         return self.folder / "float32" / hashlib.sha256("".join(self._weights).encode()).hexdigest()[:32]
 
+    def block_bytes(self) -> list[int]:
+        """Bytes of each block's tensors in the file."""
+        found = [0] * self.header.blocks
+        for name, tensor in self.header.tensors.items():
+            if name.startswith("blk."):
+                each, held = gguf.GGML_QUANT_SIZES[tensor.kind]
+                found[int(name.split(".")[1])] += int(np.prod(tensor.shape)) // each * held
+        return found
+
     def arguments(self) -> dict[str, Any]:
         """What from_pretrained is told: weights become plain matrices, no kernel is fetched."""
         if self._kept.is_dir():

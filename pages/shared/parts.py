@@ -178,6 +178,13 @@ def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
             st.rerun()
 
 
+def _bytes_after(model: dict, gone: list[dict]) -> int:
+    """Of the weights of an export, told beforehand: quantised ones are written in a wider type."""
+    if "written_item" not in model:  # runs of before: every model was written as it was stored
+        return model["bytes"] - sum(b["bytes"] for b in gone)
+    return (model["parameters"] - sum(b["parameters"] for b in gone)) * model["written_item"]
+
+
 def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
     model, blocks = run.meta["model"], run.meta["model"]["blocks"]
     job = jobs.find("prune", request)
@@ -189,9 +196,7 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
         "parameters": done["parameters"]
         if done
         else (model["parameters"], model["parameters"] - sum(b["parameters"] for b in gone)),
-        "bytes of weights": done["bytes"]
-        if done
-        else (model["bytes"], model["bytes"] - sum(b["bytes"] for b in gone)),
+        "bytes of weights": done["bytes"] if done else (model["bytes"], _bytes_after(model, gone)),
         "KV bytes a token": done["kv_bytes"] if done else (kv, kv - sum(b.get("kv_bytes", 0) for b in gone)),
     }
     rows = [

@@ -116,6 +116,8 @@ def test_split_files_are_one(tmp_path, llama):
 def test_rows_memory_and_export_work_on_it(tmp_path, llama):
     _, path = llama
     loaded = load_model(str(path))
+    stored = sum(t.n_bytes for t in gguf.GGUFReader(path).tensors if t.name.startswith("blk.1."))
+    assert loaded.blocks[1].bytes == stored < loaded.blocks[1].parameters * 2
     rows = gradient_rows(loaded, IDS)[0]
     assert rows.shape == (1, 3) and np.isfinite(rows).all()
     assert calibration_bytes(str(path), 2, 32) > 0
