@@ -78,7 +78,8 @@ def table(run: Run, measured: dict) -> str:
         "is written by `python -m assets.build.smollm2`.",
         "",
         f"Calibrated on {len(run.rows.A)} of its own samples of {LENGTH} tokens "
-        f"({run.meta['texts']['template']}); single removals on {SINGLES} more. Measured on {platform.machine()}, {os.cpu_count()} cores.",
+        f"({run.meta['texts']['template']}); single removals on {SINGLES} more. "
+        f"Measured on {platform.machine()}, {os.cpu_count()} cores.",
         "",
         "| M | minima among the 2600 lowest | ground state of H0 |",
         "|---|---|---|",
