@@ -22,10 +22,13 @@ from pages.compare_parts.protocols import show_behaviour, show_harness, show_imp
 from pages.compare_parts.searches import improve, latest, show_curves, show_search_results
 from pages.compare_parts.table import show_table
 from pages.shared.link import opened_source
-from pages.shared.parts import name_of, prune_panel
+from pages.shared.parts import lacks_weights, name_of, prune_panel
 from pages.shared.view import constraints_in_view, plain
 
-PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
+PROMPTS = {
+    "demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to",
+    "smollm2": "The capital of France is",
+}
 DEFAULT_PROMPT = "Once upon a time"
 state = st.session_state
 
@@ -137,6 +140,7 @@ def page() -> None:
             f"{plain(source.name)} is a bare matrix: there is no model to measure. Choose a run in Explore."
         )
         return
+    lacks_weights(source.run)
     lead = st.empty()
     states = ask(source)
     job = current_benchmark()
