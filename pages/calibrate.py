@@ -16,6 +16,7 @@ from core.jobs.costs import calibration_cost, lacking
 from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.checkpoint import rows_so_far
+from core.store.named_models import NAMED, first
 from core.store.runs import load_run
 from core.texts import text_source
 from core.texts.form import BOS, FORM, MODES, TEMPLATES
@@ -23,12 +24,11 @@ from core.texts.readers import FILE_FORMATS
 from core.texts.text_source import PACKINGS
 from core.view.run_figures import rows_figure
 from pages.shared.parts import block_strip, block_table, chart, start_job, watch
-from pages.shared.view import open_run, plain, source_of, through_app
+from pages.shared.view import open_run, plain, source_of
 
-BUNDLED, OWN, FILES, PASTED = "Bundled", "Own samples", "Files and data sets", "Pasted"
+BUNDLED, OWN, FILES, PASTED = "The demo's world", "Own samples", "Files and data sets", "Pasted"
+FIXED = {text_source.BUNDLED_NAME: BUNDLED, text_source.OWN: OWN}
 DEFAULTS = {
-    "model": "demo",
-    "texts": [BUNDLED],
     "files": [],
     "paste": "",
     "samples": 256,
@@ -47,9 +47,21 @@ state = st.session_state
 
 
 def known_models() -> list[str]:
-    """The demo and every model that a run at hand was made from."""
+    """The models that have a name, and every one that a run at hand was made from."""
     runs = [source_of(key).run for key in list_sources()]
-    return list(dict.fromkeys(["demo", *(run.meta["model"]["source"] for run in runs if run)]))
+    return list(dict.fromkeys([*NAMED, *(run.meta["model"]["source"] for run in runs if run)]))
+
+
+def defaults() -> dict:
+    """What the form says to somebody who has named nothing."""
+    model = first()
+    return {"model": model, "texts": [FIXED[jobs.default_texts(model)]], **DEFAULTS}
+
+
+def on_model() -> None:
+    """Another model's own texts, unless some were chosen."""
+    if any(state.cal_texts == [kind] for kind in FIXED.values()) or not state.cal_texts:
+        state.cal_texts = [FIXED[jobs.default_texts((state.cal_model or "").strip())]]
 
 
 def first_values() -> dict:
@@ -58,16 +70,15 @@ def first_values() -> dict:
     """
     job = next((job for job in jobs.running() if job.kind == "calibrate"), None)
     if job is None:
-        return {f"cal_{name}": value for name, value in DEFAULTS.items()}
-    asked = {**DEFAULTS, **job.request, **job.request.get("form", {})}
+        return {f"cal_{name}": value for name, value in defaults().items()}
+    asked = {**defaults(), **job.request, **job.request.get("form", {})}
     sources = text_source.sources_of(asked["texts"])
     bare = [str(replace(source, weight=None)) for source in sources]
-    fixed = {text_source.BUNDLED_NAME: BUNDLED, text_source.OWN: OWN}
-    asked["files"] = [text for text in bare if text not in fixed]
-    asked["texts"] = [*(fixed[text] for text in bare if text in fixed), *([FILES] if asked["files"] else [])]
+    asked["files"] = [text for text in bare if text not in FIXED]
+    asked["texts"] = [*(FIXED[text] for text in bare if text in FIXED), *([FILES] if asked["files"] else [])]
     asked["batch"] = asked["batch"] or 0
     shares = {SHARE + text: source.weight for text, source in zip(bare, sources)}
-    return {f"cal_{name}": asked[name] for name in DEFAULTS} | shares
+    return {f"cal_{name}": asked[name] for name in defaults()} | shares
 
 
 def on_upload() -> None:
@@ -103,9 +114,7 @@ def sources_chosen() -> list[str]:
     if OWN in state.cal_texts:
         found.append(text_source.OWN)
     if not found:
-        raise InputError(
-            "No texts yet: choose the bundled ones, the model's own samples, files, or paste some."
-        )
+        raise InputError("No texts yet: choose the model's own samples, files, or paste some.")
     return found
 
 
@@ -118,8 +127,10 @@ def form() -> None:
         list(dict.fromkeys([*known_models(), state.cal_model])),
         key="cal_model",
         accept_new_options=True,
-        help="demo, a folder on this machine with config.json and .safetensors, or a hub id such as "
-        "owner/name (fetched when asked for). Type a new one and press Enter.",
+        on_change=on_model,
+        help="smollm2 (a real language model), demo (small: every button in seconds), a folder on this "
+        "machine with config.json and .safetensors, a .gguf file, a LoRA adapter's folder, or a hub id such "
+        "as owner/name (fetched when asked for). Type a new one and press Enter.",
     )
     texts.pills(
         "Texts",
@@ -127,7 +138,7 @@ def form() -> None:
         key="cal_texts",
         selection_mode="multi",
         help="Several may be taken together. Own samples: what the model itself writes, calibration without "
-        "any data.",
+        "any data. The demo's world: short texts that the bundled demo was trained on, and no other model.",
     )
     samples.number_input(
         "Samples", 1, 100_000, key="cal_samples", help="Sequences of the calibrate split: rows of A."
@@ -251,7 +262,7 @@ def requests(texts: list[str]) -> tuple[dict, dict]:
     if state.cal_checkpointed:
         common["checkpointed"] = True
     how = {name: state[f"cal_{name}"] for name in FORM}
-    asked = partial(jobs.request_of, (state.cal_model or "demo").strip(), texts, form=how, **common)
+    asked = partial(jobs.request_of, (state.cal_model or first()).strip(), texts, form=how, **common)
     return asked(), asked(samples=state.cal_samples, seed=state.cal_seed, singles=state.cal_singles)
 
 
@@ -346,7 +357,7 @@ def show_calibration(job_id: str, polled: bool) -> None:
     """Progress, and the rows that are there: re-read while the job runs, from its run when it is done."""
     job = watch(job_id, polled)
     if job.status == "done":
-        rows = load_run(folders.home() / "runs" / job.result["key"]).rows.A
+        rows = load_run(folders.find_run(job.result["key"])).rows.A
     else:
         rows = rows_so_far(job.folder / "work")
     if rows is not None:
@@ -410,5 +421,4 @@ def page() -> None:
     st.fragment(show_calibration, run_every=1 if job.active else None)(job.id, job.active)
 
 
-through_app()
 page()

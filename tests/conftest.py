@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["BLOCKSCAPE_OPENS"] = "demo"  # what tests of the pages were written on
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models, and workers beside the test
 
 import pytest

@@ -11,7 +11,7 @@ from core.job_kinds.common import draw_sequences, load
 from core.jobs.progress import Progress
 from core.model.load import LoadedModel
 from core.ranks import ALONE, Ranks
-from core.store.runs import Run, keep_run, set_aside, stored_run
+from core.store.runs import Run, keep_run, set_aside, shipped_run, stored_run
 from core.texts import Sequences
 from core.texts.sequences import start_of
 
@@ -72,7 +72,7 @@ def _drawn(
 
 
 def _kept(key: str) -> tuple[Path | None, Run | None]:
-    """(where a damaged copy of the run is set aside, the run if it is in the store)."""
+    """(where a damaged copy of the run is set aside, the run if it is in the store or shipped)."""
     aside = set_aside(key)
     if aside:
         LOG.warning(
@@ -81,4 +81,4 @@ def _kept(key: str) -> tuple[Path | None, Run | None]:
     try:
         return aside, stored_run(key)
     except InputError:  # not there (any more)
-        return aside, None
+        return aside, shipped_run(key)

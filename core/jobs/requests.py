@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from core.errors import InputError
-from core.store.folders import DEMO
+from core.store.named_models import NAMED, is_demo, place_of
 from core.store.runs import Run
 from core.texts import parse_source
 from core.texts.form import FORM, READING
@@ -37,6 +37,15 @@ def request_of(
     if (model, named) != ("demo", None):  # the demo on its own texts is as ever
         options["reading"] = READING
     return {"model": model, "texts": named, **options, "inputs": fingerprint(model, *paths, *reads)}
+
+
+def default_texts(model: str) -> str:
+    """The texts that a model is taken on where nobody names any: the demo on its own world, every other one
+    on what it writes itself.
+
+    On the demo's made-up world the blocks of any other model would be chosen by nonsense.
+    """
+    return BUNDLED_NAME if is_demo(model) else OWN
 
 
 def _texts(texts: Sequence[str]) -> tuple[str | list[str] | None, list[str]]:
@@ -87,7 +96,7 @@ def request_for(run: Run, reads: tuple[str, ...] = (), /, *, with_texts: bool = 
 
 def _absolute(path: str) -> str:
     """A path that a worker understands; names such as demo or a hub id stay."""
-    if path == "demo" or "\0" in path or len(path) > 4000:
+    if path in NAMED or "\0" in path or len(path) > 4000:
         return path
     try:
         full = Path(path).expanduser()
@@ -103,14 +112,14 @@ def fingerprint(*paths: str | None) -> dict[str, list]:
     The change time is the inode's: unlike the time of modification it cannot be set back.
     """
     found: dict[str, list] = {}
-    for path in (DEMO / "model" if p == "demo" else Path(p) for p in paths if p):
+    for path in (place_of(p) for p in paths if p):
         found[str(path)] = files = []
         try:
             inside = (
                 sorted(
                     f
                     for f in path.iterdir()
-                    if f.suffix in (".json", ".safetensors", ".txt", ".model", ".jinja")
+                    if f.suffix in (".json", ".safetensors", ".gguf", ".txt", ".model", ".jinja")
                 )
                 if path.is_dir()
                 else [path]

@@ -207,6 +207,18 @@ def stored_run(key: str) -> Run:
     return run
 
 
+def shipped_run(key: str) -> Run | None:
+    """The run of this key that comes with Blockscape; None where none does, or it is damaged."""
+    for folder in folders.shipped_runs().values():
+        try:
+            run = load_run(folder)
+        except InputError:
+            continue
+        if run.key == key:
+            return run
+    return None
+
+
 def keep_run(run: Run) -> Path:
     """Write a run into the store under its key, unless it is there; a damaged one is set aside first.
 

@@ -12,6 +12,7 @@ from core.errors import InputError
 from core.ising.states import indicator, short_hashes
 from core.spectrum.memory_budget import size
 from core.store import folders
+from core.store.named_models import missing
 from core.store.runs import Run
 from core.view.palette import themed
 from pages.shared.view import plain
@@ -164,10 +165,20 @@ def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
     )
 
 
+def lacks_weights(run: Run) -> bool:
+    """Whether the run's model is not on this machine, which is then told: its landscape needs no weights."""
+    lacking = missing(run.meta["model"]["source"])
+    if lacking:
+        st.info(plain(f"{lacking} Its landscape is here; measuring, pruning and learning need the weights."))
+    return lacking is not None
+
+
 def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
     """Before and after, the button, its progress, and the way home: path, code, and one file when it is
     small.
     """
+    if lacks_weights(run):
+        return
     request = prune_request(run, removed)
     job = jobs.find("prune", request)
     st.fragment(_pruned, run_every=1 if job and job.active else None)(run, removed, request)
@@ -176,6 +187,13 @@ def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
         if st.button(label, key=f"prune-{'-'.join(map(str, removed))}", type="primary"):
             jobs.start("prune", request)
             st.rerun()
+
+
+def _bytes_after(model: dict, gone: list[dict]) -> int:
+    """Of the weights of an export, told beforehand: quantised ones are written in a wider type."""
+    if "written_item" not in model:  # runs of before: every model was written as it was stored
+        return model["bytes"] - sum(b["bytes"] for b in gone)
+    return (model["parameters"] - sum(b["parameters"] for b in gone)) * model["written_item"]
 
 
 def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
@@ -189,9 +207,7 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
         "parameters": done["parameters"]
         if done
         else (model["parameters"], model["parameters"] - sum(b["parameters"] for b in gone)),
-        "bytes of weights": done["bytes"]
-        if done
-        else (model["bytes"], model["bytes"] - sum(b["bytes"] for b in gone)),
+        "bytes of weights": done["bytes"] if done else (model["bytes"], _bytes_after(model, gone)),
         "KV bytes a token": done["kv_bytes"] if done else (kv, kv - sum(b.get("kv_bytes", 0) for b in gone)),
     }
     rows = [

@@ -6,7 +6,6 @@ It lives in session_state, outlives a page, and is in the URL (pages.shared.link
 import re
 
 import streamlit as st
-from streamlit.runtime.pages_manager import PagesManager
 
 from core.energy.sources import Source, open_source
 from core.errors import InputError
@@ -20,16 +19,6 @@ RULES = {"keep": "", "remove": "", "groups": "", "max_run": "", "fits": ""}
 _EXPLORE = ("source", "estimator", "removed", "count", *RULES)
 FORM = "cal_"  # how the keys of the calibration form begin
 state = st.session_state
-
-
-def through_app() -> None:
-    """Run app.py instead, where Streamlit ran a page of the pages/ folder directly.
-
-    On a fresh server it does so for a link to a page's own path, before app.py could call st.navigation.
-    """
-    if PagesManager.uses_pages_directory:
-        PagesManager.uses_pages_directory = False
-        st.rerun()
 
 
 def plain(text: str) -> str:

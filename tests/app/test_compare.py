@@ -8,8 +8,10 @@ from streamlit.testing.v1 import AppTest
 from core import jobs
 from core.calibration.calibrate import calibrate
 from core.compare.comparison import model_key
+from core.energy.couplings import couplings
 from core.energy.sources import store_matrix
 from core.model.load import load_model
+from core.spectrum.lowest import lowest_states
 from core.store.folders import DEMO_RUN
 from core.store.results import Key, Results
 from core.store.runs import keep_run, load_run
@@ -33,9 +35,27 @@ def shown(app: AppTest) -> str:
     return " ".join(h.proto.body for h in app.get("html"))
 
 
+def test_empty_it_shows_what_could_be_measured_and_two_clicks_fill_it():
+    app = compare_page()
+    (figure,) = app.get("plotly_chart")
+    assert "lowest energy" in figure.proto.spec and "5 low states that differ" in app.caption[0].value
+    press(app, "Pick these 5")
+    picked = app.session_state.tray
+    assert len(picked) == 5 == len(set(picked)) and {len(s) for s in picked} == {8}
+    assert picked[0] == lowest_states(couplings(load_run(DEMO_RUN)), 8, 1).removed[0]
+    assert "the states to measure" in app.caption[0].value and "Measure 5 picked states" in labels_of(app)
+    assert "Pick these 5" not in labels_of(app)
+    app = compare_page(m="5", tray="1-2-3")  # of another M: what is drawn is of this one
+    press(app, "Take the 20 lowest")
+    assert "Measure 20 lowest states" in labels_of(app) and "the states to measure" in app.caption[0].value
+
+
+def labels_of(app: AppTest) -> list[str]:
+    return [b.label for b in app.button]
+
+
 def test_empty_it_says_what_to_do():
     app = compare_page()
-    assert "Pick states in Explore" in app.info[0].value
     labels = [b.label for b in app.button]
     assert (
         labels[0] == "Measure the original"

@@ -301,7 +301,7 @@ def test_as_a_process_stdout_is_json_only_and_help_works(tmp_path):
         and failed.stderr.startswith("error: M = 99")
         and failed.stderr.count("\n") == 1
     )
-    for command in ([], ["calibrate"], ["states"], ["prune"], ["evaluate"]):
+    for command in ([], ["calibrate"], ["states"], ["peers"], ["evaluate"], ["import"]):
         shown = run_process(*command, "--help")
         assert shown.returncode == 0 and "usage: python -m core" in shown.stdout
 
