@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ from core.blocks.structure import Branch, Structure, find_structure, input_devic
 from core.errors import InputError
 from core.model.devices import Asked, place_here, stored_weights
 from core.model.guard import check_folder, read_object
+from core.model.head import Head
 from core.model.quantised import quantisation, reading
 from core.store.folders import DEMO
 from core.store.runs import file_sha256
@@ -79,6 +81,11 @@ class LoadedModel:
     def config(self) -> transformers.PreTrainedConfig:
         """Of the language model, where the model has other parts beside it."""
         return self.model.config.get_text_config(decoder=True)
+
+    @cached_property
+    def head(self) -> Head:
+        """The model cut before its head, for losses in pieces; tried on a few tokens when first asked for."""
+        return Head(self.model, self.structure.path)
 
     @property
     def device(self) -> torch.device:
