@@ -20,7 +20,13 @@ import torch
 import transformers
 
 import core
-from core.calibration.gradient_rows import gradient_rows, label_uniforms, measure_batch, out_of_memory
+from core.calibration.gradient_rows import (
+    at_once,
+    gradient_rows,
+    label_uniforms,
+    measure_batch,
+    out_of_memory,
+)
 from core.errors import InputError
 from core.measure.evaluation import sequence_losses
 from core.model.gates import gate_of
@@ -79,7 +85,8 @@ def calibrate(
     computed is saved every two seconds, and a later call with the same arguments and folder goes on
     from there, with the batch and threads it began with: bit-identical to a run in one piece.
     Of several `ranks` each computes its share of the steps, and rank 0 returns the run, the others None.
-    Where memory runs out, the batch is computed in halves, which the plan then records.
+    The sequences of a batch that memory does not hold together are computed one part after the other, and
+    where it runs out all the same in halves: the plan records how many at once.
     A sequence whose rows (of the texts' labels or of sampled ones) are not finite is
     dropped from both and counted; so is one that makes a single removal's loss not
     finite. Errors: InputError for a bad length or batch, or when more than 1 % of the
@@ -157,11 +164,12 @@ def _make_plan(
         LOG.warning(
             "%d damaged checkpoint files were set aside; what they held is computed again", saved.damaged
         )
-    if not saved.plan:
-        if batch is None and ranks.rank == 0:
-            report(0, count, "measuring the batch")
-            batch = measure_batch(asked.loaded, length, asked.sampled, checkpointed)
+    if not saved.plan and ranks.rank == 0:
+        report(0, count, "measuring the batch")
+        batch = batch or measure_batch(asked.loaded, length, asked.sampled, checkpointed)
         saved.plan = {"batch": batch, "threads": torch.get_num_threads(), "checkpointed": checkpointed}
+        few = at_once(asked.loaded, batch, length, checkpointed)
+        saved.plan |= {"at_once": few} if few < batch else {}
     saved.plan = ranks.agree(saved.plan)
     torch.set_num_threads(saved.plan["threads"])
 

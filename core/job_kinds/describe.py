@@ -1,12 +1,11 @@
 """What a model is and what calibrating it costs here."""
 
 import time
-from functools import partial
 
 import torch
 
 from core.calibration.corpus import available, read_sources
-from core.calibration.gradient_rows import gradient_rows, made_up_ids, measure_batch
+from core.calibration.gradient_rows import at_once, gradient_rows, made_up_ids, measure_batch
 from core.calibration.own_samples import own_sequences
 from core.errors import InputError
 from core.job_kinds.common import load
@@ -40,9 +39,15 @@ def run(request: dict, progress: Progress) -> dict:
     batch = request["batch"] or measure_batch(loaded, length, request["sampled"], checkpointed)
     ids = made_up_ids(loaded, batch, length)
     uniforms = torch.rand(ids.shape, dtype=torch.float64) if request["sampled"] else None
-    work = partial(gradient_rows, loaded, checkpointed=checkpointed)
-    work(ids[:1], sampled_uniforms=None if uniforms is None else uniforms[:1])  # the first call sets up
-    rows_seconds = _seconds(lambda: work(ids, sampled_uniforms=uniforms))
+    together = at_once(loaded, batch, length, checkpointed)  # the first rows, which set up
+
+    def rows() -> None:
+        for start in range(0, batch, together):
+            part = slice(start, start + together)
+            own = None if uniforms is None else uniforms[part]
+            gradient_rows(loaded, ids[part], sampled_uniforms=own, checkpointed=checkpointed)
+
+    rows_seconds = _seconds(rows)
     forward_seconds = _seconds(lambda: evaluation.sequence_losses(loaded, ids.numpy(), [], batch))
     own_seconds = (
         _seconds(lambda: own_sequences(loaded, "calibrate", length, OWN_BATCH)) / OWN_BATCH
