@@ -284,15 +284,17 @@ def with_attention(build: Callable[[str], Built]) -> Built:
 
 
 def wrap(
-    model: PreTrainedModel, tokenizer, source: str, files: WeightFiles, item_size: int = 4
+    model: PreTrainedModel, tokenizer, source: str, files: WeightFiles | None, item_size: int = 4
 ) -> LoadedModel:
-    """A model at hand, its blocks found; item_size: bytes of a weight as stored.
+    """A model at hand, its blocks found; files: None where it lies nowhere; item_size: bytes of a weight as
+    stored.
 
     Errors: InputError for an unsupported structure.
     """
     model.eval().requires_grad_(False)
     structure = find_structure(model, source)
     blocks = describe_blocks(model, structure, item_size)
+    files = files or WeightFiles(source, Path())
     if (stored := files.block_bytes()) is not None:
         blocks = [replace(block, bytes=stored[block.index]) for block in blocks]
     return LoadedModel(model, tokenizer, source, files, structure, blocks)
