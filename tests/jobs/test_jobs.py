@@ -88,7 +88,9 @@ def test_a_job_runs_to_its_end_and_the_same_request_is_instant(tiny, text_file, 
     job = jobs.start("calibrate", request_of(tiny, text_file))
     assert job.active
     job = finish(job)
-    assert job.status == "done" and job.done == job.total == 200 + 7 * 4, job
+    assert job.status == "done" and job.done == job.total, job
+    rows = (2.3 + 1.3) * 200  # in forwards, of the texts' labels and of sampled ones
+    assert rows + 4 * (1 + 5 / 2) <= job.total < rows + 4 * 7
     assert load_run(folders.home() / "runs" / job.result["key"]).rows.A.shape == (200, 6)
     seconds = []
     for _ in range(3):  # others may take the processor once
