@@ -136,7 +136,7 @@ class _Step(NamedTuple):
 
     work: Callable[..., dict[str, np.ndarray]]
     argument: tuple
-    cost: float  # forwards of one sequence
+    cost: float  # against that of the rows of one sequence
     message: str
     turn: int  # whose it is: core.ranks.Ranks.mine
 
@@ -201,9 +201,8 @@ def _steps(asked: _Asked, plan: dict, world: int) -> dict[str, _Step]:
         ]
         return _joined(parts)
 
-    row = ROW_FORWARDS + (OWN_FORWARDS if sampled else 0)
     steps = {
-        f"rows-{start}": _Step(rows, (start,), row * min(size, count - start), "gradient rows", start // size)
+        f"rows-{start}": _Step(rows, (start,), min(size, count - start), "gradient rows", start // size)
         for start in range(0, count, size)
     }
     return steps if singles is None else steps | _single_steps(asked, plan, world)
@@ -217,6 +216,7 @@ def _single_steps(asked: _Asked, plan: dict, world: int) -> dict[str, _Step]:
     assert singles is not None
     meter = open_forwards(loaded, singles, keep=False, memory=0, chunk=plan.get("singles", plan["batch"]))
     n, head = meter.blocks, _head_share(loaded)
+    row = ROW_FORWARDS + (OWN_FORWARDS if asked.sampled else 0)
 
     def single(removed: State, chunk: int) -> dict[str, np.ndarray]:
         return {"loss": meter.measure(removed, chunk)}
@@ -225,7 +225,7 @@ def _single_steps(asked: _Asked, plan: dict, world: int) -> dict[str, _Step]:
     for chunk, part in enumerate(meter.chunks):
         for removed in singles_order(n):
             executed = n - 1 - removed[0] if removed and meter.shares else n
-            cost = (head + (1 - head) * executed / n) * (part.stop - part.start)
+            cost = (head + (1 - head) * executed / n) / row * (part.stop - part.start)
             # a chunk is one rank's, so that its hidden states are computed once; few chunks are shared
             turn = chunk if len(meter.chunks) >= world else len(steps)
             name = f"single-{removed[0] if removed else -1}-{part.start}"

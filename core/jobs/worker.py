@@ -63,7 +63,6 @@ def _do(folder: Path, call, echo=None) -> None:
     progress = Progress(folder, echo)
     try:
         progress.report(0, 1, "starting")
-        progress.first = None
         result = call(progress)
         outcome = {"status": "done", "result": result}
     except Cancelled:
