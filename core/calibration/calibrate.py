@@ -85,7 +85,8 @@ def calibrate(
 
     batch: sequences at once; None: measured before the first row. With a `checkpoint` folder, what is
     computed is saved every two seconds, and a later call with the same arguments and folder goes on
-    from there, with the batch and threads it began with: bit-identical to a run in one piece.
+    from there, with the batch it began with: at the same number of threads bit-identical to a run in one
+    piece.
     Of several `ranks` each computes its share of the steps, and rank 0 returns the run, the others None.
     The sequences of a batch that memory does not hold together are computed one part after the other, and
     where it runs out all the same in halves: the plan records how many at once.
@@ -159,8 +160,8 @@ def _check(loaded: LoadedModel, sequences: Sequences, singles: Sequences | None,
 def _make_plan(
     asked: _Asked, saved: Checkpoint, batch: int | None, checkpointed: bool, report: Report, ranks: Ranks
 ) -> None:
-    """Give the checkpoint the plan that all ranks follow, that of an earlier launch where there was one, and
-    take its number of threads.
+    """Give the checkpoint the plan that all ranks follow, that of an earlier launch where there was one, with
+    the threads of rank 0 of this one.
     """
     count = len(asked.sequences.ids)
     if saved.damaged:
@@ -170,7 +171,7 @@ def _make_plan(
     if not saved.plan and ranks.rank == 0:
         report(0, count, "measuring the batch")
         saved.plan = _new_plan(asked, batch, checkpointed)
-    saved.plan = ranks.agree(saved.plan)
+    saved.plan = ranks.agree({**saved.plan, "threads": torch.get_num_threads()})
     torch.set_num_threads(saved.plan["threads"])
 
 
@@ -183,7 +184,6 @@ def _new_plan(asked: _Asked, batch: int | None, checkpointed: bool) -> dict:
         few["singles"] = singles_at_once(loaded, asked.singles, batch)
     return {
         "batch": batch,
-        "threads": torch.get_num_threads(),
         "checkpointed": checkpointed,
         **{what: count for what, count in few.items() if count < batch},
     }

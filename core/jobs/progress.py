@@ -32,7 +32,11 @@ class Meter:
         if total != self.total or done < self.done:
             self.first, self.total, self.began = done, total, now
         self.done = done
-        return (done - self.first) / (now - self.began) if now > self.began else 0.0
+        return max(0, done - self.first) / (now - self.began) if now > self.began else 0.0
+
+    def kept(self, units: int) -> None:
+        """So many of what the next report calls done are an earlier process's."""
+        self.first += units
 
 
 class Progress:
@@ -64,6 +68,12 @@ class Progress:
             + "\n"
         )
         self.file.flush()
+
+    def kept(self, units: int) -> None:
+        """So many units of what the next report calls done were there already: they tell nothing of the time
+        left.
+        """
+        self.meter.kept(units)
 
     def curves(self):
         """A function (name, forwards, loss, state) that appends a point to the job's curves, from their

@@ -231,7 +231,11 @@ def test_single_removals_share_what_is_in_front_and_go_on_where_they_were(
     monkeypatch.setattr("core.store.checkpoint.Checkpoint.INTERVAL", 0)
     with pytest.raises(Stop):
         calibrate(loaded, sequences, batch=4, singles=singles, checkpoint=tmp_path, report=stop)
+    taken = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)  # what this attempt has, not what the first had
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
     resumed = calibrate(loaded, sequences, batch=4, singles=singles, checkpoint=tmp_path)
+    assert taken == [3] and resumed.meta["plan"]["threads"] == 3 and whole.meta["plan"]["threads"] == 1
     assert (resumed.singles.increase == whole.singles.increase).all()
     assert 0 < meters[2].forwards < meters[1].forwards
     monkeypatch.setattr("core.calibration.gradient_rows.GRAPH", 5 * n * meters[0].run.bytes * 32)

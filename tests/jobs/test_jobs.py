@@ -198,8 +198,10 @@ def test_the_time_left_after_a_resume_is_of_this_workers_work(tmp_path, monkeypa
     assert told(240, 256, "sampling the model's own texts", 120) == pytest.approx(8)
     assert told(64, 736, "gradient rows", 30) is None and told(80, 736, "gradient rows", 32) == 1312
     assert told(96, 736, "single removals", 32) == 1280
+    progress.kept(100)  # passed over on the way
+    assert told(198, 736, "single removals", 4) == pytest.approx(538 * 68 / 34)
     shown = capsys.readouterr().err.splitlines()
-    assert shown[-1] == "single removals: 96/736, about 1280 s left" and shown[-3] == "gradient rows: 64/736"
+    assert shown[-2] == "single removals: 96/736, about 1280 s left" and shown[-4] == "gradient rows: 64/736"
 
 
 def test_half_a_line_of_progress_is_passed_over(tmp_path):
