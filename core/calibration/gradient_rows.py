@@ -13,12 +13,14 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from core.errors import InputError
+from core.measure.replay import Replay
 from core.model.devices import free_memory
 from core.model.gates import gated
 from core.model.head import forward_as
 from core.model.load import LoadedModel
 from core.model.losses import loss_gradients, right_padded
 from core.model.memory import GRAPH, held
+from core.texts import Sequences
 
 LARGEST_BATCH = 64
 
@@ -120,6 +122,15 @@ def at_once(loaded: LoadedModel, batch: int, length: int, checkpointed: bool = F
             f"One sequence of {length} tokens does not fit the memory beside {loaded.source!r}; choose a "
             "smaller --length or --checkpointed."
         ) from error
+
+
+def singles_at_once(loaded: LoadedModel, sequences: Sequences, batch: int) -> int:
+    """How many of a batch's sequences memory holds where single removals share hidden states: two paths of
+    them through the model.
+    """
+    replay = Replay(loaded, sequences)
+    path = len(loaded.blocks) * replay.bytes * sequences.ids.shape[1]
+    return held(batch, 2 * path, _room(loaded)) if replay.shares else batch
 
 
 def measure_batch(loaded: LoadedModel, length: int, sampled: bool, checkpointed: bool) -> int:

@@ -197,6 +197,51 @@ def test_a_batch_that_memory_does_not_hold_is_computed_in_parts(tiny, text_file,
     assert np.allclose(parts.rows.A, whole.rows.A, atol=1e-5 * np.abs(whole.rows.A).max())
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_single_removals_share_what_is_in_front_and_go_on_where_they_were(
+    tiny, text_file, monkeypatch, kind, tmp_path
+):
+    import core.calibration.calibrate as calibration
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total, message):
+        if message == "single removals" and done > 0.9 * total:
+            raise Stop
+
+    loaded, meters, opened = load_model(str(tiny[kind])), [], calibration.open_forwards
+    sequences, singles = (
+        pack(read_texts(text_file), loaded.tokenizer, split, 32, n)
+        for split, n in (("calibrate", 4), ("choose", 11))
+    )
+
+    def counted(*args, **options):
+        meters.append(opened(*args, **options))
+        return meters[-1]
+
+    monkeypatch.setattr(calibration, "open_forwards", counted)
+    whole = calibrate(loaded, sequences, batch=4, singles=singles)
+    n = len(loaded.blocks)
+    assert meters[0].forwards == pytest.approx(1 + (n - 1) / 2) and len(meters[0].chunks) == 3
+    assert "singles" not in whole.meta["plan"] and meters[0].room == 2 * n
+    for i in range(n):
+        apart = sequence_losses(loaded, singles.ids, [i]) - sequence_losses(loaded, singles.ids)
+        assert np.isclose(whole.singles.increase[i], apart.mean(), atol=1e-5)
+    monkeypatch.setattr("core.store.checkpoint.Checkpoint.INTERVAL", 0)
+    with pytest.raises(Stop):
+        calibrate(loaded, sequences, batch=4, singles=singles, checkpoint=tmp_path, report=stop)
+    taken = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)  # what this attempt has, not what the first had
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    resumed = calibrate(loaded, sequences, batch=4, singles=singles, checkpoint=tmp_path)
+    assert taken == [3] and resumed.meta["plan"]["threads"] == 3 and whole.meta["plan"]["threads"] == 1
+    assert (resumed.singles.increase == whole.singles.increase).all()
+    assert 0 < meters[2].forwards < meters[1].forwards
+    monkeypatch.setattr("core.calibration.gradient_rows.GRAPH", 5 * n * meters[0].run.bytes * 32)
+    assert calibrate(loaded, sequences, batch=4, singles=singles).meta["plan"]["singles"] == 2
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "granite", "opt", "xlnet"])
 def test_losses_and_rows_in_pieces_are_those_of_whole_logits(kind, monkeypatch):
     import core.model.losses as losses
