@@ -20,7 +20,7 @@ def run(request: dict, progress: Progress) -> dict:
     began = time.monotonic()
     loaded = load(request)
     blocks, tokens = check_blocks(request["blocks"], len(loaded.blocks)), request["tokens"]
-    found = {"template": is_chat(loaded), "load_seconds": time.monotonic() - began}
+    found: dict = {"template": is_chat(loaded), "load_seconds": time.monotonic() - began}
     note = progress.said()
     for number, (name, removed) in enumerate((("original", ()), ("pruned", blocks))):
 

@@ -60,58 +60,54 @@ def _chat(run: Run, removed: tuple[int, ...], polled: bool) -> None:
 
 def _turn(job: jobs.Job, name: str) -> str:
     """HTML: what was asked, and both answers as far as they are."""
-    so_far = jobs.said_of(job)
-    cells = []
+    so_far, cells = jobs.said_of(job), []
     for side, title in zip(SIDES, ("original", name)):
         done = job.result[side] if job.status == "done" else None
         text = done["text"] if done else so_far.get(side, "…" if job.active else "")
-        speed = (
-            f"{done['tokens']} tokens, {done['tokens'] / max(done['seconds'], 1e-3):.0f}/s" if done else ""
-        )
-        if done and not done["ended"]:
-            speed += ", cut at the limit"
         cells.append(
             f"<div><b>{html.escape(title)}</b><p>{html.escape(text.strip() or '(nothing)')}</p>"
-            f"<span>{speed}</span></div>"
+            f"<span>{_measured(done) if done else ''}</span></div>"
         )
     asked = html.escape(job.request["original"][-1][1])
-    return f'<div class="turn" role="group" aria-label="asked"><p class="asked">{asked}</p>{"".join(cells)}</div>'
+    return f'<div class="turn"><p class="asked">{asked}</p>{"".join(cells)}</div>'
+
+
+def _measured(done: dict) -> str:
+    rate = done["tokens"] / max(done["seconds"], 1e-3)
+    cut = "" if done["ended"] else ", cut at the limit"
+    return f"{done['tokens']} tokens, {rate:.0f} a second{cut}"
 
 
 def _ask(run: Run, removed: tuple[int, ...], said: list[jobs.Job], busy: bool) -> None:
     """The field and its settings; what is asked is a job, which goes on when the page is closed."""
     key = "-".join(map(str, removed))
     with st.form(f"chat-{key}", clear_on_submit=True, border=False):
-        text = st.text_input(
-            "Ask both", "" if said else first_prompt(run), key=f"chat-text-{key}", max_chars=20_000
-        )
-        left, middle, right = st.columns(3)
-        tokens = left.number_input("Tokens at most", 1, LONGEST, 64, key=f"chat-tokens-{key}")
-        heat = middle.number_input(
-            "Temperature", 0.0, 2.0, 0.0, 0.1, key=f"chat-heat-{key}", help="0: greedy. Else sampled."
-        )
-        seed = right.number_input("Seed", 0, 2**31 - 1, 0, key=f"chat-seed-{key}", help="Of the sampling.")
-        sent = st.form_submit_button("Ask both", type="primary", disabled=busy)
-    seconds = chat_seconds(run.meta["model"]["bytes"], int(tokens), _earlier(run))
+        field, button = st.columns([5, 1], vertical_alignment="bottom")
+        first = "" if _talk(run, removed) else first_prompt(run)
+        text = field.text_input("Ask both", first, key=f"chat-text-{key}", max_chars=20_000)
+        sent = button.form_submit_button("Ask", type="primary", disabled=busy, width="stretch")
+    left, middle, right = st.columns(3)
+    tokens = left.number_input("Tokens at most", 1, LONGEST, 64, key=f"chat-tokens-{key}")
+    heat = middle.number_input(
+        "Temperature", 0.0, 2.0, 0.0, 0.1, key=f"chat-heat-{key}", help="0: greedy. Else sampled."
+    )
+    seed = right.number_input("Seed", 0, 2**31 - 1, 0, key=f"chat-seed-{key}", help="Of the sampling.")
+    seconds = chat_seconds(run.meta["model"]["bytes"], tokens, _earlier(run))
     st.caption(
-        f"About {seconds:.0f} s for {int(tokens)} tokens each: the model is loaded for every question."
+        f"At most about {seconds:.0f} s for {tokens} tokens each; the model is loaded for every question."
     )
     if said and st.button("Begin anew", key=f"chat-anew-{key}", disabled=busy):
         _talk(run, removed).clear()
         st.rerun()
     if sent:
         turns = {side: [*_history(said, side), ["user", text.strip()]] for side in SIDES}
+        how = {"tokens": tokens, "temperature": heat, "seed": seed}
         try:
-            asked = jobs.request_for(
-                run, blocks=list(removed), tokens=int(tokens), temperature=heat, seed=int(seed), **turns
-            )
+            job = jobs.start("chat", jobs.request_for(run, blocks=list(removed), **turns, **how))
         except InputError as error:
             st.error(plain(str(error)))
             return
-        job = jobs.start("chat", asked)
-        talk = _talk(run, removed)
-        if job.id not in talk:
-            talk.append(job.id)
+        _talk(run, removed)[:] = dict.fromkeys([*(j.id for j in said), job.id])
         st.rerun()
 
 
