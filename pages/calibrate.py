@@ -101,7 +101,7 @@ def sources_chosen() -> list[str]:
                 "No file or data set yet: give a path on this machine or hub:OWNER/NAME, or upload a file."
             )
         if kind == PASTED and not state.cal_paste.strip():
-            raise InputError("No text yet: paste documents, separated by blank lines.")
+            raise InputError("No text yet: paste some.")
     if BUNDLED in state.cal_texts:
         found.append(text_source.BUNDLED_NAME)
     if FILES in state.cal_texts:
@@ -157,7 +157,7 @@ def form() -> None:
             key="cal_files",
             accept_new_options=True,
             placeholder="/data/texts.jsonl",
-            help="Type one and press Enter. .txt: documents separated by blank lines; .jsonl, .csv, "
+            help="Type one and press Enter. .txt: running text; .jsonl, .csv, "
             ".parquet: column text. "
             "Options behind it: FILE::column=story,domain=tales,limit=1000; of a hub data set also config, "
             "split and revision.",
@@ -166,7 +166,7 @@ def form() -> None:
             "or upload some", type=TYPES, key="upload", on_change=on_upload, accept_multiple_files=True
         )
     if PASTED in state.cal_texts:
-        st.text_area("Documents, separated by blank lines", key="cal_paste", height=160)
+        st.text_area("Running text, as it stands", key="cal_paste", height=160)
 
 
 def details() -> None:

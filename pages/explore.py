@@ -31,7 +31,7 @@ from core.view.report import report_html
 from core.view.snippets import View, cli_line, python_snippet
 from core.view.state_files import Increases, states_csv, states_json
 from pages.explore_parts.controls import controls, hold, show_facts
-from pages.explore_parts.uploads import add_marks, show_upload
+from pages.explore_parts.uploads import add_marks, show_reading, show_upload
 from pages.shared.chat import chat_panel
 from pages.shared.link import LABEL_LIMIT, PANELS, checked_look, read_link, write_link
 from pages.shared.parts import prune_panel, start_job, watch
@@ -404,6 +404,7 @@ def page() -> None:
     for problem in state.problems:
         st.warning(plain(problem))
     state.problems = []
+    show_reading()
     try:
         rules = constraints_in_view(source)
         mix = source.check_mix(state.mix)  # shares of sum 1: one mix, one search, however it was set

@@ -257,6 +257,7 @@ def _described(asked: _Asked, saved: Checkpoint, request: dict | None) -> dict:
             **loaded.digest(),
             "parameters": loaded.parameters(),
             "bytes": loaded.weights_bytes(),
+            "written_item": loaded.files.written().itemsize,  # bytes of a weight in an export
             "blocks": [b.to_json() for b in loaded.blocks],
         },
         "texts": {

@@ -83,7 +83,7 @@ def add_texts(command: argparse.ArgumentParser) -> None:
         "--texts",
         action="append",
         metavar="SOURCE",
-        help="may be given several times: a .txt (documents separated by blank lines), .jsonl, .csv or "
+        help="may be given several times: a .txt (running text), .jsonl, .csv or "
         ".parquet file (column text), "
         "hub:OWNER/NAME, own (the model's own samples; the default), or bundled (the demo's world, and its "
         "default); options behind it, as in "

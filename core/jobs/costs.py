@@ -4,9 +4,10 @@ import math
 
 from core.texts.packing import shares
 
-# of a chat before any was measured, on two busy cores: a worker's start; a token beside the reading of all
+# before any was measured, on two busy cores: a worker's start; of a chat, a token beside the reading of all
 # weights (0.1 s of 540 MB: 48 tokens of SmolLM2-135M in float32 take 3 s, of the demo half a second)
 _START, _TOKEN, _READ = 8.0, 0.01, 9e9
+_WRITTEN = 4e7  # bytes a second of an export, there: SmolLM2-135M takes 40 s, the demo half a minute
 
 
 def calibration_cost(description: dict, samples: int, singles: int) -> tuple[float, int]:
@@ -40,6 +41,11 @@ def _asked(description: dict, samples: int) -> list[tuple[dict, int]]:
     """(part, how many of the samples it gives) of all that are drawn from."""
     parts = description["parts"]
     return list(zip(parts, shares(samples, [p["weight"] for p in parts])))
+
+
+def prune_seconds(weights: int) -> float:
+    """Until an export of so many bytes is written, reloaded in a second process and verified."""
+    return 3 * _START + weights / _WRITTEN
 
 
 def chat_seconds(weights: int, tokens: int, earlier: dict | None) -> float:

@@ -7,7 +7,7 @@ from core.errors import InputError
 from core.store.named_models import NAMED, is_demo, place_of
 from core.store.runs import Run
 from core.texts import parse_source
-from core.texts.form import FORM
+from core.texts.form import FORM, READING
 from core.texts.text_source import BUNDLED, BUNDLED_NAME, OWN
 
 
@@ -23,7 +23,8 @@ def request_of(
 
     texts: one source or several, each as core.texts.parse_source takes it. form: mode, template and bos, as
     core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run. What is as
-    usual is left out, so that equal work has equal requests.
+    usual is left out, so that equal work has equal requests; a job of before that read texts in another way
+    is another job.
     Errors: InputError for options that cannot be.
     """
     model = _absolute(model)
@@ -33,6 +34,8 @@ def request_of(
     unusual = {name: value for name, value in (form or {}).items() if value != FORM.get(name)}
     if unusual:
         options["form"] = unusual
+    if (model, named) != ("demo", None):  # the demo on its own texts is as ever
+        options["reading"] = READING
     return {"model": model, "texts": named, **options, "inputs": fingerprint(model, *paths, *reads)}
 
 

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -285,9 +285,10 @@ def wrap(
     """
     model.eval().requires_grad_(False)
     structure = find_structure(model, source)
-    return LoadedModel(
-        model, tokenizer, source, files, structure, describe_blocks(model, structure, item_size)
-    )
+    blocks = describe_blocks(model, structure, item_size)
+    if (stored := files.block_bytes()) is not None:
+        blocks = [replace(block, bytes=stored[block.index]) for block in blocks]
+    return LoadedModel(model, tokenizer, source, files, structure, blocks)
 
 
 def _first_line(error: Exception) -> str:

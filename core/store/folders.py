@@ -29,6 +29,7 @@ ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DEMO = ASSETS / "demo"
 DEMO_RUN = DEMO / "run"
 SHIPPED_RUNS = {"smollm2": ASSETS / "smollm2" / "run", "demo": DEMO_RUN}  # by name, the first to open first
+MEASURED = "measured.json"  # beside a shipped run: what is measured of its model
 OPENS = "BLOCKSCAPE_OPENS"  # environment: the name of the shipped run that opens first
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 

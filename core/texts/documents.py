@@ -1,22 +1,19 @@
-"""Sources -> documents with domains, and the split that each document belongs to.
-
-Documents are split by their hash into calibrate / choose / report = 50 / 25 / 25: what is reported was never
-used to choose.
-"""
+"""Sources -> documents with domains, and the split that each document belongs to."""
 
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from core.errors import InputError, quoted
-from core.texts.readers import Row, rows_of
+from core.texts.readers import RUNNING, Row, rows_of
+from core.texts.splits import FIRST, SPLITS, hashed, stretches
 from core.texts.text_source import COMPLETION, OWN, PROMPT, Asked, TextSource, is_text, sources_of
 
 HUB_LIMIT = 10_000  # documents read of a hub dataset that names no limit: some never end
 DOMAIN_LIMIT = 2**15 - 1  # what a run's int16 can number
-SPLITS = {"calibrate": range(0, 128), "choose": range(128, 192), "report": range(192, 256)}
+LONG = 2 * FIRST  # characters of a document that is cut into stretches where documents are too few
 
 
 @dataclass(frozen=True)
@@ -24,11 +21,13 @@ class Document:
     """A text and its domain.
 
     turns: (role, content) of a chat, or of a prompt and its completion; `text` is then their lines.
+    split: of a stretch of running text, the one it was cut for; None: a document that is whole.
     """
 
     text: str
     domain: str = "text"
     turns: tuple[tuple[str, str], ...] = ()
+    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,17 +46,17 @@ class Texts:
 
     @property
     def sha256(self) -> str:
-        """Of domains, texts and turns, in their order."""
+        """Of domains, texts, and turns or splits, in their order."""
         digest = hashlib.sha256()
         for d in self.documents:
-            digest.update(json.dumps([d.domain, d.text, *([d.turns] if d.turns else [])]).encode())
+            more = filter(None, (d.turns, d.split))
+            digest.update(json.dumps([d.domain, d.text, *more]).encode())
         return digest.hexdigest()
 
 
 def split_of(document: Document) -> str:
-    """The split a document belongs to, by the first byte of its SHA-256."""
-    first = hashlib.sha256(document.text.encode()).digest()[0]
-    return next(name for name, numbers in SPLITS.items() if first in numbers)
+    """The split a document belongs to: by its hash, or a stretch of running text by where it stands."""
+    return document.split or hashed(document.text)
 
 
 def read_texts(sources: Asked | Sequence[Asked] | None = None, beside: bool = False) -> Texts:
@@ -90,7 +89,7 @@ def read_texts(sources: Asked | Sequence[Asked] | None = None, beside: bool = Fa
         names = {d: d if source.domain else free_name(d, taken) for d in dict.fromkeys(d.domain for d in own)}
         taken.update(names.values())
         documents += (
-            [Document(d.text, names[d.domain], d.turns) for d in own]
+            [replace(d, domain=names[d.domain]) for d in own]
             if any(k != v for k, v in names.items())
             else own
         )
@@ -122,10 +121,19 @@ def _read(source: TextSource, alone: bool) -> list[Document]:
     documents = list(islice((d for d in found if d), limit))
     if not documents:
         raise InputError(
-            f"The text source {source.path!r} has no text; give a file with documents separated by blank "
-            "lines, or rows of texts."
+            f"The text source {source.path!r} has no text; give a file with running text, or rows of texts."
         )
-    return documents
+    if source.kind == RUNNING:
+        return [stretch for d in documents for stretch in _stretches(d)]
+    if {split_of(d) for d in documents} == set(SPLITS):
+        return documents
+    # too few for the splits: one novel is a row, too
+    return [s for d in documents for s in ([d] if d.turns or len(d.text) < LONG else _stretches(d))]
+
+
+def _stretches(document: Document) -> list[Document]:
+    """A running text, as what each split has of it."""
+    return [Document(text, document.domain, (), split) for split, text in stretches(document.text)]
 
 
 def _document(row: Row, source: TextSource, place: str, unnamed: str) -> Document | None:

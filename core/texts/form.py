@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from core.errors import InputError
 from core.texts import chat
 from core.texts.special_tokens import begins, own_bos, separator, template_text
@@ -12,6 +14,7 @@ from core.texts.special_tokens import begins, own_bos, separator, template_text
 MODES = {"packed": "packed within a domain", "documents": "one document a sequence, padded on the right"}
 TEMPLATES = ("none", "chat")
 BOS = ("auto", "always", "never")
+READING = 2  # counts up when the same files and form become other sequences
 FORM = {"mode": "packed", "template": "none", "bos": "auto"}  # unless somebody says else
 BLANK_LINE = "\n\n"  # between packed documents, where no token is known to separate them
 
@@ -76,8 +79,13 @@ class Form:
     def joint(self) -> list[int]:
         """What ends a document in a packed sequence."""
         if self.separator is None:
-            return self.tokenizer(BLANK_LINE, add_special_tokens=False)["input_ids"]
+            return self.blank_line.tolist()
         return [self.tokenizer.convert_tokens_to_ids(self.separator)]
+
+    @cached_property
+    def blank_line(self) -> np.ndarray:
+        """The tokens of a blank line, int64 [T]."""
+        return np.array(self.tokenizer(BLANK_LINE, add_special_tokens=False)["input_ids"], dtype=np.int64)
 
     @property
     def padding(self) -> int:
@@ -85,12 +93,18 @@ class Form:
         tokens = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
         return next((token for token in tokens if token is not None), 0)
 
-    @property
-    def words(self) -> str:
-        """The form in words, as runs and measurements keep it: another form has other words."""
+    def words(self, rows: bool = True, running: bool = False) -> str:
+        """The form in words, as runs and measurements keep it: another form has other words.
+
+        rows, running: whether there are whole documents, and stretches of running text.
+        """
         words = [MODES[self.mode], "one BOS first" if self.head else "no BOS"]
-        if self.mode == "packed":
+        if self.mode == "packed" and rows:
             words.append(f"joined by {self._joint_words}")
+        if running:
+            words.append(
+                "running text as it stands" if self.mode == "packed" else "running text by paragraphs"
+            )
         if self.template == "chat":  # no other digest knows the template
             digest = hashlib.sha256(chat.template_of(self.tokenizer).encode()).hexdigest()
             words.append(f"chat template {digest[:8]}")

@@ -81,7 +81,7 @@ def pack(
         source=texts.source,
         texts_sha256=texts.sha256,
         available=len(laid.ids),
-        template=form.words,
+        template=laid.words,
         mask=None if laid.mask is None else laid.mask[order],
         scored=None if laid.scored is None else laid.scored[order],
         skipped=laid.skipped,
@@ -95,9 +95,18 @@ def _check_enough(laid: Laid, texts: Texts, split: str, length: int, samples: in
         raise InputError(
             f"Too little text: the {split} split of {texts.source!r} gives {len(laid.ids)} sequences of "
             f"{length} tokens and {samples} were asked for"
-            f"{f' ({laid.skipped} more have nothing to predict)' if laid.skipped else ''}; "
-            f"add text, or ask for fewer or shorter sequences."
+            f"{f' ({laid.skipped} more have nothing to predict)' if laid.skipped else ''}: "
+            f"{_found(texts, laid, split)}; add text, or ask for fewer or shorter sequences."
         )
+
+
+def _found(texts: Texts, laid: Laid, split: str) -> str:
+    """What was read, and what of it the split has."""
+    running = sum(d.split is not None for d in texts.documents)
+    whole = len(texts.documents) - running
+    read = [f"{whole:,} document{'s' * (whole != 1)}"] * bool(whole)
+    read += [f"running text in {running:,} stretch{'es' * (running != 1)}"] * bool(running)
+    return f"found were {' and '.join(read)}, of which {split} has {laid.tokens:,} tokens"
 
 
 # weights -> how many sequences of which domain

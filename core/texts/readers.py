@@ -7,7 +7,6 @@ be read is one sentence with the line, the reason and the remedy.
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
-from itertools import groupby
 from typing import NoReturn
 
 from core.errors import InputError, first_line, quoted
@@ -77,11 +76,15 @@ def _lines(source: TextSource, limit: int = -1) -> Iterator[tuple[int, str]]:
 
 
 def _txt_rows(source: TextSource) -> Numbered:
-    """Documents are what blank lines separate."""
-    for has_text, group in groupby(_lines(source), key=lambda numbered: numbered[1] != ""):
-        if has_text:
-            lines = list(group)
-            yield f"Line {lines[0][0]}", {source.column: "\n".join(line for _, line in lines)}
+    """Running text: one document, its lines as they stand; a limit is one of paragraphs."""
+    lines: list[str] = []
+    begun = 0  # paragraphs
+    for _, line in _lines(source):
+        begun += bool(line.strip()) and not (lines and lines[-1].strip())
+        if begun > (source.limit or begun):
+            break
+        lines.append(line)
+    yield "Line 1", {source.column: "\n".join(lines)}
 
 
 def _jsonl_rows(source: TextSource) -> Numbered:
@@ -202,8 +205,9 @@ def _check_columns(columns: list[str], source: TextSource) -> None:
         )
 
 
+RUNNING = ".txt"  # the kind whose rows are running text, however few
 READERS: dict[str, Callable[[TextSource], Numbered]] = {
-    ".txt": _txt_rows,
+    RUNNING: _txt_rows,
     ".jsonl": _jsonl_rows,
     ".csv": _csv_rows,
     ".parquet": _parquet_rows,

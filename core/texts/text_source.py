@@ -34,7 +34,8 @@ class TextSource:
     weight: its share of the sequences drawn, against those of the other sources; None: no say. A source of
         several domains divides it equally among them.
     config, split, revision: of a hub dataset only.
-    limit: documents read at most; None: all, of a hub dataset core.texts.documents.HUB_LIMIT.
+    limit: documents read at most, of a .txt paragraphs; None: all, of a hub dataset
+        core.texts.documents.HUB_LIMIT.
 
     Errors: InputError for any value that cannot be.
     """

@@ -15,10 +15,14 @@ _TOGETHER = 512  # documents tokenized in one call: where tokens lie in the text
 
 
 class Piece(NamedTuple):
-    """A document's tokens: ids int64 [T], counts bool [T] (in the loss, where something comes before it)."""
+    """A document's tokens: ids int64 [T], counts bool [T] (in the loss, where something comes before it).
+
+    running: whether it is a stretch of running text, to which nothing is joined.
+    """
 
     ids: np.ndarray
     counts: np.ndarray
+    running: bool = False
 
 
 def encoded(documents: Sequence[Document], form: Form) -> Iterator[Piece]:
@@ -47,7 +51,7 @@ def encoded(documents: Sequence[Document], form: Form) -> Iterator[Piece]:
         for k, (text, spans) in enumerate(part):
             ids = np.array(batch["input_ids"][k], dtype=np.int64)
             if spans is None:
-                yield Piece(ids, np.ones(len(ids), dtype=bool))
+                yield Piece(ids, np.ones(len(ids), dtype=bool), documents[start + k].split is not None)
                 continue
             offsets = np.array(batch["offset_mapping"][k], dtype=np.int64).reshape(-1, 2)
             counts = _counted(ids, offsets, text, spans, special)

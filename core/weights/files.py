@@ -95,6 +95,10 @@ class WeightFiles:
         """The type of the weights that an export holds: their own, of quantised ones bf16."""
         return self.stored().dtype or torch.bfloat16
 
+    def block_bytes(self) -> list[int] | None:
+        """Bytes of each block as stored, where they are not all of one type; None where they are."""
+        return None
+
     def arguments(self) -> dict[str, Any]:
         """What from_pretrained is told, beside where weights go and in which type."""
         # quantised ones are turned into bf16, which is what an export holds (core.weights.quantised)

@@ -44,6 +44,7 @@ _WRITTEN = {
     "minimax_m2": "minimax-m2",
 }
 _BLOCK_COUNT = "block_count"
+_FREQUENCIES = "rope_freqs.weight"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,15 @@ class GgufFiles(WeightFiles):
         """The folder of the dequantised weights, which a first load writes."""
         return self.folder / "float32" / hashlib.sha256("".join(self._weights).encode()).hexdigest()[:32]
 
+    def block_bytes(self) -> list[int]:
+        """Bytes of each block's tensors in the file."""
+        found = [0] * self.header.blocks
+        for name, tensor in self.header.tensors.items():
+            if name.startswith("blk."):
+                each, held = gguf.GGML_QUANT_SIZES[tensor.kind]
+                found[int(name.split(".")[1])] += int(np.prod(tensor.shape)) // each * held
+        return found
+
     def arguments(self) -> dict[str, Any]:
         """What from_pretrained is told: weights become plain matrices, no kernel is fetched."""
         if self._kept.is_dir():
@@ -131,7 +141,7 @@ def open_gguf(path: Path, source: str) -> GgufFiles:
     header = _header(whole, source)
     folder = folders.home() / "gguf" / f"{_digest(whole, header)[:32]}-{transformers.__version__}"
     if not folder.is_dir():
-        _describe(whole, folder, source)
+        _describe(whole, header, folder, source)
     return GgufFiles(source, folder, path=whole, parts=tuple(parts))
 
 
@@ -188,11 +198,13 @@ def _digest(path: Path, header: Header) -> str:
         return hashlib.sha256(file.read(header.size)).hexdigest()
 
 
-def _describe(path: Path, folder: Path, source: str) -> None:
+def _describe(path: Path, header: Header, folder: Path, source: str) -> None:
     """Writes config and tokenizer of a file into a folder, whole or not at all. Errors: InputError."""
 
     def write(staging: Path) -> None:
-        AutoConfig.from_pretrained(staging, gguf_file=str(path)).save_pretrained(staging)
+        config = AutoConfig.from_pretrained(staging, gguf_file=str(path))
+        _scale_positions(config, path, header)
+        config.save_pretrained(staging)
         AutoTokenizer.from_pretrained(staging, gguf_file=str(path)).save_pretrained(staging)
 
     try:
@@ -201,6 +213,31 @@ def _describe(path: Path, folder: Path, source: str) -> None:
         raise _unreadable(
             source, path, f"has no config or tokenizer to read ({first_line(error, 120)})"
         ) from error
+
+
+def _scale_positions(config: Any, path: Path, header: Header) -> None:
+    """Rotary positions as the file scales them, which transformers' loader mostly passes over:
+    without this a Llama 3.1 would be another model.
+
+    rope_freqs.weight divides each frequency, as longrope's factors do; rope.scaling.* are linear or yarn.
+    """
+    rope = getattr(config, "rope_parameters", None)
+    if not rope or rope.get("rope_type", "default") != "default" or "rope_theta" not in rope:
+        return
+    prefix = f"{header.architecture}.rope.scaling."
+    asked = {key.removeprefix(prefix): v for key, v in header.values.items() if key.startswith(prefix)}
+    length = asked.get("original_context_length") or config.max_position_embeddings
+    if factors := header.tensors.get(_FREQUENCIES):
+        start = header.size + factors.start
+        divide = np.fromfile(path, dtype="<f4", count=int(np.prod(factors.shape)), offset=start).tolist()
+        scaled = {"rope_type": "longrope", "short_factor": divide, "long_factor": divide, "factor": 1.0}
+        rope |= {**scaled, "attention_factor": 1.0, "original_max_position_embeddings": length}
+    elif asked.get("type") in ("linear", "yarn"):
+        rope |= {"rope_type": asked["type"], "factor": asked.get("factor", 1.0)}
+        if asked["type"] == "yarn":
+            rope |= {"original_max_position_embeddings": length}
+    elif asked.get("type") not in (None, "none"):
+        raise ValueError(f"its positions are scaled in a way not known here, {str(asked['type'])[:20]!r}")
 
 
 def _whole(folder: Path, write: Callable[[Path], None]) -> None:

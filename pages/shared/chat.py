@@ -9,12 +9,12 @@ from core.errors import InputError
 from core.jobs.costs import chat_seconds
 from core.store.runs import Run
 from pages.shared.parts import show_progress
-from pages.shared.view import plain
 
 PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
 FIRST_PROMPT = "What is the capital of France?"
 SIDES = ("original", "pruned")
 LONGEST = 1024  # tokens of an answer
+IN_MEMORY = 4  # bytes of a parameter, where there is no GPU
 state = st.session_state
 
 
@@ -92,7 +92,7 @@ def _ask(run: Run, removed: tuple[int, ...], said: list[jobs.Job], busy: bool) -
         "Temperature", 0.0, 2.0, 0.0, 0.1, key=f"chat-heat-{key}", help="0: greedy. Else sampled."
     )
     seed = right.number_input("Seed", 0, 2**31 - 1, 0, key=f"chat-seed-{key}", help="Of the sampling.")
-    seconds = chat_seconds(run.meta["model"]["bytes"], tokens, _earlier(run))
+    seconds = chat_seconds(IN_MEMORY * run.meta["model"]["parameters"], tokens, _earlier(run))
     st.caption(
         f"At most about {seconds:.0f} s for {tokens} tokens each; the model is loaded for every question."
     )
@@ -100,13 +100,17 @@ def _ask(run: Run, removed: tuple[int, ...], said: list[jobs.Job], busy: bool) -
         _talk(run, removed).clear()
         st.rerun()
     if sent:
-        turns = {side: [*_history(said, side), ["user", text.strip()]] for side in SIDES}
-        how = {"tokens": tokens, "temperature": heat, "seed": seed}
-        try:
-            job = jobs.start("chat", jobs.request_for(run, blocks=list(removed), **turns, **how))
-        except InputError as error:
-            st.error(plain(str(error)))
-            return
+        original, pruned = ([*_history(said, side), ["user", text.strip()]] for side in SIDES)
+        request = jobs.request_for(
+            run,
+            blocks=list(removed),
+            original=original,
+            pruned=pruned,
+            tokens=tokens,
+            temperature=heat,
+            seed=seed,
+        )
+        job = jobs.start("chat", request)
         _talk(run, removed)[:] = dict.fromkeys([*(j.id for j in said), job.id])
         st.rerun()
 

@@ -10,6 +10,7 @@ from core import jobs
 from core.compare.comparison import model_key
 from core.errors import InputError
 from core.ising.states import indicator, short_hashes
+from core.jobs.costs import prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.runs import Run
@@ -176,6 +177,18 @@ def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
         if st.button(label, key=f"prune-{'-'.join(map(str, removed))}", type="primary"):
             jobs.start("prune", request)
             st.rerun()
+        model = run.meta["model"]
+        seconds = prune_seconds(_bytes_after(model, [model["blocks"][i] for i in removed]))
+        st.caption(
+            f"About {seconds:.0f} s: a checkpoint that transformers loads, tried in a process of its own."
+        )
+
+
+def _bytes_after(model: dict, gone: list[dict]) -> int:
+    """Of the weights of an export, told beforehand: quantised ones are written in a wider type."""
+    if "written_item" not in model:  # runs of before: every model was written as it was stored
+        return model["bytes"] - sum(b["bytes"] for b in gone)
+    return (model["parameters"] - sum(b["parameters"] for b in gone)) * model["written_item"]
 
 
 def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
@@ -189,9 +202,7 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
         "parameters": done["parameters"]
         if done
         else (model["parameters"], model["parameters"] - sum(b["parameters"] for b in gone)),
-        "bytes of weights": done["bytes"]
-        if done
-        else (model["bytes"], model["bytes"] - sum(b["bytes"] for b in gone)),
+        "bytes of weights": done["bytes"] if done else (model["bytes"], _bytes_after(model, gone)),
         "KV bytes a token": done["kv_bytes"] if done else (kv, kv - sum(b.get("kv_bytes", 0) for b in gone)),
     }
     rows = [

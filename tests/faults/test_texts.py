@@ -14,8 +14,9 @@ import pyarrow.parquet
 import pytest
 
 from core.errors import InputError
-from core.texts import Document, pack, read_texts, split_of
+from core.texts import Document, TextSource, pack, read_texts, split_of
 from core.texts.chat import _MARK
+from core.texts.readers import rows_of
 from tests.texts.made import chat_tokenizer, chats, texts_of
 
 DEEP = b'{"text": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
@@ -141,7 +142,8 @@ def test_a_bad_file_is_one_sentence_with_place_and_reason(tmp_path, name):
 def test_an_odd_file_is_read(tmp_path, name):
     suffix, content, expected = GOOD_FILES[name]
     (tmp_path / f"odd{suffix}").write_bytes(content)
-    assert [d.text for d in read_texts(tmp_path / f"odd{suffix}").documents] == expected
+    rows = rows_of(TextSource(str(tmp_path / f"odd{suffix}")))
+    assert [row["text"] for _, row in rows] == expected
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])

@@ -56,7 +56,7 @@ def test_between_documents_stands_what_stood_there_in_pretraining(special, eos, 
     joint = tokenizer.convert_tokens_to_ids(expected) if expected else tokenizer("\n\n").input_ids
     assert form.joint == ([joint] if expected else joint)
     called = {eos: "EOS", None: "a blank line"}.get(expected, expected)
-    assert form.words == f"packed within a domain; no BOS; joined by {called}"
+    assert form.words() == f"packed within a domain; no BOS; joined by {called}"
 
 
 def test_a_chat_token_never_separates_documents():

@@ -68,6 +68,33 @@ def test_unquantised_weights_are_the_models_own(tmp_path):
     assert loaded.files.stored().dtype == torch.float32 == loaded.files.written()
 
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
+
+def test_scaled_positions_are_the_models(tmp_path):
+    plain = logits(model_of("llama"))
+    model = model_of("llama", rope_parameters=LLAMA3)
+    unscaled = model_of("llama").model.rotary_emb.inv_freq
+    factors = {"rope_freqs.weight": (unscaled / model.model.rotary_emb.inv_freq).numpy().astype(np.float32)}
+    loaded = load_model(str(write(tmp_path / "llama3.gguf", model, more=factors)))
+    expected = logits(model)
+    assert (logits(loaded.model) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert (plain - expected).abs().max() > 1e-3
+    model = model_of("llama", rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0})
+    scaling = {"llama__rope__scaling__type": "linear", "llama__rope__scaling__factor": 4.0}
+    expected, loaded = logits(model), load_model(str(write(tmp_path / "linear.gguf", model, **scaling)))
+    assert (logits(loaded.model) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    strange = write(tmp_path / "strange.gguf", model, llama__rope__scaling__type="spiral")
+    refused(strange, "scaled in a way not known here, 'spiral'")
+
+
 def test_the_tokenizer_is_the_files(tmp_path, llama):
     _, path = llama
     tokenizer = load_model(str(path)).tokenizer
@@ -116,6 +143,8 @@ def test_split_files_are_one(tmp_path, llama):
 def test_rows_memory_and_export_work_on_it(tmp_path, llama):
     _, path = llama
     loaded = load_model(str(path))
+    stored = sum(t.n_bytes for t in gguf.GGUFReader(path).tensors if t.name.startswith("blk.1."))
+    assert loaded.blocks[1].bytes == stored < loaded.blocks[1].parameters * 2
     rows = gradient_rows(loaded, IDS)[0]
     assert rows.shape == (1, 3) and np.isfinite(rows).all()
     assert calibration_bytes(str(path), 2, 32) > 0

@@ -88,10 +88,18 @@ def tensors_of(model) -> dict[str, np.ndarray]:
 
 
 def write(
-    path: Path, model, quantisation: str = "F32", *, bos: bool = False, part: tuple | None = None, **extra
+    path: Path,
+    model,
+    quantisation: str = "F32",
+    *,
+    bos: bool = False,
+    part: tuple | None = None,
+    more: dict[str, np.ndarray] | None = None,
+    **extra,
 ) -> Path:
     """The model as a GGUF file; bos: what the file says of it; part: (number, of how many), tensors being
-    shared out in turn; extra: entries by their full name, "." written as "__".
+    shared out in turn; more: tensors beside the
+    model's; extra: entries by their full name, "." written as "__".
     """
     c, kind = model.config, gguf.GGMLQuantizationType[quantisation]
     writer = gguf.GGUFWriter(path, c.model_type)
@@ -120,11 +128,11 @@ def write(
         writer.add_add_bos_token(bos)
         writer.add_chat_template(TEMPLATE)
         for name, value in extra.items():
-            writer.add_uint32(name.replace("__", "."), value)
+            writer.add_key_value(name.replace("__", "."), value, gguf.GGUFValueType.get_type(value))
     if part is not None:
         writer.add_uint16("split.no", part[0])
         writer.add_uint16("split.count", part[1])
-    for number, (name, array) in enumerate(tensors_of(model).items()):
+    for number, (name, array) in enumerate((tensors_of(model) | (more or {})).items()):
         if part is None or number % part[1] == part[0]:
             plain = array.ndim == 1 or kind == gguf.GGMLQuantizationType.F32
             data = array if plain else gguf.quantize(array, kind)
