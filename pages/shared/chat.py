@@ -99,7 +99,9 @@ def _ask(run: Run, removed: tuple[int, ...], said: list[jobs.Job], busy: bool) -
     if said and st.button("Begin anew", key=f"chat-anew-{key}", disabled=busy):
         _talk(run, removed).clear()
         st.rerun()
-    if sent:
+    if sent and not text.strip():
+        st.warning("Nothing was asked; write what both are to answer.")
+    elif sent:
         original, pruned = ([*_history(said, side), ["user", text.strip()]] for side in SIDES)
         request = jobs.request_for(
             run,
