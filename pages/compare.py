@@ -23,7 +23,7 @@ from pages.compare_parts.searches import improve, latest, show_curves, show_sear
 from pages.compare_parts.table import show_table
 from pages.shared.chat import PROMPTS, chat_panel
 from pages.shared.link import opened_source
-from pages.shared.parts import name_of, prune_panel
+from pages.shared.parts import lacks_weights, name_of, prune_panel
 from pages.shared.view import constraints_in_view, plain
 
 DEFAULT_PROMPT = "Once upon a time"
@@ -138,6 +138,7 @@ def page() -> None:
             f"{plain(source.name)} is a bare matrix: there is no model to measure. Choose a run in Explore."
         )
         return
+    lacks_weights(source.run)
     lead = st.empty()
     states = ask(source)
     job = current_benchmark()

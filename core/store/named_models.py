@@ -53,6 +53,14 @@ NAMED = {
 }
 
 
+def missing(source: str) -> str | None:
+    """A sentence where a model that has a name is not on this machine; None where it is, or has no name."""
+    named = NAMED.get(source)
+    if named is None or named.place is not None:
+        return None
+    return f"The model {source!r} ({named.about}) is not on this machine; {named.bring}."
+
+
 def place_of(source: str) -> Path:
     """Where a model named `source` is looked for: that of a name, or the path itself."""
     named = NAMED.get(source)

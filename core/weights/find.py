@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.errors import InputError
-from core.store.named_models import NAMED
+from core.store.named_models import NAMED, missing, place_of
 from core.weights import adapter
 from core.weights.files import WeightFiles
 from core.weights.gguf_files import SUFFIX, open_gguf
@@ -52,11 +52,9 @@ def _in(place: Path, source: str, remote_code: bool) -> WeightFiles:
 
 def _place(source: str, remote_code: bool) -> Path:
     """The folder or file of a model. Errors: InputError when there is none."""
-    if named := NAMED.get(source):
-        if named.place is None:
-            raise InputError(f"The model {source!r} ({named.about}) is not on this machine; {named.bring}.")
-        return named.place
-    place = Path(source).expanduser()
+    if lacking := missing(source):
+        raise InputError(lacking)
+    place = place_of(source).expanduser()
     if "\0" not in source and place.is_dir():
         return place
     if "\0" not in source and place.is_file():

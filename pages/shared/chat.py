@@ -7,10 +7,14 @@ import streamlit as st
 from core import jobs
 from core.errors import InputError
 from core.jobs.costs import chat_seconds
+from core.store.named_models import missing
 from core.store.runs import Run
 from pages.shared.parts import show_progress
 
-PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
+PROMPTS = {
+    "demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to",
+    "smollm2": "The capital of France is",
+}
 FIRST_PROMPT = "What is the capital of France?"
 SIDES = ("original", "pruned")
 LONGEST = 1024  # tokens of an answer
@@ -24,7 +28,9 @@ def first_prompt(run: Run) -> str:
 
 
 def chat_panel(run: Run, removed: tuple[int, ...]) -> None:
-    """What was said in this session, and the field for what is asked next."""
+    """What was said in this session, and the field for what is asked next; nothing without the weights."""
+    if missing(run.meta["model"]["source"]):
+        return
     said = [job for job in map(_kept, _talk(run, removed)) if job]
     active = bool(said and said[-1].active)
     st.fragment(_chat, run_every=0.5 if active else None)(run, removed, active)

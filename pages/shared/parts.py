@@ -13,6 +13,7 @@ from core.ising.states import indicator, short_hashes
 from core.jobs.costs import prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders
+from core.store.named_models import missing
 from core.store.runs import Run
 from core.view.palette import themed
 from pages.shared.view import plain
@@ -165,10 +166,20 @@ def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
     )
 
 
+def lacks_weights(run: Run) -> bool:
+    """Whether the run's model is not on this machine, which is then told: its landscape needs no weights."""
+    lacking = missing(run.meta["model"]["source"])
+    if lacking:
+        st.info(plain(f"{lacking} Its landscape is here; measuring, pruning and learning need the weights."))
+    return lacking is not None
+
+
 def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
     """Before and after, the button, its progress, and the way home: path, code, and one file when it is
     small.
     """
+    if lacks_weights(run):
+        return
     request = prune_request(run, removed)
     job = jobs.find("prune", request)
     st.fragment(_pruned, run_every=1 if job and job.active else None)(run, removed, request)
