@@ -7,14 +7,11 @@ import streamlit as st
 from core import jobs
 from core.errors import InputError
 from core.jobs.costs import chat_seconds
-from core.store.named_models import missing
+from core.store.named_models import is_demo, missing
 from core.store.runs import Run
 from pages.shared.parts import show_progress
 
-PROMPTS = {
-    "demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to",
-    "smollm2": "The capital of France is",
-}
+DEMO_PROMPT = "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"
 FIRST_PROMPT = "What is the capital of France?"
 SIDES = ("original", "pruned")
 LONGEST = 1024  # tokens of an answer
@@ -24,7 +21,7 @@ state = st.session_state
 
 def first_prompt(run: Run) -> str:
     """Something that the run's model could be asked to begin with."""
-    return PROMPTS.get(run.meta["model"]["name"], FIRST_PROMPT)
+    return DEMO_PROMPT if is_demo(run.meta["model"]["source"]) else FIRST_PROMPT
 
 
 def chat_panel(run: Run, removed: tuple[int, ...]) -> None:
