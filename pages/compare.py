@@ -21,14 +21,12 @@ from pages.compare_parts.preview import LOWEST, TRAY, WAIT, offer
 from pages.compare_parts.protocols import show_behaviour, show_harness, show_imported
 from pages.compare_parts.searches import improve, latest, show_curves, show_search_results
 from pages.compare_parts.table import show_table
+from pages.shared.chat import DEMO_PROMPT, chat_panel
 from pages.shared.link import opened_source
 from pages.shared.parts import lacks_weights, name_of, prune_panel
 from pages.shared.view import constraints_in_view, plain
 
-PROMPTS = {
-    "demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to",
-    "smollm2": "The capital of France is",
-}
+PROMPTS = {"demo": DEMO_PROMPT, "smollm2": "The capital of France is"}
 DEFAULT_PROMPT = "Once upon a time"
 state = st.session_state
 
@@ -123,10 +121,11 @@ def ask(source: Source) -> list[tuple[int, ...]]:
 
 
 def show_prune(run: Run, states: list[tuple[int, ...]]) -> None:
-    """One of the states as a checkpoint."""
+    """One of the states as a checkpoint, and to talk with."""
     name = lambda s: f"{name_of(s, run.blocks)}: {', '.join(map(str, s))}"  # noqa: E731
     chosen = st.selectbox("State", states, format_func=name, key="compare_state")
     prune_panel(run, chosen)
+    chat_panel(run, chosen)
 
 
 def page() -> None:
@@ -165,7 +164,7 @@ def page() -> None:
         "Behaviour",
         "Benchmarks",
         "From elsewhere",
-        *(["Take one home"] if states else []),
+        *(["Chat, take home"] if states else []),
     ]
     tabs = dict(zip(names, st.tabs(names)))
     with tabs["Measured"]:
@@ -179,7 +178,7 @@ def page() -> None:
     with tabs["From elsewhere"]:
         show_imported(source.run)
     if states:
-        with tabs["Take one home"]:
+        with tabs["Chat, take home"]:
             show_prune(source.run, states)
 
 

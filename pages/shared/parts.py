@@ -10,6 +10,7 @@ from core import jobs
 from core.compare.comparison import model_key
 from core.errors import InputError
 from core.ising.states import indicator, short_hashes
+from core.jobs.costs import prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.named_models import missing
@@ -187,6 +188,11 @@ def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
         if st.button(label, key=f"prune-{'-'.join(map(str, removed))}", type="primary"):
             jobs.start("prune", request)
             st.rerun()
+        model = run.meta["model"]
+        seconds = prune_seconds(_bytes_after(model, [model["blocks"][i] for i in removed]))
+        st.caption(
+            f"About {seconds:.0f} s: a checkpoint that transformers loads, tried in a process of its own."
+        )
 
 
 def _bytes_after(model: dict, gone: list[dict]) -> int:

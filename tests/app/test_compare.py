@@ -168,6 +168,37 @@ def test_the_tray_and_the_original_are_asked_the_prompts(tiny, text_file):
     )
 
 
+def test_a_prompt_is_answered_by_both_and_the_chat_goes_on(tiny, text_file):
+    app = compare_page(run=kept_run(tiny, text_file).key[:8], m="2", tray="1-4")
+    assert any("About 24 s: a checkpoint" in c.value for c in app.caption)  # told before it is begun
+
+    def ask(text: str) -> dict:
+        app.text_input(key="chat-text-1-4").set_value(text)
+        (button,) = [b for b in app.button if b.label == "Ask"]
+        button.click().run()
+        return finished(app, "chat").result
+
+    app.number_input(key="chat-tokens-1-4").set_value(5)
+    first = ask("<b>hello</b>")
+    assert "&lt;b&gt;hello&lt;/b&gt;" in shown(app) and "without 1, 4" in shown(app)
+    assert shown(app).count("tokens, ") == 2 and 0 < first["pruned"]["tokens"] <= 5
+    assert any("no template" in c.value for c in app.caption)
+    ask("again")
+    job = next(job for job in jobs.list_jobs() if job.request["original"][-1][1] == "again")
+    assert job.request["pruned"][:2] == [["user", "<b>hello</b>"], ["assistant", first["pruned"]["text"]]]
+    assert shown(app).count('class="turn"') == 2
+
+    app.text_input(key="chat-text-1-4").set_value("x" * 200)  # the model has 96 positions
+    (button,) = [b for b in app.button if b.label == "Ask"]
+    button.click().run()
+    while (job := jobs.list_jobs()[0]).active:
+        time.sleep(0.1)
+    app.run()
+    assert job.status == "failed" and "begin a new one" in app.error[0].value
+    press(app, "Begin anew")
+    assert 'class="turn"' not in shown(app)
+
+
 def test_numbers_of_other_tools_are_marked_as_such(tmp_path):
     from core.compare import other_tools
 

@@ -1,6 +1,6 @@
 """The estimate before a calibration."""
 
-from core.jobs.costs import calibration_cost, lacking
+from core.jobs.costs import calibration_cost, chat_seconds, lacking, prune_seconds
 
 TEXTS = {"name": "texts", "weight": 2, "have": {"calibrate": 100, "choose": 20}}
 OWN = {"name": "own", "weight": 1, "have": None}
@@ -33,3 +33,15 @@ def test_what_the_weights_ask_for_may_not_be_there():
     assert lacking(known, "calibrate", 153) == [("texts", 102, 100)] and lacking(known, "choose", 33) == [
         ("texts", 22, 20)
     ]
+
+
+def test_a_chat_is_told_from_the_last_one_once_there_was_one():
+    answer = {"tokens": 10, "seconds": 1.0}
+    earlier = {"load_seconds": 3.0, "original": answer, "pruned": {"tokens": 0, "seconds": 0.05}}
+    assert chat_seconds(10**9, 20, earlier) == 8 + 3 + 20 * (0.1 + 0.05)
+    first = [chat_seconds(weights, tokens, None) for weights, tokens in ((10**6, 8), (10**9, 8), (10**9, 80))]
+    assert first == sorted(first) and 8 < first[0] < 9
+
+
+def test_an_export_takes_three_starts_and_its_writing():
+    assert prune_seconds(0) == 24 and prune_seconds(4 * 10**8) == 34
