@@ -42,6 +42,7 @@ SLOW += (
     "test_contracts.py",
     "test_demo.py",
     "test_ranks.py",
+    "test_smollm2.py",
     "test_stored_before.py",
     "test_warm.py",
 )
