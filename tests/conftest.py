@@ -59,7 +59,7 @@ TEXT = "\n\n".join(
         "hello "
         f"to {i % 31}."
     )
-    for i in range(400)
+    for i in range(430)
 )
 
 

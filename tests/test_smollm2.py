@@ -1,4 +1,4 @@
-"""The real model that ships as a landscape: its file, where `make smollm2` has brought it, is what was measured."""
+"""The real model that ships as a landscape: the file that `make smollm2` brings is what was measured."""
 
 import numpy as np
 import pytest

@@ -43,16 +43,20 @@ def shown(app: AppTest) -> str:
 def test_empty_it_shows_what_could_be_measured_and_two_clicks_fill_it():
     app = compare_page()
     (figure,) = app.get("plotly_chart")
-    assert "lowest energy" in figure.proto.spec and "5 low states that differ" in app.caption[0].value
+    assert "lowest energy" in figure.proto.spec and "5 low states that differ" in captions(app)
     press(app, "Pick these 5")
     picked = app.session_state.tray
     assert len(picked) == 5 == len(set(picked)) and {len(s) for s in picked} == {8}
     assert picked[0] == lowest_states(couplings(load_run(DEMO_RUN)), 8, 1).removed[0]
-    assert "the states to measure" in app.caption[0].value and "Measure 5 picked states" in labels_of(app)
+    assert "the states to measure" in captions(app) and "Measure 5 picked states" in labels_of(app)
     assert "Pick these 5" not in labels_of(app)
     app = compare_page(m="5", tray="1-2-3")  # of another M: what is drawn is of this one
     press(app, "Take the 20 lowest")
-    assert "Measure 20 lowest states" in labels_of(app) and "the states to measure" in app.caption[0].value
+    assert "Measure 20 lowest states" in labels_of(app) and "the states to measure" in captions(app)
+
+
+def captions(app: AppTest) -> str:
+    return " ".join(c.value for c in app.caption)
 
 
 def labels_of(app: AppTest) -> list[str]:
