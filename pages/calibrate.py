@@ -12,7 +12,7 @@ import streamlit as st
 from core import jobs
 from core.energy.sources import list_sources
 from core.errors import InputError
-from core.jobs.costs import calibration_cost, lacking
+from core.jobs.costs import calibration_cost, in_words, lacking
 from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.checkpoint import rows_so_far
@@ -298,17 +298,10 @@ def show_model(known: dict) -> None:
 def show_estimate(known: dict) -> None:
     """What the calibration will take, and the button that starts it."""
     seconds, memory = calibration_cost(known, state.cal_samples, state.cal_singles)
-    time = (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
     st.markdown(
         (
-            f"About **{time}** and **{size(memory)}** of memory, from one batch of {known['batch']} timed "
-            "here "
+            f"About **{in_words(seconds)}** and **{size(memory)}** of memory, from one batch of "
+            f"{known['batch']} timed here "
             f"with {known['threads']} thread{'s' if known['threads'] > 1 else ''}. "
         )
         + plain(what_there_is(known["domains"]))

@@ -11,9 +11,10 @@ from core import jobs
 from core.compare.comparison import finding
 from core.energy.sources import Source
 from core.errors import InputError
+from core.jobs.costs import in_words, measure_seconds
 from core.spectrum.lowest import lowest_states
 from core.store import folders
-from core.store.named_models import is_demo
+from core.store.named_models import is_demo, missing
 from core.store.runs import Run
 from core.tasks.items import BUNDLED
 from pages.compare_parts.energies import known_points, show_energies, show_order
@@ -22,14 +23,12 @@ from pages.compare_parts.preview import LOWEST, TRAY, WAIT, offer
 from pages.compare_parts.protocols import show_behaviour, show_harness, show_imported
 from pages.compare_parts.searches import improve, latest, show_curves, show_search_results
 from pages.compare_parts.table import show_table
+from pages.shared.chat import DEMO_PROMPT, chat_panel
 from pages.shared.link import opened_source
-from pages.shared.parts import lacks_weights, name_of, prune_panel
+from pages.shared.parts import lacks_weights, name_of, prune_panel, seconds_of_forward
 from pages.shared.view import constraints_in_view, plain
 
-PROMPTS = {
-    "demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to",
-    "smollm2": "The capital of France is",
-}
+PROMPTS = {"demo": DEMO_PROMPT, "smollm2": "The capital of France is"}
 DEFAULT_PROMPT = "Once upon a time"
 state = st.session_state
 
@@ -117,6 +116,10 @@ def ask(source: Source) -> list[tuple[int, ...]]:
         width="stretch",
         help="And the original.",
     )
+    if missing(source.run.meta["model"]["source"]) is None:
+        forward = seconds_of_forward(source.run, state.sequences, state.length)
+        more = "; toy tasks, speed and answers come on top" if state.scope == TRAY and states else ""
+        st.caption(f"Measuring takes about {in_words(measure_seconds(forward, len(states)))} here{more}.")
     return states
 
 
@@ -124,10 +127,11 @@ def ask(source: Source) -> list[tuple[int, ...]]:
 
 
 def show_prune(run: Run, states: list[tuple[int, ...]]) -> None:
-    """One of the states as a checkpoint."""
+    """One of the states as a checkpoint, and to talk with."""
     name = lambda s: f"{name_of(s, run.blocks)}: {', '.join(map(str, s))}"  # noqa: E731
     chosen = st.selectbox("State", states, format_func=name, key="compare_state")
     prune_panel(run, chosen)
+    chat_panel(run, chosen)
 
 
 def page() -> None:
@@ -167,7 +171,7 @@ def page() -> None:
         "Behaviour",
         "Benchmarks",
         "From elsewhere",
-        *(["Take one home"] if states else []),
+        *(["Chat, take home"] if states else []),
     ]
     tabs = dict(zip(names, st.tabs(names)))
     with tabs["Measured"]:
@@ -181,7 +185,7 @@ def page() -> None:
     with tabs["From elsewhere"]:
         show_imported(source.run)
     if states:
-        with tabs["Take one home"]:
+        with tabs["Chat, take home"]:
             show_prune(source.run, states)
 
 

@@ -12,7 +12,7 @@ from core.jobs.control import cancel, find, follow, start
 from core.jobs.files import folder_of
 from core.jobs.job import Job, list_jobs, log_tail, on_run, read, running
 from core.jobs.kinds import KINDS, about, kind_of
-from core.jobs.progress import Cancelled, Progress, curves_of
+from core.jobs.progress import Cancelled, Progress, curves_of, said_of
 from core.jobs.requests import default_texts, fingerprint, point_at, request_for, request_of, request_on
 from core.jobs.worker import together
 
@@ -39,6 +39,7 @@ __all__ = [
     "request_of",
     "request_on",
     "running",
+    "said_of",
     "start",
     "together",
 ]
