@@ -18,6 +18,7 @@ from core.store.named_models import is_demo, missing
 from core.store.runs import Run
 from core.tasks.items import BUNDLED
 from pages.compare_parts.energies import known_points, show_energies, show_order
+from pages.compare_parts.moved_texts import ask_for_texts
 from pages.compare_parts.preview import LOWEST, TRAY, WAIT, offer
 from pages.compare_parts.protocols import show_behaviour, show_harness, show_imported
 from pages.compare_parts.searches import improve, latest, show_curves, show_search_results
@@ -145,6 +146,7 @@ def page() -> None:
         )
         return
     lacks_weights(source.run)
+    ask_for_texts(source.run)
     lead = st.empty()
     states = ask(source)
     job = current_benchmark()

@@ -322,6 +322,7 @@ def _described(asked: _Asked, saved: Checkpoint, request: dict | None) -> dict:
             "predicted": round(sequences.predicted / len(sequences.ids), 3),
             "tokens": sequences.sha256,
             "start": start_of(sequences, loaded.tokenizer),
+            **({"content": sequences.content} if sequences.content else {}),
             **({"empty_rows": sequences.empty} if sequences.empty else {}),
         },
         "gate": gate_of(loaded),

@@ -11,9 +11,12 @@ from core.job_kinds.common import draw_sequences, load
 from core.jobs.progress import Progress
 from core.model.load import LoadedModel
 from core.ranks import ALONE, Ranks
-from core.store.runs import Run, keep_run, set_aside, shipped_run, stored_run
+from core.store.folders import home
+from core.store.runs import Run, keep_run, rewrite_meta, set_aside, shipped_run, stored_run
 from core.texts import Sequences
+from core.texts.places import placed
 from core.texts.sequences import start_of
+from core.texts.text_source import sources_of
 
 LOG = logging.getLogger(__name__)
 
@@ -48,6 +51,8 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
         if run is None:
             return None
         keep_run(run)
+    elif ranks.rank == 0:
+        _remember(run, request, sequences)
     return {
         "key": run.key,
         "rows": len(run.rows.A),
@@ -59,6 +64,14 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
         **({"empty_rows": sequences.empty} if sequences.empty else {}),
         **({"set_aside": str(aside)} if aside else {}),
     }
+
+
+def _remember(run: Run, request: dict, sequences: Sequences) -> None:
+    """A kept run of the same texts names the place where they were found now."""
+    stored = home() / "runs" / run.key
+    same = run.meta["texts"]["hash"] == sequences.texts_sha256
+    if same and request["texts"] != run.meta["request"].get("texts") and (stored / "run.json").is_file():
+        rewrite_meta(stored, lambda meta: placed(meta, sources_of(request["texts"])))
 
 
 def _drawn(

@@ -1,13 +1,16 @@
 """Requests: what a job is to work on, as plain data. Equal work has equal requests, so it is one job."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from core.errors import InputError
+from core.store.folders import home
 from core.store.named_models import NAMED, is_demo, place_of
-from core.store.runs import Run
+from core.store.runs import Run, rewrite_meta
 from core.texts import parse_source
 from core.texts.form import FORM, READING
+from core.texts.places import placed, sources_at
 from core.texts.text_source import BUNDLED, BUNDLED_NAME, OWN
 
 
@@ -66,8 +69,26 @@ def _texts(texts: Sequence[str]) -> tuple[str | list[str] | None, list[str]]:
     return (named[0] if len(named) == 1 else named), paths
 
 
-def request_on(run: Run, folder: Path, **options) -> dict:
-    """A request to work on the model and texts of a run that lies in `folder`.
+def point_at(run: Run, folder: Path, texts: Sequence[str]) -> Run:
+    """The run with its texts at the places that are given; run.json in `folder`, and in the store, says so
+    from now on.
+
+    texts: one for each file, in their order; options that are not given stay.
+    Errors: InputError for another content, and as core.texts.places.sources_at.
+    """
+    found = sources_at(run, texts)
+    for place in {folder.resolve(), (home() / "runs" / run.key).resolve()}:
+        if (place / "run.json").is_file():
+            try:
+                rewrite_meta(place, lambda meta: placed(meta, found))
+            except OSError:  # not ours to write: this time it is known
+                continue
+    return replace(run, meta=placed(run.meta, found))
+
+
+def request_on(run: Run, folder: Path, texts: Sequence[str] | None = None, **options) -> dict:
+    """A request to work on the model and texts of a run that lies in `folder`; texts: where they lie now, as
+    `point_at` takes them.
 
     Errors: InputError where the run does not name them.
     """
@@ -76,6 +97,8 @@ def request_on(run: Run, folder: Path, **options) -> dict:
             f"The run {run.key[:8]!r} does not say where its model and texts are; calibrate it from the "
             "command line or the app."
         )
+    if texts:
+        run = point_at(run, folder, texts)
     return request_for(run, (str(folder / "run.json"),), with_texts=True, run=str(folder), **options)
 
 

@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -194,6 +195,19 @@ def save_run(run: Run, folder: Path) -> Path:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return folder
+
+
+def rewrite_meta(folder: Path, change: Callable[[dict], dict]) -> None:
+    """Change what run.json says of a whole run, sealed anew, in one step; its key and arrays stay.
+
+    Errors: InputError for a run.json that is damaged, OSError for a folder that cannot be written.
+    """
+    meta = change(_read_meta(folder))
+    handle, staging = tempfile.mkstemp(prefix=f".{folder.name}-", dir=folder.parent)
+    with os.fdopen(handle, "w", encoding="utf-8") as f:
+        f.write(seal(meta))
+    os.chmod(staging, 0o644)
+    os.replace(staging, folder / "run.json")
 
 
 def stored_run(key: str) -> Run:

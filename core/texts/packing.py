@@ -106,6 +106,7 @@ def pack(
         mask=None if laid.mask is None else laid.mask[order],
         scored=None if laid.scored is None else laid.scored[order],
         skipped=laid.skipped,
+        content=texts.sha256,
         empty=texts.empty,
         sources=texts.sources,
         form={"mode": mode, "template": template, "bos": bos},

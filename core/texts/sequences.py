@@ -33,6 +33,7 @@ class Sequences:
     mask: np.ndarray | None = None
     scored: np.ndarray | None = None
     skipped: int = 0  # documents (packed: sequences) of the split with nothing to predict
+    content: str = ""  # SHA-256 of the texts alone, beside which own samples may stand
     empty: int = 0  # rows of the sources that are null or blank, and left out
     sources: tuple[TextSource, ...] = ()
     form: Mapping[str, str] = field(default_factory=dict)  # mode, template and bos, as `pack` takes them
@@ -77,6 +78,7 @@ def joined(parts: Sequence[Sequences]) -> Sequences:
         available=sum(p.available for p in parts),
         template=" | ".join(p.template for p in parts),
         skipped=sum(p.skipped for p in parts),
+        content=next((p.content for p in parts if p.content), ""),
         empty=sum(p.empty for p in parts),
         sources=tuple(s for p in parts for s in p.sources),
         form=parts[0].form,

@@ -83,6 +83,11 @@ class TextSource:
         return self.path == OWN
 
     @property
+    def is_file(self) -> bool:
+        """Whether it names a file of its own."""
+        return not (self.is_hub or self.is_own or self.path == BUNDLED_NAME)
+
+    @property
     def file(self) -> Path:
         """The local file that it names; of a hub dataset and of own samples there is none."""
         return BUNDLED if self.path == BUNDLED_NAME else Path(self.path)

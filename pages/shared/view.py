@@ -11,6 +11,7 @@ from core.energy.sources import Source, open_source
 from core.errors import InputError
 from core.spectrum.constraints import Constraints, read_constraints
 from core.spectrum.memory_budget import Budget, read_budget, with_budget
+from core.store import folders
 
 COUNTS = [100, 300, 1000, 2600]
 TRAY_LIMIT = 50
@@ -42,9 +43,15 @@ def keep_view() -> None:
             state[name] = kept[name]
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+def _as_it_is_now(key: str) -> tuple[str, int]:
+    """A key, and when its run was last written: where the texts of a run lie may change."""
+    file = folders.home() / "runs" / key / "run.json"
+    return key, file.stat().st_mtime_ns if file.is_file() else 0
+
+
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={str: _as_it_is_now})
 def source_of(key: str) -> Source:
-    """The source of a key, opened once for all sessions."""
+    """The source of a key, opened once for all sessions, and again when its run was written anew."""
     return open_source(key)
 
 

@@ -17,7 +17,7 @@ from core.model.load import load_model
 from core.spectrum.lowest import lowest_states
 from core.store.folders import DEMO_RUN
 from core.store.results import Key, Results
-from core.store.runs import keep_run, load_run
+from core.store.runs import keep_run, load_run, stored_run
 from core.tasks.presets import asked
 from core.tasks.short_prompts import PROMPTS
 from core.texts import pack, read_texts
@@ -61,6 +61,27 @@ def captions(app: AppTest) -> str:
 
 def labels_of(app: AppTest) -> list[str]:
     return [b.label for b in app.button]
+
+
+def test_texts_that_moved_are_asked_for_and_remembered(tiny, text_file, tmp_path):
+    file = tmp_path / "play.txt"
+    file.write_text(text_file.read_text())
+    loaded = load_model(str(tiny["llama"]))
+    request = jobs.request_of(str(tiny["llama"]), str(file), samples=6, length=24)
+    run = calibrate(loaded, pack(read_texts(file), loaded.tokenizer, "calibrate", 24, 6), request=request)
+    keep_run(run)
+    app = compare_page(run=run.key[:8])
+    assert "texts_now" not in app.session_state
+    new, other = file.rename(tmp_path / "elsewhere.txt"), tmp_path / "other.txt"
+    other.write_text("something else")
+    app.run()
+    assert any("not where they were" in w.value for w in app.warning)
+    app.text_input(key="texts_now").set_value(str(other)).run()
+    assert "what is given has" in app.error[0].value.replace("\\", "")
+    app.text_input(key="texts_now").set_value(str(new)).run()
+    assert not app.error and not any("not where they were" in w.value for w in app.warning)
+    assert stored_run(run.key).meta["request"]["texts"] == str(new)
+    assert not app.exception
 
 
 def test_empty_it_says_what_to_do():
