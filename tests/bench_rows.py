@@ -27,11 +27,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from core.calibration.gradient_rows import gradient_rows, graph_bytes, made_up_ids
 from core.model.load import LoadedModel, load_model, wrap
-from core.model.losses import sample_losses
 from core.weights.files import WeightFiles
 from tests.bench import failed, figure, machine
 
@@ -101,9 +101,8 @@ def vmapped_rows(loaded: LoadedModel, ids: torch.Tensor) -> torch.Tensor:
 
         handles = [module.register_forward_hook(scale(i)) for i, _, module in loaded.branches()]
         try:
-            return sample_losses(loaded.model(input_ids=sample[None], use_cache=False).logits, sample[None])[
-                0
-            ]
+            logits = loaded.model(input_ids=sample[None], use_cache=False).logits[0, :-1]
+            return F.cross_entropy(logits, sample[1:])
         finally:
             for handle in handles:
                 handle.remove()

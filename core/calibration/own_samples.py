@@ -1,7 +1,7 @@
 """The model's own samples as texts: calibration without any data.
 
 Token t of sample k is drawn by inverting the distribution function at a random number of its own
-(core.calibration.gradient_rows), so that a sample does not depend on its batch beyond rounding.
+(core.model.losses.sample_labels), so that a sample does not depend on its batch beyond rounding.
 """
 
 import hashlib
@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from core.calibration.gradient_rows import label_uniforms, sample_labels
+from core.calibration.gradient_rows import label_uniforms
 from core.errors import InputError
 from core.model.load import LoadedModel
+from core.model.losses import sample_labels
 from core.store.checkpoint import Checkpoint
 from core.texts import Sequences
 from core.texts.documents import SPLITS

@@ -16,7 +16,7 @@ import torch
 from core.blocks.structure import first_tensor, hidden_argument
 from core.measure.state_losses import Forwards, State
 from core.model.load import LoadedModel
-from core.model.losses import padded_batch, right_padded, sample_losses
+from core.model.losses import loss_gradients, padded_batch, right_padded
 from core.spectrum.lowest import check_removed
 from core.texts import Sequences
 
@@ -299,7 +299,9 @@ def taylor(loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16
         for start in range(0, len(sequences.ids), batch):
             part = slice(start, start + batch)
             ids, scored = padded_batch(sequences.ids, sequences.mask, sequences.scored, part, loaded.device)
-            sample_losses(loaded.model(input_ids=ids, use_cache=False).logits, ids, scored).sum().backward()
+            hidden = loaded.head.hidden(ids)
+            (labelled,) = loss_gradients(hidden, ids, scored, loaded.head.logits)
+            hidden.backward(labelled.gradient)
         scores = np.array(
             [
                 sum(float((p.detach() * p.grad).abs().sum()) for p in own if p.grad is not None)

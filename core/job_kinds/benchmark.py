@@ -34,6 +34,12 @@ class _Tally:
     def report(self, message: str) -> None:
         self.progress.report(self.done, self.total, message)
 
+    def add(self, units: int, kept: bool = False) -> None:
+        """kept: they were measured before."""
+        self.done += units
+        if kept:
+            self.progress.kept(units)
+
 
 def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     """Loss, tasks, speed and one answer for every state of the request, each item once; the model is loaded
@@ -62,8 +68,9 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     for chunk, part in enumerate(meter.chunks):
         for state in own:
             tally.report(f"loss of {len(own)} states" if len(own) > 1 else "loss")
+            kept = meter.known is not None and meter.known.get(state, part) is not None
             meter.measure(state, chunk)
-            tally.done += part.stop - part.start
+            tally.add(part.stop - part.start, kept)
     meter.save()
 
     for number, state in enumerate(own):
@@ -76,7 +83,7 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
             if prompt and (state, prompt) not in results.answers(model):
                 settings = json.dumps({"tokens": ANSWER_TOKENS})
                 results.put_answer(model, state, prompt, settings, _answer(loaded, prompt))
-        tally.done += speed + bool(prompt)
+        tally.add(speed + bool(prompt))
     progress.report(tally.total, tally.total, "done")
     if ranks.gather(len(own)) is None:
         return None
@@ -115,14 +122,14 @@ def _measure_tasks(
         have = results.items(key)
         asked = [k for k, item in enumerate(items) if item.task == name]
         left = [k for k in asked if k not in have]
-        tally.done += len(asked) - len(left)
+        tally.add(len(asked) - len(left), kept=True)
         for start in range(0, len(left), _ITEMS):
             tally.report(f"{label}: {name}")
             part, began = left[start : start + _ITEMS], time.monotonic()
             chosen = [items[k] for k in part]
             scored = evaluation.task_results(chosen, evaluation.option_scores(loaded, chosen))
             results.put(key, dict(zip(part, scored[name]["correct"])), time.monotonic() - began, VERSIONS)
-            tally.done += len(part)
+            tally.add(len(part))
 
 
 def _measure_speed(

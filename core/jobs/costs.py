@@ -13,12 +13,14 @@ _WRITTEN = 4e7  # bytes a second of an export, there: SmolLM2-135M takes 40 s, t
 def calibration_cost(description: dict, samples: int, singles: int) -> tuple[float, int]:
     """(seconds, peak bytes) of a calibration on the machine that made the description.
 
-    Rows cost a forward and backward a batch; each of the N + 1 single removals a
-    forward a batch. More sequences take more time, not more memory: batches are equal.
+    Rows cost a forward and backward a batch; all single removals what the description has measured, or a
+    forward each where it is of a version that did not share hidden states. More sequences take more time,
+    not more memory: batches are equal.
     """
     batch, blocks = description["batch"], len(description["blocks"])
     rows = math.ceil(samples / batch) * description["rows_seconds"]
-    single_removals = (blocks + 1) * math.ceil(singles / batch) * description["forward_seconds"]
+    each = description.get("singles_seconds", (blocks + 1) * description["forward_seconds"])
+    single_removals = math.ceil(singles / batch) * each
     own = sum(_of_own(description, count) for count in (samples, singles)) * description["own_seconds"]
     return description["load_seconds"] + own + rows + single_removals, description["memory"]
 

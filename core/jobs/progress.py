@@ -2,11 +2,12 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from core.jobs.job import Job
+from core.jobs.job import Job, seconds_left
 
+Echo = Callable[[int, int, str, float | None], None]
 _INTERVAL = 0.2  # seconds between two lines of progress
 
 
@@ -14,17 +15,40 @@ class Cancelled(Exception):
     """Raised inside a worker when the job's cancel file appears."""
 
 
+class Meter:
+    """How fast work goes, from what was done since this process began with it: what an earlier one did and
+    left behind is not this one's rate.
+
+    Other work is another total, or begins before where the last had come to: loading, drawing texts, rows.
+    """
+
+    def __init__(self):
+        self.first = self.done = self.total = 0
+        self.began = time.monotonic()
+
+    def rate(self, done: int, total: int) -> float:
+        """Units of `done` a second so far; 0 while that is not known."""
+        now = time.monotonic()
+        if total != self.total or done < self.done:
+            self.first, self.total, self.began = done, total, now
+        self.done = done
+        return max(0, done - self.first) / (now - self.began) if now > self.began else 0.0
+
+    def kept(self, units: int) -> None:
+        """So many of what the next report calls done are an earlier process's."""
+        self.first += units
+
+
 class Progress:
     """What a worker's function gets: `report`, and `work`, the folder of its checkpoints.
 
-    echo: gets every report too.
+    echo: gets every report too, with the seconds left where they are known, else None.
     """
 
-    def __init__(self, folder: Path, echo=None):
+    def __init__(self, folder: Path, echo: Echo | None = None):
         self.folder, self.work, self.echo = folder, folder / "work", echo
         self.work.mkdir(exist_ok=True)
-        self.began, self.last = time.monotonic(), 0.0
-        self.first: int | None = None
+        self.began, self.last, self.meter = time.monotonic(), 0.0, Meter()
         self.file = open(folder / "progress.jsonl", "a", encoding="utf-8")
         if self.file.tell():  # a worker killed while writing may have left half a line
             self.file.write("\n")
@@ -33,20 +57,23 @@ class Progress:
         """Append a line (at most five a second); raises Cancelled when the job shall stop."""
         if (self.folder / "cancel").exists():
             raise Cancelled
+        now, rate = time.monotonic(), self.meter.rate(done, total)
         if self.echo:
-            self.echo(done, total, message)
-        now = time.monotonic()
-        if self.first is None:  # work taken over from an earlier worker is not this one's rate
-            self.first, self.began = done, now
+            self.echo(done, total, message, seconds_left(done, total, rate))
         if done < total and now - self.last < _INTERVAL:
             return
         self.last = now
-        rate = (done - self.first) / (now - self.began) if now > self.began else 0.0
         self.file.write(
             json.dumps({"t": time.time(), "done": done, "total": total, "rate": rate, "message": message})
             + "\n"
         )
         self.file.flush()
+
+    def kept(self, units: int) -> None:
+        """So many units of what the next report calls done were there already: they tell nothing of the time
+        left.
+        """
+        self.meter.kept(units)
 
     def curves(self):
         """A function (name, forwards, loss, state) that appends a point to the job's curves, from their

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,7 @@ from core.blocks.description import Block, describe_blocks
 from core.blocks.structure import Branch, Structure, find_structure, input_device, reads_ahead
 from core.errors import InputError
 from core.model.devices import Asked, place_here
+from core.model.head import Head
 from core.store.named_models import name_at
 from core.weights.files import WeightFiles
 from core.weights.find import find_weights
@@ -81,6 +83,11 @@ class LoadedModel:
     def config(self) -> transformers.PreTrainedConfig:
         """Of the language model, where the model has other parts beside it."""
         return self.model.config.get_text_config(decoder=True)
+
+    @cached_property
+    def head(self) -> Head:
+        """The model cut before its head, for losses in pieces; tried on a few tokens when first asked for."""
+        return Head(self.model, self.structure.path)
 
     @property
     def device(self) -> torch.device:
@@ -277,15 +284,17 @@ def with_attention(build: Callable[[str], Built]) -> Built:
 
 
 def wrap(
-    model: PreTrainedModel, tokenizer, source: str, files: WeightFiles, item_size: int = 4
+    model: PreTrainedModel, tokenizer, source: str, files: WeightFiles | None, item_size: int = 4
 ) -> LoadedModel:
-    """A model at hand, its blocks found; item_size: bytes of a weight as stored.
+    """A model at hand, its blocks found; files: None where it lies nowhere; item_size: bytes of a weight as
+    stored.
 
     Errors: InputError for an unsupported structure.
     """
     model.eval().requires_grad_(False)
     structure = find_structure(model, source)
     blocks = describe_blocks(model, structure, item_size)
+    files = files or WeightFiles(source, Path())
     if (stored := files.block_bytes()) is not None:
         blocks = [replace(block, bytes=stored[block.index]) for block in blocks]
     return LoadedModel(model, tokenizer, source, files, structure, blocks)

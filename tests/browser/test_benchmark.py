@@ -143,7 +143,7 @@ def test_a_link_finds_measurements_after_a_restart(visit, server, monkeypatch):
     states = [[], *map(list, picked)]
     reads, sizes = (str(BUNDLED),), {"sequences": 16, "length": 128}
     request = jobs.request_of("demo", reads=reads, states=states, tasks=False, prompt="", **sizes)
-    job = jobs.follow(jobs.start("benchmark", request).id, lambda done, total, message: None)
+    job = jobs.follow(jobs.start("benchmark", request).id, lambda *step: None)
     assert job.status == "done", job
     tray = "_".join("-".join(map(str, state)) for state in picked)
     page = visit(f"/compare?m=8&tray={tray}")

@@ -139,24 +139,28 @@ def test_a_model_with_accelerates_hooks_has_the_same_rows_losses_and_tokens(tiny
     assert other.device == plain.device and other.structure == plain.structure
     ids = torch.randint(2, 200, (3, 20), generator=torch.Generator().manual_seed(0))
     uniforms = torch.rand(3, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert plain.head.pieces and other.head.pieces == (how == "hooks")
+
+    def same(a, b):
+        """In bits, or where the head on disk is not read for every piece, beyond rounding."""
+        a, b = torch.as_tensor(a), torch.as_tensor(b)
+        return torch.equal(a, b) if how == "hooks" else torch.allclose(a, b, atol=1e-6 * float(a.norm()))
+
     for checkpointed in (False, True, False):
         expected, found = (
             gradient_rows(m, ids, sampled_uniforms=uniforms, checkpointed=checkpointed)
             for m in (plain, other)
         )
-        assert (
-            torch.equal(expected[0], found[0])
-            and torch.equal(expected[1], found[1])
-            and torch.equal(expected[2][0], found[2][0])
-        )
+        for a, b in ((expected[0], found[0]), (expected[1], found[1]), (expected[2][0], found[2][0])):
+            assert same(a, b)
     with torch.no_grad(), gated(other, removal(other, (1, 4))):
         gates = other.model(input_ids=ids, use_cache=False).logits
     with torch.no_grad(), without(other, (1, 4)):
         assert torch.allclose(other.model(input_ids=ids, use_cache=False).logits, gates, atol=1e-5)
-    assert (sequence_losses(plain, ids.numpy(), (2,)) == sequence_losses(other, ids.numpy(), (2,))).all()
+    assert same(sequence_losses(plain, ids.numpy(), (2,)), sequence_losses(other, ids.numpy(), (2,)))
     assert torch.equal(greedy_tokens(plain, ids, 8, (1,)), greedy_tokens(other, ids, 8, (1,)))
     items = [TaskItem("t", "The lamp", (" is red.", " is blue and old."), 0)]
-    assert (option_scores(plain, items, (3,))[0] == option_scores(other, items, (3,))[0]).all()
+    assert same(option_scores(plain, items, (3,))[0], option_scores(other, items, (3,))[0])
     assert (
         tokens_per_second(other, ids.numpy()) > 0
         and graph_bytes(other, 20) > graph_bytes(other, 20, checkpointed=True) > 0
