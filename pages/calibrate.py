@@ -12,7 +12,7 @@ import streamlit as st
 from core import jobs
 from core.energy.sources import list_sources
 from core.errors import InputError
-from core.jobs.costs import calibration_cost, lacking
+from core.jobs.costs import calibration_cost, in_words, lacking
 from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.checkpoint import rows_so_far
@@ -21,6 +21,7 @@ from core.store.runs import load_run
 from core.texts import text_source
 from core.texts.form import BOS, FORM, MODES, TEMPLATES
 from core.texts.readers import FILE_FORMATS
+from core.texts.text_source import PACKINGS
 from core.view.run_figures import rows_figure
 from pages.shared.parts import block_strip, block_table, chart, start_job, watch
 from pages.shared.view import open_run, plain, source_of
@@ -41,7 +42,7 @@ DEFAULTS = {
     "remote_code": False,
 }
 SHARE = "cal_share "  # and the source: the key of its share
-TYPES = [suffix.removeprefix(".") for suffix in FILE_FORMATS]
+TYPES = [suffix.removeprefix(".") for suffix in (*FILE_FORMATS, *PACKINGS)]
 state = st.session_state
 
 
@@ -83,9 +84,11 @@ def first_values() -> dict:
 def on_upload() -> None:
     """Keep an uploaded text and name it as a source."""
     for file in state.upload:
-        name = Path(file.name)
+        name, packing = Path(file.name), ""
+        if name.suffix.lower() in PACKINGS:
+            name, packing = name.with_suffix(""), name.suffix.lower()
         stem = re.sub(r"[^\w-]+", "-", name.stem)[:60]  # documents without a domain are called by it
-        path = str(folders.keep("texts", file.getvalue(), name.suffix.lower(), stem))
+        path = str(folders.keep("texts", file.getvalue(), name.suffix.lower() + packing, stem))
         state.cal_files = list(dict.fromkeys([*state.cal_files, path]))
 
 
@@ -157,8 +160,8 @@ def form() -> None:
             key="cal_files",
             accept_new_options=True,
             placeholder="/data/texts.jsonl",
-            help="Type one and press Enter. .txt: running text; .jsonl, .csv, "
-            ".parquet: column text. "
+            help="Type one and press Enter. .txt: running text; .jsonl, .json, .csv, .tsv, .parquet: rows "
+            "with a column text, chats, or instructions; also with .gz or .zst behind it. "
             "Options behind it: FILE::column=story,domain=tales,limit=1000; of a hub data set also config, "
             "split and revision.",
         )
@@ -295,21 +298,15 @@ def show_model(known: dict) -> None:
 def show_estimate(known: dict) -> None:
     """What the calibration will take, and the button that starts it."""
     seconds, memory = calibration_cost(known, state.cal_samples, state.cal_singles)
-    time = (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
     st.markdown(
         (
-            f"About **{time}** and **{size(memory)}** of memory, from one batch of {known['batch']} timed "
-            "here "
+            f"About **{in_words(seconds)}** and **{size(memory)}** of memory, from one batch of "
+            f"{known['batch']} timed here "
             f"with {known['threads']} thread{'s' if known['threads'] > 1 else ''}. "
         )
         + plain(what_there_is(known["domains"]))
     )
+    show_start(known)
     for split, asked, label in (
         ("calibrate", state.cal_samples, "samples"),
         ("choose", state.cal_singles, "sequences for singles"),
@@ -323,6 +320,17 @@ def show_estimate(known: dict) -> None:
                     "ask for fewer or shorter ones, or give more text."
                 )
             )
+
+
+def show_start(known: dict) -> None:
+    """The start of a sequence as the model reads it, and what was left out; a job of before does not know."""
+    if "start" not in known:
+        return
+    st.caption(plain(f"So a sequence begins, special tokens visible ({known['words']}):"))
+    st.code(known["start"] + " …", language=None, wrap_lines=True)
+    if known["empty"]:
+        rows = "1 row is" if known["empty"] == 1 else f"{known['empty']:,} rows are"
+        st.caption(f"{rows} null or blank and left out.")
 
 
 def what_there_is(domains: dict[str, dict[str, int]]) -> str:

@@ -11,9 +11,10 @@ from core import jobs
 from core.compare.comparison import finding
 from core.energy.sources import Source
 from core.errors import InputError
+from core.jobs.costs import in_words, measure_seconds
 from core.spectrum.lowest import lowest_states
 from core.store import folders
-from core.store.named_models import is_demo
+from core.store.named_models import is_demo, missing
 from core.store.runs import Run
 from core.tasks.items import BUNDLED
 from pages.compare_parts.energies import known_points, show_energies, show_order
@@ -23,7 +24,7 @@ from pages.compare_parts.searches import improve, latest, show_curves, show_sear
 from pages.compare_parts.table import show_table
 from pages.shared.chat import DEMO_PROMPT, chat_panel
 from pages.shared.link import opened_source
-from pages.shared.parts import lacks_weights, name_of, prune_panel
+from pages.shared.parts import lacks_weights, name_of, prune_panel, seconds_of_forward
 from pages.shared.view import constraints_in_view, plain
 
 PROMPTS = {"demo": DEMO_PROMPT, "smollm2": "The capital of France is"}
@@ -114,6 +115,10 @@ def ask(source: Source) -> list[tuple[int, ...]]:
         width="stretch",
         help="And the original.",
     )
+    if missing(source.run.meta["model"]["source"]) is None:
+        forward = seconds_of_forward(source.run, state.sequences, state.length)
+        more = "; toy tasks, speed and answers come on top" if state.scope == TRAY and states else ""
+        st.caption(f"Measuring takes about {in_words(measure_seconds(forward, len(states)))} here{more}.")
     return states
 
 

@@ -42,6 +42,7 @@ SLOW += (
     "test_contracts.py",
     "test_demo.py",
     "test_ranks.py",
+    "test_smollm2.py",
     "test_stored_before.py",
     "test_warm.py",
 )
@@ -58,7 +59,7 @@ TEXT = "\n\n".join(
         "hello "
         f"to {i % 31}."
     )
-    for i in range(400)
+    for i in range(430)
 )
 
 

@@ -37,6 +37,7 @@ from core.store import runs
 from core.store.checkpoint import Checkpoint
 from core.store.runs import Rows, Run, Singles
 from core.texts import Sequences
+from core.texts.sequences import start_of
 
 LOSS = "mean negative log-likelihood over predicted tokens, nats"
 DROPPED_LIMIT = 0.01
@@ -320,6 +321,8 @@ def _described(asked: _Asked, saved: Checkpoint, request: dict | None) -> dict:
             "available": sequences.available,
             "predicted": round(sequences.predicted / len(sequences.ids), 3),
             "tokens": sequences.sha256,
+            "start": start_of(sequences, loaded.tokenizer),
+            **({"empty_rows": sequences.empty} if sequences.empty else {}),
         },
         "gate": gate_of(loaded),
         "loss": LOSS,

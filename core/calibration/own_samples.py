@@ -60,6 +60,11 @@ def first_token(loaded: LoadedModel) -> tuple[int, str]:
     )
 
 
+def own_words(called: str) -> str:
+    """How own samples came about, as runs and measurements keep it; called: their first token."""
+    return f"sampled from the model at temperature 1; one {called} first"
+
+
 @torch.no_grad()
 def own_sequences(
     loaded: LoadedModel,
@@ -112,5 +117,5 @@ def own_sequences(
         source=DOMAIN,
         texts_sha256=hashlib.sha256(ids.tobytes()).hexdigest(),
         available=samples,
-        template=f"sampled from the model at temperature 1; one {called} first",
+        template=own_words(called),
     )

@@ -61,8 +61,16 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
+def describe(result: dict) -> str:
+    """A line for each entry; how a sequence starts is one line, too."""
+    lines = {**result, "start": repr(result.get("start"))}
+    return "\n".join(f"{key}: {value}" for key, value in lines.items())
+
+
 def run(args: argparse.Namespace) -> dict | None:
-    """The run: where it is, key, rows, blocks, dropped rows and seconds; None on ranks that tell nothing."""
+    """The run: where it is, key, rows, blocks, dropped rows and seconds, how texts became sequences and how
+    the first one starts; None on ranks that tell nothing.
+    """
     out = Path(args.out)
     check_run_place(out)
     check_writable(out)

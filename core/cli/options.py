@@ -83,8 +83,8 @@ def add_texts(command: argparse.ArgumentParser) -> None:
         "--texts",
         action="append",
         metavar="SOURCE",
-        help="may be given several times: a .txt (running text), .jsonl, .csv or "
-        ".parquet file (column text), "
+        help="may be given several times: a .txt (running text), or a .jsonl, .json, .csv, .tsv or .parquet "
+        "file (column text, chats or instructions), also .gz or .zst, "
         "hub:OWNER/NAME, own (the model's own samples; the default), or bundled (the demo's world, and its "
         "default); options behind it, as in "
         "FILE::column=story,domain=tales,weight=2,limit=1000, for a hub dataset also config, split and "

@@ -13,6 +13,7 @@ from core.model.load import LoadedModel
 from core.ranks import ALONE, Ranks
 from core.store.runs import Run, keep_run, set_aside, shipped_run, stored_run
 from core.texts import Sequences
+from core.texts.sequences import start_of
 
 LOG = logging.getLogger(__name__)
 
@@ -53,6 +54,9 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
         "blocks": run.blocks,
         "dropped": len(run.meta["dropped"]),
         "seconds": run.meta["times"]["seconds"],
+        "texts": sequences.template,
+        "start": start_of(sequences, loaded.tokenizer),
+        **({"empty_rows": sequences.empty} if sequences.empty else {}),
         **({"set_aside": str(aside)} if aside else {}),
     }
 

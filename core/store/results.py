@@ -194,6 +194,19 @@ class Results:
             for key, items, values, seconds, versions in found.values()
         ]
 
+    def seconds_per_token(self, model: str) -> float | None:
+        """Of a forward of the original, from what it took to measure its losses; None where nothing was."""
+        if not (self.path.exists() or any(True for _ in _shipped_files())):
+            return None
+        with self._connection() as c:
+            rows = c.execute(
+                "SELECT seconds, settings, COUNT(*) FROM measurement JOIN item ON id = measurement "
+                "WHERE model = ? AND removed = '' AND metric = 'loss' AND seconds > 0 GROUP BY id",
+                (model,),
+            ).fetchall()
+        tokens = sum(items * json.loads(settings).get("length", 0) for _, settings, items in rows)
+        return sum(seconds for seconds, _, _ in rows) / tokens if tokens else None
+
     def put_answer(self, model: str, removed: tuple[int, ...], prompt: str, settings: str, text: str) -> None:
         """Keep what a model without these blocks answers to a prompt; a later answer replaces it."""
         with self._connection() as c:

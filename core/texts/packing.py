@@ -6,7 +6,7 @@ domain in proportion to its weight where there are weights.
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from core.texts.documents import SPLITS, Texts
 from core.texts.form import Form
 from core.texts.layout import Laid, laid_out
 from core.texts.sequences import Sequences
+from core.texts.special_tokens import as_read
 
 
 def available(texts: Texts, tokenizer: Any, length: int, **form: str) -> dict[str, int]:
@@ -27,11 +28,31 @@ def available(texts: Texts, tokenizer: Any, length: int, **form: str) -> dict[st
 
 def available_by_domain(texts: Texts, tokenizer: Any, length: int, **form: str) -> dict[str, dict[str, int]]:
     """{split: {domain: how many sequences of `length` tokens it has}}: what weights can draw from."""
-    how, found = Form(tokenizer, length, **form), {}
+    return survey(texts, tokenizer, length, **form).domains
+
+
+class Survey(NamedTuple):
+    """What texts give: sequences of each split and domain; the start of the first one as the model reads it,
+    and how texts became sequences, in words.
+    """
+
+    domains: dict[str, dict[str, int]]
+    start: str
+    words: str
+
+
+def survey(texts: Texts, tokenizer: Any, length: int, **form: str) -> Survey:
+    """All sequences of all splits, counted and looked at; mode, template and bos as in `pack`."""
+    how, found, start, words = Form(tokenizer, length, **form), {}, "", ""
     for split in SPLITS:
-        counts = np.bincount(laid_out(texts, split, how).owner, minlength=len(texts.domains))
+        laid = laid_out(texts, split, how)
+        counts = np.bincount(laid.owner, minlength=len(texts.domains))
         found[split] = dict(zip(texts.domains, counts.tolist()))
-    return found
+        words = laid.words
+        if len(laid.ids) and not start:
+            real = slice(None) if laid.mask is None else laid.mask[0]
+            start = as_read(laid.ids[0][real], tokenizer)
+    return Survey(found, start, words)
 
 
 def pack(
@@ -85,6 +106,7 @@ def pack(
         mask=None if laid.mask is None else laid.mask[order],
         scored=None if laid.scored is None else laid.scored[order],
         skipped=laid.skipped,
+        empty=texts.empty,
         sources=texts.sources,
         form={"mode": mode, "template": template, "bos": bos},
     )

@@ -4,6 +4,7 @@ its model saw between documents.
 An instruct model's EOS often ends a turn of a chat; in plain text the model has never seen it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 # tokens that stand between documents in pretraining; the first that a vocabulary has is taken
@@ -73,6 +74,13 @@ def separator(tokenizer: Any) -> str | None:
         return eos
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     return next((token for token in SEPARATORS if token in special), None)
+
+
+def as_read(ids: Sequence[int], tokenizer: Any, tokens: int = 48) -> str:
+    """The first tokens of a sequence in words, special tokens visible: what the model reads."""
+    return tokenizer.decode(
+        [int(i) for i in ids[:tokens]], skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
 
 
 def template_text(tokenizer: Any) -> str:

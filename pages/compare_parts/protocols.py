@@ -140,8 +140,15 @@ def _protocol() -> tuple[Preset, tuple[str, ...], int | None]:
         help="A file for each task that is called as it is, for example arc_easy.jsonl, with rows in the "
         "shape that lm-evaluation-harness reads.",
     )
-    drawn = name != OTHER and PRESETS[name].items is not None
-    limit = columns[3].number_input("Items a task", 1, 100_000, 100, key="limit", disabled=drawn)
+    drawn = None if name == OTHER else PRESETS[name].items
+    limit = columns[3].number_input(
+        "Items a task",
+        1,
+        100_000,
+        drawn or 100,
+        key="limit_drawn" if drawn else "limit",
+        disabled=drawn is not None,
+    )
     named = [t.strip() for t in tasks.split(",") if t.strip()] if name == OTHER else []
     if name == OTHER and not named:
         raise InputError("No task is named yet: give one of lm-evaluation-harness, or a task file.")
@@ -156,7 +163,9 @@ def show_scores(result: dict) -> None:
     ]
     first = states[0]["tasks"]
     if len(states) > 2:
-        order = st.selectbox("Order", [AS_ASKED, *first], key="harness_order", format_func=_order_label)
+        order = st.columns([1, 3])[0].selectbox(
+            "Order", [AS_ASKED, *first], key="harness_order", format_func=_order_label
+        )
         if order != AS_ASKED:
             states = best_first(states, order)
     st.html(harness_table(states))

@@ -10,10 +10,11 @@ from core import jobs
 from core.compare.comparison import model_key
 from core.errors import InputError
 from core.ising.states import indicator, short_hashes
-from core.jobs.costs import prune_seconds
+from core.jobs.costs import forward_seconds, prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.named_models import missing
+from core.store.results import Results
 from core.store.runs import Run
 from core.view.palette import themed
 from pages.shared.view import plain
@@ -164,6 +165,17 @@ def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
     return jobs.request_for(
         run, blocks=list(removed), out=str(folders.home() / "exports" / name), zip=True, provenance=provenance
     )
+
+
+def seconds_of_forward(run: Run, sequences: int, length: int) -> float:
+    """Of the run's original model over so many sequences, as fast as it was when it was measured."""
+    per_token = _per_token(model_key(run), Results().stamp)
+    return forward_seconds(run.meta["model"]["parameters"], sequences * length, per_token)
+
+
+@st.cache_data(max_entries=50, show_spinner=False)
+def _per_token(model: str, stamp: tuple) -> float | None:
+    return Results().seconds_per_token(model)
 
 
 def lacks_weights(run: Run) -> bool:

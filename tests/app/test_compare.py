@@ -1,5 +1,7 @@
 """The Compare page without a browser."""
 
+import csv
+import io
 import time
 from pathlib import Path
 
@@ -10,13 +12,16 @@ from core.calibration.calibrate import calibrate
 from core.compare.comparison import model_key
 from core.energy.couplings import couplings
 from core.energy.sources import store_matrix
+from core.jobs.files import folder_of, id_of, write_whole
 from core.model.load import load_model
 from core.spectrum.lowest import lowest_states
 from core.store.folders import DEMO_RUN
 from core.store.results import Key, Results
 from core.store.runs import keep_run, load_run
+from core.tasks.presets import asked
 from core.tasks.short_prompts import PROMPTS
 from core.texts import pack, read_texts
+from pages.compare_parts.protocols import harness_csv
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 MODEL = model_key(load_run(DEMO_RUN))
@@ -38,16 +43,20 @@ def shown(app: AppTest) -> str:
 def test_empty_it_shows_what_could_be_measured_and_two_clicks_fill_it():
     app = compare_page()
     (figure,) = app.get("plotly_chart")
-    assert "lowest energy" in figure.proto.spec and "5 low states that differ" in app.caption[0].value
+    assert "lowest energy" in figure.proto.spec and "5 low states that differ" in captions(app)
     press(app, "Pick these 5")
     picked = app.session_state.tray
     assert len(picked) == 5 == len(set(picked)) and {len(s) for s in picked} == {8}
     assert picked[0] == lowest_states(couplings(load_run(DEMO_RUN)), 8, 1).removed[0]
-    assert "the states to measure" in app.caption[0].value and "Measure 5 picked states" in labels_of(app)
+    assert "the states to measure" in captions(app) and "Measure 5 picked states" in labels_of(app)
     assert "Pick these 5" not in labels_of(app)
     app = compare_page(m="5", tray="1-2-3")  # of another M: what is drawn is of this one
     press(app, "Take the 20 lowest")
-    assert "Measure 20 lowest states" in labels_of(app) and "the states to measure" in app.caption[0].value
+    assert "Measure 20 lowest states" in labels_of(app) and "the states to measure" in captions(app)
+
+
+def captions(app: AppTest) -> str:
+    return " ".join(c.value for c in app.caption)
 
 
 def labels_of(app: AppTest) -> list[str]:
@@ -212,3 +221,60 @@ def test_numbers_of_other_tools_are_marked_as_such(tmp_path):
     (add,) = [b for b in app.button if b.label == "Add these states to the tray"]
     add.click().run()
     assert app.session_state.tray == [(1, 2)]
+
+
+def stored_benchmarks(states: list[list[int]], rows: list[dict]) -> None:
+    """A finished job of the protocol that the tab opens with, its rows as an earlier version wrote them."""
+    protocol, reads = asked((), "bundled", None)
+    about = {"states": states, "preset": protocol.to_json(), "limit": 100, "batch": 16}
+    request = jobs.request_for(load_run(DEMO_RUN), reads, **about)
+    folder = folder_of(id_of("harness", request))
+    folder.mkdir(parents=True)
+    write_whole(folder / "request.json", {"kind": "harness", "request": request, "t": 1.0})
+    found = [{"removed": s, "tasks": r, "groups": {}} for s, r in zip(states, rows, strict=True)]
+    result = {"preset": about["preset"], "harness": "0.4.13", "limit": 100, "states": found}
+    write_whole(folder / "result.json", {"status": "done", "result": result, "t": 2.0})
+
+
+def test_scores_of_before_carry_their_metrics_name_and_lower_perplexity_is_first():
+    def row(perplexity: float) -> dict:
+        kept = {"metric": "perplexity,none", "se": 0.1, "chance": None, "n": 40, "shots": 0, "version": "1"}
+        return {"lambada": {"accuracy": perplexity, **kept, "metrics": {"perplexity,none": perplexity}}}
+
+    stored_benchmarks([[], [1, 2], [3, 4]], [row(20.0), row(50.0), row(30.0)])
+    app = compare_page(m="2", tray="1-2_3-4")
+    assert "lambada perplexity, lower is better (n = 40)" in shown(app) and "50 [41.1 60.83]" in shown(app)
+    table = lambda: next(h.proto.body for h in app.get("html") if "harness" in h.proto.body)  # noqa: E731
+    assert table().index("1, 2") < table().index("3, 4")
+    app.selectbox(key="harness_order").set_value("lambada").run()
+    assert table().index("original") < table().index("3, 4") < table().index("1, 2")
+
+
+def test_the_quick_protocol_asks_for_the_files_that_are_missing(tmp_path):
+    app = compare_page(m="2")
+    app.selectbox(key="preset").set_value("quick-real").run()
+    app.text_input(key="tasks_data").set_value(str(tmp_path)).run()
+    asking = " ".join(info.value.replace("\\", "") for info in app.info)
+    assert "lacks arc_easy.jsonl, arc_challenge.jsonl, piqa.jsonl" in asking
+    for name in ("arc_easy", "arc_challenge", "piqa", "winogrande", "openbookqa"):
+        (tmp_path / f"{name}.jsonl").write_text("{}\n")
+    app.run()
+    assert not app.exception and any("200 items each, drawn with seed 0" in c.value for c in app.caption)
+    assert "start-harness" in [button.key for button in app.button]
+
+
+def test_the_benchmarks_csv_names_every_metric():
+    row = {
+        **{"metric": "acc_norm,none", "value": 0.5, "se": 0.1, "low": 0.3, "high": 0.7, "n": 20, "shots": 0},
+        **{"higher_is_better": True, "chance": 0.5, "version": "1"},
+        "metrics": {"acc,none": 0.4, "acc_norm,none": 0.5},
+    }
+    states = [{"removed": [3, 4], "tasks": {"piqa": row}}]
+    text = harness_csv({"states": states, "preset": {"name": "own"}, "harness": "0.4.13"})
+    acc, norm = csv.DictReader(io.StringIO(text))
+    assert (acc["metric"], acc["value"], acc["low"]) == ("acc", "0.4", "")
+    assert norm == {
+        **{"removed": "3,4", "task": "piqa", "metric": "acc_norm", "value": "0.5", "se": "0.1", "low": "0.3"},
+        **{"high": "0.7", "higher_is_better": "True", "n": "20", "shots": "0", "protocol": "own"},
+        "harness": "0.4.13",
+    }

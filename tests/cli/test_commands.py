@@ -42,7 +42,8 @@ def test_the_four_commands_one_after_the_other(tiny, text_file, tmp_path, capsys
         "--out",
         tmp_path / "run",
     )
-    assert code == 0 and set(done) == {"run", "key", "rows", "blocks", "dropped", "seconds"}
+    assert code == 0 and set(done) == {"run", "key", "rows", "blocks", "dropped", "seconds", "texts", "start"}
+    assert done["texts"].endswith("running text as it stands") and done["start"].startswith("<s>Document ")
     assert (done["rows"], done["blocks"], done["dropped"]) == (24, 6, 0) and "done: 24/24" in progress
 
     by_path = call(capsys, "states", "--run", tmp_path / "run", "--remove", 2, "--count", 5)[1]

@@ -1,6 +1,19 @@
 """The estimate before a calibration."""
 
-from core.jobs.costs import calibration_cost, chat_seconds, lacking, prune_seconds
+import json
+from dataclasses import replace
+
+from core.jobs.costs import (
+    calibration_cost,
+    chat_seconds,
+    forward_seconds,
+    in_words,
+    lacking,
+    measure_seconds,
+    prune_seconds,
+    search_seconds,
+)
+from core.store.results import Key, Results
 
 TEXTS = {"name": "texts", "weight": 2, "have": {"calibrate": 100, "choose": 20}}
 OWN = {"name": "own", "weight": 1, "have": None}
@@ -45,3 +58,19 @@ def test_a_chat_is_told_from_the_last_one_once_there_was_one():
 
 def test_an_export_takes_three_starts_and_its_writing():
     assert prune_seconds(0) == 24 and prune_seconds(4 * 10**8) == 34
+
+
+def test_measuring_and_searching_are_told_by_what_was_measured_before():
+    results, settings = Results(), json.dumps({"length": 100})
+    key = Key("m", (), "texts", "report", "loss", settings)
+    assert results.seconds_per_token("m") is None
+    results.put(key, {0: 1.0, 1: 2.0}, 4.0)
+    results.put(
+        replace(key, removed=(3,)), {0: 1.0}, 900.0
+    )  # a state shares prefixes: not the original's time
+    assert results.seconds_per_token("m") == 4.0 / 200
+    forward = forward_seconds(10**9, 1000, results.seconds_per_token("m"))
+    assert forward == 20.0 and forward_seconds(10**9, 1000, None) == 25.0
+    assert measure_seconds(forward, 4) > measure_seconds(forward, 0) > forward
+    assert search_seconds(forward, 50) > 50 * forward
+    assert [in_words(s) for s in (5.4, 600, 7200)] == ["5 s", "10 min", "2.0 h"]

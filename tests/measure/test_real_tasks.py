@@ -153,6 +153,14 @@ def test_without_a_hub_and_a_folder_the_files_are_asked_for():
     assert "\n" not in str(error.value)
 
 
+def test_an_answer_longer_than_the_model_is_one_sentence(tiny, tmp_path):
+    rows = [{**row_of("piqa", 0), "sol1": "with both hands " * 20}]
+    (tmp_path / "piqa.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    loaded, (protocol, _) = load_model(str(tiny["llama"])), asked(("piqa",), None, None, str(tmp_path))
+    with pytest.raises(InputError, match="takes 321 tokens and the model has room for 96"):
+        measure(loaded, [()], protocol)
+
+
 def test_evaluate_tells_metrics_and_intervals(tiny, text_file, folder, capsys):
     argv = ["evaluate", "--model", tiny["llama"], "--texts", text_file, "--sequences", 2, "--length", 16]
     asks = ["--data", folder, "--tasks", "lambada_openai", "--tasks", "piqa"]
