@@ -56,6 +56,7 @@ bench: $(VENV)/test.stamp
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench_candidates
 	$(BIN)/python -m tests.bench_gpu
 	$(BIN)/python -m tests.bench_rows
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench_vocabulary
 
 # rebuild the bundled demo from its seed: hours on a CPU; stops and resumes
 demo: $(VENV)/app.stamp

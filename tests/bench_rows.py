@@ -32,6 +32,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3Moe
 
 from core.calibration.gradient_rows import gradient_rows, graph_bytes, made_up_ids
 from core.model.load import LoadedModel, load_model, wrap
+from core.model.memory import peak_bytes
 from core.weights.files import WeightFiles
 from tests.bench import failed, figure, machine
 
@@ -142,14 +143,9 @@ def peak_growth(name: str, checkpointed: bool) -> int:
     with torch.no_grad():
         loaded.model(input_ids=ids, use_cache=False)
     CLEAR.write_text("5")  # the peak starts again from what is resident now
-    before = _status("VmHWM")
+    before = peak_bytes()
     gradient_rows(loaded, ids, checkpointed=checkpointed)
-    return _status("VmHWM") - before
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+    return peak_bytes() - before
 
 
 def measured_apart(name: str, checkpointed: bool) -> int:

@@ -109,7 +109,7 @@ def graph_bytes(loaded: LoadedModel, length: int, checkpointed: bool = False) ->
 
 def at_once(loaded: LoadedModel, batch: int, length: int, checkpointed: bool = False) -> int:
     """How many of a batch's sequences memory holds between forward and backward: half of what is free, on the
-    CPU 1 GiB at most; more gain nothing there.
+    CPU 0.5 GiB at most; more gain nothing there.
 
     Errors: InputError when not even one sequence fits.
     """

@@ -206,6 +206,7 @@ def _through(
         if len(states) == len(loaded.blocks):
             states.append(first_tensor(output))
 
+    head = loaded.head  # tried before hooks see it; no logits are needed
     handles = [module.register_forward_hook(note, with_kwargs=True) for module in loaded.modules]
     try:
         for start in range(0, len(sequences.ids), batch):
@@ -215,7 +216,7 @@ def _through(
                 None if sequences.mask is None else torch.from_numpy(sequences.mask[part]).to(loaded.device)
             )
             front, _ = right_padded(ids, mask, None)
-            loaded.model(input_ids=front, use_cache=False)
+            head.hidden(front)
             real = (
                 torch.ones_like(ids, dtype=torch.bool)
                 if mask is None

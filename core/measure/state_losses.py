@@ -25,7 +25,7 @@ from core.store.runs import canonical_key
 from core.texts import Sequences
 
 CHUNK = 16  # sequences measured at a time
-MEMORY = 2 << 30  # bytes of hidden states that are kept
+MEMORY = 1 << 30  # bytes of hidden states that are kept
 # a gradient row in forwards over its sequence: 2.29 measured, limit of core.calibration.gradient_rows 2.0 to
 # 3.0 with checkpoints
 ROW_FORWARDS = 2.3

@@ -84,10 +84,11 @@ def _measured(done: dict) -> str:
 def _ask(run: Run, removed: tuple[int, ...], said: list[jobs.Job], busy: bool) -> None:
     """The field and its settings; what is asked is a job, which goes on when the page is closed."""
     key = "-".join(map(str, removed))
-    with st.form(f"chat-{key}", clear_on_submit=True, border=False):
+    with st.form(f"chat-{key}", border=False):
         field, button = st.columns([5, 1], vertical_alignment="bottom")
-        first = "" if _talk(run, removed) else first_prompt(run)
-        text = field.text_input("Ask both", first, key=f"chat-text-{key}", max_chars=20_000)
+        asked = len(_talk(run, removed))  # each question has a field of its own, an empty one
+        first = "" if asked else first_prompt(run)
+        text = field.text_input("Ask both", first, key=f"chat-text-{key}-{asked}", max_chars=20_000)
         sent = button.form_submit_button("Ask", type="primary", disabled=busy, width="stretch")
     left, middle, right = st.columns(3)
     tokens = left.number_input("Tokens at most", 1, LONGEST, 64, key=f"chat-tokens-{key}")

@@ -229,7 +229,7 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
         "KV bytes a token": done["kv_bytes"] if done else (kv, kv - sum(b.get("kv_bytes", 0) for b in gone)),
     }
     rows = [
-        [name, f"{a:,}", f"{b:,}", f"−{100 * (a - b) / a:.0f} %" if a else ""]
+        [name, f"{a:,}", f"{b:,}", f"{100 * (b - a) / a:+.0f} %".replace("-", "−") if a else ""]
         for name, (a, b) in before_after.items()
     ]
     st.html(

@@ -203,7 +203,9 @@ def test_a_prompt_is_answered_by_both_and_the_chat_goes_on(tiny, text_file):
     assert any("About 24 s: a checkpoint" in c.value for c in app.caption)  # told before it is begun
 
     def ask(text: str) -> dict:
-        app.text_input(key="chat-text-1-4").set_value(text)
+        (field,) = [field for field in app.text_input if field.label == "Ask both"]
+        assert field.value == ("What is the capital of France?" if not jobs.list_jobs() else "")
+        field.set_value(text)
         (button,) = [b for b in app.button if b.label == "Ask"]
         button.click().run()
         return finished(app, "chat").result
@@ -218,7 +220,7 @@ def test_a_prompt_is_answered_by_both_and_the_chat_goes_on(tiny, text_file):
     assert job.request["pruned"][:2] == [["user", "<b>hello</b>"], ["assistant", first["pruned"]["text"]]]
     assert shown(app).count('class="turn"') == 2
 
-    app.text_input(key="chat-text-1-4").set_value("x" * 200)  # the model has 96 positions
+    app.text_input(key="chat-text-1-4-2").set_value("x" * 200)  # the model has 96 positions
     (button,) = [b for b in app.button if b.label == "Ask"]
     button.click().run()
     while (job := jobs.list_jobs()[0]).active:

@@ -65,7 +65,9 @@ def test_a_chat_is_written_in_the_template_up_to_the_answer(tiny):
 def test_the_job_tells_each_side_its_own_chat(tiny):
     reports, noted = [], []
     progress = SimpleNamespace(
-        report=lambda *report: reports.append(report), said=lambda: lambda *said: noted.append(said)
+        report=lambda *report: reports.append(report),
+        said=lambda: lambda *said: noted.append(said),
+        kept=lambda units: None,
     )
     request = {"model": str(tiny["llama"]), "blocks": [4, 1], "tokens": 6, "temperature": 0.0, "seed": 0}
     chats = {"original": [["user", "one"]], "pruned": [["user", "two"]]}
