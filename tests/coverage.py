@@ -39,12 +39,13 @@ def check(model_type: str) -> dict:
     from core.model.gates import gate_of, gated, keep_all, removal
     from core.model.load import wrap
     from core.model.surgery import without
+    from core.weights.files import WeightFiles
     from tests import zoo
 
     zoo.check(model_type, zoo.tiny_model(model_type))
     model = zoo.tiny_model(model_type)
     try:
-        loaded = wrap(model, None, model_type, ROOT)
+        loaded = wrap(model, None, model_type, WeightFiles(model_type, ROOT))
     except InputError as error:
         return {"gate": "", "kinds": "", "what": str(error)}
     kinds = Counter(b.kind for b in loaded.blocks)

@@ -37,6 +37,7 @@ from core.store import runs
 from core.store.checkpoint import Checkpoint
 from core.store.runs import Rows, Run, Singles
 from core.texts import Sequences
+from core.texts.sequences import start_of
 
 LOSS = "mean negative log-likelihood over predicted tokens, nats"
 DROPPED_LIMIT = 0.01
@@ -305,6 +306,7 @@ def _described(asked: _Asked, saved: Checkpoint, request: dict | None) -> dict:
             **loaded.digest(),
             "parameters": loaded.parameters(),
             "bytes": loaded.weights_bytes(),
+            "written_item": loaded.files.written().itemsize,  # bytes of a weight in an export
             "blocks": [b.to_json() for b in loaded.blocks],
         },
         "texts": {
@@ -319,6 +321,9 @@ def _described(asked: _Asked, saved: Checkpoint, request: dict | None) -> dict:
             "available": sequences.available,
             "predicted": round(sequences.predicted / len(sequences.ids), 3),
             "tokens": sequences.sha256,
+            "start": start_of(sequences, loaded.tokenizer),
+            **({"content": sequences.content} if sequences.content else {}),
+            **({"empty_rows": sequences.empty} if sequences.empty else {}),
         },
         "gate": gate_of(loaded),
         "loss": LOSS,

@@ -1,13 +1,26 @@
 """`python -m core evaluate`."""
 
 import argparse
+import sys
 
 from core import jobs
-from core.cli.options import LENGTH, REPORTED, SEED, add_model, add_texts, form_of, natural, positive
+from core.cli.options import (
+    LENGTH,
+    REPORTED,
+    SEED,
+    add_model,
+    add_texts,
+    form_of,
+    natural,
+    positive,
+    texts_of,
+)
 from core.cli.running import as_job
 from core.errors import InputError
+from core.store.named_models import is_demo
 from core.tasks.items import BUNDLED
-from core.tasks.presets import asked
+from core.tasks.presets import PRESETS, asked
+from core.tasks.scores import title, todays, told
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -23,15 +36,21 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--tasks",
         action="append",
         metavar="TASK",
-        help="instead of the bundled ones, a task or group of lm-evaluation-harness, a local "
+        help="instead of the bundled ones (the demo's), a task or group of lm-evaluation-harness, a local "
         "task file FILE.yaml, or NAME::data=FILE: the task over a local data file; "
         "may be given several times",
     )
     command.add_argument(
         "--preset",
         metavar="NAME",
-        help="instead of the bundled ones, a protocol: mmlu, winogrande, gsm8k, bbh, hellaswag, "
-        "arc_challenge or bundled",
+        help=f"instead of the bundled ones, a protocol: {', '.join(PRESETS)}; quick-real asks 200 items each "
+        "of five real tasks",
+    )
+    command.add_argument(
+        "--data",
+        metavar="DIR",
+        help="a folder with the rows of every task in a file of its name, for example arc_easy.jsonl; for "
+        "--tasks and --preset (default: the hub's)",
     )
     command.add_argument(
         "--shots",
@@ -52,14 +71,14 @@ def run(args: argparse.Namespace) -> dict:
     harness = _harness_request(args)
     request = jobs.request_of(
         args.model,
-        args.texts,
+        texts_of(args),
         (str(BUNDLED),),
         form_of(args),
         sequences=args.sequences,
         length=args.length,
         seed=args.seed,
         batch=args.batch,
-        tasks=not args.no_tasks and harness is None,
+        tasks=_toy_tasks(args, harness),
         remote_code=args.trust_remote_code,
     )
     done = as_job("evaluate", request)
@@ -67,24 +86,51 @@ def run(args: argparse.Namespace) -> dict:
         return done
     scores = as_job("harness", harness)
     (original,) = scores.pop("states")
-    return {**done, "tasks": original["tasks"], "groups": original["groups"], **scores}
+    tasks = {name: todays(row) for name, row in original["tasks"].items()}
+    return {**done, "tasks": tasks, "groups": original["groups"], **scores}
+
+
+def _toy_tasks(args: argparse.Namespace, harness: dict | None) -> bool:
+    """Whether the bundled tasks are asked: of the demo, whose world they are about, if none are named."""
+    if args.no_tasks or harness is not None:
+        return False
+    if not is_demo(args.model):
+        print(
+            "No tasks are named, so none are asked; name some by --tasks or --preset: quick-real asks real "
+            "ones, bundled the toy tasks of the demo's world.",
+            file=sys.stderr,
+        )
+    return is_demo(args.model)
+
+
+def describe(result: dict) -> str:
+    """The result for a person: a line each, tasks with their metric and its interval."""
+    lines = []
+    for name, value in result.items():
+        if name == "tasks":
+            lines += [
+                f"{title(task, row)}: {told(row)}"
+                if "metric" in row
+                else f"{task} acc (n = {row['n']}, chance {row['chance']:.2f}): {row['accuracy']:.3f}"
+                for task, row in value.items()
+            ]
+        elif value != {}:
+            lines.append(f"{name}: {value}")
+    return "\n".join(lines)
 
 
 def _harness_request(args) -> dict | None:
     """What is asked of lm-evaluation-harness; None where nothing is. Errors: InputError."""
-
     if not (args.tasks or args.preset):
-        if args.shots is not None or args.limit is not None:
-            raise InputError(
-                f"--{'limit' if args.shots is None else 'shots'} needs --tasks or --preset; name one, or "
-                "leave it out."
-            )
+        for option in ("shots", "limit", "data"):
+            if getattr(args, option) is not None:
+                raise InputError(f"--{option} needs --tasks or --preset; name one, or leave it out.")
         return None
     if args.no_tasks:
         raise InputError(
             f"--no-tasks and --{'tasks' if args.tasks else 'preset'} contradict each other; leave one out."
         )
-    protocol, reads = asked(args.tasks or (), args.preset, args.shots)
+    protocol, reads = asked(args.tasks or (), args.preset, args.shots, args.data)
     return jobs.request_of(
         args.model,
         reads=reads,

@@ -11,6 +11,7 @@ where its result is no plain table, `describe(result)`.
 import argparse
 import importlib
 import json
+import keyword
 import os
 import sys
 from types import ModuleType
@@ -22,10 +23,14 @@ COMMANDS = {
     "states": "List the lowest-energy states with exactly M blocks removed, exactly.",
     "learn": "Find the best choice of M blocks within a budget of forwards: measured states correct the "
     "couplings.",
+    "peers": "Run other methods of choosing M blocks, on the same sequences and the same meter.",
     "prune": "Remove blocks for real and write a checkpoint, verified in a fresh process.",
     "benchmark": "Measure the loss of many choices of blocks in one job, the original first; "
     "under torchrun the ranks share them.",
+    "behaviour": "Ask short prompts: whether a model without blocks still ends, answers and keeps its "
+    "language.",
     "evaluate": "Measure loss, perplexity, the bundled tasks and tokens per second.",
+    "import": "Take results of other tools for a run's model, marked as such.",
 }
 _HELP = """The command line: `python -m core COMMAND`; `study` measures the learned landscape, in hours.
 
@@ -43,7 +48,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _module(command: str) -> ModuleType:
-    return importlib.import_module(f"core.cli.{command}")
+    """The module of a command; that of a word of Python itself has an underscore behind it."""
+    return importlib.import_module(f"core.cli.{command}{'_' * keyword.iskeyword(command)}")
 
 
 def _parser(named: str | None) -> argparse.ArgumentParser:

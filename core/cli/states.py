@@ -2,13 +2,14 @@
 
 import argparse
 import math
+import sys
 
 from core.cli.options import REMOVE, RUN, positive, seconds
 from core.cli.progress import Progress
 from core.energy.mix import mix_label, read_mix
 from core.energy.sources import open_source
 from core.errors import InputError
-from core.ising.energies import read_matrix
+from core.ising.matrix_files import read_matrix
 from core.spectrum.constraints import read_constraints
 from core.spectrum.lowest import lowest_states
 from core.spectrum.memory_budget import read_budget, with_budget
@@ -19,7 +20,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """The options of the command."""
     origin = command.add_mutually_exclusive_group(required=True)
     origin.add_argument("--run", **RUN)
-    origin.add_argument("--matrix", metavar="FILE", help="a coupling matrix: .npy, .csv, or .npz with key H")
+    origin.add_argument(
+        "--matrix",
+        metavar="FILE",
+        help="a coupling matrix: .npy, .csv or .tsv, .npz with key H or sparse; a triangle is read as a QUBO",
+    )
     command.add_argument("--remove", **REMOVE)
     command.add_argument(
         "--count", type=positive, default=20, metavar="K", help="states to list (default 20)"
@@ -70,7 +75,7 @@ def run(args: argparse.Namespace) -> dict:
     mix, kinds = None, []
     model: dict = {}
     if args.matrix:
-        H = read_matrix(args.matrix)
+        H = read_matrix(args.matrix, lambda sentence: print(sentence, file=sys.stderr))
     else:
         source = open_source(find_run(args.run))
         mix = None if args.mix is None else source.check_mix(read_mix(args.mix))

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from core.energy.couplings import ESTIMATORS, Meaning, available, couplings
 from core.energy.learned import learned_at, learned_names, read_learned
 from core.energy.mix import check_mix, domain_rows, mix_text
 from core.errors import InputError
-from core.ising.energies import check_matrix, read_matrix
+from core.ising.energies import check_matrix
+from core.ising.matrix_files import SUFFIXES, read_matrix
 from core.store import folders
 from core.store.runs import Run, load_run
 
@@ -101,10 +103,13 @@ class Source:
 
 
 def open_source(reference: str | Path) -> Source:
-    """A source from a run folder, a matrix file, `demo`, or the start of a stored key. Errors: InputError."""
+    """A source from a run folder, a matrix file, the name of a shipped run, or the start of a stored key.
+
+    Warns where a matrix file was not read as it stands (core.ising.matrix_files). Errors: InputError.
+    """
     reference = str(reference)
-    if Path(reference).suffix in (".npy", ".npz", ".csv"):
-        return _matrix_source(read_matrix(Path(reference)), Path(reference).stem)
+    if Path(reference).suffix in SUFFIXES:
+        return _matrix_source(read_matrix(Path(reference), warnings.warn), Path(reference).stem)
     stored = (
         [p for p in _matrix_files() if p.stem.startswith(reference)]
         if re.fullmatch(r"[0-9a-f]{8,64}", reference)
@@ -148,7 +153,7 @@ def delete_matrix(key: str) -> None:
 
 
 def list_sources() -> dict[str, str]:
-    """{key: name} of everything at hand, the demo first; unreadable runs are left out."""
+    """{key: name} of everything at hand, the shipped runs first; unreadable runs are left out."""
     found: dict[str, str] = {}
     for folder in folders.run_folders():
         try:

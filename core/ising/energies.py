@@ -5,8 +5,6 @@ own cost (sum of H_ii) and its pairs (2 sum_{i<j} H_ij).
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -83,42 +81,3 @@ def check_matrix(H: np.ndarray, name: str = "the matrix") -> np.ndarray:
             "give (H + H.T) / 2 if that is meant."
         )
     return (H + H.T) / 2
-
-
-def read_matrix(path: Path) -> np.ndarray:
-    """A coupling matrix from .npy, .npz (key `H`) or .csv, checked by `check_matrix`."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"No matrix file {str(path)!r}; give a .npy, .npz or .csv file.")
-    with open(path, "rb") as f:
-        return parse_matrix(f, path.name)
-
-
-def parse_matrix(stream: BinaryIO, name: str) -> np.ndarray:
-    """`read_matrix` for an open binary file (an upload); `name` decides the format."""
-    suffix = Path(name).suffix.lower()
-    try:
-        if suffix == ".npy":
-            H = np.load(stream, allow_pickle=False)
-        elif suffix == ".npz":
-            with np.load(stream, allow_pickle=False) as arrays:
-                if "H" not in arrays.files:
-                    raise InputError(
-                        f"{name} has the keys {', '.join(arrays.files) or 'none'}; the matrix must be under "
-                        "the key H."
-                    )
-                H = arrays["H"]
-        elif suffix == ".csv":
-            H = np.loadtxt(stream, delimiter=",", dtype=np.float64, encoding="utf-8-sig", ndmin=2)
-        else:
-            raise InputError(f"{name} ends in {suffix or 'nothing'}; a matrix file is .npy, .npz or .csv.")
-    except InputError:
-        raise
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
-    except Exception as error:  # numpy raises many kinds for a damaged file
-        raise InputError(
-            f"{name} cannot be read as a matrix ({str(error).splitlines()[0][:120]}); write it with "
-            "numpy.save or as comma-separated numbers."
-        ) from error
-    return check_matrix(H, name)

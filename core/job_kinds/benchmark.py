@@ -19,6 +19,7 @@ from core.ranks import ALONE, Ranks
 from core.store.results import Key, Results
 from core.store.runs import canonical_key
 from core.tasks.items import TaskItem, read_tasks, tasks_digest
+from core.texts.special_tokens import begins, begins_unlike_before
 
 ANSWER_TOKENS = 40
 _ITEMS = 25  # task items measured between two writes
@@ -114,7 +115,8 @@ def _measure_tasks(
     label: str,
 ) -> None:
     """Every item that is not measured yet, of the model as it is now, a few between two writes."""
-    settings = json.dumps({"tokenizer": loaded.tokenizer_digest()})
+    begun = begins_unlike_before(loaded.tokenizer)
+    settings = json.dumps({"tokenizer": loaded.tokenizer_digest(), **begun})
     for name in sorted({item.task for item in items}):
         key = Key(model, state, tasks_digest(), "test", f"task:{name}", settings)
         have = results.items(key)
@@ -142,8 +144,7 @@ def _measure_speed(
 
 def _answer(loaded: LoadedModel, prompt: str) -> str:
     """The greedy continuation of the prompt, prompt not repeated."""
-    head = [] if loaded.tokenizer.bos_token_id is None else [loaded.tokenizer.bos_token_id]
-    tokens = head + loaded.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    tokens = begins(loaded.tokenizer) + loaded.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     room = min(ANSWER_TOKENS, (loaded.max_length or math.inf) - len(tokens))
     if room < 1:
         raise InputError(

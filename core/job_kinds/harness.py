@@ -12,7 +12,7 @@ def run(request: dict, progress: Progress) -> dict:
     """
     progress.report(0, 1, "loading the model and the tasks")
     loaded = load(request)
-    protocol = Preset(**{**request["preset"], "tasks": tuple(request["preset"]["tasks"])})
+    protocol = Preset.from_json(request["preset"])
     return harness.measure(
         loaded, states_of(request, loaded), protocol, request["limit"], request["batch"], progress.report
     )

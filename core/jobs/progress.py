@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from core.jobs.job import Job, seconds_left
@@ -87,16 +87,38 @@ class Progress:
 
         return note
 
+    def said(self):
+        """A function (name, text) that appends to what this one has said so far, from the beginning."""
+        file = open(self.folder / "said.jsonl", "w", encoding="utf-8")
+
+        def note(name: str, text: str) -> None:
+            if text:
+                file.write(json.dumps([name, text]) + "\n")
+                file.flush()
+
+        return note
+
 
 def curves_of(job: Job) -> dict[str, list[tuple[float, float, tuple[int, ...]]]]:
     """{method: [(forwards, loss, state)]} that a job has noted so far (`Progress.curves`)."""
     found: dict[str, list] = {}
-    try:
-        lines = (job.folder / "curves.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    except OSError:
-        return {}
-    for line in lines:
-        if line.endswith("\n"):  # not one that is being written
-            name, forwards, loss, state = json.loads(line)
-            found.setdefault(name, []).append((forwards, loss, tuple(state)))
+    for name, forwards, loss, state in _noted(job, "curves.jsonl"):
+        found.setdefault(name, []).append((forwards, loss, tuple(state)))
     return found
+
+
+def said_of(job: Job) -> dict[str, str]:
+    """{name: text} that a job has noted so far (`Progress.said`)."""
+    found: dict[str, str] = {}
+    for name, text in _noted(job, "said.jsonl"):
+        found[name] = found.get(name, "") + text
+    return found
+
+
+def _noted(job: Job, name: str) -> Iterator[list]:
+    """The lines of a file of the job, but for one that is being written."""
+    try:
+        lines = (job.folder / name).read_text(encoding="utf-8").splitlines(keepends=True)
+    except OSError:
+        return
+    yield from (json.loads(line) for line in lines if line.endswith("\n"))

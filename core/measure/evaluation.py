@@ -19,6 +19,7 @@ from core.model.load import LoadedModel
 from core.model.losses import padded_batch, sample_losses, token_losses
 from core.tasks.items import TaskItem
 from core.texts import Sequences
+from core.texts.special_tokens import begins
 
 Report = Callable[[int, int, str], None]
 
@@ -91,10 +92,10 @@ def option_scores(
     """For each item, float64 [options]: log-likelihood (nats) of each option after the context.
 
     The option's tokens are those after the longest common prefix of the tokenised
-    context and context + option; one BOS first where the tokenizer has one.
+    context and context + option; one BOS first where the tokenizer itself writes one.
     """
     tokenizer = loaded.tokenizer
-    head = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    head = begins(tokenizer)
     rows: list[tuple[list[int], int]] = []
     for item in items:
         context = tokenizer(item.context, add_special_tokens=False)["input_ids"]

@@ -30,6 +30,7 @@ from lm_eval.evaluator import evaluate as run_harness
 
 import core
 from core.measure.harness_model import AnsweringModel, context_length
+from core.measure.harness_scores import is_mean, rows_of
 from core.model.load import LoadedModel
 from core.model.surgery import without
 from core.store.results import Key, Results
@@ -50,16 +51,20 @@ def measure(
     """The preset's tasks on every state (a list of removed blocks; the empty one is the original), each
     answer asked for once.
 
-    limit: the first so many items of each task; None: all. report: counts items.
+    limit: the first so many items of each task, or so many of those that the preset draws; None: all.
+    report: counts items.
     Returns {preset, harness, limit, states: [{removed, tasks: {task: row}, groups: {group: {METRIC,FILTER:
-    value}}}]}; a row has accuracy (the preset's metric, or the task's first), metric, se, chance (None where
-    there are no options), n, shots, version and metrics {METRIC,FILTER: value}. The value of every item is in
-    core.store.results as harness:TASK:METRIC,FILTER.
+    value}}}]}; core.tasks.scores says what a row is. Its metric is the preset's, or the task's first; chance
+    is None where there are no options. The value of every item is in core.store.results as
+    harness:TASK:METRIC,FILTER.
     Errors: InputError, see `load_tasks`.
     """
     tasks = load_tasks(preset.tasks, preset)
     kept = _Kept(loaded, preset, tasks["tasks"])
-    each = sum(min(limit or len(t.eval_docs), len(t.eval_docs)) for t in tasks["tasks"].values())
+    sizes = {name: len(task.eval_docs) for name, task in tasks["tasks"].items()}
+    drawn = {name: preset.drawn(size, limit) for name, size in sizes.items()}
+    which: dict = {"samples": drawn} if preset.items else {"limit": limit}
+    each = sum(len(drawn[name] or range(min(limit or size, size))) for name, size in sizes.items())
     rows = []
     for number, state in enumerate(tuple(sorted(s)) for s in states):
 
@@ -67,12 +72,12 @@ def measure(
             report(number * each + done, len(states) * each, f"{_label(state)}: tasks")
 
         began = time.monotonic()
-        found = _run(loaded, state, tasks, preset, limit, batch, kept, told)
+        found = _run(loaded, state, tasks, preset, which, batch, kept, told)
         seconds = time.monotonic() - began
         for name, samples in found["samples"].items():
             share = len({s["doc_id"] for s in samples}) / each
             kept.keep(state, name, samples, found, seconds * share)
-        rows.append({"removed": list(state), **_table(found, preset)})
+        rows.append({"removed": list(state), **rows_of(found, preset)})
     return {"preset": preset.to_json(), "harness": lm_eval.__version__, "limit": limit, "states": rows}
 
 
@@ -81,12 +86,15 @@ def _run(
     state: tuple[int, ...],
     tasks: dict,
     preset: Preset,
-    limit: int | None,
+    which: dict,
     batch: int,
     kept: "_Kept",
     told: Callable[[int], None],
 ) -> dict:
-    """What the harness finds of the model without the blocks of `state`; told: how many items are done."""
+    """What the harness finds of the model without the blocks of `state`.
+
+    which: its limit, or its samples; told: how many items are done.
+    """
     items: set = set()
 
     def answered(requests) -> None:
@@ -109,7 +117,7 @@ def _run(
         return run_harness(
             lm=lm,
             task_dict=tasks,
-            limit=limit,
+            **which,
             bootstrap_iters=0,
             apply_chat_template=preset.template == "chat",
             fewshot_as_multiturn=True,
@@ -180,8 +188,8 @@ class _Kept:
     def keep(
         self, state: tuple[int, ...], task: str, samples: list[dict], found: dict, seconds: float
     ) -> None:
-        """Every metric's value of every item; of a metric that is not a number for one item, what the harness
-        makes of all.
+        """Every metric's value of every item. Of a metric that is not the mean of its items (a perplexity, an
+        F1), what the harness makes of all; items that are numbers then stand under METRIC,FILTER:item.
         """
         settings = json.dumps({**self.settings, "shots": found["n-shot"][task]}, sort_keys=True)
         key = Key(self.model, state, self.digests[task], "test", "", settings)
@@ -190,53 +198,13 @@ class _Kept:
             for metric in sample["metrics"]:
                 values.setdefault(f"{metric},{sample['filter']}", {})[sample["doc_id"]] = sample[metric]
         for number, (metric, of_items) in enumerate(values.items()):
-            named = replace(key, metric=f"harness:{task}:{metric}")
-            if not all(isinstance(v, int | float) for v in of_items.values()):
+            named, score = replace(key, metric=f"harness:{task}:{metric}"), found["results"][task][metric]
+            if not is_mean(score, list(of_items.values())):
+                if all(isinstance(v, int | float) for v in of_items.values()):
+                    item = replace(named, metric=f"{named.metric}:item")
+                    self.results.put(item, of_items, 0.0, self.versions)
                 named = replace(named, split=f"test, all of {len(of_items)}")
-                of_items = {0: found["results"][task][metric]}
+                of_items = {0: score}
             if number or self.results.items(named) >= set(of_items):
                 seconds = 0.0
             self.results.put(named, of_items, seconds, self.versions)
-
-
-def _table(found: dict, preset: Preset) -> dict:
-    tasks = {}
-    for name, samples in found["samples"].items():
-        metrics = _numbers(found["results"][name])
-        metric = preset.metric if preset.metric in metrics else next(iter(metrics))
-        values = [
-            s[metric.split(",")[0]]
-            for s in samples
-            if s["filter"] == metric.split(",")[1] and metric.split(",")[0] in s
-        ]
-        options = [len(s["arguments"]) for s in samples]
-        chosen = found["configs"][name].get("output_type") == "multiple_choice"
-        tasks[name] = {
-            "accuracy": metrics[metric],
-            "metric": metric,
-            "se": _standard_error(values),
-            "chance": sum(1 / n for n in options) / len(options) if chosen else None,
-            "n": len({s["doc_id"] for s in samples}),
-            "shots": found["n-shot"][name],
-            "version": str(found["versions"].get(name)),
-            "metrics": metrics,
-        }
-    return {
-        "tasks": tasks,
-        "groups": {name: _numbers(scores) for name, scores in found.get("groups", {}).items()},
-    }
-
-
-def _numbers(scores: dict) -> dict[str, float]:
-    return {
-        k: float(v)
-        for k, v in scores.items()
-        if "," in k and "_stderr" not in k and isinstance(v, int | float)
-    }
-
-
-def _standard_error(values: list) -> float | None:
-    """Of the mean of numbers; None where there are too few, or they are no numbers."""
-    if len(values) < 2 or not all(isinstance(v, int | float) for v in values):
-        return None
-    return float(torch.tensor(values, dtype=torch.float64).std() / len(values) ** 0.5)

@@ -66,6 +66,16 @@ class AnsweringModel(HFLM):
     def _opened(self, string: str) -> str:
         return string if self.first is None or string.startswith(self.first) else self.first + string
 
+    def _loglikelihood_tokens(self, requests, *args, **options):
+        """The harness's own, which takes no answer that is longer than what the model has positions for."""
+        longest = max((len(answer) for _, _, answer in requests), default=0)
+        if longest > self.max_length:
+            raise InputError(
+                f"An answer of these tasks takes {longest} tokens and the model has room for "
+                f"{self.max_length}; ask it other tasks."
+            )
+        return super()._loglikelihood_tokens(requests, *args, **options)
+
     def loglikelihood(self, requests, disable_tqdm=True):
         """[(log-likelihood in nats, whether greedy)], asked or from the store."""
         return [(value, greedy) for value, greedy in self._answered("loglikelihood", requests)]

@@ -56,7 +56,7 @@ def load_tasks(named: Sequence[str], preset: Preset) -> dict:
         raise InputError(
             f"Task {', '.join(t.name for t in asked)[:100]} could not be set up ({_line(error)}); for lack "
             "of a connection, "
-            f"give its data as NAME::data=FILE."
+            f"give its data as NAME::data=FILE, or the folder of all rows with --data."
         ) from error
     for name, task in loaded["tasks"].items():
         own = task.config.num_fewshot

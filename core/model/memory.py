@@ -12,11 +12,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig
 
-from core.model.devices import stored_weights
-from core.model.guard import check_folder, read_object
-from core.model.load import Reader, auto_class, resolve_source, with_attention
+from core.model.load import Reader, auto_class, with_attention
 from core.model.losses import TOKENS
-from core.model.quantised import quantisation
+from core.weights.find import find_weights
 
 FLOAT = 4  # bytes
 # bytes at once for a logit: itself and its gradient; with sampled labels, that twice and two copies of the
@@ -46,13 +44,11 @@ def calibration_bytes(
     quantised weights, or steps that depend on values, such as the choice of experts. Errors: InputError for a
     missing, damaged or unsupported model.
     """
-    folder = resolve_source(source)
-    check_folder(folder, source)
-    raw = read_object(folder / "config.json", source)
-    reader = auto_class(raw, source)
-    if quantisation(raw):
+    files = find_weights(source)
+    reader = auto_class(files.config, source)
+    if files.method:
         return None
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
     text = config.get_text_config(decoder=True)
     try:
         kept = _kept_bytes(reader, config, length)
@@ -66,7 +62,7 @@ def calibration_bytes(
         inside = text.num_hidden_layers * hidden + inside // text.num_hidden_layers
     together = held(batch, inside)
     logits = min(TOKENS, together * length) * text.vocab_size * (SAMPLED_LOGIT if sampled else LOGIT)
-    return peak_bytes() + stored_weights(folder, source).values * FLOAT + together * inside + logits
+    return peak_bytes() + files.stored().values * FLOAT + together * inside + logits
 
 
 def held(batch: int, sample: int, room: float = GRAPH) -> int:

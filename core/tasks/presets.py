@@ -3,12 +3,16 @@
 A score means something only together with all of that, so every result carries its preset.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from core.errors import InputError
 from core.store.folders import ASSETS
-from core.tasks.task_files import parse_task
+from core.tasks.task_files import over_folder, parse_task
 
 HARNESS = "0.4.13"  # of lm_eval; requirements.txt pins the same
 BOS = ("tokenizer", "auto", "always", "never")
@@ -27,6 +31,8 @@ class Preset:
         has.
     bos: tokenizer (what it adds by itself), auto (one first, if there is one), always or never.
     template: none, or chat (the tokenizer's chat template, examples as turns).
+    metrics: {task: METRIC,FILTER} of tasks that are quoted by another one than `metric`.
+    items: so many of each task, drawn with `seed`; None: all.
     """
 
     name: str
@@ -39,10 +45,35 @@ class Preset:
     bos: str = "tokenizer"
     template: str = "none"
     harness: str = HARNESS
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    items: int | None = None
+    seed: int = 0
 
     def to_json(self) -> dict:
-        """All of it, as results keep it beside their scores."""
-        return {**asdict(self), "tasks": list(self.tasks)}
+        """All of it, as results keep it beside their scores; what is as usual since is left out, so that a
+        protocol of before is the same request.
+        """
+        usual: dict[str, Any] = {"metrics": {}, "items": None, "seed": 0}
+        whole = {**asdict(self), "tasks": list(self.tasks)}
+        return {name: value for name, value in whole.items() if name not in usual or value != usual[name]}
+
+    @classmethod
+    def from_json(cls, whole: dict) -> "Preset":
+        """What `to_json` gave."""
+        return cls(**{**whole, "tasks": tuple(whole["tasks"])})
+
+    def quoted(self, task: str) -> str:
+        """METRIC,FILTER that a task is quoted by; empty: its first."""
+        return self.metrics.get(task, self.metric)
+
+    def drawn(self, count: int, limit: int | None = None) -> list[int] | None:
+        """Which of a task's `count` items are asked, sorted, at most `limit`; None: the protocol draws none.
+        Fewer are a part of more.
+        """
+        if self.items is None:
+            return None
+        most = min(self.items, limit or self.items)
+        return sorted(np.random.default_rng(self.seed).permutation(count)[:most].tolist())
 
 
 # holds the longest of these prompts; one number for all, so that original and pruned model see the same text
@@ -68,6 +99,16 @@ PRESETS = {
         Preset("bbh", ("bbh_cot_fewshot",), "SaylorTwift/bbh", None, "exact_match,get-answer", 3, _LENGTH),
         Preset("hellaswag", ("hellaswag",), "Rowan/hellaswag", None, "acc_norm,none", 10, _LENGTH),
         Preset("arc_challenge", ("arc_challenge",), "allenai/ai2_arc", None, "acc_norm,none", 25, _LENGTH),
+        # small enough for a laptop: a thousand items, mostly short; quoted as pruning papers quote them
+        Preset(
+            name="quick-real",
+            tasks=("arc_easy", "arc_challenge", "piqa", "winogrande", "openbookqa"),
+            dataset="allenai/ai2_arc, baber/piqa, allenai/winogrande, allenai/openbookqa",
+            metric="acc_norm,none",
+            shots=0,
+            metrics={"arc_easy": "acc,none", "winogrande": "acc,none"},
+            items=200,
+        ),
     )
 }
 PAPER = ("mmlu", "winogrande", "gsm8k", "bbh", "hellaswag", "arc_challenge")
@@ -91,13 +132,21 @@ def own(tasks: tuple[str, ...], shots: int | None = None) -> Preset:
     return Preset("own", tasks, shots=shots)
 
 
-def asked(tasks: Sequence[str], name: str | None, shots: int | None) -> tuple[Preset, tuple[str, ...]]:
-    """(the protocol, the files it reads) of tasks that were named, or of a preset. Errors: InputError."""
+def asked(
+    tasks: Sequence[str], name: str | None, shots: int | None, data: str | None = None
+) -> tuple[Preset, tuple[str, ...]]:
+    """(the protocol, the files it reads) of tasks that were named, or of a preset.
+
+    data: a folder with a file of rows for each task, as core.tasks.task_files.over_folder takes it.
+    Errors: InputError.
+    """
     if tasks and name:
         raise InputError(
             f"Either tasks or the preset {name[:40]!r} can be asked for, not both; leave one out."
         )
     protocol = preset(name, shots) if name else own(tuple(tasks), shots)
     parsed = [parse_task(text) for text in protocol.tasks]
+    if data:
+        parsed = over_folder(parsed, Path(data))
     protocol = replace(protocol, tasks=tuple(task.text() for task in parsed))
     return protocol, tuple(str(path) for task in parsed for path in task.reads())

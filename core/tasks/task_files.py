@@ -5,8 +5,8 @@ instead: keys and data loaders from a list, no tags, no aliases, no code.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -107,6 +107,29 @@ def parse_task(text: str) -> Task:
             "the path."
         )
     return Task(name, None, data, options.get("field"))
+
+
+def over_folder(tasks: Sequence[Task], folder: Path) -> list[Task]:
+    """The tasks over the files of a folder that are called as they are: arc_easy over arc_easy.jsonl (or
+    .json, .csv, .parquet). What names its data already stays.
+
+    Errors: InputError naming the files that are missing.
+    """
+    folder = folder.expanduser()
+    found, missing = [], []
+    for task in tasks:
+        if task.file is None and task.data is None:
+            places = (folder / f"{task.name}{suffix}" for suffix in _LOADERS if suffix != ".txt")
+            task = replace(task, data=next(filter(Path.is_file, places), None))
+            missing += [] if task.data else [f"{task.name}.jsonl"]
+        found.append(task)
+    if missing:
+        raise InputError(
+            f"{str(folder)[:200]!r} {'lacks' if folder.is_dir() else 'is no folder with'} "
+            f"{', '.join(missing)}; put the rows of each task there under its name, in the shape that "
+            "lm-evaluation-harness reads."
+        )
+    return found
 
 
 def loader_of(path: Path) -> str:

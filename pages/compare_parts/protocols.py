@@ -1,20 +1,28 @@
 """Behaviour, lm-evaluation-harness, and results of other tools."""
 
+import csv
+import io
+import tempfile
+from pathlib import Path
+
 import streamlit as st
 
 from core import jobs
 from core.compare import other_tools
 from core.compare.comparison import model_key
 from core.errors import InputError
-from core.store import folders
+from core.ising.states import parse_blocks
 from core.store.runs import Run
 from core.tasks import short_prompts
-from core.tasks.presets import PRESETS, asked
+from core.tasks.presets import PRESETS, Preset, asked
+from core.tasks.scores import best_first, called, title, todays, told
 from pages.compare_parts.searches import add_to_tray
 from pages.shared.parts import html_table, start_job, watch
 from pages.shared.view import plain
 
 state = st.session_state
+OTHER = "other tasks"  # beside the presets
+AS_ASKED = "as picked"
 
 
 def with_original(states: list[tuple[int, ...]]) -> str:
@@ -84,36 +92,13 @@ def show_behaviour(run: Run, states: list[tuple[int, ...]]) -> None:
 
 def show_harness(run: Run, states: list[tuple[int, ...]]) -> None:
     """A protocol of lm-evaluation-harness on the same states."""
-    left, middle, right = st.columns([1.2, 2, 1], vertical_alignment="bottom")
-    name = left.selectbox(
-        "Protocol",
-        [*PRESETS, "other tasks"],
-        key="preset",
-        help="Data set, shots, metric, BOS and template as one: numbers of different protocols are not "
-        "compared.",
-    )
-    tasks = middle.text_input(
-        "Tasks", key="tasks_named", placeholder="hellaswag, or a task file", disabled=name != "other tasks"
-    )
-    limit = right.number_input("Items a task", 1, 100_000, 100, key="limit")
     try:
-        protocol, reads = asked(
-            [t.strip() for t in tasks.split(",") if t.strip()] if name == "other tasks" else (),
-            name if name != "other tasks" else None,
-            None,
-        )
-        if not protocol.tasks:
-            raise InputError("No task is named yet: give one of lm-evaluation-harness, or a task file.")
+        protocol, reads, limit = _protocol()
     except InputError as error:
         st.info(plain(str(error)))
         return
     request = jobs.request_for(
-        run,
-        reads,
-        states=[[], *map(list, states[:20])],
-        preset=protocol.to_json(),
-        limit=int(limit),
-        batch=16,
+        run, reads, states=[[], *map(list, states[:20])], preset=protocol.to_json(), limit=limit, batch=16
     )
     job = jobs.find("harness", request)
     if job is None or not (job.active or job.status == "done"):
@@ -125,49 +110,120 @@ def show_harness(run: Run, states: list[tuple[int, ...]]) -> None:
         )
     if job:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)
+    drawn = f"{protocol.items} items each, drawn with seed {protocol.seed}; " if protocol.items else ""
     st.caption(
-        f"{protocol.dataset or 'as the task files say'}; "
+        f"{drawn}{protocol.dataset or 'data as the task files say'}; "
         f"{'shots of the task' if protocol.shots is None else f'{protocol.shots} shots'}; "
         f"BOS: {protocol.bos}; template: {protocol.template}; lm-evaluation-harness {protocol.harness}."
     )
     if job and job.status == "done":
-        st.html(harness_table(job.result["states"]))
+        show_scores(job.result)
+
+
+def _protocol() -> tuple[Preset, tuple[str, ...], int | None]:
+    """(the protocol, the files it reads, items a task) that the controls ask for. Errors: InputError."""
+    columns = st.columns([1.1, 1.5, 1.7, 0.8], vertical_alignment="bottom")
+    name = columns[0].selectbox(
+        "Protocol",
+        [*PRESETS, OTHER],
+        key="preset",
+        help="Data set, shots, metric, BOS and template as one: numbers of different protocols are not "
+        "compared.",
+    )
+    tasks = columns[1].text_input(
+        "Tasks", key="tasks_named", placeholder="hellaswag, or a task file", disabled=name != OTHER
+    )
+    data = columns[2].text_input(
+        "Folder of the rows",
+        key="tasks_data",
+        placeholder="empty: from the hub",
+        help="A file for each task that is called as it is, for example arc_easy.jsonl, with rows in the "
+        "shape that lm-evaluation-harness reads.",
+    )
+    drawn = None if name == OTHER else PRESETS[name].items
+    limit = columns[3].number_input(
+        "Items a task",
+        1,
+        100_000,
+        drawn or 100,
+        key="limit_drawn" if drawn else "limit",
+        disabled=drawn is not None,
+    )
+    named = [t.strip() for t in tasks.split(",") if t.strip()] if name == OTHER else []
+    if name == OTHER and not named:
+        raise InputError("No task is named yet: give one of lm-evaluation-harness, or a task file.")
+    protocol, reads = asked(named, None if name == OTHER else name, None, data.strip() or None)
+    return protocol, reads, None if drawn else int(limit)
+
+
+def show_scores(result: dict) -> None:
+    """The table of a finished job, in an order that is asked for, and its CSV."""
+    states = [
+        {**s, "tasks": {name: todays(row) for name, row in s["tasks"].items()}} for s in result["states"]
+    ]
+    first = states[0]["tasks"]
+    if len(states) > 2:
+        order = st.columns([1, 3])[0].selectbox(
+            "Order", [AS_ASKED, *first], key="harness_order", format_func=_order_label
+        )
+        if order != AS_ASKED:
+            states = best_first(states, order)
+    st.html(harness_table(states))
+    st.caption("In brackets: the 95 % interval of each score by itself.")
+    st.download_button(
+        "CSV", harness_csv({**result, "states": states}), "benchmarks.csv", "text/csv", on_click="ignore"
+    )
+
+
+def _order_label(name: str) -> str:
+    return name if name == AS_ASKED else f"best in {name} first"
 
 
 def harness_table(states: list[dict]) -> str:
-    """HTML: a row a state, the original first; a column a task."""
+    """HTML: a row a state; a column a task, with the name of its metric."""
     first = states[0]["tasks"]
-    head = ["removed"]
-    for name, task in first.items():
-        chance = "" if task["chance"] is None else f", chance {task['chance']:.2f}"
-        head.append(f"{name} ({task['metric']}, n = {task['n']}{chance})")
-    rows = []
-    for found in states:
-        cells = []
-        for task in map(found["tasks"].get, first):
-            error = "" if task["se"] is None else f" ± {task['se']:.3f}"
-            cells.append(f"{task['accuracy']:.3f}{error}")
-        rows.append([", ".join(map(str, found["removed"])) or "original", *cells])
-    return html_table(head, rows, "harness")
+    rows = [
+        [", ".join(map(str, found["removed"])) or "original", *(told(found["tasks"][name]) for name in first)]
+        for found in states
+    ]
+    return html_table(["removed", *(title(name, row) for name, row in first.items())], rows, "harness")
+
+
+def harness_csv(result: dict) -> str:
+    """A line for each metric of each task of each state; error and interval of the one that is quoted."""
+    out = io.StringIO()
+    about = ("se", "low", "high", "higher_is_better")
+    writer = csv.writer(out)
+    writer.writerow(["removed", "task", "metric", "value", *about, "n", "shots", "protocol", "harness"])
+    for found in result["states"]:
+        removed = ",".join(map(str, found["removed"]))
+        for task, row in found["tasks"].items():
+            for metric, value in row["metrics"].items():
+                own = [row[name] for name in about] if metric == row["metric"] else [""] * len(about)
+                writer.writerow(
+                    [removed, task, called(metric), value, *own, row["n"], row["shots"]]
+                    + [result["preset"]["name"], result["harness"]]
+                )
+    return out.getvalue()
 
 
 def show_imported(run: Run) -> None:
     """Numbers of other tools, marked as such."""
-    file = st.file_uploader(
+    left, right = st.columns([2, 1])
+    file = left.file_uploader(
         "Results of another tool",
         type=["json", "csv"],
         help="A results file of lm-evaluation-harness, or a list of removed blocks with scores.",
     )
+    removed = right.text_input(
+        "Blocks removed there",
+        key="imported_removed",
+        placeholder="none: the original",
+        help="Of the model that a harness file is about, which does not say: for example 3,7-9.",
+    )
     if file is not None:
-        suffix = f".{file.name.rsplit('.', 1)[-1].lower()}"
-        path = folders.keep(
-            "imports",
-            file.getvalue(),
-            suffix,
-            "".join(c if c.isalnum() or c in "-_" else "-" for c in file.name.rsplit(".", 1)[0])[:60],
-        )
         try:
-            other_tools.keep(model_key(run), path, other_tools.read_results(path, blocks=run.blocks))
+            _import(run, file.name, file.getvalue(), removed)
         except InputError as error:
             st.error(plain(str(error)))
     rows = [
@@ -188,3 +244,12 @@ def show_imported(run: Run) -> None:
         )
         states = list(dict.fromkeys(r.removed for r in other_tools.kept(model_key(run)) if r.removed))
         st.button("Add these states to the tray", on_click=add_to_tray, args=(states,), key="tray-imported")
+
+
+def _import(run: Run, name: str, content: bytes, removed: str) -> None:
+    """Keep the scores of an uploaded file. Errors: InputError."""
+    gone = parse_blocks(removed, run.blocks) if removed.strip() else ()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{Path(name).stem}{Path(name).suffix.lower()}"
+        path.write_bytes(content)
+        other_tools.keep(model_key(run), path, other_tools.read_results(path, gone, run.blocks))

@@ -60,7 +60,7 @@ def table(rows: list[Row], blocks: int, energy: dict[tuple[int, ...], str]) -> s
             f"{r.increase[0]:+.4f} ± {r.increase[1]:.4f}" + (" tie" if r.tied else "") if r.increase else ""
         ),
         "perplexity": lambda r: f"{math.exp(r.loss.mean):.3f}" if r.loss and r.loss.mean < 700 else "–",
-        **{(f"{t} ({chance[t]:.2f})" if t in chance else t): partial(_score, t) for t in tasks},
+        **{f"{t} acc" + (f" ({chance[t]:.2f})" if t in chance else ""): partial(_score, t) for t in tasks},
         "tokens/s": lambda r: f"{r.tokens_per_second:,.0f}" if r.tokens_per_second else "–",
         "parameters": lambda r: f"{r.parameters:,}",
         "MB": lambda r: f"{r.bytes / 1e6:.2f}",
@@ -88,7 +88,7 @@ def as_csv(rows: list[Row], energy: dict[tuple[int, ...], float]) -> str:
             "sequences",
             "increase",
             "increase_se",
-            *tasks,
+            *(f"{t} acc" for t in tasks),
             "tokens_per_second",
             "parameters",
             "bytes",
@@ -129,8 +129,8 @@ def show_table(source: Source, states: list[tuple[int, ...]], job: jobs.Job | No
     st.caption(
         "Loss on sequences that no choice has seen, ± standard error; increase: paired on the same "
         "sequences, a tie is within two standard errors. "
-        "Tasks: accuracy with its 95 % interval, chance in brackets after the name. Tokens per second: a "
-        "forward pass of the really pruned model. "
+        "acc: accuracy on a task with its 95 % interval, chance in brackets after the name. "
+        "Tokens per second: a forward pass of the really pruned model. "
         "Blocks that all of these states remove are drawn hollow; columns in which nothing differs are left "
         f"out.{more}"
     )

@@ -8,7 +8,7 @@ import streamlit as st
 from core.compare import other_tools
 from core.energy.sources import delete_matrix, list_sources, store_matrix, stored_matrices
 from core.errors import InputError
-from core.ising.energies import parse_matrix
+from core.ising.matrix_files import SUFFIXES, parse_matrix
 from pages.shared.link import LABEL_LIMIT, MARK_LIMIT
 from pages.shared.view import open_at_first, plain, source_of
 
@@ -20,10 +20,20 @@ def on_matrix() -> None:
     if state.upload is None:
         return
     try:
-        state.source = store_matrix(parse_matrix(state.upload, state.upload.name), state.upload.name).key
+        told: list[str] = []
+        H = parse_matrix(state.upload, state.upload.name, told.append)
+        state.source = store_matrix(H, state.upload.name).key
+        state.read_as = {state.source: " ".join(told)}
         open_at_first(source_of(state.source))
     except InputError as error:
         state.problems.append(str(error))
+
+
+def show_reading() -> None:
+    """How the open matrix was read where it was not as it stands, as long as it is open."""
+    place = st.empty()  # also where nothing is told: what is below keeps its place, and stays open
+    if sentence := state.get("read_as", {}).get(state.source):
+        place.info(plain(sentence))
 
 
 def on_states() -> None:
@@ -59,8 +69,9 @@ def show_upload() -> None:
     left, right = st.columns(2)
     with left.expander("Explore a matrix of your own"):
         st.file_uploader(
-            "A symmetric coupling matrix: .npy, .npz (key H) or .csv",
-            type=["npy", "npz", "csv"],
+            "A symmetric coupling matrix, or the triangle of a QUBO: .npy, .npz (key H, or scipy's sparse), "
+            ".csv or .tsv",
+            type=[suffix.removeprefix(".") for suffix in SUFFIXES],
             key="upload",
             on_change=on_matrix,
         )

@@ -1,5 +1,7 @@
 """The Compare page without a browser."""
 
+import csv
+import io
 import time
 from pathlib import Path
 
@@ -8,13 +10,18 @@ from streamlit.testing.v1 import AppTest
 from core import jobs
 from core.calibration.calibrate import calibrate
 from core.compare.comparison import model_key
+from core.energy.couplings import couplings
 from core.energy.sources import store_matrix
+from core.jobs.files import folder_of, id_of, write_whole
 from core.model.load import load_model
+from core.spectrum.lowest import lowest_states
 from core.store.folders import DEMO_RUN
 from core.store.results import Key, Results
-from core.store.runs import keep_run, load_run
+from core.store.runs import keep_run, load_run, stored_run
+from core.tasks.presets import asked
 from core.tasks.short_prompts import PROMPTS
 from core.texts import pack, read_texts
+from pages.compare_parts.protocols import harness_csv
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 MODEL = model_key(load_run(DEMO_RUN))
@@ -33,9 +40,52 @@ def shown(app: AppTest) -> str:
     return " ".join(h.proto.body for h in app.get("html"))
 
 
+def test_empty_it_shows_what_could_be_measured_and_two_clicks_fill_it():
+    app = compare_page()
+    (figure,) = app.get("plotly_chart")
+    assert "lowest energy" in figure.proto.spec and "5 low states that differ" in captions(app)
+    press(app, "Pick these 5")
+    picked = app.session_state.tray
+    assert len(picked) == 5 == len(set(picked)) and {len(s) for s in picked} == {8}
+    assert picked[0] == lowest_states(couplings(load_run(DEMO_RUN)), 8, 1).removed[0]
+    assert "the states to measure" in captions(app) and "Measure 5 picked states" in labels_of(app)
+    assert "Pick these 5" not in labels_of(app)
+    app = compare_page(m="5", tray="1-2-3")  # of another M: what is drawn is of this one
+    press(app, "Take the 20 lowest")
+    assert "Measure 20 lowest states" in labels_of(app) and "the states to measure" in captions(app)
+
+
+def captions(app: AppTest) -> str:
+    return " ".join(c.value for c in app.caption)
+
+
+def labels_of(app: AppTest) -> list[str]:
+    return [b.label for b in app.button]
+
+
+def test_texts_that_moved_are_asked_for_and_remembered(tiny, text_file, tmp_path):
+    file = tmp_path / "play.txt"
+    file.write_text(text_file.read_text())
+    loaded = load_model(str(tiny["llama"]))
+    request = jobs.request_of(str(tiny["llama"]), str(file), samples=6, length=24)
+    run = calibrate(loaded, pack(read_texts(file), loaded.tokenizer, "calibrate", 24, 6), request=request)
+    keep_run(run)
+    app = compare_page(run=run.key[:8])
+    assert "texts_now" not in app.session_state
+    new, other = file.rename(tmp_path / "elsewhere.txt"), tmp_path / "other.txt"
+    other.write_text("something else")
+    app.run()
+    assert any("not where they were" in w.value for w in app.warning)
+    app.text_input(key="texts_now").set_value(str(other)).run()
+    assert "what is given has" in app.error[0].value.replace("\\", "")
+    app.text_input(key="texts_now").set_value(str(new)).run()
+    assert not app.error and not any("not where they were" in w.value for w in app.warning)
+    assert stored_run(run.key).meta["request"]["texts"] == str(new)
+    assert not app.exception
+
+
 def test_empty_it_says_what_to_do():
     app = compare_page()
-    assert "Pick states in Explore" in app.info[0].value
     labels = [b.label for b in app.button]
     assert (
         labels[0] == "Measure the original"
@@ -148,6 +198,39 @@ def test_the_tray_and_the_original_are_asked_the_prompts(tiny, text_file):
     )
 
 
+def test_a_prompt_is_answered_by_both_and_the_chat_goes_on(tiny, text_file):
+    app = compare_page(run=kept_run(tiny, text_file).key[:8], m="2", tray="1-4")
+    assert any("About 24 s: a checkpoint" in c.value for c in app.caption)  # told before it is begun
+
+    def ask(text: str) -> dict:
+        (field,) = [field for field in app.text_input if field.label == "Ask both"]
+        assert field.value == ("What is the capital of France?" if not jobs.list_jobs() else "")
+        field.set_value(text)
+        (button,) = [b for b in app.button if b.label == "Ask"]
+        button.click().run()
+        return finished(app, "chat").result
+
+    app.number_input(key="chat-tokens-1-4").set_value(5)
+    first = ask("<b>hello</b>")
+    assert "&lt;b&gt;hello&lt;/b&gt;" in shown(app) and "without 1, 4" in shown(app)
+    assert shown(app).count("tokens, ") == 2 and 0 < first["pruned"]["tokens"] <= 5
+    assert any("no template" in c.value for c in app.caption)
+    ask("again")
+    job = next(job for job in jobs.list_jobs() if job.request["original"][-1][1] == "again")
+    assert job.request["pruned"][:2] == [["user", "<b>hello</b>"], ["assistant", first["pruned"]["text"]]]
+    assert shown(app).count('class="turn"') == 2
+
+    app.text_input(key="chat-text-1-4-2").set_value("x" * 200)  # the model has 96 positions
+    (button,) = [b for b in app.button if b.label == "Ask"]
+    button.click().run()
+    while (job := jobs.list_jobs()[0]).active:
+        time.sleep(0.1)
+    app.run()
+    assert job.status == "failed" and "begin a new one" in app.error[0].value
+    press(app, "Begin anew")
+    assert 'class="turn"' not in shown(app)
+
+
 def test_numbers_of_other_tools_are_marked_as_such(tmp_path):
     from core.compare import other_tools
 
@@ -159,3 +242,60 @@ def test_numbers_of_other_tools_are_marked_as_such(tmp_path):
     (add,) = [b for b in app.button if b.label == "Add these states to the tray"]
     add.click().run()
     assert app.session_state.tray == [(1, 2)]
+
+
+def stored_benchmarks(states: list[list[int]], rows: list[dict]) -> None:
+    """A finished job of the protocol that the tab opens with, its rows as an earlier version wrote them."""
+    protocol, reads = asked((), "bundled", None)
+    about = {"states": states, "preset": protocol.to_json(), "limit": 100, "batch": 16}
+    request = jobs.request_for(load_run(DEMO_RUN), reads, **about)
+    folder = folder_of(id_of("harness", request))
+    folder.mkdir(parents=True)
+    write_whole(folder / "request.json", {"kind": "harness", "request": request, "t": 1.0})
+    found = [{"removed": s, "tasks": r, "groups": {}} for s, r in zip(states, rows, strict=True)]
+    result = {"preset": about["preset"], "harness": "0.4.13", "limit": 100, "states": found}
+    write_whole(folder / "result.json", {"status": "done", "result": result, "t": 2.0})
+
+
+def test_scores_of_before_carry_their_metrics_name_and_lower_perplexity_is_first():
+    def row(perplexity: float) -> dict:
+        kept = {"metric": "perplexity,none", "se": 0.1, "chance": None, "n": 40, "shots": 0, "version": "1"}
+        return {"lambada": {"accuracy": perplexity, **kept, "metrics": {"perplexity,none": perplexity}}}
+
+    stored_benchmarks([[], [1, 2], [3, 4]], [row(20.0), row(50.0), row(30.0)])
+    app = compare_page(m="2", tray="1-2_3-4")
+    assert "lambada perplexity, lower is better (n = 40)" in shown(app) and "50 [41.1 60.83]" in shown(app)
+    table = lambda: next(h.proto.body for h in app.get("html") if "harness" in h.proto.body)  # noqa: E731
+    assert table().index("1, 2") < table().index("3, 4")
+    app.selectbox(key="harness_order").set_value("lambada").run()
+    assert table().index("original") < table().index("3, 4") < table().index("1, 2")
+
+
+def test_the_quick_protocol_asks_for_the_files_that_are_missing(tmp_path):
+    app = compare_page(m="2")
+    app.selectbox(key="preset").set_value("quick-real").run()
+    app.text_input(key="tasks_data").set_value(str(tmp_path)).run()
+    asking = " ".join(info.value.replace("\\", "") for info in app.info)
+    assert "lacks arc_easy.jsonl, arc_challenge.jsonl, piqa.jsonl" in asking
+    for name in ("arc_easy", "arc_challenge", "piqa", "winogrande", "openbookqa"):
+        (tmp_path / f"{name}.jsonl").write_text("{}\n")
+    app.run()
+    assert not app.exception and any("200 items each, drawn with seed 0" in c.value for c in app.caption)
+    assert "start-harness" in [button.key for button in app.button]
+
+
+def test_the_benchmarks_csv_names_every_metric():
+    row = {
+        **{"metric": "acc_norm,none", "value": 0.5, "se": 0.1, "low": 0.3, "high": 0.7, "n": 20, "shots": 0},
+        **{"higher_is_better": True, "chance": 0.5, "version": "1"},
+        "metrics": {"acc,none": 0.4, "acc_norm,none": 0.5},
+    }
+    states = [{"removed": [3, 4], "tasks": {"piqa": row}}]
+    text = harness_csv({"states": states, "preset": {"name": "own"}, "harness": "0.4.13"})
+    acc, norm = csv.DictReader(io.StringIO(text))
+    assert (acc["metric"], acc["value"], acc["low"]) == ("acc", "0.4", "")
+    assert norm == {
+        **{"removed": "3,4", "task": "piqa", "metric": "acc_norm", "value": "0.5", "se": "0.1", "low": "0.3"},
+        **{"high": "0.7", "higher_is_better": "True", "n": "20", "shots": "0", "protocol": "own"},
+        "harness": "0.4.13",
+    }

@@ -247,8 +247,9 @@ def test_the_energy_axis_zooms_to_a_part_and_back(visit):
     expect(note).to_have_text("lower is predicted better")
 
 
-def test_an_uploaded_matrix_can_be_deleted(visit, tmp_path):
-    page = upload(opened(visit()), tmp_path, np.diag(np.arange(1.0, 8.0)), "away.npy")
+def test_an_uploaded_triangle_is_told_and_can_be_deleted(visit, tmp_path):
+    page = upload(opened(visit()), tmp_path, np.triu(np.arange(1.0, 50.0).reshape(7, 7)), "away.npy")
+    expect(page.get_by_text(re.compile("away.npy is an upper triangle: .* QUBO"))).to_be_visible()
     row = (
         page.get_by_test_id("stHorizontalBlock")
         .filter(has_text="away")

@@ -16,7 +16,11 @@ from tests.docs.fences import PAGES, ROOT, Fence, fences, prose
 # A reader sees these as a block that begins with "# not run by the tests: why". Here they stand by name, so
 # that none is left out by accident; their options are parsed all the same.
 NOT_RUN = {
-    "docs/command-line.md": ["python -m core calibrate --model OWNER/MODEL", "python -m core study"],
+    "docs/command-line.md": [
+        "python -m core calibrate --model OWNER/MODEL",
+        "python -m core evaluate --model MODEL --preset quick-real --data DIR",
+        "python -m core study",
+    ],
     "docs/clusters.md": [
         ".venv/bin/torchrun --standalone --nproc-per-node 8 -m core calibrate",
         ".venv/bin/torchrun --standalone --nproc-per-node 8 -m core benchmark",
