@@ -1,7 +1,8 @@
 """What is asked of a model: tasks and protocols as data, and pure judgement of short answers.
 
 items are the bundled multiple-choice questions; task_files and presets describe tasks of
-lm-evaluation-harness, which core.measure.harness runs; scores tell what it found; short_prompts and verdicts tell whether a pruned model still behaves.
+lm-evaluation-harness, which core.measure.harness runs; scores tell what it found; short_prompts and verdicts
+tell whether a pruned model still behaves.
 """
 
 from core.tasks.items import TaskItem, read_tasks
