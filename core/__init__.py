@@ -10,7 +10,7 @@ held by `make lint`):
     calibration             sequences -> gradient rows A
     measure                 losses, tasks, behaviour of a model with any blocks removed
     model                   load a model where it fits, gate its blocks, remove them
-    blocks                  find the blocks of any model, describe them; loads torch
+    blocks       weights    find the blocks of any model | its files, of any format; load torch
     compare                 measured states side by side, results of other tools
     landscape               listed states: minima, candidates, where a state stands
     spectrum                the K lowest states, exact, within constraints

@@ -2,10 +2,6 @@
 
 import streamlit as st
 
-from pages.shared.view import through_app
-
-through_app()
-
 st.markdown(
     r"""
 # About Blockscape

@@ -12,22 +12,23 @@ import streamlit as st
 from core import jobs
 from core.energy.sources import list_sources
 from core.errors import InputError
-from core.jobs.costs import calibration_cost, lacking
+from core.jobs.costs import calibration_cost, in_words, lacking
 from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.checkpoint import rows_so_far
+from core.store.named_models import NAMED, first
 from core.store.runs import load_run
 from core.texts import text_source
 from core.texts.form import BOS, FORM, MODES, TEMPLATES
 from core.texts.readers import FILE_FORMATS
+from core.texts.text_source import PACKINGS
 from core.view.run_figures import rows_figure
 from pages.shared.parts import block_strip, block_table, chart, start_job, watch
-from pages.shared.view import open_run, plain, source_of, through_app
+from pages.shared.view import open_run, plain, source_of
 
-BUNDLED, OWN, FILES, PASTED = "Bundled", "Own samples", "Files and data sets", "Pasted"
+BUNDLED, OWN, FILES, PASTED = "The demo's world", "Own samples", "Files and data sets", "Pasted"
+FIXED = {text_source.BUNDLED_NAME: BUNDLED, text_source.OWN: OWN}
 DEFAULTS = {
-    "model": "demo",
-    "texts": [BUNDLED],
     "files": [],
     "paste": "",
     "samples": 256,
@@ -41,14 +42,26 @@ DEFAULTS = {
     "remote_code": False,
 }
 SHARE = "cal_share "  # and the source: the key of its share
-TYPES = [suffix.removeprefix(".") for suffix in FILE_FORMATS]
+TYPES = [suffix.removeprefix(".") for suffix in (*FILE_FORMATS, *PACKINGS)]
 state = st.session_state
 
 
 def known_models() -> list[str]:
-    """The demo and every model that a run at hand was made from."""
+    """The models that have a name, and every one that a run at hand was made from."""
     runs = [source_of(key).run for key in list_sources()]
-    return list(dict.fromkeys(["demo", *(run.meta["model"]["source"] for run in runs if run)]))
+    return list(dict.fromkeys([*NAMED, *(run.meta["model"]["source"] for run in runs if run)]))
+
+
+def defaults() -> dict:
+    """What the form says to somebody who has named nothing."""
+    model = first()
+    return {"model": model, "texts": [FIXED[jobs.default_texts(model)]], **DEFAULTS}
+
+
+def on_model() -> None:
+    """Another model's own texts, unless some were chosen."""
+    if any(state.cal_texts == [kind] for kind in FIXED.values()) or not state.cal_texts:
+        state.cal_texts = [FIXED[jobs.default_texts((state.cal_model or "").strip())]]
 
 
 def first_values() -> dict:
@@ -57,24 +70,25 @@ def first_values() -> dict:
     """
     job = next((job for job in jobs.running() if job.kind == "calibrate"), None)
     if job is None:
-        return {f"cal_{name}": value for name, value in DEFAULTS.items()}
-    asked = {**DEFAULTS, **job.request, **job.request.get("form", {})}
+        return {f"cal_{name}": value for name, value in defaults().items()}
+    asked = {**defaults(), **job.request, **job.request.get("form", {})}
     sources = text_source.sources_of(asked["texts"])
     bare = [str(replace(source, weight=None)) for source in sources]
-    fixed = {text_source.BUNDLED_NAME: BUNDLED, text_source.OWN: OWN}
-    asked["files"] = [text for text in bare if text not in fixed]
-    asked["texts"] = [*(fixed[text] for text in bare if text in fixed), *([FILES] if asked["files"] else [])]
+    asked["files"] = [text for text in bare if text not in FIXED]
+    asked["texts"] = [*(FIXED[text] for text in bare if text in FIXED), *([FILES] if asked["files"] else [])]
     asked["batch"] = asked["batch"] or 0
     shares = {SHARE + text: source.weight for text, source in zip(bare, sources)}
-    return {f"cal_{name}": asked[name] for name in DEFAULTS} | shares
+    return {f"cal_{name}": asked[name] for name in defaults()} | shares
 
 
 def on_upload() -> None:
     """Keep an uploaded text and name it as a source."""
     for file in state.upload:
-        name = Path(file.name)
+        name, packing = Path(file.name), ""
+        if name.suffix.lower() in PACKINGS:
+            name, packing = name.with_suffix(""), name.suffix.lower()
         stem = re.sub(r"[^\w-]+", "-", name.stem)[:60]  # documents without a domain are called by it
-        path = str(folders.keep("texts", file.getvalue(), name.suffix.lower(), stem))
+        path = str(folders.keep("texts", file.getvalue(), name.suffix.lower() + packing, stem))
         state.cal_files = list(dict.fromkeys([*state.cal_files, path]))
 
 
@@ -90,7 +104,7 @@ def sources_chosen() -> list[str]:
                 "No file or data set yet: give a path on this machine or hub:OWNER/NAME, or upload a file."
             )
         if kind == PASTED and not state.cal_paste.strip():
-            raise InputError("No text yet: paste documents, separated by blank lines.")
+            raise InputError("No text yet: paste some.")
     if BUNDLED in state.cal_texts:
         found.append(text_source.BUNDLED_NAME)
     if FILES in state.cal_texts:
@@ -100,9 +114,7 @@ def sources_chosen() -> list[str]:
     if OWN in state.cal_texts:
         found.append(text_source.OWN)
     if not found:
-        raise InputError(
-            "No texts yet: choose the bundled ones, the model's own samples, files, or paste some."
-        )
+        raise InputError("No texts yet: choose the model's own samples, files, or paste some.")
     return found
 
 
@@ -115,8 +127,10 @@ def form() -> None:
         list(dict.fromkeys([*known_models(), state.cal_model])),
         key="cal_model",
         accept_new_options=True,
-        help="demo, a folder on this machine with config.json and .safetensors, or a hub id such as "
-        "owner/name (fetched when asked for). Type a new one and press Enter.",
+        on_change=on_model,
+        help="smollm2 (a real language model), demo (small: every button in seconds), a folder on this "
+        "machine with config.json and .safetensors, a .gguf file, a LoRA adapter's folder, or a hub id such "
+        "as owner/name (fetched when asked for). Type a new one and press Enter.",
     )
     texts.pills(
         "Texts",
@@ -124,7 +138,7 @@ def form() -> None:
         key="cal_texts",
         selection_mode="multi",
         help="Several may be taken together. Own samples: what the model itself writes, calibration without "
-        "any data.",
+        "any data. The demo's world: short texts that the bundled demo was trained on, and no other model.",
     )
     samples.number_input(
         "Samples", 1, 100_000, key="cal_samples", help="Sequences of the calibrate split: rows of A."
@@ -146,8 +160,8 @@ def form() -> None:
             key="cal_files",
             accept_new_options=True,
             placeholder="/data/texts.jsonl",
-            help="Type one and press Enter. .txt: documents separated by blank lines; .jsonl, .csv, "
-            ".parquet: column text. "
+            help="Type one and press Enter. .txt: running text; .jsonl, .json, .csv, .tsv, .parquet: rows "
+            "with a column text, chats, or instructions; also with .gz or .zst behind it. "
             "Options behind it: FILE::column=story,domain=tales,limit=1000; of a hub data set also config, "
             "split and revision.",
         )
@@ -155,7 +169,7 @@ def form() -> None:
             "or upload some", type=TYPES, key="upload", on_change=on_upload, accept_multiple_files=True
         )
     if PASTED in state.cal_texts:
-        st.text_area("Documents, separated by blank lines", key="cal_paste", height=160)
+        st.text_area("Running text, as it stands", key="cal_paste", height=160)
 
 
 def details() -> None:
@@ -192,7 +206,7 @@ def how() -> None:
         BOS,
         key="cal_bos",
         required=True,
-        help="auto: one BOS first where the tokenizer has one.",
+        help="auto: one BOS first where the tokenizer itself writes one.",
     )
     batch.number_input(
         "Batch",
@@ -248,7 +262,7 @@ def requests(texts: list[str]) -> tuple[dict, dict]:
     if state.cal_checkpointed:
         common["checkpointed"] = True
     how = {name: state[f"cal_{name}"] for name in FORM}
-    asked = partial(jobs.request_of, (state.cal_model or "demo").strip(), texts, form=how, **common)
+    asked = partial(jobs.request_of, (state.cal_model or first()).strip(), texts, form=how, **common)
     return asked(), asked(samples=state.cal_samples, seed=state.cal_seed, singles=state.cal_singles)
 
 
@@ -284,21 +298,15 @@ def show_model(known: dict) -> None:
 def show_estimate(known: dict) -> None:
     """What the calibration will take, and the button that starts it."""
     seconds, memory = calibration_cost(known, state.cal_samples, state.cal_singles)
-    time = (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
     st.markdown(
         (
-            f"About **{time}** and **{size(memory)}** of memory, from one batch of {known['batch']} timed "
-            "here "
+            f"About **{in_words(seconds)}** and **{size(memory)}** of memory, from one batch of "
+            f"{known['batch']} timed here "
             f"with {known['threads']} thread{'s' if known['threads'] > 1 else ''}. "
         )
         + plain(what_there_is(known["domains"]))
     )
+    show_start(known)
     for split, asked, label in (
         ("calibrate", state.cal_samples, "samples"),
         ("choose", state.cal_singles, "sequences for singles"),
@@ -312,6 +320,17 @@ def show_estimate(known: dict) -> None:
                     "ask for fewer or shorter ones, or give more text."
                 )
             )
+
+
+def show_start(known: dict) -> None:
+    """The start of a sequence as the model reads it, and what was left out; a job of before does not know."""
+    if "start" not in known:
+        return
+    st.caption(plain(f"So a sequence begins, special tokens visible ({known['words']}):"))
+    st.code(known["start"] + " …", language=None, wrap_lines=True)
+    if known["empty"]:
+        rows = "1 row is" if known["empty"] == 1 else f"{known['empty']:,} rows are"
+        st.caption(f"{rows} null or blank and left out.")
 
 
 def what_there_is(domains: dict[str, dict[str, int]]) -> str:
@@ -331,7 +350,7 @@ def show_calibration(job_id: str, polled: bool) -> None:
     """Progress, and the rows that are there: re-read while the job runs, from its run when it is done."""
     job = watch(job_id, polled)
     if job.status == "done":
-        rows = load_run(folders.home() / "runs" / job.result["key"]).rows.A
+        rows = load_run(folders.find_run(job.result["key"])).rows.A
     else:
         rows = rows_so_far(job.folder / "work")
     if rows is not None:
@@ -395,5 +414,4 @@ def page() -> None:
     st.fragment(show_calibration, run_every=1 if job.active else None)(job.id, job.active)
 
 
-through_app()
 page()

@@ -11,22 +11,25 @@ from core import jobs
 from core.compare.comparison import finding
 from core.energy.sources import Source
 from core.errors import InputError
+from core.jobs.costs import in_words, measure_seconds
 from core.spectrum.lowest import lowest_states
 from core.store import folders
+from core.store.named_models import is_demo, missing
 from core.store.runs import Run
 from core.tasks.items import BUNDLED
 from pages.compare_parts.energies import known_points, show_energies, show_order
+from pages.compare_parts.moved_texts import ask_for_texts
+from pages.compare_parts.preview import LOWEST, TRAY, WAIT, offer
 from pages.compare_parts.protocols import show_behaviour, show_harness, show_imported
 from pages.compare_parts.searches import improve, latest, show_curves, show_search_results
 from pages.compare_parts.table import show_table
+from pages.shared.chat import DEMO_PROMPT, chat_panel
 from pages.shared.link import opened_source
-from pages.shared.parts import name_of, prune_panel
-from pages.shared.view import constraints_in_view, plain, through_app
+from pages.shared.parts import lacks_weights, name_of, prune_panel, seconds_of_forward
+from pages.shared.view import constraints_in_view, plain
 
-PROMPTS = {"demo": "Emil met Rosa in Marsh. She carried the spoon. The spoon belongs to"}
+PROMPTS = {"demo": DEMO_PROMPT, "smollm2": "The capital of France is"}
 DEFAULT_PROMPT = "Once upon a time"
-TRAY, LOWEST = "Tray", "Lowest states"
-WAIT = 0.7  # seconds the page may search
 state = st.session_state
 
 
@@ -68,7 +71,8 @@ def ask(source: Source) -> list[tuple[int, ...]]:
     """The controls and the button; returns the states that the page is about."""
     with st.container(key="controls-compare"):
         columns = st.columns([1.5, 0.9, 0.9, 0.9, 1, 2.6, 1.9], vertical_alignment="bottom")
-    columns[0].segmented_control("States", [TRAY, LOWEST], key="scope", default=TRAY, required=True)
+    state.setdefault("scope", TRAY)  # not the control's default: other buttons set it too
+    columns[0].segmented_control("States", [TRAY, LOWEST], key="scope", required=True)
     columns[1].selectbox(
         "How many",
         [20, 50, 100, 200],
@@ -86,7 +90,14 @@ def ask(source: Source) -> list[tuple[int, ...]]:
     columns[3].number_input(
         "Length", 2, 131_072, source.run.meta["texts"]["length"], key="length", help="Tokens a sequence."
     )
-    columns[4].checkbox("Bundled tasks", value=True, key="tasks", disabled=state.scope == LOWEST)
+    columns[4].checkbox(
+        "Toy tasks",
+        value=is_demo(source.run.meta["model"]["source"]),
+        key="tasks",
+        disabled=state.scope == LOWEST,
+        help="The bundled questions about the demo's made-up world, which other models know nothing of: real "
+        "tasks are under Benchmarks.",
+    )
     columns[5].text_input(
         "Prompt", PROMPTS.get(source.run.meta["model"]["name"], DEFAULT_PROMPT), key="prompt"
     )
@@ -105,11 +116,10 @@ def ask(source: Source) -> list[tuple[int, ...]]:
         width="stretch",
         help="And the original.",
     )
-    if not states and state.scope == TRAY:
-        st.info(
-            "Pick states in Explore (key A): they are measured here against the original. Or take the lowest "
-            "ones."
-        )
+    if missing(source.run.meta["model"]["source"]) is None:
+        forward = seconds_of_forward(source.run, state.sequences, state.length)
+        more = "; toy tasks, speed and answers come on top" if state.scope == TRAY and states else ""
+        st.caption(f"Measuring takes about {in_words(measure_seconds(forward, len(states)))} here{more}.")
     return states
 
 
@@ -117,10 +127,11 @@ def ask(source: Source) -> list[tuple[int, ...]]:
 
 
 def show_prune(run: Run, states: list[tuple[int, ...]]) -> None:
-    """One of the states as a checkpoint."""
+    """One of the states as a checkpoint, and to talk with."""
     name = lambda s: f"{name_of(s, run.blocks)}: {', '.join(map(str, s))}"  # noqa: E731
     chosen = st.selectbox("State", states, format_func=name, key="compare_state")
     prune_panel(run, chosen)
+    chat_panel(run, chosen)
 
 
 def page() -> None:
@@ -134,6 +145,8 @@ def page() -> None:
             f"{plain(source.name)} is a bare matrix: there is no model to measure. Choose a run in Explore."
         )
         return
+    lacks_weights(source.run)
+    ask_for_texts(source.run)
     lead = st.empty()
     states = ask(source)
     job = current_benchmark()
@@ -141,7 +154,9 @@ def page() -> None:
     lead.html(f'<div class="finding">{html.escape(finding(found, {}))}</div>')
     left, right = st.columns(2, gap="large")
     with left:
-        st.fragment(show_energies, run_every=1 if job and job.active else None)(source, job)
+        st.fragment(show_energies, run_every=1 if job and job.active else None)(source, states, job)
+        if not found.rows and not any(len(s) == state.removed for s in states):
+            offer(source)
     searches = jobs.on_run(folders.find_run(source.key), state.removed)
     learned, others = latest(searches, "learn"), latest(searches, "peers")
     with right:
@@ -156,7 +171,7 @@ def page() -> None:
         "Behaviour",
         "Benchmarks",
         "From elsewhere",
-        *(["Take one home"] if states else []),
+        *(["Chat, take home"] if states else []),
     ]
     tabs = dict(zip(names, st.tabs(names)))
     with tabs["Measured"]:
@@ -170,7 +185,7 @@ def page() -> None:
     with tabs["From elsewhere"]:
         show_imported(source.run)
     if states:
-        with tabs["Take one home"]:
+        with tabs["Chat, take home"]:
             show_prune(source.run, states)
 
 
@@ -184,5 +199,4 @@ def current_benchmark() -> jobs.Job | None:
     return next((job for job in jobs.running() if job.kind == "benchmark"), None)
 
 
-through_app()
 page()

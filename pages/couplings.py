@@ -21,7 +21,7 @@ from core.view.run_figures import gradient_figure
 from core.view.snippets import couplings_snippet
 from pages.shared.link import opened_source
 from pages.shared.parts import chart, html_table
-from pages.shared.view import plain, source_of, through_app
+from pages.shared.view import plain, source_of
 
 CONFIG = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 state = st.session_state
@@ -226,5 +226,4 @@ def page() -> None:
         show_gradient(source.run)
 
 
-through_app()
 page()

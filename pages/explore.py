@@ -32,17 +32,10 @@ from core.view.snippets import View, cli_line, python_snippet
 from core.view.state_files import Increases, states_csv, states_json
 from pages.explore_parts.controls import controls, hold, show_facts
 from pages.explore_parts.uploads import add_marks, show_reading, show_upload
+from pages.shared.chat import chat_panel
 from pages.shared.link import LABEL_LIMIT, PANELS, checked_look, read_link, write_link
 from pages.shared.parts import prune_panel, start_job, watch
-from pages.shared.view import (
-    RULES,
-    TRAY_LIMIT,
-    constraints_in_view,
-    plain,
-    rules_in_view,
-    source_of,
-    through_app,
-)
+from pages.shared.view import RULES, TRAY_LIMIT, constraints_in_view, plain, rules_in_view, source_of
 
 KEY = "lens"
 WAIT = 0.7  # seconds a page may search; what is not proved by then goes on as a job
@@ -210,8 +203,9 @@ def close_prune() -> None:
 
 @st.dialog("Prune this state", width="large", on_dismiss=close_prune)
 def prune_dialog(key: str, removed: tuple[int, ...]) -> None:
-    """Prune a state, over the page."""
+    """Prune a state and talk with it, over the page."""
     prune_panel(source_of(key).run, removed)
+    chat_panel(source_of(key).run, removed)
 
 
 def keep_block(block: int) -> None:
@@ -446,5 +440,4 @@ def page() -> None:
         show_upload()
 
 
-through_app()
 page()

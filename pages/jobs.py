@@ -7,7 +7,7 @@ import streamlit as st
 
 from core import jobs
 from pages.shared.parts import clock, show_progress, start_job
-from pages.shared.view import plain, through_app
+from pages.shared.view import plain
 
 SHOWN = 50
 MARKS = {"running": "▶", "queued": "…", "done": "✓", "failed": "✗", "cancelled": "■", "interrupted": "!"}
@@ -56,7 +56,6 @@ def listing() -> None:
         st.caption(f"The latest {SHOWN} of {len(found)} jobs.")
 
 
-through_app()
 st.title("Jobs")
 st.caption(
     "Each job works in a process of its own: it goes on when the page is closed or the server restarts. "

@@ -27,11 +27,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from core.calibration.gradient_rows import gradient_rows, graph_bytes, made_up_ids
 from core.model.load import LoadedModel, load_model, wrap
-from core.model.losses import sample_losses
+from core.model.memory import peak_bytes
+from core.weights.files import WeightFiles
 from tests.bench import failed, figure, machine
 
 BATCH, LENGTH = 16, 128
@@ -69,8 +71,14 @@ def random_moe() -> Qwen3MoeForCausalLM:
 
 MODELS: dict[str, tuple[str, Callable[[], LoadedModel]]] = {
     "demo": ("demo, 64 wide, 24 blocks", lambda: load_model("demo")),
-    "llama": ("random Llama, 512 wide, 12 blocks", lambda: wrap(random_llama(), None, "random", Path())),
-    "moe": ("random Qwen3-MoE, 128 wide, 8 blocks", lambda: wrap(random_moe(), None, "random", Path())),
+    "llama": (
+        "random Llama, 512 wide, 12 blocks",
+        lambda: wrap(random_llama(), None, "random", WeightFiles("random", Path())),
+    ),
+    "moe": (
+        "random Qwen3-MoE, 128 wide, 8 blocks",
+        lambda: wrap(random_moe(), None, "random", WeightFiles("random", Path())),
+    ),
 }
 
 
@@ -94,9 +102,8 @@ def vmapped_rows(loaded: LoadedModel, ids: torch.Tensor) -> torch.Tensor:
 
         handles = [module.register_forward_hook(scale(i)) for i, _, module in loaded.branches()]
         try:
-            return sample_losses(loaded.model(input_ids=sample[None], use_cache=False).logits, sample[None])[
-                0
-            ]
+            logits = loaded.model(input_ids=sample[None], use_cache=False).logits[0, :-1]
+            return F.cross_entropy(logits, sample[1:])
         finally:
             for handle in handles:
                 handle.remove()
@@ -136,14 +143,9 @@ def peak_growth(name: str, checkpointed: bool) -> int:
     with torch.no_grad():
         loaded.model(input_ids=ids, use_cache=False)
     CLEAR.write_text("5")  # the peak starts again from what is resident now
-    before = _status("VmHWM")
+    before = peak_bytes()
     gradient_rows(loaded, ids, checkpointed=checkpointed)
-    return _status("VmHWM") - before
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+    return peak_bytes() - before
 
 
 def measured_apart(name: str, checkpointed: bool) -> int:

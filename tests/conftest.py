@@ -5,11 +5,12 @@ import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["BLOCKSCAPE_OPENS"] = "demo"  # what tests of the pages were written on
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models, and workers beside the test
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tests import warm
@@ -41,6 +42,7 @@ SLOW += (
     "test_contracts.py",
     "test_demo.py",
     "test_ranks.py",
+    "test_smollm2.py",
     "test_stored_before.py",
     "test_warm.py",
 )
@@ -57,7 +59,7 @@ TEXT = "\n\n".join(
         "hello "
         f"to {i % 31}."
     )
-    for i in range(400)
+    for i in range(430)
 )
 
 
@@ -102,12 +104,13 @@ def no_worker(monkeypatch):
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, with BOS and EOS."""
+    """One token a byte, with EOS, and a BOS that it writes itself."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate(["<s>", "</s>", *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
 
 

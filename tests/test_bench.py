@@ -7,7 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from core.calibration.gradient_rows import gradient_rows, made_up_ids
-from tests import bench_gpu, bench_rows
+from core.model.load import load_model
+from tests import bench_gpu, bench_rows, bench_vocabulary
 
 
 def test_every_shape_runs_in_small_on_the_cpu(capsys):
@@ -48,3 +49,19 @@ def test_the_rows_of_torch_func_are_the_same():
     assert bench_rows.no_vmap(loaded, ids) == ""
     rows, _, _ = gradient_rows(loaded, ids)
     assert torch.allclose(bench_rows.vmapped_rows(loaded, ids), rows, atol=1e-4 * float(rows.norm()))
+
+
+def test_what_a_vocabulary_costs_is_measured_on_any_model(capsys, monkeypatch):
+    monkeypatch.setattr(bench_vocabulary, "LENGTH", 16)
+    monkeypatch.setattr(bench_vocabulary, "BATCH", 4)  # sequences
+    loaded = load_model("demo")
+    bench_vocabulary.ratios(loaded, 1)
+    bench_vocabulary.singles(loaded)
+    printed = capsys.readouterr().out
+    assert re.search(r"rows against plain autograd.* 2 ok$", printed, re.M)
+    assert re.search(r"losses against whole logits.* 10 ok$", printed, re.M)
+    executed = re.search(r"all 24 single removals, executed +([\d.]+) forwards +bar 13 ok$", printed, re.M)
+    assert executed and float(executed[1]) == 1 + 23 / 2
+    for _, run in bench_vocabulary.TASKS.values():
+        run(loaded)
+    assert bench_vocabulary.SHAPE["vocab_size"] == 49152

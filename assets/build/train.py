@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from assets.build.world import DOMAINS, TASK_FAMILIES, World
@@ -86,6 +86,8 @@ def train_tokenizer(world: World, seed: int) -> PreTrainedTokenizerFast:
     )
     texts = (text for text, _ in itertools.islice(world.documents(seed), 20_000))
     tokenizer.train_from_iterator(texts, trainer)
+    # every training sequence begins with BOS, and so does what anybody else tokenizes
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>",

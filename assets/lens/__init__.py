@@ -19,7 +19,7 @@ _HERE = Path(__file__).parent
 _MODULES = (
     *("palette", "dom", "wording", "glossary", "model", "recorder", "panel"),
     *("landscape", "barcode", "matrix", "arcs"),
-    *("help", "finder", "sentences", "exports", "card", "tray", "keys", "lens"),
+    *("help", "hints", "finder", "sentences", "exports", "card", "tray", "keys", "lens"),
 )
 
 

@@ -52,6 +52,14 @@ export class Help {
       list(KEYS),
       element("h2", { textContent: "Words" }),
       list(GLOSSARY),
+      element("button", {
+        type: "button",
+        textContent: "Show the first hints again",
+        onclick: () => {
+          this.lens.hints.again();
+          this.toggle(false);
+        },
+      }),
     );
     this.node.setAttribute("role", "dialog");
     this.node.setAttribute("aria-label", "Keys and words");

@@ -9,6 +9,7 @@ import { element } from "./dom.js";
 import { Exports } from "./exports.js";
 import { Finder } from "./finder.js";
 import { Help } from "./help.js";
+import { Hints } from "./hints.js";
 import { pressed } from "./keys.js";
 import { Landscape } from "./landscape.js";
 import { Matrix } from "./matrix.js";
@@ -53,6 +54,8 @@ class Lens {
     this.card = new Card(this);
     this.matrix.plot.append(this.card.strongest);
     this.finder = new Finder(this);
+    this.hints = new Hints(this);
+    for (const panel of [this.levels, this.barcode]) panel.plot.before(this.hints.of(panel.name));
     this.picks = new Tray(this);
     this.exports = new Exports(this);
     this.help = new Help(this);
@@ -124,6 +127,7 @@ class Lens {
     }
     const marked = this.takeMarks(data.marks) || solved;
     this.snippets = data.snippets;
+    this.hints.paint();
     this.takeMeasured(data.measured);
     // an older answer must not undo what was picked since
     if (data.seq >= this.seq) this.takePicked(data);

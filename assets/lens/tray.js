@@ -23,12 +23,14 @@ export class Tray {
     const list = element(
       "div",
       { className: "list", tabIndex: 0 },
-      ...(picks.length ? picks : [element("p", { className: "empty", textContent: EMPTY })]),
+      ...(picks.length || lens.hints.shows("tray")
+        ? picks
+        : [element("p", { className: "empty", textContent: EMPTY })]),
       ...(marks.length ? [element("h3", { textContent: "Marked states" }), ...marks] : []),
     );
     list.setAttribute("role", "group");
     list.setAttribute("aria-label", "Picked and marked states");
-    this.node.replaceChildren(this.heading(), list, this.actions());
+    this.node.replaceChildren(this.heading(), lens.hints.of("tray"), list, this.actions());
   }
   heading() {
     const spread = this.lens.details.map((d) => d.diversity).filter((d) => d !== null);

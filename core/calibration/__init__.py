@@ -1,5 +1,6 @@
 """Sequences -> gradient rows A, and the texts that a job draws them from. Loads torch.
 
-`calibrate` with `run_key` (calibrate); `gradient_rows` of one batch and `measure_batch` (gradient_rows);
-`read_sources`, `draw` and `available` (corpus); the model's own samples, `own_sequences` (own_samples).
+`calibrate` with `run_key` (calibrate); `gradient_rows` of one batch, `measure_batch` and `at_once`
+(gradient_rows); `read_sources`, `draw` and `available` (corpus); the model's own samples, `own_sequences`
+(own_samples).
 """

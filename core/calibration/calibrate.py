@@ -20,9 +20,16 @@ import torch
 import transformers
 
 import core
-from core.calibration.gradient_rows import gradient_rows, label_uniforms, measure_batch, out_of_memory
+from core.calibration.gradient_rows import (
+    at_once,
+    gradient_rows,
+    label_uniforms,
+    measure_batch,
+    out_of_memory,
+    singles_at_once,
+)
 from core.errors import InputError
-from core.measure.evaluation import sequence_losses
+from core.measure.state_losses import ROW_FORWARDS, State, open_forwards, singles_order
 from core.model.gates import gate_of
 from core.model.load import LoadedModel
 from core.ranks import ALONE, Ranks
@@ -30,9 +37,11 @@ from core.store import runs
 from core.store.checkpoint import Checkpoint
 from core.store.runs import Rows, Run, Singles
 from core.texts import Sequences
+from core.texts.sequences import start_of
 
 LOSS = "mean negative log-likelihood over predicted tokens, nats"
 DROPPED_LIMIT = 0.01
+OWN_FORWARDS = 1.3  # what sampled labels add to ROW_FORWARDS: a backward more
 LOG = logging.getLogger(__name__)
 Report = Callable[[int, int, str], None]
 
@@ -77,9 +86,11 @@ def calibrate(
 
     batch: sequences at once; None: measured before the first row. With a `checkpoint` folder, what is
     computed is saved every two seconds, and a later call with the same arguments and folder goes on
-    from there, with the batch and threads it began with: bit-identical to a run in one piece.
+    from there, with the batch it began with: at the same number of threads bit-identical to a run in one
+    piece.
     Of several `ranks` each computes its share of the steps, and rank 0 returns the run, the others None.
-    Where memory runs out, the batch is computed in halves, which the plan then records.
+    The sequences of a batch that memory does not hold together are computed one part after the other, and
+    where it runs out all the same in halves: the plan records how many at once.
     A sequence whose rows (of the texts' labels or of sampled ones) are not finite is
     dropped from both and counted; so is one that makes a single removal's loss not
     finite. Errors: InputError for a bad length or batch, or when more than 1 % of the
@@ -90,13 +101,13 @@ def calibrate(
     asked = _Asked(loaded, sequences, sampled, singles, seed)
     saved = Checkpoint(checkpoint, {}, run_key(loaded, sequences, sampled, singles, seed), ranks.rank)
     _make_plan(asked, saved, batch, checkpointed, report, ranks)
-    steps = _steps(asked, saved.plan)
+    steps = _steps(asked, saved.plan, ranks.world)
     done = _compute(steps, saved, report, ranks)
     if done is None:
         return None
     main, own, dropped = _joined_rows(asked, done)
     measured, dropped_singles = _joined_singles(singles, len(loaded.blocks), done) if singles else (None, [])
-    total = sum(step.cost for step in steps.values())
+    total = round(sum(step.cost for step in steps.values()))
     report(total, total, "done")
     meta = {
         **_described(asked, saved, request),
@@ -125,10 +136,11 @@ class _Asked(NamedTuple):
 class _Step(NamedTuple):
     """A piece of work: its arrays depend on nothing but its argument."""
 
-    work: Callable[[int], dict[str, np.ndarray]]
-    argument: int
-    cost: int  # sequences
+    work: Callable[..., dict[str, np.ndarray]]
+    argument: tuple
+    cost: float  # against that of the rows of one sequence
     message: str
+    turn: int  # whose it is: core.ranks.Ranks.mine
 
 
 def _check(loaded: LoadedModel, sequences: Sequences, singles: Sequences | None, batch: int | None) -> None:
@@ -149,25 +161,37 @@ def _check(loaded: LoadedModel, sequences: Sequences, singles: Sequences | None,
 def _make_plan(
     asked: _Asked, saved: Checkpoint, batch: int | None, checkpointed: bool, report: Report, ranks: Ranks
 ) -> None:
-    """Give the checkpoint the plan that all ranks follow, that of an earlier launch where there was one, and
-    take its number of threads.
+    """Give the checkpoint the plan that all ranks follow, that of an earlier launch where there was one, with
+    the threads of rank 0 of this one.
     """
-    count, length = asked.sequences.ids.shape
+    count = len(asked.sequences.ids)
     if saved.damaged:
         LOG.warning(
             "%d damaged checkpoint files were set aside; what they held is computed again", saved.damaged
         )
-    if not saved.plan:
-        if batch is None and ranks.rank == 0:
-            report(0, count, "measuring the batch")
-            batch = measure_batch(asked.loaded, length, asked.sampled, checkpointed)
-        saved.plan = {"batch": batch, "threads": torch.get_num_threads(), "checkpointed": checkpointed}
-    saved.plan = ranks.agree(saved.plan)
+    if not saved.plan and ranks.rank == 0:
+        report(0, count, "measuring the batch")
+        saved.plan = _new_plan(asked, batch, checkpointed)
+    saved.plan = ranks.agree({**saved.plan, "threads": torch.get_num_threads()})
     torch.set_num_threads(saved.plan["threads"])
 
 
-def _steps(asked: _Asked, plan: dict) -> dict[str, _Step]:
-    """All work by name, in order: batches of rows, then the full model and each block's removal."""
+def _new_plan(asked: _Asked, batch: int | None, checkpointed: bool) -> dict:
+    """The batch, and how many of its sequences at once where memory does not hold it whole."""
+    loaded, length = asked.loaded, asked.sequences.ids.shape[1]
+    batch = batch or measure_batch(loaded, length, asked.sampled, checkpointed)
+    few = {"at_once": at_once(loaded, batch, length, checkpointed)}
+    if asked.singles is not None:
+        few["singles"] = singles_at_once(loaded, asked.singles, batch)
+    return {
+        "batch": batch,
+        "checkpointed": checkpointed,
+        **{what: count for what, count in few.items() if count < batch},
+    }
+
+
+def _steps(asked: _Asked, plan: dict, world: int) -> dict[str, _Step]:
+    """All work by name, in order: batches of rows, then single removals; shared by so many ranks."""
     loaded, sequences, sampled, singles, seed = asked
     size, count = plan["batch"], len(sequences.ids)
 
@@ -179,31 +203,53 @@ def _steps(asked: _Asked, plan: dict) -> dict[str, _Step]:
         return _joined(parts)
 
     steps = {
-        f"rows-{start}": _Step(rows, start, min(size, count - start), "gradient rows")
+        f"rows-{start}": _Step(rows, (start,), min(size, count - start), "gradient rows", start // size)
         for start in range(0, count, size)
     }
-    if singles is None:
-        return steps
-    ids, mask, scored = singles.ids, singles.mask, singles.scored
+    return steps if singles is None else steps | _single_steps(asked, plan, world)
 
-    def single(i: int) -> dict[str, np.ndarray]:
-        removed = [i] if i >= 0 else []  # -1: the full model
-        return {"loss": sequence_losses(loaded, ids, removed, size, mask=mask, scored=scored)}
 
-    for i in range(-1, len(loaded.blocks)):
-        steps[f"single-{i}"] = _Step(single, i, len(ids), "single removals")
+def _single_steps(asked: _Asked, plan: dict, world: int) -> dict[str, _Step]:
+    """Of each chunk of sequences the full model's losses and those without each block, each from the hidden
+    states that the full model has in front of it.
+    """
+    loaded, singles = asked.loaded, asked.singles
+    assert singles is not None
+    meter = open_forwards(loaded, singles, keep=False, memory=0, chunk=plan.get("singles", plan["batch"]))
+    n, head = meter.blocks, _head_share(loaded)
+    row = ROW_FORWARDS + (OWN_FORWARDS if asked.sampled else 0)
+
+    def single(removed: State, chunk: int) -> dict[str, np.ndarray]:
+        return {"loss": meter.measure(removed, chunk)}
+
+    steps: dict[str, _Step] = {}
+    for chunk, part in enumerate(meter.chunks):
+        for removed in singles_order(n):
+            executed = n - 1 - removed[0] if removed and meter.shares else n
+            cost = (head + (1 - head) * executed / n) / row * (part.stop - part.start)
+            # a chunk is one rank's, so that its hidden states are computed once; few chunks are shared
+            turn = chunk if len(meter.chunks) >= world else len(steps)
+            name = f"single-{removed[0] if removed else -1}-{part.start}"
+            steps[name] = _Step(single, (removed, chunk), cost, "single removals", turn)
     return steps
+
+
+def _head_share(loaded: LoadedModel) -> float:
+    """Of a forward's work: the head's."""
+    weight = getattr(loaded.model.get_output_embeddings(), "weight", None)
+    head = 0 if weight is None else weight.numel()
+    return head / (head + sum(block.active_parameters for block in loaded.blocks))
 
 
 def _compute(
     steps: dict[str, _Step], saved: Checkpoint, report: Report, ranks: Ranks
 ) -> dict[str, dict[str, np.ndarray]] | None:
     """The arrays of all steps by name, of which this rank computes its own; None on ranks other than 0."""
-    ends = list(itertools.accumulate(step.cost for step in steps.values()))
-    for position, (name, step) in enumerate(steps.items()):
-        if ranks.mine(position) and name not in saved:
-            report(ends[position] - step.cost, ends[-1], step.message)
-            saved.put(name, step.work(step.argument))
+    ends = [round(end) for end in itertools.accumulate(step.cost for step in steps.values())]
+    for (name, step), begin in zip(steps.items(), [0, *ends]):
+        if ranks.mine(step.turn) and name not in saved:
+            report(begin, ends[-1], step.message)
+            saved.put(name, step.work(*step.argument))
     saved.flush()
     shares = ranks.gather({name: saved[name] for name in steps if name in saved})
     if shares is None:
@@ -211,7 +257,7 @@ def _compute(
     done = {name: arrays for share in shares for name, arrays in share.items()}
     for name, step in steps.items():
         if name not in done:  # of a rank of an earlier launch, that kept it on a disk of its own
-            done[name] = step.work(step.argument)
+            done[name] = step.work(*step.argument)
     return {name: done[name] for name in steps}
 
 
@@ -231,7 +277,10 @@ def _joined_singles(
     singles: Sequences, blocks: int, done: dict[str, dict[str, np.ndarray]]
 ) -> tuple[Singles, list[int]]:
     """(loss increase of each block's removal, sequences dropped)."""
-    losses = np.array([done[f"single-{i}"]["loss"] for i in range(-1, blocks)])
+    starts = sorted(int(name.rpartition("-")[2]) for name in done if name.startswith("single--1-"))
+    losses = np.array(
+        [np.concatenate([done[f"single-{i}-{start}"]["loss"] for start in starts]) for i in range(-1, blocks)]
+    )
     finite = np.isfinite(losses).all(axis=0)
     dropped = _dropped(finite, singles, "losses with a block removed")
     increase = losses[1:, finite] - losses[0, finite]
@@ -257,6 +306,7 @@ def _described(asked: _Asked, saved: Checkpoint, request: dict | None) -> dict:
             **loaded.digest(),
             "parameters": loaded.parameters(),
             "bytes": loaded.weights_bytes(),
+            "written_item": loaded.files.written().itemsize,  # bytes of a weight in an export
             "blocks": [b.to_json() for b in loaded.blocks],
         },
         "texts": {
@@ -271,6 +321,9 @@ def _described(asked: _Asked, saved: Checkpoint, request: dict | None) -> dict:
             "available": sequences.available,
             "predicted": round(sequences.predicted / len(sequences.ids), 3),
             "tokens": sequences.sha256,
+            "start": start_of(sequences, loaded.tokenizer),
+            **({"content": sequences.content} if sequences.content else {}),
+            **({"empty_rows": sequences.empty} if sequences.empty else {}),
         },
         "gate": gate_of(loaded),
         "loss": LOSS,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from core.calibration.own_samples import DOMAIN, own_sequences
+from core.calibration.own_samples import DOMAIN, first_token, own_sequences, own_words
 from core.errors import InputError
 from core.model.load import LoadedModel
 from core.store import folders
@@ -12,8 +12,9 @@ from core.store.runs import canonical_key
 from core.texts import Sequences, Texts, TextSource, pack, read_texts
 from core.texts.documents import SPLITS, free_name
 from core.texts.form import FORM
-from core.texts.packing import available_by_domain, shares
+from core.texts.packing import shares, survey
 from core.texts.sequences import joined
+from core.texts.special_tokens import as_read
 from core.texts.text_source import sources_of
 
 Report = Callable[[int, int, str], None]
@@ -105,6 +106,7 @@ def _own(loaded: LoadedModel, split: str, length: int, samples: int, seed: int, 
         {
             "model": loaded.digest(),
             "tokenizer": loaded.tokenizer_digest(),
+            "first": first_token(loaded)[0],
             "split": split,
             "length": length,
             "samples": samples,
@@ -119,14 +121,16 @@ def _own(loaded: LoadedModel, split: str, length: int, samples: int, seed: int, 
 def available(loaded: LoadedModel, read: Read, length: int, form: Mapping[str, str] | None = None) -> dict:
     """What `draw` can draw: domains {split: {domain: sequences of `length` tokens}} of the texts, and parts,
     what the weights divide the samples among: [{name, weight, have {split: sequences}, None: as many as
-    anybody wants}].
+    anybody wants}]; empty: rows that are null or blank, and left out; start: of a sequence as the model reads
+    it, special tokens visible; words: how texts become sequences.
     """
     texts, own = read
-    domains = (
-        available_by_domain(texts, loaded.tokenizer, length, **form_of(form))
-        if texts
-        else {split: {} for split in SPLITS}
-    )
+    if texts:
+        domains, start, words = survey(texts, loaded.tokenizer, length, **form_of(form))
+    else:
+        first, called = first_token(loaded)
+        domains = {split: {} for split in SPLITS}
+        start, words = as_read([first], loaded.tokenizer), own_words(called)
     parts = []
     if texts and texts.weights:
         for name, weight in texts.weights.items():
@@ -142,4 +146,10 @@ def available(loaded: LoadedModel, read: Read, length: int, form: Mapping[str, s
         parts.append({"name": "texts", "weight": _shares(texts, own)[0], "have": every})
     if own:
         parts.append({"name": own.domain or DOMAIN, "weight": own.share, "have": None})
-    return {"domains": domains, "parts": parts}
+    return {
+        "domains": domains,
+        "parts": parts,
+        "empty": texts.empty if texts else 0,
+        "start": start,
+        "words": words,
+    }

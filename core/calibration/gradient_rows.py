@@ -6,17 +6,21 @@ respect to alpha holds one row a sample (arXiv 2602.00161).
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
 from core.errors import InputError
+from core.measure.replay import Replay
 from core.model.devices import free_memory
 from core.model.gates import gated
+from core.model.head import forward_as
 from core.model.load import LoadedModel
-from core.model.losses import loss_gradient, right_padded
+from core.model.losses import loss_gradients, right_padded
+from core.model.memory import GRAPH, held
+from core.texts import Sequences
 
 LARGEST_BATCH = 64
 
@@ -41,17 +45,15 @@ def gradient_rows(
     mask, scored = (None if t is None else t.to(loaded.device) for t in (mask, scored))
     ids, scored = right_padded(ids.to(loaded.device), mask, scored)
     alpha = torch.ones(len(ids), len(loaded.blocks), requires_grad=True, device=ids.device)
+    head = loaded.head  # tried without gates
     with gated(loaded, alpha), _checkpointed(loaded, checkpointed), torch.enable_grad():
-        logits = loaded.model(input_ids=ids, use_cache=False).logits
-        losses, gradient = loss_gradient(logits, ids, scored)
-        (rows,) = torch.autograd.grad(logits, alpha, gradient, retain_graph=sampled_uniforms is not None)
-        if sampled_uniforms is None:
-            return rows.cpu(), losses.cpu(), None
-        labels = ids.clone()
-        labels[:, 1:] = sample_labels(logits.detach()[:, :-1], sampled_uniforms[:, :-1].to(ids.device))
-        own_losses, gradient = loss_gradient(logits, labels, scored)
-        (own_rows,) = torch.autograd.grad(logits, alpha, gradient)
-    return rows.cpu(), losses.cpu(), (own_rows.cpu(), own_losses.cpu())
+        hidden = head.hidden(ids)
+        labelled = loss_gradients(hidden, ids, scored, head.logits, sampled_uniforms)
+        found = []
+        for kind, (losses, gradient) in enumerate(labelled):
+            (rows,) = torch.autograd.grad(hidden, alpha, gradient, retain_graph=kind < len(labelled) - 1)
+            found.append((rows.cpu(), losses.cpu()))
+    return *found[0], found[1] if len(found) > 1 else None
 
 
 @contextmanager
@@ -60,34 +62,16 @@ def _checkpointed(loaded: LoadedModel, on: bool) -> Iterator[None]:
     if not on:
         yield
         return
-    plain = [
-        (block, block.forward, vars(block).get("forward")) for block in loaded.modules
-    ]  # accelerate gives blocks a forward of their own
 
     def sparing(forward):
         return lambda *args, **kwargs: checkpoint(
             forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs
         )
 
-    for block, forward, _ in plain:
-        block.forward = sparing(forward)
-    try:
+    with ExitStack() as stack:
+        for block in loaded.modules:
+            stack.enter_context(forward_as(block, sparing))
         yield
-    finally:
-        for block, _, own in plain:
-            if own:
-                block.forward = own
-            else:
-                del block.forward  # the class's shows again
-
-
-def sample_labels(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """int64 [B, T]: tokens drawn from softmax(logits [B, T, V]) by inverting its distribution function at
-    `uniforms`.
-    """
-    distribution = torch.softmax(logits.double(), dim=-1).cumsum(dim=-1)
-    drawn = torch.searchsorted(distribution, uniforms[..., None].contiguous(), right=True).squeeze(-1)
-    return drawn.clamp(max=logits.shape[-1] - 1)
 
 
 def label_uniforms(index: np.ndarray, length: int, seed: int) -> torch.Tensor:
@@ -123,9 +107,35 @@ def graph_bytes(loaded: LoadedModel, length: int, checkpointed: bool = False) ->
     return sum(size for pointer, size in kept.items() if pointer not in weights)
 
 
+def at_once(loaded: LoadedModel, batch: int, length: int, checkpointed: bool = False) -> int:
+    """How many of a batch's sequences memory holds between forward and backward: half of what is free, on the
+    CPU 0.5 GiB at most; more gain nothing there.
+
+    Errors: InputError when not even one sequence fits.
+    """
+    try:
+        return held(batch, graph_bytes(loaded, length, checkpointed), _room(loaded))
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(
+            f"One sequence of {length} tokens does not fit the memory beside {loaded.source!r}; choose a "
+            "smaller --length or --checkpointed."
+        ) from error
+
+
+def singles_at_once(loaded: LoadedModel, sequences: Sequences, batch: int) -> int:
+    """How many of a batch's sequences memory holds where single removals share hidden states: two paths of
+    them through the model.
+    """
+    replay = Replay(loaded, sequences)
+    path = len(loaded.blocks) * replay.bytes * sequences.ids.shape[1]
+    return held(batch, 2 * path, _room(loaded)) if replay.shares else batch
+
+
 def measure_batch(loaded: LoadedModel, length: int, sampled: bool, checkpointed: bool) -> int:
-    """The batch that gives the most rows a second here: doubled while that gains 5 % and half the free memory
-    holds it.
+    """The batch that gives the most rows a second here: doubled while that gains 5 % and memory holds it
+    (`at_once`).
 
     Errors: InputError when not even one sample fits.
     """
@@ -140,29 +150,24 @@ def measure_batch(loaded: LoadedModel, length: int, sampled: bool, checkpointed:
             spent.append(time.perf_counter() - began)
         return min(spent)
 
-    batch = 0
+    most = at_once(loaded, LARGEST_BATCH, length, checkpointed)
+    batch = 1
     try:
-        one = graph_bytes(loaded, length, checkpointed) + 16 * length * loaded.config.vocab_size
-        rate, batch = 1 / seconds(1), 1
-        while batch < LARGEST_BATCH and 2 * batch * one < _free(loaded) / 2:
+        rate = 1 / seconds(1)
+        while 2 * batch <= most:
             faster = 2 * batch / seconds(2 * batch)
             if faster < 1.05 * rate:
                 break
             rate, batch = faster, 2 * batch
-    except RuntimeError as error:
+    except RuntimeError as error:  # what is halved where it happens again (core.calibration.calibrate)
         if not out_of_memory(error):
             raise
-        if not batch:
-            raise InputError(
-                f"One sequence of {length} tokens does not fit the memory beside {loaded.source!r}; choose a "
-                "smaller --length or --checkpointed."
-            ) from error
     return batch
 
 
-def _free(loaded: LoadedModel) -> float:
-    """Bytes free where the model is."""
+def _room(loaded: LoadedModel) -> float:
+    """Bytes for activations where the model is."""
     if loaded.device.type == "cuda":
-        return torch.cuda.mem_get_info(loaded.device)[0]
+        return torch.cuda.mem_get_info(loaded.device)[0] / 2
     free = free_memory()
-    return float("inf") if free is None else free
+    return GRAPH if free is None else min(GRAPH, free / 2)

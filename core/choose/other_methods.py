@@ -16,7 +16,7 @@ import torch
 from core.blocks.structure import first_tensor, hidden_argument
 from core.measure.state_losses import Forwards, State
 from core.model.load import LoadedModel
-from core.model.losses import padded_batch, right_padded, sample_losses
+from core.model.losses import loss_gradients, padded_batch, right_padded
 from core.spectrum.lowest import check_removed
 from core.texts import Sequences
 
@@ -206,6 +206,7 @@ def _through(
         if len(states) == len(loaded.blocks):
             states.append(first_tensor(output))
 
+    head = loaded.head  # tried before hooks see it; no logits are needed
     handles = [module.register_forward_hook(note, with_kwargs=True) for module in loaded.modules]
     try:
         for start in range(0, len(sequences.ids), batch):
@@ -215,7 +216,7 @@ def _through(
                 None if sequences.mask is None else torch.from_numpy(sequences.mask[part]).to(loaded.device)
             )
             front, _ = right_padded(ids, mask, None)
-            loaded.model(input_ids=front, use_cache=False)
+            head.hidden(front)
             real = (
                 torch.ones_like(ids, dtype=torch.bool)
                 if mask is None
@@ -299,7 +300,9 @@ def taylor(loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16
         for start in range(0, len(sequences.ids), batch):
             part = slice(start, start + batch)
             ids, scored = padded_batch(sequences.ids, sequences.mask, sequences.scored, part, loaded.device)
-            sample_losses(loaded.model(input_ids=ids, use_cache=False).logits, ids, scored).sum().backward()
+            hidden = loaded.head.hidden(ids)
+            (labelled,) = loss_gradients(hidden, ids, scored, loaded.head.logits)
+            hidden.backward(labelled.gradient)
         scores = np.array(
             [
                 sum(float((p.detach() * p.grad).abs().sum()) for p in own if p.grad is not None)

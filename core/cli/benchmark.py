@@ -4,7 +4,7 @@ import argparse
 
 from core import jobs
 from core.cli.choices import add_choices, choices_of
-from core.cli.options import LENGTH, REPORTED, add_model, add_texts, form_of
+from core.cli.options import LENGTH, REPORTED, add_model, add_texts, form_of, texts_of
 from core.cli.running import as_job, together
 from core.errors import InputError
 from core.ranks import launched
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> dict | None:
         )
     request = jobs.request_of(
         args.model,
-        args.texts,
+        texts_of(args),
         (str(BUNDLED),),
         form_of(args),
         states=states,

@@ -5,10 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from core import jobs
-from core.cli.options import LENGTH, SEED, add_model, add_texts, batch_size, form_of, natural, positive
+from core.cli.options import (
+    LENGTH,
+    SEED,
+    add_model,
+    add_texts,
+    batch_size,
+    form_of,
+    natural,
+    positive,
+    texts_of,
+)
 from core.cli.running import as_job, check_writable, together
 from core.ranks import launched
-from core.store.folders import home
+from core.store.folders import find_run
 from core.store.runs import check_run_place, load_run, save_run
 
 
@@ -51,15 +61,23 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
+def describe(result: dict) -> str:
+    """A line for each entry; how a sequence starts is one line, too."""
+    lines = {**result, "start": repr(result.get("start"))}
+    return "\n".join(f"{key}: {value}" for key, value in lines.items())
+
+
 def run(args: argparse.Namespace) -> dict | None:
-    """The run: where it is, key, rows, blocks, dropped rows and seconds; None on ranks that tell nothing."""
+    """The run: where it is, key, rows, blocks, dropped rows and seconds, how texts became sequences and how
+    the first one starts; None on ranks that tell nothing.
+    """
     out = Path(args.out)
     check_run_place(out)
     check_writable(out)
     unusual: dict[str, Any] = {"checkpointed": True} if args.checkpointed else {}
     request = jobs.request_of(
         args.model,
-        args.texts,
+        texts_of(args),
         form=form_of(args),
         samples=args.samples,
         length=args.length,
@@ -73,5 +91,5 @@ def run(args: argparse.Namespace) -> dict | None:
     done = together("calibrate", request) if launched() else as_job("calibrate", request)
     if done is None:
         return None
-    save_run(load_run(home() / "runs" / done["key"]), out)
+    save_run(load_run(find_run(done["key"])), out)
     return {"run": str(out), **done}

@@ -1,11 +1,23 @@
 """`python -m core evaluate`."""
 
 import argparse
+import sys
 
 from core import jobs
-from core.cli.options import LENGTH, REPORTED, SEED, add_model, add_texts, form_of, natural, positive
+from core.cli.options import (
+    LENGTH,
+    REPORTED,
+    SEED,
+    add_model,
+    add_texts,
+    form_of,
+    natural,
+    positive,
+    texts_of,
+)
 from core.cli.running import as_job
 from core.errors import InputError
+from core.store.named_models import is_demo
 from core.tasks.items import BUNDLED
 from core.tasks.presets import PRESETS, asked
 from core.tasks.scores import title, todays, told
@@ -24,7 +36,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--tasks",
         action="append",
         metavar="TASK",
-        help="instead of the bundled ones, a task or group of lm-evaluation-harness, a local "
+        help="instead of the bundled ones (the demo's), a task or group of lm-evaluation-harness, a local "
         "task file FILE.yaml, or NAME::data=FILE: the task over a local data file; "
         "may be given several times",
     )
@@ -59,14 +71,14 @@ def run(args: argparse.Namespace) -> dict:
     harness = _harness_request(args)
     request = jobs.request_of(
         args.model,
-        args.texts,
+        texts_of(args),
         (str(BUNDLED),),
         form_of(args),
         sequences=args.sequences,
         length=args.length,
         seed=args.seed,
         batch=args.batch,
-        tasks=not args.no_tasks and harness is None,
+        tasks=_toy_tasks(args, harness),
         remote_code=args.trust_remote_code,
     )
     done = as_job("evaluate", request)
@@ -76,6 +88,19 @@ def run(args: argparse.Namespace) -> dict:
     (original,) = scores.pop("states")
     tasks = {name: todays(row) for name, row in original["tasks"].items()}
     return {**done, "tasks": tasks, "groups": original["groups"], **scores}
+
+
+def _toy_tasks(args: argparse.Namespace, harness: dict | None) -> bool:
+    """Whether the bundled tasks are asked: of the demo, whose world they are about, if none are named."""
+    if args.no_tasks or harness is not None:
+        return False
+    if not is_demo(args.model):
+        print(
+            "No tasks are named, so none are asked; name some by --tasks or --preset: quick-real asks real "
+            "ones, bundled the toy tasks of the demo's world.",
+            file=sys.stderr,
+        )
+    return is_demo(args.model)
 
 
 def describe(result: dict) -> str:

@@ -2,7 +2,11 @@
 
 import argparse
 import math
+import sys
 from typing import Any
+
+from core.jobs.requests import default_texts
+from core.texts.text_source import BUNDLED_NAME
 
 
 def positive(text: str) -> int:
@@ -48,7 +52,10 @@ LENGTH: dict[str, Any] = {
     "help": "tokens a sequence (default 128)",
 }
 SEED: dict[str, Any] = {"type": natural, "default": 0, "help": "which sequences are drawn (default 0)"}
-RUN: dict[str, Any] = {"metavar": "DIR", "help": "a run folder, the start of a stored run's key, or demo"}
+RUN: dict[str, Any] = {
+    "metavar": "DIR",
+    "help": "a run folder, the start of a stored run's key, smollm2 or demo",
+}
 REMOVE: dict[str, Any] = {"type": int, "required": True, "metavar": "M", "help": "blocks to remove"}
 REPORTED: dict[str, Any] = {
     "type": positive,
@@ -61,7 +68,7 @@ REPORTED: dict[str, Any] = {
 def add_model(command: argparse.ArgumentParser) -> None:
     """--model and --trust-remote-code."""
     command.add_argument(
-        "--model", required=True, metavar="M", help="demo, a local model folder, or a hub id"
+        "--model", required=True, metavar="M", help="smollm2, demo, a model folder, a .gguf file, or a hub id"
     )
     command.add_argument(
         "--trust-remote-code",
@@ -76,9 +83,10 @@ def add_texts(command: argparse.ArgumentParser) -> None:
         "--texts",
         action="append",
         metavar="SOURCE",
-        help="may be given several times: a .txt (documents separated by blank lines), .jsonl, .csv or "
-        ".parquet file (column text), "
-        "hub:OWNER/NAME, own (the model's own samples) or bundled (default); options behind it, as in "
+        help="may be given several times: a .txt (running text), or a .jsonl, .json, .csv, .tsv or .parquet "
+        "file (column text, chats or instructions), also .gz or .zst, "
+        "hub:OWNER/NAME, own (the model's own samples; the default), or bundled (the demo's world, and its "
+        "default); options behind it, as in "
         "FILE::column=story,domain=tales,weight=2,limit=1000, for a hub dataset also config, split and "
         "revision",
     )
@@ -98,8 +106,18 @@ def add_texts(command: argparse.ArgumentParser) -> None:
         "--bos",
         default="auto",
         metavar="B",
-        help="one BOS first: auto (default; if there is one), always or never",
+        help="one BOS first: auto (default; if the tokenizer itself writes one), always or never",
     )
+
+
+def texts_of(args: argparse.Namespace) -> list[str]:
+    """The texts that are named, or the model's default ones, which are told."""
+    if args.texts:
+        return args.texts
+    taken = default_texts(args.model)
+    what = "those of the demo's world" if taken == BUNDLED_NAME else "the model's own samples"
+    print(f"No texts are named, so {what} are taken ({taken}); name others by --texts.", file=sys.stderr)
+    return [taken]
 
 
 def form_of(args: argparse.Namespace) -> dict[str, str]:

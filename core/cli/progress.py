@@ -1,6 +1,5 @@
 """Progress on stderr."""
 
-import math
 import sys
 import time
 
@@ -9,16 +8,18 @@ class Progress:
     """One line on stderr, rewritten on a terminal and at most every two seconds elsewhere."""
 
     def __init__(self):
-        self.began = self.last = time.monotonic()
+        self.last = time.monotonic()
         self.live = sys.stderr.isatty()
 
-    def __call__(self, done: int, total: int, message: str) -> None:
+    def __call__(self, done: int, total: int, message: str, left: float | None = None) -> None:
+        """left: seconds to the end, as the job's own meter has them (core.jobs.progress); None: not known."""
         now = time.monotonic()
         if done < total and now - self.last < (0.1 if self.live else 2.0):
             return
         self.last = now
-        left = (now - self.began) / done * (total - done) if done else math.nan
-        line = f"{message}: {done}/{total}" + (f", about {left:.0f} s left" if done and done < total else "")
+        line = f"{message}: {done}/{total}" + (
+            f", about {left:.0f} s left" if left is not None and done < total else ""
+        )
         print(
             f"\r\033[K{line}" if self.live else line,
             end="" if self.live and done < total else "\n",

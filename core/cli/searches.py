@@ -5,16 +5,25 @@ import argparse
 from core import jobs
 from core.cli.options import REMOVE, RUN, forwards, natural, positive
 from core.cli.running import as_job
+from core.errors import InputError
 from core.spectrum.lowest import check_removed
 from core.store.folders import find_run
 from core.store.runs import load_run
+from core.texts.places import missing
 
 
 def add_search(command: argparse.ArgumentParser, budget: str) -> None:
-    """--run, --remove, --budget (with this help), --sequences and --seed; `searched` reads them."""
+    """--run, --remove, --budget (with this help), --texts, --sequences, --seed; `searched` reads them."""
     command.add_argument("--run", required=True, **RUN)
     command.add_argument("--remove", **REMOVE)
     command.add_argument("--budget", type=forwards, required=True, metavar="F", help=budget)
+    command.add_argument(
+        "--texts",
+        action="append",
+        metavar="FILE",
+        help="where the run's texts lie now, if their files have moved, one for each in their order; the run "
+        "remembers the place, and another content is refused",
+    )
     command.add_argument(
         "--sequences",
         type=positive,
@@ -30,7 +39,11 @@ def searched(kind: str, args: argparse.Namespace) -> dict:
     folder = find_run(args.run).absolute()
     run = load_run(folder)
     check_removed(args.remove, run.blocks)
-    request = jobs.request_on(
-        run, folder, remove=args.remove, budget=args.budget, sequences=args.sequences, seed=args.seed
-    )
+    if not args.texts and (gone := missing(run)):
+        raise InputError(
+            f"The texts of the run {run.key[:8]} are no longer at {', '.join(gone)}; say by --texts where "
+            "they lie now."
+        )
+    asked = {"remove": args.remove, "budget": args.budget, "sequences": args.sequences, "seed": args.seed}
+    request = jobs.request_on(run, folder, args.texts, **asked)
     return as_job(kind, request)

@@ -89,7 +89,8 @@ def run(args: argparse.Namespace) -> dict:
 
     def report(now) -> None:
         seconds = int(now.seconds)
-        progress(seconds, max(seconds + 1, int(args.time_limit or 0)), f"{now.nodes:.2g} nodes")
+        left = args.time_limit and max(0.0, args.time_limit - now.seconds)
+        progress(seconds, max(seconds + 1, int(args.time_limit or 0)), f"{now.nodes:.2g} nodes", left)
 
     found = lowest_states(
         H, args.remove, args.count, constraints=constraints, time_limit=args.time_limit, report=report

@@ -103,9 +103,9 @@ class Source:
 
 
 def open_source(reference: str | Path) -> Source:
-    """A source from a run folder, a matrix file, `demo`, or the start of a stored key. Errors: InputError.
+    """A source from a run folder, a matrix file, the name of a shipped run, or the start of a stored key.
 
-    Warns where a matrix file was not read as it stands (core.ising.matrix_files).
+    Warns where a matrix file was not read as it stands (core.ising.matrix_files). Errors: InputError.
     """
     reference = str(reference)
     if Path(reference).suffix in SUFFIXES:
@@ -153,7 +153,7 @@ def delete_matrix(key: str) -> None:
 
 
 def list_sources() -> dict[str, str]:
-    """{key: name} of everything at hand, the demo first; unreadable runs are left out."""
+    """{key: name} of everything at hand, the shipped runs first; unreadable runs are left out."""
     found: dict[str, str] = {}
     for folder in folders.run_folders():
         try:

@@ -85,7 +85,7 @@ def prune(
     its auto class.
 
     `workshop` is a folder on the disk of `out` to write in until it is verified; None: beside `out`.
-    Weights keep the checkpoint's own type; quantised ones are written in bf16 (core.model.quantised), which
+    Weights keep the checkpoint's own type; quantised ones are written in bf16 (core.weights.quantised), which
     is larger. remote_code: as in core.model.load.load_model; the code goes with the checkpoint. Errors:
     InputError for bad blocks, an existing `out`, or a model that cannot be pruned; RuntimeError when the
     written folder fails verification (it is then removed).
@@ -98,10 +98,13 @@ def prune(
     before = _Before(loaded.parameters(), loaded.weights_bytes(), loaded.blocks)
     report(1, 4, "reference logits")
     probe = _probe(loaded, blocks)
-    del loaded
 
     report(2, 4, "writing")
-    stored = load_model(source, device="cpu", dtype="auto", remote_code=remote_code)
+    dtype = loaded.files.written()
+    if dtype != loaded.model.dtype:
+        del loaded
+        loaded = load_model(source, device="cpu", dtype=dtype, remote_code=remote_code)
+    stored = loaded
     remove_blocks(stored, blocks)
     after, own_code = stored.parameters(), stored.own_code
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -160,9 +163,10 @@ def _probe(loaded: LoadedModel, blocks: list[int]) -> dict[str, np.ndarray]:
 def _write(stored: LoadedModel, checkpoint: Path, record: dict) -> None:
     """Weights, config, what is beside them in the model's folder, and the record with the digest of each."""
     stored.model.save_pretrained(checkpoint)
-    for pattern in (*_COPIED, *(["*.py"] if stored.own_code else [])):
-        for file in stored.folder.glob(pattern):
-            shutil.copyfile(file, checkpoint / file.name)
+    own_code = stored.files.folder.glob("*.py") if stored.own_code else ()
+    copied = (file for pattern in _COPIED for file in stored.files.tokenizer_folder.glob(pattern))
+    for file in (*copied, *own_code):
+        shutil.copyfile(file, checkpoint / file.name)
     record = {**record, "files": {file.name: file_sha256(file) for file in sorted(checkpoint.iterdir())}}
     (checkpoint / PROVENANCE).write_text(
         json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"

@@ -19,6 +19,7 @@ from core.ranks import ALONE, Ranks
 from core.store.results import Key, Results
 from core.store.runs import canonical_key
 from core.tasks.items import TaskItem, read_tasks, tasks_digest
+from core.texts.special_tokens import begins, begins_unlike_before
 
 ANSWER_TOKENS = 40
 _ITEMS = 25  # task items measured between two writes
@@ -32,6 +33,12 @@ class _Tally:
 
     def report(self, message: str) -> None:
         self.progress.report(self.done, self.total, message)
+
+    def add(self, units: int, kept: bool = False) -> None:
+        """kept: they were measured before."""
+        self.done += units
+        if kept:
+            self.progress.kept(units)
 
 
 def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
@@ -61,8 +68,9 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     for chunk, part in enumerate(meter.chunks):
         for state in own:
             tally.report(f"loss of {len(own)} states" if len(own) > 1 else "loss")
+            kept = meter.known is not None and meter.known.get(state, part) is not None
             meter.measure(state, chunk)
-            tally.done += part.stop - part.start
+            tally.add(part.stop - part.start, kept)
     meter.save()
 
     for number, state in enumerate(own):
@@ -75,7 +83,7 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
             if prompt and (state, prompt) not in results.answers(model):
                 settings = json.dumps({"tokens": ANSWER_TOKENS})
                 results.put_answer(model, state, prompt, settings, _answer(loaded, prompt))
-        tally.done += speed + bool(prompt)
+        tally.add(speed + bool(prompt))
     progress.report(tally.total, tally.total, "done")
     if ranks.gather(len(own)) is None:
         return None
@@ -107,20 +115,21 @@ def _measure_tasks(
     label: str,
 ) -> None:
     """Every item that is not measured yet, of the model as it is now, a few between two writes."""
-    settings = json.dumps({"tokenizer": loaded.tokenizer_digest()})
+    begun = begins_unlike_before(loaded.tokenizer)
+    settings = json.dumps({"tokenizer": loaded.tokenizer_digest(), **begun})
     for name in sorted({item.task for item in items}):
         key = Key(model, state, tasks_digest(), "test", f"task:{name}", settings)
         have = results.items(key)
         asked = [k for k, item in enumerate(items) if item.task == name]
         left = [k for k in asked if k not in have]
-        tally.done += len(asked) - len(left)
+        tally.add(len(asked) - len(left), kept=True)
         for start in range(0, len(left), _ITEMS):
             tally.report(f"{label}: {name}")
             part, began = left[start : start + _ITEMS], time.monotonic()
             chosen = [items[k] for k in part]
             scored = evaluation.task_results(chosen, evaluation.option_scores(loaded, chosen))
             results.put(key, dict(zip(part, scored[name]["correct"])), time.monotonic() - began, VERSIONS)
-            tally.done += len(part)
+            tally.add(len(part))
 
 
 def _measure_speed(
@@ -135,8 +144,7 @@ def _measure_speed(
 
 def _answer(loaded: LoadedModel, prompt: str) -> str:
     """The greedy continuation of the prompt, prompt not repeated."""
-    head = [] if loaded.tokenizer.bos_token_id is None else [loaded.tokenizer.bos_token_id]
-    tokens = head + loaded.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    tokens = begins(loaded.tokenizer) + loaded.tokenizer(prompt, add_special_tokens=False)["input_ids"]
     room = min(ANSWER_TOKENS, (loaded.max_length or math.inf) - len(tokens))
     if room < 1:
         raise InputError(

@@ -11,8 +11,12 @@ from core.job_kinds.common import draw_sequences, load
 from core.jobs.progress import Progress
 from core.model.load import LoadedModel
 from core.ranks import ALONE, Ranks
-from core.store.runs import Run, keep_run, set_aside, stored_run
+from core.store.folders import home
+from core.store.runs import Run, keep_run, rewrite_meta, set_aside, shipped_run, stored_run
 from core.texts import Sequences
+from core.texts.places import placed
+from core.texts.sequences import start_of
+from core.texts.text_source import sources_of
 
 LOG = logging.getLogger(__name__)
 
@@ -47,14 +51,27 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
         if run is None:
             return None
         keep_run(run)
+    elif ranks.rank == 0:
+        _remember(run, request, sequences)
     return {
         "key": run.key,
         "rows": len(run.rows.A),
         "blocks": run.blocks,
         "dropped": len(run.meta["dropped"]),
         "seconds": run.meta["times"]["seconds"],
+        "texts": sequences.template,
+        "start": start_of(sequences, loaded.tokenizer),
+        **({"empty_rows": sequences.empty} if sequences.empty else {}),
         **({"set_aside": str(aside)} if aside else {}),
     }
+
+
+def _remember(run: Run, request: dict, sequences: Sequences) -> None:
+    """A kept run of the same texts names the place where they were found now."""
+    stored = home() / "runs" / run.key
+    same = run.meta["texts"]["hash"] == sequences.texts_sha256
+    if same and request["texts"] != run.meta["request"].get("texts") and (stored / "run.json").is_file():
+        rewrite_meta(stored, lambda meta: placed(meta, sources_of(request["texts"])))
 
 
 def _drawn(
@@ -68,7 +85,7 @@ def _drawn(
 
 
 def _kept(key: str) -> tuple[Path | None, Run | None]:
-    """(where a damaged copy of the run is set aside, the run if it is in the store)."""
+    """(where a damaged copy of the run is set aside, the run if it is in the store or shipped)."""
     aside = set_aside(key)
     if aside:
         LOG.warning(
@@ -77,4 +94,4 @@ def _kept(key: str) -> tuple[Path | None, Run | None]:
     try:
         return aside, stored_run(key)
     except InputError:  # not there (any more)
-        return aside, None
+        return aside, shipped_run(key)

@@ -3,18 +3,21 @@
 import time
 from functools import partial
 
+import numpy as np
 import torch
 
 from core.calibration.corpus import available, read_sources
-from core.calibration.gradient_rows import gradient_rows, made_up_ids, measure_batch
+from core.calibration.gradient_rows import at_once, gradient_rows, made_up_ids, measure_batch, singles_at_once
 from core.calibration.own_samples import own_sequences
 from core.errors import InputError
 from core.job_kinds.common import load
 from core.jobs.progress import Progress
-from core.measure import evaluation
+from core.measure.state_losses import open_forwards
 from core.model.devices import free_memory
 from core.model.gates import gate_of
+from core.model.load import LoadedModel
 from core.model.memory import calibration_bytes, peak_bytes
+from core.texts import Sequences
 
 OWN_BATCH = 4  # own samples drawn to time them
 
@@ -24,8 +27,8 @@ def run(request: dict, progress: Progress) -> dict:
     tokens.
 
     The result: model {...}, blocks [...], domains and parts as core.calibration.corpus.available gives them,
-    and for core.jobs.costs: batch, rows_seconds and forward_seconds of a batch, own_seconds of an own sample,
-    load_seconds, memory (peak bytes), threads.
+    and for core.jobs.costs: batch, rows_seconds, forward_seconds and singles_seconds (all single removals) of
+    a batch, own_seconds of an own sample, load_seconds, memory (peak bytes), threads.
     """
     progress.report(0, 3, "loading the model")
     texts = read_sources(request["texts"])
@@ -40,10 +43,16 @@ def run(request: dict, progress: Progress) -> dict:
     batch = request["batch"] or measure_batch(loaded, length, request["sampled"], checkpointed)
     ids = made_up_ids(loaded, batch, length)
     uniforms = torch.rand(ids.shape, dtype=torch.float64) if request["sampled"] else None
-    work = partial(gradient_rows, loaded, checkpointed=checkpointed)
-    work(ids[:1], sampled_uniforms=None if uniforms is None else uniforms[:1])  # the first call sets up
-    rows_seconds = _seconds(lambda: work(ids, sampled_uniforms=uniforms))
-    forward_seconds = _seconds(lambda: evaluation.sequence_losses(loaded, ids.numpy(), [], batch))
+    together = at_once(loaded, batch, length, checkpointed)  # the first rows, which set up
+
+    def rows() -> None:
+        for start in range(0, batch, together):
+            part = slice(start, start + together)
+            own = None if uniforms is None else uniforms[part]
+            gradient_rows(loaded, ids[part], sampled_uniforms=own, checkpointed=checkpointed)
+
+    rows_seconds = _seconds(rows)
+    forward_seconds, singles_seconds = _forwards(loaded, ids.numpy())
     own_seconds = (
         _seconds(lambda: own_sequences(loaded, "calibrate", length, OWN_BATCH)) / OWN_BATCH
         if texts.own
@@ -64,6 +73,7 @@ def run(request: dict, progress: Progress) -> dict:
         "batch": batch,
         "rows_seconds": rows_seconds,
         "forward_seconds": forward_seconds,
+        "singles_seconds": singles_seconds,
         "load_seconds": load_seconds,
         "memory": peak_bytes(),
         "threads": torch.get_num_threads(),
@@ -87,6 +97,24 @@ def _check_memory(request: dict) -> None:
             f"{needed / 1e9:.1f} GB and {free / 1e9:.1f} GB "
             f"of memory are free; choose a smaller batch or length, or checkpoint blocks."
         )
+
+
+def _forwards(loaded: LoadedModel, ids: np.ndarray) -> tuple[float, float]:
+    """Seconds of (a forward, the full model and every single removal) of a batch: those go on from hidden
+    states of the full model, so that the time falls evenly from the first block's to the last one's.
+    """
+    index = np.arange(len(ids))
+    made_up = Sequences(
+        ids, index, np.zeros_like(index), ("made up",), "calibrate", "made up", "", len(ids), "none"
+    )
+    n = len(loaded.blocks)
+    together = singles_at_once(loaded, made_up, len(ids))
+    meter = open_forwards(loaded, made_up, keep=False, memory=0, chunk=together)
+    full, last = (
+        sum(_seconds(partial(meter.measure, state, chunk)) for chunk in range(len(meter.chunks)))
+        for state in ((), (n - 1,))
+    )
+    return full, full + n * (full + last) / 2
 
 
 def _seconds(work) -> float:

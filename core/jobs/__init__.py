@@ -12,8 +12,8 @@ from core.jobs.control import cancel, find, follow, start
 from core.jobs.files import folder_of
 from core.jobs.job import Job, list_jobs, log_tail, on_run, read, running
 from core.jobs.kinds import KINDS, about, kind_of
-from core.jobs.progress import Cancelled, Progress, curves_of
-from core.jobs.requests import fingerprint, request_for, request_of, request_on
+from core.jobs.progress import Cancelled, Progress, curves_of, said_of
+from core.jobs.requests import default_texts, fingerprint, point_at, request_for, request_of, request_on
 from core.jobs.worker import together
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "about",
     "cancel",
     "curves_of",
+    "default_texts",
     "find",
     "fingerprint",
     "folder_of",
@@ -32,11 +33,13 @@ __all__ = [
     "list_jobs",
     "log_tail",
     "on_run",
+    "point_at",
     "read",
     "request_for",
     "request_of",
     "request_on",
     "running",
+    "said_of",
     "start",
     "together",
 ]

@@ -113,12 +113,12 @@ def cancel(job_id: str) -> Job:
     return read(job_id)
 
 
-def follow(job_id: str, report: Callable[[int, int, str], None]) -> Job:
-    """Wait for the job's end, passing its progress to `report(done, total, message)`."""
+def follow(job_id: str, report: Callable[[int, int, str, float | None], None]) -> Job:
+    """Wait for the job's end, passing its progress to `report(done, total, message, seconds left)`."""
     seen = None
     while True:
         job = read(job_id)
-        now = (job.done, job.total, job.message)
+        now = (job.done, job.total, job.message, job.seconds_left)
         if now != seen and job.total:
             report(*now)
             seen = now

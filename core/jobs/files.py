@@ -3,6 +3,7 @@
     HOME/jobs/<id>/request.json     kind and request; the id is their hash
     HOME/jobs/<id>/progress.jsonl   append-only {t, done, total, rate, message}
     HOME/jobs/<id>/curves.jsonl     points that a search has noted, where it has
+    HOME/jobs/<id>/said.jsonl       what a chat has said so far
     HOME/jobs/<id>/result.json      {status: done | failed | cancelled, result | error, t}
     HOME/jobs/<id>/log.txt          what the worker printed
     HOME/jobs/<id>/lock             held by flock while a worker lives; holds its process id

@@ -40,7 +40,12 @@ class Job:
 
     @property
     def seconds_left(self) -> float | None:
-        return (self.total - self.done) / self.rate if self.rate > 0 and self.active else None
+        return seconds_left(self.done, self.total, self.rate) if self.active else None
+
+
+def seconds_left(done: int, total: int, rate: float) -> float | None:
+    """Of work of which so many units a second are done; None where that is not known."""
+    return (total - done) / rate if rate > 0 else None
 
 
 def read(job_id: str) -> Job:

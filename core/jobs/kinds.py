@@ -68,6 +68,7 @@ KINDS = {
     "learn": Kind("Learned landscape", "learning the landscape", _budget),
     "peers": Kind("Other methods", "running other methods", _budget),
     "harness": Kind("Benchmarks", "running benchmarks", _states),
+    "chat": Kind("Chat", "answering", _without),
     "behaviour": Kind("Behaviour", "asking short prompts", _states),
     "solve": Kind("Search", "searching", _search, _spectrum_is_whole, resumes=False),
 }

@@ -1,13 +1,16 @@
 """Requests: what a job is to work on, as plain data. Equal work has equal requests, so it is one job."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from core.errors import InputError
-from core.store.folders import DEMO
-from core.store.runs import Run
+from core.store.folders import home
+from core.store.named_models import NAMED, is_demo, place_of
+from core.store.runs import Run, rewrite_meta
 from core.texts import parse_source
-from core.texts.form import FORM
+from core.texts.form import FORM, READING
+from core.texts.places import placed, sources_at
 from core.texts.text_source import BUNDLED, BUNDLED_NAME, OWN
 
 
@@ -23,7 +26,8 @@ def request_of(
 
     texts: one source or several, each as core.texts.parse_source takes it. form: mode, template and bos, as
     core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run. What is as
-    usual is left out, so that equal work has equal requests.
+    usual is left out, so that equal work has equal requests; a job of before that read texts in another way
+    is another job.
     Errors: InputError for options that cannot be.
     """
     model = _absolute(model)
@@ -33,7 +37,18 @@ def request_of(
     unusual = {name: value for name, value in (form or {}).items() if value != FORM.get(name)}
     if unusual:
         options["form"] = unusual
+    if (model, named) != ("demo", None):  # the demo on its own texts is as ever
+        options["reading"] = READING
     return {"model": model, "texts": named, **options, "inputs": fingerprint(model, *paths, *reads)}
+
+
+def default_texts(model: str) -> str:
+    """The texts that a model is taken on where nobody names any: the demo on its own world, every other one
+    on what it writes itself.
+
+    On the demo's made-up world the blocks of any other model would be chosen by nonsense.
+    """
+    return BUNDLED_NAME if is_demo(model) else OWN
 
 
 def _texts(texts: Sequence[str]) -> tuple[str | list[str] | None, list[str]]:
@@ -54,8 +69,26 @@ def _texts(texts: Sequence[str]) -> tuple[str | list[str] | None, list[str]]:
     return (named[0] if len(named) == 1 else named), paths
 
 
-def request_on(run: Run, folder: Path, **options) -> dict:
-    """A request to work on the model and texts of a run that lies in `folder`.
+def point_at(run: Run, folder: Path, texts: Sequence[str]) -> Run:
+    """The run with its texts at the places that are given; run.json in `folder`, and in the store, says so
+    from now on.
+
+    texts: one for each file, in their order; options that are not given stay.
+    Errors: InputError for another content, and as core.texts.places.sources_at.
+    """
+    found = sources_at(run, texts)
+    for place in {folder.resolve(), (home() / "runs" / run.key).resolve()}:
+        if (place / "run.json").is_file():
+            try:
+                rewrite_meta(place, lambda meta: placed(meta, found))
+            except OSError:  # not ours to write: this time it is known
+                continue
+    return replace(run, meta=placed(run.meta, found))
+
+
+def request_on(run: Run, folder: Path, texts: Sequence[str] | None = None, **options) -> dict:
+    """A request to work on the model and texts of a run that lies in `folder`; texts: where they lie now, as
+    `point_at` takes them.
 
     Errors: InputError where the run does not name them.
     """
@@ -64,6 +97,8 @@ def request_on(run: Run, folder: Path, **options) -> dict:
             f"The run {run.key[:8]!r} does not say where its model and texts are; calibrate it from the "
             "command line or the app."
         )
+    if texts:
+        run = point_at(run, folder, texts)
     return request_for(run, (str(folder / "run.json"),), with_texts=True, run=str(folder), **options)
 
 
@@ -84,7 +119,7 @@ def request_for(run: Run, reads: tuple[str, ...] = (), /, *, with_texts: bool = 
 
 def _absolute(path: str) -> str:
     """A path that a worker understands; names such as demo or a hub id stay."""
-    if path == "demo" or "\0" in path or len(path) > 4000:
+    if path in NAMED or "\0" in path or len(path) > 4000:
         return path
     try:
         full = Path(path).expanduser()
@@ -100,14 +135,14 @@ def fingerprint(*paths: str | None) -> dict[str, list]:
     The change time is the inode's: unlike the time of modification it cannot be set back.
     """
     found: dict[str, list] = {}
-    for path in (DEMO / "model" if p == "demo" else Path(p) for p in paths if p):
+    for path in (place_of(p) for p in paths if p):
         found[str(path)] = files = []
         try:
             inside = (
                 sorted(
                     f
                     for f in path.iterdir()
-                    if f.suffix in (".json", ".safetensors", ".txt", ".model", ".jinja")
+                    if f.suffix in (".json", ".safetensors", ".gguf", ".txt", ".model", ".jinja")
                 )
                 if path.is_dir()
                 else [path]

@@ -13,14 +13,14 @@ from core.errors import InputError
 from core.jobs.control import asked_job
 from core.jobs.files import folder_of, forget_end, id_of, locked, read_request, tidy, write_whole
 from core.jobs.job import Job, read
+from core.jobs.processors import usable_processors
 from core.jobs.progress import Cancelled, Progress
 
 
 def work(job_id: str) -> int:
     """The worker: take the lock, do the work, write the result. Another worker's lock ends it quietly."""
     os.nice(10)
-    # a niced worker with more threads than free cores waits for its slowest thread at every operation
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) - round(os.getloadavg()[0]))))
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable_processors()))  # before torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder = folder_of(job_id)
     with locked(folder) as mine:
@@ -48,7 +48,7 @@ def together(kind: str, request: dict, ranks, echo) -> Job | None:
                 forget_end(folder)
                 _do(folder, partial(_call, kind, request, ranks=ranks), echo)
             else:
-                quiet = SimpleNamespace(work=folder / "work", report=lambda done, total, message: None)
+                quiet = SimpleNamespace(work=folder / "work", report=lambda *_: None, kept=lambda units: None)
                 _call(kind, request, quiet, ranks=ranks)
     return read(job_id) if ranks.rank == 0 else None
 
@@ -63,7 +63,6 @@ def _do(folder: Path, call, echo=None) -> None:
     progress = Progress(folder, echo)
     try:
         progress.report(0, 1, "starting")
-        progress.first = None
         result = call(progress)
         outcome = {"status": "done", "result": result}
     except Cancelled:

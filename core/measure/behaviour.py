@@ -17,14 +17,15 @@ from core.store.results import Key, Results
 from core.store.runs import canonical_key
 from core.tasks.short_prompts import DIGEST, PROMPTS, TOKENS
 from core.tasks.verdicts import CHECKS, Answer, compare, verdicts
+from core.texts.special_tokens import begins, begins_unlike_before
 
 
 def ask(loaded, prompts: Sequence[str], removed: Sequence[int] = (), tokens: int = TOKENS) -> list[Answer]:
-    """The greedy answers to the prompts, one BOS first where the tokenizer has one, with the blocks of
-    `removed` gone.
+    """The greedy answers to the prompts, one BOS first where the tokenizer itself writes one, with the blocks
+    of `removed` gone.
     """
     tokenizer, answers = loaded.tokenizer, []
-    head = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    head = begins(tokenizer)
     stop = loaded.model.generation_config.eos_token_id
     stop = tokenizer.eos_token_id if stop is None else stop
     with without(loaded, removed), torch.no_grad():
@@ -63,7 +64,8 @@ def measure(
     [{text, ended, wrong}]}]}, the original first.
     """
     results, model = Results(), canonical_key(loaded.digest())
-    settings = json.dumps({"tokens": tokens, "tokenizer": loaded.tokenizer_digest()}, sort_keys=True)
+    begun = begins_unlike_before(loaded.tokenizer)
+    settings = json.dumps({"tokens": tokens, "tokenizer": loaded.tokenizer_digest(), **begun}, sort_keys=True)
     versions = {"blockscape": core.__version__, "transformers": importlib.metadata.version("transformers")}
     listed = list(dict.fromkeys([(), *(tuple(sorted(s)) for s in states)]))
     total = len(listed) * len(PROMPTS)

@@ -7,6 +7,7 @@ reloaded model); every measure keeps the value of each item.
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from core.model.load import LoadedModel
 from core.model.losses import padded_batch, sample_losses, token_losses
 from core.tasks.items import TaskItem
 from core.texts import Sequences
+from core.texts.special_tokens import begins
 
 Report = Callable[[int, int, str], None]
 
@@ -46,7 +48,8 @@ def sequence_losses(
     alpha = removal(loaded, removed) if len(removed) else None
     for start in range(0, len(ids), batch):
         tokens, counts = padded_batch(ids, mask, scored, slice(start, start + batch), loaded.device)
-        losses.append(sample_losses(_logits(loaded, tokens, alpha), tokens, counts).double().cpu().numpy())
+        hidden = _hidden(loaded, tokens, alpha)
+        losses.append(sample_losses(hidden, tokens, counts, loaded.head.logits).double().cpu().numpy())
         report(min(start + batch, len(ids)), len(ids), "loss")
     return np.concatenate(losses)
 
@@ -69,14 +72,13 @@ def removal_increase(
     return np.array(increase)
 
 
-def _logits(
+def _hidden(
     loaded: LoadedModel, ids: torch.Tensor, alpha: torch.Tensor | None, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    attention_mask = None if mask is None else mask.long()
-    if alpha is None:
-        return loaded.model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits
-    with gated(loaded, alpha):
-        return loaded.model(input_ids=ids, attention_mask=attention_mask, use_cache=False).logits
+    """What the head is applied to (`Head.hidden`), with these gates."""
+    head = loaded.head  # tried without gates
+    with gated(loaded, alpha) if alpha is not None else nullcontext():
+        return head.hidden(ids, None if mask is None else mask.long())
 
 
 @torch.no_grad()
@@ -90,10 +92,10 @@ def option_scores(
     """For each item, float64 [options]: log-likelihood (nats) of each option after the context.
 
     The option's tokens are those after the longest common prefix of the tokenised
-    context and context + option; one BOS first where the tokenizer has one.
+    context and context + option; one BOS first where the tokenizer itself writes one.
     """
     tokenizer = loaded.tokenizer
-    head = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    head = begins(tokenizer)
     rows: list[tuple[list[int], int]] = []
     for item in items:
         context = tokenizer(item.context, add_special_tokens=False)["input_ids"]
@@ -116,15 +118,15 @@ def option_scores(
         chosen = order[start : start + batch]
         width = max(len(rows[r][0]) for r in chosen)
         ids = torch.zeros(len(chosen), width, dtype=torch.long)
-        mask = torch.zeros(len(chosen), width, dtype=torch.bool)
-        for k, r in enumerate(chosen):
-            ids[k, : len(rows[r][0])] = torch.tensor(rows[r][0])
-            mask[k, : len(rows[r][0])] = True
-        ids, mask = ids.to(loaded.device), mask.to(loaded.device)
-        losses = token_losses(_logits(loaded, ids, alpha, mask), ids).cpu()
+        mask, scored = (torch.zeros(len(chosen), width, dtype=torch.bool) for _ in range(2))
         for k, r in enumerate(chosen):
             tokens, first = rows[r]
-            scores[r] = -losses[k, max(first, 1) - 1 : len(tokens) - 1].sum().item()
+            ids[k, : len(tokens)] = torch.tensor(tokens)
+            mask[k, : len(tokens)] = True
+            scored[k, first : len(tokens)] = True
+        ids, mask, scored = (t.to(loaded.device) for t in (ids, mask, scored))
+        losses = token_losses(_hidden(loaded, ids, alpha, mask), ids, scored, loaded.head.logits)
+        scores[chosen] = -losses.sum(dim=1).double().cpu().numpy()
         report(min(start + batch, len(order)), len(order), "tasks")
     ends = np.cumsum([len(item.options) for item in items])[:-1]
     return np.split(scores, ends)

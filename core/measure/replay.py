@@ -1,13 +1,15 @@
 """A model that goes on from hidden states of kept blocks; core.measure.state_losses decides from which."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import numpy as np
 import torch
 
 from core.blocks.structure import first_tensor, hidden_argument, probe_ids, replace_first
 from core.model.gates import gated, removal
+from core.model.head import forward_as
 from core.model.load import LoadedModel
 from core.model.losses import padded_batch, sample_losses
 from core.texts.sequences import Sequences
@@ -41,19 +43,25 @@ class Replay:
         """
         s = self.sequences
         ids, scored = padded_batch(s.ids, s.mask, s.scored, part, self.loaded.device)
-        logits, seen = self._logits(ids, kept, start, hidden)
-        return sample_losses(logits, ids, scored).double().cpu().numpy(), seen
+        last, seen = self._last(ids, kept, start, hidden)
+        return sample_losses(last, ids, scored, self.loaded.head.logits).double().cpu().numpy(), seen
 
-    def _logits(
+    def _last(
         self, ids: torch.Tensor, kept: Blocks, start: int = 0, hidden=None
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """(logits, hidden states behind each of kept[start:]); hidden: those behind kept[:start]."""
+        """(what the head is applied to, hidden states behind each of kept[start:]); hidden: those behind
+        kept[:start].
+        """
         if not self.shares:
             removed = [i for i in range(len(self.loaded.blocks)) if i not in kept]
             with gated(self.loaded, removal(self.loaded, removed)):
-                return self.loaded.model(input_ids=ids, use_cache=False).logits, []
+                return self.loaded.head.hidden(ids), []
         with self._passing(kept, start, hidden) as seen:
-            return self.loaded.model(input_ids=ids, use_cache=False).logits, seen
+            return self.loaded.head.hidden(ids), seen
+
+    def _logits(self, ids: torch.Tensor, kept: Blocks, start: int = 0, hidden=None) -> torch.Tensor:
+        """[B * T, V], as `_last`: of few tokens."""
+        return self.loaded.head.logits(self._last(ids, kept, start, hidden)[0].flatten(0, 1))
 
     @contextmanager
     def _passing(self, kept: Blocks, start: int, hidden) -> Iterator[list[torch.Tensor]]:
@@ -74,14 +82,10 @@ class Replay:
 
             return run
 
-        modules = list(self.loaded.modules)
-        for i, module in enumerate(modules):
-            module.forward = instead(i, module.forward)
-        try:
+        with ExitStack() as stack:
+            for i, module in enumerate(self.loaded.modules):
+                stack.enter_context(forward_as(module, partial(instead, i)))
             yield seen
-        finally:
-            for module in modules:
-                del module.forward  # the class's own shows again
 
     @torch.no_grad()
     def _can_share(self) -> bool:
@@ -109,7 +113,7 @@ class Replay:
         self.outputs = [replace_first(output, hidden[:0]) for output in outputs]
         self.shares = False
         trials = [tuple(range(first, n, 2)) for first in (0, 1)] if n > 1 else [()]
-        truth = [self._logits(ids, kept)[0] for kept in trials]
+        truth = [self._logits(ids, kept) for kept in trials]
         self.shares = True
         try:
             return all(self._agrees(ids, kept, expected) for kept, expected in zip(trials, truth))
@@ -118,8 +122,8 @@ class Replay:
 
     def _agrees(self, ids: torch.Tensor, kept: Blocks, expected: torch.Tensor) -> bool:
         """Whether passing blocks over, at once and from a prefix on, gives the expected logits."""
-        found, seen = self._logits(ids, kept)
-        half = len(kept) // 2
-        resumed = self._logits(ids, kept, half, seen[half - 1])[0] if half else found
+        last, seen = self._last(ids, kept)
+        found, half = self.loaded.head.logits(last.flatten(0, 1)), len(kept) // 2
+        resumed = self._logits(ids, kept, half, seen[half - 1]) if half else found
         limit = _CLOSE * float(expected.float().std())
         return max(float((f - expected).abs().max()) for f in (found, resumed)) <= limit

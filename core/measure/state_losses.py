@@ -25,7 +25,7 @@ from core.store.runs import canonical_key
 from core.texts import Sequences
 
 CHUNK = 16  # sequences measured at a time
-MEMORY = 2 << 30  # bytes of hidden states that are kept
+MEMORY = 1 << 30  # bytes of hidden states that are kept
 # a gradient row in forwards over its sequence: 2.29 measured, limit of core.calibration.gradient_rows 2.0 to
 # 3.0 with checkpoints
 ROW_FORWARDS = 2.3
@@ -101,7 +101,8 @@ class Forwards:
 
     blocks, sequences: N and how many sequences; run: executes (a `Replay`, or a function of the same kind);
     known: a `Kept`, or None; room: hidden states of a chunk that are kept, the least recently used ones go
-    first. The count is that of a run in one piece: what `known` holds costs what it would cost to measure.
+    first; chunk: sequences measured at a time. The count is that of a run in one piece: what `known` holds
+    costs what it would cost to measure.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Forwards:
         *,
         room: int = 1 << 62,
         shares: bool = True,
+        chunk: int = CHUNK,
     ):
         self.blocks, self.sequences, self.run, self.known, self.room, self.shares = (
             blocks,
@@ -122,7 +124,7 @@ class Forwards:
             room,
             shares,
         )
-        self.chunks = [slice(start, min(start + CHUNK, sequences)) for start in range(0, sequences, CHUNK)]
+        self.chunks = [slice(start, min(start + chunk, sequences)) for start in range(0, sequences, chunk)]
         self.executed = 0  # blocks, each over one sequence
         self.charged = 0.0  # forwards spent elsewhere: gradient rows
         # hidden states, last used last
@@ -226,25 +228,31 @@ def stratified(sequences: Sequences) -> Sequences:
 
 
 def open_forwards(
-    loaded: LoadedModel, sequences: Sequences, *, keep: bool = True, memory: int = MEMORY
+    loaded: LoadedModel, sequences: Sequences, *, keep: bool = True, memory: int = MEMORY, chunk: int = CHUNK
 ) -> Forwards:
     """`Forwards` of a model; keep: in the store; memory: bytes for hidden states, at least two paths through
-    the model.
+    the model; chunk: sequences at a time.
     """
     replay = Replay(loaded, sequences)
     n, (count, length) = len(loaded.blocks), sequences.ids.shape
-    room = max(2 * n, memory // max(1, replay.bytes * length * min(CHUNK, count)))
-    return Forwards(
-        n, count, replay, Kept(loaded, sequences) if keep else None, room=room, shares=replay.shares
-    )
+    room = max(2 * n, memory // max(1, replay.bytes * length * min(chunk, count)))
+    known = Kept(loaded, sequences) if keep else None
+    return Forwards(n, count, replay, known, room=room, shares=replay.shares, chunk=chunk)
+
+
+def singles_order(blocks: int) -> list[State]:
+    """The original, then each single removal, the last block's first: all that the next one needs of the
+    original's hidden states is what the one before it used last, so that two paths of room are enough for
+    1 + (N - 1) / 2 forwards.
+    """
+    return [(), *((i,) for i in reversed(range(blocks)))]
 
 
 def singles_of(forwards: Forwards, chunks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """(loss increase of each block's removal float64 [N], its paired standard error), nats, on some
     chunks.
     """
-    base = np.concatenate([forwards.measure((), c) for c in chunks])
-    increase = np.array(
-        [np.concatenate([forwards.measure((i,), c) for c in chunks]) - base for i in range(forwards.blocks)]
-    )
-    return increase.mean(axis=1), increase.std(axis=1, ddof=1) / math.sqrt(len(base))
+    states = singles_order(forwards.blocks)
+    losses = np.concatenate([[forwards.measure(state, c) for state in states] for c in chunks], axis=1)
+    increase = losses[:0:-1] - losses[0]
+    return increase.mean(axis=1), increase.std(axis=1, ddof=1) / math.sqrt(len(increase[0]))

@@ -5,7 +5,6 @@ stay as stored; a model that is larger than one GPU is spread over all of them, 
 memory last (accelerate's device_map="auto").
 """
 
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from core.errors import InputError
 from core.ranks import launched
@@ -22,17 +20,6 @@ from core.ranks import launched
 ROOM = 0.8  # of a GPU's free memory that weights may take; the rest is for activations
 Asked = torch.dtype | Literal["auto"] | None  # of a type: "auto" is the stored one
 _HALF = (torch.bfloat16, torch.float16)
-# types of a safetensors header that PyTorch has under another name
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What the weight files hold."""
-
-    values: int
-    dtype: torch.dtype | None  # of most values; None: not one that a model computes in
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -42,27 +29,6 @@ class Placement:
     dtype: torch.dtype
     device_map: dict[str, int] | str | None  # None: the CPU
     max_memory: dict[int | str, int] | None = None  # bytes that weights may take, by GPU number and "cpu"
-
-
-def stored_weights(folder: Path, source: str, packed: Mapping[str, int] | None = None) -> Stored:
-    """Read from the headers of the weight files; packed: values that a number of a type holds, where not 1.
-    Errors: InputError for a file that is cut off or no safetensors.
-    """
-    values: dict[str, int] = {}
-    files = sorted(folder.glob("*.safetensors"))
-    for path in files:
-        try:
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 (no mapping)
-                    part = file.get_slice(name)
-                    size = math.prod(part.get_shape()) * (packed or {}).get(part.get_dtype(), 1)
-                    values[part.get_dtype()] = values.get(part.get_dtype(), 0) + size
-        except (SafetensorError, OSError) as error:
-            raise InputError(
-                f"The model {source!r} cannot be loaded ({path.name}: {error}); take its weight files anew."
-            ) from error
-    most = max(values, key=values.__getitem__, default="")
-    return Stored(sum(values.values()), _DTYPES.get(most), sum(path.stat().st_size for path in files))
 
 
 def place(

@@ -2,7 +2,7 @@
 
 core.blocks.structure finds its blocks.
 
-Weights are read from safetensors only; code from a model folder is run only on request.
+Weights are read from safetensors or GGUF only; code from a model folder is run only on request.
 """
 
 import gc
@@ -10,7 +10,8 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,18 +35,17 @@ from transformers.models.auto.modeling_auto import (
 from core.blocks.description import Block, describe_blocks
 from core.blocks.structure import Branch, Structure, find_structure, input_device, reads_ahead
 from core.errors import InputError
-from core.model.devices import Asked, place_here, stored_weights
-from core.model.guard import check_folder, read_object
-from core.model.quantised import quantisation, reading
-from core.store.folders import DEMO
-from core.store.runs import file_sha256
+from core.model.devices import Asked, place_here
+from core.model.head import Head
+from core.store.named_models import name_at
+from core.weights.files import WeightFiles
+from core.weights.find import find_weights
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 LOG = logging.getLogger(__name__)
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 Built = TypeVar("Built")
 Reader = type[AutoModelForCausalLM] | type[AutoModelForImageTextToText]
 _ATTENTION = ("sdpa", "eager")  # the first that a model has
@@ -60,15 +60,19 @@ class LoadedModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     source: str
-    folder: Path
+    files: WeightFiles
     structure: Structure
     blocks: list[Block] = field(default_factory=list)
-    own_code: bool = False  # whether Python files of its folder were run
 
     @property
     def name(self) -> str:
         """What people call it."""
-        return "demo" if self.folder == DEMO / "model" else Path(self.source).name
+        return name_at(self.files.place) or Path(self.source).name
+
+    @property
+    def own_code(self) -> bool:
+        """Whether Python files of its folder were run."""
+        return self.files.own_code
 
     @property
     def modules(self) -> torch.nn.ModuleList:
@@ -79,6 +83,11 @@ class LoadedModel:
     def config(self) -> transformers.PreTrainedConfig:
         """Of the language model, where the model has other parts beside it."""
         return self.model.config.get_text_config(decoder=True)
+
+    @cached_property
+    def head(self) -> Head:
+        """The model cut before its head, for losses in pieces; tried on a few tokens when first asked for."""
+        return Head(self.model, self.structure.path)
 
     @property
     def device(self) -> torch.device:
@@ -112,10 +121,7 @@ class LoadedModel:
         """SHA-256 of the configuration, of every weight file and of the code that was run: the model's
         identity, whatever it is called.
         """
-        config = hashlib.sha256((self.folder / "config.json").read_bytes()).hexdigest()
-        weights = sorted(file_sha256(path) for path in self.folder.glob("*.safetensors"))
-        code = sorted(file_sha256(path) for path in self.folder.glob("*.py")) if self.own_code else None
-        return {"config": config, "weights": weights, **({"code": code} if code else {})}
+        return self.files.digest()
 
     def tokenizer_digest(self) -> str:
         """SHA-256 of the tokenizer: its vocabulary, rules, BOS and EOS decide what a sequence is."""
@@ -130,7 +136,7 @@ class LoadedModel:
 
     def weights_bytes(self) -> int:
         """Of the weight files."""
-        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+        return self.files.bytes
 
     def arithmetic(self) -> dict[str, str]:
         """What numbers it computes in, where that is not float32 on the CPU: measurements of one kind are not
@@ -142,40 +148,6 @@ class LoadedModel:
     def parameters(self) -> int:
         """How many there are now."""
         return sum(p.numel() for p in self.model.parameters())
-
-
-def resolve_source(source: str, remote_code: bool = False) -> Path:
-    """The local folder of `demo`, a path, or a hub id (downloaded or taken from the local cache), with its
-    Python files on request.
-
-    Errors: InputError when there is no such model.
-    """
-    if source == "demo":
-        return DEMO / "model"
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        return folder
-    if "\0" in source or source.startswith((".", "/", "~")) or source.count("/") > 1 or folder.exists():
-        raise InputError(
-            f"No model folder {source!r}; give a folder with config.json and .safetensors files, a hub id, "
-            "or 'demo'."
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(source, allow_patterns=[*_FILES, *(["*.py"] if remote_code else [])]))
-    except HFValidationError as error:
-        raise InputError(
-            f"{source!r} is neither a model folder nor a valid hub id; give a folder, an id such as "
-            "'owner/name', or 'demo'."
-        ) from error
-    except Exception as error:  # offline, unknown, private, gated: the hub client has a class for each
-        raise InputError(
-            f"Model {source!r} is no local folder and could not be had from the hub "
-            f"({type(error).__name__}); "
-            f"check the name and the connection, or give a folder or 'demo'."
-        ) from error
 
 
 def auto_class(config: dict, source: str, own_code: bool = False) -> Reader:
@@ -215,28 +187,20 @@ def _not_causal(source: str, name: str, model_type: str) -> InputError:
 def load_model(
     source: str, device: str | None = None, dtype: Asked = None, remote_code: bool = False
 ) -> LoadedModel:
-    """Load `source` (`demo`, a folder or a hub id) with frozen weights.
+    """Load `source` (core.weights.find.find_weights) with frozen weights.
 
     device: "cpu", "cuda", "cuda:1"; None: the GPUs where there are any (core.model.devices). dtype: "auto"
     for the stored one; None: float32 on the CPU, on GPUs half precision where the weights are. What uses a
     GPU has not been run on one; its hooks have, with weights on the CPU and on disk. Quantised weights are
-    turned into bf16 first (core.model.quantised). remote_code: whether Python files of the model's folder may
-    be run, where its config asks for them.
+    turned into bf16 first (core.weights.quantised). remote_code: whether Python files of the model's folder
+    may be run, where its config asks for them.
     Errors: InputError for a missing, damaged, incomplete or unsupported model, and for one that does not fit.
     """
-    folder = resolve_source(source, remote_code)
-    if not (folder / "config.json").is_file():
-        raise InputError(
-            f"The folder {source!r} has no config.json, so it is not a Hugging Face model; give the folder "
-            "that holds config.json and the weights."
-        )
-    own_code = check_folder(folder, source, remote_code)
-    config = read_object(folder / "config.json", source)
-    model, item_size = _read_model(folder, config, source, device, dtype, own_code)
-    tokenizer = _read_tokenizer(folder, source, own_code)
+    files = find_weights(source, remote_code)
+    model, item_size = _read_model(files, device, dtype)
+    tokenizer = _read_tokenizer(files)
     gc.collect()
-    loaded = wrap(model, tokenizer, source, folder, item_size)
-    loaded.own_code = own_code
+    loaded = wrap(model, tokenizer, source, files, item_size)
     if reads_ahead(model):
         raise InputError(
             f"{source!r} (type {model.config.model_type!r}) sees later tokens when it reads text alone, so "
@@ -245,43 +209,34 @@ def load_model(
     return loaded
 
 
-def _read_model(
-    folder: Path, config: dict, source: str, device: str | None, dtype: Asked, own_code: bool
-) -> tuple[PreTrainedModel, int]:
+def _read_model(files: WeightFiles, device: str | None, dtype: Asked) -> tuple[PreTrainedModel, int]:
     """(model, bytes of a weight as stored), its weights checked. Errors: as `load_model`."""
-    reader = auto_class(config, source, own_code)
-    method = quantisation(config)
-    stored = stored_weights(folder, source, method.packed if method else None)
-    placement = place_here(stored.values, None if method else stored.dtype, source, device, dtype)
-    arguments = {
-        **vars(placement),
-        **({"dtype": torch.bfloat16} if method else {}),
-        **reading(method),
-        "trust_remote_code": own_code,
-    }
+    source, reader, stored = (
+        files.source,
+        auto_class(files.config, files.source, files.own_code),
+        files.stored(),
+    )
+    placement = place_here(stored.values, stored.dtype, source, device, dtype)
+    arguments = {**vars(placement), **files.arguments()}
     try:
         read: Any = with_attention(  # with the loading info a pair, which transformers does not declare
             lambda attention: reader.from_pretrained(
-                folder,
-                **arguments,
-                attn_implementation=attention,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
+                **arguments, attn_implementation=attention, local_files_only=True, output_loading_info=True
             )
         )
         model, info = read
-        if method:  # from bf16, which an export would hold
-            model.to(dtype=placement.dtype)
     except Exception as error:
         raise InputError(
             f"The model {source!r} cannot be loaded ({_first_line(error)}); check its config and weight "
             "files."
         ) from error
     _check_weights(model, info, source)
+    model = files.finish(model)
+    if files.method:  # from bf16, which an export would hold
+        model.to(dtype=placement.dtype)
     if model.config.get_text_config(decoder=True).is_encoder_decoder:
         raise _not_causal(source, type(model).__name__, model.config.model_type)
-    return model, 2 if method or not stored.dtype else stored.dtype.itemsize
+    return model, stored.dtype.itemsize if stored.dtype else 2
 
 
 def _check_weights(model: PreTrainedModel, info: dict, source: str) -> None:
@@ -304,14 +259,16 @@ def _check_weights(model: PreTrainedModel, info: dict, source: str) -> None:
             )
 
 
-def _read_tokenizer(folder: Path, source: str, own_code: bool) -> PreTrainedTokenizerBase:
+def _read_tokenizer(files: WeightFiles) -> PreTrainedTokenizerBase:
     """Errors: InputError."""
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=own_code, local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            files.tokenizer_folder, trust_remote_code=files.own_code, local_files_only=True
+        )
     except Exception as error:
         raise InputError(
-            f"The tokenizer of {source!r} cannot be loaded ({_first_line(error)}); put tokenizer.json into "
-            "the folder."
+            f"The tokenizer of {files.source!r} cannot be loaded ({_first_line(error)}); put tokenizer.json "
+            "into the folder."
         ) from error
 
 
@@ -326,16 +283,21 @@ def with_attention(build: Callable[[str], Built]) -> Built:
     return build(_ATTENTION[-1])
 
 
-def wrap(model: PreTrainedModel, tokenizer, source: str, folder: Path, item_size: int = 4) -> LoadedModel:
-    """A model at hand, its blocks found; item_size: bytes of a weight as stored.
+def wrap(
+    model: PreTrainedModel, tokenizer, source: str, files: WeightFiles | None, item_size: int = 4
+) -> LoadedModel:
+    """A model at hand, its blocks found; files: None where it lies nowhere; item_size: bytes of a weight as
+    stored.
 
     Errors: InputError for an unsupported structure.
     """
     model.eval().requires_grad_(False)
     structure = find_structure(model, source)
-    return LoadedModel(
-        model, tokenizer, source, folder, structure, describe_blocks(model, structure, item_size)
-    )
+    blocks = describe_blocks(model, structure, item_size)
+    files = files or WeightFiles(source, Path())
+    if (stored := files.block_bytes()) is not None:
+        blocks = [replace(block, bytes=stored[block.index]) for block in blocks]
+    return LoadedModel(model, tokenizer, source, files, structure, blocks)
 
 
 def _first_line(error: Exception) -> str:

@@ -2,19 +2,33 @@
 
 `scored`, bool [B, T], marks the tokens whose prediction counts: real, with a real token before them,
 and not part of a prompt. None: every token but the first.
+
+Losses are of what a model gives before its head (`Head.hidden`), with `logits`, the head, applied to a few
+tokens at a time: no more logits exist at once, and none of tokens whose prediction does not count.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+TOKENS = 256  # whose logits exist at once: fewer read the head's weights too often, more gain nothing
 
-def token_losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """float32 [B, T-1]: negative log-likelihood of each next token; logits [B, T, V], ids [B, T]."""
-    # a sample at a time: its logits stay in the cache, and nothing the size of all logits is copied
-    return torch.stack(
-        [F.cross_entropy(own[:-1].float(), labels[1:], reduction="none") for own, labels in zip(logits, ids)]
-    )
+Logits = Callable[[torch.Tensor], torch.Tensor]  # hidden states [n, D] -> logits [n, V]
+
+
+class Labelled(NamedTuple):
+    """Losses of some labels, and what the hidden states have to do with them."""
+
+    losses: torch.Tensor  # float32 [B]: mean over each sample's scored tokens
+    gradient: torch.Tensor  # like the hidden states: of the sum of the losses
+
+
+def as_they_are(hidden: torch.Tensor) -> torch.Tensor:
+    """The head of what are logits already."""
+    return hidden
 
 
 def right_padded(
@@ -43,31 +57,94 @@ def padded_batch(
     return right_padded(torch.from_numpy(ids[part]).to(device), *own)
 
 
-def sample_losses(
-    logits: torch.Tensor, ids: torch.Tensor, scored: torch.Tensor | None = None
+def token_losses(
+    hidden: torch.Tensor, ids: torch.Tensor, scored: torch.Tensor | None = None, logits: Logits = as_they_are
 ) -> torch.Tensor:
-    """float32 [B]: mean over each sample's scored tokens."""
-    losses = token_losses(logits, ids)
-    if scored is None:
-        return losses.mean(dim=1)
-    counts = scored[:, 1:].to(losses.dtype)
-    return (losses * counts).sum(dim=1) / counts.sum(dim=1)
-
-
-def loss_gradient(
-    logits: torch.Tensor, ids: torch.Tensor, scored: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(losses float32 [B] as `sample_losses`, their gradient with respect to logits, [B, T, V]).
-
-    In closed form, (softmax - one-hot) / scored tokens: cheaper than autograd through the
-    loss, which would copy the logits several times.
+    """float32 [B, T-1]: negative log-likelihood of each next token that counts, 0 of the others; of hidden
+    states [B, T, D] and ids [B, T].
     """
-    log_probabilities = torch.log_softmax(logits.detach(), dim=-1, dtype=torch.float32)
-    targets = ids.roll(-1, dims=1)[..., None]  # the last position predicts nothing: weight 0
-    weights = torch.ones_like(ids, dtype=torch.float32) if scored is None else scored.roll(-1, dims=1).float()
-    weights[:, -1] = 0.0
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    losses = -(log_probabilities.gather(-1, targets).squeeze(-1) * weights).sum(dim=1)
-    gradient = log_probabilities.exp_()
-    gradient.scatter_add_(-1, targets, torch.full_like(targets, -1.0, dtype=torch.float32))
-    return losses, gradient.mul_(weights[..., None]).to(logits.dtype)
+    flat = hidden.flatten(0, 1)
+    places, targets = _predicting(ids, scored, hidden.device)
+    losses = [
+        F.cross_entropy(logits(flat[at]).float(), labels, reduction="none")
+        for at, labels in zip(places.split(TOKENS), targets.split(TOKENS))
+    ]
+    found = torch.zeros(ids.numel(), device=hidden.device)
+    return found.index_put((places,), torch.cat(losses)).view(ids.shape)[:, :-1]
+
+
+def sample_losses(
+    hidden: torch.Tensor, ids: torch.Tensor, scored: torch.Tensor | None = None, logits: Logits = as_they_are
+) -> torch.Tensor:
+    """float32 [B]: mean over each sample's scored tokens, of hidden states [B, T, D] and ids [B, T]."""
+    return token_losses(hidden, ids, scored, logits).sum(dim=1) / _counts(ids, scored).to(hidden.device)
+
+
+def loss_gradients(
+    hidden: torch.Tensor,
+    ids: torch.Tensor,
+    scored: torch.Tensor | None = None,
+    logits: Logits = as_they_are,
+    uniforms: torch.Tensor | None = None,
+) -> list[Labelled]:
+    """The losses, as `sample_losses`, and their gradient; with `uniforms`, float64 [B, T], behind them those
+    of labels that are sampled from the model (`sample_labels`).
+
+    The gradient with respect to logits is had in closed form, softmax - one-hot: cheaper than autograd
+    through the loss, which would copy the logits several times.
+    """
+    flat = hidden.detach().flatten(0, 1)
+    places, targets = _predicting(ids, scored, hidden.device)
+    counts = _counts(ids, scored).to(hidden.device)
+    drawn = None if uniforms is None else uniforms.to(hidden.device).flatten()[places]
+    kinds = 1 if drawn is None else 2
+    losses = torch.zeros(kinds, ids.numel(), device=hidden.device)
+    gradients = torch.zeros(kinds, *flat.shape, dtype=flat.dtype, device=hidden.device)
+    for start in range(0, len(places), TOKENS):
+        piece = slice(start, start + TOKENS)
+        at = places[piece]
+        with torch.enable_grad():
+            inner = flat[at].requires_grad_()
+            outer = logits(inner)
+        values = outer.detach()
+        own = [] if drawn is None else [sample_labels(values, drawn[piece])]
+        probabilities = torch.softmax(values, dim=-1, dtype=torch.float32)
+        # of the largest, whose logarithm is exact where others round to 0
+        most, likeliest = values.max(dim=-1)
+        total = most.float() - probabilities.gather(-1, likeliest[:, None]).squeeze(-1).log()
+        for kind, labels in enumerate([targets[piece], *own]):
+            losses[kind, at] = total - values.gather(-1, labels[:, None]).squeeze(-1).float()
+            gradient = probabilities if kind == kinds - 1 else probabilities.clone()
+            gradient[torch.arange(len(at), device=at.device), labels] -= 1.0
+            (found,) = torch.autograd.grad(
+                outer, inner, gradient.to(outer.dtype), retain_graph=kind < kinds - 1
+            )
+            gradients[kind, at] = found / counts[at // ids.shape[1]][:, None].to(found.dtype)
+    means = losses.view(kinds, *ids.shape).sum(dim=2) / counts
+    return [Labelled(mean, own.view(hidden.shape)) for mean, own in zip(means, gradients)]
+
+
+def sample_labels(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """int64 [...]: tokens drawn from softmax(logits [..., V]) by inverting its distribution function at
+    `uniforms` [...].
+    """
+    distribution = torch.softmax(logits.double(), dim=-1).cumsum(dim=-1)
+    drawn = torch.searchsorted(distribution, uniforms[..., None].contiguous(), right=True).squeeze(-1)
+    return drawn.clamp(max=logits.shape[-1] - 1)
+
+
+def _predicting(
+    ids: torch.Tensor, scored: torch.Tensor | None, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(places among all tokens from which a token that counts is predicted, those tokens), int64 [n] each."""
+    counts = torch.ones_like(ids, dtype=torch.bool) if scored is None else scored.clone()
+    counts[:, 0] = False  # nothing predicts it
+    behind = counts.flatten().nonzero().squeeze(-1)
+    return (behind - 1).to(device), ids.flatten()[behind].to(device)
+
+
+def _counts(ids: torch.Tensor, scored: torch.Tensor | None) -> torch.Tensor:
+    """float32 [B]: how many tokens of each sample count."""
+    if scored is None:
+        return torch.full((len(ids),), ids.shape[1] - 1.0, device=ids.device)
+    return scored[:, 1:].sum(dim=1).float()

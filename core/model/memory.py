@@ -12,15 +12,15 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig
 
-from core.model.devices import stored_weights
-from core.model.guard import check_folder, read_object
-from core.model.load import Reader, auto_class, resolve_source, with_attention
-from core.model.quantised import quantisation
+from core.model.load import Reader, auto_class, with_attention
+from core.model.losses import TOKENS
+from core.weights.find import find_weights
 
 FLOAT = 4  # bytes
-# bytes at once for a logit: itself and its gradient; with sampled labels, two copies of the distribution in
-# float64 too
+# bytes at once for a logit: itself and its gradient; with sampled labels, that twice and two copies of the
+# distribution in float64
 LOGIT, SAMPLED_LOGIT = 8, 28
+GRAPH = 1 << 29  # bytes of the CPU's memory that are kept between forward and backward: more gain no speed
 
 
 def peak_bytes() -> int:
@@ -36,7 +36,7 @@ def calibration_bytes(
     source: str, batch: int, length: int, sampled: bool = False, checkpointed: bool = False
 ) -> int | None:
     """Peak bytes of this process for gradient rows (core.calibration.gradient_rows) of `batch` sequences of
-    `length` tokens, on the CPU in float32.
+    `length` tokens, on the CPU in float32, with as many of them at once as GRAPH holds.
 
     Within a factor 1.5 of what was measured beyond what the process has had before (tests/test_memory.py),
     where glibc returns what is freed (MALLOC_MMAP_THRESHOLD_=1000000): by default it kept up to four times as
@@ -44,13 +44,11 @@ def calibration_bytes(
     quantised weights, or steps that depend on values, such as the choice of experts. Errors: InputError for a
     missing, damaged or unsupported model.
     """
-    folder = resolve_source(source)
-    check_folder(folder, source)
-    raw = read_object(folder / "config.json", source)
-    reader = auto_class(raw, source)
-    if quantisation(raw):
+    files = find_weights(source)
+    reader = auto_class(files.config, source)
+    if files.method:
         return None
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
     text = config.get_text_config(decoder=True)
     try:
         kept = _kept_bytes(reader, config, length)
@@ -62,8 +60,14 @@ def calibration_bytes(
     # inputs of all blocks, the inside of one; a graph used twice keeps what was computed again
     if checkpointed and not sampled:
         inside = text.num_hidden_layers * hidden + inside // text.num_hidden_layers
-    sample = inside + length * text.vocab_size * (SAMPLED_LOGIT if sampled else LOGIT)
-    return peak_bytes() + stored_weights(folder, source).values * FLOAT + batch * sample
+    together = held(batch, inside)
+    logits = min(TOKENS, together * length) * text.vocab_size * (SAMPLED_LOGIT if sampled else LOGIT)
+    return peak_bytes() + files.stored().values * FLOAT + together * inside + logits
+
+
+def held(batch: int, sample: int, room: float = GRAPH) -> int:
+    """How many of a batch's sequences are computed at once, of which each keeps so many bytes."""
+    return max(1, min(batch, int(room // max(1, sample))))
 
 
 def _kept_bytes(reader: Reader, config, length: int) -> int:

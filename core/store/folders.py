@@ -3,6 +3,7 @@
 HOME/runs/<sha256>/    calibration runs, by key; <sha256>.bad-*: damaged ones, set aside; .lock: of who writes
 HOME/matrices/         coupling matrices that were uploaded
 HOME/texts/            texts that were pasted or uploaded
+HOME/gguf/             what is read from GGUF files (core.weights.gguf_files); may be deleted
 HOME/datasets/         local data files as the benchmark harness reads them; may be deleted
 HOME/spectra/          states that a search has listed
 HOME/jobs/             work and its progress (core.jobs.job)
@@ -27,6 +28,9 @@ from core.errors import InputError
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DEMO = ASSETS / "demo"
 DEMO_RUN = DEMO / "run"
+SHIPPED_RUNS = {"smollm2": ASSETS / "smollm2" / "run", "demo": DEMO_RUN}  # by name, the first to open first
+MEASURED = "measured.json"  # beside a shipped run: what is measured of its model
+OPENS = "BLOCKSCAPE_OPENS"  # environment: the name of the shipped run that opens first
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 
 
@@ -69,13 +73,20 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def shipped_runs() -> dict[str, Path]:
+    """{name: folder} of the calibrations that come with Blockscape, in the order in which they open."""
+    first = os.environ.get(OPENS)
+    names = sorted(SHIPPED_RUNS, key=lambda name: name != first)
+    return {name: SHIPPED_RUNS[name] for name in names if (SHIPPED_RUNS[name] / "run.json").exists()}
+
+
 def run_folders() -> list[Path]:
-    """Every run at hand, the bundled demo first, then the store's newest first."""
+    """Every run at hand, the shipped ones first, then the store's newest first."""
     stored = [
         p.parent for p in (home() / "runs").glob("*/run.json") if re.fullmatch(r"[0-9a-f]{64}", p.parent.name)
     ]
     stored.sort(key=lambda p: (p / "run.json").stat().st_mtime, reverse=True)
-    return ([DEMO_RUN] if (DEMO_RUN / "run.json").exists() else []) + stored
+    return [*shipped_runs().values(), *stored]
 
 
 def _key(folder: Path) -> str:
@@ -87,12 +98,12 @@ def _key(folder: Path) -> str:
 
 
 def find_run(reference: str) -> Path:
-    """A run folder from a path, `demo`, or the first 8 or more hex digits of its key.
+    """A run folder from a path, the name of a shipped run, or the first 8 or more hex digits of its key.
 
     Errors: InputError when nothing or more than one run fits.
     """
-    if reference == "demo":
-        return DEMO_RUN
+    if reference in SHIPPED_RUNS:
+        return SHIPPED_RUNS[reference]
     if _PREFIX.fullmatch(reference):
         fits = [p for p in run_folders() if _key(p).startswith(reference)]
         if len({_key(p) for p in fits}) == 1:

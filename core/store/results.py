@@ -11,7 +11,8 @@ import math
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -36,7 +37,7 @@ CREATE TABLE IF NOT EXISTS response (
 """
 
 
-_MADE = 1  # user_version of a file that has these tables
+_MADE = 2  # user_version of a file that has these tables, and what ships; more whenever either changes
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,16 @@ class Measurement:
     values: np.ndarray  # float64 [n]
     seconds: float
     versions: Mapping[str, str] = field(default_factory=dict)  # of what measured its first item
+
+    def to_json(self) -> dict:
+        """All of it, as a file that ships holds it."""
+        values = dict(zip(self.items.tolist(), self.values.tolist()))
+        return {
+            **asdict(self.key),
+            "seconds": self.seconds,
+            "versions": dict(self.versions),
+            "values": values,
+        }
 
     @property
     def mean(self) -> float:
@@ -118,6 +129,8 @@ class Results:
         with folders.locked(self.path.with_name("results.lock")):
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(_SCHEMA)
+            for key, values, seconds, versions in _shipped():
+                _put(connection, key, values, seconds, versions)
             connection.execute(f"PRAGMA user_version={_MADE}")
 
     def put(
@@ -125,15 +138,7 @@ class Results:
     ) -> int:
         """Add items of a measurement; those already there stay as they are. Returns how many were new."""
         with self._connection() as c:
-            c.execute(
-                "INSERT OR IGNORE INTO measurement (model, removed, data, split, metric, settings, versions) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*key.columns(), json.dumps(versions or {})),
-            )
-            (number,) = c.execute(f"SELECT id FROM measurement WHERE {_WHERE}", key.columns()).fetchone()
-            c.execute("UPDATE measurement SET seconds = seconds + ? WHERE id = ?", (seconds, number))
-            rows = [(number, int(item), float(value)) for item, value in values.items()]
-            return c.executemany("INSERT OR IGNORE INTO item VALUES (?, ?, ?)", rows).rowcount
+            return _put(c, key, values, seconds, versions or {})
 
     def items(self, key: Key) -> set[int]:
         """The items already measured."""
@@ -160,7 +165,7 @@ class Results:
         A search leaves hundreds of thousands of items on the split it chooses on: who does not want them
         leaves them out here.
         """
-        if not self.path.exists():
+        if not (self.path.exists() or any(True for _ in _shipped_files())):
             return []
         where, values = "model = ?", [model]
         for condition, value in (("split = ?", split), ("split != ?", but)):
@@ -188,6 +193,19 @@ class Results:
             Measurement(key, np.array(items), np.array(values), seconds, json.loads(versions))
             for key, items, values, seconds, versions in found.values()
         ]
+
+    def seconds_per_token(self, model: str) -> float | None:
+        """Of a forward of the original, from what it took to measure its losses; None where nothing was."""
+        if not (self.path.exists() or any(True for _ in _shipped_files())):
+            return None
+        with self._connection() as c:
+            rows = c.execute(
+                "SELECT seconds, settings, COUNT(*) FROM measurement JOIN item ON id = measurement "
+                "WHERE model = ? AND removed = '' AND metric = 'loss' AND seconds > 0 GROUP BY id",
+                (model,),
+            ).fetchall()
+        tokens = sum(items * json.loads(settings).get("length", 0) for _, settings, items in rows)
+        return sum(seconds for seconds, _, _ in rows) / tokens if tokens else None
 
     def put_answer(self, model: str, removed: tuple[int, ...], prompt: str, settings: str, text: str) -> None:
         """Keep what a model without these blocks answers to a prompt; a later answer replaces it."""
@@ -221,6 +239,32 @@ class Results:
             return {}
         with self._connection() as c:
             return dict(c.execute("SELECT request, value FROM response WHERE source = ?", (source,)))
+
+
+def _put(c: sqlite3.Connection, key: Key, values: dict[int, float], seconds: float, versions: dict) -> int:
+    c.execute(
+        "INSERT OR IGNORE INTO measurement (model, removed, data, split, metric, settings, versions) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (*key.columns(), json.dumps(versions)),
+    )
+    (number,) = c.execute(f"SELECT id FROM measurement WHERE {_WHERE}", key.columns()).fetchone()
+    c.execute("UPDATE measurement SET seconds = seconds + ? WHERE id = ?", (seconds, number))
+    rows = [(number, int(item), float(value)) for item, value in values.items()]
+    return c.executemany("INSERT OR IGNORE INTO item VALUES (?, ?, ?)", rows).rowcount
+
+
+def _shipped_files() -> Iterator[Path]:
+    return (f for run in folders.shipped_runs().values() if (f := run.parent / folders.MEASURED).is_file())
+
+
+def _shipped() -> Iterator[tuple[Key, dict[int, float], float, dict]]:
+    """(key, values, seconds, versions) of every measurement that comes with Blockscape."""
+    for file in _shipped_files():
+        for m in json.loads(file.read_text(encoding="utf-8")):
+            key = Key(
+                m["model"], tuple(m["removed"]), *(m[n] for n in ("data", "split", "metric", "settings"))
+            )
+            yield key, {int(i): v for i, v in m["values"].items()}, m["seconds"], m["versions"]
 
 
 _WHERE = "model = ? AND removed = ? AND data = ? AND split = ? AND metric = ? AND settings = ?"

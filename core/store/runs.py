@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -196,6 +197,19 @@ def save_run(run: Run, folder: Path) -> Path:
     return folder
 
 
+def rewrite_meta(folder: Path, change: Callable[[dict], dict]) -> None:
+    """Change what run.json says of a whole run, sealed anew, in one step; its key and arrays stay.
+
+    Errors: InputError for a run.json that is damaged, OSError for a folder that cannot be written.
+    """
+    meta = change(_read_meta(folder))
+    handle, staging = tempfile.mkstemp(prefix=f".{folder.name}-", dir=folder.parent)
+    with os.fdopen(handle, "w", encoding="utf-8") as f:
+        f.write(seal(meta))
+    os.chmod(staging, 0o644)
+    os.replace(staging, folder / "run.json")
+
+
 def stored_run(key: str) -> Run:
     """The run of this key in the store.
 
@@ -205,6 +219,18 @@ def stored_run(key: str) -> Run:
     if run.key != key:
         raise InputError(f"The stored run {key[:8]} holds the run {run.key[:8]}; calibrate it again.")
     return run
+
+
+def shipped_run(key: str) -> Run | None:
+    """The run of this key that comes with Blockscape; None where none does, or it is damaged."""
+    for folder in folders.shipped_runs().values():
+        try:
+            run = load_run(folder)
+        except InputError:
+            continue
+        if run.key == key:
+            return run
+    return None
 
 
 def keep_run(run: Run) -> Path:

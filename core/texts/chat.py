@@ -82,6 +82,15 @@ def rendered(documents: Sequence[Document], tokenizer: Any) -> list[tuple[str, S
     return found
 
 
+def awaiting(turns: Sequence[tuple[str, str]], tokenizer: Any) -> str:
+    """A chat [(role, text)] in the tokenizer's chat template, up to where the assistant is to answer.
+
+    Errors: InputError, as `rendered`.
+    """
+    (text,) = _render(tokenizer, [turns], [turns[-1][1]], add_generation_prompt=True)
+    return text
+
+
 def _filled(frame: str, chat: Sequence[tuple[str, str]]) -> tuple[str, Spans]:
     """The frame with the contents in the places of their marks, and where the assistant's are."""
     text, spans = "", []
@@ -96,11 +105,13 @@ def _filled(frame: str, chat: Sequence[tuple[str, str]]) -> tuple[str, Spans]:
     return text, spans
 
 
-def _render(tokenizer: Any, chats: Sequence[Sequence[tuple[str, str]]], begins: Sequence[str]) -> list[str]:
+def _render(
+    tokenizer: Any, chats: Sequence[Sequence[tuple[str, str]]], begins: Sequence[str], **variables: bool
+) -> list[str]:
     """Every chat in the template, by the process of its own."""
     asked = {
         "template": template_of(tokenizer),
-        "variables": _VARIABLES | dict(tokenizer.special_tokens_map),
+        "variables": _VARIABLES | dict(tokenizer.special_tokens_map) | variables,
         "chats": [[{"role": role, "content": content} for role, content in chat] for chat in chats],
     }
     try:

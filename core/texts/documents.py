@@ -1,22 +1,22 @@
-"""Sources -> documents with domains, and the split that each document belongs to.
-
-Documents are split by their hash into calibrate / choose / report = 50 / 25 / 25: what is reported was never
-used to choose.
-"""
+"""Sources -> documents with domains, and the split that each document belongs to."""
 
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import NamedTuple
 
 from core.errors import InputError, quoted
-from core.texts.readers import Row, rows_of
-from core.texts.text_source import COMPLETION, OWN, PROMPT, Asked, TextSource, is_text, sources_of
+from core.texts.readers import RUNNING, Row, rows_of
+from core.texts.shapes import column_of_text, words_of
+from core.texts.splits import FIRST, SPLITS, hashed, stretches
+from core.texts.text_source import OWN, Asked, TextSource, is_text, sources_of
 
 HUB_LIMIT = 10_000  # documents read of a hub dataset that names no limit: some never end
+_LOOKED_AT = 32  # rows that say which column the texts are in
 DOMAIN_LIMIT = 2**15 - 1  # what a run's int16 can number
-SPLITS = {"calibrate": range(0, 128), "choose": range(128, 192), "report": range(192, 256)}
+LONG = 2 * FIRST  # characters of a document that is cut into stretches where documents are too few
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,24 @@ class Document:
     """A text and its domain.
 
     turns: (role, content) of a chat, or of a prompt and its completion; `text` is then their lines.
+    split: of a stretch of running text, the one it was cut for; None: a document that is whole.
     """
 
     text: str
     domain: str = "text"
     turns: tuple[tuple[str, str], ...] = ()
+    split: str | None = None
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Documents of all sources, in their order."""
+    """Documents of all sources, in their order; empty: rows that are null or blank, and left out."""
 
     source: str
     documents: tuple[Document, ...]
     sources: tuple[TextSource, ...] = ()
     weights: Mapping[str, float] | None = None  # {domain: its share}; None: nobody gave a weight
+    empty: int = 0
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -47,17 +50,17 @@ class Texts:
 
     @property
     def sha256(self) -> str:
-        """Of domains, texts and turns, in their order."""
+        """Of domains, texts, and turns or splits, in their order."""
         digest = hashlib.sha256()
         for d in self.documents:
-            digest.update(json.dumps([d.domain, d.text, *([d.turns] if d.turns else [])]).encode())
+            more = filter(None, (d.turns, d.split))
+            digest.update(json.dumps([d.domain, d.text, *more]).encode())
         return digest.hexdigest()
 
 
 def split_of(document: Document) -> str:
-    """The split a document belongs to, by the first byte of its SHA-256."""
-    first = hashlib.sha256(document.text.encode()).digest()[0]
-    return next(name for name, numbers in SPLITS.items() if first in numbers)
+    """The split a document belongs to: by its hash, or a stretch of running text by where it stands."""
+    return document.split or hashed(document.text)
 
 
 def read_texts(sources: Asked | Sequence[Asked] | None = None, beside: bool = False) -> Texts:
@@ -75,22 +78,26 @@ def read_texts(sources: Asked | Sequence[Asked] | None = None, beside: bool = Fa
         raise InputError(
             f"The text source {OWN!r} stands for what a model writes, and no model is given here; name texts."
         )
-    named = [s.domain for s in asked if s.domain]
-    if again := next((d for d in named if named.count(d) > 1), None):
+    with_domain = [s.domain for s in asked if s.domain]
+    if again := next((d for d in with_domain if with_domain.count(d) > 1), None):
         raise InputError(f"Two text sources have the domain {quoted(again)}; give each a domain of its own.")
     if any(s.weight is not None for s in asked) and not any(s.share for s in asked):
         raise InputError(
             "All text sources have the weight 0, so nothing would be drawn; give at least one more than 0."
         )
-    taken = set(named)
+    taken = set(with_domain)
     documents: list[Document] = []
     weights: dict[str, float] = {}
+    read: list[TextSource] = []
+    empty = 0
     for source in asked:
-        own = _read(source, alone=len(asked) == 1 and not beside)
+        own, blank, source = _read(source, alone=len(asked) == 1 and not beside)
+        empty += blank
+        read.append(source)
         names = {d: d if source.domain else free_name(d, taken) for d in dict.fromkeys(d.domain for d in own)}
         taken.update(names.values())
         documents += (
-            [Document(d.text, names[d.domain], d.turns) for d in own]
+            [replace(d, domain=names[d.domain]) for d in own]
             if any(k != v for k, v in names.items())
             else own
         )
@@ -101,7 +108,8 @@ def read_texts(sources: Asked | Sequence[Asked] | None = None, beside: bool = Fa
             "one by domain=."
         )
     weighted = any(s.weight is not None for s in asked)
-    return Texts(" + ".join(s.path for s in asked), tuple(documents), asked, weights if weighted else None)
+    named = " + ".join(s.path for s in asked)
+    return Texts(named, tuple(documents), tuple(read), weights if weighted else None, empty)
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
@@ -113,56 +121,64 @@ def free_name(name: str, taken: Collection[str]) -> str:
     return free
 
 
-def _read(source: TextSource, alone: bool) -> list[Document]:
-    """All documents of one source; blank ones are left out."""
+class _Found(NamedTuple):
+    """What a source has: its documents, the rows that are null or blank, the column of the texts."""
+
+    documents: list[Document]
+    empty: int
+    source: TextSource
+
+
+def _read(source: TextSource, alone: bool) -> _Found:
+    """All documents of one source; rows that are null or blank are left out, and counted."""
     # a file alone has always been called so, and its hash with it
-    unnamed = "text" if alone and source.kind in (".txt", ".jsonl") else source.stem
+    unnamed = "text" if alone and source.kind in (RUNNING, ".jsonl") else source.stem
     limit = HUB_LIMIT if source.is_hub and source.limit is None else source.limit
-    found = (_document(row, source, place, unnamed) for place, row in rows_of(source))
-    documents = list(islice((d for d in found if d), limit))
+    rows = rows_of(source)
+    first = list(islice(rows, min(_LOOKED_AT, limit or _LOOKED_AT)))
+    column = column_of_text([row for _, row in first], source)
+    source = source if column == source.column else replace(source, column=column)
+    documents: list[Document] = []
+    empty = 0
+    for place, row in chain(first, rows):
+        if document := _document(row, source, place, unnamed):
+            documents.append(document)
+        else:
+            empty += 1
+        if len(documents) == limit:
+            break
     if not documents:
+        rows_read = f" in its {empty:,} row{'s' * (empty != 1)}" if empty and source.kind != RUNNING else ""
         raise InputError(
-            f"The text source {source.path!r} has no text; give a file with documents separated by blank "
-            "lines, or rows of texts."
+            f"The text source {source.path!r} has no text{rows_read}; give a file with running text, or rows "
+            "of texts."
         )
-    return documents
+    return _Found(_for_splits(documents, source), empty, source)
 
 
-def _document(row: Row, source: TextSource, place: str, unnamed: str) -> Document | None:
-    """The document of a row; None when it is blank. Errors: InputError for a row without a text."""
+def _for_splits(documents: list[Document], source: TextSource) -> list[Document]:
+    """Running text as its stretches, other documents as they are, unless they are too few for the splits."""
+    if source.kind == RUNNING:
+        return [stretch for d in documents for stretch in _stretches(d)]
+    if {split_of(d) for d in documents} == set(SPLITS):
+        return documents
+    # too few for the splits: one novel is a row, too
+    return [s for d in documents for s in ([d] if d.turns or len(d.text) < LONG else _stretches(d))]
+
+
+def _stretches(document: Document) -> list[Document]:
+    """A running text, as what each split has of it."""
+    return [Document(text, document.domain, (), split) for split, text in stretches(document.text)]
+
+
+def _document(row: Row | None, source: TextSource, place: str, unnamed: str) -> Document | None:
+    """The document of a row; None when it is null or blank. Errors: InputError for a row without a text."""
     where = f"{place} of {source.path!r}"
-    value = row.get(source.column)
-    turns: tuple[tuple[str, str], ...] = ()
-    if isinstance(value, str):
-        text = value.strip()
-    else:
-        turns = _turns(row, source, where)
-        text = "\n".join(content for _, content in turns if content)
-    domain = source.domain or str(row.get("domain", unnamed))
-    if not is_text(text + domain + "".join(role for role, _ in turns)):
+    found = words_of(row, source, where)
+    if found is None or row is None:
+        return None
+    named = row.get("domain")
+    domain = source.domain or (unnamed if named is None else str(named))
+    if not is_text(found.text + domain + "".join(role for role, _ in found.turns)):
         raise InputError(f"{where} holds a lone surrogate, which is no text; remove it.")
-    return Document(text, domain, turns) if text else None
-
-
-def _turns(row: Row, source: TextSource, where: str) -> tuple[tuple[str, str], ...]:
-    """(role, content) of a row that is a chat, or a prompt and its completion."""
-    chat = row.get("messages" if source.names_no_column else source.column)
-    if isinstance(chat, list):
-        for number, message in enumerate(chat, 1):
-            if not (
-                isinstance(message, dict)
-                and all(isinstance(message.get(key), str) for key in ("role", "content"))
-            ):
-                raise InputError(
-                    f"{where} has messages, and number {number} is no object with a role and a content in "
-                    "words; write both."
-                )
-        return tuple((m["role"], m["content"].strip()) for m in chat)
-    prompt, completion = row.get(PROMPT), row.get(COMPLETION, row.get("response"))
-    if source.names_no_column and isinstance(prompt, str) and isinstance(completion, str):
-        return ((PROMPT, prompt.strip()), (COMPLETION, completion.strip()))
-    instead = ", or messages, or prompt and completion" if source.names_no_column else ""
-    raise InputError(
-        f"{where} has no string under the key {quoted(source.column)}{instead}; write "
-        f'{{{json.dumps(source.column)}: "..."}}.'
-    )
+    return Document(found.text, domain, found.turns) if found.text else None

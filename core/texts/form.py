@@ -2,16 +2,21 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from core.errors import InputError
 from core.texts import chat
+from core.texts.special_tokens import begins, own_bos, separator, template_text
 
 MODES = {"packed": "packed within a domain", "documents": "one document a sequence, padded on the right"}
 TEMPLATES = ("none", "chat")
 BOS = ("auto", "always", "never")
+READING = 2  # counts up when the same files and form become other sequences
 FORM = {"mode": "packed", "template": "none", "bos": "auto"}  # unless somebody says else
-SEPARATOR = "\n\n"  # of packed documents, where the tokenizer has no EOS
+BLANK_LINE = "\n\n"  # between packed documents, where no token is known to separate them
 
 
 @dataclass(frozen=True)
@@ -46,17 +51,41 @@ class Form:
                 "'never'."
             )
 
-    @property
+    @cached_property
     def head(self) -> list[int]:
-        """What each sequence begins with."""
-        first = self.tokenizer.bos_token_id
-        return [] if self.bos == "never" or first is None else [first]
+        """What each sequence begins with: bos auto is what the tokenizer itself does, in a chat template what
+        that does.
+        """
+        if self.bos == "never":
+            return []
+        if self.bos == "always":
+            return [self.tokenizer.bos_token_id]
+        return begins(self.tokenizer) or ([self.tokenizer.bos_token_id] if self._template_begins else [])
 
     @property
+    def _template_begins(self) -> bool:
+        """Whether the chat template that is asked for writes a BOS of its own."""
+        if self.template != "chat" or own_bos(self.tokenizer) is None:
+            return False
+        text = template_text(self.tokenizer)
+        return "bos_token" in text or self.tokenizer.bos_token in text
+
+    @cached_property
+    def separator(self) -> str | None:
+        """The token between packed documents; None: a blank line."""
+        return separator(self.tokenizer)
+
+    @cached_property
     def joint(self) -> list[int]:
         """What ends a document in a packed sequence."""
-        eos = self.tokenizer.eos_token_id
-        return [eos] if eos is not None else self.tokenizer(SEPARATOR, add_special_tokens=False)["input_ids"]
+        if self.separator is None:
+            return self.blank_line.tolist()
+        return [self.tokenizer.convert_tokens_to_ids(self.separator)]
+
+    @cached_property
+    def blank_line(self) -> np.ndarray:
+        """The tokens of a blank line, int64 [T]."""
+        return np.array(self.tokenizer(BLANK_LINE, add_special_tokens=False)["input_ids"], dtype=np.int64)
 
     @property
     def padding(self) -> int:
@@ -64,13 +93,25 @@ class Form:
         tokens = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id)
         return next((token for token in tokens if token is not None), 0)
 
-    @property
-    def words(self) -> str:
-        """The form in words, as runs and measurements keep it: another form has other words."""
+    def words(self, rows: bool = True, running: bool = False) -> str:
+        """The form in words, as runs and measurements keep it: another form has other words.
+
+        rows, running: whether there are whole documents, and stretches of running text.
+        """
         words = [MODES[self.mode], "one BOS first" if self.head else "no BOS"]
-        if self.mode == "packed":
-            words.append(f"joined by {'EOS' if self.tokenizer.eos_token_id is not None else 'a blank line'}")
+        if self.mode == "packed" and rows:
+            words.append(f"joined by {self._joint_words}")
+        if running:
+            words.append(
+                "running text as it stands" if self.mode == "packed" else "running text by paragraphs"
+            )
         if self.template == "chat":  # no other digest knows the template
             digest = hashlib.sha256(chat.template_of(self.tokenizer).encode()).hexdigest()
             words.append(f"chat template {digest[:8]}")
         return "; ".join(words)
+
+    @property
+    def _joint_words(self) -> str:
+        if self.separator is None:
+            return "a blank line"
+        return "EOS" if self.separator == self.tokenizer.eos_token else self.separator

@@ -6,7 +6,7 @@ domain in proportion to its weight where there are weights.
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from core.texts.documents import SPLITS, Texts
 from core.texts.form import Form
 from core.texts.layout import Laid, laid_out
 from core.texts.sequences import Sequences
+from core.texts.special_tokens import as_read
 
 
 def available(texts: Texts, tokenizer: Any, length: int, **form: str) -> dict[str, int]:
@@ -27,11 +28,31 @@ def available(texts: Texts, tokenizer: Any, length: int, **form: str) -> dict[st
 
 def available_by_domain(texts: Texts, tokenizer: Any, length: int, **form: str) -> dict[str, dict[str, int]]:
     """{split: {domain: how many sequences of `length` tokens it has}}: what weights can draw from."""
-    how, found = Form(tokenizer, length, **form), {}
+    return survey(texts, tokenizer, length, **form).domains
+
+
+class Survey(NamedTuple):
+    """What texts give: sequences of each split and domain; the start of the first one as the model reads it,
+    and how texts became sequences, in words.
+    """
+
+    domains: dict[str, dict[str, int]]
+    start: str
+    words: str
+
+
+def survey(texts: Texts, tokenizer: Any, length: int, **form: str) -> Survey:
+    """All sequences of all splits, counted and looked at; mode, template and bos as in `pack`."""
+    how, found, start, words = Form(tokenizer, length, **form), {}, "", ""
     for split in SPLITS:
-        counts = np.bincount(laid_out(texts, split, how).owner, minlength=len(texts.domains))
+        laid = laid_out(texts, split, how)
+        counts = np.bincount(laid.owner, minlength=len(texts.domains))
         found[split] = dict(zip(texts.domains, counts.tolist()))
-    return found
+        words = laid.words
+        if len(laid.ids) and not start:
+            real = slice(None) if laid.mask is None else laid.mask[0]
+            start = as_read(laid.ids[0][real], tokenizer)
+    return Survey(found, start, words)
 
 
 def pack(
@@ -55,8 +76,8 @@ def pack(
     template: "none": a chat is lines of plain text, all of them scored, and of a prompt with its completion
         the completion is. "chat": both are written by the tokenizer's chat template, and what the assistant
         says is scored, with the special token that ends it; other documents stay plain text.
-    bos: "auto": one BOS first if the tokenizer has one; "always": the same, and refused if it has none;
-        "never". A chat template's own BOS counts as that one.
+    bos: "auto": one BOS first if the tokenizer itself writes one when it is called, or the chat template
+        does; "always": refused if there is none; "never". A chat template's own BOS counts as that one.
 
     Errors: InputError when the split, or a domain with a weight, has fewer sequences than asked for, when the
     tokenizer lacks what was asked for, and when its chat template fails.
@@ -81,10 +102,12 @@ def pack(
         source=texts.source,
         texts_sha256=texts.sha256,
         available=len(laid.ids),
-        template=form.words,
+        template=laid.words,
         mask=None if laid.mask is None else laid.mask[order],
         scored=None if laid.scored is None else laid.scored[order],
         skipped=laid.skipped,
+        content=texts.sha256,
+        empty=texts.empty,
         sources=texts.sources,
         form={"mode": mode, "template": template, "bos": bos},
     )
@@ -95,9 +118,18 @@ def _check_enough(laid: Laid, texts: Texts, split: str, length: int, samples: in
         raise InputError(
             f"Too little text: the {split} split of {texts.source!r} gives {len(laid.ids)} sequences of "
             f"{length} tokens and {samples} were asked for"
-            f"{f' ({laid.skipped} more have nothing to predict)' if laid.skipped else ''}; "
-            f"add text, or ask for fewer or shorter sequences."
+            f"{f' ({laid.skipped} more have nothing to predict)' if laid.skipped else ''}: "
+            f"{_found(texts, laid, split)}; add text, or ask for fewer or shorter sequences."
         )
+
+
+def _found(texts: Texts, laid: Laid, split: str) -> str:
+    """What was read, and what of it the split has."""
+    running = sum(d.split is not None for d in texts.documents)
+    whole = len(texts.documents) - running
+    read = [f"{whole:,} document{'s' * (whole != 1)}"] * bool(whole)
+    read += [f"running text in {running:,} stretch{'es' * (running != 1)}"] * bool(running)
+    return f"found were {' and '.join(read)}, of which {split} has {laid.tokens:,} tokens"
 
 
 # weights -> how many sequences of which domain

@@ -3,9 +3,11 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from core.texts.special_tokens import as_read
 from core.texts.text_source import TextSource
 
 
@@ -31,6 +33,8 @@ class Sequences:
     mask: np.ndarray | None = None
     scored: np.ndarray | None = None
     skipped: int = 0  # documents (packed: sequences) of the split with nothing to predict
+    content: str = ""  # SHA-256 of the texts alone, beside which own samples may stand
+    empty: int = 0  # rows of the sources that are null or blank, and left out
     sources: tuple[TextSource, ...] = ()
     form: Mapping[str, str] = field(default_factory=dict)  # mode, template and bos, as `pack` takes them
 
@@ -48,6 +52,12 @@ class Sequences:
         for flags in (self.mask, self.scored):
             digest.update(b"" if flags is None else np.ascontiguousarray(flags, dtype=bool).tobytes())
         return digest.hexdigest()
+
+
+def start_of(sequences: Sequences, tokenizer: Any) -> str:
+    """The start of the first sequence as the model reads it, special tokens visible."""
+    real = slice(None) if sequences.mask is None else sequences.mask[0]
+    return as_read(sequences.ids[0][real], tokenizer)
 
 
 def joined(parts: Sequence[Sequences]) -> Sequences:
@@ -68,6 +78,8 @@ def joined(parts: Sequence[Sequences]) -> Sequences:
         available=sum(p.available for p in parts),
         template=" | ".join(p.template for p in parts),
         skipped=sum(p.skipped for p in parts),
+        content=next((p.content for p in parts if p.content), ""),
+        empty=sum(p.empty for p in parts),
         sources=tuple(s for p in parts for s in p.sources),
         form=parts[0].form,
         **flags,

@@ -19,7 +19,10 @@ BUNDLED_NAME = "bundled"
 OWN = "own"  # the model's own samples: they are no documents
 HUB = "hub:"
 PROMPT, COMPLETION = "prompt", "completion"  # the roles of a prompt and what follows it; a chat has its own
-_INSTEAD = ("messages", PROMPT, COMPLETION, "response")  # columns of rows that are no plain text
+CHATS = ("messages", "conversations")  # columns of chats
+# columns of rows that are no plain text
+_INSTEAD = (*CHATS, PROMPT, COMPLETION, "response", "instruction", "input", "context", "output")
+PACKINGS = (".gz", ".zst")  # suffixes behind that of the format
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,15 @@ class TextSource:
     """One place texts come from.
 
     path: a local file, "bundled", "hub:OWNER/NAME", or "own": what the model itself writes.
-    column: where the text is; while it is the default, rows may hold `messages`, or `prompt` and `completion`
-        (or `response`) instead.
+    column: where the text is; while it is the default, rows may hold something else instead, as
+        core.texts.shapes says.
     domain: of all its documents; None: the column `domain`, and where there is none the file's stem (for a
         .txt or .jsonl alone: "text").
     weight: its share of the sequences drawn, against those of the other sources; None: no say. A source of
         several domains divides it equally among them.
     config, split, revision: of a hub dataset only.
-    limit: documents read at most; None: all, of a hub dataset core.texts.documents.HUB_LIMIT.
+    limit: documents read at most, of a .txt paragraphs; None: all, of a hub dataset
+        core.texts.documents.HUB_LIMIT.
 
     Errors: InputError for any value that cannot be.
     """
@@ -79,14 +83,27 @@ class TextSource:
         return self.path == OWN
 
     @property
+    def is_file(self) -> bool:
+        """Whether it names a file of its own."""
+        return not (self.is_hub or self.is_own or self.path == BUNDLED_NAME)
+
+    @property
     def file(self) -> Path:
         """The local file that it names; of a hub dataset and of own samples there is none."""
         return BUNDLED if self.path == BUNDLED_NAME else Path(self.path)
 
     @property
     def kind(self) -> str:
-        """What it is read as, a key of core.texts.readers.READERS: the file's suffix, or HUB."""
-        return HUB if self.is_hub else self.file.suffix.lower()
+        """What it is read as, a key of core.texts.readers.READERS: the file's suffix, that of its packing not
+        counted, or HUB.
+        """
+        return HUB if self.is_hub else _unpacked(self.file).suffix.lower()
+
+    @property
+    def packing(self) -> str:
+        """The suffix of what compressed its file, one of PACKINGS, or ""."""
+        suffix = self.file.suffix.lower()
+        return suffix if suffix in PACKINGS else ""
 
     @property
     def names_no_column(self) -> bool:
@@ -106,7 +123,7 @@ class TextSource:
     @property
     def stem(self) -> str:
         """The name its documents go by where nothing names them."""
-        return self.path.removeprefix(HUB) if self.is_hub else Path(self.path).stem
+        return self.path.removeprefix(HUB) if self.is_hub else _unpacked(Path(self.path)).stem
 
     def __str__(self) -> str:
         """As the command line writes it; what `parse_source` reads."""
@@ -126,6 +143,11 @@ class TextSource:
             raise InputError(f"A text source must be an object with a path, not {quoted(data)}.")
         _known(data, data["path"])
         return cls(**data)
+
+
+def _unpacked(file: Path) -> Path:
+    """Its name without the suffix of what compressed it."""
+    return file.with_suffix("") if file.suffix.lower() in PACKINGS and file.stem else file
 
 
 def is_text(text: str) -> bool:

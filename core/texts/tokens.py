@@ -9,15 +9,20 @@ from core.errors import InputError
 from core.texts import chat
 from core.texts.documents import Document
 from core.texts.form import Form
+from core.texts.special_tokens import own_bos
 
 _TOGETHER = 512  # documents tokenized in one call: where tokens lie in the text takes much memory
 
 
 class Piece(NamedTuple):
-    """A document's tokens: ids int64 [T], counts bool [T] (in the loss, where something comes before it)."""
+    """A document's tokens: ids int64 [T], counts bool [T] (in the loss, where something comes before it).
+
+    running: whether it is a stretch of running text, to which nothing is joined.
+    """
 
     ids: np.ndarray
     counts: np.ndarray
+    running: bool = False
 
 
 def encoded(documents: Sequence[Document], form: Form) -> Iterator[Piece]:
@@ -27,6 +32,7 @@ def encoded(documents: Sequence[Document], form: Form) -> Iterator[Piece]:
     follows it.
     """
     tokenizer, written = form.tokenizer, _written(documents, form)
+    bos = own_bos(tokenizer)
     special = [number for number, token in tokenizer.added_tokens_decoder.items() if token.special]
     for start in range(0, len(written), _TOGETHER):
         part = written[start : start + _TOGETHER]
@@ -45,12 +51,12 @@ def encoded(documents: Sequence[Document], form: Form) -> Iterator[Piece]:
         for k, (text, spans) in enumerate(part):
             ids = np.array(batch["input_ids"][k], dtype=np.int64)
             if spans is None:
-                yield Piece(ids, np.ones(len(ids), dtype=bool))
+                yield Piece(ids, np.ones(len(ids), dtype=bool), documents[start + k].split is not None)
                 continue
             offsets = np.array(batch["offset_mapping"][k], dtype=np.int64).reshape(-1, 2)
             counts = _counted(ids, offsets, text, spans, special)
             # a BOS that the chat template wrote: the sequence gets its own
-            first = int(form.template == "chat" and ids[:1].tolist() == [tokenizer.bos_token_id])
+            first = int(form.template == "chat" and ids[:1].tolist() == [bos])
             yield Piece(ids[first:], counts[first:])
 
 

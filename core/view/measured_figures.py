@@ -89,6 +89,34 @@ def energy_against_loss(
     return figure
 
 
+def to_be_measured(states: list[str], energy: np.ndarray) -> go.Figure:
+    """States that nobody has measured on the axes of `energy_against_loss`: where each stands by energy, and
+    a line along which measuring will lift it. The lowest is named.
+
+    energy: float [n], n >= 1.
+    """
+    figure = go.Figure()
+    for x in energy:
+        figure.add_shape(type="line", x0=x, x1=x, y0=0, y1=1, line={"dash": "dot", "color": NODE, "width": 1})
+    figure.add_scatter(
+        x=energy,
+        y=np.zeros(len(energy)),
+        mode="markers",
+        text=states,
+        showlegend=False,
+        cliponaxis=False,
+        marker={"size": 11, "symbol": "circle-open", "color": NODE, "line": {"width": 2}},
+        hovertemplate="without %{text}<br>energy %{x:.4g}<br>loss not measured yet<extra></extra>",
+    )
+    figure.add_annotation(
+        x=float(energy.min()), y=1, text="lowest energy", showarrow=False, xanchor="left", yanchor="top"
+    )
+    figure.update_layout(margin={**MARGIN, "l": 60}, height=240)
+    figure.update_xaxes(title_text="energy", exponentformat="power", nticks=6)
+    figure.update_yaxes(title_text="loss increase", range=[0, 1], showticklabels=False, showgrid=False)
+    return figure
+
+
 def _scale(values: np.ndarray) -> dict:
     return {"type": "log"} if len(values) and values.min() > 0 and values.max() > 30 * values.min() else {}
 

@@ -154,8 +154,9 @@ def _reference(source: Source) -> str:
         raise InputError(
             f"The run {source.name} is kept in no folder, so nothing can open it again; save it first."
         )
-    if folder.resolve() == folders.DEMO_RUN.resolve():
-        return "demo"
+    for name, shipped in folders.SHIPPED_RUNS.items():
+        if folder.resolve() == shipped.resolve():
+            return name
     return (
         source.key[:_DIGITS]
         if folder.resolve() == (folders.home() / "runs" / source.key).resolve()

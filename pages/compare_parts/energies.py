@@ -14,6 +14,7 @@ from core.ising.states import indicator, pearson
 from core.store import folders
 from core.store.results import Results
 from core.view.measured_figures import alike, energy_against_loss, rank_changes, trust, unexplained
+from pages.compare_parts.preview import show_preview
 from pages.shared.parts import chart, watch
 from pages.shared.view import source_of
 
@@ -56,7 +57,7 @@ def spread_of(source: Source, states: list[tuple[int, ...]]) -> np.ndarray | Non
     return read_learned(source.key, state.estimator).energies(indicator(states, source.blocks))[1]
 
 
-def show_energies(source: Source, job: jobs.Job | None) -> None:
+def show_energies(source: Source, states: list[tuple[int, ...]], job: jobs.Job | None) -> None:
     """The scatter of energy against measured loss."""
     if job and job.active:
         watch(job.id, True)
@@ -77,7 +78,7 @@ def show_energies(source: Source, job: jobs.Job | None) -> None:
         f"{note}</span></div>"
     )
     if not found.rows:
-        st.caption(f"Nothing of M = {state.removed} is measured yet.")
+        show_preview(source, states)
         return
     spread = spread_of(source, found.states)
     figure = energy_against_loss(

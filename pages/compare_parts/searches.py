@@ -5,14 +5,17 @@ import streamlit as st
 from core import jobs
 from core.energy.learned import learned_at
 from core.energy.sources import Source
+from core.jobs.costs import in_words, search_seconds
 from core.store import folders
+from core.store.named_models import missing
 from core.store.runs import Run
 from core.view.measured_figures import forwards_spent
 from pages.compare_parts.energies import CONFIG
 from pages.compare_parts.table import mini
-from pages.shared.parts import Safe, chart, html_table, watch
+from pages.shared.parts import Safe, chart, html_table, seconds_of_forward, watch
 from pages.shared.view import keep_view
 
+CHOOSING = 256  # sequences to choose on, and as many unseen ones to report on
 state = st.session_state
 
 
@@ -38,6 +41,9 @@ def improve(run: Run, learned: jobs.Job | None, others: jobs.Job | None) -> None
         help="One forward: all blocks over the 256 choosing sequences. Rows and single removals are paid "
         "from it.",
     )
+    if missing(run.meta["model"]["source"]) is None:
+        forward = seconds_of_forward(run, CHOOSING, run.meta["texts"]["length"])
+        left.caption(f"About {in_words(search_seconds(forward, state.budget))} here.")
     choices = (
         (middle, "learn", "Improve: learn the landscape", learned),
         (right, "peers", "What other methods find", others),
@@ -58,7 +64,8 @@ def start_search(kind: str, run: Run, removed: int) -> None:
     """Of a button: learn, or run the other methods, on the run of the view."""
     folder = folders.find_run(run.key).absolute()
     jobs.start(
-        kind, jobs.request_on(run, folder, remove=removed, budget=float(state.budget), sequences=256, seed=0)
+        kind,
+        jobs.request_on(run, folder, remove=removed, budget=float(state.budget), sequences=CHOOSING, seed=0),
     )
 
 

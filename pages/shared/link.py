@@ -11,6 +11,7 @@ from core.energy.mix import mix_text, read_mix
 from core.energy.sources import Source, list_sources
 from core.errors import InputError
 from core.ising.states import parse_blocks
+from core.store.folders import SHIPPED_RUNS
 from pages.shared.view import COUNTS, RULES, TRAY_LIMIT, keep_view, open_at_first, source_of
 
 RULE_LIMIT = 4000
@@ -70,10 +71,12 @@ def _linked_source(query: Mapping[str, str], sources: dict[str, str]) -> str:
         return first
     # keys only: a link must not make the server read a path of its author's choice
     fits = [key for key in sources if re.fullmatch(r"[0-9a-f]{8,64}", wanted) and key.startswith(wanted)]
-    if not fits and wanted != "demo":
+    if wanted in SHIPPED_RUNS:
+        fits = [source_of(wanted).key]
+    if not fits:
         state.problems.append(
             f"The link asks for the run {wanted[:40]!r}, which is not in this store. "
-            "Showing the demo instead."
+            f"Showing {sources[first]} instead."
         )
     return fits[0] if fits else first
 

@@ -10,8 +10,11 @@ from core import jobs
 from core.compare.comparison import model_key
 from core.errors import InputError
 from core.ising.states import indicator, short_hashes
+from core.jobs.costs import forward_seconds, prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders
+from core.store.named_models import missing
+from core.store.results import Results
 from core.store.runs import Run
 from core.view.palette import themed
 from pages.shared.view import plain
@@ -164,10 +167,31 @@ def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
     )
 
 
+def seconds_of_forward(run: Run, sequences: int, length: int) -> float:
+    """Of the run's original model over so many sequences, as fast as it was when it was measured."""
+    per_token = _per_token(model_key(run), Results().stamp)
+    return forward_seconds(run.meta["model"]["parameters"], sequences * length, per_token)
+
+
+@st.cache_data(max_entries=50, show_spinner=False)
+def _per_token(model: str, stamp: tuple) -> float | None:
+    return Results().seconds_per_token(model)
+
+
+def lacks_weights(run: Run) -> bool:
+    """Whether the run's model is not on this machine, which is then told: its landscape needs no weights."""
+    lacking = missing(run.meta["model"]["source"])
+    if lacking:
+        st.info(plain(f"{lacking} Its landscape is here; measuring, pruning and learning need the weights."))
+    return lacking is not None
+
+
 def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
     """Before and after, the button, its progress, and the way home: path, code, and one file when it is
     small.
     """
+    if lacks_weights(run):
+        return
     request = prune_request(run, removed)
     job = jobs.find("prune", request)
     st.fragment(_pruned, run_every=1 if job and job.active else None)(run, removed, request)
@@ -176,6 +200,18 @@ def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
         if st.button(label, key=f"prune-{'-'.join(map(str, removed))}", type="primary"):
             jobs.start("prune", request)
             st.rerun()
+        model = run.meta["model"]
+        seconds = prune_seconds(_bytes_after(model, [model["blocks"][i] for i in removed]))
+        st.caption(
+            f"About {seconds:.0f} s: a checkpoint that transformers loads, tried in a process of its own."
+        )
+
+
+def _bytes_after(model: dict, gone: list[dict]) -> int:
+    """Of the weights of an export, told beforehand: quantised ones are written in a wider type."""
+    if "written_item" not in model:  # runs of before: every model was written as it was stored
+        return model["bytes"] - sum(b["bytes"] for b in gone)
+    return (model["parameters"] - sum(b["parameters"] for b in gone)) * model["written_item"]
 
 
 def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
@@ -189,13 +225,11 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
         "parameters": done["parameters"]
         if done
         else (model["parameters"], model["parameters"] - sum(b["parameters"] for b in gone)),
-        "bytes of weights": done["bytes"]
-        if done
-        else (model["bytes"], model["bytes"] - sum(b["bytes"] for b in gone)),
+        "bytes of weights": done["bytes"] if done else (model["bytes"], _bytes_after(model, gone)),
         "KV bytes a token": done["kv_bytes"] if done else (kv, kv - sum(b.get("kv_bytes", 0) for b in gone)),
     }
     rows = [
-        [name, f"{a:,}", f"{b:,}", f"−{100 * (a - b) / a:.0f} %" if a else ""]
+        [name, f"{a:,}", f"{b:,}", f"{100 * (b - a) / a:+.0f} %".replace("-", "−") if a else ""]
         for name, (a, b) in before_after.items()
     ]
     st.html(

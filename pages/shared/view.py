@@ -6,12 +6,12 @@ It lives in session_state, outlives a page, and is in the URL (pages.shared.link
 import re
 
 import streamlit as st
-from streamlit.runtime.pages_manager import PagesManager
 
 from core.energy.sources import Source, open_source
 from core.errors import InputError
 from core.spectrum.constraints import Constraints, read_constraints
 from core.spectrum.memory_budget import Budget, read_budget, with_budget
+from core.store import folders
 
 COUNTS = [100, 300, 1000, 2600]
 TRAY_LIMIT = 50
@@ -20,16 +20,6 @@ RULES = {"keep": "", "remove": "", "groups": "", "max_run": "", "fits": ""}
 _EXPLORE = ("source", "estimator", "removed", "count", *RULES)
 FORM = "cal_"  # how the keys of the calibration form begin
 state = st.session_state
-
-
-def through_app() -> None:
-    """Run app.py instead, where Streamlit ran a page of the pages/ folder directly.
-
-    On a fresh server it does so for a link to a page's own path, before app.py could call st.navigation.
-    """
-    if PagesManager.uses_pages_directory:
-        PagesManager.uses_pages_directory = False
-        st.rerun()
 
 
 def plain(text: str) -> str:
@@ -53,9 +43,15 @@ def keep_view() -> None:
             state[name] = kept[name]
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+def _as_it_is_now(key: str) -> tuple[str, int]:
+    """A key, and when its run was last written: where the texts of a run lie may change."""
+    file = folders.home() / "runs" / key / "run.json"
+    return key, file.stat().st_mtime_ns if file.is_file() else 0
+
+
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={str: _as_it_is_now})
 def source_of(key: str) -> Source:
-    """The source of a key, opened once for all sessions."""
+    """The source of a key, opened once for all sessions, and again when its run was written anew."""
     return open_source(key)
 
 

@@ -13,7 +13,7 @@ from core.store import folders
 from core.store.runs import load_run
 
 DEFAULTS = {
-    "texts": ["Bundled"],
+    "texts": ["The demo's world"],
     "files": [],
     "paste": "",
     "samples": 256,
@@ -208,9 +208,11 @@ def test_the_form_takes_over_all_that_the_command_line_can_ask_for(tiny, text_fi
         True,
         "documents",
     )
-    assert state.cal_texts == ["Own samples", "Bundled", "Files and data sets"] and state.cal_files == [
-        f"{text_file}::domain=foxes"
-    ]
+    assert state.cal_texts == [
+        "Own samples",
+        "The demo's world",
+        "Files and data sets",
+    ] and state.cal_files == [f"{text_file}::domain=foxes"]
     shares = {field.label: field.value for field in app.number_input if field.label.startswith("Share")}
     assert shares == {"Share of foxes": 2.0, "Share of own": 1.0, "Share of bundled": None}
     assert wait("calibrate").status == "done" and wait("describe").status == "done"

@@ -10,12 +10,14 @@ from streamlit.testing.v1 import AppTest
 from core import jobs
 from core.calibration.calibrate import calibrate
 from core.compare.comparison import model_key
+from core.energy.couplings import couplings
 from core.energy.sources import store_matrix
 from core.jobs.files import folder_of, id_of, write_whole
 from core.model.load import load_model
+from core.spectrum.lowest import lowest_states
 from core.store.folders import DEMO_RUN
 from core.store.results import Key, Results
-from core.store.runs import keep_run, load_run
+from core.store.runs import keep_run, load_run, stored_run
 from core.tasks.presets import asked
 from core.tasks.short_prompts import PROMPTS
 from core.texts import pack, read_texts
@@ -38,9 +40,52 @@ def shown(app: AppTest) -> str:
     return " ".join(h.proto.body for h in app.get("html"))
 
 
+def test_empty_it_shows_what_could_be_measured_and_two_clicks_fill_it():
+    app = compare_page()
+    (figure,) = app.get("plotly_chart")
+    assert "lowest energy" in figure.proto.spec and "5 low states that differ" in captions(app)
+    press(app, "Pick these 5")
+    picked = app.session_state.tray
+    assert len(picked) == 5 == len(set(picked)) and {len(s) for s in picked} == {8}
+    assert picked[0] == lowest_states(couplings(load_run(DEMO_RUN)), 8, 1).removed[0]
+    assert "the states to measure" in captions(app) and "Measure 5 picked states" in labels_of(app)
+    assert "Pick these 5" not in labels_of(app)
+    app = compare_page(m="5", tray="1-2-3")  # of another M: what is drawn is of this one
+    press(app, "Take the 20 lowest")
+    assert "Measure 20 lowest states" in labels_of(app) and "the states to measure" in captions(app)
+
+
+def captions(app: AppTest) -> str:
+    return " ".join(c.value for c in app.caption)
+
+
+def labels_of(app: AppTest) -> list[str]:
+    return [b.label for b in app.button]
+
+
+def test_texts_that_moved_are_asked_for_and_remembered(tiny, text_file, tmp_path):
+    file = tmp_path / "play.txt"
+    file.write_text(text_file.read_text())
+    loaded = load_model(str(tiny["llama"]))
+    request = jobs.request_of(str(tiny["llama"]), str(file), samples=6, length=24)
+    run = calibrate(loaded, pack(read_texts(file), loaded.tokenizer, "calibrate", 24, 6), request=request)
+    keep_run(run)
+    app = compare_page(run=run.key[:8])
+    assert "texts_now" not in app.session_state
+    new, other = file.rename(tmp_path / "elsewhere.txt"), tmp_path / "other.txt"
+    other.write_text("something else")
+    app.run()
+    assert any("not where they were" in w.value for w in app.warning)
+    app.text_input(key="texts_now").set_value(str(other)).run()
+    assert "what is given has" in app.error[0].value.replace("\\", "")
+    app.text_input(key="texts_now").set_value(str(new)).run()
+    assert not app.error and not any("not where they were" in w.value for w in app.warning)
+    assert stored_run(run.key).meta["request"]["texts"] == str(new)
+    assert not app.exception
+
+
 def test_empty_it_says_what_to_do():
     app = compare_page()
-    assert "Pick states in Explore" in app.info[0].value
     labels = [b.label for b in app.button]
     assert (
         labels[0] == "Measure the original"
@@ -151,6 +196,39 @@ def test_the_tray_and_the_original_are_asked_the_prompts(tiny, text_file):
     assert (
         app.session_state.tray == [(1, 4), (2, 3)] and len(asked["states"]) == 3 and "verdict" in shown(app)
     )
+
+
+def test_a_prompt_is_answered_by_both_and_the_chat_goes_on(tiny, text_file):
+    app = compare_page(run=kept_run(tiny, text_file).key[:8], m="2", tray="1-4")
+    assert any("About 24 s: a checkpoint" in c.value for c in app.caption)  # told before it is begun
+
+    def ask(text: str) -> dict:
+        (field,) = [field for field in app.text_input if field.label == "Ask both"]
+        assert field.value == ("What is the capital of France?" if not jobs.list_jobs() else "")
+        field.set_value(text)
+        (button,) = [b for b in app.button if b.label == "Ask"]
+        button.click().run()
+        return finished(app, "chat").result
+
+    app.number_input(key="chat-tokens-1-4").set_value(5)
+    first = ask("<b>hello</b>")
+    assert "&lt;b&gt;hello&lt;/b&gt;" in shown(app) and "without 1, 4" in shown(app)
+    assert shown(app).count("tokens, ") == 2 and 0 < first["pruned"]["tokens"] <= 5
+    assert any("no template" in c.value for c in app.caption)
+    ask("again")
+    job = next(job for job in jobs.list_jobs() if job.request["original"][-1][1] == "again")
+    assert job.request["pruned"][:2] == [["user", "<b>hello</b>"], ["assistant", first["pruned"]["text"]]]
+    assert shown(app).count('class="turn"') == 2
+
+    app.text_input(key="chat-text-1-4-2").set_value("x" * 200)  # the model has 96 positions
+    (button,) = [b for b in app.button if b.label == "Ask"]
+    button.click().run()
+    while (job := jobs.list_jobs()[0]).active:
+        time.sleep(0.1)
+    app.run()
+    assert job.status == "failed" and "begin a new one" in app.error[0].value
+    press(app, "Begin anew")
+    assert 'class="turn"' not in shown(app)
 
 
 def test_numbers_of_other_tools_are_marked_as_such(tmp_path):

@@ -2,13 +2,18 @@
 all.
 """
 
+from pathlib import Path
+
 import pytest
 
 from core.blocks.structure import find_structure
 from core.errors import InputError
 from core.model.load import auto_class, wrap
+from core.weights.files import WeightFiles
 from tests.coverage import check
 from tests.zoo import tiny_model
+
+FILES = WeightFiles("x", Path())
 
 PAPER = "attention and FFN"
 TYPES = {  # type: (gate, a kind of block it has)
@@ -55,7 +60,7 @@ def test_a_type_of_each_structure(model_type):
 @pytest.mark.parametrize("model_type", ["hrm_text", "dory", "mllama"])
 def test_blocks_that_are_not_one_stack_are_refused(model_type):
     with pytest.raises(InputError, match=r"no list of blocks that are each called once") as caught:
-        wrap(tiny_model(model_type), None, model_type, None)
+        wrap(tiny_model(model_type), None, model_type, FILES)
     assert "\n" not in str(caught.value)
 
 
@@ -73,7 +78,7 @@ def test_encoder_decoders_and_the_unknown_are_refused(config):
 
 
 def test_blocks_are_described():
-    moe = wrap(tiny_model("mixtral"), None, "x", None, item_size=2).blocks[1]
+    moe = wrap(tiny_model("mixtral"), None, "x", FILES, item_size=2).blocks[1]
     experts = sum(
         p.numel()
         for name, p in tiny_model("mixtral").model.layers[1].named_parameters()

@@ -4,7 +4,6 @@ A missing browser is a skip, and a failure where BLOCKSCAPE_REQUIRE_BROWSER is s
 """
 
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -92,24 +91,16 @@ def chromium():
         browser.close()
 
 
-def streamlits_own(message) -> bool:
-    """Opened on a page's own path, Streamlit first looks for its endpoints below that path: a 404 of its own
-    making.
-    """
-    return (
-        "404" in message.text
-        and re.search(r"/\w+/_stcore/(health|host-config)$", message.location.get("url", "")) is not None
-    )
-
-
 @pytest.fixture
 def visit(chromium, server):
-    """visit(path="/", width=1280, height=800, scheme="light") -> page; the test fails on console errors or
-    foreign requests.
+    """visit(path="/", width=1280, height=800, scheme="light", watch="") -> page; the test fails on console
+    errors or foreign requests. watch: a script that runs in the page from its beginning.
     """
     contexts, problems = [], []
 
-    def open_page(path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light"):
+    def open_page(
+        path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light", watch: str = ""
+    ):
         context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
@@ -117,9 +108,7 @@ def visit(chromium, server):
         page.on(
             "console",
             lambda m: (
-                problems.append(f"console {m.type}: {m.text}")
-                if m.type in ("error", "warning") and not streamlits_own(m)
-                else None
+                problems.append(f"console {m.type}: {m.text}") if m.type in ("error", "warning") else None
             ),
         )
         page.on("pageerror", lambda e: problems.append(f"page error: {e}"))
@@ -139,6 +128,7 @@ def visit(chromium, server):
                 else None
             ),
         )
+        page.add_init_script(watch)
         page.goto(server.url + path)
         return page
 

@@ -21,7 +21,7 @@ def test_two_domains_of_a_real_model_and_their_mix(visit, server, real_model):
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Own samples").click()
     page.get_by_role("button", name="Files and data sets").click()
-    page.get_by_role("button", name="Bundled", exact=True).click()
+    page.get_by_role("button", name="The demo's world", exact=True).click()
     files = page.get_by_role("combobox", name="Files on this machine")
     files.fill(str(SHAKESPEARE))
     files.press("Enter")

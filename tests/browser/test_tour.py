@@ -171,6 +171,49 @@ def test_help_opens_and_closes_by_keyboard(visit):
     expect(page.locator(".lens .help")).to_be_hidden()
 
 
+def test_a_first_visit_explains_itself_until_it_is_told_not_to(visit):
+    page = opened(visit())
+    hints = {
+        ".panel.levels": "A state removes 8 blocks; the lower it lies",
+        ".panel.states": "Each row is a state",
+        ".tray": "Add to the tray what looks good",
+    }
+    for place, words in hints.items():  # each lies in the panel that it speaks of
+        expect(page.locator(f".lens {place} .hint")).to_contain_text(words)
+    page.get_by_test_id("stNumberInputField").fill("1")
+    page.keyboard.press("Enter")
+    expect(page.locator(".lens .panel.levels .hint")).to_contain_text("removes 1 block;")
+
+    # by keyboard: gone, the landscape has the room and the keys
+    plot = page.locator(".lens .panel.levels .plot")
+    small = plot.bounding_box()["height"]
+    page.get_by_role("button", name="dismiss this hint: levels").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".lens .hint:visible")).to_have_count(2)
+    assert plot.bounding_box()["height"] >= small + 20
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".lens .card h2")).to_have_text("State #1")
+    page.reload()
+    opened(page)
+    expect(page.locator(".lens .hint:visible")).to_have_count(2)
+    for name in ("states", "tray"):
+        page.get_by_role("button", name=f"dismiss this hint: {name}").click()
+    expect(page.locator(".lens .hint:visible")).to_have_count(0)
+    expect(page.locator(".lens .tray")).to_contain_text("Pick states with A")  # what an empty tray says
+
+    page.keyboard.press("?")
+    page.get_by_role("button", name="Show the first hints again").click()
+    expect(page.locator(".lens .hint:visible")).to_have_count(3)
+
+
+def test_a_browser_that_keeps_nothing_shows_the_hints_and_lets_them_go(visit):
+    refuse = "Object.defineProperty(window, 'localStorage', { get() { throw new Error('denied'); } })"
+    page = opened(visit("/", width=390, height=844, watch=refuse))
+    expect(page.locator(".lens .hint:visible")).to_have_count(2)  # one panel at a time, and the tray
+    page.get_by_role("button", name="dismiss this hint: states").click()
+    expect(page.locator(".lens .hint:visible")).to_have_count(1)
+
+
 def test_matrices_of_ones_own(visit, tmp_path):
     np.save(tmp_path / "asymmetric.npy", np.triu(np.ones((5, 5))))
     np.save(tmp_path / "nan.npy", np.full((5, 5), np.nan))

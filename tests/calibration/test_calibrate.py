@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from core.calibration.calibrate import calibrate
-from core.calibration.gradient_rows import gradient_rows, graph_bytes, sample_labels
+from core.calibration.gradient_rows import gradient_rows, graph_bytes
 from core.errors import InputError
 from core.measure.evaluation import sequence_losses
 from core.model.gates import gated
 from core.model.load import load_model, wrap
-from core.model.losses import loss_gradient, sample_losses
+from core.model.losses import loss_gradients, sample_labels, sample_losses
 from core.texts import pack, read_texts
 from tests.conftest import TINY
 from tests.zoo import tiny_model
@@ -172,10 +172,112 @@ def test_the_batch_is_measured_and_fits(tiny, text_file, monkeypatch):
 
     loaded = load_model(str(tiny["llama"]))
     assert 1 <= rows.measure_batch(loaded, 32, True, False) <= rows.LARGEST_BATCH
-    monkeypatch.setattr(rows, "_free", lambda loaded: 7 * rows.graph_bytes(loaded, 32))
-    assert rows.measure_batch(loaded, 32, False, False) <= 2
+    monkeypatch.setattr(rows, "_room", lambda loaded: 3.5 * rows.graph_bytes(loaded, 32))
+    assert rows.measure_batch(loaded, 32, False, False) <= 2 and rows.at_once(loaded, 16, 32) == 3
     run = calibrate(loaded, pack(read_texts(text_file), loaded.tokenizer, "calibrate", 32, 5), batch=None)
     assert run.meta["plan"]["batch"] in (1, 2)
+
+
+def test_a_batch_that_memory_does_not_hold_is_computed_in_parts(tiny, text_file, monkeypatch):
+    import core.calibration.calibrate as calibration
+    import core.calibration.gradient_rows as rows
+
+    loaded = load_model(str(tiny["llama"]))
+    sequences = pack(read_texts(text_file), loaded.tokenizer, "calibrate", 32, 20)
+    whole = calibrate(loaded, sequences, batch=8)
+    room, honest, sizes = 3.5 * rows.graph_bytes(loaded, 32), calibration.gradient_rows, []
+    monkeypatch.setattr(rows, "_room", lambda loaded: room)
+    monkeypatch.setattr(
+        calibration, "gradient_rows", lambda m, ids, **o: sizes.append(len(ids)) or honest(m, ids, **o)
+    )
+    parts = calibrate(loaded, sequences, batch=8)
+    assert sizes == [3, 3, 2, 3, 3, 2, 3, 1] and "at_once" not in whole.meta["plan"]
+    assert parts.meta["plan"]["at_once"] == 3 and parts.meta["plan"]["batch"] == 8
+    assert parts.key == whole.key and (parts.rows.sample == whole.rows.sample).all()
+    assert np.allclose(parts.rows.A, whole.rows.A, atol=1e-5 * np.abs(whole.rows.A).max())
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_single_removals_share_what_is_in_front_and_go_on_where_they_were(
+    tiny, text_file, monkeypatch, kind, tmp_path
+):
+    import core.calibration.calibrate as calibration
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total, message):
+        if message == "single removals" and done > 0.9 * total:
+            raise Stop
+
+    loaded, meters, opened = load_model(str(tiny[kind])), [], calibration.open_forwards
+    sequences, singles = (
+        pack(read_texts(text_file), loaded.tokenizer, split, 32, n)
+        for split, n in (("calibrate", 4), ("choose", 11))
+    )
+
+    def counted(*args, **options):
+        meters.append(opened(*args, **options))
+        return meters[-1]
+
+    monkeypatch.setattr(calibration, "open_forwards", counted)
+    whole = calibrate(loaded, sequences, batch=4, singles=singles)
+    n = len(loaded.blocks)
+    assert meters[0].forwards == pytest.approx(1 + (n - 1) / 2) and len(meters[0].chunks) == 3
+    assert "singles" not in whole.meta["plan"] and meters[0].room == 2 * n
+    for i in range(n):
+        apart = sequence_losses(loaded, singles.ids, [i]) - sequence_losses(loaded, singles.ids)
+        assert np.isclose(whole.singles.increase[i], apart.mean(), atol=1e-5)
+    monkeypatch.setattr("core.store.checkpoint.Checkpoint.INTERVAL", 0)
+    with pytest.raises(Stop):
+        calibrate(loaded, sequences, batch=4, singles=singles, checkpoint=tmp_path, report=stop)
+    taken = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)  # what this attempt has, not what the first had
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    resumed = calibrate(loaded, sequences, batch=4, singles=singles, checkpoint=tmp_path)
+    assert taken == [3] and resumed.meta["plan"]["threads"] == 3 and whole.meta["plan"]["threads"] == 1
+    assert (resumed.singles.increase == whole.singles.increase).all()
+    assert 0 < meters[2].forwards < meters[1].forwards
+    monkeypatch.setattr("core.calibration.gradient_rows.GRAPH", 5 * n * meters[0].run.bytes * 32)
+    assert calibrate(loaded, sequences, batch=4, singles=singles).meta["plan"]["singles"] == 2
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "granite", "opt", "xlnet"])
+def test_losses_and_rows_in_pieces_are_those_of_whole_logits(kind, monkeypatch):
+    import core.model.losses as losses
+
+    monkeypatch.setattr(losses, "TOKENS", 7)
+    loaded = wrap(tiny_model(kind), None, kind, None)
+    assert loaded.head.pieces
+    ids, scored = batch_of(loaded, 4, 12), torch.rand(4, 12, generator=torch.Generator().manual_seed(2)) < 0.7
+    uniforms = torch.rand(4, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    sizes, head = [], loaded.head.logits
+    monkeypatch.setattr(loaded.head, "logits", lambda h: sizes.append(len(h)) or head(h))
+    with torch.no_grad():
+        plain = loaded.model(input_ids=ids, use_cache=False).logits
+        for marks in (None, scored):
+            found = sample_losses(loaded.head.hidden(ids), ids, marks, loaded.head.logits)
+            assert torch.allclose(found, sample_losses(plain, ids, marks), atol=1e-5)
+    assert max(sizes) == 7 and sum(sizes) == 4 * 11 + int(scored[:, 1:].sum())  # only of what counts
+    pieces = gradient_rows(loaded, ids, scored=scored, sampled_uniforms=uniforms)
+    loaded.head.pieces = False
+    whole = gradient_rows(loaded, ids, scored=scored, sampled_uniforms=uniforms)
+    for a, b in zip((pieces[0], pieces[2][0]), (whole[0], whole[2][0])):
+        assert float((a - b).norm()) <= 2e-6 * float(b.norm())
+    assert torch.allclose(pieces[1], whole[1], atol=1e-5)
+
+
+def test_a_head_that_is_more_than_its_tokens_is_not_cut_off():
+    loaded = wrap(tiny_model("llama"), None, "llama", None)
+    plain = loaded.model.lm_head.forward
+    loaded.model.lm_head.forward = lambda x: plain(x) + x.mean(dim=1, keepdim=True).sum()
+    ids = batch_of(loaded, 3, 9)
+    assert not loaded.head.pieces
+    with torch.no_grad():
+        whole = loaded.model(input_ids=ids, use_cache=False).logits
+        assert torch.equal(loaded.head.hidden(ids), whole)
+    reference, _ = reference_row(loaded, ids[1])
+    assert torch.allclose(gradient_rows(loaded, ids[1:2])[0][0], reference, atol=1e-5 * reference.norm())
 
 
 def test_no_weight_gradients_are_computed(tiny):
@@ -277,7 +379,7 @@ def test_the_mean_loss_counts_real_tokens_only():
     logits[0, 2, 0] = 50.0  # would be a certain hit on the padding
     mask = torch.tensor([[True, True, True, False]])
     assert torch.isclose(sample_losses(logits, ids, mask), torch.tensor([float(np.log(10))]))
-    losses, gradient = loss_gradient(logits, ids, mask)
+    ((losses, gradient),) = loss_gradients(logits, ids, mask)
     assert torch.isclose(losses, torch.tensor([float(np.log(10))])) and not gradient[:, 2:].any()
 
 
@@ -287,7 +389,7 @@ def test_the_closed_form_of_the_losses_gradient_is_autograds():
     for mask in (None, torch.arange(7)[None] < torch.tensor([[7], [4], [2]])):
         losses = sample_losses(logits, ids, mask)
         (expected,) = torch.autograd.grad(losses.sum(), logits)
-        again, gradient = loss_gradient(logits, ids, mask)
+        ((again, gradient),) = loss_gradients(logits, ids, mask)
         assert torch.allclose(losses, again, atol=1e-6) and torch.allclose(gradient, expected, atol=1e-7)
 
 

@@ -1,6 +1,7 @@
 """The command line as a user meets it: JSON, exit codes, one sentence on failure."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,8 @@ def test_the_four_commands_one_after_the_other(tiny, text_file, tmp_path, capsys
         "--out",
         tmp_path / "run",
     )
-    assert code == 0 and set(done) == {"run", "key", "rows", "blocks", "dropped", "seconds"}
+    assert code == 0 and set(done) == {"run", "key", "rows", "blocks", "dropped", "seconds", "texts", "start"}
+    assert done["texts"].endswith("running text as it stands") and done["start"].startswith("<s>")
     assert (done["rows"], done["blocks"], done["dropped"]) == (24, 6, 0) and "done: 24/24" in progress
 
     by_path = call(capsys, "states", "--run", tmp_path / "run", "--remove", 2, "--count", 5)[1]
@@ -317,6 +319,7 @@ def test_learn_finds_the_best_state_within_its_budget_and_goes_on_where_it_was_s
     tiny, text_file, tmp_path, capsys
 ):
     run = tmp_path / "run"
+    text_file = shutil.copy(text_file, tmp_path / "play.txt")
     argv = [
         "calibrate",
         "--model",
@@ -342,3 +345,12 @@ def test_learn_finds_the_best_state_within_its_budget_and_goes_on_where_it_was_s
     assert len(read_posterior(Path(done["landscape"]).read_bytes()).couplings) == 6
     code, failed, _ = call(capsys, "learn", "--run", run, "--remove", 2, "--budget", 3, "--sequences", 24)
     assert code == 2 and "does not pay" in failed["error"]
+    meta = load_run(run).meta
+    assert meta["request"]["texts"] == str(text_file)
+    moved = text_file.rename(tmp_path / "moved.txt")
+    again = ("learn", "--run", run, "--remove", 2, "--budget", 14, "--sequences", 24)
+    code, failed, _ = call(capsys, *again)
+    assert code == 2 and "no longer at" in failed["error"] and "--texts" in failed["error"]
+    code, found, _ = call(capsys, *again, "--texts", moved)
+    assert code == 0 and found["best"] == done["best"]
+    assert load_run(run).meta["request"]["texts"] == str(moved)

@@ -17,6 +17,7 @@ from core.errors import InputError
 from core.job_kinds.calibrate import run as calibrate_job
 from core.jobs.files import last_progress, write_whole
 from core.jobs.progress import Progress
+from core.measure.state_losses import Forwards
 from core.model.load import load_model
 from core.store import folders
 from core.store.checkpoint import Checkpoint
@@ -314,23 +315,21 @@ def test_more_poison_ends_the_job_with_a_sentence(tiny, text_file, tmp_path, mon
 
 @pytest.mark.parametrize(("count", "bad"), [(2, True), (200, False)])
 def test_a_removal_whose_loss_is_not_finite_is_dropped_or_refused(tiny, text_file, monkeypatch, count, bad):
-    import core.calibration.calibrate as calibration
-
     loaded = load_model(str(tiny["llama"]))
     texts = read_texts(text_file)
     sequences, singles = (
         pack(texts, loaded.tokenizer, "calibrate", 16, 4),
         pack(texts, loaded.tokenizer, "choose", 16, count),
     )
-    honest = calibration.sequence_losses
+    honest = Forwards.measure
 
-    def losses(model, ids, removed, batch, **options):
-        values = honest(model, ids, removed, batch, **options)
-        if list(removed) == [2]:
+    def losses(meter, state, chunk):
+        values = honest(meter, state, chunk).copy()
+        if state == (2,) and chunk == 0:
             values[1] = np.inf
         return values
 
-    monkeypatch.setattr(calibration, "sequence_losses", losses)
+    monkeypatch.setattr(Forwards, "measure", losses)
     if bad:
         with pytest.raises(InputError, match="1 of 2 losses with a block removed are not finite"):
             calibrate(loaded, sequences, singles=singles)

@@ -2,6 +2,7 @@
 hold.
 """
 
+import gzip
 import json
 import random
 import re
@@ -14,8 +15,9 @@ import pyarrow.parquet
 import pytest
 
 from core.errors import InputError
-from core.texts import Document, pack, read_texts, split_of
+from core.texts import Document, TextSource, pack, read_texts, split_of
 from core.texts.chat import _MARK
+from core.texts.readers import rows_of
 from tests.texts.made import chat_tokenizer, chats, texts_of
 
 DEEP = b'{"text": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
@@ -57,7 +59,7 @@ NAMED = {
     "jsonl Infinity": (".jsonl", b'{"text": "a", "x": -Infinity}', "Line 1 .*Infinity"),
     "jsonl duplicate key": (".jsonl", GOOD + b'{"text": "a", "text": "b"}', "Line 2 .*'text' is there twice"),
     "jsonl wrong column": (".jsonl", GOOD + b'{"story": "a"}', "Line 2 .*no string under the key 'text'"),
-    "jsonl null": (".jsonl", b'{"text": null}', "Line 1 .*no string"),
+    "jsonl null": (".jsonl", b'{"text": null}\nnull', "no text in its 2 rows"),
     "jsonl no object": (".jsonl", GOOD + b'"text"', "Line 2 .*no string"),
     "jsonl prompt alone": (".jsonl", b'{"prompt": "a"}', "Line 1 .*no string"),
     "jsonl messages in words": (".jsonl", b'{"messages": "a"}', "Line 1 .*no string"),
@@ -81,6 +83,23 @@ NAMED = {
     ),
     "jsonl only a BOM": (".jsonl", b"\xef\xbb\xbf", "no text"),
     "jsonl a second BOM": (".jsonl", b"\xef\xbb\xbf\xef\xbb\xbf" + GOOD, "Line 1 .*not JSON"),
+    "json nested": (".json", b"[" * 100_000, "not JSON .*nests too deeply"),
+    "json duplicate key": (".json", b'[{"text": "a", "text": "b"}]', "not JSON .*'text' is there twice"),
+    "json NaN": (".json", b'[{"text": "a", "x": NaN}]', "not JSON .*NaN"),
+    "json a cut array": (".json", b'[{"text": "a"},', "not JSON"),
+    "json latin-1": (".json", b'[{"text":\n"caf\xe9"}]', "Line 2 .*not UTF-8 .*0xe9"),
+    "json of numbers": (".json", b"[1, 2]", "Item 1 .*no string"),
+    "json empty": (".json", b" ", "no text"),
+    "json an empty array": (".json", b"[]", "no text"),
+    "tsv too many fields": (
+        ".tsv",
+        b"text\tx\na\tb\nc\td\te",
+        "Line 3 .*3 fields .*quote fields that hold tabs",
+    ),
+    "gz of a word": (".txt.gz", b"word", "cannot be read"),
+    "gz of NULs": (".jsonl.gz", gzip.compress(b"\0" * 10**6), "Line 1 .*NUL"),
+    "gz a bomb": (".txt.gz", gzip.compress(b"a" * 10**8), "unpacks to more than 200 times"),
+    "gz a long line": (".jsonl.gz", gzip.compress(b"a" * 10**7), "Line 1 .*longer than"),
     "csv empty": (".csv", b"", "no text"),
     "csv header alone": (".csv", b"text\n", "no text"),
     "csv binary": (".csv", bytes(range(256)), "Line [12] .*(not UTF-8|NUL)"),
@@ -97,7 +116,7 @@ NAMED = {
     "csv a million columns": (".csv", WIDE, "Line 1 .*longer"),
     "csv a hundred thousand columns": (
         ".csv",
-        WIDE[5:600_000] + b"\na",
+        WIDE[5:600_000] + b"\n" + b",".join([b"a"] * 87_301),
         "no column 'text' but 'c0, c1.*, ...'",
     ),
     "txt binary": (".txt", b"a\n\xff\xfe", "Line 2 .*not UTF-8 .*0xff"),
@@ -141,7 +160,8 @@ def test_a_bad_file_is_one_sentence_with_place_and_reason(tmp_path, name):
 def test_an_odd_file_is_read(tmp_path, name):
     suffix, content, expected = GOOD_FILES[name]
     (tmp_path / f"odd{suffix}").write_bytes(content)
-    assert [d.text for d in read_texts(tmp_path / f"odd{suffix}").documents] == expected
+    rows = rows_of(TextSource(str(tmp_path / f"odd{suffix}")))
+    assert [row["text"] for _, row in rows] == expected
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
@@ -168,10 +188,12 @@ def test_none_of_250_damaged_files_is_a_traceback(tmp_path):
         ".csv": ("text,domain\n" + "\n".join(f'"text, {i} é",{i % 2}' for i in range(50))).encode(),
         ".txt": "\n\n".join(row["text"] for row in rows).encode(),
         ".parquet": (tmp_path / "good.parquet").read_bytes(),
+        ".json": json.dumps(rows).encode(),
+        ".jsonl.gz": gzip.compress("\n".join(map(json.dumps, rows)).encode()),
     }
     refusals = 0
     for k in range(250):
-        suffix = list(whole)[k % 4]
+        suffix = list(whole)[k % len(whole)]
         content = bytearray(whole[suffix])
         for _ in range(rng.randrange(1, 6)):
             at = rng.randrange(len(content))

@@ -42,8 +42,9 @@ def test_option_scores_against_one_option_at_a_time(tiny, kind):
     ]
     for item, scores in zip(items, option_scores(loaded, items, batch=3)):
         for option, score in zip(item.options, scores):
-            head = [0, *loaded.tokenizer(item.context)["input_ids"]]
-            whole = torch.tensor([head + loaded.tokenizer(option)["input_ids"]])
+            head = loaded.tokenizer(item.context)["input_ids"]  # its BOS first
+            option_ids = loaded.tokenizer(option, add_special_tokens=False)["input_ids"]
+            whole = torch.tensor([head + option_ids])
             with torch.no_grad():
                 log = torch.log_softmax(loaded.model(input_ids=whole).logits[0].double(), dim=-1)
             expected = sum(log[t - 1, whole[0, t]].item() for t in range(len(head), whole.shape[1]))

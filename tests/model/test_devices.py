@@ -2,6 +2,8 @@
 is needed for either.
 """
 
+from pathlib import Path
+
 import pytest
 import torch
 from accelerate import dispatch_model
@@ -10,11 +12,12 @@ from transformers import AutoModelForCausalLM
 from core.calibration.gradient_rows import gradient_rows, graph_bytes
 from core.errors import InputError
 from core.measure.evaluation import greedy_tokens, option_scores, sequence_losses, tokens_per_second
-from core.model.devices import ROOM, Placement, place, stored_weights, usable_gpus
+from core.model.devices import ROOM, Placement, place, usable_gpus
 from core.model.gates import gated, removal
 from core.model.load import load_model, wrap
 from core.model.surgery import without
 from core.tasks.items import TaskItem
+from core.weights.files import WeightFiles
 from tests.zoo import tiny_model
 
 GB = 10**9
@@ -88,14 +91,14 @@ def test_a_rank_uses_its_own_gpu_and_all_the_cpu_where_gpus_are_fewer_than_ranks
 
 
 def test_the_stored_type_is_read_from_the_weights_not_from_the_config(tiny, tmp_path):
-    stored = stored_weights(tiny["llama"], "x")
+    stored = WeightFiles("x", tiny["llama"]).stored()
     assert stored.dtype == torch.float32 and stored.values == load_model(str(tiny["llama"])).parameters()
     AutoModelForCausalLM.from_pretrained(tiny["llama"], dtype=torch.float16).save_pretrained(tmp_path)
     text = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(text.replace('"float16"', '"float32"'))
     for file in tiny["llama"].glob("tokenizer*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    assert stored_weights(tmp_path, "x").dtype == torch.float16
+    assert WeightFiles("x", tmp_path).stored().dtype == torch.float16
     loaded = load_model(str(tmp_path))
     assert loaded.model.dtype == torch.float32 and loaded.blocks[0].bytes == 2 * loaded.blocks[0].parameters
     assert load_model(str(tmp_path), dtype="auto").model.dtype == torch.float16
@@ -122,7 +125,9 @@ def hooked(tiny, how: str, place):
         }
         model = AutoModelForCausalLM.from_pretrained(tiny["llama"], device_map=places, offload_folder=place)
         assert model.model.layers[4].mlp.up_proj.weight.is_meta and model.model.embed_tokens.weight.is_meta
-    return wrap(model, load_model(str(tiny["llama"])).tokenizer, "hooked", tiny["llama"])
+    return wrap(
+        model, load_model(str(tiny["llama"])).tokenizer, "hooked", WeightFiles("hooked", tiny["llama"])
+    )
 
 
 @pytest.mark.parametrize("how", ["hooks", "disk"])
@@ -134,24 +139,28 @@ def test_a_model_with_accelerates_hooks_has_the_same_rows_losses_and_tokens(tiny
     assert other.device == plain.device and other.structure == plain.structure
     ids = torch.randint(2, 200, (3, 20), generator=torch.Generator().manual_seed(0))
     uniforms = torch.rand(3, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    assert plain.head.pieces and other.head.pieces == (how == "hooks")
+
+    def same(a, b):
+        """In bits, or where the head on disk is not read for every piece, beyond rounding."""
+        a, b = torch.as_tensor(a), torch.as_tensor(b)
+        return torch.equal(a, b) if how == "hooks" else torch.allclose(a, b, atol=1e-6 * float(a.norm()))
+
     for checkpointed in (False, True, False):
         expected, found = (
             gradient_rows(m, ids, sampled_uniforms=uniforms, checkpointed=checkpointed)
             for m in (plain, other)
         )
-        assert (
-            torch.equal(expected[0], found[0])
-            and torch.equal(expected[1], found[1])
-            and torch.equal(expected[2][0], found[2][0])
-        )
+        for a, b in ((expected[0], found[0]), (expected[1], found[1]), (expected[2][0], found[2][0])):
+            assert same(a, b)
     with torch.no_grad(), gated(other, removal(other, (1, 4))):
         gates = other.model(input_ids=ids, use_cache=False).logits
     with torch.no_grad(), without(other, (1, 4)):
         assert torch.allclose(other.model(input_ids=ids, use_cache=False).logits, gates, atol=1e-5)
-    assert (sequence_losses(plain, ids.numpy(), (2,)) == sequence_losses(other, ids.numpy(), (2,))).all()
+    assert same(sequence_losses(plain, ids.numpy(), (2,)), sequence_losses(other, ids.numpy(), (2,)))
     assert torch.equal(greedy_tokens(plain, ids, 8, (1,)), greedy_tokens(other, ids, 8, (1,)))
     items = [TaskItem("t", "The lamp", (" is red.", " is blue and old."), 0)]
-    assert (option_scores(plain, items, (3,))[0] == option_scores(other, items, (3,))[0]).all()
+    assert same(option_scores(plain, items, (3,))[0], option_scores(other, items, (3,))[0])
     assert (
         tokens_per_second(other, ids.numpy()) > 0
         and graph_bytes(other, 20) > graph_bytes(other, 20, checkpointed=True) > 0
@@ -160,8 +169,8 @@ def test_a_model_with_accelerates_hooks_has_the_same_rows_losses_and_tokens(tiny
 
 def test_gates_on_whole_blocks_work_with_hooks_too():
     model = tiny_model("minimax")
-    plain = wrap(model, None, "x", None)
+    plain = wrap(model, None, "x", WeightFiles("x", Path()))
     ids = torch.randint(3, 90, (2, 9), generator=torch.Generator().manual_seed(0))
     expected = gradient_rows(plain, ids)[0]
-    other = wrap(dispatch_model(model, {"": "cpu"}, force_hooks=True), None, "x", None)
+    other = wrap(dispatch_model(model, {"": "cpu"}, force_hooks=True), None, "x", WeightFiles("x", Path()))
     assert other.structure.block_gate and torch.equal(gradient_rows(other, ids)[0], expected)

@@ -35,7 +35,8 @@ def refused(source, says):
 def test_unknown_names(tmp_path):
     refused("no-such-owner/no-such-model", "no local folder and could not be had from the hub")
     refused(tmp_path / "nowhere", "No model folder")
-    refused("../../etc/passwd", "No model folder")
+    refused("../../no/such", "No model folder")
+    refused("/etc/passwd", "no model folder, and of files only .gguf")
     refused("a\0b", "No model folder")
     refused("https://example.com/model", "No model folder")
 
@@ -133,4 +134,4 @@ def test_a_hub_id_loads_from_the_local_cache(tiny, tmp_path, monkeypatch):
     (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     loaded = load_model("owner/name")
-    assert loaded.folder == snapshot and loaded.name == "name" and len(loaded.blocks) == 6
+    assert loaded.files.folder == snapshot and loaded.name == "name" and len(loaded.blocks) == 6

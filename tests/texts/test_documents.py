@@ -15,14 +15,16 @@ from core.texts.documents import SPLITS
 from tests.texts.made import jsonl, texts_of
 
 
-def test_txt_documents_are_separated_by_blank_lines(tmp_path):
-    (tmp_path / "a.txt").write_text("one\nstill one\n\n\n\ntwo\n \nstill two\n", encoding="utf-8-sig")
-    assert [d.text for d in read_texts(tmp_path / "a.txt").documents] == [
-        "one\nstill one",
-        "two\n \nstill two",
-    ]
+def test_a_txt_is_running_text_as_it_stands(tmp_path):
+    """Its lines, whatever ends them, and what stands between its paragraphs."""
+    (tmp_path / "a.txt").write_text("\n one\nstill one\n\n\n\ntwo\n \nthree\n", encoding="utf-8-sig")
     (tmp_path / "b.txt").write_bytes(b"one\r\nstill one\r\n\r\ntwo\rstill two")
-    assert [d.text for d in read_texts(tmp_path / "b.txt").documents] == ["one\nstill one", "two\nstill two"]
+    expected = {"a": "one\nstill one\n\n\n\ntwo\n \nthree", "b": "one\nstill one\n\ntwo\nstill two"}
+    for name, text in expected.items():
+        found = read_texts(tmp_path / f"{name}.txt").documents
+        assert found == (Document(text, "text", (), "calibrate"),)
+    limited = read_texts(f"{tmp_path}/a.txt::limit=2").documents
+    assert [d.text for d in limited] == ["one\nstill one\n\n\n\ntwo"]
 
 
 def test_jsonl_documents_have_text_and_domain(tmp_path):
@@ -174,14 +176,18 @@ def test_splits_are_disjoint_stable_and_sized():
     ("name", "content", "says"),
     [
         ("a.txt", b"", "no text"),
-        ("a.txt", b" \n\n ", "no text"),
+        ("a.txt", b" \n\n ", "no text; give a file with running text"),
         ("a.txt", b"caf\xe9", "not UTF-8 .*0xe9"),
         ("a.jsonl", b"", "no text"),
         ("a.jsonl", b"{", "Line 1"),
         ("a.jsonl", b'{"text": "a"}\n[1]', "Line 2"),
         ("a.jsonl", b'{"text": 5}', "no string under the key 'text'"),
         ("a.jsonl", b'{"text": "\\ud800"}', "surrogate"),
-        ("a.tsv", b"text\na", "ends in .tsv; .txt, .jsonl, .csv or .parquet can be read"),
+        ("a.md", b"a", "ends in .md; .txt, .jsonl, .json, .csv, .tsv or .parquet can be read"),
+        ("a.parquet.gz", b"a", "ends in .gz; .* and all but .parquet also with .gz or .zst behind it"),
+        ("a.json", b'[{"text": "a"}, {"text": "b"', "not JSON"),
+        ("a.json", b'[{"text": "a"}, {"story": "b"}]', "Item 2 .*no string under the key 'text'"),
+        ("a.csv", b"id,body,more\n1,a b,c d", "no column 'text' but 'id, body, more'"),
         ("a", b"text\na", "ends in nothing"),
         ("a.jsonl", b"[" * 100000, "Line 1"),
         ("a.jsonl", "{}".encode("utf-16"), "not UTF-8"),

@@ -17,6 +17,7 @@ from core.view.measured_figures import (
     energy_against_loss,
     forwards_spent,
     rank_changes,
+    to_be_measured,
     trust,
     unexplained,
 )
@@ -124,6 +125,14 @@ def test_the_scatter_marks_the_lowest_energy_and_the_best_loss():
     assert (lowest.x[0], lowest.y[0]) == (1.0, 0.2) and (best.x[0], best.y[0]) == (2.0, 0.1)
     wide = energy_against_loss(NAMES, E_ * [1, 1, 1, 1, 100], L_, SE, 1, 2)
     assert (wide.layout.xaxis.type, wide.layout.yaxis.type) == ("log", None)
+
+
+def test_what_is_not_measured_stands_by_its_energy_and_has_no_loss():
+    energy = np.array([3.0, 1.0, 2.0])
+    figure = to_be_measured(["0, 1", "2, 3", "4, 5"], energy)
+    (points,) = figure.data
+    assert list(points.x) == list(energy) == [line.x0 for line in figure.layout.shapes]
+    assert figure.layout.annotations[0].x == 1.0 and not figure.layout.yaxis.showticklabels
 
 
 def test_curves_are_increases_and_go_on_to_the_end():

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.errors import InputError
-from core.model.quantised import check_method
+from core.weights.quantised import check_method
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _CODE_KEYS = {
@@ -39,7 +39,7 @@ def check_folder(folder: Path, source: str, remote_code: bool = False) -> bool:
             f"{source!r} asks to run its own code (folder custom_generate), which Blockscape never does; "
             "remove that folder."
         )
-    own_code = [_check_json(path, source, remote_code) for path in sorted(folder.glob("*config*.json"))]
+    own_code = check_configs(folder, source, remote_code)
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
         found = f"only {pickles[0]}, a pickle that can run code" if pickles else "no .safetensors weights"
@@ -55,7 +55,12 @@ def check_folder(folder: Path, source: str, remote_code: bool = False) -> bool:
                     f"{path.name} of {source!r} names the weight file {str(shard)[:80]!r}; only .safetensors "
                     "files in the same folder are read."
                 )
-    return any(own_code)
+    return own_code
+
+
+def check_configs(folder: Path, source: str, remote_code: bool = False) -> bool:
+    """Whether the JSON files of a folder lead to Python files in it. Errors: as `check_folder`."""
+    return any([_check_json(path, source, remote_code) for path in sorted(folder.glob("*config*.json"))])
 
 
 def read_object(path: Path, source: str) -> dict:

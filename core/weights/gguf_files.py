@@ -1,0 +1,321 @@
+"""A model in a GGUF file, or in the parts of a split one: read by transformers' loader, dequantised.
+
+Config and tokenizer, which transformers makes from the file's header, are kept as a small folder of their own
+(HOME/gguf/<digest>): reading 49,152 tokens takes seconds, and an export copies its tokenizer from there. Of a
+small model the dequantised weights are kept there too: each job loads it anew, in a tenth of the time.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer, GgufConfig
+from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
+from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+from core.errors import InputError, first_line
+from core.store import folders
+from core.store.runs import file_sha256
+from core.weights.files import Stored, WeightFiles
+from core.weights.gguf_header import Damaged, Header, read_header
+
+SUFFIX = ".gguf"
+KEPT_BYTES = 2**30  # of dequantised weights; those of larger models are not worth the disk
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<parts>\d{5})\.gguf", re.IGNORECASE)
+_SPLIT_KEYS = "split."  # of a split file: what the parts have and the whole has not
+_PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
+# what transformers calls an architecture that ggml writes in another way
+_WRITTEN = {
+    "qwen2_moe": "qwen2moe",
+    "qwen3_moe": "qwen3moe",
+    "gpt_oss": "gpt-oss",
+    "minimax_m2": "minimax-m2",
+}
+_BLOCK_COUNT = "block_count"
+_FREQUENCIES = "rope_freqs.weight"
+
+
+@dataclass(frozen=True)
+class GgufFiles(WeightFiles):
+    """A model in GGUF. path: the whole file; parts: where it was split, all of them in order."""
+
+    path: Path = Path()
+    parts: tuple[Path, ...] = ()
+
+    @property
+    def place(self) -> Path:
+        """The file."""
+        return self.path
+
+    @property
+    def files(self) -> list[Path]:
+        """The file as it was given, or its parts."""
+        return list(self.parts) or [self.path]
+
+    @cached_property
+    def header(self) -> Header:
+        """What the file says of itself. Errors: InputError."""
+        return _header(self.path, self.source)
+
+    @property
+    def method(self) -> None:
+        """It is no method of safetensors."""
+
+    def stored(self) -> Stored:
+        """Read from the header."""
+        sizes: dict[str, int] = {}
+        for tensor in self.header.tensors.values():
+            sizes[tensor.kind.name] = sizes.get(tensor.kind.name, 0) + int(np.prod(tensor.shape))
+        plain = all(name in _PLAIN for name in sizes)
+        dtype = _PLAIN[max(sizes, key=sizes.__getitem__)] if plain and sizes else None
+        return Stored(sum(sizes.values()), dtype, self.bytes)
+
+    def written(self) -> torch.dtype:
+        """Their own; of quantised ones float32: no half precision holds what they stand for exactly."""
+        return self.stored().dtype or torch.float32
+
+    @property
+    def _kept(self) -> Path:
+        """The folder of the dequantised weights, which a first load writes."""
+        return self.folder / "float32" / hashlib.sha256("".join(self._weights).encode()).hexdigest()[:32]
+
+    def block_bytes(self) -> list[int]:
+        """Bytes of each block's tensors in the file."""
+        found = [0] * self.header.blocks
+        for name, tensor in self.header.tensors.items():
+            if name.startswith("blk."):
+                each, held = gguf.GGML_QUANT_SIZES[tensor.kind]
+                found[int(name.split(".")[1])] += int(np.prod(tensor.shape)) // each * held
+        return found
+
+    def arguments(self) -> dict[str, Any]:
+        """What from_pretrained is told: weights become plain matrices, no kernel is fetched."""
+        if self._kept.is_dir():
+            return {"pretrained_model_name_or_path": self._kept, "use_safetensors": True}
+        return {
+            # not the file's own folder: what else lies there is none of this model
+            "pretrained_model_name_or_path": self.folder,
+            "gguf_file": str(self.path),
+            "config": AutoConfig.from_pretrained(self.folder, local_files_only=True),
+            "quantization_config": GgufConfig(dequantize=True),
+        }
+
+    def finish(self, model: Any) -> Any:
+        """The model without the mark of its file: it is a plain one now."""
+        model.config.__dict__.pop("quantization_config", None)
+        size = sum(p.numel() * p.element_size() for p in model.parameters())
+        on_cpu = all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
+        if on_cpu and size <= KEPT_BYTES and not self._kept.is_dir():
+            with suppress(OSError):  # no space: the next load takes its time too
+                _whole(self._kept, model.save_pretrained)
+        return model
+
+    def digest(self) -> dict[str, str | list[str]]:
+        """SHA-256 of the header and of the whole: the same by whatever name or path it is reached."""
+        return {"config": _digest(self.path, self.header), "weights": list(self._weights)}
+
+    @cached_property
+    def _weights(self) -> tuple[str, ...]:
+        return tuple(sorted(map(file_sha256, self.files)))
+
+
+def open_gguf(path: Path, source: str) -> GgufFiles:
+    """The model in a file, or in the split files that `path` is one of.
+
+    Errors: InputError for what is no whole GGUF file of a kind that transformers reads.
+    """
+    parts = _parts(path, source)
+    whole = _joined(parts, source) if parts else path.absolute()
+    header = _header(whole, source)
+    folder = folders.home() / "gguf" / f"{_digest(whole, header)[:32]}-{transformers.__version__}"
+    if not folder.is_dir():
+        _describe(whole, header, folder, source)
+    return GgufFiles(source, folder, path=whole, parts=tuple(parts))
+
+
+def _header(path: Path, source: str) -> Header:
+    """Errors: InputError for a file that is damaged, or that the loader does not know."""
+    try:
+        header = read_header(path)
+    except Damaged as error:
+        raise _unreadable(source, path, str(error)) from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(source, path, f"cannot be read ({first_line(error, 100)})") from error
+    if unknown := sorted({t.kind for t in header.tensors.values()} - set(_quantisations())):
+        raise InputError(
+            f"{source!r} has tensors of the GGUF type {unknown[0].name}, which cannot be turned into plain "
+            f"numbers here; these can: {', '.join(kind.name for kind in _quantisations())}."
+        )
+    known, named = header.architecture in architectures(), header.architecture[:40]
+    if not known:
+        raise InputError(
+            f"{source!r} is a GGUF file of the architecture {named!r}, which transformers "
+            f"{transformers.__version__} does not read; it reads {', '.join(architectures())}."
+        )
+    claimed = header.values.get(f"{header.architecture}.{_BLOCK_COUNT}")
+    if claimed != header.blocks:
+        raise _unreadable(source, path, f"says that it has {claimed} blocks and holds {header.blocks}")
+    return header
+
+
+def _unreadable(source: str, path: Path, why: str) -> InputError:
+    return InputError(f"The GGUF file {path.name!r} of {source!r} {why}; take it anew from its origin.")
+
+
+def architectures() -> list[str]:
+    """Of GGUF files that transformers reads, as the files name them."""
+    known = {*GGUF_SUPPORTED_ARCHITECTURES, *GGUF_CONFIG_ARCHS} - {"general", "tokenizer"}
+    return sorted(_WRITTEN.get(name, name) for name in known)
+
+
+def _quantisations() -> list[gguf.GGMLQuantizationType]:
+    """Types of tensors that the package gguf turns into numbers."""
+    found = []
+    for kind in gguf.GGMLQuantizationType:
+        _, held = gguf.GGML_QUANT_SIZES[kind]
+        try:
+            gguf.dequantize(np.zeros((1, held), dtype=np.uint8), kind)
+        except (NotImplementedError, ValueError, KeyError):
+            continue
+        found.append(kind)
+    return found
+
+
+def _digest(path: Path, header: Header) -> str:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read(header.size)).hexdigest()
+
+
+def _describe(path: Path, header: Header, folder: Path, source: str) -> None:
+    """Writes config and tokenizer of a file into a folder, whole or not at all. Errors: InputError."""
+
+    def write(staging: Path) -> None:
+        config = AutoConfig.from_pretrained(staging, gguf_file=str(path))
+        _scale_positions(config, path, header)
+        config.save_pretrained(staging)
+        AutoTokenizer.from_pretrained(staging, gguf_file=str(path)).save_pretrained(staging)
+
+    try:
+        _whole(folder, write)
+    except Exception as error:  # transformers and tokenizers have one for each of their assumptions
+        raise _unreadable(
+            source, path, f"has no config or tokenizer to read ({first_line(error, 120)})"
+        ) from error
+
+
+def _scale_positions(config: Any, path: Path, header: Header) -> None:
+    """Rotary positions as the file scales them, which transformers' loader mostly passes over:
+    without this a Llama 3.1 would be another model.
+
+    rope_freqs.weight divides each frequency, as longrope's factors do; rope.scaling.* are linear or yarn.
+    """
+    rope = getattr(config, "rope_parameters", None)
+    if not rope or rope.get("rope_type", "default") != "default" or "rope_theta" not in rope:
+        return
+    prefix = f"{header.architecture}.rope.scaling."
+    asked = {key.removeprefix(prefix): v for key, v in header.values.items() if key.startswith(prefix)}
+    length = asked.get("original_context_length") or config.max_position_embeddings
+    if factors := header.tensors.get(_FREQUENCIES):
+        start = header.size + factors.start
+        divide = np.fromfile(path, dtype="<f4", count=int(np.prod(factors.shape)), offset=start).tolist()
+        scaled = {"rope_type": "longrope", "short_factor": divide, "long_factor": divide, "factor": 1.0}
+        rope |= {**scaled, "attention_factor": 1.0, "original_max_position_embeddings": length}
+    elif asked.get("type") in ("linear", "yarn"):
+        rope |= {"rope_type": asked["type"], "factor": asked.get("factor", 1.0)}
+        if asked["type"] == "yarn":
+            rope |= {"original_max_position_embeddings": length}
+    elif asked.get("type") not in (None, "none"):
+        raise ValueError(f"its positions are scaled in a way not known here, {str(asked['type'])[:20]!r}")
+
+
+def _whole(folder: Path, write: Callable[[Path], None]) -> None:
+    """A folder as `write` fills it, whole or absent, whoever else writes it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
+    try:
+        write(staging)
+        if not folder.exists():
+            os.replace(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+# files that were split
+
+
+def _parts(path: Path, source: str) -> list[Path]:
+    """All parts of a split file, in order; none where it is whole. Errors: InputError for a missing one."""
+    found = _PART.fullmatch(path.name)
+    if not found or found["parts"] == "00001":
+        return []
+    names = [
+        f"{found['stem']}-{k + 1:05d}-of-{found['parts']}{path.suffix}" for k in range(int(found["parts"]))
+    ]
+    parts = [path.absolute().with_name(name) for name in names]
+    if missing := [part.name for part in parts if not part.is_file()]:
+        raise InputError(
+            f"{source!r} is part of a GGUF file that was split into {len(parts)} and {len(missing)} of them "
+            f"are not beside it, the first {missing[0]!r}; put them there."
+        )
+    return parts
+
+
+def _joined(parts: list[Path], source: str) -> Path:
+    """The parts as one file, which transformers needs: kept in HOME/gguf, made once."""
+    digests = [_digest(part, _part_header(part, source)) + str(part.stat().st_size) for part in parts]
+    digest = hashlib.sha256("".join(digests).encode()).hexdigest()[:32]
+    folder = folders.home() / "gguf" / f"{digest}-joined"
+    if not folder.is_dir():
+        needed = sum(part.stat().st_size for part in parts)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if (free := shutil.disk_usage(folder.parent).free) < needed:
+            raise InputError(
+                f"The split GGUF file {source!r} is joined before it is read, which takes {needed / 1e9:.1f} "
+                f"GB in {str(folder.parent)!r} and {free / 1e9:.1f} GB are free; free some, or join it "
+                "elsewhere."
+            )
+        try:
+            _whole(folder, lambda staging: _join(parts, staging / "joined.gguf"))
+        except (ValueError, KeyError, IndexError) as error:
+            raise _unreadable(source, parts[0], f"cannot be joined ({first_line(error, 100)})") from error
+    return folder / "joined.gguf"
+
+
+def _part_header(part: Path, source: str) -> Header:
+    try:
+        return read_header(part)
+    except (Damaged, OSError, ValueError) as error:
+        raise _unreadable(source, part, str(error)) from error
+
+
+def _join(parts: list[Path], out: Path) -> None:
+    """Writes the entries of the first part and the tensors of all, as they are."""
+    readers = [gguf.GGUFReader(part) for part in parts]
+    first = readers[0]
+    writer = gguf.GGUFWriter(out, first.fields["general.architecture"].contents())
+    for field in first.fields.values():
+        written = field.name.startswith(("GGUF.", _SPLIT_KEYS)) or field.name == "general.architecture"
+        if not written:
+            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=inner)
+    tensors = [tensor for reader in readers for tensor in reader.tensors]
+    for t in tensors:
+        writer.add_tensor_info(t.name, t.data.shape, t.data.dtype, t.data.nbytes, t.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for t in tensors:
+        writer.write_tensor_data(t.data)
+    writer.close()
