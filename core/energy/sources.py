@@ -99,8 +99,8 @@ class Source:
 
     @property
     def opening(self) -> int:
-        """The M a first view opens at: a third of the blocks, above which gradients predict poorly; fewer where
-        single removals were measured and the cheapest of them already cost more than OPENING_COST together.
+        """The M a first view opens at: a third of the blocks, above which gradients predict poorly; fewer
+        where single removals were measured and the cheapest cost more than OPENING_COST together.
         """
         third = max(1, min(self.blocks - 1, round(self.blocks / 3)))
         if self.run is None or self.run.singles is None:
