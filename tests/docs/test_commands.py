@@ -21,6 +21,7 @@ NOT_RUN = {
         "python -m core evaluate --model MODEL --preset quick-real --data DIR",
         "python -m core study",
     ],
+    "docs/smollm2.md": ["python -m tests.benchmarks --model smollm2"],
     "docs/clusters.md": [
         ".venv/bin/torchrun --standalone --nproc-per-node 8 -m core calibrate",
         ".venv/bin/torchrun --standalone --nproc-per-node 8 -m core benchmark",
