@@ -1,5 +1,6 @@
 """A name changes with everything that changes what it names, and with nothing else."""
 
+import gzip
 import json
 import os
 from dataclasses import replace
@@ -20,6 +21,21 @@ from core.store import runs
 from core.store.results import Results
 from core.texts import pack, read_texts
 from tests.conftest import TEXT, write_tiny
+
+
+def rows(text: str) -> str:
+    return "\n".join(json.dumps({"text": d}) for d in text.split("\n\n"))
+
+
+def packed(place):
+    place.write_bytes(gzip.compress(rows(TEXT).encode()))
+    return place
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory):
+    """The texts of conftest as rows, which EOS joins."""
+    return written(tmp_path_factory.mktemp("rows") / "text.jsonl", rows(TEXT))
 
 
 class Case:
@@ -101,8 +117,9 @@ FIELDS = {  # name: what differs
         c, "model", copied(c.model, t / "a", tokenizer_config={"eos_token": "!"})
     ),
     "one letter of the texts": lambda c, t, m: setattr(
-        c, "texts", written(t / "x.txt", TEXT.replace("fox", "fix"))
+        c, "texts", written(t / "x.jsonl", rows(TEXT.replace("fox", "fix")))
     ),
+    "running text, no rows": lambda c, t, m: setattr(c, "texts", written(t / "x.txt", TEXT)),
     "split": lambda c, t, m: setattr(c, "split", "report"),
     "length": lambda c, t, m: setattr(c, "length", 33),
     "samples": lambda c, t, m: setattr(c, "samples", 21),
@@ -175,9 +192,7 @@ IRRELEVANT = {
     "how it generates": lambda c, t, m: setattr(
         c, "model", copied(c.model, t / "a", generation_config={"top_k": 3})
     ),
-    "name and kind of the text file": lambda c, t, m: setattr(
-        c, "texts", written(t / "y.jsonl", "\n".join(json.dumps({"text": d}) for d in TEXT.split("\n\n")))
-    ),
+    "name and packing of the text file": lambda c, t, m: setattr(c, "texts", packed(t / "y.jsonl.gz")),
     "threads": lambda c, t, m: torch.set_num_threads(torch.get_num_threads() + 1),
 }
 
@@ -255,7 +270,7 @@ def test_measurements_are_told_apart_by_split_and_metric_and_shared_across_names
         assert results.items(key) and not results.items(other)
     request = {
         "model": str(copied(tiny["llama"], tmp_path / "renamed")),
-        "texts": str(written(tmp_path / "copy.txt", TEXT)),
+        "texts": str(written(tmp_path / "copy.jsonl", rows(TEXT))),
     }
     assert set(measured(tmp_path / "b", **request)) == {key}
 
