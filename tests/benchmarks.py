@@ -123,8 +123,8 @@ def section(rows: dict[str, dict], cost: tuple[float, float, float, float] | Non
         f" The file rounds {100 * share:.0f} % of the weights to 4 bits (Q4_1), and the original weights are "
         "not at hand to compare with. What the rounding may cost was therefore measured by doing it once "
         "more: every such weight moved at random by up to half a level, which has the size of the error that "
-        f"is there. On {WINDOWS} windows of {LENGTH} tokens of a text file the loss of {loss:.3f} nats grows by "
-        f"{increase:.3f} ± {se:.3f} ({DRAWS} draws). To second order the first rounding cost as much, "
+        f"is there. On {WINDOWS} windows of {LENGTH} tokens of a text file the loss of {loss:.3f} nats grows "
+        f"by {increase:.3f} ± {se:.3f} ({DRAWS} draws). To second order the first rounding cost as much, "
         "which makes a gap of this size plausible: figures of this file are not those of the original model."
     )
 
