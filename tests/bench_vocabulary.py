@@ -123,6 +123,7 @@ def autograd(loaded: LoadedModel, ids: torch.Tensor) -> tuple[torch.Tensor, torc
 
 def ratios(loaded: LoadedModel, repeats: int) -> None:
     ids = made_up_ids(loaded, 4, LENGTH)
+    uniforms = torch.rand(ids.shape, dtype=torch.float64)
 
     def forward():
         with torch.no_grad():
@@ -133,7 +134,7 @@ def ratios(loaded: LoadedModel, repeats: int) -> None:
             "forward": forward,
             "losses": lambda: sequence_losses(loaded, ids.numpy()),
             "rows": lambda: gradient_rows(loaded, ids),
-            "rows of sampled labels too": lambda: rows(loaded, ids, True),
+            "rows of sampled labels too": lambda: gradient_rows(loaded, ids, sampled_uniforms=uniforms),
         },
         repeats,
     )

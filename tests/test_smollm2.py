@@ -1,9 +1,12 @@
 """The real model that ships as a landscape: the file that `make smollm2` brings is what was measured."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 
+from core.calibration.calibrate import run_key
 from core.calibration.corpus import draw, read_sources
 from core.calibration.gradient_rows import gradient_rows
 from core.compare.comparison import measured_increases, model_key
@@ -29,10 +32,16 @@ def shipped():
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
+def both(tmp_path_factory):
+    """(the model by its name, its digest by its path), in one store: reading the file takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLOCKSCAPE_HOME", str(tmp_path_factory.mktemp("smollm2")))
-        return load_model("smollm2")
+        return load_model("smollm2"), find_weights(str(NAMED["smollm2"].place)).digest()
+
+
+@pytest.fixture(scope="module")
+def loaded(both):
+    return both[0]
 
 
 def test_the_landscape_needs_no_weights(shipped):
@@ -46,9 +55,9 @@ def test_the_landscape_needs_no_weights(shipped):
 
 
 @needs_file
-def test_its_file_is_the_one_that_was_measured_by_name_and_by_path(shipped, loaded):
-    by_path = find_weights(str(NAMED["smollm2"].place))
-    assert loaded.digest() == by_path.digest() and loaded.name == "smollm2"
+def test_its_file_is_the_one_that_was_measured_by_name_and_by_path(shipped, both):
+    loaded, by_path = both
+    assert loaded.digest() == by_path and loaded.name == "smollm2"
     for name in ("config", "weights"):
         assert loaded.digest()[name] == shipped.meta["model"][name]
     assert model_key(shipped) in {m.key.model for m in Results().of_model(model_key(shipped))}
@@ -65,9 +74,12 @@ def test_it_speaks_and_begins_texts_as_its_file_says(loaded):
 
 
 @needs_file
-def test_a_shipped_row_is_what_its_model_gives(shipped, loaded):
-    sequences = draw(loaded, read_sources("own"), "calibrate", 128, 1)
-    assert sequences.index[0] == shipped.rows.sample[0]
-    row = gradient_rows(loaded, torch.from_numpy(sequences.ids))[0].numpy()[0]
+def test_its_own_samples_ship_so_that_the_run_is_found_and_a_row_is_what_the_model_gives(shipped, loaded):
+    own = read_sources("own")
+    began = time.process_time()
+    rows, singles = draw(loaded, own, "calibrate", 128, 256), draw(loaded, own, "choose", 128, 64)
+    assert time.process_time() - began < 5  # none is drawn anew
+    assert run_key(loaded, rows, True, singles, 0) == shipped.key
+    row = gradient_rows(loaded, torch.from_numpy(rows.ids[:1]))[0].numpy()[0]
     expected = shipped.rows.A[0]
     assert np.linalg.norm(row - expected) <= CLOSE * np.linalg.norm(expected)

@@ -1,8 +1,8 @@
 """Make what ships of SmolLM2: `python -m assets.build.smollm2`, where `make smollm2` has brought its file.
 
 Writes assets/smollm2: run (A, A sampled, singles, on the model's own samples, so that no foreign text ships),
-measured.json (losses of some states, sequence by sequence) and README.md. Each step is a job of the store, so
-what was stopped goes on.
+own.npz (those samples), measured.json (losses of some states, sequence by sequence) and README.md. Each step
+is a job of the store, so what was stopped goes on.
 """
 
 import json
@@ -13,14 +13,18 @@ import shutil
 import numpy as np
 
 from core import jobs
+from core.calibration.own_samples import own_key
 from core.cli.running import as_job
 from core.compare.comparison import model_key
 from core.energy.couplings import couplings
 from core.landscape.minima import minima
+from core.model.load import load_model
 from core.spectrum.lowest import lowest_states
-from core.store.folders import MEASURED, SHIPPED_RUNS, find_run
+from core.store.checkpoint import Checkpoint
+from core.store.folders import MEASURED, OWN_SAMPLES, SHIPPED_RUNS, find_run, home
 from core.store.results import Results
 from core.store.runs import Run, load_run, save_run
+from core.texts.documents import SPLITS
 
 SAMPLES, LENGTH, SINGLES, REPORT = 256, 128, 64, 64
 REMOVED = (3, 6, 10)
@@ -43,12 +47,24 @@ def main() -> None:
     if folder.exists():
         shutil.rmtree(folder)
     save_run(run, folder)
+    np.savez_compressed(folder.parent / OWN_SAMPLES, allow_pickle=False, **own_samples())
     record = [
         m.to_json() for m in Results().of_model(model_key(run), split="report") if m.key.metric == "loss"
     ]
     (folder.parent / MEASURED).write_text(json.dumps(record) + "\n", encoding="utf-8")
     (folder.parent / "README.md").write_text(table(run, measured), encoding="utf-8")
     print((folder.parent / "README.md").read_text(encoding="utf-8"))
+
+
+def own_samples() -> dict[str, np.ndarray]:
+    """{key|group: ids} of all that was drawn: rounding elsewhere would draw a few others."""
+    loaded = load_model("smollm2")
+    found: dict[str, np.ndarray] = {}
+    for split in SPLITS:
+        key = own_key(loaded, split, LENGTH, 0)
+        drawn = Checkpoint(home() / "own" / key, {})
+        found |= {f"{key}|{group}": arrays["ids"].astype(np.int32) for group, arrays in drawn.items.items()}
+    return found
 
 
 def chosen(run: Run) -> list[tuple[int, ...]]:

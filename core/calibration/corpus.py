@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from core.calibration.own_samples import DOMAIN, first_token, own_sequences, own_words
+from core.calibration.own_samples import DOMAIN, first_token, own_key, own_sequences, own_words
 from core.errors import InputError
 from core.model.load import LoadedModel
 from core.store import folders
-from core.store.runs import canonical_key
 from core.texts import Sequences, Texts, TextSource, pack, read_texts
 from core.texts.documents import SPLITS, free_name
 from core.texts.form import FORM
@@ -102,20 +101,8 @@ def _shares(texts: Texts | None, own: TextSource | None) -> list[float]:
 
 
 def _own(loaded: LoadedModel, split: str, length: int, samples: int, seed: int, report: Report) -> Sequences:
-    key = canonical_key(
-        {
-            "model": loaded.digest(),
-            "tokenizer": loaded.tokenizer_digest(),
-            "first": first_token(loaded)[0],
-            "split": split,
-            "length": length,
-            "samples": samples,
-            "seed": seed,
-        }
-    )
-    return own_sequences(
-        loaded, split, length, samples, seed, report=report, checkpoint=folders.home() / "own" / key
-    )
+    kept = folders.home() / "own" / own_key(loaded, split, length, seed)
+    return own_sequences(loaded, split, length, samples, seed, report=report, checkpoint=kept)
 
 
 def available(loaded: LoadedModel, read: Read, length: int, form: Mapping[str, str] | None = None) -> dict:

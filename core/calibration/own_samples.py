@@ -1,7 +1,9 @@
 """The model's own samples as texts: calibration without any data.
 
 Token t of sample k is drawn by inverting the distribution function at a random number of its own
-(core.model.losses.sample_labels), so that a sample does not depend on its batch beyond rounding.
+(core.model.losses.sample_labels), so that a sample does not depend on its batch beyond rounding. Rounding can
+decide a token, and all behind it: on another machine a few samples are others. So what is drawn is kept, and
+that of a shipped run ships.
 """
 
 import hashlib
@@ -17,7 +19,9 @@ from core.calibration.gradient_rows import label_uniforms
 from core.errors import InputError
 from core.model.load import LoadedModel
 from core.model.losses import sample_labels
+from core.store import folders
 from core.store.checkpoint import Checkpoint
+from core.store.runs import canonical_key
 from core.texts import Sequences
 from core.texts.documents import SPLITS
 from core.texts.special_tokens import adds_bos, separator
@@ -27,7 +31,7 @@ DOMAIN = "own"
 _FIRST = {split: (k + 1) << 40 for k, split in enumerate(SPLITS)}
 
 
-class _Drawn(LogitsProcessor):
+class _Draw(LogitsProcessor):
     """Leaves one token: the one that the next random number of each sequence draws."""
 
     def __init__(self, uniforms: torch.Tensor, start: int):
@@ -80,34 +84,27 @@ def own_sequences(
     `first_token` says.
 
     Text that ends goes on after EOS, as packed documents do. What is drawn is kept in the folder
-    `checkpoint`, and a later call goes on from there. Errors: InputError for a model without such a token.
+    `checkpoint`, named by `own_key`, and a later call goes on from there, for more samples too. Errors:
+    InputError for a model without such a token.
     """
     loaded.check_length(length)
-    first, called = first_token(loaded)
+    called = first_token(loaded)[1]
     index = _FIRST[split] + np.arange(samples, dtype=np.int64)
     saved = Checkpoint(checkpoint, {"batch": batch})
-    batch = saved.plan["batch"]
-    steps = {f"own-{start}": start for start in range(0, samples, batch)}
-    for name, start in steps.items():
-        if name in saved:
-            continue
-        report(start, samples, "sampling the model's own texts")
-        uniforms = label_uniforms(index[start : min(start + batch, samples)], length, seed)
-        head = torch.full((len(uniforms), 1), first, device=loaded.device)
-        out = loaded.model.generate(  # type: ignore[operator]  # transformers hides it from type checkers
-            head,
-            attention_mask=torch.ones_like(head),
-            do_sample=False,
-            num_beams=1,
-            min_new_tokens=length - 1,
-            max_new_tokens=length - 1,
-            eos_token_id=None,
-            pad_token_id=first,
-            logits_processor=LogitsProcessorList([_Drawn(uniforms, 1)]),
-        )
-        saved.put(name, {"ids": out.cpu().numpy()})
+    if checkpoint is not None and not saved.items:
+        for name, ids in shipped(checkpoint.name).items():
+            saved.put(name, {"ids": ids})
+    batch, parts = saved.plan["batch"], []
+    for start in range(0, samples, batch):
+        count = min(batch, samples - start)
+        # a part of a batch goes by another name: a later call may want all of it
+        whole, name = f"own-{start}", f"own-{start}" + (f"+{count}" if count < batch else "")
+        if whole not in saved and name not in saved:
+            report(start, samples, "sampling the model's own texts")
+            saved.put(name, {"ids": _drawn(loaded, index[start : start + count], length, seed)})
+        parts.append(saved[whole if whole in saved else name]["ids"][:count])
     saved.flush()
-    ids = np.concatenate([saved[name]["ids"] for name in steps])
+    ids = np.concatenate(parts)
     return Sequences(
         ids=ids,
         index=index,
@@ -119,3 +116,47 @@ def own_sequences(
         available=samples,
         template=own_words(called),
     )
+
+
+def _drawn(loaded: LoadedModel, index: np.ndarray, length: int, seed: int) -> np.ndarray:
+    """int64 [S, length]: the samples of these numbers."""
+    first = first_token(loaded)[0]
+    head = torch.full((len(index), 1), first, device=loaded.device)
+    out = loaded.model.generate(  # type: ignore[operator]  # transformers hides it from type checkers
+        head,
+        attention_mask=torch.ones_like(head),
+        do_sample=False,
+        num_beams=1,
+        min_new_tokens=length - 1,
+        max_new_tokens=length - 1,
+        eos_token_id=None,
+        pad_token_id=first,
+        logits_processor=LogitsProcessorList([_Draw(label_uniforms(index, length, seed), 1)]),
+    )
+    return out.cpu().numpy()
+
+
+def own_key(loaded: LoadedModel, split: str, length: int, seed: int) -> str:
+    """The name of a model's own samples, however many there are."""
+    return canonical_key(
+        {
+            "model": loaded.digest(),
+            "tokenizer": loaded.tokenizer_digest(),
+            "first": first_token(loaded)[0],
+            "split": split,
+            "length": length,
+            "seed": seed,
+        }
+    )
+
+
+def shipped(key: str) -> dict[str, np.ndarray]:
+    """{group of a checkpoint: ids int64 [S, length]} of the own samples that ship under this key."""
+    found: dict[str, np.ndarray] = {}
+    for run in folders.shipped_runs().values():
+        file = run.parent / folders.OWN_SAMPLES
+        if file.is_file():
+            with np.load(file, allow_pickle=False) as arrays:
+                own = [name for name in arrays.files if name.startswith(key)]
+                found |= {name.partition("|")[2]: arrays[name].astype(np.int64) for name in own}
+    return found

@@ -27,6 +27,7 @@ LEARNED = (
     "loss increase, best there"
 )
 MATRIX = "matrix"  # the only estimator of a bare matrix
+OPENING_COST = 0.5  # nats: a model that lost more has little to say
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,14 @@ class Source:
 
     @property
     def opening(self) -> int:
-        """The M a first view opens at: a third of the blocks, above which gradients predict poorly."""
-        return max(1, min(self.blocks - 1, round(self.blocks / 3)))
+        """The M a first view opens at: a third of the blocks, above which gradients predict poorly; fewer
+        where single removals were measured and the cheapest cost more than OPENING_COST together.
+        """
+        third = max(1, min(self.blocks - 1, round(self.blocks / 3)))
+        if self.run is None or self.run.singles is None:
+            return third
+        together = np.cumsum(np.sort(self.run.singles.increase.clip(min=0.0)))
+        return max(1, min(third, int((together <= OPENING_COST).sum())))
 
 
 def open_source(reference: str | Path) -> Source:

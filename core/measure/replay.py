@@ -1,5 +1,6 @@
 """A model that goes on from hidden states of kept blocks; core.measure.state_losses decides from which."""
 
+import mmap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -15,8 +16,19 @@ from core.model.losses import padded_batch, sample_losses
 from core.texts.sequences import Sequences
 
 _CLOSE = 1e-3  # of the logits' spread: skipping a block is not the same as closing its gates beyond that
+_LARGE = 1 << 20  # bytes; a process may have some ten thousand pieces of memory, not as many as small tensors
 
 Blocks = tuple[int, ...]  # those that are executed
+
+
+def _apart(hidden: torch.Tensor) -> torch.Tensor:
+    """The same in memory of its own, where it is large: what is kept between what a forward allocates and
+    frees scatters that, which took a gigabyte more for one of hidden states.
+    """
+    size = hidden.numel() * hidden.element_size()
+    if hidden.device.type != "cpu" or size < _LARGE:
+        return hidden
+    return torch.frombuffer(mmap.mmap(-1, size), dtype=hidden.dtype).view(hidden.shape).copy_(hidden)
 
 
 class Replay:
@@ -74,7 +86,7 @@ class Replay:
             def run(*args, **kwargs):
                 if index in executed:
                     output = forward(*args, **kwargs)
-                    seen.append(first_tensor(output))
+                    seen.append(_apart(first_tensor(output)))
                     return output
                 return replace_first(
                     self.outputs[index], hidden if index == handed else hidden_argument(args, kwargs)

@@ -67,11 +67,13 @@ def energy_against_loss(
         hovertemplate="without %{text}<br>energy %{x:.4g}<br>+%{y:.4f} ± %{customdata:.4f} "
         "nats<extra></extra>",
     )
+    along = np.log(energy) if _scale(energy) else energy
+    places = (along - along.min()) / max(float(np.ptp(along)), np.finfo(float).tiny)
     for k, label, color, above in (
         (lowest, "lowest energy", REMOVED, "top"),
         (best, "best measured", BEST, "bottom"),
     ):
-        side = "right" if energy[k] < np.median(energy) else "left"  # inside the figure
+        side = "right" if places[k] < 0.5 else "left"  # inside the figure
         figure.add_scatter(
             x=[energy[k]],
             y=[increase[k]],

@@ -43,10 +43,13 @@ def keep_view() -> None:
             state[name] = kept[name]
 
 
-def _as_it_is_now(key: str) -> tuple[str, int]:
-    """A key, and when its run was last written: where the texts of a run lie may change."""
+def _as_it_is_now(key: str) -> bytes:
+    """A key, and when its run was last written: where the texts of a run lie may change.
+
+    Bytes, since Streamlit hashes what comes back by the same rule: words in it would come here again.
+    """
     file = folders.home() / "runs" / key / "run.json"
-    return key, file.stat().st_mtime_ns if file.is_file() else 0
+    return f"{key} {file.stat().st_mtime_ns if file.is_file() else 0}".encode()
 
 
 @st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={str: _as_it_is_now})

@@ -60,6 +60,8 @@ def test_from_a_model_folder_to_its_run_in_explore(tiny, text_file):
     app.run()
     assert "6 blocks (attention + FFN)" in shown(app) and "of memory" in shown(app) and not app.warning
     assert 'aria-label="6 blocks: attention + FFN"' in shown(app)
+    assert app.get("code")[0].value.startswith("<s>Document 0: the quick b")  # as the model reads it
+    assert any("running text as it stands" in c.value for c in app.caption)
     (start,) = [b for b in app.button if b.label == "Calibrate"]
     start.click().run()
     job = wait("calibrate")
