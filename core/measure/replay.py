@@ -1,6 +1,5 @@
 """A model that goes on from hidden states of kept blocks; core.measure.state_losses decides from which."""
 
-import mmap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -13,22 +12,12 @@ from core.model.gates import gated, removal
 from core.model.head import forward_as
 from core.model.load import LoadedModel
 from core.model.losses import padded_batch, sample_losses
+from core.model.memory import give_back
 from core.texts.sequences import Sequences
 
 _CLOSE = 1e-3  # of the logits' spread: skipping a block is not the same as closing its gates beyond that
-_LARGE = 1 << 20  # bytes; a process may have some ten thousand pieces of memory, not as many as small tensors
-
+_LARGE = 1 << 20  # bytes of hidden states behind a block
 Blocks = tuple[int, ...]  # those that are executed
-
-
-def _apart(hidden: torch.Tensor) -> torch.Tensor:
-    """The same in memory of its own, where it is large: what is kept between what a forward allocates and
-    frees scatters that, which took a gigabyte more for one of hidden states.
-    """
-    size = hidden.numel() * hidden.element_size()
-    if hidden.device.type != "cpu" or size < _LARGE:
-        return hidden
-    return torch.frombuffer(mmap.mmap(-1, size), dtype=hidden.dtype).view(hidden.shape).copy_(hidden)
 
 
 class Replay:
@@ -56,7 +45,10 @@ class Replay:
         s = self.sequences
         ids, scored = padded_batch(s.ids, s.mask, s.scored, part, self.loaded.device)
         last, seen = self._last(ids, kept, start, hidden)
-        return sample_losses(last, ids, scored, self.loaded.head.logits).double().cpu().numpy(), seen
+        losses = sample_losses(last, ids, scored, self.loaded.head.logits).double().cpu().numpy()
+        if self.loaded.device.type == "cpu" and ids.numel() * self.bytes >= _LARGE:
+            give_back()  # between what is kept, freed memory would pile up to several times that
+        return losses, seen
 
     def _last(
         self, ids: torch.Tensor, kept: Blocks, start: int = 0, hidden=None
@@ -86,7 +78,7 @@ class Replay:
             def run(*args, **kwargs):
                 if index in executed:
                     output = forward(*args, **kwargs)
-                    seen.append(_apart(first_tensor(output)))
+                    seen.append(first_tensor(output))
                     return output
                 return replace_first(
                     self.outputs[index], hidden if index == handed else hidden_argument(args, kwargs)

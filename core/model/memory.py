@@ -4,6 +4,7 @@ The model is built of fake tensors, which have shapes and no numbers, and one sa
 what autograd would keep of it is counted, each tensor once.
 """
 
+import ctypes
 import resource
 import sys
 from pathlib import Path
@@ -30,6 +31,15 @@ def peak_bytes() -> int:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     except (OSError, StopIteration, ValueError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def give_back() -> None:
+    """Hand freed memory back to the system, where the C library is glibc: it keeps aligned pieces, as tensors
+    are, and does not always use them again.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
 
 
 def calibration_bytes(

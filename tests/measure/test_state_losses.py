@@ -45,7 +45,7 @@ def sequences(text_file):
 
 @pytest.mark.parametrize("kind", TINY)
 def test_losses_from_kept_prefixes_equal_whole_forwards(tiny, sequences, kind, monkeypatch):
-    if kind == "llama":  # kept as large ones are
+    if kind == "llama":  # as where hidden states are large
         monkeypatch.setattr("core.measure.replay._LARGE", 1)
     loaded = load_model(str(tiny[kind]))
     texts = sequences(loaded)
