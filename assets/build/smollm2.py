@@ -46,6 +46,7 @@ def main() -> None:
     folder = SHIPPED_RUNS["smollm2"]
     if folder.exists():
         shutil.rmtree(folder)
+    del run.meta["request"]["inputs"]  # where the file lay on the machine that made it
     save_run(run, folder)
     np.savez_compressed(folder.parent / OWN_SAMPLES, allow_pickle=False, **own_samples())
     record = [
