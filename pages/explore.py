@@ -383,7 +383,7 @@ def page() -> None:
     sources = list_sources()
     if not sources:
         st.error(
-            "No run is at hand: the bundled demo is missing from assets/demo/run. Calibrate a model with "
+            "No run is at hand: those that ship are missing from assets. Calibrate a model with "
             "'python -m core calibrate', then reload."
         )
         return

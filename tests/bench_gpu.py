@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, NemotronHConfig, PreTrainedConfig, Qwen3Config
@@ -134,7 +133,7 @@ def built(name: str, scale: int, device: torch.device) -> LoadedModel:
         model = AutoModelForCausalLM.from_config(
             configured(name, scale), dtype=dtype, attn_implementation="sdpa"
         )
-    return wrap(model, None, SHAPES[name][0], Path(), dtype.itemsize)
+    return wrap(model, None, SHAPES[name][0], None, dtype.itemsize)
 
 
 def seconds(action: Callable[[], object], device: torch.device, repeats: int = 3) -> float:

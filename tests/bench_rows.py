@@ -33,7 +33,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen3MoeConfig, Qwen3Moe
 from core.calibration.gradient_rows import gradient_rows, graph_bytes, made_up_ids
 from core.model.load import LoadedModel, load_model, wrap
 from core.model.memory import peak_bytes
-from core.weights.files import WeightFiles
 from tests.bench import failed, figure, machine
 
 BATCH, LENGTH = 16, 128
@@ -71,14 +70,8 @@ def random_moe() -> Qwen3MoeForCausalLM:
 
 MODELS: dict[str, tuple[str, Callable[[], LoadedModel]]] = {
     "demo": ("demo, 64 wide, 24 blocks", lambda: load_model("demo")),
-    "llama": (
-        "random Llama, 512 wide, 12 blocks",
-        lambda: wrap(random_llama(), None, "random", WeightFiles("random", Path())),
-    ),
-    "moe": (
-        "random Qwen3-MoE, 128 wide, 8 blocks",
-        lambda: wrap(random_moe(), None, "random", WeightFiles("random", Path())),
-    ),
+    "llama": ("random Llama, 512 wide, 12 blocks", lambda: wrap(random_llama(), None, "random", None)),
+    "moe": ("random Qwen3-MoE, 128 wide, 8 blocks", lambda: wrap(random_moe(), None, "random", None)),
 }
 
 

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -54,7 +53,7 @@ def opened(name: str) -> LoadedModel:
     try:
         return load_model(name, device="cpu")
     except InputError:
-        return wrap(LlamaForCausalLM(LlamaConfig(**SHAPE)), None, "random", Path())
+        return wrap(LlamaForCausalLM(LlamaConfig(**SHAPE)), None, "random", None)
 
 
 def made_up(loaded: LoadedModel, count: int) -> Sequences:

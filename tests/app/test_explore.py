@@ -139,7 +139,7 @@ def test_damaged_things_in_the_store_break_nothing_else():
     assert (
         not app.error
         and "states listed" in shown(app)
-        and app.selectbox(key="source").options == [load_run(folders.DEMO_RUN).name]
+        and app.selectbox(key="source").options == [load_run(p).name for p in folders.shipped_runs().values()]
     )
 
 
@@ -350,8 +350,8 @@ def test_a_block_that_its_gradient_misjudges_is_named_where_listed_states_remove
     assert not warned(open_app(m="16", remove="0"))
 
 
-def test_without_the_demo_the_page_says_what_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr(folders, "DEMO_RUN", tmp_path / "none")
+def test_without_any_run_the_page_says_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(folders, "SHIPPED_RUNS", {"demo": tmp_path / "none"})
     app = open_app()
     assert "No run is at hand" in app.error[0].value
 

@@ -215,7 +215,7 @@ def test_a_browser_that_keeps_nothing_shows_the_hints_and_lets_them_go(visit):
 
 
 def test_matrices_of_ones_own(visit, tmp_path):
-    np.save(tmp_path / "asymmetric.npy", np.triu(np.ones((5, 5))))
+    np.save(tmp_path / "asymmetric.npy", np.arange(25.0).reshape(5, 5))
     np.save(tmp_path / "nan.npy", np.full((5, 5), np.nan))
     B = np.random.default_rng(0).normal(size=(40, 9))
     np.savetxt(tmp_path / "good.csv", B.T @ B, delimiter=",")
