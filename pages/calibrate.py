@@ -23,7 +23,7 @@ from core.texts.form import BOS, FORM, MODES, TEMPLATES
 from core.texts.readers import FILE_FORMATS
 from core.texts.text_source import PACKINGS
 from core.view.run_figures import rows_figure
-from pages.shared.parts import block_strip, block_table, chart, start_job, watch
+from pages.shared.parts import block_strip, block_table, chart, redo_job, start_job, watch
 from pages.shared.view import open_run, plain, source_of
 
 BUNDLED, OWN, FILES, PASTED = "The demo's world", "Own samples", "Files and data sets", "Pasted"
@@ -384,6 +384,13 @@ def page() -> None:
         return
     show_model(about.result)
     show_estimate(about.result)
+    st.button(
+        "Time it again",
+        type="tertiary",
+        on_click=redo_job,
+        args=("describe", describing),
+        help="What was timed is kept, and the machine may have been busy then.",
+    )
     job = jobs.find("calibrate", calibrating)
     resumes = job and job.status in ("interrupted", "cancelled")
     if not (job and (job.active or job.status == "done")):

@@ -8,7 +8,7 @@ a worker that reports nothing; the worker writes every end of its own (worker); 
 end, and `read` (job) calls that interrupted.
 """
 
-from core.jobs.control import cancel, find, follow, start
+from core.jobs.control import cancel, find, follow, redo, start
 from core.jobs.files import folder_of
 from core.jobs.job import Job, list_jobs, log_tail, on_run, read, running
 from core.jobs.kinds import KINDS, about, kind_of
@@ -35,6 +35,7 @@ __all__ = [
     "on_run",
     "point_at",
     "read",
+    "redo",
     "request_for",
     "request_of",
     "request_on",

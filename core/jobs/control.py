@@ -58,6 +58,15 @@ def start(kind: str, request: dict) -> Job:
         return read(job_id)
 
 
+def redo(kind: str, request: dict) -> Job:
+    """Start the job of this request anew although it is done: for what is measured of the moment."""
+    folder = folder_of(id_of(kind, request))
+    with folders.locked(folder / "start"):
+        if read_request(folder) is not None and read(folder.name).status == "done":
+            (folder / "result.json").unlink(missing_ok=True)
+    return start(kind, request)
+
+
 def spawn(job_id: str) -> None:
     """A worker process for the job, that outlives this one."""
     with open(folder_of(job_id) / "log.txt", "ab") as log:

@@ -62,6 +62,11 @@ def start_job(kind: str, request: dict) -> None:
     jobs.start(kind, request)
 
 
+def redo_job(kind: str, request: dict) -> None:
+    """Of a button: what is done is done anew."""
+    jobs.redo(kind, request)
+
+
 def cancel_job(job_id: str) -> None:
     """Of a button."""
     jobs.cancel(job_id)

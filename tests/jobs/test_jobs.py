@@ -117,6 +117,16 @@ def test_a_result_that_was_damaged_is_made_again(tiny, text_file):
     assert "was damaged and is set aside" in (job.folder / "log.txt").read_text()
 
 
+def test_what_is_measured_of_the_moment_can_be_done_anew(tiny, text_file):
+    request = jobs.request_of(str(tiny["llama"]), str(text_file), length=32, batch=2, sampled=False)
+    first = finish(jobs.start("describe", request))
+    assert jobs.start("describe", request).status == "done"
+    again = finish(jobs.redo("describe", request))
+    assert again.id == first.id and again.status == "done"
+    starts = (first.folder / "progress.jsonl").read_text().count('"starting"')
+    assert starts == 2 and again.result["rows_seconds"] != first.result["rows_seconds"]
+
+
 def test_eight_starts_at_once_are_one_worker(tiny, text_file):
     request = request_of(tiny, text_file, samples=30)
     with ThreadPoolExecutor(8) as pool:
