@@ -15,7 +15,8 @@ from core.energy.sources import store_matrix
 from core.jobs.files import folder_of, id_of, write_whole
 from core.model.load import load_model
 from core.spectrum.lowest import lowest_states
-from core.store.folders import DEMO_RUN
+from core.store import named_models
+from core.store.folders import DEMO_RUN, SHIPPED_RUNS
 from core.store.results import Key, Results
 from core.store.runs import keep_run, load_run, stored_run
 from core.tasks.presets import asked
@@ -109,6 +110,15 @@ def test_the_view_of_explore_outlives_the_page():
     app.switch_page("pages/explore.py").run()
     state = app.session_state
     assert (state.removed, state.estimator, state.count, state.tray) == (5, "h1", 300, [(1, 2, 3, 4, 5)])
+
+
+def test_without_the_weights_the_landscape_and_its_measurements_are_there_and_a_sentence_says_what_is_not(
+    monkeypatch,
+):
+    monkeypatch.setattr(named_models, "_PACKAGE", "no_such_package_at_all")
+    app = compare_page(run=load_run(SHIPPED_RUNS["smollm2"]).key[:8], m="6")
+    assert "make smollm2" in app.info[0].value and "need the weights" in app.info[0].value
+    assert "measured states" in shown(app) and "Measuring takes" not in captions(app)
 
 
 def test_a_bare_matrix_has_nothing_to_measure():
