@@ -49,8 +49,11 @@ def main() -> None:
     del run.meta["request"]["inputs"]  # where the file lay on the machine that made it
     save_run(run, folder)
     np.savez_compressed(folder.parent / OWN_SAMPLES, allow_pickle=False, **own_samples())
+    # no seconds: they are of the machine that made it, and estimates go by those of the machine they are for
     record = [
-        m.to_json() for m in Results().of_model(model_key(run), split="report") if m.key.metric == "loss"
+        m.to_json() | {"seconds": 0.0}
+        for m in Results().of_model(model_key(run), split="report")
+        if m.key.metric == "loss"
     ]
     (folder.parent / MEASURED).write_text(json.dumps(record) + "\n", encoding="utf-8")
     (folder.parent / "README.md").write_text(table(run, measured), encoding="utf-8")

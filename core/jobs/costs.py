@@ -47,7 +47,7 @@ def _asked(description: dict, samples: int) -> list[tuple[dict, int]]:
     return list(zip(parts, shares(samples, [p["weight"] for p in parts])))
 
 
-_TOKENS = 4e10  # parameters times tokens a second of a forward, there, where the model was never measured
+_TOKENS = 6e10  # parameters times tokens a second of a forward, there, where the model was never measured
 _SHARED = 0.75  # of a state's forward that is no prefix of a state measured before it: 12 states of 30 blocks
 
 
