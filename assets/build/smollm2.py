@@ -46,7 +46,7 @@ def main() -> None:
     folder = SHIPPED_RUNS["smollm2"]
     if folder.exists():
         shutil.rmtree(folder)
-    del run.meta["request"]["inputs"]  # where the file lay on the machine that made it
+    run.meta["request"].pop("inputs", None)  # where the file lay on the machine that made it
     save_run(run, folder)
     np.savez_compressed(folder.parent / OWN_SAMPLES, allow_pickle=False, **own_samples())
     # no seconds: they are of the machine that made it, and estimates go by those of the machine they are for

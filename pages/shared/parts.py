@@ -246,8 +246,8 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
     )
     if before_after["bytes of weights"][1] > before_after["bytes of weights"][0]:
         st.caption(
-            "The model's file holds rounded weights. The checkpoint holds the numbers that they stand for, as "
-            "they were measured, in a wider type: so it has fewer parameters and more bytes."
+            "The model's file holds rounded weights. The checkpoint holds the numbers that they stand for, "
+            "as they were measured, in a wider type: so it has fewer parameters and more bytes."
         )
     if done is None:
         if job:
