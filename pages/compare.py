@@ -19,14 +19,14 @@ from core.store.runs import Run
 from core.tasks.items import BUNDLED
 from pages.compare_parts.energies import known_points, show_energies, show_order
 from pages.compare_parts.moved_texts import ask_for_texts
-from pages.compare_parts.preview import LOWEST, TRAY, WAIT, offer
+from pages.compare_parts.preview import LOWEST, TRAY, offer
 from pages.compare_parts.protocols import show_behaviour, show_harness, show_imported
 from pages.compare_parts.searches import improve, latest, show_curves, show_search_results
 from pages.compare_parts.table import show_table
 from pages.shared.chat import DEMO_PROMPT, chat_panel
 from pages.shared.link import opened_source
 from pages.shared.parts import lacks_weights, name_of, prune_panel, seconds_of_forward
-from pages.shared.view import constraints_in_view, plain
+from pages.shared.view import WAIT, constraints_in_view, plain
 
 PROMPTS = {"demo": DEMO_PROMPT, "smollm2": "The capital of France is"}
 DEFAULT_PROMPT = "Once upon a time"

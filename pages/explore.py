@@ -35,10 +35,9 @@ from pages.explore_parts.uploads import add_marks, show_reading, show_upload
 from pages.shared.chat import chat_panel
 from pages.shared.link import LABEL_LIMIT, PANELS, checked_look, read_link, write_link
 from pages.shared.parts import prune_panel, start_job, watch
-from pages.shared.view import RULES, TRAY_LIMIT, constraints_in_view, plain, rules_in_view, source_of
+from pages.shared.view import RULES, TRAY_LIMIT, WAIT, constraints_in_view, plain, rules_in_view, source_of
 
 KEY = "lens"
-WAIT = 0.7  # seconds a page may search; what is not proved by then goes on as a job
 LOWEST = 100  # states that a warning looks at
 PICKED = 5  # states that one click picks
 ALONE = (

@@ -9,6 +9,8 @@ from core.texts.packing import shares
 # before any was measured, on two busy cores: a worker's start; of a chat, a token beside the reading of all
 # weights (0.1 s of 540 MB: 48 tokens of SmolLM2-135M in float32 take 3 s, of the demo half a second)
 _START, _TOKEN, _READ = 8.0, 0.01, 9e9
+_TOKENS = 6e10  # parameters times tokens a second of a forward, there, where the model was never measured
+_SHARED = 0.75  # of a state's forward that is no prefix of a state measured before it: 12 states of 30 blocks
 _WRITTEN = 4e7  # bytes a second of an export, there: SmolLM2-135M takes 40 s, the demo half a minute
 
 
@@ -45,10 +47,6 @@ def _asked(description: dict, samples: int) -> list[tuple[dict, int]]:
     """(part, how many of the samples it gives) of all that are drawn from."""
     parts = description["parts"]
     return list(zip(parts, shares(samples, [p["weight"] for p in parts])))
-
-
-_TOKENS = 6e10  # parameters times tokens a second of a forward, there, where the model was never measured
-_SHARED = 0.75  # of a state's forward that is no prefix of a state measured before it: 12 states of 30 blocks
 
 
 def forward_seconds(parameters: int, tokens: int, per_token: float | None) -> float:

@@ -110,6 +110,11 @@ class Results:
     def __init__(self):
         self.path = folders.home() / "results.sqlite"
 
+    @property
+    def _is_empty(self) -> bool:
+        """Whether nothing was measured here and nothing ships: no file need be made to say so."""
+        return not self.path.exists() and next(_shipped_files(), None) is None
+
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +170,7 @@ class Results:
         A search leaves hundreds of thousands of items on the split it chooses on: who does not want them
         leaves them out here.
         """
-        if not (self.path.exists() or any(True for _ in _shipped_files())):
+        if self._is_empty:
             return []
         where, values = "model = ?", [model]
         for condition, value in (("split = ?", split), ("split != ?", but)):
@@ -196,7 +201,7 @@ class Results:
 
     def seconds_per_token(self, model: str) -> float | None:
         """Of a forward of the original, from what it took to measure its losses; None where nothing was."""
-        if not (self.path.exists() or any(True for _ in _shipped_files())):
+        if self._is_empty:
             return None
         with self._connection() as c:
             rows = c.execute(

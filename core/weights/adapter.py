@@ -16,17 +16,12 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _TOKENIZER = "tokenizer_config.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdapterFiles(WeightFiles):
     """base: of the model it changes; adapter: its folder. `folder` is the base's."""
 
-    base: WeightFiles | None = None  # never None: dataclasses want a default behind defaults
-    adapter: Path = Path()
-
-    @property
-    def _base(self) -> WeightFiles:
-        assert self.base is not None
-        return self.base
+    base: WeightFiles
+    adapter: Path
 
     @property
     def place(self) -> Path:
@@ -36,31 +31,26 @@ class AdapterFiles(WeightFiles):
     @property
     def files(self) -> list[Path]:
         """The base's and the adapter's."""
-        return [*self._base.files, self.adapter / WEIGHTS]
-
-    @property
-    def adapted(self) -> bool:
-        """It is."""
-        return True
+        return [*self.base.files, self.adapter / WEIGHTS]
 
     @property
     def config(self) -> dict:
         """The base's."""
-        return self._base.config
+        return self.base.config
 
     @property
     def method(self):
         """The base's."""
-        return self._base.method
+        return self.base.method
 
     @property
     def tokenizer_folder(self) -> Path:
         """The adapter's, where it brings a tokenizer."""
-        return self.adapter if (self.adapter / _TOKENIZER).is_file() else self._base.tokenizer_folder
+        return self.adapter if (self.adapter / _TOKENIZER).is_file() else self.base.tokenizer_folder
 
     def stored(self) -> Stored:
         """Of the base: an adapter that is merged takes no place."""
-        return self._base.stored()
+        return self.base.stored()
 
     def written(self) -> torch.dtype:
         """float32: a merged weight is the sum of two, which half precision would round."""
@@ -68,25 +58,25 @@ class AdapterFiles(WeightFiles):
 
     def arguments(self) -> dict[str, Any]:
         """The base's."""
-        return self._base.arguments()
+        return self.base.arguments()
 
     def finish(self, model: Any) -> Any:
         """The base with the adapter merged. Errors: InputError where it does not fit the base."""
         from peft import PeftModel  # a second to load, and few models have one
 
         try:
-            return PeftModel.from_pretrained(self._base.finish(model), self.adapter).merge_and_unload(
+            return PeftModel.from_pretrained(self.base.finish(model), self.adapter).merge_and_unload(
                 safe_merge=True
             )
         except Exception as error:  # of many kinds: other shapes, unknown modules, NaN
             raise InputError(
-                f"The adapter {self.source!r} cannot be merged into {self._base.source!r} "
+                f"The adapter {self.source!r} cannot be merged into {self.base.source!r} "
                 f"({first_line(error, 120)}); check that this is the model it was trained on."
             ) from error
 
     def digest(self) -> dict[str, str | list[str]]:
         """Of both: the base with another adapter is another model."""
-        own, base = (self.adapter / CONFIG).read_bytes(), self._base.digest()
+        own, base = (self.adapter / CONFIG).read_bytes(), self.base.digest()
         weights = sorted([*base["weights"], file_sha256(self.adapter / WEIGHTS)])
         return {
             **base,

@@ -56,11 +56,6 @@ class WeightFiles:
         """Where the tokenizer's files are."""
         return self.folder
 
-    @property
-    def adapted(self) -> bool:
-        """Whether what is loaded is changed before it is used (core.weights.adapter)."""
-        return False
-
     @cached_property
     def config(self) -> dict:
         """The raw config. Errors: InputError."""

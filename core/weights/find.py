@@ -35,7 +35,7 @@ def find_weights(source: str, remote_code: bool = False) -> WeightFiles:
             "model first."
         )
     files = _in(base, named, remote_code)
-    return adapter.AdapterFiles(source, files.folder, files.own_code, files, place)
+    return adapter.AdapterFiles(source, files.folder, files.own_code, base=files, adapter=place)
 
 
 def _in(place: Path, source: str, remote_code: bool) -> WeightFiles:

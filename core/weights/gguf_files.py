@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,15 @@ _BLOCK_COUNT = "block_count"
 _FREQUENCIES = "rope_freqs.weight"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GgufFiles(WeightFiles):
-    """A model in GGUF. path: the whole file; parts: where it was split, all of them in order."""
+    """A model in GGUF. path: the whole file; header: what it says of itself, with its digest; parts: where it
+    was split, all of them in order.
+    """
 
-    path: Path = Path()
+    path: Path
+    header: Header
+    header_digest: str
     parts: tuple[Path, ...] = ()
 
     @property
@@ -63,11 +67,6 @@ class GgufFiles(WeightFiles):
     def files(self) -> list[Path]:
         """The file as it was given, or its parts."""
         return list(self.parts) or [self.path]
-
-    @cached_property
-    def header(self) -> Header:
-        """What the file says of itself. Errors: InputError."""
-        return _header(self.path, self.source)
 
     @property
     def method(self) -> None:
@@ -87,8 +86,10 @@ class GgufFiles(WeightFiles):
         return self.stored().dtype or torch.float32
 
     @property
-    def _kept(self) -> Path:
-        """The folder of the dequantised weights, which a first load writes."""
+    def _kept(self) -> Path | None:
+        """The folder of the dequantised weights, which a first load writes; None for too large a model."""
+        if self.stored().values * torch.float32.itemsize > KEPT_BYTES:
+            return None  # and its file is not hashed for it
         return self.folder / "float32" / hashlib.sha256("".join(self._weights).encode()).hexdigest()[:32]
 
     def block_bytes(self) -> list[int]:
@@ -102,8 +103,8 @@ class GgufFiles(WeightFiles):
 
     def arguments(self) -> dict[str, Any]:
         """What from_pretrained is told: weights become plain matrices, no kernel is fetched."""
-        if self._kept.is_dir():
-            return {"pretrained_model_name_or_path": self._kept, "use_safetensors": True}
+        if (kept := self._kept) and kept.is_dir():
+            return {"pretrained_model_name_or_path": kept, "use_safetensors": True}
         return {
             # not the file's own folder: what else lies there is none of this model
             "pretrained_model_name_or_path": self.folder,
@@ -115,16 +116,15 @@ class GgufFiles(WeightFiles):
     def finish(self, model: Any) -> Any:
         """The model without the mark of its file: it is a plain one now."""
         model.config.__dict__.pop("quantization_config", None)
-        size = sum(p.numel() * p.element_size() for p in model.parameters())
         on_cpu = all(p.device.type == "cpu" and p.dtype == torch.float32 for p in model.parameters())
-        if on_cpu and size <= KEPT_BYTES and not self._kept.is_dir():
+        if on_cpu and (kept := self._kept) and not kept.is_dir():
             with suppress(OSError):  # no space: the next load takes its time too
-                _whole(self._kept, model.save_pretrained)
+                _whole(kept, model.save_pretrained)
         return model
 
     def digest(self) -> dict[str, str | list[str]]:
         """SHA-256 of the header and of the whole: the same by whatever name or path it is reached."""
-        return {"config": _digest(self.path, self.header), "weights": list(self._weights)}
+        return {"config": self.header_digest, "weights": list(self._weights)}
 
     @cached_property
     def _weights(self) -> tuple[str, ...]:
@@ -139,10 +139,11 @@ def open_gguf(path: Path, source: str) -> GgufFiles:
     parts = _parts(path, source)
     whole = _joined(parts, source) if parts else path.absolute()
     header = _header(whole, source)
-    folder = folders.home() / "gguf" / f"{_digest(whole, header)[:32]}-{transformers.__version__}"
+    digest = _digest(whole, header)
+    folder = folders.home() / "gguf" / f"{digest[:32]}-{transformers.__version__}"
     if not folder.is_dir():
         _describe(whole, header, folder, source)
-    return GgufFiles(source, folder, path=whole, parts=tuple(parts))
+    return GgufFiles(source, folder, path=whole, header=header, header_digest=digest, parts=tuple(parts))
 
 
 def _header(path: Path, source: str) -> Header:
@@ -180,6 +181,7 @@ def architectures() -> list[str]:
     return sorted(_WRITTEN.get(name, name) for name in known)
 
 
+@cache
 def _quantisations() -> list[gguf.GGMLQuantizationType]:
     """Types of tensors that the package gguf turns into numbers."""
     found = []

@@ -12,10 +12,9 @@ from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
 from core.view.measured_figures import to_be_measured
 from pages.shared.parts import chart
-from pages.shared.view import constraints_in_view, source_of
+from pages.shared.view import WAIT, constraints_in_view, source_of
 
 PICKED, LISTED, TAKEN = 5, 300, 20  # states that are proposed, of so many; those that one click takes
-WAIT = 0.7  # seconds the page may search
 TRAY, LOWEST = "Tray", "Lowest states"
 state = st.session_state
 

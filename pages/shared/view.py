@@ -15,6 +15,7 @@ from core.store import folders
 
 COUNTS = [100, 300, 1000, 2600]
 TRAY_LIMIT = 50
+WAIT = 0.7  # seconds a page may search; what is not proved by then goes on as a job
 # constraints as text, empty: none; the same names in the URL
 RULES = {"keep": "", "remove": "", "groups": "", "max_run": "", "fits": ""}
 _EXPLORE = ("source", "estimator", "removed", "count", *RULES)
