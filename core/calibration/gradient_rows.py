@@ -5,7 +5,7 @@ respect to alpha holds one row a sample (arXiv 2602.00161).
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -32,6 +32,7 @@ def gradient_rows(
     sampled_uniforms: torch.Tensor | None = None,
     scored: torch.Tensor | None = None,
     checkpointed: bool = False,
+    gates: Sequence[float] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
     """Gate gradients of one batch: (rows float32 [B, N], losses float32 [B], the same for sampled labels or
     None), on the CPU.
@@ -41,10 +42,12 @@ def gradient_rows(
     float64 [B, T] in [0, 1), the randomness of labels sampled from the model itself
     (inverse of the distribution function, so that a sample's labels do not depend on its batch).
     checkpointed: activations inside blocks are computed again in the backward: less memory, more time.
+    gates: where the gradient is taken, N numbers; None: at the trained model, all 1.
     """
     mask, scored = (None if t is None else t.to(loaded.device) for t in (mask, scored))
     ids, scored = right_padded(ids.to(loaded.device), mask, scored)
-    alpha = torch.ones(len(ids), len(loaded.blocks), requires_grad=True, device=ids.device)
+    point = [1.0] * len(loaded.blocks) if gates is None else gates
+    alpha = torch.tensor(point, device=ids.device).repeat(len(ids), 1).requires_grad_()
     head = loaded.head  # tried without gates
     with gated(loaded, alpha), _checkpointed(loaded, checkpointed), torch.enable_grad():
         hidden = head.hidden(ids)

@@ -156,7 +156,7 @@ def walked(subject: Subject, m: int) -> Forwards:
     meter = subject.forwards(WALK)
     assert meter.known is not None  # open_forwards keeps losses
     for state, own in zip(removed_blocks(x), losses):
-        meter.known.values[state] = dict(zip(index, own.astype(float).tolist()))
+        meter.known.values[state] = dict(zip(index, zip(own.astype(float).tolist())))
     return meter
 
 

@@ -88,7 +88,7 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     if ranks.gather(len(own)) is None:
         return None
     known = Kept(loaded, sequences)  # of all ranks
-    base = known.get((), slice(None))
+    base = known.whole(())
     return {
         "model": model,
         "states": [{"removed": list(s), **paired(known.whole(s), base)} for s in states],

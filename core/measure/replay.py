@@ -11,7 +11,7 @@ from core.blocks.structure import first_tensor, hidden_argument, probe_ids, repl
 from core.model.gates import gated, removal
 from core.model.head import forward_as
 from core.model.load import LoadedModel
-from core.model.losses import padded_batch, sample_losses
+from core.model.losses import padded_batch, sample_distances, sample_losses
 from core.model.memory import give_back
 from core.texts.sequences import Sequences
 
@@ -27,8 +27,12 @@ class Replay:
     one then than with closed gates, as a trial on a few tokens shows) `shares` is False and gates do it.
     """
 
-    def __init__(self, loaded: LoadedModel, sequences: Sequences):
-        self.loaded, self.sequences = loaded, sequences
+    def __init__(self, loaded: LoadedModel, sequences: Sequences, distances: bool = False):
+        """distances: each run also tells how far the model is from the original, whose hidden states in front
+        of the head are kept from the first on.
+        """
+        self.loaded, self.sequences, self.distances = loaded, sequences, distances
+        self.originals: dict[int, torch.Tensor] = {}  # by the first sequence of a part
         loaded.check_length(sequences.ids.shape[1])
         self.outputs: list = []  # what each block returns, without hidden states
         self.bytes = 0  # of the hidden states of one token
@@ -38,17 +42,30 @@ class Replay:
     def __call__(
         self, part: slice, kept: Blocks, start: int, hidden
     ) -> tuple[np.ndarray, list[torch.Tensor]]:
-        """(losses float64 of the sequences of `part`, hidden states behind each of kept[start:]).
+        """(float64 [1, B] the losses of the sequences of `part`, or [3, B] with their `Distances`; hidden states
+        behind each of kept[start:]).
 
         hidden: those behind kept[:start], as returned before; None where start is 0.
         """
-        s = self.sequences
+        s, head = self.sequences, self.loaded.head
         ids, scored = padded_batch(s.ids, s.mask, s.scored, part, self.loaded.device)
         last, seen = self._last(ids, kept, start, hidden)
-        losses = sample_losses(last, ids, scored, self.loaded.head.logits).double().cpu().numpy()
+        if self.distances:
+            original = self._original(part, ids, last if len(kept) == len(self.loaded.blocks) else None)
+            found = torch.stack(sample_distances(last, original, ids, scored, head.logits))
+        else:
+            found = sample_losses(last, ids, scored, head.logits)[None]
+        losses = found.double().cpu().numpy()
         if self.loaded.device.type == "cpu" and ids.numel() * self.bytes >= _LARGE:
             give_back()  # between what is kept, freed memory would pile up to several times that
         return losses, seen
+
+    def _original(self, part: slice, ids: torch.Tensor, last: torch.Tensor | None) -> torch.Tensor:
+        """What the head is applied to with all blocks; last: the same, where it was just computed."""
+        if part.start not in self.originals:
+            every = tuple(range(len(self.loaded.blocks)))
+            self.originals[part.start] = self._last(ids, every)[0] if last is None else last
+        return self.originals[part.start]
 
     def _last(
         self, ids: torch.Tensor, kept: Blocks, start: int = 0, hidden=None

@@ -31,8 +31,11 @@ MEMORY = 1 << 30  # bytes of hidden states that are kept
 ROW_FORWARDS = 2.3
 
 State = tuple[int, ...]
-# (sequences, kept blocks, how many of them to skip, hidden states behind those) -> (losses, hidden states
-# behind each block executed)
+LOSS, KL, SAME = "loss", "kl", "same"  # metrics of the store: core.model.losses.Distances, sample by sample
+METRICS = (LOSS,)
+DISTANCES = (LOSS, KL, SAME)
+# (sequences, kept blocks, how many of them to skip, hidden states behind those) -> (float64 [metrics, B],
+# hidden states behind each block executed)
 Run = Callable[[slice, State, int, torch.Tensor | None], tuple[np.ndarray, list]]
 
 
@@ -45,13 +48,15 @@ VERSIONS = {
 
 
 class Kept:
-    """A model's losses on sequences, from the store and into it: what was measured is never measured again.
+    """What a model measures on sequences, from the store and into it: what was measured is never measured
+    again.
 
-    Named as every other measurement (core.store.results), so that Compare shows them.
+    Named as every other measurement (core.store.results), so that Compare shows them. metrics: measured
+    together; a sequence is known where all of them are.
     """
 
-    def __init__(self, loaded: LoadedModel, sequences: Sequences):
-        self.results, self.index = Results(), sequences.index.tolist()
+    def __init__(self, loaded: LoadedModel, sequences: Sequences, metrics: tuple[str, ...] = METRICS):
+        self.results, self.index, self.metrics = Results(), sequences.index.tolist(), metrics
         settings = {
             "length": sequences.ids.shape[1],
             "template": sequences.template,
@@ -60,29 +65,34 @@ class Kept:
         }
         model = canonical_key(loaded.digest())
         self.key = Key(
-            model, (), sequences.texts_sha256, sequences.split, "loss", json.dumps(settings, sort_keys=True)
+            model, (), sequences.texts_sha256, sequences.split, LOSS, json.dumps(settings, sort_keys=True)
         )
-        same = self.results.of_model(model, like=self.key)
-        self.values = {m.key.removed: dict(zip(m.items.tolist(), m.values.tolist())) for m in same}
-        self.unsaved: dict[State, tuple[dict[int, float], float]] = {}
+        # {state: {item: one value for each metric}}
+        self.values: dict[State, dict[int, tuple[float, ...]]] = {}
+        found: dict[State, list[dict[int, float]]] = {}
+        for metric in metrics:
+            for m in self.results.of_model(model, like=replace(self.key, metric=metric)):
+                found.setdefault(m.key.removed, []).append(dict(zip(m.items.tolist(), m.values.tolist())))
+        for state, own in found.items():
+            if len(own) == len(metrics):
+                known = set.intersection(*(set(values) for values in own))
+                self.values[state] = {item: tuple(values[item] for values in own) for item in sorted(known)}
+        self.unsaved: dict[State, tuple[dict[int, tuple[float, ...]], float]] = {}
         self.last = time.monotonic()
 
-    def _named(self, state: State) -> Key:
-        return Key(self.key.model, state, self.key.data, self.key.split, self.key.metric, self.key.settings)
-
     def get(self, state: State, part: slice) -> np.ndarray | None:
-        """float64: the losses on these sequences; None unless all are known."""
+        """float64 [metrics, B]: what was measured on these sequences; None unless all are known."""
         known = self.values.get(state, {})
         items = self.index[part]
-        return np.array([known[i] for i in items]) if all(i in known for i in items) else None
+        return np.array([known[i] for i in items]).T if all(i in known for i in items) else None
 
     def whole(self, state: State) -> np.ndarray:
         """float64 [S]: every loss of a state that was measured. Errors: KeyError for any other."""
-        return np.array([self.values[state][i] for i in self.index])
+        return np.array([self.values[state][i][0] for i in self.index])
 
-    def put(self, state: State, part: slice, losses: np.ndarray, seconds: float) -> None:
-        """Keep what took so many seconds to measure; in the store some seconds later."""
-        new = dict(zip(self.index[part], losses.tolist()))
+    def put(self, state: State, part: slice, values: np.ndarray, seconds: float) -> None:
+        """Keep values [metrics, B] that took so many seconds to measure; in the store some seconds later."""
+        new = dict(zip(self.index[part], map(tuple, values.T.tolist())))
         self.values.setdefault(state, {}).update(new)
         before, spent = self.unsaved.get(state, ({}, 0.0))
         self.unsaved[state] = ({**before, **new}, spent + seconds)
@@ -92,7 +102,10 @@ class Kept:
     def flush(self) -> None:
         """Write to the store what is not there yet."""
         for state, (values, seconds) in self.unsaved.items():
-            self.results.put(self._named(state), values, seconds, VERSIONS)
+            for k, metric in enumerate(self.metrics):
+                key = replace(self.key, removed=state, metric=metric)
+                own = {item: found[k] for item, found in values.items()}
+                self.results.put(key, own, seconds if metric == LOSS else 0.0, VERSIONS)
         self.unsaved, self.last = {}, time.monotonic()
 
 
@@ -102,7 +115,7 @@ class Forwards:
     blocks, sequences: N and how many sequences; run: executes (a `Replay`, or a function of the same kind);
     known: a `Kept`, or None; room: hidden states of a chunk that are kept, the least recently used ones go
     first; chunk: sequences measured at a time. The count is that of a run in one piece: what `known` holds
-    costs what it would cost to measure.
+    costs what it would cost to measure. ruler: which of the metrics that `run` gives is told, by number.
     """
 
     def __init__(
@@ -115,6 +128,7 @@ class Forwards:
         room: int = 1 << 62,
         shares: bool = True,
         chunk: int = CHUNK,
+        ruler: int = 0,
     ):
         self.blocks, self.sequences, self.run, self.known, self.room, self.shares = (
             blocks,
@@ -124,12 +138,13 @@ class Forwards:
             room,
             shares,
         )
+        self.ruler = ruler
         self.chunks = [slice(start, min(start + chunk, sequences)) for start in range(0, sequences, chunk)]
         self.executed = 0  # blocks, each over one sequence
         self.charged = 0.0  # forwards spent elsewhere: gradient rows
         # hidden states, last used last
         self.prefixes: OrderedDict[tuple[int, State], torch.Tensor | None] = OrderedDict()
-        self.losses: dict[State, dict[int, np.ndarray]] = {}  # by state and chunk
+        self.losses: dict[State, dict[int, np.ndarray]] = {}  # by state and chunk, [metrics, B] each
 
     @property
     def forwards(self) -> float:
@@ -137,13 +152,17 @@ class Forwards:
         return self.executed / (self.blocks * self.sequences) + self.charged
 
     def measure(self, state: Iterable[int], chunk: int) -> np.ndarray:
-        """float64: loss (nats) of each sequence of the chunk with the blocks of `state` removed; a second
-        time for free.
+        """float64 [B]: loss (nats; or what the ruler is) of each sequence of the chunk with the blocks of
+        `state` removed; a second time for free.
         """
+        return self.every(state, chunk)[self.ruler]
+
+    def every(self, state: Iterable[int], chunk: int) -> np.ndarray:
+        """float64 [metrics, B]: all that is measured of each sequence of the chunk, as `measure`."""
         state = tuple(sorted(state))
         own = self.losses.setdefault(state, {})
         if chunk not in own:
-            own[chunk] = self._measure(state, chunk)
+            own[chunk] = np.atleast_2d(self._measure(state, chunk))
         return own[chunk]
 
     def whole(self, state: Iterable[int]) -> np.ndarray:
@@ -228,16 +247,27 @@ def stratified(sequences: Sequences) -> Sequences:
 
 
 def open_forwards(
-    loaded: LoadedModel, sequences: Sequences, *, keep: bool = True, memory: int = MEMORY, chunk: int = CHUNK
+    loaded: LoadedModel,
+    sequences: Sequences,
+    *,
+    keep: bool = True,
+    memory: int = MEMORY,
+    chunk: int = CHUNK,
+    ruler: str = LOSS,
+    distances: bool = False,
 ) -> Forwards:
     """`Forwards` of a model; keep: in the store; memory: bytes for hidden states, at least two paths through
-    the model; chunk: sequences at a time.
+    the model; chunk: sequences at a time; distances: to the original too, as any other ruler than the loss
+    needs.
     """
-    replay = Replay(loaded, sequences)
+    metrics = DISTANCES if distances or ruler != LOSS else METRICS
+    replay = Replay(loaded, sequences, distances=metrics is DISTANCES)
     n, (count, length) = len(loaded.blocks), sequences.ids.shape
     room = max(2 * n, memory // max(1, replay.bytes * length * min(chunk, count)))
-    known = Kept(loaded, sequences) if keep else None
-    return Forwards(n, count, replay, known, room=room, shares=replay.shares, chunk=chunk)
+    known = Kept(loaded, sequences, metrics) if keep else None
+    return Forwards(
+        n, count, replay, known, room=room, shares=replay.shares, chunk=chunk, ruler=metrics.index(ruler)
+    )
 
 
 def singles_order(blocks: int) -> list[State]:

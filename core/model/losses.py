@@ -19,6 +19,14 @@ TOKENS = 256  # whose logits exist at once: fewer read the head's weights too of
 Logits = Callable[[torch.Tensor], torch.Tensor]  # hidden states [n, D] -> logits [n, V]
 
 
+class Distances(NamedTuple):
+    """Of each next token that counts, 0 of the others: float32 [B, T-1], or of each sample their mean: [B]."""
+
+    loss: torch.Tensor  # nats, negative log-likelihood
+    kl: torch.Tensor  # nats, KL(original || this model) of the distributions of the token
+    same: torch.Tensor  # 1 where both models' first choice is the same token, else 0
+
+
 class Labelled(NamedTuple):
     """Losses of some labels, and what the hidden states have to do with them."""
 
@@ -78,6 +86,40 @@ def sample_losses(
 ) -> torch.Tensor:
     """float32 [B]: mean over each sample's scored tokens, of hidden states [B, T, D] and ids [B, T]."""
     return token_losses(hidden, ids, scored, logits).sum(dim=1) / _counts(ids, scored).to(hidden.device)
+
+
+def token_distances(
+    hidden: torch.Tensor,
+    original: torch.Tensor,
+    ids: torch.Tensor,
+    scored: torch.Tensor | None = None,
+    logits: Logits = as_they_are,
+) -> Distances:
+    """Loss, and distance to the original on the same tokens, as llama.cpp's perplexity tool and EvoPress
+    (arXiv 2410.14649) report it; hidden, original: hidden states [B, T, D] of both, with one head. The
+    logits of both exist for TOKENS tokens at a time.
+    """
+    flat, first = hidden.flatten(0, 1), original.flatten(0, 1)
+    places, targets = _predicting(ids, scored, hidden.device)
+    found = torch.zeros(3, ids.numel(), device=hidden.device)
+    for at, labels in zip(places.split(TOKENS), targets.split(TOKENS)):
+        log_p, log_q = (logits(h[at]).float().log_softmax(dim=-1) for h in (first, flat))
+        found[0, at] = -log_q.gather(-1, labels[:, None]).squeeze(-1)
+        found[2, at] = (log_p.argmax(dim=-1) == log_q.argmax(dim=-1)).float()
+        found[1, at] = log_p.exp().mul_(log_p.sub_(log_q)).sum(dim=-1)
+    return Distances(*found.view(3, *ids.shape)[:, :, :-1])
+
+
+def sample_distances(
+    hidden: torch.Tensor,
+    original: torch.Tensor,
+    ids: torch.Tensor,
+    scored: torch.Tensor | None = None,
+    logits: Logits = as_they_are,
+) -> Distances:
+    """`token_distances`, [B] each: the mean over each sample's scored tokens."""
+    counts = _counts(ids, scored).to(hidden.device)
+    return Distances(*(d.sum(dim=1) / counts for d in token_distances(hidden, original, ids, scored, logits)))
 
 
 def loss_gradients(

@@ -4,11 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from core.measure.evaluation import sequence_losses
 from core.measure.prefix_walk import prefix_walk, walk_order
 from core.measure.replay import Replay
-from core.measure.state_losses import CHUNK, Forwards, Kept, open_forwards, stratified
+from core.measure.state_losses import CHUNK, DISTANCES, Forwards, Kept, open_forwards, stratified
+from core.model.gates import gated, removal
 from core.model.load import load_model
 from core.texts import pack, read_texts
 from tests.conftest import TINY
@@ -124,9 +126,46 @@ def test_what_is_kept_is_not_measured_again_and_costs_the_same(tiny, sequences, 
     assert set(ran) == {(0, 2, 3, 5)} and second.forwards == first.forwards
     stored = Kept(loaded, texts)
     assert (
-        stored.get((1, 3), slice(0, 20)).tolist() == losses[2].tolist()
+        stored.get((1, 3), slice(0, 20)).tolist() == [losses[2].tolist()]
         and stored.get((2,), slice(0, 20)) is None
     )
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_distances_are_those_of_the_whole_distributions(tiny, sequences, kind, monkeypatch):
+    monkeypatch.setattr("core.model.losses.TOKENS", 7)  # in pieces
+    loaded = load_model(str(tiny[kind]))
+    texts = sequences(loaded)
+    meter = open_forwards(loaded, texts, keep=False, distances=True)
+    ids = torch.from_numpy(texts.ids)
+
+    def log_probabilities(state):
+        with gated(loaded, removal(loaded, state)), torch.no_grad():
+            return loaded.model(ids, use_cache=False).logits[:, :-1].double().log_softmax(-1)
+
+    first = log_probabilities(())
+    for state in [(1, 3), (), (0, 5)]:  # the original is not the first that is asked for
+        other = log_probabilities(state)
+        loss, kl, same = np.concatenate([meter.every(state, c) for c in range(len(meter.chunks))], axis=1)
+        assert np.abs(loss - sequence_losses(loaded, texts.ids, state)).max() < 1e-5
+        assert np.abs(kl - (first.exp() * (first - other)).sum(-1).mean(1).numpy()).max() < 1e-5
+        assert np.abs(same - (first.argmax(-1) == other.argmax(-1)).double().mean(1).numpy()).max() < 1e-6
+    assert meter.every((), 0)[1].tolist() == [0.0] * CHUNK and meter.every((), 0)[2].tolist() == [1.0] * CHUNK
+
+
+def test_distances_are_kept_beside_losses_that_were_measured_before(tiny, sequences):
+    loaded = load_model(str(tiny["llama"]))
+    texts = sequences(loaded)
+    losses = open_forwards(loaded, texts)
+    before = losses.whole((2, 4))
+    losses.save()
+    meter = open_forwards(loaded, texts, ruler="kl")
+    found = meter.whole((2, 4))
+    meter.save()
+    assert Kept(loaded, texts, DISTANCES).whole((2, 4)).tolist() == before.tolist()
+    again = open_forwards(loaded, texts, ruler="kl")
+    again.run = None  # nothing is measured
+    assert again.whole((2, 4)).tolist() == found.tolist() and (found > 0).all()
 
 
 def test_the_walk_measures_every_state_once_and_resumes(tiny, sequences, tmp_path):
