@@ -42,7 +42,7 @@ class Replay:
     def __call__(
         self, part: slice, kept: Blocks, start: int, hidden
     ) -> tuple[np.ndarray, list[torch.Tensor]]:
-        """(float64 [1, B] the losses of the sequences of `part`, or [3, B] with their `Distances`; hidden states
+        """(float64 [1, B] the losses of the sequences of `part`, or [3, B] their `Distances`; hidden states
         behind each of kept[start:]).
 
         hidden: those behind kept[:start], as returned before; None where start is 0.

@@ -20,7 +20,7 @@ Logits = Callable[[torch.Tensor], torch.Tensor]  # hidden states [n, D] -> logit
 
 
 class Distances(NamedTuple):
-    """Of each next token that counts, 0 of the others: float32 [B, T-1], or of each sample their mean: [B]."""
+    """Of each next token that counts, 0 of the others: float32 [B, T-1]; or the mean of each sample: [B]."""
 
     loss: torch.Tensor  # nats, negative log-likelihood
     kl: torch.Tensor  # nats, KL(original || this model) of the distributions of the token
