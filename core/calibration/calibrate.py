@@ -35,9 +35,9 @@ from core.model.load import LoadedModel
 from core.ranks import ALONE, Ranks
 from core.store import runs
 from core.store.checkpoint import Checkpoint
-from core.store.runs import Rows, Run, Singles
+from core.store.runs import Rows, Run, Secants, Singles
 from core.texts import Sequences
-from core.texts.sequences import start_of
+from core.texts.sequences import part_of, start_of
 
 LOSS = "mean negative log-likelihood over predicted tokens, nats"
 DROPPED_LIMIT = 0.01
@@ -47,7 +47,12 @@ Report = Callable[[int, int, str], None]
 
 
 def run_key(
-    loaded: LoadedModel, sequences: Sequences, sampled: bool, singles: Sequences | None, seed: int
+    loaded: LoadedModel,
+    sequences: Sequences,
+    sampled: bool,
+    singles: Sequences | None,
+    seed: int,
+    secants: int = 0,
 ) -> str:
     """SHA-256 over all that changes the run's arrays beyond rounding; the plan (batch, threads) is not in
     it.
@@ -64,6 +69,7 @@ def run_key(
             "dtype": _dtype(loaded),
             "sampled": {"seed": seed} if sampled else None,
             "singles": singles.sha256 if singles else None,
+            **({"secants": secants} if secants else {}),  # runs without them keep their keys
         }
     )
 
@@ -75,6 +81,7 @@ def calibrate(
     batch: int | None = 16,
     sampled: bool = False,
     singles: Sequences | None = None,
+    secants: int = 0,
     seed: int = 0,
     checkpointed: bool = False,
     request: dict | None = None,
@@ -82,7 +89,8 @@ def calibrate(
     report: Report = lambda done, total, message: None,
     ranks: Ranks = ALONE,
 ) -> Run | None:
-    """Gradient rows of all sequences, and optionally rows of sampled labels and measured single removals.
+    """Gradient rows of all sequences, and optionally rows of sampled labels, measured single removals, and
+    rows with each block removed (secants: on so many of the singles' sequences, the first).
 
     batch: sequences at once; None: measured before the first row. With a `checkpoint` folder, what is
     computed is saved every two seconds, and a later call with the same arguments and folder goes on
@@ -96,17 +104,18 @@ def calibrate(
     finite. Errors: InputError for a bad length or batch, or when more than 1 % of the
     sequences are not finite.
     """
-    _check(loaded, sequences, singles, batch)
+    _check(loaded, sequences, singles, secants, batch)
     began, started = time.monotonic(), datetime.now(UTC)
-    asked = _Asked(loaded, sequences, sampled, singles, seed)
-    saved = Checkpoint(checkpoint, {}, run_key(loaded, sequences, sampled, singles, seed), ranks.rank)
+    asked = _Asked(loaded, sequences, sampled, singles, secants, seed)
+    key = run_key(loaded, sequences, sampled, singles, seed, secants)
+    saved = Checkpoint(checkpoint, {}, key, ranks.rank)
     _make_plan(asked, saved, batch, checkpointed, report, ranks)
     steps = _steps(asked, saved.plan, ranks.world)
     done = _compute(steps, saved, report, ranks)
     if done is None:
         return None
     main, own, dropped = _joined_rows(asked, done)
-    measured, dropped_singles = _joined_singles(singles, len(loaded.blocks), done) if singles else (None, [])
+    measured, removed, dropped_singles = _joined_singles(asked, done) if singles else (None, None, [])
     total = round(sum(step.cost for step in steps.values()))
     report(total, total, "done")
     meta = {
@@ -120,7 +129,7 @@ def calibrate(
             "seconds": round(time.monotonic() - began, 3),
         },
     }
-    return Run(meta, main, own, measured)
+    return Run(meta, main, own, measured, removed)
 
 
 class _Asked(NamedTuple):
@@ -130,6 +139,7 @@ class _Asked(NamedTuple):
     sequences: Sequences
     sampled: bool  # rows of sampled labels too
     singles: Sequences | None  # to measure single removals on
+    secants: int  # how many of those, the first, give rows with each block removed
     seed: int  # of the sampled labels
 
 
@@ -143,7 +153,9 @@ class _Step(NamedTuple):
     turn: int  # whose it is: core.ranks.Ranks.mine
 
 
-def _check(loaded: LoadedModel, sequences: Sequences, singles: Sequences | None, batch: int | None) -> None:
+def _check(
+    loaded: LoadedModel, sequences: Sequences, singles: Sequences | None, secants: int, batch: int | None
+) -> None:
     """Errors: InputError for what cannot be calibrated."""
     loaded.check_length(sequences.ids.shape[1])
     if len(loaded.blocks) < 2:
@@ -153,6 +165,12 @@ def _check(loaded: LoadedModel, sequences: Sequences, singles: Sequences | None,
     if singles is not None and len(singles.ids) < 2:
         raise InputError(
             "Single removals need at least 2 sequences for a standard error, not 1; give a larger --singles."
+        )
+    if secants < 0 or secants == 1 or secants > (len(singles.ids) if singles else 0):
+        measured = f"{len(singles.ids)} sequences" if singles else "no sequences"
+        raise InputError(
+            f"Rows with each block removed are asked for on {secants} sequences, and single removals are "
+            f"measured on {measured}; give --secants of at least 2 and at most --singles."
         )
     if batch is not None and batch < 1:
         raise InputError(f"The batch must be at least 1 sequence, not {batch}.")
@@ -192,12 +210,11 @@ def _new_plan(asked: _Asked, batch: int | None, checkpointed: bool) -> dict:
 
 def _steps(asked: _Asked, plan: dict, world: int) -> dict[str, _Step]:
     """All work by name, in order: batches of rows, then single removals; shared by so many ranks."""
-    loaded, sequences, sampled, singles, seed = asked
-    size, count = plan["batch"], len(sequences.ids)
+    size, count = plan["batch"], len(asked.sequences.ids)
 
     def rows(start: int) -> dict[str, np.ndarray]:
         parts = [
-            _rows_in_halves(loaded, sequences, part, sampled, seed, plan)
+            _rows_in_halves(asked.loaded, asked.sequences, part, asked.sampled, asked.seed, plan)
             for part in _parts(start, min(start + size, count), plan)
         ]
         return _joined(parts)
@@ -206,15 +223,40 @@ def _steps(asked: _Asked, plan: dict, world: int) -> dict[str, _Step]:
         f"rows-{start}": _Step(rows, (start,), min(size, count - start), "gradient rows", start // size)
         for start in range(0, count, size)
     }
-    return steps if singles is None else steps | _single_steps(asked, plan, world)
+    if asked.singles is None:
+        return steps
+    return steps | _secant_steps(asked, plan, len(steps)) | _single_steps(asked, plan, world)
+
+
+def _secant_steps(asked: _Asked, plan: dict, turn: int) -> dict[str, _Step]:
+    """Rows of some of the singles' sequences at the intact model, and with each block removed."""
+    n, size, texts = len(asked.loaded.blocks), plan["batch"], asked.singles
+
+    def rows(removed: int, start: int) -> dict[str, np.ndarray]:
+        gates = [float(i != removed) for i in range(n)]
+        parts = [
+            _rows_in_halves(asked.loaded, texts, part, False, asked.seed, plan, gates)
+            for part in _parts(start, min(start + size, asked.secants), plan)
+        ]
+        return _joined(parts)
+
+    pieces = [(i, start) for i in range(-1, n) for start in range(0, asked.secants, size)]
+    return {
+        f"secant-{i}-{start}": _Step(
+            rows, (i, start), min(size, asked.secants - start), "rows with a block removed", turn + k
+        )
+        for k, (i, start) in enumerate(pieces)
+    }
 
 
 def _single_steps(asked: _Asked, plan: dict, world: int) -> dict[str, _Step]:
     """Of each chunk of sequences the full model's losses and those without each block, each from the hidden
-    states that the full model has in front of it.
+    states that the full model has in front of it; where secants have measured them already, not again.
     """
-    loaded, singles = asked.loaded, asked.singles
-    assert singles is not None
+    assert asked.singles is not None
+    loaded, singles = asked.loaded, part_of(asked.singles, slice(asked.secants, None))
+    if not len(singles.ids):
+        return {}
     meter = open_forwards(loaded, singles, keep=False, memory=0, chunk=plan.get("singles", plan["batch"]))
     n, head = meter.blocks, _head_share(loaded)
     row = ROW_FORWARDS + (OWN_FORWARDS if asked.sampled else 0)
@@ -274,18 +316,34 @@ def _joined_rows(
 
 
 def _joined_singles(
-    singles: Sequences, blocks: int, done: dict[str, dict[str, np.ndarray]]
-) -> tuple[Singles, list[int]]:
-    """(loss increase of each block's removal, sequences dropped)."""
-    starts = sorted(int(name.rpartition("-")[2]) for name in done if name.startswith("single--1-"))
-    losses = np.array(
-        [np.concatenate([done[f"single-{i}-{start}"]["loss"] for start in starts]) for i in range(-1, blocks)]
-    )
+    asked: _Asked, done: dict[str, dict[str, np.ndarray]]
+) -> tuple[Singles, Secants | None, list[int]]:
+    """(loss increase of each block's removal, rows with each block removed, sequences dropped)."""
+    assert asked.singles is not None
+
+    def joined(kind: str, field: str) -> np.ndarray | None:
+        """[N + 1, S, ...]: of the intact model, and without each block."""
+        starts = sorted(int(name.rpartition("-")[2]) for name in done if name.startswith(f"{kind}--1-"))
+        blocks = range(-1, len(asked.loaded.blocks))
+        if not starts:
+            return None
+        return np.array(
+            [np.concatenate([done[f"{kind}-{i}-{start}"][field] for start in starts]) for i in blocks]
+        )
+
+    parts = [losses for kind in ("secant", "single") if (losses := joined(kind, "loss")) is not None]
+    losses, A = np.concatenate(parts, axis=1).astype(np.float64), joined("secant", "A")
     finite = np.isfinite(losses).all(axis=0)
-    dropped = _dropped(finite, singles, "losses with a block removed")
+    if A is not None:
+        finite[: asked.secants] &= np.isfinite(A).all(axis=(0, 2))
+    dropped = _dropped(finite, asked.singles, "losses with a block removed")
     increase = losses[1:, finite] - losses[0, finite]
     count = increase.shape[1]
-    return Singles(increase.mean(axis=1), increase.std(axis=1, ddof=1) / np.sqrt(count), count), dropped
+    singles = Singles(increase.mean(axis=1), increase.std(axis=1, ddof=1) / np.sqrt(count), count)
+    if A is None:
+        return singles, None, dropped
+    first = np.flatnonzero(finite[: asked.secants])
+    return singles, Secants(A[:, first], losses[:, first].astype(np.float32)), dropped
 
 
 def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -357,7 +415,13 @@ def _parts(start: int, end: int, plan: dict) -> Iterator[slice]:
 
 
 def _rows_in_halves(
-    loaded: LoadedModel, sequences: Sequences, part: slice, sampled: bool, seed: int, plan: dict
+    loaded: LoadedModel,
+    sequences: Sequences,
+    part: slice,
+    sampled: bool,
+    seed: int,
+    plan: dict,
+    gates: list[float] | None = None,
 ) -> dict[str, np.ndarray]:
     """Rows of some sequences, {A, loss} and of sampled labels {own_A, own_loss}; where memory runs out, in
     halves, noted in the plan.
@@ -375,6 +439,7 @@ def _rows_in_halves(
             sampled_uniforms=uniforms,
             scored=scored,
             checkpointed=plan["checkpointed"],
+            gates=gates,
         )
         return {
             "A": A.numpy(),
@@ -395,7 +460,7 @@ def _rows_in_halves(
     plan["at_once"] = min(half, plan.get("at_once", half))
     LOG.warning("memory ran out on %d sequences at once: going on with %d", len(ids), half)
     halves = (slice(part.start, part.start + half), slice(part.start + half, part.stop))
-    first, second = (_rows_in_halves(loaded, sequences, h, sampled, seed, plan) for h in halves)
+    first, second = (_rows_in_halves(loaded, sequences, h, sampled, seed, plan, gates) for h in halves)
     return _joined([first, second])
 
 

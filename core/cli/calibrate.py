@@ -54,6 +54,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="also measure every single removal on S sequences of the choose split (for hybrid)",
     )
     command.add_argument(
+        "--secants",
+        type=natural,
+        default=0,
+        metavar="S",
+        help="also rows with each block removed, on the first S of those (for secant): at most --singles",
+    )
+    command.add_argument(
         "--out",
         required=True,
         metavar="DIR",
@@ -75,6 +82,8 @@ def run(args: argparse.Namespace) -> dict | None:
     check_run_place(out)
     check_writable(out)
     unusual: dict[str, Any] = {"checkpointed": True} if args.checkpointed else {}
+    if args.secants:
+        unusual["secants"] = args.secants
     request = jobs.request_of(
         args.model,
         texts_of(args),

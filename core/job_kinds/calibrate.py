@@ -32,7 +32,8 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     loaded = load(request)
     loaded.check_length(request["length"])
     sequences, singles = ranks.agree(_drawn(request, loaded, texts, progress) if texts else None)
-    key = run_key(loaded, sequences, request["sampled"], singles, request["seed"])
+    secants = request.get("secants", 0)
+    key = run_key(loaded, sequences, request["sampled"], singles, request["seed"], secants)
     aside, run = ranks.agree(_kept(key) if ranks.rank == 0 else None)
     if run is None:
         run = compute_run(
@@ -41,6 +42,7 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
             batch=request["batch"],
             sampled=request["sampled"],
             singles=singles,
+            secants=secants,
             seed=request["seed"],
             checkpointed=request.get("checkpointed", False),
             request=request,

@@ -23,6 +23,7 @@ from core.store.checkpoint import Checkpoint
 from core.store.results import Key, Results
 from core.store.runs import canonical_key
 from core.texts import Sequences
+from core.texts.sequences import part_of
 
 CHUNK = 16  # sequences measured at a time
 MEMORY = 1 << 30  # bytes of hidden states that are kept
@@ -236,14 +237,7 @@ def stratified(sequences: Sequences) -> Sequences:
     chunks = -(-len(sequences.ids) // CHUNK)
     by_domain = np.argsort(sequences.domain, kind="stable")
     order = np.concatenate([by_domain[first::chunks] for first in range(chunks)])
-    return replace(
-        sequences,
-        ids=sequences.ids[order],
-        index=sequences.index[order],
-        domain=sequences.domain[order],
-        mask=None if sequences.mask is None else sequences.mask[order],
-        scored=None if sequences.scored is None else sequences.scored[order],
-    )
+    return part_of(sequences, order)
 
 
 def open_forwards(

@@ -4,6 +4,7 @@
     RUN/A.npz           A float32 [m, N]; sample int64 [m]; domain int16 [m]; loss float32 [m]
     RUN/A_sampled.npz   the same with labels sampled from the model; optional
     RUN/singles.npz     increase float64 [N], se float64 [N], sequences int; optional
+    RUN/secants.npz     A float32 [N + 1, S, N], loss float32 [N + 1, S]; optional
 
 `run.json` holds the SHA-256 of every array file, and last its own: a file that
 was cut off or changed is refused, never read silently.
@@ -26,7 +27,7 @@ from core.store import folders
 from core.store.sealed_json import seal, unseal
 
 FORMAT = 1
-_ARRAYS = ("A.npz", "A_sampled.npz", "singles.npz")
+_ARRAYS = ("A.npz", "A_sampled.npz", "singles.npz", "secants.npz")
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,29 @@ class Singles:
 
 
 @dataclass(frozen=True)
+class Secants:
+    """Gate gradients at the intact model and with each block removed, on the same sequences.
+
+    `A[0, s, j]` = d loss_s / d alpha_j at alpha = 1, `A[1 + i, s, j]` the same with alpha_i = 0 (nats).
+    """
+
+    A: np.ndarray  # float32 [N + 1, S, N]
+    loss: np.ndarray  # float32 [N + 1, S], nats per predicted token
+
+
+@dataclass(frozen=True)
 class Run:
     """One calibration: gradient rows, and what names and explains them.
 
     rows are of the texts' own tokens; sampled, of labels sampled from the model, and singles, measured single
-    removals, are there where they were asked for.
+    removals, and secants are there where they were asked for.
     """
 
     meta: dict  # what run.json holds
     rows: Rows
     sampled: Rows | None = None
     singles: Singles | None = None
+    secants: Secants | None = None
     folder: Path | None = field(default=None, compare=False)
 
     @property
@@ -143,6 +156,7 @@ def load_run(folder: Path) -> Run:
             singles=Singles(singles["increase"], singles["se"], int(singles["sequences"]))
             if singles
             else None,
+            secants=Secants(**read["secants.npz"]) if "secants.npz" in read else None,
             folder=folder,
         )
     except (KeyError, TypeError, AttributeError, ValueError, OSError, zipfile.BadZipFile) as error:
@@ -178,6 +192,8 @@ def save_run(run: Run, folder: Path) -> Path:
             files["A_sampled.npz"] = vars(run.sampled)
         if run.singles is not None:
             files["singles.npz"] = vars(run.singles)
+        if run.secants is not None:
+            files["secants.npz"] = vars(run.secants)
         digests = {}
         for name, arrays in files.items():
             np.savez_compressed(staging / name, **arrays)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,18 @@ class Sequences:
         for flags in (self.mask, self.scored):
             digest.update(b"" if flags is None else np.ascontiguousarray(flags, dtype=bool).tobytes())
         return digest.hexdigest()
+
+
+def part_of(sequences: Sequences, which: slice | np.ndarray) -> Sequences:
+    """Some of the sequences, or all in another order."""
+    flags = {name: getattr(sequences, name) for name in ("mask", "scored")}
+    return replace(
+        sequences,
+        ids=sequences.ids[which],
+        index=sequences.index[which],
+        domain=sequences.domain[which],
+        **{name: None if flag is None else flag[which] for name, flag in flags.items()},
+    )
 
 
 def start_of(sequences: Sequences, tokenizer: Any) -> str:
