@@ -5,7 +5,9 @@ import re
 import numpy as np
 import streamlit as st
 
+from core import jobs
 from core.compare.agreement import clustered
+from core.compare.audit import finding
 from core.energy.couplings import first_order, misjudged
 from core.energy.learned import learned_at, read_learned
 from core.energy.mix import mix_label, mix_text
@@ -15,10 +17,18 @@ from core.errors import InputError
 from core.ising.energies import to_spins
 from core.ising.interchange import qubo_text
 from core.landscape.wording import significant
+from core.store.named_models import missing
 from core.store.runs import Run
-from core.view.coupling_figures import eigenvalues_figure, fields_figure, heatmap, interaction_graph
+from core.view.coupling_figures import (
+    audit_figure,
+    eigenvalues_figure,
+    fields_figure,
+    heatmap,
+    interaction_graph,
+)
 from core.view.run_figures import gradient_figure
 from core.view.snippets import couplings_snippet
+from pages.shared.evidence import audit_of, audit_request, follow, start_measuring, time_of
 from pages.shared.link import opened_source
 from pages.shared.parts import chart, html_table
 from pages.shared.view import plain, source_of
@@ -172,6 +182,45 @@ def show_roles(found: list[Role]) -> None:
         st.html(html_table(head, rows, "roles"))
 
 
+def show_audit(source: Source, H: np.ndarray) -> None:
+    """Whether the pairs agree with measured ones; the measurement is offered where there is none."""
+    st.subheader("Do the pairs carry information?")
+    found = audit_of(source, H)
+    st.markdown(plain(finding(found, source.about(state.estimator).label)))
+    if found is not None:
+        left, right = st.columns(2, gap="large")
+        chart(left, audit_figure(found), key="audit", config=CONFIG)
+        right.html(html_table(["couplings", "Spearman", "95 %", "verdict"], audits(source), "audits"))
+        right.caption(
+            "Of the same measured pairs: what two removals cost together beyond the sum of both, against "
+            "2 H of the pair, for every estimator of this run."
+        )
+    request = audit_request(source.run)
+    job = jobs.find("benchmark", request)
+    if missing(source.run.meta["model"]["source"]) is None and (job is None or not job.active):
+        if job is None or job.status != "done":
+            pairs = sum(len(s) == 2 for s in request["states"])
+            st.button(
+                f"Measure {pairs} pairs ({time_of(source.run, request)})",
+                on_click=start_measuring,
+                args=(request,),
+                help="And the original and their blocks alone, on a few sequences of the run's own texts.",
+            )
+    follow(request)
+
+
+def audits(source: Source) -> list[list]:
+    """A row for every estimator of the source."""
+    rows = []
+    for name in source.estimators:
+        found = audit_of(source, source.couplings(name))
+        rank = found.agreement if found else None
+        word = {True: "informative", False: "none", None: "open"}[found.informative if found else None]
+        numbers = [f"{rank.spearman:.2f}", f"{rank.low:.2f} to {rank.high:.2f}"] if rank else ["-", "-"]
+        rows.append([source.about(name).label, *numbers, word])
+    return rows
+
+
 def show_downloads(source: Source, H: np.ndarray) -> None:
     """The matrix as .csv, as a QUBO, and as code."""
     csv = lambda: "\n".join(",".join(map(repr, row)) for row in H.tolist()) + "\n"  # noqa: E731
@@ -223,6 +272,7 @@ def page() -> None:
     show_roles(found)
     show_downloads(source, H)
     if source.run is not None:
+        show_audit(source, H)
         show_gradient(source.run)
 
 

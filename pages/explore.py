@@ -31,6 +31,7 @@ from core.view.report import report_html
 from core.view.snippets import View, cli_line, python_snippet
 from core.view.state_files import Increases, states_csv, states_json
 from pages.explore_parts.controls import controls, hold, show_facts
+from pages.explore_parts.health import show_check, show_health
 from pages.explore_parts.uploads import add_marks, show_reading, show_upload
 from pages.shared.chat import chat_panel
 from pages.shared.link import LABEL_LIMIT, PANELS, checked_look, read_link, write_link
@@ -424,6 +425,8 @@ def page() -> None:
         show_facts(found, facts, badge)
         if not found.spectrum.exact:
             show_search(request)
+        show_health(source, found)
+        show_check(source, found)
         show_misjudged(found, rules)
     others = choices_of_others(source.run, state.removed) if source.run else {}
     plain_rules, budget = rules_in_view(source)

@@ -46,8 +46,10 @@ class Row:
         return self.increase is not None and abs(self.increase[0]) <= 2 * self.increase[1]
 
     def above(self, other: "Row") -> tuple[float, float, int]:
-        """(nats, standard error, n) of the losses' paired difference; (NaN, NaN, 0) where one is missing."""
-        if self.loss is None or other.loss is None:
+        """(nats, standard error, n) of the losses' paired difference; (NaN, NaN, 0) where one is missing, or
+        they are of other texts.
+        """
+        if self.loss is None or other.loss is None or not _alike(self.loss, other.loss):
             return math.nan, math.nan, 0
         return self.loss.minus(other.loss)
 
@@ -233,6 +235,12 @@ def _score(m: Measurement) -> Score:
     return Score(m.mean, *wilson(float(m.values.sum()), n), n)
 
 
+def _alike(a: Measurement, b: Measurement) -> bool:
+    """Whether they are of the same items, measured in the same way."""
+    same = ("data", "split", "metric", "settings")
+    return all(getattr(a.key, name) == getattr(b.key, name) for name in same)
+
+
 def _is_loss(m: Measurement) -> bool:
     return m.key.metric == "loss" and m.key.split == "report"
 
@@ -247,6 +255,18 @@ def measured_rows(run: Run, results: Results, removed: int) -> list[Row]:
     found = results.of_model(model_key(run), but=CHOSEN_ON)
     losses = [m for m in found if _is_loss(m) and _fits(m, run)]
     return _rows(run, sorted({m.key.removed for m in losses if len(m.key.removed) == removed}), found)
+
+
+def pair_losses(run: Run, results: Results) -> dict[tuple[int, ...], Measurement]:
+    """{state: its loss} of the original, single removals and pairs, all on the same texts: those that most
+    pairs were measured on.
+    """
+    found = [m for m in results.of_model(model_key(run), but=CHOSEN_ON) if _is_loss(m) and _fits(m, run)]
+    by_text: dict[tuple[str, str], dict[tuple[int, ...], Measurement]] = {}
+    for m in found:
+        if len(m.key.removed) <= 2:
+            by_text.setdefault((m.key.data, m.key.settings), {})[m.key.removed] = m
+    return max(by_text.values(), key=lambda own: sum(len(s) == 2 for s in own), default={})
 
 
 def measured_increases(run: Run, results: Results) -> dict[tuple[int, ...], tuple[float, float, int]]:

@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from core.compare.audit import Audit
 from core.ising.energies import to_spins
 from core.spectrum.sweep import Step
 from core.view.palette import GREEDY, LEARNED, MARGIN, NEGATIVE, NODE, POSITIVE, ZERO, signed_log
@@ -227,5 +228,30 @@ def how_many(steps: Sequence[Step], removed: int) -> go.Figure:
     figure.update_xaxes(title_text="M, removed blocks", row=2, col=1)
     figure.update_layout(
         margin={**MARGIN, "l": 60}, height=300, width=460, clickmode="event+select", dragmode=False
+    )
+    return figure
+
+
+def audit_figure(found: Audit) -> go.Figure:
+    """Measured two-body parts (nats) of pairs against what the couplings say of them."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=found.predicted,
+        y=found.measured,
+        mode="markers",
+        text=[f"{i}, {j}" for i, j in found.pairs],
+        customdata=found.se,
+        error_y={"array": 2 * found.se, "thickness": 0.6, "width": 0, "color": NODE},
+        marker={"size": 8, "color": NODE, "opacity": 0.8},
+        hovertemplate="blocks %{text}<br>2H %{x:.4g}<br>measured %{y:+.4f} ± %{customdata:.4f} nats"
+        "<extra></extra>",
+        showlegend=False,
+    )
+    figure.add_hline(y=0, line={"color": NODE, "width": 1})
+    figure.update_layout(
+        height=300,
+        margin={**MARGIN, "l": 60, "b": 45},
+        xaxis_title="2 H<sub>ij</sub>, what the couplings say",
+        yaxis_title="measured beyond the sum, nats",
     )
     return figure

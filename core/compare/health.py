@@ -1,0 +1,157 @@
+"""Health: how far the couplings that are shown may be believed on this model at this M.
+
+It goes by measurements alone: the state that the couplings call the lowest against the best that cheap choices
+of other kinds have found (single removals in order, windows), how energies order what was measured, and the
+audit of the pairs. Without a measurement it is not known.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.compare.audit import Audit
+from core.compare.comparison import Points
+from core.ising.energies import energies
+from core.ising.states import indicator, removed_blocks
+
+State = tuple[int, ...]
+GREEN, YELLOW, RED, UNKNOWN = "green", "yellow", "red", "not known"
+WORSE = 1.5  # times the best increase: beyond that the lowest state is no choice
+CLOSE = 1.15  # times: below that it is as good as the best
+FEW = 6  # states of M that an order is judged by, at least
+SEQUENCES = 16  # that the check measures on
+LOWEST, CHEAP, WINDOWS, OTHERS = 3, 3, 2, 4  # states of a check of each kind
+
+
+@dataclass(frozen=True)
+class Health:
+    """A colour, what it means in a sentence, and what else was found."""
+
+    colour: str  # GREEN, YELLOW, RED or UNKNOWN
+    sentence: str
+    facts: tuple[str, ...] = ()
+
+
+def check_states(listed: np.ndarray, increase: np.ndarray | None, seed: int = 0) -> list[State]:
+    """What tells most of couplings at M, the original first: the lowest of the listed states and two that
+    differ from it in much; the cheapest M blocks by single removals and sets near them; the windows of
+    cheapest blocks; and random sets of the cheaper half.
+
+    listed: bool [K, N], the lowest states in order; increase: float64 [N], measured single removals; None
+    where there are none: random states and windows stand in.
+    """
+    n, m = listed.shape[1], int(listed[0].sum())
+    far = [k for k in range(1, len(listed)) if (listed[k] & listed[0]).sum() <= m - max(2, m // 3)]
+    low = [0, *far[: LOWEST - 1], *range(1, len(listed))][: min(LOWEST, len(listed))]
+    found = removed_blocks(listed[list(dict.fromkeys(low))])
+    rng = np.random.default_rng([seed, m])
+    cost = np.zeros(n) if increase is None else np.asarray(increase, dtype=float)
+    order = np.argsort(cost, kind="stable") if increase is not None else rng.permutation(n)
+    cheap = lambda room: tuple(sorted(rng.choice(order[: min(n, m + room)], m, replace=False).tolist()))  # noqa: E731
+    found += [tuple(sorted(order[:m].tolist())), *(cheap(2) for _ in range(CHEAP - 1))]
+    windows = [tuple(range(first, first + m)) for first in range(1, n - m)]  # not the very ends
+    found += sorted(windows, key=lambda w: cost[list(w)].sum())[:WINDOWS]
+    found += [cheap(max(2, m)) for _ in range(OTHERS)]
+    return [(), *dict.fromkeys(found)]
+
+
+def health(H: np.ndarray, ground: State, found: Points, audit: Audit | None, nats: bool) -> Health:
+    """The verdict on couplings H [N, N] whose lowest state at M is `ground`.
+
+    found: every measured state of M with its energy; nats: energies are said to be loss increases.
+    """
+    m = len(ground)
+    facts = tuple(_facts(found, audit, nats))
+    if ground not in found.states:
+        n = len(found.rows)
+        told = f"{n} other states were" if n > 1 else "one other state was" if n else "nothing was"
+        return (
+            Health(
+                UNKNOWN,
+                f"Not known at M = {m}: {told} measured, but not the state these couplings call lowest.",
+                facts,
+            )
+            if n
+            else Health(UNKNOWN, f"Not known: nothing was measured at M = {m}.", facts)
+        )
+    lowest, best = found.states.index(ground), found.best
+    others = len(found.rows) - 1
+    if not others:
+        return Health(
+            UNKNOWN,
+            f"Not known at M = {m}: only the lowest state was measured, +{found.increase[lowest]:.2f} nats, "
+            "and nothing beside it.",
+            facts,
+        )
+    difference, se, common = found.rows[lowest].above(found.rows[best])
+    beyond = common > 1 and difference > 2 * se
+    ratio = found.increase[lowest] / max(found.increase[best], 1e-9)
+    numbers = (
+        f"the lowest state loses {found.increase[lowest]:.2f} nats, "
+        f"{', '.join(map(str, found.states[best]))} only {found.increase[best]:.2f}"
+    )
+    rank = found.agreement
+    order = rank is not None and rank.n >= FEW
+    if beyond and ratio >= WORSE:
+        return Health(RED, f"Do not trust this landscape at M = {m}: {numbers}.", facts)
+    if order and rank is not None and rank.high < 0.5:
+        return Health(
+            RED,
+            f"Do not trust this landscape at M = {m}: its energies do not order what was measured (Spearman "
+            f"{rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}] over {rank.n} states).",
+            facts,
+        )
+    if beyond and ratio > CLOSE:
+        return Health(YELLOW, f"With care at M = {m}: {numbers}.", facts)
+    good = f"no measured state of M = {m} is better than the lowest in energy"
+    good = (
+        good if not beyond else f"the lowest state is within {100 * (ratio - 1):.0f} % of the best measured"
+    )
+    if not order:
+        return Health(
+            YELLOW, f"Few measurements at M = {m} ({len(found.rows)} states): so far {good}.", facts
+        )
+    assert rank is not None
+    told = f"Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}] over {rank.n} states"
+    if rank.low < 0.5:
+        return Health(
+            YELLOW, f"With care at M = {m}: {good}, and the order of the others is loose ({told}).", facts
+        )
+    if audit is not None and audit.informative is False and _matter(H, found):
+        return Health(
+            YELLOW,
+            f"With care at M = {m}: {good} ({told}), but its pairs do not agree with measured ones.",
+            facts,
+        )
+    return Health(GREEN, f"Good at M = {m}: {good}, and energies order the measured states ({told}).", facts)
+
+
+def _matter(H: np.ndarray, found: Points) -> bool:
+    """Whether the pairs change the order of the measured states: else they may be wrong."""
+    x = indicator(found.states, len(H))
+    own = x @ np.diag(H)
+    return bool((np.argsort(own, kind="stable") != np.argsort(energies(H, x), kind="stable")).any())
+
+
+def _facts(found: Points, audit: Audit | None, nats: bool) -> list[str]:
+    facts = []
+    if found.rows:
+        fewest = min(row.increase[2] for row in found.rows if row.increase)
+        facts.append(f"{len(found.rows)} states of this M measured, on {fewest} sequences or more.")
+    rank = found.agreement
+    if rank is not None:
+        facts.append(
+            f"Energy against loss: Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}] over "
+            f"{rank.n} states."
+        )
+    if nats and len(found.rows) > 1:
+        ratio = found.energy / found.increase.clip(min=1e-9)
+        facts.append(
+            f"Predicted over measured increase: {np.median(ratio):.2f} in the middle, {ratio.min():.2f} to "
+            f"{ratio.max():.2f}."
+        )
+    if audit is not None:
+        rank = audit.agreement
+        told = f"Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}]" if rank else "too few to say"
+        facts.append(f"Audit of {len(audit.pairs)} pairs: {told}.")
+    return facts

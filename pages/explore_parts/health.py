@@ -1,0 +1,101 @@
+"""The health card: how far the couplings in view may be believed, and the measurement that would tell."""
+
+import html
+
+import streamlit as st
+
+from core import jobs
+from core.compare.comparison import points
+from core.compare.health import GREEN, SEQUENCES, UNKNOWN, Health, check_states, health
+from core.energy.couplings import first_order
+from core.energy.sources import Source
+from core.ising.energies import energies
+from core.ising.states import indicator
+from core.landscape.landscape import Landscape
+from core.store import folders
+from core.store.named_models import missing
+from core.store.results import Results
+from core.store.runs import Run
+from pages.shared.evidence import audit_of, follow, measuring, rows_of_m, start_measuring, time_of
+
+NO_MODEL = "Not known: a bare matrix has no model to measure."
+state = st.session_state
+
+
+def health_of(source: Source, found: Landscape) -> Health:
+    """The verdict on the landscape in view."""
+    run, H = source.run, found.H
+    if run is None:
+        return Health(UNKNOWN, NO_MODEL)
+    rows = rows_of_m(source.key, len(found.ground), str(folders.home()), Results().stamp)
+    states = [row.removed for row in rows if row.removed]
+    energy = dict(zip(states, map(float, energies(H, indicator(states, len(H)))))) if states else {}
+    nats = source.about(state.estimator).unit.startswith("nats")
+    return health(H, found.ground, points(rows, energy), audit_of(source, H), nats)
+
+
+def check_request(run: Run, found: Landscape) -> dict:
+    """A measurement of the states that tell most of the landscape in view."""
+    increase = None if run.singles is None else run.singles.increase
+    return measuring(run, check_states(found.spectrum.x, increase))
+
+
+def card(found: Health) -> str:
+    """HTML: the colour as a word and a mark, and the sentence."""
+    name = found.colour.replace(" ", "-")
+    facts = "".join(f"<li>{html.escape(fact)}</li>" for fact in found.facts)
+    more = f"<details><summary>Evidence</summary><ul>{facts}</ul></details>" if facts else ""
+    return (
+        f'<div class="health {name}" role="status"><b>{html.escape(found.colour)}</b>'
+        f"<span>{html.escape(found.sentence)}</span>{more}</div>"
+    )
+
+
+def with_circumstances(found: Health, source: Source, landscape: Landscape) -> Health:
+    """The verdict, with what the run says in its facts: sample size, first-order term, degeneracy."""
+    run, facts = source.run, list(found.facts)
+    if run is not None:
+        drift = first_order(run, None)
+        facts.append(
+            f"{len(run.rows.A)} rows; mean gradient {100 * drift.ratio:.0f} % of a row's size, rows of mean "
+            f"0 would show {100 * drift.noise:.0f} %."
+        )
+    if landscape.spectrum.degeneracy > 1:
+        facts.append(f"{landscape.spectrum.degeneracy} states share the lowest energy.")
+    return Health(found.colour, found.sentence, tuple(facts))
+
+
+def show_health(source: Source, landscape: Landscape) -> None:
+    """The card, and beside it what can be done: measure, go on, or learn."""
+    found = with_circumstances(health_of(source, landscape), source, landscape)
+    with st.container(key="health", horizontal=True, vertical_alignment="center"):
+        st.html(card(found), width="stretch")
+        if source.run is None or missing(source.run.meta["model"]["source"]) is not None:
+            return
+        request = check_request(source.run, landscape)
+        job = jobs.find("benchmark", request)
+        if job is not None and job.active:
+            return
+        if job is None or job.status != "done":
+            st.button(
+                f"Check: measure {len(request['states']) - 1} states ({time_of(source.run, request)})",
+                on_click=start_measuring,
+                args=(request,),
+                help="The lowest states, the cheapest by single removals, windows and a few others, on "
+                f"{SEQUENCES} sequences of the run's own texts.",
+                type="primary" if found.colour == UNKNOWN else "secondary",
+            )
+        if found.colour != GREEN:
+            st.button(
+                "Learn it",
+                on_click=state.update,
+                args=({"go_compare": True},),
+                help="In Compare: measured states correct the couplings.",
+                type="tertiary",
+            )
+
+
+def show_check(source: Source, landscape: Landscape) -> None:
+    """Progress of a check that is at work."""
+    if source.run is not None:
+        follow(check_request(source.run, landscape))

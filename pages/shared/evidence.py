@@ -1,0 +1,80 @@
+"""What is measured of the couplings in view, and the measurements that would tell more of them."""
+
+import numpy as np
+import streamlit as st
+
+from core import jobs
+from core.compare.audit import Audit, audit, audit_states
+from core.compare.comparison import Row, measured_rows, pair_losses
+from core.compare.health import SEQUENCES
+from core.energy.sources import Source
+from core.jobs.costs import in_words, measure_seconds
+from core.store import folders
+from core.store.results import Results
+from core.store.runs import Run
+from core.tasks.items import BUNDLED
+from pages.shared.parts import seconds_of_forward, show_progress
+from pages.shared.view import source_of
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def rows_of_m(key: str, removed: int, home: str, stamp: tuple) -> list[Row]:
+    """All measured losses at M, read once for every state of the store."""
+    return measured_rows(source_of(key).run, Results(), removed)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def pairs_of(key: str, home: str, stamp: tuple) -> dict:
+    """What `pair_losses` finds, read once for every state of the store."""
+    return pair_losses(source_of(key).run, Results())
+
+
+def audit_of(source: Source, H: np.ndarray) -> Audit | None:
+    """The audit of the couplings from what the store holds."""
+    return audit(H, pairs_of(source.key, str(folders.home()), Results().stamp))
+
+
+def audit_request(run: Run) -> dict:
+    """A measurement of some pairs and their blocks; of cheap ones, where single removals were measured."""
+    increase = np.zeros(run.blocks) if run.singles is None else run.singles.increase
+    return measuring(run, audit_states(run.blocks, increase))
+
+
+def measuring(run: Run, states: list[tuple[int, ...]]) -> dict:
+    """The losses of some states on a few sequences of the run's own texts."""
+    return jobs.request_for(
+        run,
+        (str(BUNDLED),),
+        with_texts=True,
+        states=[list(s) for s in states],
+        sequences=SEQUENCES,
+        length=run.meta["texts"]["length"],
+        tasks=False,
+        prompt="",
+        speed=False,
+    )
+
+
+def time_of(run: Run, request: dict) -> str:
+    """What such a measurement takes here, in words."""
+    forward = seconds_of_forward(run, SEQUENCES, run.meta["texts"]["length"])
+    return in_words(measure_seconds(forward, len(request["states"]) - 1))
+
+
+def start_measuring(request: dict) -> None:
+    """Of a button."""
+    jobs.start("benchmark", request)
+
+
+def follow(request: dict) -> None:
+    """Progress of such a measurement, or how it ended; the page is drawn anew when it ends."""
+    job = jobs.find("benchmark", request)
+    if job is not None and job.status != "done":
+        st.fragment(_progress, run_every=1 if job.active else None)(job.id, job.active)
+
+
+def _progress(job_id: str, polled: bool) -> None:
+    job = jobs.read(job_id)
+    if polled and not job.active:
+        st.rerun()
+    show_progress(job)

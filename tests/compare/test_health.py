@@ -1,0 +1,130 @@
+"""The verdict on couplings: red where they mislead, green where they are the loss itself, never a guess."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from core.compare.audit import audit, audit_states, finding
+from core.compare.comparison import Row, points
+from core.compare.health import GREEN, RED, UNKNOWN, YELLOW, check_states, health
+from core.ising.energies import energies
+from core.ising.states import indicator
+from core.spectrum.lowest import lowest_states
+from core.store.results import Key, Measurement
+
+N, M, SEQUENCES = 14, 4, 16
+FIRST = 3.0  # nats, of the original
+
+
+def quadratic(seed: int = 0) -> np.ndarray:
+    """Couplings of a made-up model whose pairs matter."""
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(2 * N, N)) * rng.uniform(0.3, 1.0, N)
+    return A.T @ A / (2 * N)
+
+
+def losses(truth: np.ndarray, states, noise: float = 0.02, seed: int = 1) -> dict:
+    """{state: its measured loss}: FIRST + x^T truth x, with noise that each sequence has of its own."""
+    rng, made = np.random.default_rng(seed), {}
+    base = FIRST + rng.normal(size=SEQUENCES)
+    for s in dict.fromkeys([(), *states]):
+        x = indicator([s], N)[0].astype(float)
+        values = base + x @ truth @ x + noise * rng.normal(size=SEQUENCES) * (len(s) > 0)
+        key = Key("model", s, "data", "report", "loss", "{}")
+        made[s] = Measurement(key, np.arange(SEQUENCES), values, 0.0)
+    return made
+
+
+def verdict(truth: np.ndarray, H: np.ndarray, *, count: int | None = None, pairs: bool = True):
+    """Health of H on a model whose loss is the quadratic form `truth`, after the check of the card."""
+    listed = lowest_states(H, M, 200)
+    asked = check_states(listed.x, np.diag(truth))[:count]
+    measured = losses(truth, [*asked, *(audit_states(N, np.diag(truth)) if pairs else [])])
+    rows = [Row(s, 0, 0, m, m.minus(measured[()]) if s else None) for s, m in measured.items() if s in asked]
+    states = [row.removed for row in rows if row.removed]
+    energy = dict(zip(states, energies(H, indicator(states, N)).tolist())) if states else {}
+    return health(H, listed.removed[0], points(rows, energy), audit(H, measured), nats=True)
+
+
+def shuffled(H: np.ndarray, seed: int) -> np.ndarray:
+    """The same own costs, the pairs in another order."""
+    i, j = np.triu_indices(N, 1)
+    S = np.diag(np.diag(H)).copy()
+    S[i, j] = np.random.default_rng(seed).permutation(H[i, j])
+    return S + np.triu(S, 1).T
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_green_where_the_couplings_are_the_loss(seed):
+    H = quadratic(seed)
+    found = verdict(H, H)
+    assert found.colour == GREEN and "Spearman" in found.sentence
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_red_on_the_rows_of_another_model(seed):
+    found = verdict(quadratic(seed), quadratic(seed + 100))
+    assert found.colour == RED and "Do not trust" in found.sentence
+
+
+def test_shuffled_pairs_are_never_green_and_red_where_it_costs():
+    colours = [verdict(quadratic(seed), shuffled(quadratic(seed), seed)).colour for seed in range(8)]
+    assert GREEN not in colours and colours.count(RED) >= 5
+
+
+def test_not_known_without_a_measurement_of_the_lowest_state():
+    H = quadratic()
+    assert verdict(H, H, count=1).colour == UNKNOWN  # the original alone
+    assert verdict(H, H, count=2).colour == UNKNOWN  # nothing beside the lowest
+    listed = lowest_states(H, M, 50)
+    others = losses(H, listed.removed[5:9])
+    rows = [Row(s, 0, 0, m, m.minus(others[()]) if s else None) for s, m in others.items()]
+    energy = {s: 1.0 for s in others if s}
+    found = health(H, listed.removed[0], points(rows, energy), None, nats=True)
+    assert found.colour == UNKNOWN and "4 other states" in found.sentence
+    assert verdict(H, H, count=4).colour == YELLOW  # few
+
+
+def test_a_check_measures_the_lowest_the_cheapest_and_windows():
+    H = quadratic(3)
+    listed, increase = lowest_states(H, M, 100), np.diag(H)
+    states = check_states(listed.x, increase)
+    assert states[0] == () and states[1] == listed.removed[0] and len(states) == len(set(states))
+    assert all(len(s) == M for s in states[1:]) and 8 <= len(states) <= 13
+    assert tuple(sorted(np.argsort(increase)[:M].tolist())) in states
+    assert any(s == tuple(range(s[0], s[0] + M)) for s in states[1:])
+    assert states == check_states(listed.x, increase) and check_states(listed.x, None)[1] == states[1]
+
+
+def test_the_audit_tells_pairs_that_carry_information_from_those_that_do_not():
+    truth = quadratic(2)
+    asked = audit_states(N, np.diag(truth))
+    pairs = [s for s in asked if len(s) == 2]
+    assert len(pairs) == 30 and all((b,) in asked for p in pairs for b in p)
+    measured = losses(truth, asked)
+    true, none = audit(truth, measured), audit(shuffled(truth, 5), measured)
+    assert true.informative is True and none.informative is not True
+    assert np.abs(true.measured - true.predicted).max() < 5 * true.se.max() and true.reliability > 0.9
+    assert "say what two removals cost" in finding(true, "H")
+    blurred = audit(truth, losses(truth, asked, noise=20.0))
+    assert blurred.reliability < 0.5
+    assert audit(truth, losses(truth, [(1,), (2,)])) is None and "not known" in finding(None, "H")
+    few = audit(truth, losses(truth, [(1,), (2,), (1, 2)]))
+    assert few.informative is None and "too few" in finding(few, "H")
+
+
+def test_two_body_parts_are_of_common_sequences_only():
+    truth = quadratic(4)
+    measured = losses(truth, [(1,), (2,), (1, 2)], noise=0.0)
+    whole = measured[(1, 2)]
+    measured[(1, 2)] = Measurement(whole.key, whole.items[4:], whole.values[4:], 0.0)
+    found = audit(truth, measured)
+    assert found.sequences == SEQUENCES - 4 and found.measured[0] == pytest.approx(2 * truth[1, 2])
+
+
+def test_pairs_of_blocks_are_chosen_among_those_that_are_not_fatal():
+    increase = np.full(20, 0.1)
+    increase[[0, 19]] = 9.0
+    asked = audit_states(20, increase)
+    assert not {0, 19} & set(itertools.chain(*asked))
