@@ -35,9 +35,9 @@ from core.model.load import LoadedModel
 from core.ranks import ALONE, Ranks
 from core.store import runs
 from core.store.checkpoint import Checkpoint
-from core.store.runs import Rows, Run, Secants, Singles
+from core.store.runs import Rows, Run, Singles
 from core.texts import Sequences
-from core.texts.sequences import part_of, start_of
+from core.texts.sequences import start_of
 
 LOSS = "mean negative log-likelihood over predicted tokens, nats"
 DROPPED_LIMIT = 0.01
@@ -47,12 +47,7 @@ Report = Callable[[int, int, str], None]
 
 
 def run_key(
-    loaded: LoadedModel,
-    sequences: Sequences,
-    sampled: bool,
-    singles: Sequences | None,
-    seed: int,
-    secants: int = 0,
+    loaded: LoadedModel, sequences: Sequences, sampled: bool, singles: Sequences | None, seed: int
 ) -> str:
     """SHA-256 over all that changes the run's arrays beyond rounding; the plan (batch, threads) is not in
     it.
@@ -69,7 +64,6 @@ def run_key(
             "dtype": _dtype(loaded),
             "sampled": {"seed": seed} if sampled else None,
             "singles": singles.sha256 if singles else None,
-            **({"secants": secants} if secants else {}),  # runs without them keep their keys
         }
     )
 
@@ -81,7 +75,6 @@ def calibrate(
     batch: int | None = 16,
     sampled: bool = False,
     singles: Sequences | None = None,
-    secants: int = 0,
     seed: int = 0,
     checkpointed: bool = False,
     request: dict | None = None,
@@ -89,8 +82,7 @@ def calibrate(
     report: Report = lambda done, total, message: None,
     ranks: Ranks = ALONE,
 ) -> Run | None:
-    """Gradient rows of all sequences, and optionally rows of sampled labels, measured single removals, and
-    rows with each block removed (secants: on so many of the singles' sequences, the first).
+    """Gradient rows of all sequences, and optionally rows of sampled labels and measured single removals.
 
     batch: sequences at once; None: measured before the first row. With a `checkpoint` folder, what is
     computed is saved every two seconds, and a later call with the same arguments and folder goes on
@@ -104,18 +96,17 @@ def calibrate(
     finite. Errors: InputError for a bad length or batch, or when more than 1 % of the
     sequences are not finite.
     """
-    _check(loaded, sequences, singles, secants, batch)
+    check(loaded, sequences, singles, batch)
     began, started = time.monotonic(), datetime.now(UTC)
-    asked = _Asked(loaded, sequences, sampled, singles, secants, seed)
-    key = run_key(loaded, sequences, sampled, singles, seed, secants)
-    saved = Checkpoint(checkpoint, {}, key, ranks.rank)
+    asked = _Asked(loaded, sequences, sampled, singles, seed)
+    saved = Checkpoint(checkpoint, {}, run_key(loaded, sequences, sampled, singles, seed), ranks.rank)
     _make_plan(asked, saved, batch, checkpointed, report, ranks)
     steps = _steps(asked, saved.plan, ranks.world)
-    done = _compute(steps, saved, report, ranks)
+    done = compute(steps, saved, report, ranks)
     if done is None:
         return None
     main, own, dropped = _joined_rows(asked, done)
-    measured, removed, dropped_singles = _joined_singles(asked, done) if singles else (None, None, [])
+    measured, dropped_singles = _joined_singles(singles, len(loaded.blocks), done) if singles else (None, [])
     total = round(sum(step.cost for step in steps.values()))
     report(total, total, "done")
     meta = {
@@ -129,7 +120,7 @@ def calibrate(
             "seconds": round(time.monotonic() - began, 3),
         },
     }
-    return Run(meta, main, own, measured, removed)
+    return Run(meta, main, own, measured)
 
 
 class _Asked(NamedTuple):
@@ -139,11 +130,10 @@ class _Asked(NamedTuple):
     sequences: Sequences
     sampled: bool  # rows of sampled labels too
     singles: Sequences | None  # to measure single removals on
-    secants: int  # how many of those, the first, give rows with each block removed
     seed: int  # of the sampled labels
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """A piece of work: its arrays depend on nothing but its argument."""
 
     work: Callable[..., dict[str, np.ndarray]]
@@ -153,9 +143,7 @@ class _Step(NamedTuple):
     turn: int  # whose it is: core.ranks.Ranks.mine
 
 
-def _check(
-    loaded: LoadedModel, sequences: Sequences, singles: Sequences | None, secants: int, batch: int | None
-) -> None:
+def check(loaded: LoadedModel, sequences: Sequences, singles: Sequences | None, batch: int | None) -> None:
     """Errors: InputError for what cannot be calibrated."""
     loaded.check_length(sequences.ids.shape[1])
     if len(loaded.blocks) < 2:
@@ -165,12 +153,6 @@ def _check(
     if singles is not None and len(singles.ids) < 2:
         raise InputError(
             "Single removals need at least 2 sequences for a standard error, not 1; give a larger --singles."
-        )
-    if secants < 0 or secants == 1 or secants > (len(singles.ids) if singles else 0):
-        measured = f"{len(singles.ids)} sequences" if singles else "no sequences"
-        raise InputError(
-            f"Rows with each block removed are asked for on {secants} sequences, and single removals are "
-            f"measured on {measured}; give --secants of at least 2 and at most --singles."
         )
     if batch is not None and batch < 1:
         raise InputError(f"The batch must be at least 1 sequence, not {batch}.")
@@ -189,18 +171,27 @@ def _make_plan(
         )
     if not saved.plan and ranks.rank == 0:
         report(0, count, "measuring the batch")
-        saved.plan = _new_plan(asked, batch, checkpointed)
+        saved.plan = new_plan(
+            asked.loaded, asked.sequences, asked.singles, asked.sampled, batch, checkpointed
+        )
     saved.plan = ranks.agree({**saved.plan, "threads": torch.get_num_threads()})
     torch.set_num_threads(saved.plan["threads"])
 
 
-def _new_plan(asked: _Asked, batch: int | None, checkpointed: bool) -> dict:
+def new_plan(
+    loaded: LoadedModel,
+    sequences: Sequences,
+    singles: Sequences | None,
+    sampled: bool,
+    batch: int | None,
+    checkpointed: bool,
+) -> dict:
     """The batch, and how many of its sequences at once where memory does not hold it whole."""
-    loaded, length = asked.loaded, asked.sequences.ids.shape[1]
-    batch = batch or measure_batch(loaded, length, asked.sampled, checkpointed)
+    length = sequences.ids.shape[1]
+    batch = batch or measure_batch(loaded, length, sampled, checkpointed)
     few = {"at_once": at_once(loaded, batch, length, checkpointed)}
-    if asked.singles is not None:
-        few["singles"] = singles_at_once(loaded, asked.singles, batch)
+    if singles is not None:
+        few["singles"] = singles_at_once(loaded, singles, batch)
     return {
         "batch": batch,
         "checkpointed": checkpointed,
@@ -208,55 +199,31 @@ def _new_plan(asked: _Asked, batch: int | None, checkpointed: bool) -> dict:
     }
 
 
-def _steps(asked: _Asked, plan: dict, world: int) -> dict[str, _Step]:
+def _steps(asked: _Asked, plan: dict, world: int) -> dict[str, Step]:
     """All work by name, in order: batches of rows, then single removals; shared by so many ranks."""
-    size, count = plan["batch"], len(asked.sequences.ids)
+    loaded, sequences, sampled, singles, seed = asked
+    size, count = plan["batch"], len(sequences.ids)
 
     def rows(start: int) -> dict[str, np.ndarray]:
         parts = [
-            _rows_in_halves(asked.loaded, asked.sequences, part, asked.sampled, asked.seed, plan)
-            for part in _parts(start, min(start + size, count), plan)
+            rows_in_halves(loaded, sequences, part, sampled, seed, plan)
+            for part in batch_parts(start, min(start + size, count), plan)
         ]
-        return _joined(parts)
+        return joined(parts)
 
     steps = {
-        f"rows-{start}": _Step(rows, (start,), min(size, count - start), "gradient rows", start // size)
+        f"rows-{start}": Step(rows, (start,), min(size, count - start), "gradient rows", start // size)
         for start in range(0, count, size)
     }
-    if asked.singles is None:
-        return steps
-    return steps | _secant_steps(asked, plan, len(steps)) | _single_steps(asked, plan, world)
+    return steps if singles is None else steps | _single_steps(asked, plan, world)
 
 
-def _secant_steps(asked: _Asked, plan: dict, turn: int) -> dict[str, _Step]:
-    """Rows of some of the singles' sequences at the intact model, and with each block removed."""
-    n, size, texts = len(asked.loaded.blocks), plan["batch"], asked.singles
-
-    def rows(removed: int, start: int) -> dict[str, np.ndarray]:
-        gates = [float(i != removed) for i in range(n)]
-        parts = [
-            _rows_in_halves(asked.loaded, texts, part, False, asked.seed, plan, gates)
-            for part in _parts(start, min(start + size, asked.secants), plan)
-        ]
-        return _joined(parts)
-
-    pieces = [(i, start) for i in range(-1, n) for start in range(0, asked.secants, size)]
-    return {
-        f"secant-{i}-{start}": _Step(
-            rows, (i, start), min(size, asked.secants - start), "rows with a block removed", turn + k
-        )
-        for k, (i, start) in enumerate(pieces)
-    }
-
-
-def _single_steps(asked: _Asked, plan: dict, world: int) -> dict[str, _Step]:
+def _single_steps(asked: _Asked, plan: dict, world: int) -> dict[str, Step]:
     """Of each chunk of sequences the full model's losses and those without each block, each from the hidden
-    states that the full model has in front of it; where secants have measured them already, not again.
+    states that the full model has in front of it.
     """
-    assert asked.singles is not None
-    loaded, singles = asked.loaded, part_of(asked.singles, slice(asked.secants, None))
-    if not len(singles.ids):
-        return {}
+    loaded, singles = asked.loaded, asked.singles
+    assert singles is not None
     meter = open_forwards(loaded, singles, keep=False, memory=0, chunk=plan.get("singles", plan["batch"]))
     n, head = meter.blocks, _head_share(loaded)
     row = ROW_FORWARDS + (OWN_FORWARDS if asked.sampled else 0)
@@ -264,7 +231,7 @@ def _single_steps(asked: _Asked, plan: dict, world: int) -> dict[str, _Step]:
     def single(removed: State, chunk: int) -> dict[str, np.ndarray]:
         return {"loss": meter.measure(removed, chunk)}
 
-    steps: dict[str, _Step] = {}
+    steps: dict[str, Step] = {}
     for chunk, part in enumerate(meter.chunks):
         for removed in singles_order(n):
             executed = n - 1 - removed[0] if removed and meter.shares else n
@@ -272,7 +239,7 @@ def _single_steps(asked: _Asked, plan: dict, world: int) -> dict[str, _Step]:
             # a chunk is one rank's, so that its hidden states are computed once; few chunks are shared
             turn = chunk if len(meter.chunks) >= world else len(steps)
             name = f"single-{removed[0] if removed else -1}-{part.start}"
-            steps[name] = _Step(single, (removed, chunk), cost, "single removals", turn)
+            steps[name] = Step(single, (removed, chunk), cost, "single removals", turn)
     return steps
 
 
@@ -283,8 +250,8 @@ def _head_share(loaded: LoadedModel) -> float:
     return head / (head + sum(block.active_parameters for block in loaded.blocks))
 
 
-def _compute(
-    steps: dict[str, _Step], saved: Checkpoint, report: Report, ranks: Ranks
+def compute(
+    steps: dict[str, Step], saved: Checkpoint, report: Report, ranks: Ranks
 ) -> dict[str, dict[str, np.ndarray]] | None:
     """The arrays of all steps by name, of which this rank computes its own; None on ranks other than 0."""
     ends = [round(end) for end in itertools.accumulate(step.cost for step in steps.values())]
@@ -307,46 +274,30 @@ def _joined_rows(
     asked: _Asked, done: dict[str, dict[str, np.ndarray]]
 ) -> tuple[Rows, Rows | None, list[int]]:
     """(rows of the texts' labels, those of sampled ones, sequences dropped from both)."""
-    arrays = _joined([own for name, own in done.items() if name.startswith("rows-")])
+    arrays = joined([own for name, own in done.items() if name.startswith("rows-")])
     finite = np.isfinite(np.column_stack(list(arrays.values()))).all(axis=1)
-    dropped = _dropped(finite, asked.sequences, "gradient rows")
+    dropped = left_out(finite, asked.sequences, "gradient rows")
     main = _rows(arrays["A"], arrays["loss"], asked.sequences, finite)
     own = _rows(arrays["own_A"], arrays["own_loss"], asked.sequences, finite) if asked.sampled else None
     return main, own, dropped
 
 
 def _joined_singles(
-    asked: _Asked, done: dict[str, dict[str, np.ndarray]]
-) -> tuple[Singles, Secants | None, list[int]]:
-    """(loss increase of each block's removal, rows with each block removed, sequences dropped)."""
-    assert asked.singles is not None
-
-    def joined(kind: str, field: str) -> np.ndarray | None:
-        """[N + 1, S, ...]: of the intact model, and without each block."""
-        starts = sorted(int(name.rpartition("-")[2]) for name in done if name.startswith(f"{kind}--1-"))
-        blocks = range(-1, len(asked.loaded.blocks))
-        if not starts:
-            return None
-        return np.array(
-            [np.concatenate([done[f"{kind}-{i}-{start}"][field] for start in starts]) for i in blocks]
-        )
-
-    parts = [losses for kind in ("secant", "single") if (losses := joined(kind, "loss")) is not None]
-    losses, A = np.concatenate(parts, axis=1).astype(np.float64), joined("secant", "A")
+    singles: Sequences, blocks: int, done: dict[str, dict[str, np.ndarray]]
+) -> tuple[Singles, list[int]]:
+    """(loss increase of each block's removal, sequences dropped)."""
+    starts = sorted(int(name.rpartition("-")[2]) for name in done if name.startswith("single--1-"))
+    losses = np.array(
+        [np.concatenate([done[f"single-{i}-{start}"]["loss"] for start in starts]) for i in range(-1, blocks)]
+    )
     finite = np.isfinite(losses).all(axis=0)
-    if A is not None:
-        finite[: asked.secants] &= np.isfinite(A).all(axis=(0, 2))
-    dropped = _dropped(finite, asked.singles, "losses with a block removed")
+    dropped = left_out(finite, singles, "losses with a block removed")
     increase = losses[1:, finite] - losses[0, finite]
     count = increase.shape[1]
-    singles = Singles(increase.mean(axis=1), increase.std(axis=1, ddof=1) / np.sqrt(count), count)
-    if A is None:
-        return singles, None, dropped
-    first = np.flatnonzero(finite[: asked.secants])
-    return singles, Secants(A[:, first], losses[:, first].astype(np.float32)), dropped
+    return Singles(increase.mean(axis=1), increase.std(axis=1, ddof=1) / np.sqrt(count), count), dropped
 
 
-def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Arrays of the same fields, one part behind the other."""
     return {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
 
@@ -408,13 +359,13 @@ def _dtype(loaded: LoadedModel) -> str:
     return str(next(loaded.model.parameters()).dtype).removeprefix("torch.")
 
 
-def _parts(start: int, end: int, plan: dict) -> Iterator[slice]:
+def batch_parts(start: int, end: int, plan: dict) -> Iterator[slice]:
     """The sequences of one batch, as many at once as memory holds by now."""
     size = plan.get("at_once", plan["batch"])
     return (slice(i, min(i + size, end)) for i in range(start, end, size))
 
 
-def _rows_in_halves(
+def rows_in_halves(
     loaded: LoadedModel,
     sequences: Sequences,
     part: slice,
@@ -423,8 +374,8 @@ def _rows_in_halves(
     plan: dict,
     gates: list[float] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Rows of some sequences, {A, loss} and of sampled labels {own_A, own_loss}; where memory runs out, in
-    halves, noted in the plan.
+    """Rows of some sequences, {A, loss} and of sampled labels {own_A, own_loss}, at these gates (None: all
+    1); where memory runs out, in halves, noted in the plan.
     """
     ids = torch.from_numpy(sequences.ids[part])
     mask, scored = (
@@ -460,11 +411,11 @@ def _rows_in_halves(
     plan["at_once"] = min(half, plan.get("at_once", half))
     LOG.warning("memory ran out on %d sequences at once: going on with %d", len(ids), half)
     halves = (slice(part.start, part.start + half), slice(part.start + half, part.stop))
-    first, second = (_rows_in_halves(loaded, sequences, h, sampled, seed, plan, gates) for h in halves)
-    return _joined([first, second])
+    first, second = (rows_in_halves(loaded, sequences, h, sampled, seed, plan, gates) for h in halves)
+    return joined([first, second])
 
 
-def _dropped(finite: np.ndarray, sequences: Sequences, what: str) -> list[int]:
+def left_out(finite: np.ndarray, sequences: Sequences, what: str) -> list[int]:
     """Indices of the sequences that are not finite. Errors: InputError when they are more than 1 %."""
     dropped = sequences.index[~finite].tolist()
     if len(dropped) > DROPPED_LIMIT * len(finite):

@@ -1,7 +1,7 @@
 """Health: how far the couplings that are shown may be believed on this model at this M.
 
-It goes by measurements alone: the state that the couplings call the lowest against the best that cheap choices
-of other kinds have found (single removals in order, windows), how energies order what was measured, and the
+It goes by measurements alone: the state that the couplings call the lowest against the best of cheap choices
+of other kinds (single removals in order, windows), how energies order what was measured, and the
 audit of the pairs. Without a measurement it is not known.
 """
 

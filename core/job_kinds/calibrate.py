@@ -6,13 +6,14 @@ from pathlib import Path
 from core.calibration.calibrate import calibrate as compute_run
 from core.calibration.calibrate import run_key
 from core.calibration.corpus import Read, read_sources
+from core.calibration.secants import with_secants
 from core.errors import InputError
 from core.job_kinds.common import draw_sequences, load
 from core.jobs.progress import Progress
 from core.model.load import LoadedModel
 from core.ranks import ALONE, Ranks
 from core.store.folders import home
-from core.store.runs import Run, keep_run, rewrite_meta, set_aside, shipped_run, stored_run
+from core.store.runs import Run, extend_run, keep_run, rewrite_meta, set_aside, shipped_run, stored_run
 from core.texts import Sequences
 from core.texts.places import placed
 from core.texts.sequences import start_of
@@ -32,8 +33,7 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     loaded = load(request)
     loaded.check_length(request["length"])
     sequences, singles = ranks.agree(_drawn(request, loaded, texts, progress) if texts else None)
-    secants = request.get("secants", 0)
-    key = run_key(loaded, sequences, request["sampled"], singles, request["seed"], secants)
+    key = run_key(loaded, sequences, request["sampled"], singles, request["seed"])
     aside, run = ranks.agree(_kept(key) if ranks.rank == 0 else None)
     if run is None:
         run = compute_run(
@@ -42,7 +42,6 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
             batch=request["batch"],
             sampled=request["sampled"],
             singles=singles,
-            secants=secants,
             seed=request["seed"],
             checkpointed=request.get("checkpointed", False),
             request=request,
@@ -50,11 +49,13 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
             report=progress.report,
             ranks=ranks,
         )
-        if run is None:
-            return None
-        keep_run(run)
+        if ranks.rank == 0:
+            keep_run(run)
     elif ranks.rank == 0:
         _remember(run, request, sequences)
+    run = _extended(run, request, loaded, texts, progress, ranks)
+    if run is None:
+        return None
     return {
         "key": run.key,
         "rows": len(run.rows.A),
@@ -66,6 +67,31 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
         **({"empty_rows": sequences.empty} if sequences.empty else {}),
         **({"set_aside": str(aside)} if aside else {}),
     }
+
+
+def _extended(
+    run: Run | None, request: dict, loaded: LoadedModel, texts: Read | None, progress: Progress, ranks: Ranks
+) -> Run | None:
+    """The run with the secants that are asked for, kept so, where it has fewer; of several ranks rank 0's."""
+    count = request.get("secants", 0)
+    run = ranks.agree(run)
+    have = len(run.secants.A[0]) if run.secants else 0
+    if count > have:
+        drawn = draw_sequences(loaded, texts, request, "choose", count, progress) if texts else None
+        added = with_secants(
+            run,
+            loaded,
+            ranks.agree(drawn),
+            batch=request["batch"],
+            checkpointed=request.get("checkpointed", False),
+            checkpoint=progress.work,
+            report=progress.report,
+            ranks=ranks,
+        )
+        if added is not None:
+            extend_run(added)
+        run = added
+    return run if ranks.rank == 0 else None
 
 
 def _remember(run: Run, request: dict, sequences: Sequences) -> None:

@@ -27,7 +27,7 @@ from core.store import folders
 from core.store.sealed_json import seal, unseal
 
 FORMAT = 1
-_ARRAYS = ("A.npz", "A_sampled.npz", "singles.npz", "secants.npz")
+_ARRAYS = ("A.npz", "A_sampled.npz", "singles.npz", folders.EXTRA)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def load_run(folder: Path) -> Run:
             singles=Singles(singles["increase"], singles["se"], int(singles["sequences"]))
             if singles
             else None,
-            secants=Secants(**read["secants.npz"]) if "secants.npz" in read else None,
+            secants=Secants(**read[folders.EXTRA]) if folders.EXTRA in read else None,
             folder=folder,
         )
     except (KeyError, TypeError, AttributeError, ValueError, OSError, zipfile.BadZipFile) as error:
@@ -193,7 +193,7 @@ def save_run(run: Run, folder: Path) -> Path:
         if run.singles is not None:
             files["singles.npz"] = vars(run.singles)
         if run.secants is not None:
-            files["secants.npz"] = vars(run.secants)
+            files[folders.EXTRA] = vars(run.secants)
         digests = {}
         for name, arrays in files.items():
             np.savez_compressed(staging / name, **arrays)
@@ -261,6 +261,13 @@ def keep_run(run: Run) -> Path:
             shutil.rmtree(stale, ignore_errors=True)
         _set_aside(run.key)
         return folder if folder.exists() else save_run(run, folder)
+
+
+def extend_run(run: Run) -> Path:
+    """Write a run that holds more than the stored one of its key in that one's place, in one step."""
+    folder = _place(run.key)
+    with folders.locked(folder.parent / ".lock"):
+        return save_run(run, folder)
 
 
 def set_aside(key: str) -> Path | None:

@@ -11,7 +11,6 @@ from core.measure.evaluation import sequence_losses
 from core.model.gates import gated
 from core.model.load import load_model, wrap
 from core.model.losses import loss_gradients, sample_labels, sample_losses
-from core.store.runs import load_run, save_run
 from core.texts import pack, read_texts
 from tests.conftest import TINY
 from tests.zoo import tiny_model
@@ -401,39 +400,3 @@ def test_real_pretrained_model(real_model):
     reference, _ = reference_row(loaded, ids[1])
     assert torch.allclose(rows[1], reference, atol=1e-5 * reference.norm())
 
-
-def test_secants_are_rows_with_a_block_removed_and_their_losses_are_single_removals(
-    tiny, text_file, tmp_path
-):
-    loaded = load_model(str(tiny["llama"]))
-    n = len(loaded.blocks)
-    sequences, singles = (
-        pack(read_texts(text_file), loaded.tokenizer, split, 32, count)
-        for split, count in (("calibrate", 4), ("choose", 11))
-    )
-    plain = calibrate(loaded, sequences, batch=4, singles=singles)
-    run = calibrate(loaded, sequences, batch=4, singles=singles, secants=6)
-    assert run.key != plain.key and (run.rows.A == plain.rows.A).all() and plain.secants is None
-    assert run.secants.A.shape == (n + 1, 6, n) and run.singles.sequences == 11
-    assert np.allclose(run.singles.increase, plain.singles.increase, atol=1e-5)
-    assert np.allclose(run.singles.se, plain.singles.se, atol=1e-5)
-    ids = torch.from_numpy(singles.ids[:6])
-    assert np.allclose(run.secants.A[0], gradient_rows(loaded, ids)[0], atol=1e-6)
-    for i in (0, 3):  # central differences of the loss at the point where block i is removed
-        for j in (i, 4):
-            step = []
-            for h in (3e-3, -3e-3):
-                gates = torch.ones(n)
-                gates[i] = 0.0
-                gates[j] += h
-                with gated(loaded, gates), torch.no_grad():
-                    logits = loaded.model(input_ids=ids, use_cache=False).logits
-                step.append(sample_losses(logits, ids).double())
-            slope = ((step[0] - step[1]) / 6e-3).numpy()
-            assert np.allclose(run.secants.A[1 + i, :, j], slope, rtol=0.03, atol=5e-3)
-            assert np.abs(slope).max() > 4e-3
-    save_run(run, tmp_path / "run")
-    assert (load_run(tmp_path / "run").secants.A == run.secants.A).all()
-    for count in (1, 12):
-        with pytest.raises(InputError, match="--secants of at least 2 and at most"):
-            calibrate(loaded, sequences, batch=4, singles=singles, secants=count)
