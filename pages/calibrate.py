@@ -35,6 +35,7 @@ DEFAULTS = {
     "length": 128,
     "sampled": True,
     "singles": 64,
+    "secants": 24,
     **FORM,
     "batch": 16,
     "checkpointed": False,
@@ -71,7 +72,7 @@ def first_values() -> dict:
     job = next((job for job in jobs.running() if job.kind == "calibrate"), None)
     if job is None:
         return {f"cal_{name}": value for name, value in defaults().items()}
-    asked = {**defaults(), **job.request, **job.request.get("form", {})}
+    asked = {**defaults(), "secants": 0, **job.request, **job.request.get("form", {})}
     sources = text_source.sources_of(asked["texts"])
     bare = [str(replace(source, weight=None)) for source in sources]
     asked["files"] = [text for text in bare if text not in FIXED]
@@ -121,7 +122,8 @@ def sources_chosen() -> list[str]:
 def form() -> None:
     """What is calibrated on what."""
     with st.container(key="form"):
-        model, texts, samples, length, singles = st.columns([2.2, 3.2, 1, 1, 1.1], vertical_alignment="top")
+        widths = [2.1, 3, 1, 1, 1, 1]
+        model, texts, samples, length, singles, secants = st.columns(widths, vertical_alignment="top")
     model.selectbox(
         "Model",
         list(dict.fromkeys([*known_models(), state.cal_model])),
@@ -151,6 +153,14 @@ def form() -> None:
         key="cal_singles",
         help="Also measure each single removal, on so many sequences of the choose split: the guard against "
         "blocks whose gradient misleads, and what the hybrid couplings need. 0: off.",
+    )
+    secants.number_input(
+        "Secants",
+        0,
+        10_000,
+        key="cal_secants",
+        help="Also take rows with each block removed, on so many sequences of the choose split: what the "
+        "secant couplings are made of. They cost a backward pass for each block, and need singles. 0: off.",
     )
     if FILES in state.cal_texts:
         left, right = st.columns(2)
@@ -263,7 +273,8 @@ def requests(texts: list[str]) -> tuple[dict, dict]:
         common["checkpointed"] = True
     how = {name: state[f"cal_{name}"] for name in FORM}
     asked = partial(jobs.request_of, (state.cal_model or first()).strip(), texts, form=how, **common)
-    return asked(), asked(samples=state.cal_samples, seed=state.cal_seed, singles=state.cal_singles)
+    more = {"secants": state.cal_secants} if state.cal_secants else {}
+    return asked(), asked(samples=state.cal_samples, seed=state.cal_seed, singles=state.cal_singles, **more)
 
 
 def drop_unless(job_id: str) -> None:
@@ -297,7 +308,7 @@ def show_model(known: dict) -> None:
 
 def show_estimate(known: dict) -> None:
     """What the calibration will take, and the button that starts it."""
-    seconds, memory = calibration_cost(known, state.cal_samples, state.cal_singles)
+    seconds, memory = calibration_cost(known, state.cal_samples, state.cal_singles, state.cal_secants)
     st.markdown(
         (
             f"About **{in_words(seconds)}** and **{size(memory)}** of memory, from one batch of "

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.energy.mix import mix_weights, worth
+from core.energy.secants import bounded, secant_pairs
 from core.errors import InputError
 from core.ising.energies import check_matrix
 from core.store.runs import Rows, Run
 
 Mix = Mapping[str, float] | None  # shares of the domains, see core.energy.mix
+SHARE = 0.5  # of a secant that counts: mixed curvature fades as the second gate closes (docs/study.md)
 
 
 def outer_mean(A: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -50,6 +52,26 @@ def _hybrid(run: Run, mix: Mix) -> np.ndarray:
     return H
 
 
+def _singles(run: Run, mix: Mix) -> np.ndarray:
+    """Measured single removals alone: no pair counts."""
+    assert run.singles is not None  # needs
+    return np.diag(_own(run))
+
+
+def _own(run: Run) -> np.ndarray:
+    """float64 [N], nats: measured single removals; one that seems to lower the loss is nearly free."""
+    assert run.singles is not None
+    increase = np.asarray(run.singles.increase, dtype=np.float64)
+    return np.maximum(increase, 0.05 * max(float(np.median(np.abs(increase))), np.finfo(np.float64).tiny))
+
+
+def _secant(run: Run, mix: Mix) -> np.ndarray:
+    """Measured single removals, and pairs from secants (core.energy.secants)."""
+    assert run.secants is not None
+    own = _own(run)
+    return bounded(own, SHARE * secant_pairs(run.secants).shrunk)
+
+
 def _with_first_order(run: Run, mix: Mix) -> np.ndarray:
     """T/2 H0 - diag(g): the loss to second order, dL ~ -g.x + 1/2 x^T (T H0) x.
 
@@ -76,8 +98,8 @@ class Estimator(Meaning):
     """One way from a run to couplings.
 
     compute: (run, mix) -> float64 [N, N]. needs: what a run must have for it, beside rows on the texts' own
-    tokens: "sampled", "singles". rows: which rows A of the run give H = A^T A / m, "rows" or "sampled", for
-    bootstraps; None where H is more than that.
+    tokens: "sampled", "singles", "secants". rows: which rows A of the run give H = A^T A / m, "rows" or
+    "sampled", for bootstraps; None where H is more than that.
     """
 
     compute: Callable[[Run, Mix], np.ndarray]
@@ -107,6 +129,21 @@ ESTIMATORS = {
         "S^½ corr(H1) S^½ with S the measured single removals",
         _hybrid,
         ("sampled", "singles"),
+    ),
+    "singles": Estimator(
+        "single removals",
+        "nats",
+        "measured single removals alone: blocks in order of what each costs",
+        _singles,
+        ("singles",),
+    ),
+    "secant": Estimator(
+        "secant",
+        "nats",
+        "measured single removals, and pairs from how removing one block changes the slope along the other's "
+        "gate",
+        _secant,
+        ("singles", "secants"),
     ),
     "h0g": Estimator(
         "H₀, first order on",

@@ -68,6 +68,7 @@ def run(request: dict, progress: Progress) -> dict:
         "own_seconds": own_seconds,
         "batch": batch,
         "rows_seconds": rows_seconds,
+        "sampled": request["sampled"],
         "forward_seconds": forward_seconds,
         "singles_seconds": singles_seconds,
         "load_seconds": load_seconds,

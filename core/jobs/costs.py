@@ -14,19 +14,30 @@ _SHARED = 0.75  # of a state's forward that is no prefix of a state measured bef
 _WRITTEN = 4e7  # bytes a second of an export, there: SmolLM2-135M takes 40 s, the demo half a minute
 
 
-def calibration_cost(description: dict, samples: int, singles: int) -> tuple[float, int]:
+_BACKWARD = 0.55  # of the time of rows with a second backward, for sampled labels: rows with one
+
+
+def calibration_cost(description: dict, samples: int, singles: int, secants: int = 0) -> tuple[float, int]:
     """(seconds, peak bytes) of a calibration on the machine that made the description.
 
-    Rows cost a forward and backward a batch; all single removals what the description has measured, or a
-    forward each where it is of a version that did not share hidden states. More sequences take more time,
-    not more memory: batches are equal.
+    Rows cost a forward and backward a batch, and secants one for each block and the intact model; all single
+    removals what the description has measured, or a forward each where it is of a version that did not share
+    hidden states. More sequences take more time, not more memory: batches are equal.
     """
     batch, blocks = description["batch"], len(description["blocks"])
     rows = math.ceil(samples / batch) * description["rows_seconds"]
     each = description.get("singles_seconds", (blocks + 1) * description["forward_seconds"])
     single_removals = math.ceil(singles / batch) * each
-    own = sum(_of_own(description, count) for count in (samples, singles)) * description["own_seconds"]
-    return description["load_seconds"] + own + rows + single_removals, description["memory"]
+    own = sum(_of_own(description, count) for count in (samples, max(singles, secants)))
+    one = description["rows_seconds"] * (_BACKWARD if description.get("sampled") else 1.0) / batch
+    return (
+        description["load_seconds"]
+        + own * description["own_seconds"]
+        + rows
+        + single_removals
+        + (blocks + 1) * secants * one,
+        description["memory"],
+    )
 
 
 def lacking(description: dict, split: str, samples: int) -> list[tuple[str, int, int]]:
