@@ -59,7 +59,7 @@ class Bed:
     @cached_property
     def x(self) -> np.ndarray:
         """bool [K, N]."""
-        return indicator(self.removed, self.blocks)
+        return indicator(list(self.removed), self.blocks)
 
     def half(self, judging: bool) -> slice:
         """The sequences that are judged on, or chosen on."""

@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from core.choose import bed_study
+from core.choose.bed import COUNT
 from core.choose.study_page import page
 from core.choose.study_parts import (
     ROOT,
@@ -106,12 +108,28 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--depths", nargs="+", default=["N/5", "N/4", "N/3", "N/2"], help="of searches and ranking"
     )
+    parser.add_argument(
+        "--model", help="study one real model on a measured bed instead (core.choose.bed_study)"
+    )
+    parser.add_argument("--texts", metavar="FILE", help="with --model: what it is calibrated on")
+    parser.add_argument("--judge", metavar="FILE", help="with --model: what its states are judged on")
+    parser.add_argument("--count", type=int, default=COUNT, help="with --model: states of a group")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     parser.add_argument("--write-only", action="store_true", help="only write the page from what is finished")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    torch.set_num_threads(1)
     os.environ["BLOCKSCAPE_HOME"] = str(args.work.resolve() / "home")
+    if args.model:
+        folder = args.docs / "beds" / args.model
+        if not args.write_only:
+            if not (args.texts and args.judge):
+                parser.error(
+                    "--model needs --texts and --judge: texts to calibrate on, and others to judge on"
+                )
+            bed_study.measure(args.model, args.texts, args.judge, folder, args.count)
+        print(bed_study.write(args.model, args.docs))
+        return 0
+    torch.set_num_threads(1)
     subjects = [Subject(name, args.work.resolve()) for name in args.subjects]
     for s in () if args.write_only else subjects:
         prepare(s)

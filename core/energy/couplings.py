@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.energy.mix import mix_weights, worth
-from core.energy.secants import bounded, secant_pairs
+from core.energy.secants import SHARE, bounded, secant_pairs
 from core.errors import InputError
 from core.ising.energies import check_matrix
 from core.store.runs import Rows, Run
 
 Mix = Mapping[str, float] | None  # shares of the domains, see core.energy.mix
-SHARE = 0.5  # of a secant that counts: mixed curvature fades as the second gate closes (docs/study.md)
 
 
 def outer_mean(A: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -55,10 +54,10 @@ def _hybrid(run: Run, mix: Mix) -> np.ndarray:
 def _singles(run: Run, mix: Mix) -> np.ndarray:
     """Measured single removals alone: no pair counts."""
     assert run.singles is not None  # needs
-    return np.diag(_own(run))
+    return np.diag(own_costs_of(run))
 
 
-def _own(run: Run) -> np.ndarray:
+def own_costs_of(run: Run) -> np.ndarray:
     """float64 [N], nats: measured single removals; one that seems to lower the loss is nearly free."""
     assert run.singles is not None
     increase = np.asarray(run.singles.increase, dtype=np.float64)
@@ -68,7 +67,7 @@ def _own(run: Run) -> np.ndarray:
 def _secant(run: Run, mix: Mix) -> np.ndarray:
     """Measured single removals, and pairs from secants (core.energy.secants)."""
     assert run.secants is not None
-    own = _own(run)
+    own = own_costs_of(run)
     return bounded(own, SHARE * secant_pairs(run.secants).shrunk)
 
 

@@ -1,9 +1,11 @@
 """Secant couplings: how removing one block changes the slope of the loss along another's gate.
 
-The two-body part of removing i and j is the integral of d2L / d alpha_i d alpha_j over the square between the
-intact model and both blocks removed. Rows with one block removed (core.store.runs.Secants) give the integral
-along two of its edges exactly, g_j(1) - g_j(1 - e_i) and g_i(1) - g_i(1 - e_j), g the mean gate gradient;
-K_ij is their mean. Nothing is extrapolated from the intact model alone, as H0 does.
+The two-body part of removing i and j is the integral of d2L / d alpha_i d alpha_j over the square from the
+intact model to both blocks removed. Rows with one block removed (core.store.runs.Secants) give it exactly
+along two edges of the square: with j removed along its whole way, g_i(1) - g_i(1 - e_j), and with i removed,
+g_j(1) - g_j(1 - e_i); g is the mean gate gradient. What is left to assume is that the mixed curvature is the
+same along the other gate. It is so rather along the gate of the earlier block: of the two edges, the one that
+removes the later block tells the measured pairs (docs/study-smollm2.md), so it alone is taken.
 """
 
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.store.runs import Secants
+
+SHARE = 0.5  # of a secant that counts where several blocks go: the rest is saturation (docs/study-smollm2.md)
 
 
 @dataclass(frozen=True)
@@ -27,15 +31,15 @@ class SecantPairs:
         return self.K * share.clip(min=0.0)
 
 
-def secant_pairs(secants: Secants) -> SecantPairs:
-    """K_ij = ((g_j(1) - g_j(1 - e_i)) + (g_i(1) - g_i(1 - e_j))) / 2 in nats, and its standard error."""
+def secant_pairs(secants: Secants, later: bool = True) -> SecantPairs:
+    """K_ij = g_i(1) - g_i(1 - e_j) for i < j in nats, and its standard error; later=False: of the other edge,
+    where the earlier block is removed.
+    """
     A = secants.A.astype(np.float64)
-    change = A[0][None] - A[1:]  # [i, s, j]
-    both = (change + change.transpose(2, 1, 0)) / 2
-    K, se = both.mean(axis=1), both.std(axis=1, ddof=1) / np.sqrt(both.shape[1])
-    np.fill_diagonal(K, 0.0)
-    np.fill_diagonal(se, 0.0)
-    return SecantPairs(K, se)
+    change = A[0][None] - A[1:]  # [removed, s, gate]
+    mean, spread = change.mean(axis=1), change.std(axis=1, ddof=1)
+    K, se = (np.tril(v if later else v.T, -1) for v in (mean, spread))
+    return SecantPairs(K + K.T, (se + se.T) / np.sqrt(change.shape[1]))
 
 
 def trapezoid(secants: Secants) -> np.ndarray:

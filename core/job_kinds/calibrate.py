@@ -49,7 +49,7 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
             report=progress.report,
             ranks=ranks,
         )
-        if ranks.rank == 0:
+        if run is not None:  # of rank 0
             keep_run(run)
     elif ranks.rank == 0:
         _remember(run, request, sequences)

@@ -56,13 +56,13 @@ class Sequences:
 
 def part_of(sequences: Sequences, which: slice | np.ndarray) -> Sequences:
     """Some of the sequences, or all in another order."""
-    flags = {name: getattr(sequences, name) for name in ("mask", "scored")}
     return replace(
         sequences,
         ids=sequences.ids[which],
         index=sequences.index[which],
         domain=sequences.domain[which],
-        **{name: None if flag is None else flag[which] for name, flag in flags.items()},
+        mask=None if sequences.mask is None else sequences.mask[which],
+        scored=None if sequences.scored is None else sequences.scored[which],
     )
 
 

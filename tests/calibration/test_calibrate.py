@@ -399,4 +399,3 @@ def test_real_pretrained_model(real_model):
     rows, _, _ = gradient_rows(loaded, ids)
     reference, _ = reference_row(loaded, ids[1])
     assert torch.allclose(rows[1], reference, atol=1e-5 * reference.norm())
-
