@@ -27,6 +27,7 @@ LEARNED = (
     "loss increase, best there"
 )
 MATRIX = "matrix"  # the only estimator of a bare matrix
+BEST_FIRST = ("secant", "hybrid")  # where there is neither: the first that a run has
 OPENING_COST = 0.5  # nats: a model that lost more has little to say
 
 
@@ -48,6 +49,13 @@ class Source:
     def estimators(self) -> tuple[str, ...]:
         """What its couplings may be taken from: the run's own data, and landscapes learned since."""
         return self.given if self.run is None else (*self.given, *learned_names(self.key))
+
+    @property
+    def default(self) -> str:
+        """The couplings a first view takes: of those that the run has data for, the ones that order measured
+        states best (docs/study-smollm2.md), else the paper's.
+        """
+        return next((name for name in BEST_FIRST if name in self.given), self.given[0])
 
     @property
     def kinds(self) -> list[str]:

@@ -84,7 +84,7 @@ def open_at_first(source: Source) -> None:
     """The view of a source as it opens: nothing of another's choices is left."""
     state.update(
         source=source.key,
-        estimator=source.estimators[0],
+        estimator=source.default,
         removed=source.opening,
         mix=None,
         cursor=None,

@@ -4,6 +4,7 @@ A missing browser is a skip, and a failure where BLOCKSCAPE_REQUIRE_BROWSER is s
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -93,13 +94,19 @@ def chromium():
 
 @pytest.fixture
 def visit(chromium, server):
-    """visit(path="/", width=1280, height=800, scheme="light", watch="") -> page; the test fails on console
-    errors or foreign requests. watch: a script that runs in the page from its beginning.
+    """visit(path="/", width=1280, height=800, scheme="light", watch="", couplings="h0") -> page; the test
+    fails on console errors or foreign requests. watch: a script that runs in the page from its beginning;
+    couplings: where the path names none, None: those that the app opens with.
     """
     contexts, problems = [], []
 
     def open_page(
-        path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light", watch: str = ""
+        path: str = "/",
+        width: int = 1280,
+        height: int = 800,
+        scheme: str = "light",
+        watch: str = "",
+        couplings: str | None = "h0",
     ):
         context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         contexts.append(context)
@@ -129,6 +136,8 @@ def visit(chromium, server):
             ),
         )
         page.add_init_script(watch)
+        if couplings and not re.search(r"[?&]e=", path):
+            path += ("&" if "?" in path else "?") + f"e={couplings}"
         page.goto(server.url + path)
         return page
 
