@@ -1,7 +1,8 @@
 """Make what ships of SmolLM2: `python -m assets.build.smollm2`, where `make smollm2` has brought its file.
 
-Writes assets/smollm2: run (A, A sampled, singles, on the model's own samples, so that no foreign text ships),
-own.npz (those samples), measured.json (losses of some states, sequence by sequence) and README.md. Each step
+Writes assets/smollm2: run (A, A sampled, singles, secants, on the model's own samples, so that no foreign text
+ships), own.npz (those samples), measured.json (losses of some states and pairs, sequence by sequence) and
+README.md. Each step
 is a job of the store, so what was stopped goes on.
 """
 
@@ -15,7 +16,9 @@ import numpy as np
 from core import jobs
 from core.calibration.own_samples import own_key
 from core.cli.running import as_job
+from core.compare.audit import audit_states
 from core.compare.comparison import model_key
+from core.compare.health import SEQUENCES, check_states
 from core.energy.couplings import couplings
 from core.landscape.minima import minima
 from core.model.load import load_model
@@ -26,23 +29,26 @@ from core.store.results import Results
 from core.store.runs import Run, load_run, save_run
 from core.texts.documents import SPLITS
 
-SAMPLES, LENGTH, SINGLES, REPORT = 256, 128, 64, 64
+SAMPLES, LENGTH, SINGLES, SECANTS, REPORT = 256, 128, 64, 24, 64
 REMOVED = (3, 6, 10)
 LISTED, BY_SINGLES, AT_RANDOM = 6, 3, 3  # states of each M: of the lowest H0, of the cheapest singles, any
+DEFAULTS, CHECKED = ("secant", "h0"), 2600  # couplings that a first view may have, and states it lists
 ROOM = 4  # blocks beside the M cheapest that the states by singles are made of
 
 
 def main() -> None:
     asked = {"length": LENGTH, "seed": 0}
     request = jobs.request_of(
-        "smollm2", "own", **asked, samples=SAMPLES, singles=SINGLES, sampled=True, batch=16
+        "smollm2", "own", **asked, samples=SAMPLES, singles=SINGLES, secants=SECANTS, sampled=True, batch=16
     )
     run = load_run(find_run(as_job("calibrate", request)["key"]))
+    losses = {"tasks": False, "prompt": "", "speed": False, **asked}
     states = [[], *map(list, chosen(run))]
-    request = jobs.request_of(
-        "smollm2", "own", states=states, sequences=REPORT, tasks=False, prompt="", speed=False, **asked
-    )
+    request = jobs.request_of("smollm2", "own", states=states, sequences=REPORT, **losses)
     measured = as_job("benchmark", request)
+    assert run.singles is not None
+    pairs = [list(s) for s in audit_states(run.blocks, run.singles.increase)]
+    as_job("benchmark", jobs.request_of("smollm2", "own", states=pairs, sequences=SEQUENCES, **losses))
     folder = SHIPPED_RUNS["smollm2"]
     if folder.exists():
         shutil.rmtree(folder)
@@ -78,6 +84,9 @@ def chosen(run: Run) -> list[tuple[int, ...]]:
     found: list[tuple[int, ...]] = []
     for m in REMOVED:
         found += lowest_states(H, m, LISTED).removed
+        for estimator in DEFAULTS:  # what the health card asks for
+            listed = lowest_states(couplings(run, estimator), m, CHECKED)
+            found += check_states(listed.x, run.singles.increase)[1:]
         found.append(tuple(sorted(map(int, cheap[:m]))))
         for _ in range(BY_SINGLES - 1):
             found.append(tuple(sorted(map(int, generator.choice(cheap[: m + ROOM], m, replace=False)))))
@@ -88,7 +97,7 @@ def chosen(run: Run) -> list[tuple[int, ...]]:
 
 def table(run: Run, measured: dict) -> str:
     """The page beside the run."""
-    model, H = run.meta["model"], couplings(run)
+    model, H, S = run.meta["model"], couplings(run), couplings(run, "secant")
     original = measured["states"][0]
     lines = [
         "# SmolLM2-135M-Instruct, as Explore opens on it",
@@ -98,29 +107,32 @@ def table(run: Run, measured: dict) -> str:
         "is written by `python -m assets.build.smollm2`.",
         "",
         f"Calibrated on {len(run.rows.A)} of its own samples of {LENGTH} tokens "
-        f"({run.meta['texts']['template']}); single removals on {SINGLES} more. "
+        f"({run.meta['texts']['template']}); single removals on {SINGLES} more, secants on {SECANTS} of those. "
         f"Measured on {platform.machine()}, {os.cpu_count()} cores.",
         "",
-        "| M | minima among the 2600 lowest | ground state of H0 |",
-        "|---|---|---|",
+        "| M | minima among the 2600 lowest of H0 | ground state of H0 | of secants |",
+        "|---|---|---|---|",
     ]
     for m in REMOVED:
         listed = lowest_states(H, m, 2600)
         valleys = int(minima(H, listed.x, tolerance=listed.tolerance).sum())
-        lines.append(f"| {m} | {valleys} | {', '.join(map(str, listed.removed[0]))} |")
+        ground = lowest_states(S, m, 1).removed[0]
+        lines.append(
+            f"| {m} | {valleys} | {', '.join(map(str, listed.removed[0]))} | {', '.join(map(str, ground))} |"
+        )
     lines += [
         "",
         f"Loss of the original on {measured['sequences']} own samples of the report split: "
         f"{original['loss']:.3f} nats. What removal adds (nats, ± paired standard error):",
         "",
-        "| removed | energy | loss |",
-        "|---|---|---|",
+        "| removed | energy (H0) | energy (secant), nats | loss |",
+        "|---|---|---|---|",
     ]
     for found in measured["states"][1:]:
         x = np.isin(np.arange(run.blocks), found["removed"]).astype(float)
         lines.append(
-            f"| {', '.join(map(str, found['removed']))} | {x @ H @ x:.4g} | {found['increase']:+.3f} ± "
-            f"{found['increase_se']:.3f} |"
+            f"| {', '.join(map(str, found['removed']))} | {x @ H @ x:.4g} | {x @ S @ x:.2f} | "
+            f"{found['increase']:+.3f} ± {found['increase_se']:.3f} |"
         )
     return "\n".join(lines) + "\n"
 

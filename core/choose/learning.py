@@ -20,11 +20,14 @@ from core.ising.states import indicator, removed_blocks
 from core.measure.state_losses import ROW_FORWARDS, Forwards, State, singles_of
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import check_removed, lowest_states
-from core.store.runs import Run
+from core.store.runs import Run, Secants
 
 ROWS = 128  # gradient rows that the prior takes
 DEVIATION = 0.1  # what an Ising model leaves unexplained of a state's increase, relative
-GLOBAL, BLIND = 0.25, 0.25  # shares of proposals: the lowest energy anywhere, and any state at all
+# shares of proposals: the lowest energy anywhere, and blindly; of these so many are mutants of the best state
+GLOBAL, BLIND, MUTANTS = 0.25, 0.25, 0.7
+SWAPS = 3  # of a mutant, at most
+WINDOWS = 2  # runs of neighbouring blocks among the first proposals
 # standard deviations: that a proposal is credited with; below which it must fall under the best to be worth
 # it
 OPTIMISM, CHANCE = 0.5, 1.0
@@ -113,13 +116,21 @@ class Learned:
     posterior: Posterior
 
 
-def rows_for_prior(run: Run) -> np.ndarray:
-    """float32 [at most ROWS, N]: gate gradients of a run, of sampled labels where it has them."""
-    return (run.sampled or run.rows).A[:ROWS]
+def known_of(run: Run) -> np.ndarray | Secants:
+    """What a run knows of pairs: its secants, or else float32 [at most ROWS, N], its gate gradients, of
+    sampled labels where it has them.
+    """
+    return run.secants if run.secants is not None else (run.sampled or run.rows).A[:ROWS]
+
+
+def cost_of(known: np.ndarray | Secants, sequences: int) -> float:
+    """What it took, in forwards of so many sequences."""
+    rows = known.loss.size if isinstance(known, Secants) else len(known)
+    return ROW_FORWARDS * rows / sequences
 
 
 def learn(
-    rows: np.ndarray,
+    known: np.ndarray | Secants,
     forwards: Forwards,
     removed: int,
     budget: float,
@@ -132,24 +143,27 @@ def learn(
     """The best state of M = `removed` blocks that `budget` forwards find, and the couplings learned on the
     way.
 
-    rows: [m, N] gate gradients (`rows_for_prior`), charged to the budget with the single removals; a resumed
-    `forwards` (core.measure.state_losses.Kept) repeats the same choices and measures only what is new.
+    known: of pairs (`known_of`), charged to the budget with the single removals; a resumed `forwards`
+    (core.measure.state_losses.Kept) repeats the same choices and measures only what is new.
     better: gets every point of the curve as it comes.
     Errors: InputError for a bad M or constraint, or a budget that does not pay for one state.
     """
     removed = check_removed(removed, forwards.blocks)
     rules = make_rules(constraints, forwards.blocks, removed)
-    forwards.charged += ROW_FORWARDS * len(rows) / forwards.sequences
-    prior = prior_from(*singles_of(forwards, [0]), rows)
+    forwards.charged += cost_of(known, forwards.sequences)
+    prior = prior_from(*singles_of(forwards, [0]), known)
     measured = Measured(forwards)
     rng = np.random.default_rng(seed)
     posterior = _condition(prior, measured)
     _check_budget(budget, forwards, posterior, measured, removed, constraints)
     curve: list[tuple[float, float, State]] = []
+    first = _first_proposals(prior, removed, constraints, rules)
     while True:
         words = f"best so far {curve[-1][1]:.4f} nats" if curve else "first states"
         report(int(forwards.forwards), math.ceil(budget), f"forwards, {words}")
-        state = _propose(posterior, measured, removed, constraints, rules, rng)
+        state = next((s for s in first if s not in measured.values), None) or _propose(
+            posterior, measured, removed, constraints, rules, rng
+        )
         if state is not None:  # None: every state is measured on everything
             state = _within_budget(state, budget - forwards.forwards, posterior, measured, not curve)
         if state is None:
@@ -182,6 +196,22 @@ def _check_budget(
             f"A budget of {budget:g} forwards does not pay for the rows, the single removals and one state, "
             f"{least:.1f}; give more."
         )
+
+
+def _first_proposals(prior: Prior, removed: int, constraints, rules) -> list[State]:
+    """What is measured before anything is learned: the lowest state of the prior, the blocks that are
+    cheapest alone, and the windows of neighbouring blocks that the prior takes for the cheapest.
+    """
+    n = len(prior.mean)
+    lowest = [
+        state
+        for H in (prior.mean, np.diag(np.diag(prior.mean)))
+        for state in lowest_states(H, removed, 1, constraints=constraints).removed[:1]
+    ]
+    windows = indicator([tuple(range(a, a + removed)) for a in range(n - removed + 1)], n)
+    windows = windows[rules.allows(windows)]
+    cheap = windows[np.argsort(energies(prior.mean, windows), kind="stable")[:WINDOWS]]
+    return list(dict.fromkeys([*lowest, *removed_blocks(cheap)]))
 
 
 def _within_budget(
@@ -235,7 +265,10 @@ def _propose(posterior: Posterior, measured: Measured, removed: int, constraints
         if state is not None:
             return state
     elif luck < GLOBAL + BLIND:
-        state = _any_unknown(measured, rules, removed, rng)
+        state = None
+        if rng.random() < MUTANTS:
+            state = _mutant(posterior, measured, rules, rng)
+        state = state or _any_unknown(measured, rules, removed, rng)
         if state is not None:
             return state
     mean, sd = posterior.measured()
@@ -276,6 +309,23 @@ def _lowest_unknown(posterior: Posterior, measured: Measured, removed: int, cons
         if len(found.removed) < count or count > len(measured.values):
             return None
         count *= 8
+
+
+def _mutant(posterior: Posterior, measured: Measured, rules, rng) -> State | None:
+    """The best state with a few swaps (as EvoPress draws them), not measured yet and allowed; None when a
+    hundred draws give none.
+    """
+    mean, _ = posterior.measured()
+    best, n = set(list(measured.values)[int(mean.argmin())]), len(rules.fixed)
+    for _ in range(100):
+        state = set(best)
+        for _ in range(min(rng.integers(1, SWAPS + 1, 2))):
+            out, in_ = rng.choice(sorted(state)), rng.choice(sorted(set(range(n)) - state))
+            state = state - {int(out)} | {int(in_)}
+        found = tuple(sorted(state))
+        if found not in measured.values and rules.allows(indicator([found], n))[0]:
+            return found
+    return None
 
 
 def _any_unknown(measured: Measured, rules, removed: int, rng) -> State | None:

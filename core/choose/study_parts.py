@@ -14,7 +14,7 @@ import numpy as np
 
 from core.calibration.calibrate import calibrate
 from core.choose import other_methods
-from core.choose.learning import learn, rows_for_prior
+from core.choose.learning import known_of, learn
 from core.compare.agreement import spearman
 from core.energy.couplings import couplings
 from core.energy.learned import prior_from
@@ -174,7 +174,7 @@ def greedy_curve(subject: Subject, count: int = CHOOSE, most: int | None = None)
 
 def learned_curve(subject: Subject, m: int, budget: float, seed: int, meter: Callable[[], Forwards]) -> dict:
     """The learned landscape's curve [[forwards, loss, removed]], and its couplings."""
-    found = learn(rows_for_prior(subject.run), meter(), m, budget, seed=seed)
+    found = learn(known_of(subject.run), meter(), m, budget, seed=seed)
     return {
         "budget": budget,
         "curve": found.curve,
@@ -279,7 +279,7 @@ def ranking(subject: Subject, m: int, every: bool) -> dict:
             "paper H0": couplings(subject.run, "h0"),
             "H1": couplings(subject.run, "h1"),
             FIRST_ORDER: couplings(subject.run, "h0g"),
-            "hybrid (prior)": prior_from(*singles_of(meter, [0]), rows_for_prior(subject.run)).mean,
+            "hybrid (prior)": prior_from(*singles_of(meter, [0]), known_of(subject.run)).mean,
         }
         searches(subject, m)
         learned = [subject.part(f"learned-{m}-{seed}", dict) for seed in SEEDS]

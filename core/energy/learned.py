@@ -1,7 +1,7 @@
 """Couplings that measurements correct: normal a priori, linear in every measured loss, so normal ever after.
 
 The loss increase of a state is x^T H x and a deviation of its own. H is normal a priori: measured single
-removals on the diagonal, gate-gradient correlations between blocks beside it, with a spread for each entry
+removals on the diagonal, secants or gate-gradient correlations beside it, with a spread for each entry
 and a common scale (pairs are extrapolated from alpha = 1, and their sum grows with M). All in nats.
 core.choose.learning decides what is measured; here is what it means, and where it is kept:
 HOME/landscapes/<run key>/<M>/<sha256>.npz.
@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from core.energy.couplings import outer_mean
+from core.energy.secants import SHARE, bounded, secant_pairs
 from core.errors import InputError
 from core.store import folders
+from core.store.runs import Secants
 
 # of single removals, of pairs, of all couplings together: relative
 OWN_SPREAD, PAIR_SPREAD, SCALE_SPREAD = 0.2, 0.5, 0.5
@@ -53,16 +55,13 @@ class Prior:
     scale: float = SCALE_SPREAD  # standard deviation of a factor of mean 1 on all of `mean`
 
 
-def prior_from(increase: np.ndarray, se: np.ndarray, rows: np.ndarray) -> Prior:
-    """The hybrid couplings of core.energy.couplings with spreads.
+def prior_from(increase: np.ndarray, se: np.ndarray, known: np.ndarray | Secants) -> Prior:
+    """Couplings of core.energy.couplings with spreads: "secant" where secants are known, "hybrid" of rows.
 
-    increase, se: float64 [N], single removals and their standard errors; rows: [m, N] gate gradients, of
-    labels sampled from the model where there are such. A removal that seems to lower the loss counts as
-    nearly free.
+    increase, se: float64 [N], single removals and their standard errors; known: secants, or rows [m, N] of
+    gate gradients, of labels sampled from the model where there are such. A removal that seems to lower the
+    loss counts as nearly free.
     """
-    H = outer_mean(rows)
-    root = np.sqrt(np.diag(H))
-    correlation = H / np.outer(root, root).clip(min=np.finfo(np.float64).tiny)
     typical = float(np.median(np.abs(increase)))
     if not typical > 0:
         raise InputError(
@@ -71,8 +70,14 @@ def prior_from(increase: np.ndarray, se: np.ndarray, rows: np.ndarray) -> Prior:
         )
     own = np.maximum(increase, 0.05 * typical)
     product = np.sqrt(np.outer(own, own))
-    mean, sd = correlation * product, PAIR_SPREAD * product
-    np.fill_diagonal(mean, own)
+    if isinstance(known, Secants):
+        mean = bounded(own, SHARE * secant_pairs(known).shrunk)
+    else:
+        H = outer_mean(known)
+        root = np.sqrt(np.diag(H))
+        mean = H / np.outer(root, root).clip(min=np.finfo(np.float64).tiny) * product
+        np.fill_diagonal(mean, own)
+    sd = PAIR_SPREAD * product
     np.fill_diagonal(sd, np.hypot(OWN_SPREAD * own, np.nan_to_num(se)))
     return Prior(mean, sd)
 

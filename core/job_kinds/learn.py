@@ -18,7 +18,7 @@ def run(request: dict, progress: Progress) -> dict:
     run, loaded, choose, unseen = choosing(request, progress)
     note = progress.curves()
     found = learning.learn(
-        learning.rows_for_prior(run),
+        learning.known_of(run),
         open_forwards(loaded, choose),
         request["remove"],
         request["budget"],

@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS response (
 """
 
 
-_MADE = 2  # user_version of a file that has these tables, and what ships; more whenever either changes
+_MADE = 3  # user_version of a file that has these tables, and what ships; more whenever either changes
 
 
 @dataclass(frozen=True)
