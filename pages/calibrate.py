@@ -36,6 +36,7 @@ DEFAULTS = {
     "sampled": True,
     "singles": 64,
     "secants": 24,
+    "pairs": 8,
     **FORM,
     "batch": 16,
     "checkpointed": False,
@@ -72,7 +73,7 @@ def first_values() -> dict:
     job = next((job for job in jobs.running() if job.kind == "calibrate"), None)
     if job is None:
         return {f"cal_{name}": value for name, value in defaults().items()}
-    asked = {**defaults(), "secants": 0, **job.request, **job.request.get("form", {})}
+    asked = {**defaults(), "secants": 0, "pairs": 0, **job.request, **job.request.get("form", {})}
     sources = text_source.sources_of(asked["texts"])
     bare = [str(replace(source, weight=None)) for source in sources]
     asked["files"] = [text for text in bare if text not in FIXED]
@@ -122,8 +123,8 @@ def sources_chosen() -> list[str]:
 def form() -> None:
     """What is calibrated on what."""
     with st.container(key="form"):
-        widths = [2.1, 3, 1, 1, 1, 1]
-        model, texts, samples, length, singles, secants = st.columns(widths, vertical_alignment="top")
+        widths = [2, 2.7, 1, 1, 1, 1, 1]
+        model, texts, samples, length, singles, secants, pairs = st.columns(widths, vertical_alignment="top")
     model.selectbox(
         "Model",
         list(dict.fromkeys([*known_models(), state.cal_model])),
@@ -161,6 +162,14 @@ def form() -> None:
         key="cal_secants",
         help="Also take rows with each block removed, on so many sequences of the choose split: what the "
         "secant couplings are made of. They cost a backward pass for each block, and need singles. 0: off.",
+    )
+    pairs.number_input(
+        "Pairs",
+        0,
+        10_000,
+        key="cal_pairs",
+        help="Also measure the pairs of the blocks that are cheapest alone, on so many sequences of the "
+        "choose split: with secants, the couplings that order states best. They need singles. 0: off.",
     )
     if FILES in state.cal_texts:
         left, right = st.columns(2)
@@ -273,7 +282,9 @@ def requests(texts: list[str]) -> tuple[dict, dict]:
         common["checkpointed"] = True
     how = {name: state[f"cal_{name}"] for name in FORM}
     asked = partial(jobs.request_of, (state.cal_model or first()).strip(), texts, form=how, **common)
-    more = {"secants": state.cal_secants} if state.cal_secants else {}
+    more = {name: state[f"cal_{name}"] for name in ("secants", "pairs") if state[f"cal_{name}"]}
+    if not state.cal_singles:
+        more.pop("pairs", None)
     return asked(), asked(samples=state.cal_samples, seed=state.cal_seed, singles=state.cal_singles, **more)
 
 
@@ -308,7 +319,9 @@ def show_model(known: dict) -> None:
 
 def show_estimate(known: dict) -> None:
     """What the calibration will take, and the button that starts it."""
-    seconds, memory = calibration_cost(known, state.cal_samples, state.cal_singles, state.cal_secants)
+    seconds, memory = calibration_cost(
+        known, state.cal_samples, state.cal_singles, state.cal_secants, state.cal_pairs
+    )
     st.markdown(
         (
             f"About **{in_words(seconds)}** and **{size(memory)}** of memory, from one batch of "

@@ -1,7 +1,7 @@
 """Make what ships of SmolLM2: `python -m assets.build.smollm2`, where `make smollm2` has brought its file.
 
-Writes assets/smollm2: run (A, A sampled, singles, secants, on the model's own samples, so that no foreign text
-ships), own.npz (those samples), measured.json (losses of some states and pairs, sequence by sequence) and
+Writes assets/smollm2: run (rows, singles, secants, pairs, on the model's own samples: no foreign text ships),
+own.npz (those samples), measured.json (losses of some states and pairs, sequence by sequence) and
 README.md. Each step
 is a job of the store, so what was stopped goes on.
 """
@@ -29,10 +29,10 @@ from core.store.results import Results
 from core.store.runs import Run, load_run, save_run
 from core.texts.documents import SPLITS
 
-SAMPLES, LENGTH, SINGLES, SECANTS, REPORT = 256, 128, 64, 24, 64
+SAMPLES, LENGTH, SINGLES, SECANTS, PAIRS, REPORT = 256, 128, 64, 24, 8, 64
 REMOVED = (3, 6, 10)
 LISTED, BY_SINGLES, AT_RANDOM = 6, 3, 3  # states of each M: of the lowest H0, of the cheapest singles, any
-DEFAULTS, CHECKED = ("secant", "h0"), 2600  # couplings that a first view may have, and states it lists
+DEFAULTS, CHECKED = ("pairs", "h0"), 2600  # couplings that a first view may have, and states it lists
 ROOM = 4  # blocks beside the M cheapest that the states by singles are made of
 
 
@@ -97,7 +97,7 @@ def chosen(run: Run) -> list[tuple[int, ...]]:
 
 def table(run: Run, measured: dict) -> str:
     """The page beside the run."""
-    model, H, S = run.meta["model"], couplings(run), couplings(run, "secant")
+    model, H, S = run.meta["model"], couplings(run), couplings(run, "pairs")
     original = measured["states"][0]
     lines = [
         "# SmolLM2-135M-Instruct, as Explore opens on it",
@@ -107,10 +107,11 @@ def table(run: Run, measured: dict) -> str:
         "is written by `python -m assets.build.smollm2`.",
         "",
         f"Calibrated on {len(run.rows.A)} of its own samples of {LENGTH} tokens "
-        f"({run.meta['texts']['template']}); single removals on {SINGLES} more, secants on {SECANTS} of those. "
+        f"({run.meta['texts']['template']}); single removals on {SINGLES} more, secants on {SECANTS} of "
+        "those. "
         f"Measured on {platform.machine()}, {os.cpu_count()} cores.",
         "",
-        "| M | minima among the 2600 lowest of H0 | ground state of H0 | of secants |",
+        "| M | minima among the 2600 lowest of H0 | ground state of H0 | of secant + pairs |",
         "|---|---|---|---|",
     ]
     for m in REMOVED:
@@ -125,7 +126,7 @@ def table(run: Run, measured: dict) -> str:
         f"Loss of the original on {measured['sequences']} own samples of the report split: "
         f"{original['loss']:.3f} nats. What removal adds (nats, ± paired standard error):",
         "",
-        "| removed | energy (H0) | energy (secant), nats | loss |",
+        "| removed | energy (H0) | energy (secant + pairs), nats | loss |",
         "|---|---|---|---|",
     ]
     for found in measured["states"][1:]:

@@ -22,7 +22,7 @@ from core.calibration.secants import with_secants
 from core.choose import other_methods
 from core.choose.bed import COUNT, Bed, around, depths_of, drawn, read_bed, walk
 from core.compare.agreement import agreement, spearman
-from core.energy.couplings import couplings, outer_mean, own_costs_of
+from core.energy.couplings import couplings, own_costs_of
 from core.energy.learned import Posterior, Prior
 from core.energy.secants import SHARE, bounded, secant_pairs
 from core.ising.energies import energies

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.energy.learned import Posterior, Prior, prior_from
+from core.calibration.pairs import forwards_of
+from core.energy.learned import KnownPairs, Posterior, Prior, prior_from
+from core.energy.secants import pair_energies
 from core.errors import InputError
 from core.ising.energies import energies
 from core.ising.states import indicator, removed_blocks
 from core.measure.state_losses import ROW_FORWARDS, Forwards, State, singles_of
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import check_removed, lowest_states
-from core.store.runs import Run, Secants
+from core.store.runs import Run
 
 ROWS = 128  # gradient rows that the prior takes
 DEVIATION = 0.1  # what an Ising model leaves unexplained of a state's increase, relative
@@ -116,21 +118,26 @@ class Learned:
     posterior: Posterior
 
 
-def known_of(run: Run) -> np.ndarray | Secants:
-    """What a run knows of pairs: its secants, or else float32 [at most ROWS, N], its gate gradients, of
-    sampled labels where it has them.
+def known_of(run: Run) -> np.ndarray | KnownPairs:
+    """What a run knows of pairs: from its secants and measured pairs, or else float32 [at most ROWS, N], its
+    gate gradients, of sampled labels where it has them.
     """
-    return run.secants if run.secants is not None else (run.sampled or run.rows).A[:ROWS]
+    if run.secants is None:
+        return (run.sampled or run.rows).A[:ROWS]
+    passes = ROW_FORWARDS * run.secants.loss.size
+    if run.pairs is not None:
+        passes += forwards_of(run.pairs.blocks, run.blocks) * run.pairs.part.shape[1]
+    return KnownPairs(pair_energies(run), passes)
 
 
-def cost_of(known: np.ndarray | Secants, sequences: int) -> float:
+def cost_of(known: np.ndarray | KnownPairs, sequences: int) -> float:
     """What it took, in forwards of so many sequences."""
-    rows = known.loss.size if isinstance(known, Secants) else len(known)
-    return ROW_FORWARDS * rows / sequences
+    passes = known.passes if isinstance(known, KnownPairs) else ROW_FORWARDS * len(known)
+    return passes / sequences
 
 
 def learn(
-    known: np.ndarray | Secants,
+    known: np.ndarray | KnownPairs,
     forwards: Forwards,
     removed: int,
     budget: float,

@@ -17,6 +17,7 @@ from core.cli.options import (
     texts_of,
 )
 from core.cli.running import as_job, check_writable, together
+from core.errors import InputError
 from core.ranks import launched
 from core.store.folders import find_run
 from core.store.runs import check_run_place, load_run, save_run
@@ -58,7 +59,15 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         type=natural,
         default=0,
         metavar="S",
-        help="also rows with each block removed, on the first S of those (for secant): at most --singles",
+        help="also rows with each block removed, on S sequences of the choose split (for secant)",
+    )
+    command.add_argument(
+        "--pairs",
+        type=natural,
+        default=0,
+        metavar="S",
+        help="also measure pairs of the blocks that are cheapest alone, on S sequences of the choose split "
+        "(for pairs); needs --singles",
     )
     command.add_argument(
         "--out",
@@ -82,8 +91,11 @@ def run(args: argparse.Namespace) -> dict | None:
     check_run_place(out)
     check_writable(out)
     unusual: dict[str, Any] = {"checkpointed": True} if args.checkpointed else {}
-    if args.secants:
-        unusual["secants"] = args.secants
+    unusual |= {name: getattr(args, name) for name in ("secants", "pairs") if getattr(args, name)}
+    if args.pairs and not args.singles:
+        raise InputError(
+            f"--pairs {args.pairs} are of the blocks that are cheapest alone; give --singles, too."
+        )
     request = jobs.request_of(
         args.model,
         texts_of(args),

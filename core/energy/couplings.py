@@ -5,12 +5,12 @@ in the app and on the command line.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from core.energy.mix import mix_weights, worth
-from core.energy.secants import SHARE, bounded, secant_pairs
+from core.energy.secants import bounded, pair_energies
 from core.errors import InputError
 from core.ising.energies import check_matrix
 from core.store.runs import Rows, Run
@@ -65,10 +65,13 @@ def own_costs_of(run: Run) -> np.ndarray:
 
 
 def _secant(run: Run, mix: Mix) -> np.ndarray:
-    """Measured single removals, and pairs from secants (core.energy.secants)."""
-    assert run.secants is not None
-    own = own_costs_of(run)
-    return bounded(own, SHARE * secant_pairs(run.secants).shrunk)
+    """Measured single removals, and half of the secants (core.energy.secants) beside them."""
+    return bounded(own_costs_of(run), pair_energies(replace(run, pairs=None)))
+
+
+def _pairs(run: Run, mix: Mix) -> np.ndarray:
+    """The same, where a pair was measured with the mean of its secant and its measured two-body part."""
+    return bounded(own_costs_of(run), pair_energies(run))
 
 
 def _with_first_order(run: Run, mix: Mix) -> np.ndarray:
@@ -97,8 +100,8 @@ class Estimator(Meaning):
     """One way from a run to couplings.
 
     compute: (run, mix) -> float64 [N, N]. needs: what a run must have for it, beside rows on the texts' own
-    tokens: "sampled", "singles", "secants". rows: which rows A of the run give H = A^T A / m, "rows" or
-    "sampled", for bootstraps; None where H is more than that.
+    tokens: "sampled", "singles", "secants", "pairs". rows: which rows A of the run give H = A^T A / m,
+    "rows" or "sampled", for bootstraps; None where H is more than that.
     """
 
     compute: Callable[[Run, Mix], np.ndarray]
@@ -135,6 +138,13 @@ ESTIMATORS = {
         "measured single removals alone: blocks in order of what each costs",
         _singles,
         ("singles",),
+    ),
+    "pairs": Estimator(
+        "secant + pairs",
+        "nats",
+        "measured single removals, and of light pairs the mean of secant and measured two-body part",
+        _pairs,
+        ("singles", "secants", "pairs"),
     ),
     "secant": Estimator(
         "secant",

@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from core.energy.couplings import outer_mean
-from core.energy.secants import SHARE, bounded, secant_pairs
+from core.energy.secants import bounded
 from core.errors import InputError
 from core.store import folders
-from core.store.runs import Secants
 
 # of single removals, of pairs, of all couplings together: relative
 OWN_SPREAD, PAIR_SPREAD, SCALE_SPREAD = 0.2, 0.5, 0.5
@@ -55,10 +54,18 @@ class Prior:
     scale: float = SCALE_SPREAD  # standard deviation of a factor of mean 1 on all of `mean`
 
 
-def prior_from(increase: np.ndarray, se: np.ndarray, known: np.ndarray | Secants) -> Prior:
-    """Couplings of core.energy.couplings with spreads: "secant" where secants are known, "hybrid" of rows.
+@dataclass(frozen=True)
+class KnownPairs:
+    """What was found out of pairs of blocks, and what it took."""
 
-    increase, se: float64 [N], single removals and their standard errors; known: secants, or rows [m, N] of
+    energies: np.ndarray  # float64 [N, N], nats: beyond the sum of both (core.energy.secants.pair_energies)
+    passes: float  # forwards of one sequence
+
+
+def prior_from(increase: np.ndarray, se: np.ndarray, known: np.ndarray | KnownPairs) -> Prior:
+    """Couplings of core.energy.couplings with spreads: from secants where they are known, "hybrid" of rows.
+
+    increase, se: float64 [N], single removals and their standard errors; known: pairs, or rows [m, N] of
     gate gradients, of labels sampled from the model where there are such. A removal that seems to lower the
     loss counts as nearly free.
     """
@@ -70,8 +77,8 @@ def prior_from(increase: np.ndarray, se: np.ndarray, known: np.ndarray | Secants
         )
     own = np.maximum(increase, 0.05 * typical)
     product = np.sqrt(np.outer(own, own))
-    if isinstance(known, Secants):
-        mean = bounded(own, SHARE * secant_pairs(known).shrunk)
+    if isinstance(known, KnownPairs):
+        mean = bounded(own, known.energies)
     else:
         H = outer_mean(known)
         root = np.sqrt(np.diag(H))

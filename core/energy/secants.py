@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.store.runs import Secants
+from core.store.runs import Run, Secants
 
-SHARE = 0.5  # of a secant that counts where several blocks go: the rest is saturation (docs/study-smollm2.md)
+SHARE = 0.5  # of a secant that counts where several blocks go (docs/study-smollm2.md)
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,19 @@ def secant_pairs(secants: Secants, later: bool = True) -> SecantPairs:
     mean, spread = change.mean(axis=1), change.std(axis=1, ddof=1)
     K, se = (np.tril(v if later else v.T, -1) for v in (mean, spread))
     return SecantPairs(K + K.T, (se + se.T) / np.sqrt(change.shape[1]))
+
+
+def pair_energies(run: Run) -> np.ndarray:
+    """float64 [N, N], nats: what two removals cost beyond their sum as far as a run with secants knows it:
+    half of the secant, or where the pair was measured the mean of secant and measurement.
+    """
+    assert run.secants is not None
+    K = secant_pairs(run.secants).shrunk
+    found = SHARE * K
+    if run.pairs is not None:
+        i, j = run.pairs.blocks.astype(int).T
+        found[i, j] = found[j, i] = (K[i, j] + run.pairs.part.astype(np.float64).mean(axis=1)) / 2
+    return found
 
 
 def trapezoid(secants: Secants) -> np.ndarray:

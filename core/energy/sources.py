@@ -27,7 +27,7 @@ LEARNED = (
     "loss increase, best there"
 )
 MATRIX = "matrix"  # the only estimator of a bare matrix
-BEST_FIRST = ("secant", "hybrid")  # where there is neither: the first that a run has
+BEST_FIRST = ("pairs", "secant", "hybrid")  # where there is neither: the first that a run has
 OPENING_COST = 0.5  # nats: a model that lost more has little to say
 
 

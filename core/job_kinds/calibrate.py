@@ -6,6 +6,7 @@ from pathlib import Path
 from core.calibration.calibrate import calibrate as compute_run
 from core.calibration.calibrate import run_key
 from core.calibration.corpus import Read, read_sources
+from core.calibration.pairs import with_pairs
 from core.calibration.secants import with_secants
 from core.errors import InputError
 from core.job_kinds.common import draw_sequences, load
@@ -72,25 +73,30 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
 def _extended(
     run: Run | None, request: dict, loaded: LoadedModel, texts: Read | None, progress: Progress, ranks: Ranks
 ) -> Run | None:
-    """The run with the secants that are asked for, kept so, where it has fewer; of several ranks rank 0's."""
-    count = request.get("secants", 0)
+    """The run with the secants and pairs that are asked for, kept so, where it has fewer; of several ranks
+    rank 0's.
+    """
     run = ranks.agree(run)
-    have = len(run.secants.A[0]) if run.secants else 0
-    if count > have:
-        drawn = draw_sequences(loaded, texts, request, "choose", count, progress) if texts else None
-        added = with_secants(
-            run,
-            loaded,
-            ranks.agree(drawn),
-            batch=request["batch"],
-            checkpointed=request.get("checkpointed", False),
-            checkpoint=progress.work,
-            report=progress.report,
-            ranks=ranks,
+    assert run is not None
+    secants, pairs = request.get("secants", 0), request.get("pairs", 0)
+    asked = {"batch": request["batch"], "checkpoint": progress.work, "report": progress.report}
+
+    def drawn(count: int) -> Sequences:
+        return ranks.agree(
+            draw_sequences(loaded, texts, request, "choose", count, progress) if texts else None
         )
-        if added is not None:
-            extend_run(added)
-        run = added
+
+    if secants > (len(run.secants.A[0]) if run.secants else 0):
+        sparing = request.get("checkpointed", False)
+        added = with_secants(run, loaded, drawn(secants), checkpointed=sparing, ranks=ranks, **asked)
+        run = ranks.agree(added)
+        if ranks.rank == 0:
+            extend_run(run)
+    if pairs > (run.pairs.part.shape[1] if run.pairs else 0):
+        sequences = drawn(pairs)
+        if ranks.rank == 0:  # a few minutes' work of one
+            run = with_pairs(run, loaded, sequences, **asked)
+            extend_run(run)
     return run if ranks.rank == 0 else None
 
 

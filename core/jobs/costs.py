@@ -14,10 +14,13 @@ _SHARED = 0.75  # of a state's forward that is no prefix of a state measured bef
 _WRITTEN = 4e7  # bytes a second of an export, there: SmolLM2-135M takes 40 s, the demo half a minute
 
 
+_PAIR = 0.5  # of a forward that a pair takes behind the prefix it shares, the head included
 _BACKWARD = 0.55  # of the time of rows with a second backward, for sampled labels: rows with one
 
 
-def calibration_cost(description: dict, samples: int, singles: int, secants: int = 0) -> tuple[float, int]:
+def calibration_cost(
+    description: dict, samples: int, singles: int, secants: int = 0, pairs: int = 0
+) -> tuple[float, int]:
     """(seconds, peak bytes) of a calibration on the machine that made the description.
 
     Rows cost a forward and backward a batch, and secants one for each block and the intact model; all single
@@ -28,16 +31,23 @@ def calibration_cost(description: dict, samples: int, singles: int, secants: int
     rows = math.ceil(samples / batch) * description["rows_seconds"]
     each = description.get("singles_seconds", (blocks + 1) * description["forward_seconds"])
     single_removals = math.ceil(singles / batch) * each
-    own = sum(_of_own(description, count) for count in (samples, max(singles, secants)))
+    own = sum(_of_own(description, count) for count in (samples, max(singles, secants, pairs)))
     one = description["rows_seconds"] * (_BACKWARD if description.get("sampled") else 1.0) / batch
     return (
         description["load_seconds"]
         + own * description["own_seconds"]
         + rows
         + single_removals
-        + (blocks + 1) * secants * one,
+        + (blocks + 1) * secants * one
+        + _light_pairs(blocks) * _PAIR * pairs * description["forward_seconds"] / batch,
         description["memory"],
     )
+
+
+def _light_pairs(blocks: int) -> int:
+    """As core.calibration.pairs chooses them."""
+    light = max(3, round(0.75 * blocks))
+    return min(300, light * (light - 1) // 2)
 
 
 def lacking(description: dict, split: str, samples: int) -> list[tuple[str, int, int]]:

@@ -31,7 +31,7 @@ DEMO_RUN = DEMO / "run"
 SHIPPED_RUNS = {"smollm2": ASSETS / "smollm2" / "run", "demo": DEMO_RUN}  # by name, the first to open first
 MEASURED = "measured.json"  # beside a shipped run: what is measured of its model
 OWN_SAMPLES = "own.npz"  # beside a shipped run: the samples of its model that it was calibrated on
-EXTRA = "secants.npz"  # of a run: what may be added to it later
+SECANTS, PAIRS = EXTRAS = ("secants.npz", "pairs.npz")  # of a run: what may be added to it later
 OPENS = "BLOCKSCAPE_OPENS"  # environment: the name of the shipped run that opens first
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 
@@ -109,7 +109,8 @@ def find_run(reference: str) -> Path:
     if _PREFIX.fullmatch(reference):
         fits = [p for p in run_folders() if _key(p).startswith(reference)]
         if len({_key(p) for p in fits}) == 1:
-            return max(fits, key=lambda p: (p / EXTRA).exists())  # what was added to a shipped one is a copy
+            # what was added to a shipped one is a copy of it
+            return max(fits, key=lambda p: sum((p / name).exists() for name in EXTRAS))
         if fits:
             raise InputError(f"The run key {reference!r} fits {len(fits)} runs; give more of its digits.")
     folder = Path(reference)

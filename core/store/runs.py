@@ -5,6 +5,7 @@
     RUN/A_sampled.npz   the same with labels sampled from the model; optional
     RUN/singles.npz     increase float64 [N], se float64 [N], sequences int; optional
     RUN/secants.npz     A float32 [N + 1, S, N], loss float32 [N + 1, S]; optional
+    RUN/pairs.npz       blocks int16 [P, 2], part float32 [P, S]; optional
 
 `run.json` holds the SHA-256 of every array file, and last its own: a file that
 was cut off or changed is refused, never read silently.
@@ -27,7 +28,7 @@ from core.store import folders
 from core.store.sealed_json import seal, unseal
 
 FORMAT = 1
-_ARRAYS = ("A.npz", "A_sampled.npz", "singles.npz", folders.EXTRA)
+_ARRAYS = ("A.npz", "A_sampled.npz", "singles.npz", *folders.EXTRAS)
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,19 @@ class Secants:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Measured two-body parts: L(ij) - L(i) - L(j) + L() of some pairs, on the same sequences."""
+
+    blocks: np.ndarray  # int16 [P, 2], i < j
+    part: np.ndarray  # float32 [P, S], nats per predicted token
+
+
+@dataclass(frozen=True)
 class Run:
     """One calibration: gradient rows, and what names and explains them.
 
     rows are of the texts' own tokens; sampled, of labels sampled from the model, and singles, measured single
-    removals, and secants are there where they were asked for.
+    removals, secants and pairs, measured two-body parts, are there where they were asked for.
     """
 
     meta: dict  # what run.json holds
@@ -73,6 +82,7 @@ class Run:
     sampled: Rows | None = None
     singles: Singles | None = None
     secants: Secants | None = None
+    pairs: Pairs | None = None
     folder: Path | None = field(default=None, compare=False)
 
     @property
@@ -156,7 +166,8 @@ def load_run(folder: Path) -> Run:
             singles=Singles(singles["increase"], singles["se"], int(singles["sequences"]))
             if singles
             else None,
-            secants=Secants(**read[folders.EXTRA]) if folders.EXTRA in read else None,
+            secants=Secants(**read[folders.SECANTS]) if folders.SECANTS in read else None,
+            pairs=Pairs(**read[folders.PAIRS]) if folders.PAIRS in read else None,
             folder=folder,
         )
     except (KeyError, TypeError, AttributeError, ValueError, OSError, zipfile.BadZipFile) as error:
@@ -193,7 +204,9 @@ def save_run(run: Run, folder: Path) -> Path:
         if run.singles is not None:
             files["singles.npz"] = vars(run.singles)
         if run.secants is not None:
-            files[folders.EXTRA] = vars(run.secants)
+            files[folders.SECANTS] = vars(run.secants)
+        if run.pairs is not None:
+            files[folders.PAIRS] = vars(run.pairs)
         digests = {}
         for name, arrays in files.items():
             np.savez_compressed(staging / name, **arrays)
