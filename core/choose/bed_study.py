@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from core.calibration.calibrate import calibrate
+from core.calibration.pairs import forwards_of, with_pairs
 from core.calibration.secants import with_secants
 from core.choose import other_methods
 from core.choose.bed import COUNT, Bed, around, depths_of, drawn, read_bed, walk
@@ -34,8 +35,8 @@ from core.texts.documents import read_texts
 from core.texts.packing import pack
 
 LOG = logging.getLogger(__name__)
-LENGTH, ROWS, SINGLES, SECANTS, JUDGED = 128, 256, 32, 24, 16  # tokens; sequences
-LISTED = {"secant": 12, "singles": 12, "h0": 6}  # lowest states that are measured, of others FEW
+LENGTH, ROWS, SINGLES, SECANTS, PAIRS, JUDGED = 128, 256, 32, 24, 8, 16  # tokens; sequences
+LISTED = {"pairs": 12, "singles": 12, "h0": 6}  # lowest states that are measured, of others FEW
 FEW = 3
 RULES = ("block influence", "angular window")
 MEMORY = 2 << 30  # bytes of hidden states
@@ -52,7 +53,8 @@ class Candidate:
 
 def candidates_of(run: Run) -> dict[str, Candidate]:
     """Every estimator, and the forms that were tried beside them."""
-    assert run.singles is not None and run.sampled is not None and run.secants is not None
+    assert run.singles is not None and run.sampled is not None
+    assert run.secants is not None and run.pairs is not None
     own, n = own_costs_of(run), run.blocks
     rows = 2.3 * len(run.rows.A) / ROWS
     sampled, singles = rows + 1.3 * len(run.rows.A) / ROWS, (n + 1) / 2 * run.singles.sequences / ROWS
@@ -61,6 +63,10 @@ def candidates_of(run: Run) -> dict[str, Candidate]:
     root = np.sqrt(np.diag(H1))
     correlated = H1 / np.outer(root, root) * np.sqrt(np.outer(own, own))
     later = secant_pairs(run.secants)
+    bodies = corners + forwards_of(run.pairs.blocks, n) * run.pairs.part.shape[1] / ROWS
+    measured = np.zeros((n, n))
+    i, j = run.pairs.blocks.astype(int).T
+    measured[i, j] = measured[j, i] = run.pairs.part.mean(axis=1)
     earlier = secant_pairs(run.secants, later=False).K
     diagonal = lambda d: np.diag(np.asarray(d, dtype=np.float64))  # noqa: E731
     with_own = lambda pairs: pairs - np.diag(np.diag(pairs)) + np.diag(own)  # noqa: E731
@@ -81,9 +87,15 @@ def candidates_of(run: Run) -> dict[str, Candidate]:
         "neighbours": Candidate(
             with_own(-0.015 * (np.eye(n, k=1) + np.eye(n, k=-1))), singles, "S, .03 nats less for neighbours"
         ),
-        "secant": Candidate(
-            couplings(run, "secant"), corners, "S and half of the secants, bounded: the default"
+        "pairs": Candidate(
+            couplings(run, "pairs"),
+            bodies,
+            "S, of light pairs the mean of secant and measurement, of others half the secant: the default",
         ),
+        "measured pairs": Candidate(
+            bounded(own, measured / 2), bodies - corners + singles, "S and half of the measured pairs alone"
+        ),
+        "secant": Candidate(couplings(run, "secant"), corners, "S and half of the secants, bounded"),
         "secant whole": Candidate(bounded(own, later.shrunk), corners, "all of the secants, bounded"),
         "secant/4": Candidate(bounded(own, later.shrunk / 4), corners, "a quarter of them, bounded"),
         "secant free": Candidate(with_own(SHARE * later.shrunk / 2), corners, "half, not bounded"),
@@ -129,6 +141,7 @@ def measure(model: str, texts: str, judge: str, folder: Path, count: int = COUNT
         assert run is not None  # of one process
         added = with_secants(run, loaded, tokens(texts, "choose", SECANTS), checkpoint=checkpoint)
         assert added is not None
+        added = with_pairs(added, loaded, tokens(texts, "choose", PAIRS), checkpoint=checkpoint)
         save_run(replace(added, meta=_without_places(added.meta)), folder / "run")
     run = load_run(folder / "run")
     assert run.singles is not None
@@ -183,7 +196,7 @@ def write(model: str, docs: Path) -> Path:
 
 def page(model: str, run: Run, bed: Bed) -> str:
     """All sections, computed from the two alone."""
-    assert run.singles is not None and run.secants is not None
+    assert run.singles is not None and run.secants is not None and run.pairs is not None
     depths = [m for m in depths_of(bed.blocks) if f"random-{m}" in bed.groups]
     found = candidates_of(run)
     lines = [
@@ -193,7 +206,8 @@ def page(model: str, run: Run, bed: Bed) -> str:
         f"--work DIR` on {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__} (CPU, "
         "float32). "
         f"{bed.blocks} blocks. Calibrated on {_name(run)}: {len(run.rows.A)} rows of {LENGTH} tokens, single "
-        f"removals on {run.singles.sequences} sequences, secants on {len(run.secants.A[0])}. Judged on "
+        f"removals on {run.singles.sequences} sequences, secants on {len(run.secants.A[0])}, pairs on "
+        f"{run.pairs.part.shape[1]}. Judged on "
         f"{bed.values.shape[2]} sequences of {bed.meta['texts']} that no choice has seen: the original's "
         "loss is "
         f"{bed.values[0][bed.at[()]].mean():.3f} nats. [beds/{model}](beds/{model}) holds both, so every "
