@@ -1,6 +1,6 @@
 """Calibrate and measure the bundled demo: `python -m assets.build.measure`, after `assets.build.train`.
 
-Writes assets/demo/run (A, A sampled, singles) and assets/demo/README.md, the
+Writes assets/demo/run (A, A sampled, singles, secants, pairs) and assets/demo/README.md, the
 table of what the model can do and loses. Refuses to pass a model that is not
 good enough to lose something.
 """
@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from core.calibration.calibrate import calibrate
+from core.calibration.pairs import with_pairs
+from core.calibration.secants import with_secants
 from core.energy.couplings import couplings
 from core.landscape.minima import minima
 from core.measure.evaluation import evaluate
@@ -24,7 +26,7 @@ from core.store.runs import save_run
 from core.tasks.items import read_tasks
 from core.texts import pack, read_texts
 
-SAMPLES, LENGTH, SINGLES, REPORT = 1024, 128, 128, 256
+SAMPLES, LENGTH, SINGLES, SECANTS, PAIRS, REPORT = 1024, 128, 128, 24, 8, 256
 MARGIN, FAMILIES, WORST_SINGLE, MINIMA = 0.20, 4, 0.15, 10
 
 
@@ -43,6 +45,8 @@ def main() -> int:
         "singles": SINGLES,
     }
     run = calibrate(loaded, calibration, sampled=True, singles=singles, request=request)
+    run = with_secants(run, loaded, pack(texts, loaded.tokenizer, "choose", LENGTH, SECANTS))
+    run = with_pairs(run, loaded, pack(texts, loaded.tokenizer, "choose", LENGTH, PAIRS))
     if DEMO_RUN.exists():
         shutil.rmtree(DEMO_RUN)
     save_run(run, DEMO_RUN)

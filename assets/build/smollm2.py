@@ -39,7 +39,15 @@ ROOM = 4  # blocks beside the M cheapest that the states by singles are made of
 def main() -> None:
     asked = {"length": LENGTH, "seed": 0}
     request = jobs.request_of(
-        "smollm2", "own", **asked, samples=SAMPLES, singles=SINGLES, secants=SECANTS, sampled=True, batch=16
+        "smollm2",
+        "own",
+        **asked,
+        samples=SAMPLES,
+        singles=SINGLES,
+        secants=SECANTS,
+        pairs=PAIRS,
+        sampled=True,
+        batch=16,
     )
     run = load_run(find_run(as_job("calibrate", request)["key"]))
     losses = {"tasks": False, "prompt": "", "speed": False, **asked}

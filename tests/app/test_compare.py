@@ -48,7 +48,7 @@ def test_empty_it_shows_what_could_be_measured_and_two_clicks_fill_it():
     press(app, "Pick these 5")
     picked = app.session_state.tray
     assert len(picked) == 5 == len(set(picked)) and {len(s) for s in picked} == {8}
-    assert picked[0] == lowest_states(couplings(load_run(DEMO_RUN)), 8, 1).removed[0]
+    assert picked[0] == lowest_states(couplings(load_run(DEMO_RUN), "pairs"), 8, 1).removed[0]
     assert "the states to measure" in captions(app) and "Measure 5 picked states" in labels_of(app)
     assert "Pick these 5" not in labels_of(app)
     app = compare_page(m="5", tray="1-2-3")  # of another M: what is drawn is of this one

@@ -48,7 +48,7 @@ def shown(app: AppTest) -> str:
 
 def test_first_sight_is_the_demo_solved_and_proved():
     app = open_app(e=None)
-    assert app.session_state.estimator == "hybrid"  # of what the demo's run has, what orders states best
+    assert app.session_state.estimator == "pairs"  # of what the demo's run has, what orders states best
     assert app.session_state.source == load_run(folders.DEMO_RUN).key
     assert app.session_state.removed == 8 and not app.error and not app.warning
     assert "735\u202f471 states listed" in shown(app) and "✓ exact" in shown(app)
