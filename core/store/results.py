@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS response (
 """
 
 
+# metrics of what is measured of a state on sequences, one value each: core.model.losses.Distances
+LOSS, KL, SAME = "loss", "kl", "same"
 _MADE = 2  # user_version of a file that has these tables, and what ships; more whenever either changes
 
 
