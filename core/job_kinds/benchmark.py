@@ -89,7 +89,8 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     if ranks.gather(len(own)) is None:
         return None
     known = Kept(loaded, sequences, DISTANCES, tokens=True)  # of all ranks
-    base = known.whole(())
+    original = Kept(loaded, sequences).get((), slice(None))  # None where it is not asked for, and not known
+    base = None if original is None else original[0]
     return {
         "model": model,
         "states": [{"removed": list(s), **measured_of(known, s, base)} for s in states],
