@@ -14,6 +14,9 @@ from core.texts.places import placed, sources_at
 from core.texts.text_source import BUNDLED, BUNDLED_NAME, OWN
 
 
+_USUAL = {"remote_code": False, "against": None, "ruler": "loss"}  # left out of a request
+
+
 def request_of(
     model: str,
     texts: str | Sequence[str] | None = None,
@@ -25,15 +28,19 @@ def request_of(
     file it reads.
 
     texts: one source or several, each as core.texts.parse_source takes it. form: mode, template and bos, as
-    core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run. What is as
-    usual is left out, so that equal work has equal requests; a job of before that read texts in another way
+    core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run; against:
+    another model that is loaded beside it; ruler: what a search goes by. What is as usual is left out, so that equal work has equal requests; a job of before that read texts in another way
     is another job.
     Errors: InputError for options that cannot be.
     """
     model = _absolute(model)
     named, paths = _texts([texts] if isinstance(texts, str) else texts or [])
-    if not options.get("remote_code", True):
-        del options["remote_code"]
+    for name, usual in _USUAL.items():
+        if name in options and options[name] == usual:
+            del options[name]
+    if "against" in options:
+        options["against"] = _absolute(options["against"])
+        reads = (*reads, options["against"])
     unusual = {name: value for name, value in (form or {}).items() if value != FORM.get(name)}
     if unusual:
         options["form"] = unusual
