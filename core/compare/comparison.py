@@ -226,6 +226,7 @@ def record(run: Run, states: list[tuple[int, ...]], results: Results) -> dict:
                 "n": len(m.values),
                 "mean": m.mean,
                 "se": None if math.isnan(m.se) else m.se,
+                **(_tokens(m, results) if m.key.metric == KL else {}),
                 "seconds": m.seconds,
                 "versions": dict(m.versions),
                 "items": m.items.tolist(),
@@ -234,6 +235,12 @@ def record(run: Run, states: list[tuple[int, ...]], results: Results) -> dict:
             for m in found
         ],
     }
+
+
+def _tokens(kl: Measurement, results: Results) -> dict[str, float]:
+    """Median and 99 % of the KL of single tokens, where their distribution was kept."""
+    found = median_and_99(token_kl(results, kl.key).get(kl.key.removed, {}).values())
+    return dict(zip(("median", "p99"), found)) if found else {}
 
 
 def _rows(

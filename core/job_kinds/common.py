@@ -13,6 +13,7 @@ from core.ising.states import check_blocks
 from core.jobs.progress import Progress
 from core.measure.state_losses import DISTANCES, Kept, open_forwards, stratified
 from core.model.load import LoadedModel, load_model
+from core.store.results import LOSS, RULERS
 from core.store.runs import Run, canonical_key, load_run
 from core.texts import Sequences
 
@@ -55,6 +56,14 @@ def paired(losses: np.ndarray, base: np.ndarray | None) -> dict:
         return found
     above = losses - base
     return {**found, "increase": float(above.mean()), "increase_se": _standard_error(above)}
+
+
+def ruler_of(request: dict) -> str:
+    """What a search goes by: the loss, or the KL to the original."""
+    ruler = request.get("ruler", LOSS)
+    if ruler not in RULERS:
+        raise InputError(f"There is no ruler {str(ruler)[:40]!r}; choose one of {', '.join(RULERS)}.")
+    return ruler
 
 
 def measured_of(known: Kept, state: tuple[int, ...], base: np.ndarray | None) -> dict:

@@ -7,14 +7,14 @@ from pathlib import Path
 from core.errors import InputError
 from core.store.folders import home
 from core.store.named_models import NAMED, is_demo, place_of
+from core.store.results import LOSS
 from core.store.runs import Run, rewrite_meta
 from core.texts import parse_source
 from core.texts.form import FORM, READING
 from core.texts.places import placed, sources_at
 from core.texts.text_source import BUNDLED, BUNDLED_NAME, OWN
 
-
-_USUAL = {"remote_code": False, "against": None, "ruler": "loss"}  # left out of a request
+_USUAL = {"remote_code": False, "against": None, "ruler": LOSS}  # left out of a request
 
 
 def request_of(
@@ -29,8 +29,8 @@ def request_of(
 
     texts: one source or several, each as core.texts.parse_source takes it. form: mode, template and bos, as
     core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run; against:
-    another model that is loaded beside it; ruler: what a search goes by. What is as usual is left out, so that equal work has equal requests; a job of before that read texts in another way
-    is another job.
+    another model that is loaded beside it; ruler: what a search goes by. What is as usual is left out, so
+    that equal work has equal requests; a job of before that read texts in another way is another job.
     Errors: InputError for options that cannot be.
     """
     model = _absolute(model)

@@ -1,10 +1,10 @@
-"""How the KL of single tokens is distributed, for its median and 99 % over all tokens of many sequences: of each
-measured sequence a histogram, in HOME/results.sqlite beside the sequence's mean.
+"""How the KL of single tokens is distributed, for its median and 99 % over all tokens of many sequences: a
+histogram of each measured sequence, in HOME/results.sqlite beside the sequence's mean.
 
-The grid is geometric, _DECADE bins to a factor of ten from LOWEST nats on, so a quantile read from it is within
-4.2 % of the token's own; what is below LOWEST counts as 0, and the last bin holds all from 120 nats on. The bins
-of n tokens are stored as n + BINS bits, a one for each token and a zero for each step to the next bin: 48 bytes
-for 127 tokens.
+The grid is geometric, _DECADE bins to a factor of ten from LOWEST nats on, so a quantile read from it is
+within 4.2 % of the token's own; what is below LOWEST counts as 0, and the last bin all from 118 nats on. The
+bins of n tokens are stored as n + BINS bits, a one for each token and a zero for each step to the next
+bin: 48 bytes for 127 tokens.
 """
 
 import base64
