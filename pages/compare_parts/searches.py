@@ -32,7 +32,8 @@ def latest(searches: list[jobs.Job], kind: str) -> jobs.Job | None:
 
 def of_ruler(searches: list[jobs.Job]) -> list[jobs.Job]:
     """The searches that went by the ruler that the page shows: of others the numbers are no losses."""
-    return [job for job in searches if job.request.get("ruler", LOSS) == state.setdefault("ruler", LOSS)]
+    ruler = state.setdefault("ruler", LOSS)  # not the control's default: it is read before
+    return [job for job in searches if job.request.get("ruler", LOSS) == ruler]
 
 
 def improve(run: Run, learned: jobs.Job | None, others: jobs.Job | None) -> None:
