@@ -191,14 +191,14 @@ def forwards_spent(
 def kl_against_prediction(
     states: list[str], m: np.ndarray, predicted: np.ndarray, measured: np.ndarray, se: np.ndarray
 ) -> go.Figure:
-    """Measured KL of states against what the couplings predict, nats a token, on equal logarithmic axes; a
-    colour for each M, and the line on which both are the same.
+    """Measured KL of states against what the couplings predict, nats a token, on logarithmic axes; a colour
+    for each M, and the line on which both are the same.
 
     m: int [n]; all values > 0.
     """
     figure = go.Figure()
     every = sorted(set(m.tolist()))
-    shades = sample_colorscale("Plasma", np.linspace(0.05, 0.85, max(2, len(every))).tolist())
+    shades = sample_colorscale("Plasma", np.linspace(0.2, 0.85, max(2, len(every))).tolist())
     for k, depth in enumerate(every):
         own = m == depth
         bars = {"array": 2 * se[own], "thickness": 0.6, "width": 0, "color": NODE} if len(m) <= 60 else None
@@ -210,32 +210,42 @@ def kl_against_prediction(
             text=[state for state, mine in zip(states, own) if mine],
             customdata=measured[own] / predicted[own],
             error_y=bars,
-            marker={"size": 8, "color": shades[k], "symbol": _SYMBOLS[k % len(_SYMBOLS)], "opacity": 0.85},
+            marker={
+                "size": 9,
+                "color": shades[k],
+                "symbol": _SYMBOLS[k % len(_SYMBOLS)],
+                "line": {"width": 1, "color": NODE},  # the ends of the scale are as dark and light as pages
+            },
             hovertemplate="without %{text}<br>predicted %{x:.3g}<br>measured %{y:.3g} nats a token, "
             "%{customdata:.2g} times<extra></extra>",
         )
-    ends = np.array([min(predicted.min(), measured.min()) / 1.5, max(predicted.max(), measured.max()) * 1.5])
+    ends = np.array([predicted.min() / 1.5, predicted.max() * 1.5])
     figure.add_scatter(
         x=ends,
         y=ends,
         mode="lines",
         name="measured = predicted",
-        line={"color": NODE, "width": 1, "dash": "dash"},
+        line={"color": NODE, "width": 1.5, "dash": "dash"},
         hoverinfo="skip",
     )
     figure.update_layout(
         margin={**MARGIN, "l": 60}, height=420, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
     )
+    height = [min(ends[0], measured.min() / 1.5), max(ends[1], measured.max() * 1.5)]
+    figure.update_xaxes(title_text="predicted KL, nats a token: T/2 xᵀH₁x", **_decades(ends))
+    figure.update_yaxes(title_text="measured KL, nats a token", **_decades(np.array(height)))
+    return figure
+
+
+def _decades(ends: np.ndarray) -> dict:
+    """A logarithmic axis from the first to the last."""
     span = np.log10(ends).tolist()
-    axis = {
+    return {
         "type": "log",
         "range": span,
         "exponentformat": "power",
         "dtick": 1 if span[1] - span[0] > 2 else "D2",
     }
-    figure.update_xaxes(title_text="predicted KL, nats a token: T/2 xᵀH₁x", **axis)
-    figure.update_yaxes(title_text="measured KL, nats a token", **axis)
-    return figure
 
 
 def rank_changes(states: list[str], energy: np.ndarray, increase: np.ndarray) -> go.Figure:

@@ -38,8 +38,7 @@ def of_ruler(searches: list[jobs.Job]) -> list[jobs.Job]:
 
 def improve(run: Run, learned: jobs.Job | None, others: jobs.Job | None) -> None:
     """The controls of the learned landscape and of the peers."""
-    by, left, middle, right = st.columns([0.9, 1, 1.3, 1.3], vertical_alignment="bottom")
-    by.segmented_control(
+    st.segmented_control(
         "Ruler",
         RULERS,
         key="ruler",
@@ -48,6 +47,7 @@ def improve(run: Run, learned: jobs.Job | None, others: jobs.Job | None) -> None
         help="What a choice goes by while it is searched for: the loss on the texts, or KL(original || "
         "pruned), how far the next-token distributions are from the original's. The result is told in both.",
     )
+    left, middle, right = st.columns([1, 1.4, 1.4], vertical_alignment="bottom")
     left.number_input(
         "Forwards",
         5,

@@ -45,18 +45,22 @@ def _score(task: str, row: Row) -> str:
 def _kl(row: Row) -> str:
     if row.distance is None:
         return "–"
+    if not row.removed:
+        return "0"
     kl = row.distance.kl
     return f"{kl.mean:.4f}" + ("" if kl.low is None else f" [{kl.low:.4f} {kl.high:.4f}]")
 
 
 def _kl_of_tokens(row: Row) -> str:
-    found = row.distance
+    found = row.distance if row.removed else None
     return f"{found.median:.2g} / {found.p99:.2g}" if found and found.median is not None else "–"
 
 
 def _same(row: Row) -> str:
     if row.distance is None:
         return "–"
+    if not row.removed:
+        return "100 %"
     same = row.distance.same
     ends = "" if same.low is None else f" [{100 * same.low:.1f} {100 * same.high:.1f}]"
     return f"{100 * same.mean:.1f} %{ends}"
