@@ -21,7 +21,7 @@ from pages.compare_parts.energies import known_points, show_energies, show_order
 from pages.compare_parts.moved_texts import ask_for_texts
 from pages.compare_parts.preview import LOWEST, TRAY, offer
 from pages.compare_parts.protocols import show_behaviour, show_harness, show_imported
-from pages.compare_parts.searches import improve, latest, show_curves, show_search_results
+from pages.compare_parts.searches import improve, latest, of_ruler, show_curves, show_search_results
 from pages.compare_parts.table import show_table
 from pages.shared.chat import DEMO_PROMPT, chat_panel
 from pages.shared.link import opened_source
@@ -157,7 +157,7 @@ def page() -> None:
         st.fragment(show_energies, run_every=1 if job and job.active else None)(source, states, job)
         if not found.rows and not any(len(s) == state.removed for s in states):
             offer(source)
-    searches = jobs.on_run(folders.find_run(source.key), state.removed)
+    searches = of_ruler(jobs.on_run(folders.find_run(source.key), state.removed))
     learned, others = latest(searches, "learn"), latest(searches, "peers")
     with right:
         ids = (learned.id if learned else None, others.id if others else None)

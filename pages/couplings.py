@@ -8,6 +8,8 @@ import streamlit as st
 from core import jobs
 from core.compare.agreement import clustered
 from core.compare.audit import finding
+from core.compare.comparison import measured_kl
+from core.compare.quadratic import Foretold, foretold, told
 from core.energy.couplings import first_order, misjudged
 from core.energy.learned import learned_at, read_learned
 from core.energy.mix import mix_label, mix_text
@@ -17,7 +19,9 @@ from core.errors import InputError
 from core.ising.energies import to_spins
 from core.ising.interchange import qubo_text
 from core.landscape.wording import significant
+from core.store import folders
 from core.store.named_models import missing
+from core.store.results import Results
 from core.store.runs import Run
 from core.view.coupling_figures import (
     audit_figure,
@@ -26,6 +30,7 @@ from core.view.coupling_figures import (
     heatmap,
     interaction_graph,
 )
+from core.view.measured_figures import kl_against_prediction
 from core.view.run_figures import gradient_figure
 from core.view.snippets import couplings_snippet
 from pages.shared.evidence import audit_of, audit_request, follow, start_measuring, time_of
@@ -91,6 +96,32 @@ def show_gradient(run: Run) -> None:
             f"Block {b.block} costs {significant(b.increase)} nats when it is removed alone; its gradient "
             f"predicts {significant(b.predicted)}."
         )
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def prediction_of_kl(key: str, home: str, stamp: tuple) -> Foretold | None:
+    """Measured KL beside what the couplings say of it, read once for every state of the store."""
+    run = source_of(key).run
+    return foretold(run, measured_kl(run, Results()))
+
+
+def show_prediction() -> None:
+    """Measured KL against the quadratic form of H1, which has no scale to be fitted."""
+    st.subheader("Measured KL against the quadratic form")
+    found = prediction_of_kl(state.source, str(folders.home()), Results().stamp)
+    if found is None:
+        st.caption("The run has no rows of sampled labels (H₁); calibrate with them to see it.")
+        return
+    st.markdown(told(found))
+    if found.states:
+        names = [", ".join(map(str, s)) for s in found.states]
+        figure = kl_against_prediction(names, found.m, found.predicted, found.measured, found.se)
+        chart(st, figure, key="prediction", config=CONFIG)
+    st.caption(
+        "H₁ is the second derivative of KL(original || pruned) with respect to the gates: removing x costs "
+        "about T/2 xᵀH₁x nats a token, T the predicted tokens of a row, with no fitted scale. Measured: on "
+        "sequences that no choice has seen, whatever estimator or mix Explore shows."
+    )
 
 
 def matrix_controls(column) -> tuple[str, str, str, float]:
@@ -274,6 +305,7 @@ def page() -> None:
     if source.run is not None:
         show_audit(source, H)
         show_gradient(source.run)
+        show_prediction()
 
 
 page()

@@ -18,7 +18,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import jobs
-from core.compare.comparison import measured_increases
+from core.compare.comparison import compare, measured_increases, measured_kl
 from core.energy.sources import list_sources, open_source
 from core.export.write import is_export_of
 from core.job_kinds.solve import solve_request, solved
@@ -31,6 +31,7 @@ from core.store.results import Results
 from core.view.lens import landscape_data
 from core.view.snippets import View, cli_line
 from core.view.state_files import states_csv
+from pages.compare_parts.table import as_csv, table
 
 BEFORE = Path(__file__).parent / "fixtures" / "before_rooms"
 EXPECTED = json.loads((BEFORE / "expected.json").read_text(encoding="utf-8"))
@@ -120,6 +121,27 @@ def test_measurements_are_found_again():
     assert sorted(map(list, found)) == [state for state, *_ in EXPECTED["measured"]]
     for state, *values in EXPECTED["measured"]:
         assert found[tuple(state)] == pytest.approx(tuple(values))
+
+
+def test_measurements_without_a_distance_are_shown_as_before():
+    states = [tuple(state) for state, *_ in EXPECTED["measured"]]
+    rows = compare(the_run().run, states, Results())
+    assert all(row.distance is None and row.loss is not None for row in rows)
+    shown = table(rows, 24, {})
+    assert "increase" in shown and "KL" not in shown and "first choice" not in shown
+    assert measured_kl(the_run().run, Results()) == {}
+    for row in csv.DictReader(io.StringIO(as_csv(rows, {}))):
+        assert float(row["loss"]) > 0 and {row[n] for n in ("kl", "kl_99", "same", "same_high")} == {""}
+
+
+def test_a_search_by_the_loss_is_the_job_that_it_was():
+    (learned,) = (job for job in jobs.list_jobs() if job.kind == "learn")
+    asked = {name: learned.request[name] for name in ("remove", "budget", "sequences", "seed")}
+    run, folder = the_run().run, find_run(EXPECTED["run"]["key"][:8])
+    plain, named, other = (
+        jobs.request_on(run, folder, **asked, **more) for more in ({}, {"ruler": "loss"}, {"ruler": "kl"})
+    )
+    assert named == plain and set(plain) == set(learned.request) and other == {**plain, "ruler": "kl"}
 
 
 def test_jobs_are_listed_and_a_finished_one_is_not_done_again(monkeypatch):

@@ -31,6 +31,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--length", **LENGTH)
     command.add_argument("--seed", **SEED)
     command.add_argument("--batch", type=positive, default=16, help="sequences at once (default 16)")
+    command.add_argument(
+        "--against",
+        metavar="M",
+        help="the original, named like --model: how far the model is from it on the same tokens, as KL in "
+        "nats a token and as the share of equal first choices; both are loaded",
+    )
     command.add_argument("--no-tasks", action="store_true", help="loss and speed only")
     command.add_argument(
         "--tasks",
@@ -67,7 +73,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Loss, perplexity, tasks and tokens per second."""
+    """Loss, perplexity, tasks and tokens per second; against another model, the distance to it."""
     harness = _harness_request(args)
     request = jobs.request_of(
         args.model,
@@ -79,6 +85,7 @@ def run(args: argparse.Namespace) -> dict:
         seed=args.seed,
         batch=args.batch,
         tasks=_toy_tasks(args, harness),
+        against=args.against,
         remote_code=args.trust_remote_code,
     )
     done = as_job("evaluate", request)
@@ -114,9 +121,21 @@ def describe(result: dict) -> str:
                 else f"{task} acc (n = {row['n']}, chance {row['chance']:.2f}): {row['accuracy']:.3f}"
                 for task, row in value.items()
             ]
+        elif name in _DISTANCES:
+            lines.append(f"{_DISTANCES[name]}: {_interval(value)}")
         elif value != {}:
             lines.append(f"{name}: {value}")
     return "\n".join(lines)
+
+
+_DISTANCES = {"kl": "KL to the original, nats a token", "same": "same first choice as the original"}
+
+
+def _interval(found: dict) -> str:
+    """A mean with its 95 % interval, and the quantiles of the tokens where it has them."""
+    ends = "" if found["low"] is None else f" [{found['low']:.4g}, {found['high']:.4g}]"
+    tokens = f", median {found['median']:.4g}, 99 % {found['p99']:.4g}" if "median" in found else ""
+    return f"{found['mean']:.4g}{ends}{tokens}"
 
 
 def _harness_request(args) -> dict | None:

@@ -3,6 +3,7 @@
 import argparse
 
 from core.cli.searches import add_search, searched
+from core.store.results import KL, LOSS
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -22,13 +23,26 @@ def run(args: argparse.Namespace) -> dict:
 
 def describe(result: dict) -> str:
     """The methods for a person, the best on unseen texts first."""
+    methods = result["methods"]
+    ruler = KL if any(KL in found for found in methods.values()) else LOSS
+    unseen = {name: _unseen(found["report"], ruler) for name, found in methods.items()}
     lines = ["method            forwards  chosen at  on unseen texts      removed blocks"]
-    for name, found in sorted(result["methods"].items(), key=lambda item: item[1]["report"]["increase"]):
-        report, removed = found["report"], ",".join(map(str, found["removed"]))
-        error = "" if report["increase_se"] is None else f" ± {report['increase_se']:.4f}"
+    for name in sorted(methods, key=lambda name: unseen[name][0]):
+        found, removed = methods[name], ",".join(map(str, methods[name]["removed"]))
         spent = "–" if found["forwards"] is None else f"{found['forwards']:.1f}"
-        unseen = f"{report['increase']:+.4f}{error}"
-        lines.append(f"{name:<16}  {spent:>8}  {found['loss']:>9.4f}  {unseen:<19}  {removed}")
+        lines.append(f"{name:<16}  {spent:>8}  {found[ruler]:>9.4f}  {unseen[name][1]:<19}  {removed}")
+    if ruler == KL:
+        return "\n".join([*lines, "KL to the original, nats a token"])
     return "\n".join(
         [*lines, f"losses in nats; the original has {result['original']:.4f} on the choosing sequences"]
     )
+
+
+def _unseen(report: dict, ruler: str) -> tuple[float, str]:
+    """(what a choice loses on unseen texts, the same in words)."""
+    mean, se = (
+        (report["kl"]["mean"], report["kl"]["se"])
+        if ruler == KL
+        else (report["increase"], report["increase_se"])
+    )
+    return mean, f"{mean:+.4f}" + ("" if se is None else f" ± {se:.4f}")

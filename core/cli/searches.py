@@ -8,12 +8,15 @@ from core.cli.running import as_job
 from core.errors import InputError
 from core.spectrum.lowest import check_removed
 from core.store.folders import find_run
+from core.store.results import LOSS, RULERS
 from core.store.runs import load_run
 from core.texts.places import missing
 
 
 def add_search(command: argparse.ArgumentParser, budget: str) -> None:
-    """--run, --remove, --budget (with this help), --texts, --sequences, --seed; `searched` reads them."""
+    """--run, --remove, --budget (with this help), --texts, --sequences, --ruler, --seed; `searched` reads
+    them.
+    """
     command.add_argument("--run", required=True, **RUN)
     command.add_argument("--remove", **REMOVE)
     command.add_argument("--budget", type=forwards, required=True, metavar="F", help=budget)
@@ -31,6 +34,12 @@ def add_search(command: argparse.ArgumentParser, budget: str) -> None:
         metavar="S",
         help="sequences to choose on, and to report on (default 256)",
     )
+    command.add_argument(
+        "--ruler",
+        choices=RULERS,
+        default=LOSS,
+        help="what the choice goes by: the loss (default), or kl, KL(original || pruned) in nats a token",
+    )
     command.add_argument("--seed", type=natural, default=0, help="which states are tried (default 0)")
 
 
@@ -44,6 +53,6 @@ def searched(kind: str, args: argparse.Namespace) -> dict:
             f"The texts of the run {run.key[:8]} are no longer at {', '.join(gone)}; say by --texts where "
             "they lie now."
         )
-    asked = {"remove": args.remove, "budget": args.budget, "sequences": args.sequences, "seed": args.seed}
+    asked = {name: getattr(args, name) for name in ("remove", "budget", "sequences", "ruler", "seed")}
     request = jobs.request_on(run, folder, args.texts, **asked)
     return as_job(kind, request)

@@ -1,7 +1,7 @@
 """Measured states side by side.
 
 comparison reads what the store knows of a model, one row a state; agreement says how well energies order
-losses; other_tools reads results and lists of states from elsewhere.
+losses; quadratic how well they say KL itself; other_tools reads results and lists of states from elsewhere.
 """
 
 from core.compare.agreement import Agreement

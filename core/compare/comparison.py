@@ -5,14 +5,16 @@ Losses are those of the report split, which no choice has used.
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 
 import numpy as np
 
 from core.compare.agreement import Agreement, agreement
-from core.store.results import Measurement, Results
+from core.store.results import KL, LOSS, SAME, Key, Measurement, Results
 from core.store.runs import Run, canonical_key
+from core.store.token_kl import median_and_99, token_kl
 
 _TASK = "task:"  # and its name: the metric of a task, what each item scores
 CHOSEN_ON = "choose"  # the split that searches choose on: no loss of it is shown as a result
@@ -29,6 +31,46 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Mean:
+    """A mean over sequences with its standard error and 95 % interval, 1.96 of these to each side within what
+    can be; None of one sequence.
+    """
+
+    mean: float
+    se: float | None
+    low: float | None
+    high: float | None
+
+
+def mean_of(values: np.ndarray, most: float = math.inf) -> Mean:
+    """Of values [n] that lie between 0 and `most`."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Mean(mean, None, None, None)
+    se = float(values.std(ddof=1) / math.sqrt(len(values)))
+    return Mean(mean, se, max(0.0, mean - 1.96 * se), min(most, mean + 1.96 * se))
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a state is from the original on the same tokens: the ruler of llama.cpp's perplexity tool."""
+
+    kl: Mean  # nats a token: KL(original || state)
+    same: Mean  # share of the tokens whose first choice is the original's
+    median: float | None = None  # of the KL of all tokens, to the grid of core.store.token_kl; None: not kept
+    p99: float | None = None  # 99 % of the tokens have no larger KL
+
+    def to_json(self) -> dict:
+        """As results of jobs hold it."""
+        return {"kl": {**asdict(self.kl), "median": self.median, "p99": self.p99}, "same": asdict(self.same)}
+
+
+def distance_of(kl: np.ndarray, same: np.ndarray, histograms: Iterable[str] = ()) -> Distance:
+    """Of the means of each sequence, float [n], and the histograms of its tokens (core.store.token_kl)."""
+    return Distance(mean_of(kl), mean_of(same, 1.0), *(median_and_99(histograms) or ()))
+
+
+@dataclass(frozen=True)
 class Row:
     """What is measured of one state; None where nothing is."""
 
@@ -39,6 +81,7 @@ class Row:
     increase: tuple[float, float, int] | None = None  # above the original, paired: nats, standard error, n
     tasks: dict[str, Score] = field(default_factory=dict)
     tokens_per_second: float | None = None
+    distance: Distance | None = None  # on the sequences of the loss
 
     @property
     def tied(self) -> bool:
@@ -157,7 +200,7 @@ def compare(run: Run, states: list[tuple[int, ...]], results: Results) -> list[R
     Where a state was measured on several texts or settings, the one with most items in
     common with the original counts.
     """
-    return _rows(run, states, results.of_model(model_key(run), but=CHOSEN_ON))
+    return _rows(run, states, results.of_model(model_key(run), but=CHOSEN_ON), results)
 
 
 def record(run: Run, states: list[tuple[int, ...]], results: Results) -> dict:
@@ -185,6 +228,7 @@ def record(run: Run, states: list[tuple[int, ...]], results: Results) -> dict:
                 "n": len(m.values),
                 "mean": m.mean,
                 "se": None if math.isnan(m.se) else m.se,
+                **(_tokens(m, results) if m.key.metric == KL else {}),
                 "seconds": m.seconds,
                 "versions": dict(m.versions),
                 "items": m.items.tolist(),
@@ -195,12 +239,37 @@ def record(run: Run, states: list[tuple[int, ...]], results: Results) -> dict:
     }
 
 
-def _rows(run: Run, states: list[tuple[int, ...]], found: list[Measurement]) -> list[Row]:
+def _tokens(kl: Measurement, results: Results) -> dict[str, float]:
+    """Median and 99 % of the KL of single tokens, where their distribution was kept."""
+    found = median_and_99(token_kl(results, kl.key).get(kl.key.removed, {}).values())
+    return dict(zip(("median", "p99"), found)) if found else {}
+
+
+def _rows(
+    run: Run, states: list[tuple[int, ...]], found: list[Measurement], results: Results | None = None
+) -> list[Row]:
+    """results: where the distributions of the KL of tokens are read, if they are wanted."""
     originals = {(m.key.data, m.key.settings): m for m in found if _is_loss(m) and not m.key.removed}
+    read = cache(lambda key: token_kl(results, key) if results else {})
     by_state: dict[tuple[int, ...], list[Measurement]] = {}
     for m in found:
         by_state.setdefault(m.key.removed, []).append(m)
-    return [_row(run, state, by_state.get(state, []), originals) for state in [(), *states]]
+    rows = [_row(run, state, by_state.get(state, []), originals) for state in [(), *states]]
+    return [
+        replace(row, distance=_distance(row.loss, by_state.get(row.removed, []), read)) if row.loss else row
+        for row in rows
+    ]
+
+
+def _distance(
+    loss: Measurement, own: list[Measurement], read: Callable[[Key], dict[tuple[int, ...], dict[int, str]]]
+) -> Distance | None:
+    """To the original, measured beside the loss; None where it was not."""
+    beside = {m.key.metric: m for m in own if replace(m.key, metric=LOSS) == loss.key}
+    if not {KL, SAME} <= set(beside):
+        return None
+    histograms = read(replace(loss.key, removed=())).get(loss.key.removed, {})
+    return distance_of(beside[KL].values, beside[SAME].values, histograms.values())
 
 
 def _row(
@@ -242,7 +311,7 @@ def _alike(a: Measurement, b: Measurement) -> bool:
 
 
 def _is_loss(m: Measurement) -> bool:
-    return m.key.metric == "loss" and m.key.split == "report"
+    return m.key.metric == LOSS and m.key.split == "report"
 
 
 def _fits(m: Measurement, run: Run) -> bool:
@@ -278,3 +347,13 @@ def measured_increases(run: Run, results: Results) -> dict[tuple[int, ...], tupl
         for row in _rows(run, sorted(states), found)
         if row.increase and row.increase[2]
     }
+
+
+def measured_kl(run: Run, results: Results) -> dict[tuple[int, ...], Mean]:
+    """{state: its KL to the original, nats a token} of every state of the run's model that it is measured of.
+
+    Of several texts or settings the one with the most sequences counts.
+    """
+    found = results.of_model(model_key(run), but=CHOSEN_ON)
+    own = [m for m in found if m.key.metric == KL and m.key.removed and _fits(m, run)]
+    return {m.key.removed: mean_of(m.values) for m in sorted(own, key=lambda m: len(m.values))}

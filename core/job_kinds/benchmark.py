@@ -9,10 +9,10 @@ import torch
 
 from core.calibration.corpus import read_sources
 from core.errors import InputError
-from core.job_kinds.common import draw_sequences, load, paired, states_of
+from core.job_kinds.common import draw_sequences, load, measured_of, states_of
 from core.jobs.progress import Progress
 from core.measure import evaluation
-from core.measure.state_losses import VERSIONS, Kept, open_forwards
+from core.measure.state_losses import DISTANCES, VERSIONS, Kept, open_forwards
 from core.model.load import LoadedModel
 from core.model.surgery import without
 from core.ranks import ALONE, Ranks
@@ -42,12 +42,13 @@ class _Tally:
 
 
 def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
-    """Loss, tasks, speed and one answer for every state of the request, each item once; the model is loaded
-    once.
+    """Loss, distance to the original, tasks, speed and one answer for every state of the request, each item
+    once; the model is loaded once.
 
-    States are lists of removed blocks; the empty list is the original. Losses come first, a chunk of
-    sequences for all states at a time, on kept prefixes (core.measure.state_losses): an early stop has
-    something of every state. `speed`, where it is False, leaves out tokens per second. Of several ranks each
+    States are lists of removed blocks; the empty list is the original. Losses and distances come first, a
+    chunk of sequences for all states at a time, on kept prefixes (core.measure.state_losses): an early stop
+    has something of every state. What only a loss is known of is measured again for its distance, and the
+    loss that is stored stays. `speed`, where it is False, leaves out tokens per second. Of several ranks each
     measures its share of the states.
     """
     progress.report(0, 1, "loading the model")
@@ -64,10 +65,10 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     speed, prompt = request.get("speed", True), request["prompt"]
     tally = _Tally(progress, len(own) * (len(sequences.ids) + len(items) + speed + bool(prompt)))
 
-    meter = open_forwards(loaded, sequences)
+    meter = open_forwards(loaded, sequences, tokens=True)
     for chunk, part in enumerate(meter.chunks):
         for state in own:
-            tally.report(f"loss of {len(own)} states" if len(own) > 1 else "loss")
+            tally.report(f"loss and KL of {len(own)} states" if len(own) > 1 else "loss and KL")
             kept = meter.known is not None and meter.known.get(state, part) is not None
             meter.measure(state, chunk)
             tally.add(part.stop - part.start, kept)
@@ -87,11 +88,12 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     progress.report(tally.total, tally.total, "done")
     if ranks.gather(len(own)) is None:
         return None
-    known = Kept(loaded, sequences)  # of all ranks
-    base = known.whole(())
+    known = Kept(loaded, sequences, DISTANCES, tokens=True)  # of all ranks
+    original = Kept(loaded, sequences).get((), slice(None))  # None where it is not asked for, and not known
+    base = None if original is None else original[0]
     return {
         "model": model,
-        "states": [{"removed": list(s), **paired(known.whole(s), base)} for s in states],
+        "states": [{"removed": list(s), **measured_of(known, s, base)} for s in states],
         "sequences": len(sequences.ids),
         "items": len(items),
     }

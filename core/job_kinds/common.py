@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from core.calibration.corpus import Read, draw, read_sources
-from core.compare.comparison import model_key
+from core.compare.comparison import distance_of, model_key
 from core.errors import InputError
 from core.ising.states import check_blocks
 from core.jobs.progress import Progress
-from core.measure.state_losses import open_forwards, stratified
+from core.measure.state_losses import DISTANCES, Kept, open_forwards, stratified
 from core.model.load import LoadedModel, load_model
+from core.store.results import LOSS, RULERS
 from core.store.runs import Run, canonical_key, load_run
 from core.texts import Sequences
 
@@ -57,6 +58,24 @@ def paired(losses: np.ndarray, base: np.ndarray | None) -> dict:
     return {**found, "increase": float(above.mean()), "increase_se": _standard_error(above)}
 
 
+def ruler_of(request: dict) -> str:
+    """What a search goes by: the loss, or the KL to the original."""
+    ruler = request.get("ruler", LOSS)
+    if ruler not in RULERS:
+        raise InputError(f"There is no ruler {str(ruler)[:40]!r}; choose one of {', '.join(RULERS)}.")
+    return ruler
+
+
+def measured_of(known: Kept, state: tuple[int, ...], base: np.ndarray | None) -> dict:
+    """`paired`, and the distance to the original (core.compare.comparison.Distance), of what is known of all
+    sequences.
+    """
+    loss, kl, same = known.every(state)
+    histograms = known.histograms.get(state, {})
+    own = distance_of(kl, same, [histograms[i] for i in known.index if i in histograms])
+    return {**paired(loss, base), **own.to_json()}
+
+
 def _standard_error(values: np.ndarray) -> float | None:
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
@@ -83,10 +102,11 @@ def choosing(request: dict, progress: Progress) -> tuple[Run, LoadedModel, Seque
 def unseen_losses(
     loaded: LoadedModel, unseen: Sequences, states: Iterable[tuple[int, ...]]
 ) -> dict[tuple[int, ...], dict]:
-    """{state: what it loses on sequences that no choice has seen}."""
-    judged = open_forwards(loaded, unseen)
-    base, found = judged.whole(()), {}
-    for state in states:
-        found[state] = {"original": float(base.mean()), **paired(judged.whole(state), base)}
+    """{state: what it loses on sequences that no choice has seen, and how far it is from the original}."""
+    judged, states = open_forwards(loaded, unseen, tokens=True), list(states)
+    for state in ((), *states):
+        judged.whole(state)
     judged.save()
-    return found
+    known = Kept(loaded, unseen, DISTANCES, tokens=True)
+    base = known.whole(())
+    return {s: {"original": float(base.mean()), **measured_of(known, s, base)} for s in states}

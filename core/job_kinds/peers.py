@@ -3,7 +3,7 @@
 from functools import partial
 
 from core.choose import other_methods as rivals
-from core.job_kinds.common import choosing, unseen_losses
+from core.job_kinds.common import choosing, ruler_of, unseen_losses
 from core.jobs.progress import Progress
 from core.measure.state_losses import open_forwards
 
@@ -14,12 +14,14 @@ def run(request: dict, progress: Progress) -> dict:
 
     The result: original, the loss in nats; methods {name: {removed, forwards, loss, report}}, forwards None
     where the budget is below what the method needs; curves {search: [[forwards, loss], ..]}. Searches get the
-    budget, or what greedy takes if that is more.
+    budget, or what greedy takes if that is more. By another ruler than the loss (core.job_kinds.common.
+    ruler_of) what is measured is that, under its name: the searches, the best window and the removals one at
+    a time of "perplexity" go by it; the other rules are as ever. The reports give both.
     """
     progress.report(0, 1, "loading the model")
     _, loaded, choose, unseen = choosing(request, progress)
-    m, note = request["remove"], progress.curves()
-    meter = partial(open_forwards, loaded, choose)
+    m, note, ruler = request["remove"], progress.curves(), ruler_of(request)
+    meter = partial(open_forwards, loaded, choose, ruler=ruler)
     found: dict[str, rivals.Choice] = {}
     for name, choices in rivals.chosen_at_once(rivals.Look(loaded, choose, meter, [m])):
         found[name] = choices[m]
@@ -33,7 +35,7 @@ def run(request: dict, progress: Progress) -> dict:
         if curve:
             found[name] = curve[-1]
     own = meter()
-    losses = {name: float(own.whole(choice.removed).mean()) for name, choice in found.items()}
+    measured = {name: float(own.whole(choice.removed).mean()) for name, choice in found.items()}
     original = float(own.whole(()).mean())
     own.save()
     reported = unseen_losses(loaded, unseen, {choice.removed for choice in found.values()})
@@ -43,7 +45,7 @@ def run(request: dict, progress: Progress) -> dict:
             name: {
                 "removed": list(c.removed),
                 "forwards": c.forwards,
-                "loss": losses[name],
+                ruler: measured[name],
                 "report": reported[c.removed],
             }
             for name, c in found.items()

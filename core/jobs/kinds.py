@@ -42,7 +42,8 @@ def _states(request: dict) -> str:
 
 
 def _budget(request: dict) -> str:
-    return f"M = {request.get('remove')}, {request.get('budget')} forwards"
+    by = f", by {request['ruler']}" if "ruler" in request else ""
+    return f"M = {request.get('remove')}, {request.get('budget')} forwards{by}"
 
 
 def _samples(request: dict) -> str:

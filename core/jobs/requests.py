@@ -7,11 +7,14 @@ from pathlib import Path
 from core.errors import InputError
 from core.store.folders import home
 from core.store.named_models import NAMED, is_demo, place_of
+from core.store.results import LOSS
 from core.store.runs import Run, rewrite_meta
 from core.texts import parse_source
 from core.texts.form import FORM, READING
 from core.texts.places import placed, sources_at
 from core.texts.text_source import BUNDLED, BUNDLED_NAME, OWN
+
+_USUAL = {"remote_code": False, "against": None, "ruler": LOSS}  # left out of a request
 
 
 def request_of(
@@ -25,15 +28,19 @@ def request_of(
     file it reads.
 
     texts: one source or several, each as core.texts.parse_source takes it. form: mode, template and bos, as
-    core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run. What is as
-    usual is left out, so that equal work has equal requests; a job of before that read texts in another way
-    is another job.
+    core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run; against:
+    another model that is loaded beside it; ruler: what a search goes by. What is as usual is left out, so
+    that equal work has equal requests; a job of before that read texts in another way is another job.
     Errors: InputError for options that cannot be.
     """
     model = _absolute(model)
     named, paths = _texts([texts] if isinstance(texts, str) else texts or [])
-    if not options.get("remote_code", True):
-        del options["remote_code"]
+    for name, usual in _USUAL.items():
+        if name in options and options[name] == usual:
+            del options[name]
+    if "against" in options:
+        options["against"] = _absolute(options["against"])
+        reads = (*reads, options["against"])
     unusual = {name: value for name, value in (form or {}).items() if value != FORM.get(name)}
     if unusual:
         options["form"] = unusual

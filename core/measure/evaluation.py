@@ -8,15 +8,24 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from core.blocks.structure import probe_ids
+from core.compare.comparison import Distance, distance_of
 from core.errors import InputError
 from core.model.gates import gated, keep_all, removal
 from core.model.load import LoadedModel
-from core.model.losses import padded_batch, sample_losses, token_losses
+from core.model.losses import (
+    kl_of_tokens,
+    padded_batch,
+    sample_losses,
+    sample_means,
+    token_distances,
+    token_losses,
+)
 from core.tasks.items import TaskItem
 from core.texts import Sequences
 from core.texts.special_tokens import begins
@@ -52,6 +61,60 @@ def sequence_losses(
         losses.append(sample_losses(hidden, tokens, counts, loaded.head.logits).double().cpu().numpy())
         report(min(start + batch, len(ids)), len(ids), "loss")
     return np.concatenate(losses)
+
+
+@torch.no_grad()
+def sequence_distances(
+    loaded: LoadedModel,
+    original: LoadedModel,
+    sequences: Sequences,
+    batch: int = 16,
+    report: Report = _silent,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(float64 [3, S]: loss, KL(original || model) and share of equal first choices of each sequence
+    (core.model.losses.Distances), float32 [n]: the KL of every token that counts), of two models on the same
+    tokens. The logits of both exist for a few tokens at a time.
+
+    Errors: InputError, as `check_same_tokens`, or for sequences that one of them has no positions for.
+    """
+    check_same_tokens(loaded, original)
+    values, tokens = [], []
+    count = len(sequences.ids)
+    for model in (loaded, original):
+        model.check_length(sequences.ids.shape[1])
+    for start in range(0, count, batch):
+        part = slice(start, start + batch)
+        ids, scored = padded_batch(sequences.ids, sequences.mask, sequences.scored, part, loaded.device)
+        hidden = loaded.head.hidden(ids)
+        first = original.head.hidden(ids.to(original.device)).to(loaded.device)
+        theirs = _on(original, loaded.device)
+        each = token_distances(hidden, first, ids, scored, loaded.head.logits, theirs)
+        values.append(torch.stack(sample_means(each, ids, scored)).double().cpu().numpy())
+        tokens += kl_of_tokens(each, ids, scored)
+        report(min(start + batch, count), count, "loss and KL")
+    return np.concatenate(values, axis=1), np.concatenate(tokens)
+
+
+def _on(model: LoadedModel, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The model's head for hidden states that lie on another device."""
+    return lambda hidden: model.head.logits(hidden.to(model.device)).to(device)
+
+
+def check_same_tokens(loaded: LoadedModel, original: LoadedModel) -> None:
+    """Errors: InputError where a token of one model is not the same token of the other."""
+    sizes = [_vocabulary(m) for m in (loaded, original)]
+    if sizes[0] != sizes[1] or loaded.tokenizer.get_vocab() != original.tokenizer.get_vocab():
+        raise InputError(
+            f"{loaded.source!r} and {original.source!r} do not have the same tokens ({sizes[0]} and "
+            f"{sizes[1]} logits), so their distributions cannot be compared; name the model it was made from."
+        )
+
+
+@torch.no_grad()
+def _vocabulary(loaded: LoadedModel) -> int:
+    """How many logits a token has."""
+    head, ids = loaded.head, probe_ids(loaded.model)
+    return head.logits(head.hidden(ids).flatten(0, 1)[:1]).shape[-1]
 
 
 def removal_increase(
@@ -203,6 +266,7 @@ class Evaluation:
     losses: np.ndarray  # float64 [sequences]
     tasks: dict[str, dict]
     tokens_per_second: float
+    distance: Distance | None = None  # to the original, where it was named
 
     def to_json(self) -> dict:
         """Without the losses and items themselves."""
@@ -216,6 +280,7 @@ class Evaluation:
                 name: {k: row[k] for k in ("accuracy", "chance", "n")} for name, row in self.tasks.items()
             },
             "tokens_per_second": self.tokens_per_second,
+            **(self.distance.to_json() if self.distance else {}),
         }
 
 
@@ -225,11 +290,20 @@ def evaluate(
     items: Sequence[TaskItem] = (),
     batch: int = 16,
     report: Report = _silent,
+    original: LoadedModel | None = None,
 ) -> Evaluation:
-    """Loss with its standard error over the sequences, task accuracies and speed."""
-    losses = sequence_losses(
-        loaded, sequences.ids, batch=batch, report=report, mask=sequences.mask, scored=sequences.scored
-    )
+    """Loss with its standard error over the sequences, distance to the original, task accuracies and speed.
+    Errors: InputError, as `sequence_distances`.
+    """
+    distance = None
+    if original is None:
+        losses = sequence_losses(
+            loaded, sequences.ids, batch=batch, report=report, mask=sequences.mask, scored=sequences.scored
+        )
+    else:
+        (losses, kl, same), tokens = sequence_distances(loaded, original, sequences, batch, report)
+        median, p99 = np.quantile(tokens, [0.5, 0.99]).tolist()  # of the tokens themselves, not of a grid
+        distance = replace(distance_of(kl, same), median=median, p99=p99)
     tasks = task_results(items, option_scores(loaded, items, report=report)) if items else {}
     se = float(losses.std(ddof=1) / math.sqrt(len(losses))) if len(losses) > 1 else math.nan
     return Evaluation(
@@ -240,4 +314,5 @@ def evaluate(
         losses,
         tasks,
         tokens_per_second(loaded, sequences.ids),
+        distance,
     )

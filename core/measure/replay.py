@@ -11,13 +11,14 @@ from core.blocks.structure import first_tensor, hidden_argument, probe_ids, repl
 from core.model.gates import gated, removal
 from core.model.head import forward_as
 from core.model.load import LoadedModel
-from core.model.losses import padded_batch, sample_distances, sample_losses
+from core.model.losses import kl_of_tokens, padded_batch, sample_losses, sample_means, token_distances
 from core.model.memory import give_back
 from core.texts.sequences import Sequences
 
 _CLOSE = 1e-3  # of the logits' spread: skipping a block is not the same as closing its gates beyond that
 _LARGE = 1 << 20  # bytes of hidden states behind a block
 Blocks = tuple[int, ...]  # those that are executed
+TokenKl = Callable[[slice, Blocks, list[np.ndarray]], None]  # gets the KL of the tokens of each sequence
 
 
 class Replay:
@@ -27,11 +28,17 @@ class Replay:
     one then than with closed gates, as a trial on a few tokens shows) `shares` is False and gates do it.
     """
 
-    def __init__(self, loaded: LoadedModel, sequences: Sequences, distances: bool = False):
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        sequences: Sequences,
+        distances: bool = False,
+        tokens: TokenKl | None = None,
+    ):
         """distances: each run also tells how far the model is from the original, whose hidden states in front
-        of the head are kept from the first on.
+        of the head are kept from the first on; tokens: is told the KL of every token as well.
         """
-        self.loaded, self.sequences, self.distances = loaded, sequences, distances
+        self.loaded, self.sequences, self.distances, self.tokens = loaded, sequences, distances, tokens
         self.originals: dict[int, torch.Tensor] = {}  # by the first sequence of a part
         loaded.check_length(sequences.ids.shape[1])
         self.outputs: list = []  # what each block returns, without hidden states
@@ -52,7 +59,10 @@ class Replay:
         last, seen = self._last(ids, kept, start, hidden)
         if self.distances:
             original = self._original(part, ids, last if len(kept) == len(self.loaded.blocks) else None)
-            found = torch.stack(sample_distances(last, original, ids, scored, head.logits))
+            each = token_distances(last, original, ids, scored, head.logits)
+            found = torch.stack(sample_means(each, ids, scored))
+            if self.tokens:
+                self.tokens(part, kept, kl_of_tokens(each, ids, scored))
         else:
             found = sample_losses(last, ids, scored, head.logits)[None]
         losses = found.double().cpu().numpy()

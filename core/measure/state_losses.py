@@ -20,8 +20,9 @@ import core
 from core.measure.replay import Replay
 from core.model.load import LoadedModel
 from core.store.checkpoint import Checkpoint
-from core.store.results import Key, Results
+from core.store.results import KL, LOSS, SAME, Key, Results
 from core.store.runs import canonical_key
+from core.store.token_kl import packed, put_token_kl, token_kl
 from core.texts import Sequences
 from core.texts.sequences import part_of
 
@@ -32,7 +33,6 @@ MEMORY = 1 << 30  # bytes of hidden states that are kept
 ROW_FORWARDS = 2.3
 
 State = tuple[int, ...]
-LOSS, KL, SAME = "loss", "kl", "same"  # metrics of the store: core.model.losses.Distances, sample by sample
 METRICS = (LOSS,)
 DISTANCES = (LOSS, KL, SAME)
 # (sequences, kept blocks, how many of them to skip, hidden states behind those) -> (float64 [metrics, B],
@@ -53,10 +53,17 @@ class Kept:
     again.
 
     Named as every other measurement (core.store.results), so that Compare shows them. metrics: measured
-    together; a sequence is known where all of them are.
+    together; a sequence is known where all of them are; tokens: and the distribution of its tokens' KL
+    (core.store.token_kl).
     """
 
-    def __init__(self, loaded: LoadedModel, sequences: Sequences, metrics: tuple[str, ...] = METRICS):
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        sequences: Sequences,
+        metrics: tuple[str, ...] = METRICS,
+        tokens: bool = False,
+    ):
         self.results, self.index, self.metrics = Results(), sequences.index.tolist(), metrics
         settings = {
             "length": sequences.ids.shape[1],
@@ -71,14 +78,22 @@ class Kept:
         # {state: {item: one value for each metric}}
         self.values: dict[State, dict[int, tuple[float, ...]]] = {}
         found: dict[State, list[dict[int, float]]] = {}
+        self.timed: dict[State, set[int]] = {}  # items whose loss, and the seconds it took, are in the store
         for metric in metrics:
             for m in self.results.of_model(model, like=replace(self.key, metric=metric)):
                 found.setdefault(m.key.removed, []).append(dict(zip(m.items.tolist(), m.values.tolist())))
+                if metric == LOSS:
+                    self.timed[m.key.removed] = set(m.items.tolist())
+        self.blocks = len(loaded.blocks)
+        self.histograms = token_kl(self.results, self.key) if tokens else {}
         for state, own in found.items():
             if len(own) == len(metrics):
                 known = set.intersection(*(set(values) for values in own))
+                if tokens:
+                    known &= set(self.histograms.get(state, {}))
                 self.values[state] = {item: tuple(values[item] for values in own) for item in sorted(known)}
         self.unsaved: dict[State, tuple[dict[int, tuple[float, ...]], float]] = {}
+        self.unsaved_tokens: dict[State, dict[int, str]] = {}
         self.last = time.monotonic()
 
     def get(self, state: State, part: slice) -> np.ndarray | None:
@@ -89,7 +104,18 @@ class Kept:
 
     def whole(self, state: State) -> np.ndarray:
         """float64 [S]: every loss of a state that was measured. Errors: KeyError for any other."""
-        return np.array([self.values[state][i][0] for i in self.index])
+        return self.every(state)[0]
+
+    def every(self, state: State) -> np.ndarray:
+        """float64 [metrics, S]: all that is measured of every sequence. Errors: as `whole`."""
+        return np.array([self.values[state][i] for i in self.index]).T
+
+    def note_tokens(self, part: slice, kept: State, kl: list[np.ndarray]) -> None:
+        """Keep how the KL of the tokens of some sequences is distributed, written with what is `put` next."""
+        state = tuple(i for i in range(self.blocks) if i not in kept)
+        new = dict(zip(self.index[part], map(packed, kl)))
+        self.histograms.setdefault(state, {}).update(new)
+        self.unsaved_tokens.setdefault(state, {}).update(new)
 
     def put(self, state: State, part: slice, values: np.ndarray, seconds: float) -> None:
         """Keep values [metrics, B] that took so many seconds to measure; in the store some seconds later."""
@@ -102,12 +128,17 @@ class Kept:
 
     def flush(self) -> None:
         """Write to the store what is not there yet."""
+        for state, histograms in self.unsaved_tokens.items():
+            put_token_kl(self.results, replace(self.key, removed=state), histograms)
         for state, (values, seconds) in self.unsaved.items():
+            timed = self.timed.setdefault(state, set())
+            new = seconds * len(set(values) - timed) / len(values)
+            timed |= set(values)
             for k, metric in enumerate(self.metrics):
                 key = replace(self.key, removed=state, metric=metric)
                 own = {item: found[k] for item, found in values.items()}
-                self.results.put(key, own, seconds if metric == LOSS else 0.0, VERSIONS)
-        self.unsaved, self.last = {}, time.monotonic()
+                self.results.put(key, own, new if metric == LOSS else 0.0, VERSIONS)
+        self.unsaved, self.unsaved_tokens, self.last = {}, {}, time.monotonic()
 
 
 class Forwards:
@@ -249,16 +280,18 @@ def open_forwards(
     chunk: int = CHUNK,
     ruler: str = LOSS,
     distances: bool = False,
+    tokens: bool = False,
 ) -> Forwards:
     """`Forwards` of a model; keep: in the store; memory: bytes for hidden states, at least two paths through
     the model; chunk: sequences at a time; distances: to the original too, as any other ruler than the loss
-    needs.
+    needs; tokens: these, and how the KL of single tokens is distributed, where it is kept.
     """
-    metrics = DISTANCES if distances or ruler != LOSS else METRICS
-    replay = Replay(loaded, sequences, distances=metrics is DISTANCES)
+    metrics = DISTANCES if distances or tokens or ruler != LOSS else METRICS
+    known = Kept(loaded, sequences, metrics, tokens) if keep else None
+    note = known.note_tokens if known and tokens else None
+    replay = Replay(loaded, sequences, distances=metrics is DISTANCES, tokens=note)
     n, (count, length) = len(loaded.blocks), sequences.ids.shape
     room = max(2 * n, memory // max(1, replay.bytes * length * min(chunk, count)))
-    known = Kept(loaded, sequences, metrics) if keep else None
     return Forwards(
         n, count, replay, known, room=room, shares=replay.shares, chunk=chunk, ruler=metrics.index(ruler)
     )

@@ -94,32 +94,34 @@ def token_distances(
     ids: torch.Tensor,
     scored: torch.Tensor | None = None,
     logits: Logits = as_they_are,
+    original_logits: Logits | None = None,
 ) -> Distances:
     """Loss, and distance to the original on the same tokens, as llama.cpp's perplexity tool and EvoPress
-    (arXiv 2410.14649) report it; hidden, original: hidden states [B, T, D] of both, with one head. The
-    logits of both exist for TOKENS tokens at a time.
+    (arXiv 2410.14649) report it; hidden, original: hidden states [B, T, D] of both, with one head unless the
+    original's own is given. The logits of both exist for TOKENS tokens at a time.
     """
+    heads = (original_logits or logits, logits)
     flat, first = hidden.flatten(0, 1), original.flatten(0, 1)
     places, targets = _predicting(ids, scored, hidden.device)
     found = torch.zeros(3, ids.numel(), device=hidden.device)
     for at, labels in zip(places.split(TOKENS), targets.split(TOKENS)):
-        log_p, log_q = (logits(h[at]).float().log_softmax(dim=-1) for h in (first, flat))
+        log_p, log_q = (head(h[at]).float().log_softmax(dim=-1) for head, h in zip(heads, (first, flat)))
         found[0, at] = -log_q.gather(-1, labels[:, None]).squeeze(-1)
         found[2, at] = (log_p.argmax(dim=-1) == log_q.argmax(dim=-1)).float()
         found[1, at] = log_p.exp().mul_(log_p.sub_(log_q)).sum(dim=-1)
     return Distances(*found.view(3, *ids.shape)[:, :, :-1])
 
 
-def sample_distances(
-    hidden: torch.Tensor,
-    original: torch.Tensor,
-    ids: torch.Tensor,
-    scored: torch.Tensor | None = None,
-    logits: Logits = as_they_are,
-) -> Distances:
-    """`token_distances`, [B] each: the mean over each sample's scored tokens."""
-    counts = _counts(ids, scored).to(hidden.device)
-    return Distances(*(d.sum(dim=1) / counts for d in token_distances(hidden, original, ids, scored, logits)))
+def sample_means(each: Distances, ids: torch.Tensor, scored: torch.Tensor | None = None) -> Distances:
+    """Of `token_distances`, [B] each: the mean over each sample's scored tokens."""
+    counts = _counts(ids, scored).to(each.loss.device)
+    return Distances(*(d.sum(dim=1) / counts for d in each))
+
+
+def kl_of_tokens(each: Distances, ids: torch.Tensor, scored: torch.Tensor | None = None) -> list[np.ndarray]:
+    """Of `token_distances`: float32 [n], nats, of the n tokens of each sample that count."""
+    counts = torch.ones_like(ids, dtype=torch.bool) if scored is None else scored
+    return [kl[c].cpu().numpy() for kl, c in zip(each.kl, counts[:, 1:].to(each.kl.device))]
 
 
 def loss_gradients(

@@ -2,9 +2,11 @@
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 from core.compare.agreement import clustered, fitted, regret, scaled
+from core.store.results import KL, LOSS
 from core.view.palette import (
     BEST,
     EVOLUTIONARY,
@@ -24,6 +26,7 @@ CURVES = {
     "evolutionary": ("evolutionary", EVOLUTIONARY, "solid"),
     "random": ("random", NODE, "dot"),
 }
+_SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star")
 FLAT = 0.05  # of the loss increase: what is closer together is drawn as close together
 TALL = 12  # times the best loss increase: what is worse is off the scale
 
@@ -123,10 +126,13 @@ def _scale(values: np.ndarray) -> dict:
     return {"type": "log"} if len(values) and values.min() > 0 and values.max() > 30 * values.min() else {}
 
 
-def forwards_spent(curves: dict[str, list[tuple[float, float]]], original: float | None) -> go.Figure:
-    """The best loss increase (nats) each method had found against the forwards it had spent.
+def forwards_spent(
+    curves: dict[str, list[tuple[float, float]]], original: float | None, ruler: str = LOSS
+) -> go.Figure:
+    """The best loss increase (nats) each method had found against the forwards it had spent; or KL, where the
+    searches went by it.
 
-    curves: {search: [(forwards, loss)]}.
+    curves: {search: [(forwards, loss)]}; original: its loss, 0 in KL, or None where it is not known.
     """
     figure = go.Figure()
     base = original or 0.0
@@ -171,11 +177,75 @@ def forwards_spent(curves: dict[str, list[tuple[float, float]]], original: float
         margin={**MARGIN, "l": 60}, height=330, legend={"orientation": "h", "y": 1.08, "x": 0}
     )
     figure.update_xaxes(title_text="forwards spent", rangemode="tozero")
-    figure.update_yaxes(
-        title_text="loss increase while choosing, nats" if original else "loss, nats",
-        **(_scale(every) if original else {}),
+    title = (
+        "KL while choosing, nats a token"
+        if ruler == KL
+        else "loss, nats"
+        if original is None
+        else "loss increase while choosing, nats"
     )
+    figure.update_yaxes(title_text=title, **({} if original is None else _scale(every)))
     return figure
+
+
+def kl_against_prediction(
+    states: list[str], m: np.ndarray, predicted: np.ndarray, measured: np.ndarray, se: np.ndarray
+) -> go.Figure:
+    """Measured KL of states against what the couplings predict, nats a token, on logarithmic axes; a colour
+    for each M, and the line on which both are the same.
+
+    m: int [n]; all values > 0.
+    """
+    figure = go.Figure()
+    every = sorted(set(m.tolist()))
+    shades = sample_colorscale("Plasma", np.linspace(0.2, 0.85, max(2, len(every))).tolist())
+    for k, depth in enumerate(every):
+        own = m == depth
+        bars = {"array": 2 * se[own], "thickness": 0.6, "width": 0, "color": NODE} if len(m) <= 60 else None
+        figure.add_scatter(
+            x=predicted[own],
+            y=measured[own],
+            mode="markers",
+            name=f"M = {depth}",
+            text=[state for state, mine in zip(states, own) if mine],
+            customdata=measured[own] / predicted[own],
+            error_y=bars,
+            marker={
+                "size": 9,
+                "color": shades[k],
+                "symbol": _SYMBOLS[k % len(_SYMBOLS)],
+                "line": {"width": 1, "color": NODE},  # the ends of the scale are as dark and light as pages
+            },
+            hovertemplate="without %{text}<br>predicted %{x:.3g}<br>measured %{y:.3g} nats a token, "
+            "%{customdata:.2g} times<extra></extra>",
+        )
+    ends = np.array([predicted.min() / 1.5, predicted.max() * 1.5])
+    figure.add_scatter(
+        x=ends,
+        y=ends,
+        mode="lines",
+        name="measured = predicted",
+        line={"color": NODE, "width": 1.5, "dash": "dash"},
+        hoverinfo="skip",
+    )
+    figure.update_layout(
+        margin={**MARGIN, "l": 60}, height=420, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+    )
+    height = [min(ends[0], measured.min() / 1.5), max(ends[1], measured.max() * 1.5)]
+    figure.update_xaxes(title_text="predicted KL, nats a token: T/2 xᵀH₁x", **_decades(ends))
+    figure.update_yaxes(title_text="measured KL, nats a token", **_decades(np.array(height)))
+    return figure
+
+
+def _decades(ends: np.ndarray) -> dict:
+    """A logarithmic axis from the first to the last."""
+    span = np.log10(ends).tolist()
+    return {
+        "type": "log",
+        "range": span,
+        "exponentformat": "power",
+        "dtick": 1 if span[1] - span[0] > 2 else "D2",
+    }
 
 
 def rank_changes(states: list[str], energy: np.ndarray, increase: np.ndarray) -> go.Figure:

@@ -8,6 +8,7 @@ from core.energy.sources import Source
 from core.jobs.costs import in_words, search_seconds
 from core.store import folders
 from core.store.named_models import missing
+from core.store.results import KL, LOSS, RULERS
 from core.store.runs import Run
 from core.view.measured_figures import forwards_spent
 from pages.compare_parts.energies import CONFIG
@@ -29,8 +30,23 @@ def latest(searches: list[jobs.Job], kind: str) -> jobs.Job | None:
     )
 
 
+def of_ruler(searches: list[jobs.Job]) -> list[jobs.Job]:
+    """The searches that went by the ruler that the page shows: of others the numbers are no losses."""
+    ruler = state.setdefault("ruler", LOSS)  # not the control's default: it is read before
+    return [job for job in searches if job.request.get("ruler", LOSS) == ruler]
+
+
 def improve(run: Run, learned: jobs.Job | None, others: jobs.Job | None) -> None:
     """The controls of the learned landscape and of the peers."""
+    st.segmented_control(
+        "Ruler",
+        RULERS,
+        key="ruler",
+        required=True,
+        format_func=lambda ruler: "KL" if ruler == KL else ruler,
+        help="What a choice goes by while it is searched for: the loss on the texts, or KL(original || "
+        "pruned), how far the next-token distributions are from the original's. The result is told in both.",
+    )
     left, middle, right = st.columns([1, 1.4, 1.4], vertical_alignment="bottom")
     left.number_input(
         "Forwards",
@@ -65,7 +81,15 @@ def start_search(kind: str, run: Run, removed: int) -> None:
     folder = folders.find_run(run.key).absolute()
     jobs.start(
         kind,
-        jobs.request_on(run, folder, remove=removed, budget=float(state.budget), sequences=CHOOSING, seed=0),
+        jobs.request_on(
+            run,
+            folder,
+            remove=removed,
+            budget=float(state.budget),
+            sequences=CHOOSING,
+            seed=0,
+            ruler=state.ruler,
+        ),
     )
 
 
@@ -79,12 +103,13 @@ def show_curves(job_ids: tuple[str | None, str | None], polled: bool) -> None:
     for job in found:
         curves |= {name: [(f, loss) for f, loss, _ in curve] for name, curve in jobs.curves_of(job).items()}
         original = job.result["original"] if job.status == "done" else original
+    what = "KL" if state.ruler == KL else "loss"
     st.html(
-        '<div class="panelhead"><b>Best loss found against forwards spent</b><span>lower and further left is '
-        "better</span></div>"
+        f'<div class="panelhead"><b>Best {what} found against forwards spent</b><span>lower and further left '
+        "is better</span></div>"
     )
     if curves:
-        chart(st, forwards_spent(curves, original), key="curves", config=CONFIG)
+        chart(st, forwards_spent(curves, original, state.ruler), key="curves", config=CONFIG)
     else:
         st.caption(
             "Measured states correct the couplings, the corrected landscape says what to measure next: spend "
@@ -101,7 +126,7 @@ def show_curves(job_ids: tuple[str | None, str | None], polled: bool) -> None:
 
 def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.Job | None) -> None:
     """What the searches chose, on sequences that no choice has seen."""
-    rows = []
+    rows, ruler = [], state.ruler
     if learned and learned.status == "done":
         done = learned.result
         rows.append(
@@ -109,19 +134,19 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
                 "learned landscape",
                 done["best"]["removed"],
                 done["forwards"],
-                done["best"]["loss"],
+                done["best"][ruler],
                 done["report"],
             )
         )
     if others and others.status == "done":
-        for name, m in sorted(
-            others.result["methods"].items(), key=lambda item: item[1]["report"]["increase"]
-        ):
-            rows.append((name, m["removed"], m["forwards"], m["loss"], m["report"]))
+        for name, m in others.result["methods"].items():
+            rows.append((name, m["removed"], m["forwards"], m[ruler], m["report"]))
     if not rows:
         return
-    rows.sort(key=lambda row: row[4]["increase"])
-    head = ["method", "removed", "", "forwards", "loss when choosing", "increase on unseen texts"]
+    rows.sort(key=lambda row: row[4]["kl"]["mean"] if ruler == KL else row[4]["increase"])
+    told = any("kl" in row[4] for row in rows)  # not of searches from before it was measured
+    head = ["method", "removed", "", "forwards", f"{'KL' if ruler == KL else 'loss'} when choosing"]
+    head += ["increase on unseen texts", *(["KL there", "same first choice"] if told else [])]
     cells = [
         [
             name,
@@ -130,6 +155,7 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
             f"{spent:.1f}",
             f"{loss:.4f}",
             f"{r['increase']:+.4f} ± {r['increase_se']:.4f}",
+            *(_distances(r) if told else []),
         ]
         for name, removed, spent, loss, r in rows
     ]
@@ -143,6 +169,17 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
             args=(source, state.removed),
             help="Here and in Explore, beside the paper's: under Couplings.",
         )
+
+
+def _distances(report: dict) -> list[str]:
+    """KL and the share of equal first choices on unseen texts, with their 95 % intervals."""
+    if "kl" not in report:
+        return ["–", "–"]
+    kl, same = report["kl"], report["same"]
+    return [
+        f"{kl['mean']:.4f} [{kl['low']:.4f} {kl['high']:.4f}]",
+        f"{100 * same['mean']:.1f} % [{100 * same['low']:.1f} {100 * same['high']:.1f}]",
+    ]
 
 
 def show_learned(source: Source, removed: int) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import astuple
 from functools import partial
 
 import streamlit as st
@@ -41,6 +42,30 @@ def _score(task: str, row: Row) -> str:
     return f"{score.accuracy:.2f} [{score.low:.2f} {score.high:.2f}]" if score else "–"
 
 
+def _kl(row: Row) -> str:
+    if row.distance is None:
+        return "–"
+    if not row.removed:
+        return "0"
+    kl = row.distance.kl
+    return f"{kl.mean:.4f}" + ("" if kl.low is None else f" [{kl.low:.4f} {kl.high:.4f}]")
+
+
+def _kl_of_tokens(row: Row) -> str:
+    found = row.distance if row.removed else None
+    return f"{found.median:.2g} / {found.p99:.2g}" if found and found.median is not None else "–"
+
+
+def _same(row: Row) -> str:
+    if row.distance is None:
+        return "–"
+    if not row.removed:
+        return "100 %"
+    same = row.distance.same
+    ends = "" if same.low is None else f" [{100 * same.low:.1f} {100 * same.high:.1f}]"
+    return f"{100 * same.mean:.1f} %{ends}"
+
+
 def table(rows: list[Row], blocks: int, energy: dict[tuple[int, ...], str]) -> str:
     """The measured rows as HTML; only what differs has a column, every text is escaped."""
     tasks = sorted({name for row in rows for name in row.tasks})
@@ -60,6 +85,9 @@ def table(rows: list[Row], blocks: int, energy: dict[tuple[int, ...], str]) -> s
             f"{r.increase[0]:+.4f} ± {r.increase[1]:.4f}" + (" tie" if r.tied else "") if r.increase else ""
         ),
         "perplexity": lambda r: f"{math.exp(r.loss.mean):.3f}" if r.loss and r.loss.mean < 700 else "–",
+        "KL, nats a token": _kl,
+        "median / 99 %": _kl_of_tokens,
+        "same first choice": _same,
         **{f"{t} acc" + (f" ({chance[t]:.2f})" if t in chance else ""): partial(_score, t) for t in tasks},
         "tokens/s": lambda r: f"{r.tokens_per_second:,.0f}" if r.tokens_per_second else "–",
         "parameters": lambda r: f"{r.parameters:,}",
@@ -88,6 +116,16 @@ def as_csv(rows: list[Row], energy: dict[tuple[int, ...], float]) -> str:
             "sequences",
             "increase",
             "increase_se",
+            "kl",
+            "kl_se",
+            "kl_low",
+            "kl_high",
+            "kl_median",
+            "kl_99",
+            "same",
+            "same_se",
+            "same_low",
+            "same_high",
             *(f"{t} acc" for t in tasks),
             "tokens_per_second",
             "parameters",
@@ -103,6 +141,7 @@ def as_csv(rows: list[Row], energy: dict[tuple[int, ...], float]) -> str:
                 energy.get(r.removed, ""),
                 *loss,
                 *(r.increase[:2] if r.increase else ("", "")),
+                *_distance_cells(r),
                 *scores,
                 r.tokens_per_second or "",
                 r.parameters,
@@ -110,6 +149,15 @@ def as_csv(rows: list[Row], energy: dict[tuple[int, ...], float]) -> str:
             ]
         )
     return out.getvalue()
+
+
+def _distance_cells(row: Row) -> list:
+    """The distance to the original in full: ten cells, empty where nothing was measured."""
+    found = row.distance
+    if found is None:
+        return [""] * 10
+    cells = [*astuple(found.kl), found.median, found.p99, *astuple(found.same)]
+    return ["" if value is None else value for value in cells]
 
 
 def show_table(source: Source, states: list[tuple[int, ...]], job: jobs.Job | None) -> None:
@@ -129,6 +177,9 @@ def show_table(source: Source, states: list[tuple[int, ...]], job: jobs.Job | No
     st.caption(
         "Loss on sequences that no choice has seen, ± standard error; increase: paired on the same "
         "sequences, a tie is within two standard errors. "
+        "KL: how far the state's next-token distributions are from the original's on the same tokens, "
+        "KL(original || state), mean with its 95 % interval over sequences; median / 99 %: of the KL of "
+        "single tokens, to 4 %. Same first choice: where both find the same token likeliest, of all tokens. "
         "acc: accuracy on a task with its 95 % interval, chance in brackets after the name. "
         "Tokens per second: a forward pass of the really pruned model. "
         "Blocks that all of these states remove are drawn hollow; columns in which nothing differs are left "

@@ -3,13 +3,16 @@
 import csv
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import jobs
 from core.calibration.calibrate import calibrate
-from core.compare.comparison import model_key
+from core.compare.comparison import compare, model_key
 from core.energy.couplings import couplings
 from core.energy.sources import store_matrix
 from core.jobs.files import folder_of, id_of, write_whole
@@ -19,10 +22,12 @@ from core.store import named_models
 from core.store.folders import DEMO_RUN, SHIPPED_RUNS
 from core.store.results import Key, Results
 from core.store.runs import keep_run, load_run, stored_run
+from core.store.token_kl import packed, put_token_kl
 from core.tasks.presets import asked
 from core.tasks.short_prompts import PROMPTS
 from core.texts import pack, read_texts
 from pages.compare_parts.protocols import harness_csv
+from pages.compare_parts.table import as_csv
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 MODEL = model_key(load_run(DEMO_RUN))
@@ -105,6 +110,23 @@ def test_the_tray_comes_along_and_measurements_are_shown():
     assert "+0.5000 ± 0.0000" in shown(app) and "1, 2" in shown(app)
 
 
+def test_measured_kl_stands_beside_the_loss_and_in_the_csv():
+    for state, kl in (((), 0.0), ((1, 2), 0.25)):
+        key = Key(MODEL, state, "t", "report", "loss")
+        Results().put(key, {0: 1.0 + kl, 1: 1.1 + kl})
+        Results().put(replace(key, metric="kl"), {0: kl, 1: kl * 1.2})
+        Results().put(replace(key, metric="same"), {0: 1 - kl, 1: 1 - kl})
+        put_token_kl(Results(), key, {0: packed(np.array([kl] * 9)), 1: packed(np.array([8 * kl] * 9))})
+    app = compare_page(m="2", tray="1-2")
+    assert "0.2750 [0.2260 0.3240]" in shown(app) and "75.0 % [75.0 75.0]" in shown(app)
+    rows = compare(load_run(DEMO_RUN), [(1, 2)], Results())
+    tokens = rows[1].distance
+    assert abs(tokens.median / 0.25 - 1) < 0.042 and f"{tokens.median:.2g} / {tokens.p99:.2g}" in shown(app)
+    (_, row) = csv.DictReader(io.StringIO(as_csv(rows, {})))
+    assert float(row["kl"]) == 0.275 and float(row["kl_high"]) == pytest.approx(0.324)
+    assert float(row["same"]) == 0.75 and float(row["kl_99"]) == pytest.approx(2, rel=0.042)
+
+
 def test_the_view_of_explore_outlives_the_page():
     app = compare_page(m="5", e="h1", k="300", tray="1-2-3-4-5")
     app.switch_page("pages/explore.py").run()
@@ -166,6 +188,8 @@ def test_from_the_lowest_states_to_a_learned_landscape_and_other_methods(tiny, t
     press(app, "Measure 15 lowest states")
     assert len(finished(app, "benchmark").result["states"]) == 16
     assert "15 measured states" in shown(app) and shown(app).count('class="mini"') >= 16
+    assert "KL, nats a token" in shown(app) and "same first choice" in shown(app)
+    assert app.session_state.benchmark and "KL(original || state)" in captions(app)
 
     state, app.session_state.budget = app.session_state, 30
     app.run()
@@ -185,6 +209,16 @@ def test_from_the_lowest_states_to_a_learned_landscape_and_other_methods(tiny, t
         "best window",
     }
     assert "learned landscape" in shown(app) and "block influence" in shown(app)
+    report = learned["report"]
+    assert f"{report['kl']['mean']:.4f} [{report['kl']['low']:.4f}" in shown(app)
+    app.segmented_control(key="ruler").set_value("kl").run()
+    assert "learned landscape" not in shown(app) and "Best KL found" in shown(app)  # of losses
+    press(app, "Improve")
+    by_kl = finished(app, "learn")
+    assert by_kl.request["ruler"] == "kl" and by_kl.result["original"] == 0
+    assert f"{by_kl.result['best']['kl']:.4f}" in shown(app) and "KL when choosing" in shown(app)
+    app.segmented_control(key="ruler").set_value("loss").run()
+    assert "block influence" in shown(app) and "loss when choosing" in shown(app)
     press(app, "Show the learned landscape")
     assert state.estimator.startswith("learned-2-") and "learned at M = 2" in shown(app)
     app.switch_page("pages/explore.py").run()

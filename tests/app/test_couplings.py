@@ -6,9 +6,12 @@ import json
 import numpy as np
 import pytest
 
+from core.compare.comparison import model_key
+from core.compare.quadratic import predicted_kl
 from core.energy.couplings import ESTIMATORS, couplings, first_order
 from core.energy.sources import store_matrix
 from core.store.folders import DEMO_RUN
+from core.store.results import Key, Results
 from core.store.runs import load_run
 from tests.app.test_explore import open_app
 
@@ -58,3 +61,21 @@ def test_a_matrix_has_no_gradient():
     app = open_app(run=source.key[:8])
     app.switch_page("pages/couplings.py").run()
     assert not app.exception and len(app.get("plotly_chart")) == 4
+
+
+def test_measured_kl_is_drawn_against_the_quadratic_form_and_nothing_measured_is_said():
+    app = open_app(m="6")
+    app.switch_page("pages/couplings.py").run()
+    said = lambda: " ".join(m.value.replace("\\", "") for m in app.markdown)  # noqa: E731
+    assert "No state's KL is measured yet" in said()
+    run = load_run(DEMO_RUN)
+    states = [(3,), (5, 6), (1, 2, 3)]
+    for state, kl in zip(states, predicted_kl(run, states) * np.array([1.0, 1.5, 3.0])):
+        Results().put(Key(model_key(run), state, "t", "report", "kl"), {0: kl, 1: kl})
+    app.run()
+    assert not app.exception and len(app.get("plotly_chart")) == 6
+    assert (
+        "The quadratic form ends at M = 3: measured KL is 3 times the prediction of the one state" in said()
+    )
+    drawn = json.loads(app.get("plotly_chart")[-1].proto.spec)["data"]
+    assert [trace["name"] for trace in drawn] == ["M = 1", "M = 2", "M = 3", "measured = predicted"]

@@ -92,8 +92,9 @@ def test_the_four_commands_one_after_the_other(tiny, text_file, tmp_path, capsys
             "--length",
             32,
             "--no-tasks",
+            *(["--against", tiny[kind]] if model != tiny[kind] else []),
         )
-        assert code == 0 and set(done) == {
+        assert code == 0 and set(done) - {"kl", "same"} == {
             "loss",
             "loss_se",
             "perplexity",
@@ -102,7 +103,12 @@ def test_the_four_commands_one_after_the_other(tiny, text_file, tmp_path, capsys
             "tasks",
             "tokens_per_second",
         }
+        assert ("kl" in done) == ("same" in done) == (model != tiny[kind])
         losses.append(done["loss"])
+    assert 0 < done["kl"]["low"] < done["kl"]["mean"] < done["kl"]["p99"] and 0 < done["same"]["mean"] < 1
+    argv = ["evaluate", "--model", tiny[kind], "--texts", text_file, "--sequences", 2, "--against", "demo"]
+    code, failed, _ = call(capsys, *argv, "--length", 32, "--no-tasks")
+    assert code == 2 and "do not have the same tokens" in failed["error"]
     assert losses[0] != losses[1] and done["tokens"] == 12 * 31
 
 

@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import astuple, replace
 
 import numpy as np
 
 from core.compare.comparison import (
     compare,
     finding,
+    mean_of,
     measured_increases,
     measured_rows,
     model_key,
@@ -18,6 +20,7 @@ from core.compare.comparison import (
 from core.store.folders import DEMO_RUN
 from core.store.results import Key, Results
 from core.store.runs import load_run
+from core.store.token_kl import packed, put_token_kl
 from core.tasks.items import TaskItem, chance_levels
 
 RUN = load_run(DEMO_RUN)
@@ -53,6 +56,40 @@ def test_rows_hold_the_paired_increase_and_the_tasks():
     assert row.tasks["order"].accuracy == 0.75 and row.tasks["order"].n == 4
     assert row.tied == (abs(row.increase[0]) <= 2 * row.increase[1])
     assert measured_increases(RUN, Results()) == {(3, 4): row.increase}
+
+
+def test_rows_hold_the_distance_measured_beside_the_loss():
+    rng = np.random.default_rng(1)
+    kl, same = rng.random(20), rng.random(20)
+    for state in ((), (3, 4)):
+        put(state, "loss", rng.random(20))
+    put((3, 4), "kl", kl)
+    put((3, 4), "same", same)
+    put((3, 4), "kl", [9.0], data="other texts")
+    put((3, 4), "same", [0.5], data="other texts")
+    original, row = compare(RUN, [(3, 4)], Results())
+    assert original.distance is None and row.distance.median is row.distance.p99 is None
+    se = kl.std(ddof=1) / math.sqrt(20)
+    assert astuple(row.distance.kl) == (kl.mean(), se, kl.mean() - 1.96 * se, kl.mean() + 1.96 * se)
+    assert row.distance.same.mean == same.mean()
+    key, tokens = Key(MODEL, (3, 4), "texts", "report", "loss"), np.array([0.01] * 98 + [3.0] * 2)
+    put_token_kl(Results(), key, {0: packed(tokens[:50]), 1: packed(tokens[50:])})
+    put_token_kl(Results(), replace(key, data="other texts"), {0: packed(np.array([5.0]))})
+    row = compare(RUN, [(3, 4)], Results())[1]
+    assert abs(row.distance.median / 0.01 - 1) < 0.042 and abs(row.distance.p99 / 3 - 1) < 0.042
+    told = {
+        m["metric"]: m
+        for m in record(RUN, [(3, 4)], Results())["measurements"]
+        if m["n"] == 20 and m["removed"]
+    }
+    assert told["kl"]["median"] == row.distance.median and "median" not in told["same"]
+    assert told["kl"]["values"] == kl.tolist()
+
+
+def test_intervals_stay_where_values_can_be():
+    assert astuple(mean_of(np.array([0.0, 0.0, 0.3])))[2] == 0.0
+    assert astuple(mean_of(np.array([1.0, 1.0, 0.7]), 1.0))[3] == 1.0
+    assert astuple(mean_of(np.array([0.2]))) == (0.2, None, None, None)
 
 
 def test_a_state_without_the_original_has_no_increase():

@@ -1,6 +1,7 @@
 """Jobs: one worker a request, progress on disk, cancel, kill and resume bit for bit."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -252,6 +253,13 @@ def benchmark_of(tiny, text_file, **changes) -> dict:
     }
 
 
+def of(values: np.ndarray, told: dict, most: float = math.inf) -> dict:
+    """What is told of values of each sequence; quantiles of tokens, which these do not have, as they are."""
+    mean, se = values.mean(), values.std(ddof=1) / math.sqrt(len(values))
+    ends = {"low": max(0, mean - 1.96 * se), "high": min(most, mean + 1.96 * se)}
+    return pytest.approx({**told, "mean": mean, "se": se, **ends})
+
+
 def test_a_benchmark_measures_every_state_once_and_equals_plain_evaluation(tiny, text_file):
     from core.measure.evaluation import sequence_losses
     from core.model.load import load_model
@@ -269,6 +277,11 @@ def test_a_benchmark_measures_every_state_once_and_equals_plain_evaluation(tiny,
         assert measured.items.tolist() == sorted(expected)
         assert np.allclose(measured.values, [expected[i] for i in measured.items], atol=1e-5)
         assert found[state, "tokens_per_second"].mean > 0
+    for row in job.result["states"]:
+        assert row["kl"] == of(found[tuple(row["removed"]), "kl"].values, row["kl"])
+        assert row["same"] == of(found[tuple(row["removed"]), "same"].values, row["same"], 1.0)
+        assert (row["kl"]["p99"] > row["kl"]["median"] > 0) == bool(row["removed"])
+    assert job.result["states"][0]["kl"]["p99"] == 0 and job.result["states"][0]["same"]["low"] == 1
     assert set(Results().answers(job.result["model"])) == {
         ((), "Document 1"),
         ((1, 4), "Document 1"),

@@ -7,8 +7,18 @@ import pytest
 import torch
 
 from core.errors import InputError
-from core.measure.evaluation import evaluate, option_scores, removal_increase, sequence_losses, task_results
+from core.measure.evaluation import (
+    check_same_tokens,
+    evaluate,
+    option_scores,
+    removal_increase,
+    sequence_distances,
+    sequence_losses,
+    task_results,
+)
+from core.measure.state_losses import open_forwards
 from core.model.load import load_model
+from core.model.surgery import remove_blocks
 from core.tasks.items import TaskItem, read_tasks
 from core.texts import pack, read_texts
 
@@ -97,3 +107,45 @@ def test_bundled_tasks_are_well_formed():
     items = read_tasks()
     assert len({i.task for i in items}) == 6 and all(0 <= i.answer < len(i.options) for i in items)
     assert len({(i.context, i.options) for i in items}) == len(items)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_the_distance_of_a_checkpoint_is_that_of_the_gated_model_and_of_whole_distributions(
+    tiny, text_file, kind, monkeypatch
+):
+    monkeypatch.setattr("core.model.losses.TOKENS", 7)  # in pieces
+    original = load_model(str(tiny[kind]))
+    sequences = pack(read_texts(text_file), original.tokenizer, "report", 24, 10)
+    pruned = load_model(str(tiny[kind]))
+    remove_blocks(pruned, (1, 3))
+    values, tokens = sequence_distances(pruned, original, sequences, batch=3)
+    gated = open_forwards(original, sequences, keep=False, distances=True)
+    assert np.abs(values - gated.every((1, 3), 0)).max() < 1e-5
+    log = [log_probabilities(model, sequences.ids) for model in (original, pruned)]
+    kl = (log[0].exp() * (log[0] - log[1])).sum(-1).flatten().numpy()
+    assert np.abs(tokens - kl).max() < 1e-5 and kl.max() > 0.01
+    found = evaluate(pruned, sequences, batch=3, original=original).to_json()
+    exact = np.quantile(kl, [0.5, 0.99])
+    assert (found["kl"]["median"], found["kl"]["p99"]) == pytest.approx(tuple(exact), rel=1e-3)
+    assert found["kl"]["low"] < found["kl"]["mean"] == pytest.approx(kl.mean(), rel=1e-4)
+    assert found["loss"] == pytest.approx(sequence_losses(pruned, sequences.ids).mean(), abs=1e-6)
+    backwards, _ = sequence_distances(original, pruned, sequences)
+    assert abs(backwards[1].mean() - values[1].mean()) > 1e-6  # the other way round is another number
+    none, tokens = sequence_distances(original, original, sequences)
+    assert none[1].max() == 0 == tokens.max() and none[2].min() == 1
+
+
+def log_probabilities(loaded, ids):
+    with torch.no_grad():
+        return loaded.model(torch.from_numpy(ids), use_cache=False).logits[:, :-1].double().log_softmax(-1)
+
+
+def test_models_of_other_tokens_are_not_compared(tiny, text_file):
+    demo, other = load_model("demo"), load_model(str(tiny["llama"]))
+    with pytest.raises(InputError, match="do not have the same tokens"):
+        check_same_tokens(other, demo)
+    sequences = pack(read_texts(text_file), other.tokenizer, "report", 24, 4)
+    renamed = load_model(str(tiny["llama"]))
+    renamed.tokenizer.add_tokens(["a token of its own"])
+    with pytest.raises(InputError, match="name the model it was made from"):
+        sequence_distances(renamed, other, sequences)

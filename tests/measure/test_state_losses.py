@@ -1,6 +1,7 @@
 """Losses on kept prefixes equal whole forwards, and the count is what was executed."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from core.measure.replay import Replay
 from core.measure.state_losses import CHUNK, DISTANCES, Forwards, Kept, open_forwards, stratified
 from core.model.gates import gated, removal
 from core.model.load import load_model
+from core.store.token_kl import median_and_99, unpacked
 from core.texts import pack, read_texts
 from tests.conftest import TINY
 
@@ -139,13 +141,9 @@ def test_distances_are_those_of_the_whole_distributions(tiny, sequences, kind, m
     meter = open_forwards(loaded, texts, keep=False, distances=True)
     ids = torch.from_numpy(texts.ids)
 
-    def log_probabilities(state):
-        with gated(loaded, removal(loaded, state)), torch.no_grad():
-            return loaded.model(ids, use_cache=False).logits[:, :-1].double().log_softmax(-1)
-
-    first = log_probabilities(())
+    first = log_probabilities(loaded, ids, ())
     for state in [(1, 3), (), (0, 5)]:  # the original is not the first that is asked for
-        other = log_probabilities(state)
+        other = log_probabilities(loaded, ids, state)
         loss, kl, same = np.concatenate([meter.every(state, c) for c in range(len(meter.chunks))], axis=1)
         assert np.abs(loss - sequence_losses(loaded, texts.ids, state)).max() < 1e-5
         assert np.abs(kl - (first.exp() * (first - other)).sum(-1).mean(1).numpy()).max() < 1e-5
@@ -201,3 +199,52 @@ def test_every_chunk_has_its_share_of_every_domain():
         part = even.domain[start : start + CHUNK]
         for d in range(len(plain.domains)):
             assert abs((part == d).sum() - CHUNK * (plain.domain == d).mean()) < 2
+
+
+def test_what_only_a_loss_is_known_of_is_measured_again_for_its_tokens_and_its_time_counts_once(
+    tiny, sequences
+):
+    loaded = load_model(str(tiny["llama"]))
+    texts = sequences(loaded)
+    losses = open_forwards(loaded, texts)
+    before = losses.whole((2, 4))
+    losses.save()
+
+    def stored(metric):
+        key = replace(losses.known.key, metric=metric)
+        (found,) = losses.known.results.of_model(key.model, like=key)
+        return found
+
+    spent = stored("loss").seconds
+    meter = open_forwards(loaded, texts, tokens=True)
+    assert meter.known.get((2, 4), slice(0, 20)) is None
+    values = np.concatenate([meter.every((2, 4), c) for c in range(len(meter.chunks))], axis=1)
+    meter.save()
+    order = np.argsort(texts.index)
+    assert stored("loss").seconds == spent and np.array_equal(stored("loss").values, before[order])
+    assert np.array_equal(stored("kl").values, values[1][order])
+    again = open_forwards(loaded, texts, tokens=True)
+    again.run = None  # nothing is measured
+    assert again.whole((2, 4)).tolist() == before.tolist()
+    known = Kept(loaded, texts, DISTANCES, tokens=True)
+    assert set(known.histograms[2, 4]) == set(texts.index.tolist())
+    ids = torch.from_numpy(texts.ids)
+    found = [log_probabilities(loaded, ids, state) for state in ((), (2, 4))]
+    kl = (found[0].exp() * (found[0] - found[1])).sum(-1).flatten().numpy()
+    exact = np.quantile(kl, [0.5, 0.99], method="inverted_cdf")
+    assert np.abs(np.log(np.array(median_and_99(known.histograms[2, 4].values())) / exact)).max() < 0.045
+
+
+def log_probabilities(loaded, ids, state):
+    with gated(loaded, removal(loaded, state)), torch.no_grad():
+        return loaded.model(ids, use_cache=False).logits[:, :-1].double().log_softmax(-1)
+
+
+def test_the_tokens_of_padded_sequences_that_do_not_count_are_left_out(tiny, sequences):
+    loaded = load_model(str(tiny["llama"]))
+    texts = sequences(loaded)
+    scored = np.zeros_like(texts.ids, dtype=bool)
+    scored[:, 10:15] = True
+    meter = open_forwards(loaded, replace(texts, scored=scored), tokens=True)
+    meter.whole((1,))
+    assert all(unpacked(text).sum() == 5 for text in meter.known.histograms[(1,)].values())
