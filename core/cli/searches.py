@@ -17,6 +17,12 @@ def add_search(command: argparse.ArgumentParser, budget: str) -> None:
     command.add_argument("--run", required=True, **RUN)
     command.add_argument("--remove", **REMOVE)
     command.add_argument("--budget", type=forwards, required=True, metavar="F", help=budget)
+    add_choosing(command)
+    command.add_argument("--seed", type=natural, default=0, help="which states are tried (default 0)")
+
+
+def add_choosing(command: argparse.ArgumentParser) -> None:
+    """--texts and --sequences of what chooses on a run's own texts."""
     command.add_argument(
         "--texts",
         action="append",
@@ -31,11 +37,17 @@ def add_search(command: argparse.ArgumentParser, budget: str) -> None:
         metavar="S",
         help="sequences to choose on, and to report on (default 256)",
     )
-    command.add_argument("--seed", type=natural, default=0, help="which states are tried (default 0)")
 
 
 def searched(kind: str, args: argparse.Namespace) -> dict:
-    """What the job `kind` finds on the run, followed to its end. Errors: InputError."""
+    """What the search `kind` finds on the run, followed to its end. Errors: InputError."""
+    return chosen(kind, args, budget=args.budget, seed=args.seed)
+
+
+def chosen(kind: str, args: argparse.Namespace, **asked) -> dict:
+    """What the job `kind` chooses of the states of --remove on the run's texts, followed to its end; asked:
+    what else its request says. Errors: InputError.
+    """
     folder = find_run(args.run).absolute()
     run = load_run(folder)
     check_removed(args.remove, run.blocks)
@@ -44,6 +56,5 @@ def searched(kind: str, args: argparse.Namespace) -> dict:
             f"The texts of the run {run.key[:8]} are no longer at {', '.join(gone)}; say by --texts where "
             "they lie now."
         )
-    asked = {"remove": args.remove, "budget": args.budget, "sequences": args.sequences, "seed": args.seed}
-    request = jobs.request_on(run, folder, args.texts, **asked)
+    request = jobs.request_on(run, folder, args.texts, remove=args.remove, sequences=args.sequences, **asked)
     return as_job(kind, request)
