@@ -173,11 +173,11 @@ def section(rows: list[str], of_demo: str, count: int) -> str:
         [
             f"`python -m tests.bench_race --real`, {machine()}.",
             "",
-            f"{count} simulated races a cell, {STATES} states, {ITEMS} items in batches of {BATCH}. In a cell: "
-            f"races that lost the best state, in percent (in brackets: by {FEW} items), and the share of all "
+            f"{count} simulated races a cell, {STATES} states, {ITEMS} items in batches of {BATCH}. In a "
+            f"cell: races that lost the best state, in percent (in brackets: by {FEW} items), and the share of all "
             "measurements that was made, in percent. **Bold** misses the promised "
-            f"{100 * DELTA:g} %. The gaps of the 9 others are in standard deviations of a difference: equal 0, "
-            "close .02 to .2, clear .3 to 1.5; their noise is independent, the hardest case. *2.5 standard "
+            f"{100 * DELTA:g} %. The gaps of the 9 others are in standard deviations of a difference: equal "
+            "0, close .02 to .2, clear .3 to 1.5; their noise is independent, the hardest case. *2.5 standard "
             "errors* is the rule that was in use before; *asymptotic* is the confidence sequence of "
             "[arXiv 2103.06476](https://arxiv.org/abs/2103.06476); *Student* is point 1 alone.",
             "",
@@ -218,8 +218,8 @@ def main() -> int:
         mean, sd = difference.mean(axis=1), difference.std(axis=1)
         skew = (((difference - mean[:, None]) / sd[:, None]) ** 3).mean(axis=1)
         of_demo = (
-            f"\nReal losses: the 20 lowest states of the demo at M = 6 (hybrid). The best is {mean.min():.4f} "
-            f"to {mean.max():.4f} nats better than the others, {(mean / sd).min():.2f} to "
+            f"\nReal losses: the 20 lowest states of the demo at M = 6 (hybrid). The best is "
+            f"{mean.min():.4f} to {mean.max():.4f} nats better than the others, {(mean / sd).min():.2f} to "
             f"{(mean / sd).max():.2f} standard deviations of a paired difference; skewness "
             f"{skew.min():.1f} to {skew.max():.1f}. {args.races} random orders of the 256 sequences; lost is "
             "the state that is best on all of them:\n\n"

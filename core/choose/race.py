@@ -77,16 +77,16 @@ def low(pairs: Pairs, alpha: float) -> np.ndarray:
     """[..., K, K]: lower ends of the intervals of the mean of L_i - L_j; minus the transpose are the upper
     ones. Each pair's holds at all n together but for a chance of alpha; minus infinity of too few items.
     """
-    n = pairs.n + 1
-    total, squares, cubes = pairs.sums
-    # one more difference, against the end
-    total, squares = total - pairs.largest, squares + pairs.largest**2
-    cubes = cubes - pairs.largest**3
-    mean = total / n
-    variance = np.maximum(squares / n - mean**2, 0)
-    third = cubes / n - 3 * mean * squares / n + 2 * mean**3
+    count, (total, squares, cubes) = np.maximum(pairs.n, 1), pairs.sums
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0)
+    third = cubes / count - 3 * mean * squares / count + 2 * mean**3
+    n = pairs.n + 1  # one more difference, against the end
     with np.errstate(divide="ignore", invalid="ignore"):
         k = np.where(variance > 0, third / variance**1.5, 0) / np.sqrt(n)
+    mean = (total - pairs.largest) / n
+    variance = np.maximum((squares + pairs.largest**2) / n - mean**2, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
         limit = critical(n, alpha)
         # the t that Hall's transformation takes to the limit
         hall = np.where(np.abs(k) > 1e-6, 3 / k * (np.cbrt(1 + k * (limit - k / 6)) - 1), limit)

@@ -88,5 +88,5 @@ def unseen_losses(
     base, found = judged.whole(()), {}
     for state in states:
         found[state] = {"original": float(base.mean()), **paired(judged.whole(state), base)}
-    judged.save()
+        judged.save()
     return found

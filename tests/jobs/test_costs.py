@@ -11,6 +11,7 @@ from core.jobs.costs import (
     lacking,
     measure_seconds,
     prune_seconds,
+    race_seconds,
     search_seconds,
 )
 from core.store.results import Key, Results
