@@ -174,11 +174,11 @@ def section(rows: list[str], of_demo: str, count: int) -> str:
             f"`python -m tests.bench_race --real`, {machine()}.",
             "",
             f"{count} simulated races a cell, {STATES} states, {ITEMS} items in batches of {BATCH}. In a "
-            f"cell: races that lost the best state, in percent (in brackets: by {FEW} items), and the share of all "
-            "measurements that was made, in percent. **Bold** misses the promised "
+            f"cell: races that lost the best state, in percent (in brackets: by {FEW} items), and the share "
+            "of all measurements that was made, in percent. **Bold** misses the promised "
             f"{100 * DELTA:g} %. The gaps of the 9 others are in standard deviations of a difference: equal "
-            "0, close .02 to .2, clear .3 to 1.5; their noise is independent, the hardest case. *2.5 standard "
-            "errors* is the rule that was in use before; *asymptotic* is the confidence sequence of "
+            "0, close .02 to .2, clear .3 to 1.5; their noise is independent, the hardest case. *2.5 "
+            "standard errors* is the rule that was in use before; *asymptotic* is the confidence sequence of "
             "[arXiv 2103.06476](https://arxiv.org/abs/2103.06476); *Student* is point 1 alone.",
             "",
             f"| differences | gaps | {' | '.join(RULES)} |",

@@ -175,7 +175,7 @@ def test_killed_and_resumed_a_race_measures_nothing_twice(asked, monkeypatch, tm
     kills = 0
     while True:  # killed again and again, each time a few measurements on
         try:
-            resumed = run_job(asked, Stops(12 + 9 * kills))
+            resumed = run_job(asked, Stops(10 + 5 * kills))
             break
         except KeyboardInterrupt:
             kills += 1
