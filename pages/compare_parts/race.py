@@ -79,8 +79,8 @@ def _race(source: Source, job_id: str, polled: bool) -> None:
     more = f" {len(rows) - SHOWN} more left earlier." if len(rows) > SHOWN else ""
     st.caption(
         "Left at so many sequences: surely worse than another there. Above the winner (the lowest mean of "
-        "those left): mean over the sequences that both were measured on, with its interval; all intervals "
-        f"hold together, and the best state is lost in at most {100 * done['delta']:g} % of races. Forwards: "
+        "those left): mean over the sequences that both were measured on, with its interval. The "
+        f"intervals to the best state hold at all looks together: it is lost in at most {100 * done['delta']:g} % of races. Forwards: "
         f"all blocks over {done['sequences']} sequences.{more}"
     )
     st.button(
