@@ -80,8 +80,8 @@ def _race(source: Source, job_id: str, polled: bool) -> None:
     st.caption(
         "Left at so many sequences: surely worse than another there. Above the winner (the lowest mean of "
         "those left): mean over the sequences that both were measured on, with its interval. The "
-        f"intervals to the best state hold at all looks together: it is lost in at most {100 * done['delta']:g} % of races. Forwards: "
-        f"all blocks over {done['sequences']} sequences.{more}"
+        "intervals to the best state hold at all looks together: it is lost in at most "
+        f"{100 * done['delta']:g} % of races. Forwards: all blocks over {done['sequences']} sequences.{more}"
     )
     st.button(
         f"Add the {len(ties)} ties to the tray" if len(ties) > 1 else "Add the winner to the tray",
