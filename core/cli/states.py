@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> dict:
             f"--fits {args.fits[:40]!r} needs --run: a bare matrix does not say what its blocks take; leave "
             "it out."
         )
-    mix, kinds = None, []
+    mix: dict | None = None
+    kinds: list[str] = []
     model: dict = {}
     if args.matrix:
         H = read_matrix(args.matrix, lambda sentence: print(sentence, file=sys.stderr))
