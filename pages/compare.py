@@ -21,6 +21,7 @@ from pages.compare_parts.energies import known_points, show_energies, show_order
 from pages.compare_parts.moved_texts import ask_for_texts
 from pages.compare_parts.preview import LOWEST, TRAY, offer
 from pages.compare_parts.protocols import show_behaviour, show_harness, show_imported
+from pages.compare_parts.race import offer_race, show_race
 from pages.compare_parts.searches import improve, latest, of_ruler, show_curves, show_search_results
 from pages.compare_parts.table import show_table
 from pages.shared.chat import DEMO_PROMPT, chat_panel
@@ -149,6 +150,10 @@ def page() -> None:
     ask_for_texts(source.run)
     lead = st.empty()
     states = ask(source)
+    searches = jobs.on_run(folders.find_run(source.key), state.removed)
+    raced = latest(searches, "race")
+    learned, others = (latest(of_ruler(searches), kind) for kind in ("learn", "peers"))
+    offer_race(source.run, states, raced)
     job = current_benchmark()
     found = known_points(source)
     lead.html(f'<div class="finding">{html.escape(finding(found, {}))}</div>')
@@ -157,14 +162,13 @@ def page() -> None:
         st.fragment(show_energies, run_every=1 if job and job.active else None)(source, states, job)
         if not found.rows and not any(len(s) == state.removed for s in states):
             offer(source)
-    searches = of_ruler(jobs.on_run(folders.find_run(source.key), state.removed))
-    learned, others = latest(searches, "learn"), latest(searches, "peers")
     with right:
         ids = (learned.id if learned else None, others.id if others else None)
         active = any(j and j.active for j in (learned, others))
         st.fragment(show_curves, run_every=1 if active else None)(ids, active)
         improve(source.run, learned, others)
     show_search_results(source, learned, others)
+    show_race(source, raced)
     names = [
         "Measured",
         "Order",

@@ -24,6 +24,8 @@ COMMANDS = {
     "learn": "Find the best choice of M blocks within a budget of forwards: measured states correct the "
     "couplings.",
     "peers": "Run other methods of choosing M blocks, on the same sequences and the same meter.",
+    "race": "Find the best of some states, and all that cannot be told from it, without measuring each on "
+    "everything.",
     "prune": "Remove blocks for real and write a checkpoint, verified in a fresh process.",
     "benchmark": "Measure the loss of many choices of blocks in one job, the original first; "
     "under torchrun the ranks share them.",

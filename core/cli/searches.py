@@ -20,6 +20,18 @@ def add_search(command: argparse.ArgumentParser, budget: str) -> None:
     command.add_argument("--run", required=True, **RUN)
     command.add_argument("--remove", **REMOVE)
     command.add_argument("--budget", type=forwards, required=True, metavar="F", help=budget)
+    add_choosing(command)
+    command.add_argument(
+        "--ruler",
+        choices=RULERS,
+        default=LOSS,
+        help="what the choice goes by: the loss (default), or kl, KL(original || pruned) in nats a token",
+    )
+    command.add_argument("--seed", type=natural, default=0, help="which states are tried (default 0)")
+
+
+def add_choosing(command: argparse.ArgumentParser) -> None:
+    """--texts and --sequences of what chooses on a run's own texts."""
     command.add_argument(
         "--texts",
         action="append",
@@ -34,17 +46,17 @@ def add_search(command: argparse.ArgumentParser, budget: str) -> None:
         metavar="S",
         help="sequences to choose on, and to report on (default 256)",
     )
-    command.add_argument(
-        "--ruler",
-        choices=RULERS,
-        default=LOSS,
-        help="what the choice goes by: the loss (default), or kl, KL(original || pruned) in nats a token",
-    )
-    command.add_argument("--seed", type=natural, default=0, help="which states are tried (default 0)")
 
 
 def searched(kind: str, args: argparse.Namespace) -> dict:
-    """What the job `kind` finds on the run, followed to its end. Errors: InputError."""
+    """What the search `kind` finds on the run, followed to its end. Errors: InputError."""
+    return chosen(kind, args, budget=args.budget, seed=args.seed, ruler=args.ruler)
+
+
+def chosen(kind: str, args: argparse.Namespace, **asked) -> dict:
+    """What the job `kind` chooses of the states of --remove on the run's texts, followed to its end; asked:
+    what else its request says. Errors: InputError.
+    """
     folder = find_run(args.run).absolute()
     run = load_run(folder)
     check_removed(args.remove, run.blocks)
@@ -53,6 +65,5 @@ def searched(kind: str, args: argparse.Namespace) -> dict:
             f"The texts of the run {run.key[:8]} are no longer at {', '.join(gone)}; say by --texts where "
             "they lie now."
         )
-    asked = {name: getattr(args, name) for name in ("remove", "budget", "sequences", "ruler", "seed")}
-    request = jobs.request_on(run, folder, args.texts, **asked)
+    request = jobs.request_on(run, folder, args.texts, remove=args.remove, sequences=args.sequences, **asked)
     return as_job(kind, request)

@@ -106,7 +106,7 @@ def unseen_losses(
     judged, states = open_forwards(loaded, unseen, tokens=True), list(states)
     for state in ((), *states):
         judged.whole(state)
-    judged.save()
+        judged.save()
     known = Kept(loaded, unseen, DISTANCES, tokens=True)
     base = known.whole(())
     return {s: {"original": float(base.mean()), **measured_of(known, s, base)} for s in states}

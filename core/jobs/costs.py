@@ -85,6 +85,13 @@ def search_seconds(forward: float, budget: float) -> float:
     return _START + forward * (budget + 2)
 
 
+def race_seconds(forward: float, states: int) -> float:
+    """At most, until a race of so many states is decided: nobody leaves, and all are judged on as many unseen
+    sequences.
+    """
+    return _START + forward * (1 + 2 * _SHARED * states)
+
+
 def in_words(seconds: float) -> str:
     """A time for a person, as precise as an estimate is."""
     return (

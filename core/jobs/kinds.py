@@ -46,6 +46,10 @@ def _budget(request: dict) -> str:
     return f"M = {request.get('remove')}, {request.get('budget')} forwards{by}"
 
 
+def _race(request: dict) -> str:
+    return f"M = {request.get('remove')}, {_states(request)}"
+
+
 def _samples(request: dict) -> str:
     return f"{request.get('samples')} samples of {request.get('length')} tokens"
 
@@ -67,6 +71,7 @@ KINDS = {
     "evaluate": Kind("Evaluation", "evaluating"),
     "prune": Kind("Prune", "pruning", _without, lambda result: Path(result["out"]).exists()),
     "learn": Kind("Learned landscape", "learning the landscape", _budget),
+    "race": Kind("Race", "racing states", _race),
     "peers": Kind("Other methods", "running other methods", _budget),
     "harness": Kind("Benchmarks", "running benchmarks", _states),
     "chat": Kind("Chat", "answering", _without),

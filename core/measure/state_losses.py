@@ -259,13 +259,13 @@ class Forwards:
         return losses
 
 
-def stratified(sequences: Sequences) -> Sequences:
-    """The same sequences in an order in which every chunk has its share of every domain.
+def stratified(sequences: Sequences, chunk: int = CHUNK) -> Sequences:
+    """The same sequences in an order in which every chunk of so many has its share of every domain.
 
     On the study's models one such chunk of 16 orders states as 256 sequences do to a Spearman of .94 to .99;
     of chunks as they come, .75 to .98.
     """
-    chunks = -(-len(sequences.ids) // CHUNK)
+    chunks = -(-len(sequences.ids) // chunk)
     by_domain = np.argsort(sequences.domain, kind="stable")
     order = np.concatenate([by_domain[first::chunks] for first in range(chunks)])
     return part_of(sequences, order)

@@ -27,6 +27,7 @@ from core.tasks.presets import asked
 from core.tasks.short_prompts import PROMPTS
 from core.texts import pack, read_texts
 from pages.compare_parts.protocols import harness_csv
+from pages.compare_parts.race import finding
 from pages.compare_parts.table import as_csv
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
@@ -231,6 +232,28 @@ def test_from_the_lowest_states_to_a_learned_landscape_and_other_methods(tiny, t
     (add,) = [b for b in app.button if b.label == "Add these states to the tray"]
     add.click().run()
     assert tuple(learned["best"]["removed"]) in state.tray
+
+
+def test_the_lowest_states_race_and_the_ties_are_named(tiny, text_file):
+    app = compare_page(run=kept_run(tiny, text_file).key[:8], m="2")
+    assert not any(label.startswith("Race") for label in labels_of(app))  # of what is picked all is measured
+    app.segmented_control(key="scope").set_value("Lowest states").run()
+    assert "in at most about" in captions(app)
+    press(app, "Race the 15 lowest")
+    found = finished(app, "race").result
+    ties, left = found["ties"], found["dropped"]
+    assert len(ties) + len(left) == 15 and f"Race of 15 states</b><span>{finding(found)}" in shown(app)
+    told = f"Cost {found['forwards']:.1f} forwards; measuring all would have cost"
+    assert f"{told} {found['forwards_of_all']:.1f}." in shown(app)
+    assert all(f"left at {racer['items']}<" in shown(app) for racer in left)
+    press(app, f"Add the {len(ties)} ties" if len(ties) > 1 else "Add the winner")
+    assert app.session_state.tray == [tuple(racer["removed"]) for racer in ties]
+
+
+def test_what_a_race_has_found_is_a_sentence():
+    about = {"decided_at": 40, "sequences": 256}
+    assert finding({"ties": [{}, {}], **about}) == "2 states tie: 256 sequences do not tell them apart."
+    assert "after 40 of 256" in finding({"ties": [{}], **about})
 
 
 def test_the_tray_and_the_original_are_asked_the_prompts(tiny, text_file):

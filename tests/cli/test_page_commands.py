@@ -55,6 +55,29 @@ def test_peers_finds_what_the_page_finds_and_its_losses_are_those_of_the_states(
     assert len(lines) == 2 + len(done["methods"]) and any(line.startswith("greedy") for line in lines)
 
 
+def test_race_names_ties_and_who_left_among_the_lowest_or_those_named(run_folder, tmp_path, capsys):
+    asked = ["race", "--run", run_folder, "--remove", 2, "--sequences", 24]
+    code, done = call(capsys, *asked, "--states", "lowest:4", "--keep", "0", "--blocks", "1,2")
+    states = [tuple(r["removed"]) for r in [*done["ties"], *done["dropped"]]]
+    _, listed = call(capsys, "states", "--run", run_folder, "--remove", 2, "--count", 4, "--keep", "0")
+    assert code == 0 and set(states) == {(1, 2), *(tuple(s["removed"]) for s in listed["states"])}
+    assert done["winner"] == done["ties"][0]["removed"] and done["forwards"] <= done["forwards_of_all"]
+    (tmp_path / "states.json").write_text('[{"removed": [4, 1]}, {"removed": [0, 1]}]')
+    named = [*asked, "--states", tmp_path / "states.json"]
+    code, done = call(capsys, *named)
+    assert code == 0 and len(done["ties"]) + len(done["dropped"]) == 2
+    assert main([str(word) for word in named]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        len(lines) == 5
+        and lines[-1].startswith("It took")
+        and lines[2].rstrip().endswith(",".join(map(str, done["winner"])))
+    )
+    for bad, why in ((["--blocks", "1,2"], "two different"), (["--delta", 0], "delta")):
+        code, failed = call(capsys, *asked, *bad)
+        assert code == 2 and why in failed["error"]
+
+
 def test_behaviour_asks_what_the_page_asks(run_folder, tiny, tmp_path, capsys):
     (tmp_path / "states.json").write_text('[{"removed": [4, 1]}]')
     states, short = ["--blocks", "1,4", "--states", tmp_path / "states.json"], ["--tokens", 6]

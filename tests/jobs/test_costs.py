@@ -11,6 +11,7 @@ from core.jobs.costs import (
     lacking,
     measure_seconds,
     prune_seconds,
+    race_seconds,
     search_seconds,
 )
 from core.store.results import Key, Results
@@ -73,4 +74,5 @@ def test_measuring_and_searching_are_told_by_what_was_measured_before():
     assert forward == 20.0 and forward_seconds(6 * 10**8, 1000, None) == 10.0
     assert measure_seconds(forward, 4) > measure_seconds(forward, 0) > forward
     assert search_seconds(forward, 50) > 50 * forward
+    assert race_seconds(forward, 20) > measure_seconds(forward, 20)  # and judges what is left
     assert [in_words(s) for s in (5.4, 600, 7200)] == ["5 s", "10 min", "2.0 h"]

@@ -1,0 +1,73 @@
+"""`python -m core race`."""
+
+import argparse
+import re
+from pathlib import Path
+
+from core.cli.landscape import add_landscape, constraints_of, landscape_of, searched_lowest
+from core.cli.options import REMOVE, RUN
+from core.cli.searches import add_choosing, chosen
+from core.compare.other_tools import read_states
+from core.ising.states import parse_blocks
+from core.spectrum.lowest import check_removed
+from core.store.folders import find_run
+from core.store.runs import load_run
+
+LOWEST = 20  # states that race where none are named
+_LOWEST = re.compile(r"lowest:([1-9][0-9]{0,3})")
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    command.add_argument("--run", required=True, **RUN)
+    command.add_argument("--remove", **REMOVE)
+    command.add_argument(
+        "--states",
+        metavar="WHICH",
+        help=f"lowest:K, the K lowest in energy (default lowest:{LOWEST}, unless --blocks names some), or a "
+        "file: .json or .csv, as benchmark takes it",
+    )
+    command.add_argument(
+        "--blocks", action="append", metavar="LIST", help="a choice, for example 3,7-9; several times"
+    )
+    command.add_argument(
+        "--delta",
+        type=float,
+        default=0.05,
+        metavar="P",
+        help="the chance to lose the best state that is taken (default 0.05)",
+    )
+    add_choosing(command)
+    add_landscape(command)
+
+
+def run(args: argparse.Namespace) -> dict:
+    """The winner, its ties with their losses on unseen texts, who left and when, and what it cost."""
+    check_removed(args.remove, load_run(find_run(args.run)).blocks)
+    states = [parse_blocks(text) for text in args.blocks or []]
+    which = args.states or ("" if states else f"lowest:{LOWEST}")
+    if lowest := _LOWEST.fullmatch(which):
+        H, _, kinds, model = landscape_of(args)
+        constraints = constraints_of(args, len(H), kinds, model)
+        states += searched_lowest(args, H, int(lowest[1]), constraints).removed
+    elif which:
+        states += read_states(Path(which))
+    return chosen("race", args, states=[list(s) for s in dict.fromkeys(states)], delta=args.delta)
+
+
+def describe(result: dict) -> str:
+    """The race for a person."""
+    ties, dropped = result["ties"], result["dropped"]
+    head = (
+        f"{len(ties)} states tie: {result['sequences']} sequences do not tell them apart."
+        if len(ties) > 1
+        else f"One state is left after {result['decided_at']} of {result['sequences']} sequences."
+    )
+    lines = [head, "sequences      loss  above the winner         removed blocks"]
+    for racer in [*ties, *dropped]:
+        between = "" if racer["low"] is None else f" [{racer['low']:+.4f}, {racer['high']:+.4f}]"
+        above = f"{racer['above']:+.4f}{between}"
+        blocks = ",".join(map(str, racer["removed"]))
+        lines.append(f"{racer['items']:>9}  {racer['loss']:>8.4f}  {above:<29}  {blocks}")
+    saved = f"It took {result['forwards']:.1f} forwards; measuring all takes {result['forwards_of_all']:.1f}."
+    return "\n".join([*lines, saved])

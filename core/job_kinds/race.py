@@ -1,0 +1,53 @@
+"""A race of states, on growing batches of sequences until it is decided."""
+
+import math
+from dataclasses import asdict
+
+from core.choose.race import BATCH, Racer, check_delta, in_batches, race
+from core.errors import InputError
+from core.job_kinds.common import choosing, states_of, unseen_losses
+from core.jobs.progress import Progress
+from core.measure.state_losses import open_forwards
+
+
+def run(request: dict, progress: Progress) -> dict:
+    """The best of the states and all that cannot be told from it, with what those lose on texts not used to
+    choose.
+
+    Losses are kept in the store after each is measured, so that the same request goes on where it was
+    stopped and measures nothing twice.
+    """
+    check_delta(request["delta"])
+    progress.report(0, 1, "loading the model")
+    _, loaded, choose, unseen = choosing(request, progress)
+    states = states_of(request, loaded)
+    for state in states:
+        if len(state) != request["remove"]:
+            raise InputError(
+                f"The state {', '.join(map(str, state)) or 'original'!r} removes {len(state)} blocks, and "
+                f"this race is between states that remove {request['remove']}; leave it out."
+            )
+    forwards = open_forwards(loaded, in_batches(choose), chunk=BATCH)
+    found = race(forwards, states, delta=request["delta"], report=progress.report)
+    judged = unseen_losses(loaded, unseen, [racer.removed for racer in found.ties])
+    return {
+        "winner": list(found.winner.removed),
+        "ties": [{**_told(racer), "report": judged[racer.removed]} for racer in found.ties],
+        "dropped": [_told(racer) for racer in found.dropped],
+        "delta": request["delta"],
+        "sequences": len(choose.ids),
+        "decided_at": found.items,
+        "forwards": found.forwards,
+        "forwards_of_all": found.of_all,
+    }
+
+
+def _told(racer: Racer) -> dict:
+    """As JSON takes it: no interval where one is infinite."""
+    told = asdict(racer)
+    del told["left"]
+    return {
+        **told,
+        "removed": list(racer.removed),
+        **{end: told[end] if math.isfinite(told[end]) else None for end in ("low", "high")},
+    }
