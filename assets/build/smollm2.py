@@ -21,11 +21,12 @@ from core.compare.comparison import model_key
 from core.compare.health import SEQUENCES, check_states
 from core.energy.couplings import couplings
 from core.landscape.minima import minima
+from core.measure.state_losses import DISTANCES
 from core.model.load import load_model
 from core.spectrum.lowest import lowest_states
 from core.store.checkpoint import Checkpoint
 from core.store.folders import MEASURED, OWN_SAMPLES, SHIPPED_RUNS, find_run, home
-from core.store.results import Results
+from core.store.results import LOSS, Measurement, Results
 from core.store.runs import Run, load_run, save_run
 from core.texts.documents import SPLITS
 
@@ -65,13 +66,19 @@ def main() -> None:
     np.savez_compressed(folder.parent / OWN_SAMPLES, allow_pickle=False, **own_samples())
     # no seconds: they are of the machine that made it, and estimates go by those of the machine they are for
     record = [
-        m.to_json() | {"seconds": 0.0}
+        m.to_json() | {"seconds": 0.0, "values": shortened(m)}
         for m in Results().of_model(model_key(run), split="report")
-        if m.key.metric == "loss"
+        if m.key.metric in DISTANCES
     ]
     (folder.parent / MEASURED).write_text(json.dumps(record) + "\n", encoding="utf-8")
     (folder.parent / "README.md").write_text(table(run, measured), encoding="utf-8")
     print((folder.parent / "README.md").read_text(encoding="utf-8"))
+
+
+def shortened(m: Measurement) -> dict[int, float]:
+    """{item: value}: losses as they are, distances to six digits."""
+    digits = 17 if m.key.metric == LOSS else 6
+    return {int(i): float(f"{v:.{digits}g}") for i, v in zip(m.items, m.values)}
 
 
 def own_samples() -> dict[str, np.ndarray]:

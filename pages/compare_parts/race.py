@@ -46,8 +46,9 @@ def offer_race(run: Run, states: list[tuple[int, ...]], raced: jobs.Job | None) 
 def start_race(run: Run, states: list[tuple[int, ...]], removed: int) -> None:
     """Of the button: on the choose split of the run's own texts."""
     folder = folders.find_run(run.key).absolute()
-    asked = {"states": [list(s) for s in states], "sequences": CHOOSING, "delta": DELTA}
-    jobs.start("race", jobs.request_on(run, folder, remove=removed, **asked))
+    listed = [list(s) for s in states]
+    request = jobs.request_on(run, folder, remove=removed, states=listed, sequences=CHOOSING, delta=DELTA)
+    jobs.start("race", request)
 
 
 def show_race(source: Source, job: jobs.Job | None) -> None:
