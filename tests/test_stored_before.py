@@ -73,7 +73,8 @@ def test_the_run_and_the_matrix_are_listed_under_their_keys():
     run = the_run()
     for name in ("key", "name", "blocks", "kinds"):
         assert getattr(run, name) == EXPECTED["run"][name]
-    assert list(run.estimators) == EXPECTED["run"]["estimators"]
+    old = EXPECTED["run"]["estimators"]  # what is computed of the same data since then stands beside them
+    assert [name for name in run.estimators if name in old] == old
 
 
 def test_every_estimator_gives_the_same_couplings():
