@@ -90,7 +90,8 @@ def candidates_of(run: Run) -> dict[str, Candidate]:
         "pairs": Candidate(
             couplings(run, "pairs"),
             bodies,
-            "S, of light pairs the mean of secant and measurement, of others half the secant: the default",
+            "S, of light pairs two thirds of the mean of secant and measurement, of others half the secant: "
+            "the default",
         ),
         "measured pairs": Candidate(
             bounded(own, measured / 2), bodies - corners + singles, "S and half of the measured pairs alone"

@@ -70,7 +70,9 @@ def _secant(run: Run, mix: Mix) -> np.ndarray:
 
 
 def _pairs(run: Run, mix: Mix) -> np.ndarray:
-    """The same, where a pair was measured with the mean of its secant and its measured two-body part."""
+    """The same, where a pair was measured with two thirds of the mean of its secant and its
+    measured two-body part.
+    """
     return bounded(own_costs_of(run), pair_energies(run))
 
 
@@ -142,7 +144,7 @@ ESTIMATORS = {
     "pairs": Estimator(
         "secant + pairs",
         "nats",
-        "measured single removals, and of light pairs the mean of secant and measured two-body part",
+        "measured single removals, and of light pairs what secant and measured two-body part say together",
         _pairs,
         ("singles", "secants", "pairs"),
     ),

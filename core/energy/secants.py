@@ -14,7 +14,9 @@ import numpy as np
 
 from core.store.runs import Run, Secants
 
-SHARE = 0.5  # of a secant that counts where several blocks go (docs/study-smollm2.md)
+# of a secant, and of the mean of secant and measurement, that counts where several blocks go
+# (docs/study-smollm2.md)
+SHARE, MEASURED_SHARE = 1 / 2, 2 / 3
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,15 @@ def secant_pairs(secants: Secants, later: bool = True) -> SecantPairs:
 
 def pair_energies(run: Run) -> np.ndarray:
     """float64 [N, N], nats: what two removals cost beyond their sum as far as a run with secants knows it:
-    half of the secant, or where the pair was measured the mean of secant and measurement.
+    half of the secant, or where the pair was measured two thirds of the mean of secant and measurement.
     """
     assert run.secants is not None
     K = secant_pairs(run.secants).shrunk
     found = SHARE * K
     if run.pairs is not None:
         i, j = run.pairs.blocks.astype(int).T
-        found[i, j] = found[j, i] = (K[i, j] + run.pairs.part.astype(np.float64).mean(axis=1)) / 2
+        both = (K[i, j] + run.pairs.part.astype(np.float64).mean(axis=1)) / 2
+        found[i, j] = found[j, i] = MEASURED_SHARE * both
     return found
 
 

