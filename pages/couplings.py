@@ -14,6 +14,7 @@ from core.energy.couplings import first_order, misjudged
 from core.energy.learned import learned_at, read_learned
 from core.energy.mix import mix_label, mix_text
 from core.energy.network import VIEWS, Role, effective_rank, roles, strongest, view_of
+from core.energy.secants import not_quadratic
 from core.energy.sources import Source
 from core.errors import InputError
 from core.ising.energies import to_spins
@@ -240,6 +241,23 @@ def show_audit(source: Source, H: np.ndarray) -> None:
     follow(request)
 
 
+def show_quadratic(run: Run) -> None:
+    """Where no quadratic form can hold: blocks whose slopes at both ends do not tell what removal costs."""
+    if run.secants is None:
+        return
+    far = not_quadratic(run.secants)
+    told = (
+        f"Not for {'block' if len(far) == 1 else 'blocks'} {', '.join(map(str, far))}: along their gates no "
+        "quadratic form holds that far, and only measuring tells."
+        if far
+        else "It does for every block: along single gates the loss is quadratic enough."
+    )
+    st.caption(
+        "A removal costs minus half of the slopes at its two ends where the loss is quadratic along the "
+        "gate. " + told
+    )
+
+
 def audits(source: Source) -> list[list]:
     """A row for every estimator of the source."""
     rows = []
@@ -304,6 +322,7 @@ def page() -> None:
     show_downloads(source, H)
     if source.run is not None:
         show_audit(source, H)
+        show_quadratic(source.run)
         show_gradient(source.run)
         show_prediction()
 

@@ -8,7 +8,7 @@ import streamlit as st
 from assets.lens import lens
 from core import jobs
 from core.compare import other_tools
-from core.compare.comparison import measured_increases, model_key
+from core.compare.comparison import Mean, measured_increases, measured_kl, model_key
 from core.energy.couplings import Misjudged, from_gradients, misjudged, rows_of
 from core.energy.mix import mix_weights
 from core.energy.sources import list_sources
@@ -128,6 +128,13 @@ def measured_so_far(key: str, home: str, stamp: tuple) -> Increases:
     """The loss increases that are known of a source, read once for every state of the store."""
     run = source_of(key).run
     return measured_increases(run, Results()) if run else {}
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def distances_so_far(key: str, home: str, stamp: tuple) -> dict[tuple[int, ...], Mean]:
+    """The distances to the original that are known of a source, as `measured_so_far`."""
+    run = source_of(key).run
+    return measured_kl(run, Results()) if run else {}
 
 
 def blocks_of(message: list) -> tuple[int, ...]:
@@ -315,9 +322,13 @@ def draw(found: Landscape, data: LandscapeData, view: View, others: dict[tuple[i
         pick_states(found)
     write_link()
     measured = measured_so_far(state.source, str(folders.home()), Results().stamp)
+    distances = distances_so_far(state.source, str(folders.home()), Results().stamp)
     lens(
         {
-            "measured": {"-".join(map(str, s)): list(v) for s, v in measured.items()},
+            "measured": {
+                "-".join(map(str, s)): [*v, *([distances[s].mean] if s in distances else [])]
+                for s, v in measured.items()
+            },
             "landscape": data,
             "tray": tray_data(found, state.tray, state.reasons),
             "marks": marks_data(found, view.ruled, others),

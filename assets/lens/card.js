@@ -139,7 +139,11 @@ export class Card {
     const { lens } = this;
     const { measured, here } = lens;
     const rows = this.tab === "energy" ? this.energyRows() : this.structureRows();
-    if (measured.has(here.name)) rows.push(["loss change", ...increase(measured.get(here.name))]);
+    if (measured.has(here.name)) {
+      const found = measured.get(here.name);
+      rows.push(["loss change", ...increase(found)]);
+      if (found.length > 3) rows.push(["KL to original", found[3].toFixed(4), "nats a token"]);
+    }
     const { activeElement } = lens.root.getRootNode();
     const focused = this.node.contains(activeElement) && activeElement.textContent;
     const hints = element("div", { className: "keys" });

@@ -67,6 +67,18 @@ def trapezoid(secants: Secants) -> np.ndarray:
     return -(g[0] + np.diag(g[1:])) / 2
 
 
+def not_quadratic(secants: Secants) -> list[int]:
+    """Blocks whose slopes at both ends of the removal miss its cost by a factor of two: no quadratic form of
+    the gates holds that far.
+    """
+    loss = secants.loss.astype(np.float64)
+    increase = loss[1:] - loss[0]
+    cost, se = increase.mean(axis=1), increase.std(axis=1, ddof=1) / np.sqrt(increase.shape[1])
+    told = trapezoid(secants)
+    far = (told > 2 * cost) | (told < cost / 2)
+    return np.flatnonzero(far & (np.abs(told - cost) > 3 * se)).tolist()
+
+
 def bounded(own: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """float64 [N, N]: couplings with these own costs and pair energies `pairs` (2 H_ij), where no pair costs
     less than its dearer block: the second removal is free at best.

@@ -85,7 +85,7 @@ class FileData(TypedDict):
 class LensData(TypedDict):
     """All that the component draws."""
 
-    measured: dict[str, list]  # blocks joined by "-" -> [loss increase, standard error, items]
+    measured: dict[str, list]  # blocks joined by "-" -> [loss increase, standard error, items, KL if known]
     landscape: LandscapeData
     tray: list[PickData]
     marks: list[MarkData]

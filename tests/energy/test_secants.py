@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from core.energy.secants import SecantPairs, bounded, secant_pairs, trapezoid
+from core.energy.secants import SecantPairs, bounded, not_quadratic, secant_pairs, trapezoid
 from core.store.runs import Secants
 
 N = 7
@@ -52,3 +52,15 @@ def test_no_pair_costs_less_than_its_dearer_block():
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert np.isclose(own[i] + own[j] + 2 * H[i, j], max(own[i], own[j]))
     assert np.allclose(np.diag(H), own) and np.allclose(H, H.T)
+
+
+def test_blocks_along_whose_gate_nothing_is_quadratic_are_named():
+    A, loss = np.zeros((N + 1, 6, N)), np.zeros((N + 1, 6))
+    loss[1:] = 0.2
+    for i in range(N):
+        A[1 + i, :, i] = -0.4  # half of it is the cost
+    assert not_quadratic(Secants(A, loss)) == []
+    A[1 + 3, :, 3], A[1 + 5, :, 5] = -2.0, 0.3
+    assert not_quadratic(Secants(A, loss)) == [3, 5]
+    loss[1 + 5] += np.array([3.0, -3.0] * 3)  # noise that hides it
+    assert not_quadratic(Secants(A, loss)) == [3]
