@@ -162,6 +162,7 @@ def measure(model: str, texts: str, judge: str, folder: Path, count: int = COUNT
 
     meta = {"model": loaded.name, "texts": Path(judge).name, "length": LENGTH, "split": "report"}
     bed = walk(meter, groups, report, meta)
+    bed.write(folder / "bed.npz")
     best = {m: _best(bed, m) for m in depths}
     groups |= {f"swaps-{m}": around(state, run.blocks, count // 4) for m, state in best.items()}
     bed = walk(meter, groups, report, meta)

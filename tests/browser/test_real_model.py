@@ -32,8 +32,9 @@ def server(tmp_path, monkeypatch):
 @pytest.mark.skipif(SMOLLM2.place is None, reason=f"no real model on this machine: {SMOLLM2.bring}")
 def test_from_the_landscape_to_a_chat_with_the_pruned_model(visit, server):
     run = load_run(folders.SHIPPED_RUNS["smollm2"])
-    page = opened(visit("/"))
-    page.wait_for_url(re.compile(f"run={run.key[:8]}"))
+    page = opened(visit("/", couplings=None))
+    page.wait_for_url(re.compile(f"run={run.key[:8]}.*e=pairs"))
+    expect(page.locator(".health")).not_to_contain_text("not known", ignore_case=True)  # what ships says
     expect(page.get_by_text("Remove M of 30")).to_be_visible()
     expect(page.locator(".lens .hint:visible")).to_have_count(3)
 
