@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.choose.race import BATCH, DELTA, Pairs, critical, stay
+from core.choose.race import BATCH, DELTA, Moments, critical, stay
 from tests.bench import machine
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "race.md"
@@ -75,7 +75,7 @@ KINDS = {
 def _limited(limit: Callable[[np.ndarray, float], np.ndarray], first: int):
     """Who is beaten where the plain t of a pair exceeds a limit, from so many items on."""
 
-    def rule(pairs: Pairs, racing: np.ndarray, alpha: float) -> np.ndarray:
+    def rule(pairs: Moments, racing: np.ndarray, alpha: float) -> np.ndarray:
         n = int(pairs.n.max())
         mean = pairs.sums[0] / n
         error = np.sqrt(np.maximum(pairs.sums[1] / n - mean**2, 0) / (n - 1))
@@ -115,7 +115,7 @@ class Outcome:
 def races(losses: np.ndarray, rules: dict = RULES, delta: float = DELTA) -> dict[str, Outcome]:
     """Each rule on the same races: losses [R, K, S], state 0 the best."""
     count, states, items = losses.shape
-    pairs, every = Pairs((count, states)), np.ones((count, states), dtype=bool)
+    pairs, every = Moments((count, states)), np.ones((count, states), dtype=bool)
     racing = {name: every.copy() for name in rules}
     early, cost = dict.fromkeys(rules, 0.0), dict.fromkeys(rules, 0.0)
     for start in range(0, items, BATCH):

@@ -30,7 +30,7 @@ _SHARPEST = 32  # items at which the intervals are narrowest for what they promi
 Report = Callable[[int, int, str], None]
 
 
-class Pairs:
+class Moments:
     """Moments of the differences L_i - L_j of K states, from items that come in batches; [..., K, K] each,
     where a leading axis is one of many races.
 
@@ -73,7 +73,7 @@ def critical(n: np.ndarray, alpha: float) -> np.ndarray:
         return np.where(rest > 0, np.sqrt((n - 1) * (ratio - 1) / rest), np.inf)
 
 
-def low(pairs: Pairs, alpha: float) -> np.ndarray:
+def low(pairs: Moments, alpha: float) -> np.ndarray:
     """[..., K, K]: lower ends of the intervals of the mean of L_i - L_j; minus the transpose are the upper
     ones. Each pair's holds at all n together but for a chance of alpha; minus infinity of too few items.
     """
@@ -94,7 +94,7 @@ def low(pairs: Pairs, alpha: float) -> np.ndarray:
     return np.where((pairs.n >= FIRST_LOOK) & ~np.isinf(limit), end, -np.inf)
 
 
-def stay(pairs: Pairs, racing: np.ndarray, alpha: float) -> np.ndarray:
+def stay(pairs: Moments, racing: np.ndarray, alpha: float) -> np.ndarray:
     """bool [..., K]: who is still racing after a look: all that no other of the racing surely beats."""
     beaten = (low(pairs, alpha) > 0) & racing[..., None, :]
     return racing & ~beaten.any(axis=-1)
@@ -172,7 +172,7 @@ def race(
         raise InputError(f"A race needs two different states; {len(states)} is given. Give more.")
     check_delta(delta)
     alpha = delta / (len(states) - 1)
-    pairs, racing = Pairs((len(states),)), np.ones(len(states), dtype=bool)
+    pairs, racing = Moments((len(states),)), np.ones(len(states), dtype=bool)
     items = np.zeros(len(states), dtype=np.int64)
     losses = np.zeros((len(states), forwards.sequences))
     for chunk, part in enumerate(forwards.chunks):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core.calibration.calibrate import calibrate
-from core.choose.race import BATCH, DELTA, FIRST_LOOK, Pairs, critical, in_batches, low, race, stay
+from core.choose.race import BATCH, DELTA, FIRST_LOOK, Moments, critical, in_batches, low, race, stay
 from core.errors import InputError
 from core.job_kinds.race import run as run_job
 from core.jobs.requests import request_of, request_on
@@ -58,7 +58,7 @@ def test_a_limit_is_infinite_of_few_items_and_holds_at_all_of_them_together():
 def test_the_lowest_mean_never_leaves_and_ends_are_in_order():
     rng = np.random.default_rng(1)
     losses = rng.standard_t(3, (50, 7, 64)) + np.linspace(0, 2, 7)[:, None]
-    pairs, racing = Pairs((50, 7)), np.ones((50, 7), dtype=bool)
+    pairs, racing = Moments((50, 7)), np.ones((50, 7), dtype=bool)
     for start in range(0, 64, BATCH):
         pairs.add(losses[..., start : start + BATCH], racing)
         before, racing = racing, stay(pairs, racing, 0.01)
