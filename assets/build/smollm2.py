@@ -1,11 +1,12 @@
 """Make what ships of SmolLM2: `python -m assets.build.smollm2`, where `make smollm2` has brought its file.
 
 Writes assets/smollm2: run (rows, singles, secants, pairs, on the model's own samples: no foreign text ships),
-own.npz (those samples), measured.json (losses of some states and pairs, sequence by sequence) and
+own.npz (those samples), measured.json.gz (losses of some states and pairs, sequence by sequence) and
 README.md. Each step
 is a job of the store, so what was stopped goes on.
 """
 
+import gzip
 import json
 import os
 import platform
@@ -70,14 +71,15 @@ def main() -> None:
         for m in Results().of_model(model_key(run), split="report")
         if m.key.metric in DISTANCES
     ]
-    (folder.parent / MEASURED).write_text(json.dumps(record) + "\n", encoding="utf-8")
+    text = json.dumps(record, separators=(",", ":")) + "\n"
+    (folder.parent / MEASURED).write_bytes(gzip.compress(text.encode(), mtime=0))
     (folder.parent / "README.md").write_text(table(run, measured), encoding="utf-8")
     print((folder.parent / "README.md").read_text(encoding="utf-8"))
 
 
 def shortened(m: Measurement) -> dict[int, float]:
-    """{item: value}: losses as they are, distances to six digits."""
-    digits = 17 if m.key.metric == LOSS else 6
+    """{item: value}: losses to float32's nine digits, distances to five."""
+    digits = 9 if m.key.metric == LOSS else 5
     return {int(i): float(f"{v:.{digits}g}") for i, v in zip(m.items, m.values)}
 
 

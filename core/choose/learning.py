@@ -118,16 +118,18 @@ class Learned:
     posterior: Posterior
 
 
-def known_of(run: Run) -> np.ndarray | KnownPairs:
-    """What a run knows of pairs: from its secants and measured pairs, or else float32 [at most ROWS, N], its
-    gate gradients, of sampled labels where it has them.
+def known_of(run: Run, sequences: int, budget: float) -> np.ndarray | KnownPairs:
+    """What a run knows of pairs: from its secants and measured pairs, where a third of a budget of so many
+    forwards of so many sequences pays for them; or else float32 [at most ROWS, N], its gate gradients, of
+    sampled labels where it has them.
     """
+    rows = (run.sampled or run.rows).A[:ROWS]
     if run.secants is None:
-        return (run.sampled or run.rows).A[:ROWS]
+        return rows
     passes = ROW_FORWARDS * run.secants.loss.size
     if run.pairs is not None:
         passes += forwards_of(run.pairs.blocks, run.blocks) * run.pairs.part.shape[1]
-    return KnownPairs(pair_energies(run), passes)
+    return KnownPairs(pair_energies(run), passes) if passes <= budget * sequences / 3 else rows
 
 
 def cost_of(known: np.ndarray | KnownPairs, sequences: int) -> float:

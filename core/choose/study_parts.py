@@ -14,6 +14,7 @@ import numpy as np
 
 from core.calibration.calibrate import calibrate
 from core.choose import other_methods
+from core.choose.learning import ROWS as PRIOR_ROWS
 from core.choose.learning import known_of, learn
 from core.compare.agreement import spearman
 from core.energy.couplings import couplings
@@ -174,7 +175,8 @@ def greedy_curve(subject: Subject, count: int = CHOOSE, most: int | None = None)
 
 def learned_curve(subject: Subject, m: int, budget: float, seed: int, meter: Callable[[], Forwards]) -> dict:
     """The learned landscape's curve [[forwards, loss, removed]], and its couplings."""
-    found = learn(known_of(subject.run), meter(), m, budget, seed=seed)
+    own = meter()
+    found = learn(known_of(subject.run, own.sequences, budget), own, m, budget, seed=seed)
     return {
         "budget": budget,
         "curve": found.curve,
@@ -279,7 +281,9 @@ def ranking(subject: Subject, m: int, every: bool) -> dict:
             "paper H0": couplings(subject.run, "h0"),
             "H1": couplings(subject.run, "h1"),
             FIRST_ORDER: couplings(subject.run, "h0g"),
-            "hybrid (prior)": prior_from(*singles_of(meter, [0]), known_of(subject.run)).mean,
+            "hybrid (prior)": prior_from(
+                *singles_of(meter, [0]), (subject.run.sampled or subject.run.rows).A[:PRIOR_ROWS]
+            ).mean,
         }
         searches(subject, m)
         learned = [subject.part(f"learned-{m}-{seed}", dict) for seed in SEEDS]

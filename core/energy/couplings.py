@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from core.energy.mix import mix_weights, worth
+from core.energy.mix import mix_text, mix_weights, worth
 from core.energy.secants import bounded, pair_energies
 from core.errors import InputError
 from core.ising.energies import check_matrix
@@ -103,12 +103,14 @@ class Estimator(Meaning):
 
     compute: (run, mix) -> float64 [N, N]. needs: what a run must have for it, beside rows on the texts' own
     tokens: "sampled", "singles", "secants", "pairs". rows: which rows A of the run give H = A^T A / m,
-    "rows" or "sampled", for bootstraps; None where H is more than that.
+    "rows" or "sampled", for bootstraps; None where H is more than that. mixes: whether a domain mix weighs
+    it; single removals, secants and pairs were measured on texts as sampled.
     """
 
     compute: Callable[[Run, Mix], np.ndarray]
     needs: tuple[str, ...] = ()
     rows: str | None = None
+    mixes: bool = True
 
 
 ESTIMATORS = {
@@ -140,6 +142,7 @@ ESTIMATORS = {
         "measured single removals alone: blocks in order of what each costs",
         _singles,
         ("singles",),
+        mixes=False,
     ),
     "pairs": Estimator(
         "secant + pairs",
@@ -147,6 +150,7 @@ ESTIMATORS = {
         "measured single removals, and of light pairs what secant and measured two-body part say together",
         _pairs,
         ("singles", "secants", "pairs"),
+        mixes=False,
     ),
     "secant": Estimator(
         "secant",
@@ -155,6 +159,7 @@ ESTIMATORS = {
         "gate",
         _secant,
         ("singles", "secants"),
+        mixes=False,
     ),
     "h0g": Estimator(
         "H₀, first order on",
@@ -187,6 +192,11 @@ def couplings(run: Run, estimator: str = "h0", mix: Mix = None) -> np.ndarray:
         raise InputError(
             f"The run has no {' and '.join(ESTIMATORS[estimator].needs)} rows for the estimator "
             f"{estimator!r}; choose one of {', '.join(available(run))}."
+        )
+    if mix is not None and not ESTIMATORS[estimator].mixes:
+        raise InputError(
+            f"The couplings {estimator!r} were measured on the texts as sampled; leave the mix "
+            f"{mix_text(mix)[:40]!r} out, or take h0."
         )
     return check_matrix(ESTIMATORS[estimator].compute(run, mix), f"estimator {estimator}")
 

@@ -71,6 +71,10 @@ class Source:
             return Meaning(f"learned at M = {m}", "nats", LEARNED.format(m))
         return ESTIMATORS[estimator]
 
+    def mixes(self, estimator: str) -> bool:
+        """Whether a domain mix weighs these couplings."""
+        return self.run is not None and estimator in ESTIMATORS and ESTIMATORS[estimator].mixes
+
     def couplings(self, estimator: str, mix: Mapping[str, float] | None = None) -> np.ndarray:
         """float64 [N, N]. Errors: InputError for an estimator or a domain mix this source does not have."""
         if self.run is not None and learned_at(estimator) is not None:

@@ -20,7 +20,7 @@ def run(request: dict, progress: Progress) -> dict:
     run, loaded, choose, unseen = choosing(request, progress)
     note, ruler = progress.curves(), ruler_of(request)
     found = learning.learn(
-        learning.known_of(run),
+        learning.known_of(run, len(choose.ids), request["budget"]),
         open_forwards(loaded, choose, ruler=ruler),
         request["remove"],
         request["budget"],

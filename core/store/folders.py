@@ -29,7 +29,7 @@ ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DEMO = ASSETS / "demo"
 DEMO_RUN = DEMO / "run"
 SHIPPED_RUNS = {"smollm2": ASSETS / "smollm2" / "run", "demo": DEMO_RUN}  # by name, the first to open first
-MEASURED = "measured.json"  # beside a shipped run: what is measured of its model
+MEASURED = "measured.json.gz"  # beside a shipped run: what is measured of its model
 OWN_SAMPLES = "own.npz"  # beside a shipped run: the samples of its model that it was calibrated on
 SECANTS, PAIRS = EXTRAS = ("secants.npz", "pairs.npz")  # of a run: what may be added to it later
 OPENS = "BLOCKSCAPE_OPENS"  # environment: the name of the shipped run that opens first

@@ -6,6 +6,7 @@ the settings. An item is written once: what was measured is never measured again
 and states are compared on the same items.
 """
 
+import gzip
 import json
 import math
 import sqlite3
@@ -268,7 +269,7 @@ def _shipped_files() -> Iterator[Path]:
 def _shipped() -> Iterator[tuple[Key, dict[int, float], float, dict]]:
     """(key, values, seconds, versions) of every measurement that comes with Blockscape."""
     for file in _shipped_files():
-        for m in json.loads(file.read_text(encoding="utf-8")):
+        for m in json.loads(gzip.decompress(file.read_bytes())):
             key = Key(
                 m["model"], tuple(m["removed"]), *(m[n] for n in ("data", "split", "metric", "settings"))
             )

@@ -7,7 +7,6 @@ import time
 
 import streamlit as st
 
-from core.energy.learned import learned_at
 from core.energy.mix import in_percent, mix_label, mix_weights, sampled_percent, worth
 from core.energy.sources import Source
 from core.errors import InputError
@@ -37,7 +36,7 @@ def hold(*names: str) -> None:
 
 def controls(source: Source, sources: dict[str, str]):
     """The row above the picture; returns the places of the facts and of the proof."""
-    mixes = len(source.domains) > 1 and learned_at(state.estimator) is None
+    mixes = len(source.domains) > 1 and source.mixes(state.estimator)
     with st.container(key="controls"):
         widths = (
             [1.3, 1.29, 0.75, 1.15, 1.0, 0.82, 0.78, 2.25, 2.08]
@@ -131,7 +130,7 @@ def on_source() -> None:
 
 def on_estimator() -> None:
     """A mix stays only where the couplings can have one."""
-    if learned_at(state.estimator) is not None:  # measured on the texts as sampled
+    if not source_of(state.source).mixes(state.estimator):
         state.mix = None
 
 

@@ -55,7 +55,7 @@ def with_circumstances(found: Health, source: Source, landscape: Landscape) -> H
     """The verdict, with what the run says in its facts: sample size, first-order term, degeneracy."""
     run, facts = source.run, list(found.facts)
     if run is not None:
-        drift = first_order(run, None)
+        drift = first_order(run)
         facts.append(
             f"{len(run.rows.A)} rows; mean gradient {100 * drift.ratio:.0f} % of a row's size, rows of mean "
             f"0 would show {100 * drift.noise:.0f} %."

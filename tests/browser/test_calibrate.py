@@ -49,6 +49,9 @@ def test_two_domains_of_a_real_model_and_their_mix(visit, server, real_model):
         run.rows.domain
     ).tolist() == [10, 30]
 
+    page.get_by_role("combobox", name="Couplings").click()
+    page.get_by_role("option", name="paper").click()  # what it opens on was measured on texts as sampled
+    page.wait_for_url(re.compile("e=h0"))
     energy = page.locator(".facts b").first
     before = energy.inner_text()
     page.get_by_text("as sampled").first.click()

@@ -256,7 +256,7 @@ def test_an_uploaded_triangle_is_told_and_can_be_deleted(visit, tmp_path):
         .filter(has=page.get_by_role("button", name="Delete"))
     )
     row.last.get_by_role("button", name="Delete").click()
-    page.wait_for_url(re.compile("e=h0"))
+    page.wait_for_url(re.compile("e=pairs"))
     expect(page.locator(".lens .chip")).to_have_count(8)
 
 

@@ -64,8 +64,10 @@ def test_what_pairs_take_is_what_is_executed(made):
     assert forwards_of(pairs, len(loaded.blocks)) == pytest.approx(meter.forwards)
     run = with_pairs(with_secants(plain, loaded, texts), loaded, texts)
     n, m = len(loaded.blocks), len(texts.ids)
-    known = known_of(run)
+    known = known_of(run, 64, 1000.0)
     assert cost_of(known, 64) == pytest.approx(((n + 1) * m * 2.3 + forwards_of(pairs, n) * m) / 64)
+    rows = known_of(run, 64, 0.1)  # which does not pay for them
+    assert rows.shape == run.rows.A.shape
 
 
 def test_light_pairs_are_of_the_cheapest_blocks_and_not_too_many():

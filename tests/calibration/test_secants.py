@@ -92,6 +92,8 @@ def test_a_run_that_is_kept_gets_secants_and_keeps_its_key(tiny, text_file, monk
     from core.job_kinds import calibrate as kind
     from core.jobs.progress import Progress
 
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)  # of the worker that this process is not
     asked = {"samples": 6, "length": 24, "seed": 0, "batch": 4, "sampled": False, "singles": 4}
     folder = home() / "work"
 
@@ -103,5 +105,6 @@ def test_a_run_that_is_kept_gets_secants_and_keeps_its_key(tiny, text_file, monk
     plain, more = made(), made(secants=4)
     assert more.key == plain.key and plain.secants is None and len(more.secants.A[0]) == 4
     assert (more.rows.A == plain.rows.A).all() and (more.singles.increase == plain.singles.increase).all()
+    assert torch.get_num_threads() == threads
     monkeypatch.setattr(kind, "with_secants", None)  # nothing is computed for fewer
     assert len(made(secants=3).secants.A[0]) == 4 and made().secants is not None

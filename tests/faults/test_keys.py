@@ -230,7 +230,7 @@ def measured(place, **changes) -> dict[tuple, int]:
     return {
         m.key: m.items.tolist()
         for m in Results().of_model(result["model"])
-        if m.key.metric != "tokens_per_second"
+        if m.key.metric not in ("tokens_per_second", "kl", "same")  # named as the loss beside them is
     }
 
 
