@@ -76,9 +76,13 @@ def show_health(source: Source, landscape: Landscape) -> None:
         job = jobs.find("benchmark", request)
         if job is not None and job.active:
             return
-        if job is None or job.status != "done":
+        rows = rows_of_m(source.key, len(landscape.ground), str(folders.home()), Results().stamp)
+        known = {row.removed for row in rows if row.increase}
+        new = [s for s in request["states"] if s and tuple(s) not in known]
+        if new and (job is None or job.status != "done"):
+            more = "more " if known else ""
             st.button(
-                f"Check: measure {len(request['states']) - 1} states ({time_of(source.run, request)})",
+                f"Check: measure {len(new)} {more}states ({time_of(source.run, request)})",
                 on_click=start_measuring,
                 args=(request,),
                 help="The lowest states, the cheapest by single removals, windows and a few others, on "

@@ -58,7 +58,7 @@ def measuring(run: Run, states: list[tuple[int, ...]]) -> dict:
 def time_of(run: Run, request: dict) -> str:
     """What such a measurement takes here, in words."""
     forward = seconds_of_forward(run, SEQUENCES, run.meta["texts"]["length"])
-    return in_words(measure_seconds(forward, len(request["states"]) - 1))
+    return in_words(measure_seconds(forward, len(request["states"]) - 1))  # at most: some may be known
 
 
 def start_measuring(request: dict) -> None:

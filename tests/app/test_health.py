@@ -42,6 +42,7 @@ def test_not_known_without_a_measurement_and_the_button_says_what_it_takes(run, 
     app = open_app(m=str(M))
     assert 'class="health not-known"' in shown(app) and "nothing was measured at M = 6" in shown(app)
     (button,) = [b for b in app.button if b.label.startswith("Check: measure")]
+    assert "more" not in button.label
     button.click().run()
     assert not app.exception
     (kind, request), *_ = started
@@ -65,6 +66,7 @@ def test_the_colour_goes_by_what_is_measured(run, estimator, colour):
     app = open_app(m=str(M), e=estimator)
     assert f'class="health {colour}"' in shown(app), shown(app)
     assert "states of this M measured" in shown(app) and not app.exception
+    assert not any(b.label.startswith("Check") for b in app.button)  # all of it is known
     assert any(b.label == "Learn it" for b in app.button) == (colour != "green")
 
 
