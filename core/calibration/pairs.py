@@ -12,7 +12,7 @@ import numpy as np
 
 from core.calibration.calibrate import left_out
 from core.errors import InputError
-from core.measure.state_losses import State, open_forwards
+from core.measure.state_losses import State, by_prefix, open_forwards
 from core.model.load import LoadedModel
 from core.store.checkpoint import Checkpoint
 from core.store.runs import Pairs, Run, canonical_key
@@ -38,7 +38,7 @@ def walk_of(pairs: Iterable[Iterable[int]], blocks: int) -> list[State]:
     """The original, the blocks of the pairs alone, and the pairs, in the order that shares most prefixes."""
     both = [tuple(sorted(map(int, p))) for p in pairs]
     states: set[State] = {(), *((b,) for p in both for b in p), *both}
-    return sorted(states, key=lambda s: [i for i in range(blocks) if i not in s])
+    return by_prefix(states, blocks)
 
 
 def forwards_of(pairs: Iterable[Iterable[int]], blocks: int) -> float:

@@ -20,7 +20,7 @@ import numpy as np
 from core.choose.learning import swaps
 from core.errors import InputError
 from core.ising.states import indicator, removed_blocks
-from core.measure.state_losses import DISTANCES, Forwards, State
+from core.measure.state_losses import DISTANCES, Forwards, State, by_prefix
 from core.store.runs import canonical_key
 
 DEPTHS = (3, 6, 10, 15)  # of 30 blocks; of another N in proportion
@@ -155,8 +155,7 @@ def walk(forwards: Forwards, groups: Mapping[str, Iterable[State]], report: Repo
     what the store of `forwards` knows is not measured again.
     """
     states = {(): None} | {tuple(s): None for own in groups.values() for s in own}
-    everyone = range(forwards.blocks)
-    order = sorted(states, key=lambda s: [i for i in everyone if i not in s])
+    order = by_prefix(states, forwards.blocks)
     found: dict[State, np.ndarray] = {}
     for k, state in enumerate(order):
         report(k, len(order), "states of the bed")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.calibration.pairs import forwards_of
+from core.choose.other_methods import mutant
 from core.energy.learned import KnownPairs, Posterior, Prior, prior_from
 from core.energy.secants import pair_energies
 from core.errors import InputError
@@ -28,7 +29,6 @@ ROWS = 128  # gradient rows that the prior takes
 DEVIATION = 0.1  # what an Ising model leaves unexplained of a state's increase, relative
 # shares of proposals: the lowest energy anywhere, and blindly; of these so many are mutants of the best state
 GLOBAL, BLIND, MUTANTS = 0.25, 0.25, 0.7
-SWAPS = 3  # of a mutant, at most
 WINDOWS = 2  # runs of neighbouring blocks among the first proposals
 # standard deviations: that a proposal is credited with; below which it must fall under the best to be worth
 # it
@@ -321,17 +321,11 @@ def _lowest_unknown(posterior: Posterior, measured: Measured, removed: int, cons
 
 
 def _mutant(posterior: Posterior, measured: Measured, rules, rng) -> State | None:
-    """The best state with a few swaps (as EvoPress draws them), not measured yet and allowed; None when a
-    hundred draws give none.
-    """
+    """A mutant of the best state, not measured yet and allowed; None when a hundred draws give none."""
     mean, _ = posterior.measured()
-    best, n = set(list(measured.values)[int(mean.argmin())]), len(rules.fixed)
+    best, n = list(measured.values)[int(mean.argmin())], len(rules.fixed)
     for _ in range(100):
-        state = set(best)
-        for _ in range(min(rng.integers(1, SWAPS + 1, 2))):
-            out, in_ = rng.choice(sorted(state)), rng.choice(sorted(set(range(n)) - state))
-            state = state - {int(out)} | {int(in_)}
-        found = tuple(sorted(state))
+        found = mutant(best, n, rng)
         if found not in measured.values and rules.allows(indicator([found], n))[0]:
             return found
     return None

@@ -111,13 +111,25 @@ def evolutionary(
     while parent is not None:
         _add_better(curve, parent, forwards)
         before = forwards.forwards
-        child = evolution.fittest(sorted({evolution.mutant(parent) for _ in range(OFFSPRING)}), parent)
+        child = evolution.fittest(
+            sorted({mutant(parent, n, evolution.rng) for _ in range(OFFSPRING)}), parent
+        )
         if child is None or (
             forwards.forwards == before and child == parent and _exhausted(forwards, parent)
         ):
             break
         parent = child
     return curve
+
+
+def mutant(parent: State, blocks: int, rng: np.random.Generator) -> State:
+    """The parent with one to SWAPS swaps, as EvoPress draws them."""
+    state = set(parent)
+    for _ in range(min(rng.integers(1, SWAPS + 1, 2))):
+        out = rng.choice(sorted(state))
+        in_ = rng.choice(sorted(set(range(blocks)) - state))
+        state = state - {int(out)} | {int(in_)}
+    return tuple(sorted(state))
 
 
 @dataclass(frozen=True)
@@ -139,15 +151,6 @@ class _Evolution:
             states = self._selected(states, chunks, keep)
         final = states if parent is None else [parent, *states]
         return self._selected(final, whole, 1)[0] if self._pays(final, whole) else None
-
-    def mutant(self, parent: State) -> State:
-        """The parent with one to SWAPS swaps."""
-        state = set(parent)
-        for _ in range(min(self.rng.integers(1, SWAPS + 1, 2))):
-            out = self.rng.choice(sorted(state))
-            in_ = self.rng.choice(sorted(set(range(self.forwards.blocks)) - state))
-            state = state - {int(out)} | {int(in_)}
-        return tuple(sorted(state))
 
     def _pays(self, states: list[State], chunks: np.ndarray) -> bool:
         """Whether the budget allows for all of it, without what they share among themselves."""

@@ -14,13 +14,14 @@ docs/race.md has how often each of these, and others, lose the best state, and w
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from core.errors import InputError
 from core.measure.state_losses import Forwards, State, stratified
 from core.texts import Sequences
+from core.texts.sequences import part_of
 
 BATCH = 8  # sequences between two looks
 FIRST_LOOK = 16  # items before which nobody leaves
@@ -141,15 +142,7 @@ class Raced:
 def in_batches(sequences: Sequences) -> Sequences:
     """The same sequences in a fixed random order in which every batch has its share of every domain."""
     order = np.random.default_rng(0).permutation(len(sequences.ids))
-    shuffled = replace(
-        sequences,
-        ids=sequences.ids[order],
-        index=sequences.index[order],
-        domain=sequences.domain[order],
-        mask=None if sequences.mask is None else sequences.mask[order],
-        scored=None if sequences.scored is None else sequences.scored[order],
-    )
-    return stratified(shuffled, BATCH)
+    return stratified(part_of(sequences, order), BATCH)
 
 
 def race(

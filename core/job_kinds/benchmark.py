@@ -12,7 +12,7 @@ from core.errors import InputError
 from core.job_kinds.common import draw_sequences, load, measured_of, states_of
 from core.jobs.progress import Progress
 from core.measure import evaluation
-from core.measure.state_losses import DISTANCES, VERSIONS, Kept, open_forwards
+from core.measure.state_losses import DISTANCES, VERSIONS, Kept, by_prefix, open_forwards
 from core.model.load import LoadedModel
 from core.model.surgery import without
 from core.ranks import ALONE, Ranks
@@ -103,7 +103,7 @@ def _share(states: list[tuple[int, ...]], blocks: int, ranks: Ranks) -> list[tup
     """The states that this rank measures, neighbours in the order of their kept blocks: they share
     prefixes.
     """
-    walked = sorted(states, key=lambda s: [i for i in range(blocks) if i not in s])
+    walked = by_prefix(states, blocks)
     return [walked[k] for k in np.array_split(np.arange(len(walked)), ranks.world)[ranks.rank]]
 
 

@@ -259,6 +259,11 @@ class Forwards:
         return losses
 
 
+def by_prefix(states: Iterable[State], blocks: int) -> list[State]:
+    """The states in the order in which they share the most prefixes: neighbours keep the same first blocks."""
+    return sorted(states, key=lambda s: [i for i in range(blocks) if i not in s])
+
+
 def stratified(sequences: Sequences, chunk: int = CHUNK) -> Sequences:
     """The same sequences in an order in which every chunk of so many has its share of every domain.
 

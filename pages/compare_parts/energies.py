@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from core import jobs
-from core.compare.comparison import Points, Row, measured_rows, points
+from core.compare.comparison import Points, points
 from core.energy.learned import learned_at, read_learned
 from core.energy.sources import Source
 from core.ising.energies import energies
@@ -15,8 +15,8 @@ from core.store import folders
 from core.store.results import Results
 from core.view.measured_figures import alike, energy_against_loss, rank_changes, trust, unexplained
 from pages.compare_parts.preview import show_preview
+from pages.shared.evidence import rows_of_m
 from pages.shared.parts import chart, watch
-from pages.shared.view import source_of
 
 state = st.session_state
 
@@ -33,15 +33,9 @@ def listed(states: list[tuple[int, ...]]) -> list[str]:
     return [", ".join(map(str, s)) for s in states]
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
-def rows_known(key: str, removed: int, home: str, stamp: tuple) -> list[Row]:
-    """All measured losses at M, read once for every state of the store."""
-    return measured_rows(source_of(key).run, Results(), removed)
-
-
 def known_points(source: Source) -> Points:
     """Energies, of the couplings that the view shows, against all measured losses at its M."""
-    rows = rows_known(source.key, state.removed, str(folders.home()), Results().stamp)
+    rows = rows_of_m(source.key, state.removed, str(folders.home()), Results().stamp)
     H = source.couplings(state.estimator, state.mix)
     states = [row.removed for row in rows if row.removed]
     energy = dict(zip(states, map(float, energies(H, indicator(states, source.blocks))))) if states else {}

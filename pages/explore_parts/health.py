@@ -17,21 +17,27 @@ from core.store.named_models import missing
 from core.store.results import Results
 from core.store.runs import Run
 from pages.shared.evidence import audit_of, follow, measuring, rows_of_m, start_measuring, time_of
+from pages.shared.view import source_of
 
 NO_MODEL = "Not known: a bare matrix has no model to measure."
 state = st.session_state
 
 
-def health_of(source: Source, found: Landscape) -> Health:
-    """The verdict on the landscape in view."""
-    run, H = source.run, found.H
-    if run is None:
+@st.cache_resource(max_entries=24, show_spinner=False)
+def verdict(
+    key: str, estimator: str, mix: dict | None, ground: tuple[int, ...], home: str, stamp: tuple
+) -> Health:
+    """The verdict on the couplings in view, whose lowest state is `ground`; bootstraps once for every state of
+    the store.
+    """
+    source = source_of(key)
+    if source.run is None:
         return Health(UNKNOWN, NO_MODEL)
-    rows = rows_of_m(source.key, len(found.ground), str(folders.home()), Results().stamp)
+    H, rows = source.couplings(estimator, mix), rows_of_m(key, len(ground), home, stamp)
     states = [row.removed for row in rows if row.removed]
     energy = dict(zip(states, map(float, energies(H, indicator(states, len(H)))))) if states else {}
-    nats = source.about(state.estimator).unit.startswith("nats")
-    return health(H, found.ground, points(rows, energy), audit_of(source, H), nats)
+    nats = source.about(estimator).unit.startswith("nats")
+    return health(H, ground, points(rows, energy), audit_of(source, H), nats)
 
 
 def check_request(run: Run, found: Landscape) -> dict:
@@ -67,7 +73,9 @@ def with_circumstances(found: Health, source: Source, landscape: Landscape) -> H
 
 def show_health(source: Source, landscape: Landscape) -> None:
     """The card, and beside it what can be done: measure, go on, or learn."""
-    found = with_circumstances(health_of(source, landscape), source, landscape)
+    view = (source.key, state.estimator, source.check_mix(state.mix), landscape.ground)
+    found = verdict(*view, str(folders.home()), Results().stamp)
+    found = with_circumstances(found, source, landscape)
     with st.container(key="health", horizontal=True, vertical_alignment="center"):
         st.html(card(found), width="stretch")
         if source.run is None or missing(source.run.meta["model"]["source"]) is not None:

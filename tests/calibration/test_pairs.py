@@ -14,20 +14,7 @@ from core.energy.secants import pair_energies, secant_pairs
 from core.errors import InputError
 from core.measure.evaluation import sequence_losses
 from core.measure.state_losses import open_forwards
-from core.model.load import load_model
 from core.store.runs import load_run, save_run
-from core.texts import pack, read_texts
-
-
-@pytest.fixture
-def made(tiny, text_file):
-    """(model, its run, choosing sequences)."""
-    loaded = load_model(str(tiny["llama"]))
-    rows, texts = (
-        pack(read_texts(text_file), loaded.tokenizer, split, 32, count)
-        for split, count in (("calibrate", 4), ("choose", 6))
-    )
-    return loaded, calibrate(loaded, rows, batch=4, singles=texts), texts
 
 
 def test_pairs_are_two_body_parts_and_go_on_where_they_were(made, tmp_path, monkeypatch):

@@ -5,28 +5,14 @@ import pytest
 import torch
 
 from core import jobs
-from core.calibration.calibrate import calibrate
 from core.calibration.gradient_rows import gradient_rows
 from core.calibration.secants import with_secants
 from core.errors import InputError
 from core.measure.evaluation import sequence_losses
 from core.model.gates import gated
-from core.model.load import load_model
 from core.model.losses import sample_losses
 from core.store.folders import find_run, home
 from core.store.runs import load_run, save_run
-from core.texts import pack, read_texts
-
-
-@pytest.fixture
-def made(tiny, text_file):
-    """(model, its run, choosing sequences)."""
-    loaded = load_model(str(tiny["llama"]))
-    rows, texts = (
-        pack(read_texts(text_file), loaded.tokenizer, split, 32, count)
-        for split, count in (("calibrate", 4), ("choose", 6))
-    )
-    return loaded, calibrate(loaded, rows, batch=4), texts
 
 
 def test_secants_are_gradients_where_a_block_is_removed(made, tmp_path):
