@@ -260,7 +260,7 @@ class Forwards:
 
 
 def by_prefix(states: Iterable[State], blocks: int) -> list[State]:
-    """The states in the order in which they share the most prefixes: neighbours keep the same first blocks."""
+    """The states in the order in which neighbours keep the same first blocks: they share most prefixes."""
     return sorted(states, key=lambda s: [i for i in range(blocks) if i not in s])
 
 

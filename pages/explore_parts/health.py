@@ -27,8 +27,8 @@ state = st.session_state
 def verdict(
     key: str, estimator: str, mix: dict | None, ground: tuple[int, ...], home: str, stamp: tuple
 ) -> Health:
-    """The verdict on the couplings in view, whose lowest state is `ground`; bootstraps once for every state of
-    the store.
+    """The verdict on the couplings in view, whose lowest state is `ground`, made once for every state of the
+    store: it bootstraps.
     """
     source = source_of(key)
     if source.run is None:
