@@ -48,9 +48,9 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
 
     States are lists of removed blocks and branches, by name; the empty list is the original. Losses and
     distances come first, a chunk of sequences for all states at a time, on kept prefixes
-    (core.measure.state_losses): an early stop has something of every state. What only a loss is known of is measured again for its distance, and the
-    loss that is stored stays. `speed`, where it is False, leaves out tokens per second. Of several ranks each
-    measures its share of the states.
+    (core.measure.state_losses): an early stop has something of every state. What only a loss is known of is
+    measured again for its distance, and the loss that is stored stays. `speed`, where it is False, leaves out
+    tokens per second. Of several ranks each measures its share of the states.
     """
     progress.report(0, 1, "loading the model")
     texts, results = read_sources(request["texts"]), Results()
