@@ -21,6 +21,7 @@ from core import jobs
 from core.compare.comparison import compare, measured_increases, measured_kl
 from core.energy.sources import list_sources, open_source
 from core.export.write import is_export_of
+from core.ising.units import whole
 from core.job_kinds.solve import solve_request, solved
 from core.landscape.landscape import landscape
 from core.landscape.wording import exponent, proof
@@ -61,7 +62,7 @@ def hybrid_view():
     """(view, landscape) of the rules that expected.json was made with."""
     source = the_run()
     fields = {"keep": "0, 23", "groups": "0-11: 2; 12-23: 2", "max_run": "2"}
-    rules = read_constraints(fields, 24, source.kinds)
+    rules = read_constraints(fields, whole(24, source.kinds))
     H = source.couplings("hybrid")
     view = View(source=source, estimator="hybrid", removed=4, count=12, constraints=rules)
     return view, landscape(H, lowest_states(H, 4, 12, constraints=rules), rules)
