@@ -19,9 +19,11 @@ from core.energy.couplings import outer_mean
 from core.energy.secants import bounded
 from core.errors import InputError
 from core.store import folders
+from core.store.runs import Singles
 
 # of single removals, of pairs, of all couplings together: relative
 OWN_SPREAD, PAIR_SPREAD, SCALE_SPREAD = 0.2, 0.5, 0.5
+ONE_SEQUENCE = 0.3  # of single removals that were measured on one sequence, whose standard error is not known
 
 
 def features(x: np.ndarray) -> np.ndarray:
@@ -60,14 +62,15 @@ class KnownPairs:
 
     energies: np.ndarray  # float64 [N, N], nats: beyond the sum of both (core.energy.secants.pair_energies)
     passes: float  # forwards of one sequence
+    singles: Singles | None = None  # single removals, where they are not to be measured again
 
 
 def prior_from(increase: np.ndarray, se: np.ndarray, known: np.ndarray | KnownPairs) -> Prior:
     """Couplings of core.energy.couplings with spreads: from secants where they are known, "hybrid" of rows.
 
-    increase, se: float64 [N], single removals and their standard errors; known: pairs, or rows [m, N] of
-    gate gradients, of labels sampled from the model where there are such. A removal that seems to lower the
-    loss counts as nearly free.
+    increase, se: float64 [N], single removals and their standard errors (nan: not known); known: pairs, or
+    rows [m, N] of gate gradients, of labels sampled from the model where there are such. A removal that seems
+    to lower the loss counts as nearly free.
     """
     typical = float(np.median(np.abs(increase)))
     if not typical > 0:
@@ -85,7 +88,7 @@ def prior_from(increase: np.ndarray, se: np.ndarray, known: np.ndarray | KnownPa
         mean = H / np.outer(root, root).clip(min=np.finfo(np.float64).tiny) * product
         np.fill_diagonal(mean, own)
     sd = PAIR_SPREAD * product
-    np.fill_diagonal(sd, np.hypot(OWN_SPREAD * own, np.nan_to_num(se)))
+    np.fill_diagonal(sd, np.hypot(OWN_SPREAD * own, np.where(np.isnan(se), ONE_SEQUENCE * own, se)))
     return Prior(mean, sd)
 
 

@@ -312,9 +312,11 @@ def singles_order(blocks: int) -> list[State]:
 
 def singles_of(forwards: Forwards, chunks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """(loss increase of each block's removal float64 [N], its paired standard error), nats, on some
-    chunks.
+    chunks; of one sequence the error is nan.
     """
     states = singles_order(forwards.blocks)
     losses = np.concatenate([[forwards.measure(state, c) for state in states] for c in chunks], axis=1)
     increase = losses[:0:-1] - losses[0]
-    return increase.mean(axis=1), increase.std(axis=1, ddof=1) / math.sqrt(len(increase[0]))
+    if increase.shape[1] == 1:
+        return increase[:, 0], np.full(forwards.blocks, np.nan)
+    return increase.mean(axis=1), increase.std(axis=1, ddof=1) / math.sqrt(increase.shape[1])
