@@ -106,8 +106,8 @@ def _check_memory(request: dict) -> None:
 
 def _forwards(loaded: LoadedModel, ids: np.ndarray) -> tuple[float, float]:
     """Seconds of (a forward, the full model and every single removal, of blocks and of branches) of a batch:
-    those go on from hidden states of the full model, so that the time falls evenly from the first block's to the
-    last one's.
+    those go on from hidden states of the full model, so that the time falls evenly from the first block's to
+    the last one's.
     """
     index = np.arange(len(ids))
     made_up = Sequences(
