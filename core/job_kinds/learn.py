@@ -2,7 +2,7 @@
 
 from core.choose import learning
 from core.energy.learned import keep_learned
-from core.job_kinds.common import choosing, ruler_of, unseen_losses
+from core.job_kinds.common import choosing, ruler_of, rules_of, unseen_losses
 from core.jobs.progress import Progress
 from core.measure.state_losses import open_forwards
 
@@ -19,22 +19,24 @@ def run(request: dict, progress: Progress) -> dict:
     progress.report(0, 1, "loading the model")
     run, loaded, choose, unseen = choosing(request, progress)
     note, ruler = progress.curves(), ruler_of(request)
+    units, removed = loaded.units, request["remove"]
     found = learning.learn(
         learning.known_of(run, len(choose.ids), request["budget"]),
         open_forwards(loaded, choose, ruler=ruler),
-        request["remove"],
+        removed,
         request["budget"],
+        constraints=rules_of(request, run),
         seed=request["seed"],
         report=progress.report,
         better=lambda point: note("learned", *point),
     )
     return {
-        "best": {"removed": loaded.units.listed(found.removed), ruler: found.loss},
+        "best": {"removed": units.listed(found.removed), ruler: found.loss},
         "original": found.original,
         "curve": [[spent, loss] for spent, loss, _ in found.curve],
         "forwards": found.forwards,
         "sequences": request["sequences"],
         "states": len(found.measured),
         "report": unseen_losses(loaded, unseen, [found.removed])[found.removed],
-        "landscape": str(keep_learned(run.view_key, request["remove"], found.posterior)),
+        "landscape": str(keep_learned(run.view_key, removed or len(found.removed), found.posterior)),
     }
