@@ -17,22 +17,9 @@ from core.store.folders import find_run
 
 
 def add_landscape(command: argparse.ArgumentParser) -> None:
-    """--keep, --go, --groups, --max-run, --fits, --time-limit, --estimator, --mix."""
+    """--by, the rules, --time-limit, --estimator, --mix."""
     command.add_argument("--by", **BY)
-    command.add_argument("--keep", metavar="LIST", help="blocks that stay, for example 0,23")
-    command.add_argument("--go", metavar="LIST", help="blocks that go in every state")
-    command.add_argument(
-        "--groups",
-        metavar="TEXT",
-        help="exactly so many of each group, for example '0-11: 2; 12-23: 3', or of each kind of block: "
-        "'attention: 2; MoE: 3'",
-    )
-    command.add_argument("--max-run", metavar="L", help="at most L consecutive blocks (1: no two neighbours)")
-    command.add_argument(
-        "--fits",
-        metavar="BUDGET",
-        help="what is left must fit, for example '24 GB at 8k context, batch 4' or '3B active'; for --run",
-    )
+    add_rules(command)
     command.add_argument(
         "--time-limit",
         type=seconds,
@@ -53,6 +40,32 @@ def add_landscape(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rules(command: argparse.ArgumentParser) -> None:
+    """--keep, --go, --groups, --max-run, --fits; `rules_of` reads them."""
+    command.add_argument("--keep", metavar="LIST", help="blocks that stay, for example 0,23")
+    command.add_argument("--go", metavar="LIST", help="blocks that go in every state")
+    command.add_argument(
+        "--groups",
+        metavar="TEXT",
+        help="exactly so many of each group, for example '0-11: 2; 12-23: 3', or of each kind of block: "
+        "'attention: 2; MoE: 3'",
+    )
+    command.add_argument("--max-run", metavar="L", help="at most L consecutive blocks (1: no two neighbours)")
+    command.add_argument(
+        "--fits",
+        metavar="BUDGET",
+        help="what is left must fit, for example '24 GB at 8k context, batch 4' or '3B active'; for --run",
+    )
+
+
+def rules_of(args: argparse.Namespace) -> dict[str, str]:
+    """The texts of the rules that are named, as core.spectrum.constraints.read_constraints takes them, and of
+    a budget.
+    """
+    fields = {"keep": args.keep, "remove": args.go, "groups": args.groups, "max_run": args.max_run}
+    return {name: text for name, text in {**fields, "fits": args.fits}.items() if text}
+
+
 def landscape_of(args: argparse.Namespace) -> tuple[np.ndarray, dict | None, Units, dict]:
     """(couplings of --run as --by sees it, its mix, its units, what is known of its model)."""
     source = open_source(find_run(args.run)).seen(args.by)
@@ -63,8 +76,7 @@ def landscape_of(args: argparse.Namespace) -> tuple[np.ndarray, dict | None, Uni
 
 def constraints_of(args: argparse.Namespace, units: Units, model: dict) -> Constraints:
     """The rules that are named. Errors: InputError."""
-    fields = {"keep": args.keep, "remove": args.go, "groups": args.groups, "max_run": args.max_run}
-    constraints = read_constraints({name: value or "" for name, value in fields.items()}, units)
+    constraints = read_constraints(rules_of(args), units)
     return constraints if args.fits is None else with_budget(model, read_budget(args.fits), constraints)
 
 
