@@ -144,8 +144,7 @@ def from_run(run: Run) -> KnownPairs:
     calibrated.
     """
     assert run.singles is not None
-    whole = None if run.whole is None else run.whole.singles
-    return KnownPairs(pair_energies(run), 0.0, run.singles, None if whole is None else whole.increase)
+    return KnownPairs(pair_energies(run), 0.0, run.singles, run.block_costs)
 
 
 def from_nothing(blocks: int) -> KnownPairs:
