@@ -4,17 +4,44 @@ The keys and values of the context are made up, for their number alone decides t
 tokens costs no forward over 8192 tokens.
 """
 
-import inspect
+import math
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from core.blocks.structure import probe_ids
+from core.blocks.structure import cache_argument, probe_ids
 from core.errors import InputError
+from core.ising.units import BRANCH, State
 from core.model.load import LoadedModel
+from core.model.surgery import without
 
 TOKENS = 8  # timed of a context; the shortest counts
 _WARM = 1  # tokens before them, not timed
+
+
+@dataclass(frozen=True)
+class KindTime:
+    """What one branch of a kind takes."""
+
+    units: int  # of this kind there are
+    milliseconds: float  # a token of one; 0 where it is less than the clock shows
+
+
+@dataclass(frozen=True)
+class TokenTime:
+    """Milliseconds a token of a model at a context, and of what."""
+
+    context: int
+    milliseconds: float  # of the whole model
+    kinds: dict[str, KindTime]  # {"attention": ..., "FFN": ...}
+
+    def without(self, kinds: Mapping[str, int]) -> float:
+        """Milliseconds a token, by the parts, of a state that removes so many branches of each kind."""
+        gone = sum(n * self.kinds[kind].milliseconds for kind, n in kinds.items() if kind in self.kinds)
+        return max(0.0, self.milliseconds - gone)
 
 
 def milliseconds_a_token(loaded: LoadedModel, context: int, tokens: int = TOKENS) -> float:
@@ -24,6 +51,30 @@ def milliseconds_a_token(loaded: LoadedModel, context: int, tokens: int = TOKENS
     Errors: InputError for a context that the model has no positions for.
     """
     return min(_Decoder(loaded, context, tokens + _WARM).times(tokens))
+
+
+def time_by_kind(loaded: LoadedModel, context: int, rounds: int = 3) -> TokenTime:
+    """Milliseconds a token of the whole model, and of one branch of each kind: what the model without every
+    second one of them saves, divided by their number. Whole and removed take turns, so that a busy machine is
+    as busy for both.
+
+    Errors: InputError, as `milliseconds_a_token`.
+    """
+    branches = loaded.seen(BRANCH)
+    by_kind: dict[str, list[int]] = {}
+    for unit, kind in enumerate(branches.units.kinds):
+        by_kind.setdefault(kind, []).append(unit)
+    states: dict[str, State] = {kind: tuple(own[1::2]) for kind, own in by_kind.items() if len(own) > 1}
+    best = dict.fromkeys(["", *states], math.inf)
+    for _ in range(rounds):
+        for kind in best:
+            with without(branches, states.get(kind, ())):
+                best[kind] = min(best[kind], milliseconds_a_token(branches, context))
+    kinds = {
+        kind: KindTime(len(by_kind[kind]), max(0.0, best[""] - best[kind]) / len(gone))
+        for kind, gone in states.items()
+    }
+    return TokenTime(context, best[""], kinds)
 
 
 class _Decoder:
@@ -41,8 +92,7 @@ class _Decoder:
                 f"{loaded.source!r}; choose a smaller one."
             )
         self.loaded, self.length = loaded, start
-        taken = inspect.signature(loaded.model.forward).parameters
-        self.takes = "cache" if "cache" in taken else "past_key_values"  # the latter: in code of its own
+        self.takes = cache_argument(loaded.model)
         self.cache = filled_cache(loaded, start)
 
     @torch.no_grad()
@@ -72,7 +122,7 @@ def filled_cache(loaded: LoadedModel, tokens: int):
     Errors: InputError where the model has no cache that transformers knows.
     """
     begun = probe_ids(loaded.model)[:1, : min(tokens, 4)]
-    cache = getattr(loaded.model(input_ids=begun, use_cache=True), "past_key_values", None)
+    cache: Any = getattr(loaded.model(input_ids=begun, use_cache=True), "past_key_values", None)
     if not hasattr(cache, "layers"):
         raise InputError(
             f"{loaded.source!r} (type {loaded.model.config.model_type!r}) keeps its context in a way that is "
@@ -80,9 +130,9 @@ def filled_cache(loaded: LoadedModel, tokens: int):
         )
     left = tokens - begun.shape[1]
     for layer in cache.layers:
-        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        keys = getattr(layer, "keys", None)
         if left and isinstance(keys, torch.Tensor) and keys.ndim == 4:
-            layer.update(*(t[:, :, :1].repeat(1, 1, left, 1) for t in (keys, values)))
+            layer.update(*(t[:, :, :1].repeat(1, 1, left, 1) for t in (keys, layer.values)))
     return cache
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from core.errors import InputError
-from core.measure.token_time import cache_bytes, filled_cache, milliseconds_a_token
+from core.measure.token_time import KindTime, cache_bytes, filled_cache, milliseconds_a_token, time_by_kind
 from core.model.load import load_model, wrap
 from core.model.surgery import without
 from tests import zoo
@@ -57,3 +57,19 @@ def test_what_cannot_be_timed_is_one_sentence(tiny):
         milliseconds_a_token(loaded, 9)
     with pytest.raises(InputError, match="tokens per second instead"):
         milliseconds_a_token(wrap(zoo.tiny_model("rwkv"), None, "rwkv", None), CONTEXT)
+
+
+def test_the_time_of_a_kind_is_what_half_of_them_save(tiny, monkeypatch):
+    loaded = load_model(str(tiny["llama"]))
+
+    def by_weights(model, context):
+        assert model.by == "branch" and context == CONTEXT
+        return float(model.parameters())
+
+    monkeypatch.setattr("core.measure.token_time.milliseconds_a_token", by_weights)
+    found = time_by_kind(loaded, CONTEXT)
+    attention, ffn = loaded.blocks[0].branches
+    assert found.milliseconds == loaded.parameters() and found.context == CONTEXT
+    assert found.kinds == {"attention": KindTime(6, attention.parameters), "FFN": KindTime(6, ffn.parameters)}
+    both = loaded.parameters() - 2 * attention.parameters - ffn.parameters
+    assert found.without({"attention": 2, "FFN": 1}) == both
