@@ -100,6 +100,10 @@ class PartialForCausalLM:
     config_class = PartialConfig
 
     @classmethod
+    def register_for_auto_class(cls, auto_class=None):
+        """The config names it already."""
+
+    @classmethod
     def from_pretrained(cls, folder, *_, config=None, **options):
         """See `load`."""
         return load(folder, config, **options)

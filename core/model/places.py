@@ -6,7 +6,7 @@ Then every other module of the block is disturbed: one that changes nothing any 
 that two branches read stays, the norm of one goes with it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -25,15 +25,18 @@ def find_places(loaded: LoadedModel, gone: Mapping[int, Sequence[int]]) -> list[
     """The places that the branches of `gone`, {block: numbers of its branches}, leave empty; paths from the
     model's root.
     """
-    blocks = {str(b): loaded.modules[b] for b in gone}
-    with recorded(blocks) as calls:
-        loaded.model(input_ids=probe_ids(loaded.model), use_cache=False)
     found = []
-    for call in calls:
-        b = int(call.path)
+    for b, call in block_calls(loaded, gone).items():
         for place in _of_block(call, loaded.blocks[b].branches, gone[b]):
             found.append({**place, "path": f"{loaded.structure.path}.{b}.{place['path']}"})
     return found
+
+
+def block_calls(loaded: LoadedModel, blocks: Iterable[int]) -> dict[int, Call]:
+    """How these blocks are called on a few tokens."""
+    with torch.no_grad(), recorded({str(b): loaded.modules[b] for b in blocks}) as calls:
+        loaded.model(input_ids=probe_ids(loaded.model), use_cache=False)
+    return {int(call.path): call for call in calls}
 
 
 def _of_block(block: Call, branches: Sequence[Part], gone: Sequence[int]) -> list[Place]:

@@ -64,7 +64,7 @@ def remove_blocks(loaded: LoadedModel, removed: Sequence[int]) -> list[Place]:
     whole, partial = divided(loaded, units)
     places: list[Place] = []
     if partial:
-        names, expected, usual = loaded.units.write(units), _gated_logits(loaded, units), _cache_error(loaded)
+        names, expected, usual = loaded.units.write(units), gated_logits(loaded, units), _cache_error(loaded)
         try:
             places = find_places(loaded, partial)
         except Exception as error:  # the type's own code asks for what is gone
@@ -74,7 +74,7 @@ def remove_blocks(loaded: LoadedModel, removed: Sequence[int]) -> list[Place]:
     kept = [i for i in range(len(loaded.blocks)) if i not in set(whole)]
     _keep_blocks(loaded, kept)
     if partial:
-        _check(loaded, expected, usual, names)
+        same_as_gated(loaded, expected, names, usual)
     return [_renumbered(place, loaded, kept) for place in places]
 
 
@@ -125,7 +125,8 @@ def _renumbered(place: Place, loaded: LoadedModel, kept: Sequence[int]) -> Place
 
 
 @torch.no_grad()
-def _gated_logits(loaded: LoadedModel, units: Sequence[int]) -> torch.Tensor:
+def gated_logits(loaded: LoadedModel, units: Sequence[int]) -> torch.Tensor:
+    """[2, 5, V]: logits of a few tokens with the units gated off."""
     with gated(loaded, removal(loaded, units)):
         return loaded.model(input_ids=probe_ids(loaded.model), use_cache=False).logits
 
@@ -143,9 +144,9 @@ def _cache_error(loaded: LoadedModel) -> float:
 
 
 @torch.no_grad()
-def _check(loaded: LoadedModel, expected: torch.Tensor, usual: float, names: str) -> None:
-    """Errors: InputError where the model without these units is not the gated one, or further from itself
-    with its cache than the whole model was.
+def same_as_gated(loaded: LoadedModel, expected: torch.Tensor, names: str, usual: float = 0.0) -> None:
+    """Errors: InputError where the model without these units is not the gated one with the logits `expected`,
+    or further from itself with its cache than the whole model was (usual).
     """
     model, wrong = loaded.model, ""
     close = _CLOSE if model.dtype == torch.float32 else _CLOSE_HALF
