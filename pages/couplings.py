@@ -115,7 +115,7 @@ def show_prediction() -> None:
         return
     st.markdown(told(found))
     if found.states:
-        names = [", ".join(map(str, s)) for s in found.states]
+        names = list(map(source_of(state.source).units.said, found.states))
         figure = kl_against_prediction(names, found.m, found.predicted, found.measured, found.se)
         chart(st, figure, key="prediction", config=CONFIG)
     st.caption(

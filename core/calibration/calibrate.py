@@ -124,8 +124,8 @@ def calibrate(
             "seconds": round(time.monotonic() - began, 3),
         },
     }
-    whole = [replace(rows, A=by_block(rows.A, units)) if rows else None for rows in (main, own)]
-    run = Run(meta, whole[0], whole[1], _single_costs(measured, loaded.units))
+    summed = lambda rows: replace(rows, A=by_block(rows.A, units))  # noqa: E731
+    run = Run(meta, summed(main), own and summed(own), _single_costs(measured, loaded.units))
     if units.by != BRANCH:
         return run
     branches = Branches(main.A, own.A if own else None, _single_costs(measured, units))

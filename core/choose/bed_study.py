@@ -35,7 +35,7 @@ from core.texts.documents import read_texts
 from core.texts.packing import pack
 
 LOG = logging.getLogger(__name__)
-LENGTH, ROWS, SINGLES, SECANTS, PAIRS, JUDGED = 128, 256, 32, 24, 8, 16  # tokens; sequences
+LENGTH, ROWS, SINGLES, SECANTS, PAIRS, JUDGED = 128, 256, 64, 12, 8, 16  # tokens; sequences
 LISTED = {"pairs": 12, "singles": 12, "h0": 6}  # lowest states that are measured, of others FEW
 FEW = 3
 RULES = ("block influence", "angular window")

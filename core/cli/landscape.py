@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from core.cli.options import seconds
+from core.cli.options import BY, seconds
 from core.cli.progress import Progress
 from core.energy.mix import read_mix
 from core.energy.sources import open_source
+from core.ising.units import Units
 from core.spectrum.constraints import Constraints, read_constraints
 from core.spectrum.lowest import Spectrum, lowest_states
 from core.spectrum.memory_budget import read_budget, with_budget
@@ -17,6 +18,7 @@ from core.store.folders import find_run
 
 def add_landscape(command: argparse.ArgumentParser) -> None:
     """--keep, --go, --groups, --max-run, --fits, --time-limit, --estimator, --mix."""
+    command.add_argument("--by", **BY)
     command.add_argument("--keep", metavar="LIST", help="blocks that stay, for example 0,23")
     command.add_argument("--go", metavar="LIST", help="blocks that go in every state")
     command.add_argument(
@@ -51,18 +53,18 @@ def add_landscape(command: argparse.ArgumentParser) -> None:
     )
 
 
-def landscape_of(args: argparse.Namespace) -> tuple[np.ndarray, dict | None, list, dict]:
-    """(couplings of --run, its mix, the kinds of its blocks, what is known of its model)."""
-    source = open_source(find_run(args.run))
+def landscape_of(args: argparse.Namespace) -> tuple[np.ndarray, dict | None, Units, dict]:
+    """(couplings of --run as --by sees it, its mix, its units, what is known of its model)."""
+    source = open_source(find_run(args.run)).seen(args.by)
     mix = None if args.mix is None else source.check_mix(read_mix(args.mix))
     model: dict[str, Any] = source.run.meta["model"] if source.run else {}
-    return source.couplings(args.estimator, mix), mix, source.kinds, model
+    return source.couplings(args.estimator, mix), mix, source.units, model
 
 
-def constraints_of(args: argparse.Namespace, blocks: int, kinds: list, model: dict) -> Constraints:
+def constraints_of(args: argparse.Namespace, units: Units, model: dict) -> Constraints:
     """The rules that are named. Errors: InputError."""
     fields = {"keep": args.keep, "remove": args.go, "groups": args.groups, "max_run": args.max_run}
-    constraints = read_constraints({name: value or "" for name, value in fields.items()}, blocks, kinds)
+    constraints = read_constraints({name: value or "" for name, value in fields.items()}, units)
     return constraints if args.fits is None else with_budget(model, read_budget(args.fits), constraints)
 
 

@@ -8,7 +8,6 @@ from core.cli.landscape import add_landscape, constraints_of, landscape_of, sear
 from core.cli.options import REMOVE, RUN
 from core.cli.searches import add_choosing, chosen
 from core.compare.other_tools import read_states
-from core.ising.states import parse_blocks
 from core.spectrum.lowest import check_removed
 from core.store.folders import find_run
 from core.store.runs import load_run
@@ -43,13 +42,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     """The winner, its ties with their losses on unseen texts, who left and when, and what it cost."""
-    check_removed(args.remove, load_run(find_run(args.run)).blocks)
-    states = [parse_blocks(text) for text in args.blocks or []]
+    units = load_run(find_run(args.run)).seen(args.by).units
+    check_removed(args.remove, len(units))
+    states = [tuple(units.listed(units.parse(text))) for text in args.blocks or []]
     which = args.states or ("" if states else f"lowest:{LOWEST}")
     if lowest := _LOWEST.fullmatch(which):
-        H, _, kinds, model = landscape_of(args)
-        constraints = constraints_of(args, len(H), kinds, model)
-        states += searched_lowest(args, H, int(lowest[1]), constraints).removed
+        H, _, _, model = landscape_of(args)
+        found = searched_lowest(args, H, int(lowest[1]), constraints_of(args, units, model))
+        states += [tuple(units.listed(s)) for s in found.removed]
     elif which:
         states += read_states(Path(which))
     return chosen("race", args, states=[list(s) for s in dict.fromkeys(states)], delta=args.delta)

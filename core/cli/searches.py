@@ -3,9 +3,10 @@
 import argparse
 
 from core import jobs
-from core.cli.options import REMOVE, RUN, forwards, natural, positive
+from core.cli.options import BY, REMOVE, RUN, forwards, natural, positive
 from core.cli.running import as_job
 from core.errors import InputError
+from core.ising.units import BLOCK
 from core.spectrum.lowest import check_removed
 from core.store.folders import find_run
 from core.store.results import LOSS, RULERS
@@ -18,6 +19,7 @@ def add_search(command: argparse.ArgumentParser, budget: str) -> None:
     them.
     """
     command.add_argument("--run", required=True, **RUN)
+    command.add_argument("--by", **BY)
     command.add_argument("--remove", **REMOVE)
     command.add_argument("--budget", type=forwards, required=True, metavar="F", help=budget)
     add_choosing(command)
@@ -59,11 +61,13 @@ def chosen(kind: str, args: argparse.Namespace, **asked) -> dict:
     """
     folder = find_run(args.run).absolute()
     run = load_run(folder)
-    check_removed(args.remove, run.blocks)
+    check_removed(args.remove, run.seen(args.by).blocks)
     if not args.texts and (gone := missing(run)):
         raise InputError(
             f"The texts of the run {run.key[:8]} are no longer at {', '.join(gone)}; say by --texts where "
             "they lie now."
         )
+    if args.by != BLOCK:
+        asked["by"] = args.by
     request = jobs.request_on(run, folder, args.texts, remove=args.remove, sequences=args.sequences, **asked)
     return as_job(kind, request)

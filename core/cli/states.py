@@ -9,6 +9,7 @@ from core.cli.options import REMOVE, RUN, positive
 from core.energy.mix import mix_label
 from core.errors import InputError
 from core.ising.matrix_files import read_matrix
+from core.ising.units import BLOCK, whole
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -36,18 +37,23 @@ def run(args: argparse.Namespace) -> dict:
             f"--fits {args.fits[:40]!r} needs --run: a bare matrix does not say what its blocks take; leave "
             "it out."
         )
+    if args.matrix and args.by != BLOCK:
+        raise InputError(
+            f"--by {args.by} needs --run: a bare matrix does not say what its blocks are made of; leave it "
+            "out."
+        )
     mix: dict | None = None
-    kinds: list[str] = []
     model: dict = {}
     if args.matrix:
         H = read_matrix(args.matrix, lambda sentence: print(sentence, file=sys.stderr))
+        units = whole(len(H))
     else:
-        H, mix, kinds, model = landscape_of(args)
-    constraints = constraints_of(args, len(H), kinds, model)
+        H, mix, units, model = landscape_of(args)
+    constraints = constraints_of(args, units, model)
     found = searched_lowest(args, H, args.count, constraints)
     return {
         "states": [
-            {"removed": list(s), "energy": float(e), "rank": k}
+            {"removed": units.listed(s), "energy": float(e), "rank": k}
             for k, (s, e) in enumerate(zip(found.removed, found.energies))
         ],
         "exact": found.exact,

@@ -5,6 +5,7 @@ of other kinds (single removals in order, windows), how energies order what was 
 audit of the pairs. Without a measurement it is not known.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,10 +56,18 @@ def check_states(listed: np.ndarray, increase: np.ndarray | None, seed: int = 0)
     return [(), *dict.fromkeys(found)]
 
 
-def health(H: np.ndarray, ground: State, found: Points, audit: Audit | None, nats: bool) -> Health:
+def health(
+    H: np.ndarray,
+    ground: State,
+    found: Points,
+    audit: Audit | None,
+    nats: bool,
+    said: Callable[[State], str] = lambda state: ", ".join(map(str, state)),
+) -> Health:
     """The verdict on couplings H [N, N] whose lowest state at M is `ground`.
 
-    found: every measured state of M with its energy; nats: energies are said to be loss increases.
+    found: every measured state of M with its energy; nats: energies are said to be loss increases; said: what
+    a state is called.
     """
     m = len(ground)
     facts = tuple(_facts(found, audit, nats))
@@ -88,7 +97,7 @@ def health(H: np.ndarray, ground: State, found: Points, audit: Audit | None, nat
     ratio = found.increase[lowest] / max(found.increase[best], 1e-9)
     numbers = (
         f"the lowest state loses {found.increase[lowest]:.2f} nats, "
-        f"{', '.join(map(str, found.states[best]))} only {found.increase[best]:.2f}"
+        f"{said(found.states[best])} only {found.increase[best]:.2f}"
     )
     rank = found.agreement
     order = rank is not None and rank.n >= FEW

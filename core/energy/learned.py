@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from core.energy.couplings import outer_mean
+from core.energy.couplings import outer_mean, within_blocks
 from core.energy.secants import bounded
 from core.errors import InputError
+from core.ising.units import BRANCH, Units
 from core.store import folders
 
 # of single removals, of pairs, of all couplings together: relative
@@ -62,12 +63,19 @@ class KnownPairs:
     passes: float  # forwards of one sequence
 
 
-def prior_from(increase: np.ndarray, se: np.ndarray, known: np.ndarray | KnownPairs) -> Prior:
+def prior_from(
+    increase: np.ndarray,
+    se: np.ndarray,
+    known: np.ndarray | KnownPairs,
+    block: np.ndarray | None = None,
+    units: Units | None = None,
+) -> Prior:
     """Couplings of core.energy.couplings with spreads: from secants where they are known, "hybrid" of rows.
 
     increase, se: float64 [N], single removals and their standard errors; known: pairs, or rows [m, N] of
     gate gradients, of labels sampled from the model where there are such. A removal that seems to lower the
-    loss counts as nearly free.
+    loss counts as nearly free. block: float64 [blocks], of whole blocks, with the units of a model that is
+    seen by branch: what the branches of a block cost together was measured then.
     """
     typical = float(np.median(np.abs(increase)))
     if not typical > 0:
@@ -86,6 +94,11 @@ def prior_from(increase: np.ndarray, se: np.ndarray, known: np.ndarray | KnownPa
         np.fill_diagonal(mean, own)
     sd = PAIR_SPREAD * product
     np.fill_diagonal(sd, np.hypot(OWN_SPREAD * own, np.nan_to_num(se)))
+    if units is not None and block is not None and units.by == BRANCH:
+        of = np.array(units.block)
+        same = (of[:, None] == of) & ~np.eye(len(of), dtype=bool)
+        mean = np.where(same, within_blocks(own, np.maximum(block, 0.05 * typical), units) / 2, mean)
+        sd = np.where(same, OWN_SPREAD * product, sd)
     return Prior(mean, sd)
 
 

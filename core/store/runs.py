@@ -16,6 +16,7 @@ was cut off or changed is refused, never read silently.
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -124,7 +125,11 @@ class Run:
     @cached_property
     def units(self) -> Units:
         """What a state removes."""
-        return units_of(_kinds(self.whole or self), self.by)
+        return self.units_by(self.by)
+
+    def units_by(self, by: str) -> Units:
+        """What a state removes in this view, whether or not the run has data for it."""
+        return units_of(_kinds(self.whole or self), by)
 
     @property
     def view_key(self) -> str:
@@ -145,7 +150,7 @@ class Run:
             return self
         if self.whole is not None and by == BLOCK:
             return self.whole
-        units = units_of(_kinds(self), by)
+        units = self.units_by(by)
         if units.by == BLOCK:  # every block has one branch: both views are one
             return self
         if self.branches is None:
@@ -162,7 +167,9 @@ class Run:
             self,
             meta={**self.meta, "model": {**model, "blocks": blocks}},
             rows=replace(self.rows, A=own.A),
-            sampled=None if self.sampled is None else replace(self.sampled, A=own.sampled),
+            sampled=None
+            if self.sampled is None or own.sampled is None
+            else replace(self.sampled, A=own.sampled),
             singles=own.singles,
             secants=None
             if self.secants is None or own.secants is None
@@ -189,8 +196,8 @@ def view_key(key: str, by: str) -> str:
 
 def read_view(key: str) -> tuple[str, str]:
     """(the run's own key, the view) of a `view_key`."""
-    own, dash, by = key.partition("-")
-    return (own, by) if dash else (key, BLOCK)
+    found = re.fullmatch(rf"([0-9a-f]{{8,64}}|{'|'.join(folders.SHIPPED_RUNS)})-({BRANCH})", key)
+    return (found[1], found[2]) if found else (key, BLOCK)
 
 
 def _kinds(run: Run) -> list[list[str]]:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from core import jobs
 from core.energy.sources import Source
+from core.ising.units import BLOCK, Units
 from core.jobs.costs import in_words, race_seconds
 from core.store import folders
 from core.store.named_models import missing
@@ -46,8 +47,11 @@ def offer_race(run: Run, states: list[tuple[int, ...]], raced: jobs.Job | None) 
 def start_race(run: Run, states: list[tuple[int, ...]], removed: int) -> None:
     """Of the button: on the choose split of the run's own texts."""
     folder = folders.find_run(run.key).absolute()
-    listed = [list(s) for s in states]
-    request = jobs.request_on(run, folder, remove=removed, states=listed, sequences=CHOOSING, delta=DELTA)
+    listed = [run.units.listed(s) for s in states]
+    by = {} if run.by == BLOCK else {"by": run.by}
+    request = jobs.request_on(
+        run, folder, remove=removed, states=listed, sequences=CHOOSING, delta=DELTA, **by
+    )
     jobs.start("race", request)
 
 
@@ -72,9 +76,9 @@ def _race(source: Source, job_id: str, polled: bool) -> None:
         f"{html.escape(finding(done))} Cost {done['forwards']:.1f} forwards; measuring all would have cost "
         f"{done['forwards_of_all']:.1f}.</span></div>"
     )
-    rows = [_row(racer, source.blocks, "tie" if len(ties) > 1 else "best") for racer in ties]
+    rows = [_row(racer, source.units, "tie" if len(ties) > 1 else "best") for racer in ties]
     rows[0][3] = "the winner"
-    rows += [_row(racer, source.blocks, f"left at {racer['items']}") for racer in dropped]
+    rows += [_row(racer, source.units, f"left at {racer['items']}") for racer in dropped]
     head = ["state", "removed", "race", "above the winner, nats", "increase on unseen texts"]
     st.html(html_table(head, rows[:SHOWN], "race"))
     more = f" {len(rows) - SHOWN} more left earlier." if len(rows) > SHOWN else ""
@@ -87,7 +91,7 @@ def _race(source: Source, job_id: str, polled: bool) -> None:
     st.button(
         f"Add the {len(ties)} ties to the tray" if len(ties) > 1 else "Add the winner to the tray",
         on_click=add_to_tray,
-        args=([tuple(racer["removed"]) for racer in ties],),
+        args=([source.units.state(racer["removed"]) or () for racer in ties],),
         key="tray-race",
     )
 
@@ -100,14 +104,14 @@ def finding(done: dict) -> str:
     return f"Decided after {done['decided_at']} of {of} sequences: one state is better than all others."
 
 
-def _row(racer: dict, blocks: int, where: str) -> list:
-    removed = tuple(racer["removed"])
+def _row(racer: dict, units: Units, where: str) -> list:
+    removed = units.state(racer["removed"]) or ()
     between = "" if racer["low"] is None else f" [{racer['low']:+.4f}, {racer['high']:+.4f}]"
     report = racer.get("report")
     error = "" if not report or report["increase_se"] is None else f" ± {report['increase_se']:.4f}"
     return [
-        name_of(removed, blocks),
-        Safe(f"{mini(removed, blocks)} {', '.join(map(str, removed))}"),
+        name_of(removed, len(units)),
+        Safe(f"{mini(removed, units)} {units.said(removed)}"),
         where,
         f"{racer['above']:+.4f}{between}",
         f"{report['increase']:+.4f}{error}" if report else "",

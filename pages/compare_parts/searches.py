@@ -5,6 +5,7 @@ import streamlit as st
 from core import jobs
 from core.energy.learned import learned_at
 from core.energy.sources import Source
+from core.ising.units import BLOCK
 from core.jobs.costs import in_words, search_seconds
 from core.store import folders
 from core.store.named_models import missing
@@ -89,6 +90,7 @@ def start_search(kind: str, run: Run, removed: int) -> None:
             sequences=CHOOSING,
             seed=0,
             ruler=state.ruler,
+            **({} if run.by == BLOCK else {"by": run.by}),
         ),
     )
 
@@ -132,7 +134,7 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
         rows.append(
             (
                 "learned landscape",
-                done["best"]["removed"],
+                source.units.state(done["best"]["removed"]) or (),
                 done["forwards"],
                 done["best"][ruler],
                 done["report"],
@@ -140,7 +142,7 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
         )
     if others and others.status == "done":
         for name, m in others.result["methods"].items():
-            rows.append((name, m["removed"], m["forwards"], m[ruler], m["report"]))
+            rows.append((name, source.units.state(m["removed"]) or (), m["forwards"], m[ruler], m["report"]))
     if not rows:
         return
     rows.sort(key=lambda row: row[4]["kl"]["mean"] if ruler == KL else row[4]["increase"])
@@ -150,8 +152,8 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
     cells = [
         [
             name,
-            Safe(mini(tuple(removed), source.blocks)),
-            ", ".join(map(str, removed)),
+            Safe(mini(removed, source.units)),
+            source.units.said(removed),
             f"{spent:.1f}",
             f"{loss:.4f}",
             f"{r['increase']:+.4f} ± {r['increase_se']:.4f}",
@@ -161,7 +163,7 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
     ]
     st.html(html_table(head, cells, "methods"))
     left, right = st.columns([1, 3])
-    left.button("Add these states to the tray", on_click=add_to_tray, args=([tuple(row[1]) for row in rows],))
+    left.button("Add these states to the tray", on_click=add_to_tray, args=([row[1] for row in rows],))
     if learned and learned.status == "done":
         right.button(
             "Show the learned landscape",

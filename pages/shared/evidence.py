@@ -46,7 +46,7 @@ def measuring(run: Run, states: list[tuple[int, ...]]) -> dict:
         run,
         (str(BUNDLED),),
         with_texts=True,
-        states=[list(s) for s in states],
+        states=[run.units.listed(s) for s in states],
         sequences=SEQUENCES,
         length=run.meta["texts"]["length"],
         tasks=False,

@@ -119,11 +119,12 @@ def block_strip(blocks: list[dict], removed: tuple[int, ...] = ()) -> str:
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100) if len(blocks) / s <= 32)
     cells = []
     for b in blocks:
+        named = b.get("name", b["index"])
         tip = (
-            f"block {b['index']}: {b['kind']}, {b['parameters']:,} parameters, {size(b['bytes'])}, "
+            f"block {named}: {b['kind']}, {b['parameters']:,} parameters, {size(b['bytes'])}, "
             f"{size(b.get('kv_bytes', 0))} of keys and values a token"
         )
-        label = b["index"] if b["index"] % step == 0 else ""
+        label = named if b["index"] % step == 0 else ""
         gone = ' class="gone"' if b["index"] in removed else ""
         cells.append(
             f'<div title="{html.escape(tip)}"{gone}><i '
@@ -140,7 +141,13 @@ def block_table(blocks: list[dict]) -> str:
     """HTML: every block with its kind, parameters, bytes and KV bytes a token."""
     head = ["block", "kind", "parameters", "bytes", "KV bytes a token"]
     rows = [
-        [b["index"], b["kind"], f"{b['parameters']:,}", f"{b['bytes']:,}", f"{b.get('kv_bytes', 0):,}"]
+        [
+            b.get("name", b["index"]),
+            b["kind"],
+            f"{b['parameters']:,}",
+            f"{b['bytes']:,}",
+            f"{b.get('kv_bytes', 0):,}",
+        ]
         for b in blocks
     ]
     return html_table(head, rows)
@@ -165,10 +172,16 @@ def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
     """What a prune job is asked for a state of a run."""
     model = run.meta["model"]
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])
-    name = f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, removed))}"[:120].rstrip("-.")
+    name = f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, run.units.stored(removed)))}"[
+        :120
+    ].rstrip("-.")
     provenance = {"run": run.key, "model": {key: model[key] for key in ("config", "weights")}}
     return jobs.request_for(
-        run, blocks=list(removed), out=str(folders.home() / "exports" / name), zip=True, provenance=provenance
+        run,
+        blocks=list(run.units.stored(removed)),
+        out=str(folders.home() / "exports" / name),
+        zip=True,
+        provenance=provenance,
     )
 
 
@@ -226,7 +239,7 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
     gone = [blocks[i] for i in removed]
     kv = sum(b.get("kv_bytes", 0) for b in blocks)
     before_after = {
-        "blocks": (len(blocks), len(blocks) - len(removed)),
+        f"{run.units.word}s": (len(blocks), len(blocks) - len(removed)),
         "parameters": done["parameters"]
         if done
         else (model["parameters"], model["parameters"] - sum(b["parameters"] for b in gone)),
@@ -238,10 +251,7 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
         for name, (a, b) in before_after.items()
     ]
     st.html(
-        (
-            '<div class="model">removes '
-            f"<b>{', '.join(map(str, removed))}</b></div>{block_strip(blocks, removed)}"
-        )
+        (f'<div class="model">removes <b>{run.units.said(removed)}</b></div>{block_strip(blocks, removed)}')
         + html_table(["", "before", "after", ""], rows)
     )
     if before_after["bytes of weights"][1] > before_after["bytes of weights"][0]:
