@@ -45,7 +45,8 @@ def improve(run: Run, learned: jobs.Job | None, others: jobs.Job | None) -> None
         required=True,
         format_func=lambda ruler: "KL" if ruler == KL else ruler,
         help="What a choice goes by while it is searched for: the loss on the texts, or KL(original || "
-        "pruned), how far the next-token distributions are from the original's. The result is told in both.",
+        "pruned), how far the next-token distributions are from the original's. Races go by it, too. The "
+        "result is told in both.",
     )
     left, middle, right = st.columns([1, 1.4, 1.4], vertical_alignment="bottom")
     left.number_input(
@@ -155,7 +156,7 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
             f"{spent:.1f}",
             f"{loss:.4f}",
             f"{r['increase']:+.4f} ± {r['increase_se']:.4f}",
-            *(_distances(r) if told else []),
+            *(distances(r) if told else []),
         ]
         for name, removed, spent, loss, r in rows
     ]
@@ -171,7 +172,7 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
         )
 
 
-def _distances(report: dict) -> list[str]:
+def distances(report: dict) -> list[str]:
     """KL and the share of equal first choices on unseen texts, with their 95 % intervals."""
     if "kl" not in report:
         return ["–", "–"]

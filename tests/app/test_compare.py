@@ -246,6 +246,13 @@ def test_the_lowest_states_race_and_the_ties_are_named(tiny, text_file):
     told = f"Cost {found['forwards']:.1f} forwards; measuring all would have cost"
     assert f"{told} {found['forwards_of_all']:.1f}." in shown(app)
     assert all(f"left at {racer['items']}<" in shown(app) for racer in left)
+    app.segmented_control(key="ruler").set_value("kl").run()
+    assert "Race of 15" not in shown(app)  # its losses are no KL
+    press(app, "Race the 15 lowest by KL")
+    by_kl = finished(app, "race").result
+    assert "Race of 15 states by KL</b>" in shown(app) and "above the winner, nats of KL" in shown(app)
+    assert f"{by_kl['ties'][0]['report']['kl']['mean']:.4f} [" in shown(app)
+    app.segmented_control(key="ruler").set_value("loss").run()
     press(app, f"Add the {len(ties)} ties" if len(ties) > 1 else "Add the winner")
     assert app.session_state.tray == [tuple(racer["removed"]) for racer in ties]
 
