@@ -1,5 +1,7 @@
 """The landscape that learns, on a budget of forwards."""
 
+from dataclasses import replace
+
 from core.choose import learning
 from core.energy.learned import keep_learned
 from core.job_kinds.common import choosing, ruler_of, unseen_losses
@@ -28,6 +30,7 @@ def run(request: dict, progress: Progress) -> dict:
         report=progress.report,
         better=lambda point: note("learned", *point),
     )
+    landscape = keep_learned(run.key, request["remove"], replace(found.posterior, ruler=ruler))
     return {
         "best": {"removed": list(found.removed), ruler: found.loss},
         "original": found.original,
@@ -36,5 +39,5 @@ def run(request: dict, progress: Progress) -> dict:
         "sequences": request["sequences"],
         "states": len(found.measured),
         "report": unseen_losses(loaded, unseen, [found.removed])[found.removed],
-        "landscape": str(keep_learned(run.key, request["remove"], found.posterior)),
+        "landscape": str(landscape),
     }

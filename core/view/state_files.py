@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 import core
+from core.energy.learned import learned_by
 from core.ising.states import block_list, short_hashes
 from core.landscape.landscape import Landscape
 from core.spectrum.lowest import levels
@@ -73,7 +74,7 @@ def provenance(view: View, found: Landscape) -> dict:
     """Where a list of states comes from, as plain data: model, run, texts, what was asked, and what is
     proved.
     """
-    run, s = view.source.run, found.spectrum
+    run, s, ruler = view.source.run, found.spectrum, learned_by(view.estimator)
     rules = {name: value for name, value in asdict(view.constraints).items() if value not in ((), None)}
     about = {
         "blockscape": core.__version__,
@@ -81,6 +82,7 @@ def provenance(view: View, found: Landscape) -> dict:
         "key": view.source.key,
         "blocks": view.source.blocks,
         "estimator": view.estimator,
+        **({} if ruler is None else {"ruler": ruler}),
         "mix": None if view.mix is None else dict(view.mix),
         "removed": view.removed,
         "count": view.count,

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core import jobs
-from core.energy.learned import learned_at
+from core.energy.learned import learned_at, learned_by
 from core.energy.sources import Source
 from core.jobs.costs import in_words, search_seconds
 from core.store import folders
@@ -184,8 +184,10 @@ def distances(report: dict) -> list[str]:
 
 
 def show_learned(source: Source, removed: int) -> None:
-    """Of a button: Explore on the landscape that was learned at this M."""
-    state.estimator = next(e for e in source.estimators if learned_at(e) == removed)
+    """Of a button: Explore on the landscape that was learned at this M by the ruler of the page."""
+    state.estimator = next(
+        e for e in source.estimators if learned_at(e) == removed and learned_by(e) == state.ruler
+    )
     state.mix = None
     keep_view()
 

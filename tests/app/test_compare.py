@@ -218,10 +218,13 @@ def test_from_the_lowest_states_to_a_learned_landscape_and_other_methods(tiny, t
     by_kl = finished(app, "learn")
     assert by_kl.request["ruler"] == "kl" and by_kl.result["original"] == 0
     assert f"{by_kl.result['best']['kl']:.4f}" in shown(app) and "KL when choosing" in shown(app)
+    press(app, "Show the learned landscape")
+    assert state.estimator.startswith("learned-2-kl-") and "learned at M = 2 by KL" in shown(app)
     app.segmented_control(key="ruler").set_value("loss").run()
     assert "block influence" in shown(app) and "loss when choosing" in shown(app)
     press(app, "Show the learned landscape")
     assert state.estimator.startswith("learned-2-") and "learned at M = 2" in shown(app)
+    assert "by KL" not in shown(app) and "kl" not in state.estimator
     app.switch_page("pages/explore.py").run()
     assert not app.exception and state.estimator.startswith("learned-2-")
     app.switch_page("pages/couplings.py").run()
