@@ -1,18 +1,23 @@
 """The lowest states of a landscape, as several commands ask for them: estimator, mix, rules, patience."""
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from core.cli.options import seconds
 from core.cli.progress import Progress
+from core.energy.couplings import ESTIMATORS
 from core.energy.mix import read_mix
 from core.energy.sources import open_source
 from core.spectrum.constraints import Constraints, read_constraints
 from core.spectrum.lowest import Spectrum, lowest_states
 from core.spectrum.memory_budget import read_budget, with_budget
 from core.store.folders import find_run
+
+BEST = "best"  # --estimator: the couplings that the app opens on
 
 
 def add_landscape(command: argparse.ArgumentParser) -> None:
@@ -40,8 +45,9 @@ def add_landscape(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--estimator",
         default="h0",
-        help="h0 (default), h1, hybrid, h0g (first-order term on), or the name of a learned landscape; for "
-        "--run",
+        help=f"{', '.join(ESTIMATORS)} (default h0, the paper's); {BEST}: what the app opens on, of those "
+        "that the run has data for the ones that order measured states best; or the name of a learned "
+        "landscape; for --run",
     )
     command.add_argument(
         "--mix",
@@ -51,26 +57,38 @@ def add_landscape(command: argparse.ArgumentParser) -> None:
     )
 
 
-def landscape_of(args: argparse.Namespace) -> tuple[np.ndarray, dict | None, list, dict]:
-    """(couplings of --run, its mix, the kinds of its blocks, what is known of its model)."""
+@dataclass(frozen=True)
+class Asked:
+    """The landscape that the options name."""
+
+    H: np.ndarray  # float64 [N, N]
+    estimator: str | None = None  # by name; None of a bare matrix
+    mix: dict | None = None
+    kinds: tuple[str, ...] = ()  # of the blocks
+    model: Mapping[str, Any] = field(default_factory=dict)  # what is known of it
+
+
+def landscape_of(args: argparse.Namespace) -> Asked:
+    """That of --run. Errors: InputError."""
     source = open_source(find_run(args.run))
     mix = None if args.mix is None else source.check_mix(read_mix(args.mix))
-    model: dict[str, Any] = source.run.meta["model"] if source.run else {}
-    return source.couplings(args.estimator, mix), mix, source.kinds, model
+    estimator = source.default if args.estimator == BEST else args.estimator
+    model = source.run.meta["model"] if source.run else {}
+    return Asked(source.couplings(estimator, mix), estimator, mix, tuple(source.kinds), model)
 
 
-def constraints_of(args: argparse.Namespace, blocks: int, kinds: list, model: dict) -> Constraints:
-    """The rules that are named. Errors: InputError."""
+def _constraints_of(args: argparse.Namespace, asked: Asked) -> Constraints:
     fields = {"keep": args.keep, "remove": args.go, "groups": args.groups, "max_run": args.max_run}
-    constraints = read_constraints({name: value or "" for name, value in fields.items()}, blocks, kinds)
-    return constraints if args.fits is None else with_budget(model, read_budget(args.fits), constraints)
+    rules = {name: value or "" for name, value in fields.items()}
+    constraints = read_constraints(rules, len(asked.H), list(asked.kinds))
+    return constraints if args.fits is None else with_budget(asked.model, read_budget(args.fits), constraints)
 
 
-def searched_lowest(
-    args: argparse.Namespace, H: np.ndarray, count: int, constraints: Constraints
-) -> Spectrum:
-    """The so many lowest states of --remove blocks, the search shown on stderr."""
-    progress = Progress()
+def searched_lowest(args: argparse.Namespace, asked: Asked, count: int) -> Spectrum:
+    """The so many lowest states of --remove blocks within the rules that are named, the search shown on
+    stderr. Errors: InputError.
+    """
+    progress, constraints = Progress(), _constraints_of(args, asked)
 
     def report(now) -> None:
         seconds = int(now.seconds)
@@ -78,5 +96,5 @@ def searched_lowest(
         progress(seconds, max(seconds + 1, int(args.time_limit or 0)), f"{now.nodes:.2g} nodes", left)
 
     return lowest_states(
-        H, args.remove, count, constraints=constraints, time_limit=args.time_limit, report=report
+        asked.H, args.remove, count, constraints=constraints, time_limit=args.time_limit, report=report
     )

@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from core.cli.landscape import add_landscape, constraints_of, landscape_of, searched_lowest
+from core.cli.landscape import add_landscape, landscape_of, searched_lowest
 from core.cli.options import REMOVE, RUN
 from core.cli.searches import add_choosing, chosen
 from core.compare.other_tools import read_states
@@ -48,9 +48,7 @@ def run(args: argparse.Namespace) -> dict:
     states = [parse_blocks(text) for text in args.blocks or []]
     which = args.states or ("" if states else f"lowest:{LOWEST}")
     if lowest := _LOWEST.fullmatch(which):
-        H, _, kinds, model = landscape_of(args)
-        constraints = constraints_of(args, len(H), kinds, model)
-        states += searched_lowest(args, H, int(lowest[1]), constraints).removed
+        states += searched_lowest(args, landscape_of(args), int(lowest[1])).removed
     elif which:
         states += read_states(Path(which))
     return chosen("race", args, states=[list(s) for s in dict.fromkeys(states)], delta=args.delta)
