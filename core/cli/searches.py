@@ -15,25 +15,19 @@ from core.texts.places import missing
 
 
 def add_search(command: argparse.ArgumentParser, budget: str, counted: bool = True) -> None:
-    """--run, --by, --remove (needed where `counted`), --budget (with this help), --texts, --sequences,
-    --ruler, --seed; `searched` reads them.
+    """--run, --by, --remove (needed where `counted`), --budget (with this help), --seed and what
+    `add_choosing` adds; `searched` reads them.
     """
     command.add_argument("--run", required=True, **RUN)
     command.add_argument("--by", **BY)
     command.add_argument("--remove", **{**REMOVE, "required": counted})
     command.add_argument("--budget", type=forwards, required=True, metavar="F", help=budget)
     add_choosing(command)
-    command.add_argument(
-        "--ruler",
-        choices=RULERS,
-        default=LOSS,
-        help="what the choice goes by: the loss (default), or kl, KL(original || pruned) in nats a token",
-    )
     command.add_argument("--seed", type=natural, default=0, help="which states are tried (default 0)")
 
 
 def add_choosing(command: argparse.ArgumentParser) -> None:
-    """--texts and --sequences of what chooses on a run's own texts."""
+    """--texts, --sequences and --ruler of what chooses on a run's own texts; `chosen` reads them."""
     command.add_argument(
         "--texts",
         action="append",
@@ -48,13 +42,19 @@ def add_choosing(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help="sequences to choose on, and to report on (default 256)",
     )
+    command.add_argument(
+        "--ruler",
+        choices=RULERS,
+        default=LOSS,
+        help="what the choice goes by: the loss (default), or kl, KL(original || pruned) in nats a token",
+    )
 
 
 def searched(kind: str, args: argparse.Namespace, **asked) -> dict:
     """What the search `kind` finds on the run, followed to its end; asked: what else its request says.
     Errors: InputError.
     """
-    return chosen(kind, args, budget=args.budget, seed=args.seed, ruler=args.ruler, **asked)
+    return chosen(kind, args, budget=args.budget, seed=args.seed, **asked)
 
 
 def chosen(kind: str, args: argparse.Namespace, **asked) -> dict:
@@ -72,5 +72,6 @@ def chosen(kind: str, args: argparse.Namespace, **asked) -> dict:
         )
     if args.by != BLOCK:
         asked["by"] = args.by
-    request = jobs.request_on(run, folder, args.texts, remove=args.remove, sequences=args.sequences, **asked)
+    asked |= {"remove": args.remove, "sequences": args.sequences, "ruler": args.ruler}
+    request = jobs.request_on(run, folder, args.texts, **asked)
     return as_job(kind, request)

@@ -260,7 +260,7 @@ def is_export_of(out: Path, source: str, removed: Sequence[Name], form: str | No
     try:
         record = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
         own = (record["source"], record["removed"], record.get("form", NATIVE))
-        return own == (source, in_order(removed), form_of(removed, form))
+        return own == (source, list(in_order(removed)), form_of(removed, form))
     except (OSError, ValueError, TypeError, KeyError, InputError):
         return False
 

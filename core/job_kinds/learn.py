@@ -1,5 +1,7 @@
 """The landscape that learns, on a budget of forwards."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from core.choose import learning
@@ -39,6 +41,8 @@ def run(request: dict, progress: Progress) -> dict:
         report=progress.report,
         better=lambda point: note("learned", *point),
     )
+    m = removed or len(found.removed)
+    landscape = keep_learned(run.view_key, m, replace(found.posterior, ruler=ruler))
     return {
         "best": {"removed": units.listed(found.removed), ruler: found.loss},
         "original": found.original,
@@ -47,5 +51,5 @@ def run(request: dict, progress: Progress) -> dict:
         "sequences": request["sequences"],
         "states": len(found.measured),
         "report": unseen_losses(loaded, unseen, [found.removed])[found.removed],
-        "landscape": str(keep_learned(run.view_key, removed or len(found.removed), found.posterior)),
+        "landscape": str(landscape),
     }
