@@ -35,7 +35,7 @@ DEFAULTS = {
     "length": 128,
     "sampled": True,
     "singles": 64,
-    "secants": 24,
+    "secants": 12,
     "pairs": 8,
     **FORM,
     "batch": 16,

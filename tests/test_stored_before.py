@@ -62,7 +62,7 @@ def hybrid_view():
     """(view, landscape) of the rules that expected.json was made with."""
     source = the_run()
     fields = {"keep": "0, 23", "groups": "0-11: 2; 12-23: 2", "max_run": "2"}
-    rules = read_constraints(fields, whole(24, source.kinds))
+    rules = read_constraints(fields, source.units)
     H = source.couplings("hybrid")
     view = View(source=source, estimator="hybrid", removed=4, count=12, constraints=rules)
     return view, landscape(H, lowest_states(H, 4, 12, constraints=rules), rules)
@@ -72,8 +72,9 @@ def test_the_run_and_the_matrix_are_listed_under_their_keys():
     keys = set(list_sources())
     assert {EXPECTED["run"]["key"], EXPECTED["matrix"]["key"]} <= keys
     run = the_run()
-    for name in ("key", "name", "blocks", "kinds"):
+    for name in ("key", "name", "blocks"):
         assert getattr(run, name) == EXPECTED["run"][name]
+    assert list(run.units.kinds) == EXPECTED["run"]["kinds"]
     old = EXPECTED["run"]["estimators"]  # what is computed of the same data since then stands beside them
     assert [name for name in run.estimators if name in old] == old
 
@@ -129,10 +130,10 @@ def test_measurements_without_a_distance_are_shown_as_before():
     states = [tuple(state) for state, *_ in EXPECTED["measured"]]
     rows = compare(the_run().run, states, Results())
     assert all(row.distance is None and row.loss is not None for row in rows)
-    shown = table(rows, 24, {})
+    shown = table(rows, whole(24), {})
     assert "increase" in shown and "KL" not in shown and "first choice" not in shown
     assert measured_kl(the_run().run, Results()) == {}
-    for row in csv.DictReader(io.StringIO(as_csv(rows, {}))):
+    for row in csv.DictReader(io.StringIO(as_csv(rows, whole(24), {}))):
         assert float(row["loss"]) > 0 and {row[n] for n in ("kl", "kl_99", "same", "same_high")} == {""}
 
 

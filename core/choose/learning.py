@@ -8,7 +8,7 @@ and every coupling and every energy has a spread. All in nats.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,16 +120,37 @@ class Learned:
 
 def known_of(run: Run, sequences: int, budget: float) -> np.ndarray | KnownPairs:
     """What a run knows of pairs: from its secants and measured pairs, where a third of a budget of so many
-    forwards of so many sequences pays for them; or else float32 [at most ROWS, N], its gate gradients, of
-    sampled labels where it has them.
+    forwards of so many sequences pays for them; or else float32 [at most ROWS, N], as many of its gate
+    gradients as a tenth pays for, of sampled labels where it has them.
     """
-    rows = (run.sampled or run.rows).A[:ROWS]
-    if run.secants is None:
-        return rows
+    if run.secants is not None and pair_passes(run) <= budget * sequences / 3:
+        return KnownPairs(pair_energies(run), pair_passes(run))
+    rows = (run.sampled or run.rows).A
+    paid = budget * sequences / 10 / ROW_FORWARDS
+    return rows[: max(1, min(ROWS, int(paid)))]
+
+
+def pair_passes(run: Run) -> float:
+    """What a run's secants and measured pairs took, in forwards of one sequence."""
+    assert run.secants is not None
     passes = ROW_FORWARDS * run.secants.loss.size
     if run.pairs is not None:
         passes += forwards_of(run.pairs.blocks, run.blocks) * run.pairs.part.shape[1]
-    return KnownPairs(pair_energies(run), passes) if passes <= budget * sequences / 3 else rows
+    return passes
+
+
+def from_run(run: Run) -> KnownPairs:
+    """All that a run with single removals and secants knows, for nothing: it was paid for when it was
+    calibrated.
+    """
+    assert run.singles is not None
+    whole = None if run.whole is None else run.whole.singles
+    return KnownPairs(pair_energies(run), 0.0, run.singles, None if whole is None else whole.increase)
+
+
+def from_nothing(blocks: int) -> KnownPairs:
+    """Nothing of pairs: blocks cost what each costs alone, until states are measured."""
+    return KnownPairs(np.zeros((blocks, blocks)), 0.0)
 
 
 def cost_of(known: np.ndarray | KnownPairs, sequences: int) -> float:
@@ -145,6 +166,7 @@ def learn(
     budget: float,
     *,
     constraints: Constraints | None = None,
+    proposals: Sequence[State] = (),
     seed: int = 0,
     report: Report = lambda done, total, message: None,
     better: Callable[[tuple[float, float, State]], None] = lambda point: None,
@@ -154,20 +176,21 @@ def learn(
 
     known: of pairs (`known_of`), charged to the budget with the single removals; a resumed `forwards`
     (core.measure.state_losses.Kept) repeats the same choices and measures only what is new.
+    proposals: states that somebody else would choose, measured first where the constraints allow them.
     better: gets every point of the curve as it comes.
     Errors: InputError for a bad M or constraint, or a budget that does not pay for one state.
     """
     removed = check_removed(removed, forwards.blocks)
     rules = make_rules(constraints, forwards.blocks, removed)
     forwards.charged += cost_of(known, forwards.sequences)
-    own = singles_of(forwards, [0])
-    prior = prior_from(own.increase, own.se, known, own.block, forwards.units)
+    prior = _prior(known, forwards)
     measured = Measured(forwards)
     rng = np.random.default_rng(seed)
     posterior = _condition(prior, measured)
     _check_budget(budget, forwards, posterior, measured, removed, constraints)
     curve: list[tuple[float, float, State]] = []
-    first = _first_proposals(prior, removed, constraints, rules)
+    allowed = [s for s in proposals if rules.allows(indicator([s], forwards.blocks))[0]]
+    first = list(dict.fromkeys([*allowed, *_first_proposals(prior, removed, constraints, rules)]))
     while True:
         words = f"best so far {curve[-1][1]:.4f} nats" if curve else "first states"
         report(int(forwards.forwards), math.ceil(budget), f"forwards, {words}")
@@ -193,6 +216,15 @@ def learn(
     return Learned(
         best, best_loss, float(forwards.whole(()).mean()), curve, forwards.forwards, found, posterior
     )
+
+
+def _prior(known: np.ndarray | KnownPairs, forwards: Forwards) -> Prior:
+    """From single removals that are known, or are measured on the first chunk."""
+    if isinstance(known, KnownPairs) and known.singles is not None:
+        alone = known.singles
+        return prior_from(alone.increase, alone.se, known, known.block, forwards.units)
+    own = singles_of(forwards, [0])
+    return prior_from(own.increase, own.se, known, own.block, forwards.units)
 
 
 def _check_budget(

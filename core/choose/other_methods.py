@@ -252,6 +252,7 @@ def block_influence(
         total, tokens = total + cosines, tokens + int(real.sum())
         outputs.clear()
 
+    _ = loaded.head  # tried before hooks see it
     handles = [module.register_forward_hook(note) for module in own]
     try:
         _through(loaded, sequences, batch, see)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InputError
-from core.ising.units import Name, Units, read_names
+from core.ising.units import Name, Units, in_order, read_names
 from core.store.results import Key, Results
 from core.store.runs import file_sha256
 
@@ -63,7 +63,7 @@ def read_results(path: Path, removed: Sequence[Name] = (), units: Units | None =
         and isinstance(content := _json(text, path), dict)
         and isinstance(content.get("results"), dict)
     ):
-        return _harness_rows(content, tuple(removed), path)
+        return _harness_rows(content, in_order(removed), path)
     return _states(_entries(text, path), path, units)
 
 

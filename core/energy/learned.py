@@ -20,9 +20,11 @@ from core.energy.secants import bounded
 from core.errors import InputError
 from core.ising.units import BRANCH, Units
 from core.store import folders
+from core.store.runs import Singles
 
 # of single removals, of pairs, of all couplings together: relative
 OWN_SPREAD, PAIR_SPREAD, SCALE_SPREAD = 0.2, 0.5, 0.5
+ONE_SEQUENCE = 0.3  # of single removals that were measured on one sequence, whose standard error is not known
 
 
 def features(x: np.ndarray) -> np.ndarray:
@@ -61,6 +63,8 @@ class KnownPairs:
 
     energies: np.ndarray  # float64 [N, N], nats: beyond the sum of both (core.energy.secants.pair_energies)
     passes: float  # forwards of one sequence
+    singles: Singles | None = None  # single removals, where they are not to be measured again
+    block: np.ndarray | None = None  # float64 [blocks], then: of whole blocks, where N counts branches
 
 
 def prior_from(
@@ -72,10 +76,10 @@ def prior_from(
 ) -> Prior:
     """Couplings of core.energy.couplings with spreads: from secants where they are known, "hybrid" of rows.
 
-    increase, se: float64 [N], single removals and their standard errors; known: pairs, or rows [m, N] of
-    gate gradients, of labels sampled from the model where there are such. A removal that seems to lower the
-    loss counts as nearly free. block: float64 [blocks], of whole blocks, with the units of a model that is
-    seen by branch: what the branches of a block cost together was measured then.
+    increase, se: float64 [N], single removals and their standard errors (nan: not known); known: pairs, or
+    rows [m, N] of gate gradients, of labels sampled from the model where there are such. A removal that seems
+    to lower the loss counts as nearly free. block: float64 [blocks], of whole blocks, with the units of a
+    model that is seen by branch: what the branches of a block cost together was measured then.
     """
     typical = float(np.median(np.abs(increase)))
     if not typical > 0:
@@ -93,7 +97,7 @@ def prior_from(
         mean = H / np.outer(root, root).clip(min=np.finfo(np.float64).tiny) * product
         np.fill_diagonal(mean, own)
     sd = PAIR_SPREAD * product
-    np.fill_diagonal(sd, np.hypot(OWN_SPREAD * own, np.nan_to_num(se)))
+    np.fill_diagonal(sd, np.hypot(OWN_SPREAD * own, np.where(np.isnan(se), ONE_SEQUENCE * own, se)))
     if units is not None and block is not None and units.by == BRANCH:
         of = np.array(units.block)
         same = (of[:, None] == of) & ~np.eye(len(of), dtype=bool)

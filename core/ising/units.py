@@ -180,12 +180,20 @@ def read_names(text: str) -> tuple[Name, ...]:
                 f"{part.strip()[:40]!r} in the list {text[:80]!r} is neither a block, a range of blocks nor "
                 "a branch; write for example 3,7-9,12a,13f."
             ) from error
-    number = lambda name: (int(re.sub("[a-z].*", "", str(name))), str(name))  # noqa: E731
-    found.sort(key=number)
-    for name, after in itertools.pairwise(found):
-        if number(name)[0] == number(after)[0] and (name == after or isinstance(name, int)):
+    names = in_order(found)
+    for name, after in itertools.pairwise(names):
+        if _block_of(name) == _block_of(after) and (name == after or isinstance(name, int)):
             raise InputError(f"{after} is listed twice in {text[:80]!r}; name each unit once.")
-    return tuple(found)
+    return names
+
+
+def _block_of(name: Name) -> int:
+    return int(re.sub("[a-z].*", "", str(name)))
+
+
+def in_order(names: Iterable[Name]) -> tuple[Name, ...]:
+    """Names by depth."""
+    return tuple(sorted(names, key=lambda name: (_block_of(name), str(name))))
 
 
 def written(removed: Iterable[Name]) -> str:

@@ -10,7 +10,7 @@ from core.calibration.corpus import Read, draw, read_sources
 from core.compare.comparison import distance_of, model_key
 from core.errors import InputError
 from core.ising.states import check_blocks
-from core.ising.units import BLOCK, BRANCH, Name, State
+from core.ising.units import BLOCK, BRANCH, Name, State, name_text
 from core.jobs.progress import Progress
 from core.measure.state_losses import DISTANCES, Kept, open_forwards, stratified
 from core.model.load import LoadedModel, load_model
@@ -53,8 +53,9 @@ def state_of(listed: Iterable[Name], loaded: LoadedModel) -> State:
     Errors: InputError for one that the model does not have: nothing is measured under its name.
     """
     names = list(listed)
-    text = ",".join(map(str, names))
-    return check_blocks(loaded.units.parse(text), len(loaded.units)) if names else ()
+    if loaded.by == BLOCK:
+        return check_blocks(names, len(loaded.units))  # type: ignore[arg-type]  # numbers all
+    return check_blocks(loaded.units.parse(name_text(names)), len(loaded.units)) if names else ()
 
 
 def states_of(request: dict, loaded: LoadedModel) -> tuple[LoadedModel, list[State]]:

@@ -10,6 +10,7 @@ from core.calibration.corpus import available, read_sources
 from core.calibration.gradient_rows import at_once, gradient_rows, made_up_ids, measure_batch, singles_at_once
 from core.calibration.own_samples import own_sequences
 from core.errors import InputError
+from core.ising.units import BRANCH
 from core.job_kinds.common import load
 from core.jobs.progress import Progress
 from core.measure.state_losses import open_forwards
@@ -104,8 +105,9 @@ def _check_memory(request: dict) -> None:
 
 
 def _forwards(loaded: LoadedModel, ids: np.ndarray) -> tuple[float, float]:
-    """Seconds of (a forward, the full model and every single removal) of a batch: those go on from hidden
-    states of the full model, so that the time falls evenly from the first block's to the last one's.
+    """Seconds of (a forward, the full model and every single removal, of blocks and of branches) of a batch:
+    those go on from hidden states of the full model, so that the time falls evenly from the first block's to
+    the last one's.
     """
     index = np.arange(len(ids))
     made_up = Sequences(
@@ -118,7 +120,9 @@ def _forwards(loaded: LoadedModel, ids: np.ndarray) -> tuple[float, float]:
         sum(_seconds(partial(meter.measure, state, chunk)) for chunk in range(len(meter.chunks)))
         for state in ((), (n - 1,))
     )
-    return full, full + n * (full + last) / 2
+    units = loaded.seen(BRANCH).units
+    removals = n + (len(units) if units.by == BRANCH else 0)
+    return full, full + removals * (full + last) / 2
 
 
 def _seconds(work) -> float:

@@ -15,6 +15,7 @@ from core.calibration.calibrate import calibrate
 from core.compare.comparison import compare, model_key
 from core.energy.couplings import couplings
 from core.energy.sources import store_matrix
+from core.ising.units import whole
 from core.jobs.files import folder_of, id_of, write_whole
 from core.model.load import load_model
 from core.spectrum.lowest import lowest_states
@@ -123,7 +124,7 @@ def test_measured_kl_stands_beside_the_loss_and_in_the_csv():
     rows = compare(load_run(DEMO_RUN), [(1, 2)], Results())
     tokens = rows[1].distance
     assert abs(tokens.median / 0.25 - 1) < 0.042 and f"{tokens.median:.2g} / {tokens.p99:.2g}" in shown(app)
-    (_, row) = csv.DictReader(io.StringIO(as_csv(rows, {})))
+    (_, row) = csv.DictReader(io.StringIO(as_csv(rows, whole(24), {})))
     assert float(row["kl"]) == 0.275 and float(row["kl_high"]) == pytest.approx(0.324)
     assert float(row["same"]) == 0.75 and float(row["kl_99"]) == pytest.approx(2, rel=0.042)
 
