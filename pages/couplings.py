@@ -54,10 +54,8 @@ def matrix_figure(key: str, estimator: str, mix: dict | None, view: str, scale: 
     """(the heatmap, the units from first to last row), kept between reruns."""
     H = source_of(key).couplings(estimator, mix)
     spread = None if learned_at(estimator) is None or view != "H" else read_learned(key, estimator).spread
-    units, order_of = (
-        source_of(key).units,
-        {"clustering": lambda: clustered(view_of(H, "correlation")), KIND: lambda: by_kind(units)[0]},
-    )
+    units = source_of(key).units
+    order_of = {"clustering": lambda: clustered(view_of(H, "correlation")), KIND: lambda: by_kind(units)[0]}
     shown = order_of.get(order, lambda: np.arange(len(H)))()
     name = view if view != "correlation" else "r"
     return heatmap(view_of(H, view), scale, spread, shown, clip, name, units), shown
@@ -82,8 +80,8 @@ def show_pair(H: np.ndarray, pair: tuple[int, int], units: Units) -> None:
     together = H[i, i] + H[j, j] + 2 * H[i, j]
     r = view_of(H, "correlation")[i, j]
     st.markdown(
-        f"**{both_titled(units, i, j)}**: H = {H[i, j]:.4g}, J = {H[i, j] / 2:.4g}, correlation {r:+.2f}. Removed "
-        f"alone {H[i, i]:.4g} and {H[j, j]:.4g}, "
+        f"**{both_titled(units, i, j)}**: H = {H[i, j]:.4g}, J = {H[i, j] / 2:.4g}, correlation {r:+.2f}. "
+        f"Removed alone {H[i, i]:.4g} and {H[j, j]:.4g}, "
         f"together {together:.4g}: {abs(2 * H[i, j]):.4g} {'more' if H[i, j] > 0 else 'less'} than the sum."
     )
 
@@ -93,16 +91,16 @@ def show_gradient(run: Run) -> None:
     st.subheader("First-order term")
     found, n = first_order(run, state.mix), run.blocks
     st.markdown(
-        f"{found.significant} of {n} {run.units.word}s have a mean gradient beyond two standard errors, where "
-        f"chance alone gives about {0.05 * n:.0f}. "
+        f"{found.significant} of {n} {run.units.word}s have a mean gradient beyond two standard errors, "
+        f"where chance alone gives about {0.05 * n:.0f}. "
         f"Its size is {100 * found.ratio:.2g} % of a row's entries; rows of mean 0 would show "
         f"{100 * found.noise:.2g} %."
     )
     chart(st, gradient_figure(found.gradient, found.se, run.units), key="gradient", config=CONFIG)
     for b in misjudged(run, state.mix):
         st.caption(
-            f"{titled(run.units, b.block)} costs {significant(b.increase)} nats when it is removed alone; its gradient "
-            f"predicts {significant(b.predicted)}."
+            f"{titled(run.units, b.block)} costs {significant(b.increase)} nats when it is removed alone; "
+            f"its gradient predicts {significant(b.predicted)}."
         )
 
 
@@ -204,8 +202,8 @@ def show_eigenvalues(H: np.ndarray, units: Units) -> None:
     values = np.linalg.eigvalsh(H)[::-1]
     part = values.clip(min=0) / max(values.clip(min=0).sum(), np.finfo(float).tiny)
     st.caption(
-        f"E = Σ Hᵢᵢ + 2 Σᵢ<ⱼ Hᵢⱼ over the removed {units.word}s. Purple: removing both costs more than each alone; "
-        "green: less. Node size: sum of |H|, colour: community. "
+        f"E = Σ Hᵢᵢ + 2 Σᵢ<ⱼ Hᵢⱼ over the removed {units.word}s. Purple: removing both costs more than each "
+        "alone; green: less. Node size: sum of |H|, colour: community. "
         f"The largest eigenvalue holds {100 * part[0]:.0f} % of the trace, the four largest "
         f"{100 * part[:4].sum():.0f} %; effective rank {effective_rank(H):.1f} of {len(H)}. "
         "A click on a cell shows the pair."
@@ -248,7 +246,8 @@ def show_audit(source: Source, H: np.ndarray) -> None:
                 f"Measure {pairs} pairs ({time_of(source.run, request)})",
                 on_click=start_measuring,
                 args=(request,),
-                help=f"And the original and their {source.units.word}s alone, on a few sequences of the run's own texts.",
+                help=f"And the original and their {source.units.word}s alone, on a few sequences of the "
+                "run's own texts.",
             )
     follow(request)
 

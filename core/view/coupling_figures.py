@@ -34,9 +34,9 @@ def heatmap(
     costs) is left blank.
 
     spread: float64 [N, N], their posterior standard deviations, to hover. order: units from first to last
-    row. units: of H, None: whole blocks. clip: share of the pairs that the colours tell apart, the strongest others have the end's colour. A
-    click on a cell selects a point of the second trace, whose customdata is [i, j], and hovers show its text:
-    heatmaps themselves report no clicks.
+    row. units: of H, None: whole blocks. clip: share of the pairs that the colours tell apart, the strongest
+    others have the end's colour. A click on a cell selects a point of the second trace, whose customdata is
+    [i, j], and hovers show its text: heatmaps themselves report no clicks.
     """
     order = np.arange(len(H)) if order is None else order
     units = units or whole(len(H))
