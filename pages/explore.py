@@ -98,6 +98,7 @@ def picture(
             b.block: f"removed alone it costs {significant(b.increase)} nats, its gradient hides that"
             for b in wrong(key, estimator, mix)
         },
+        source.units,
     )
     named = {
         "k": key,

@@ -98,10 +98,10 @@ def audit(H: np.ndarray, losses: Mapping[State, Measurement]) -> Audit | None:
     return Audit(pairs, np.array(measured), np.array(se), np.array(predicted), min(counts))
 
 
-def finding(found: Audit | None, label: str) -> str:
-    """What the audit says, in a sentence or two; label: what the couplings are called."""
+def finding(found: Audit | None, label: str, word: str = "block") -> str:
+    """What the audit says, in a sentence or two; label: what the couplings are called, word: a unit."""
     if found is None:
-        return "No pair of blocks was measured yet: whether the couplings carry information is not known."
+        return f"No pair of {word}s was measured yet: whether the couplings carry information is not known."
     rank, n = found.agreement, len(found.pairs)
     told = f"{n} pairs measured on {found.sequences} sequences"
     if rank is None:

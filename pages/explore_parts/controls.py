@@ -247,7 +247,7 @@ def show_how_many(source: Source) -> None:
         st.warning(plain(str(error)))
         return
     st.plotly_chart(
-        how_many(steps, state.removed),
+        how_many(steps, state.removed, source.units),
         key="sweep",
         config={"displayModeBar": False},
         on_select=on_sweep,
