@@ -205,16 +205,6 @@ def written(removed: Iterable[Name]) -> str:
     return ",".join(parts)
 
 
-def in_order(removed: Iterable[Name]) -> list[Name]:
-    """Names by depth, as `Units.stored` gives them where no block is named in parts."""
-
-    def depth(name: Name) -> tuple[int, str]:
-        half = _HALF.fullmatch(str(name))
-        return (int(half[1]), half[2]) if half else (int(name), "")
-
-    return sorted(removed, key=depth)
-
-
 def name_text(removed: Iterable[Name]) -> str:
     """A stored name as one text: "3,12a"."""
     return ",".join(map(str, removed))
