@@ -224,10 +224,10 @@ def show_roles(found: list[Role], units: Units) -> None:
         st.html(html_table(head, rows, "roles"))
 
 
-def show_audit(source: Source, H: np.ndarray) -> None:
+def show_audit(source: Source) -> None:
     """Whether the pairs agree with measured ones; the measurement is offered where there is none."""
     st.subheader("Do the pairs carry information?")
-    found = audit_of(source, H)
+    found = audit_of(source, state.estimator, state.mix)
     st.markdown(plain(finding(found, source.about(state.estimator).label, source.units.word)))
     if found is not None:
         left, right = st.columns(2, gap="large")
@@ -274,7 +274,7 @@ def audits(source: Source) -> list[list]:
     """A row for every estimator of the source."""
     rows = []
     for name in source.estimators:
-        found = audit_of(source, source.couplings(name))
+        found = audit_of(source, name)
         rank = found.agreement if found else None
         word = {True: "informative", False: "none", None: "open"}[found.informative if found else None]
         numbers = [f"{rank.spearman:.2f}", f"{rank.low:.2f} to {rank.high:.2f}"] if rank else ["-", "-"]
@@ -334,7 +334,7 @@ def page() -> None:
     show_roles(found, units)
     show_downloads(source, H)
     if source.run is not None:
-        show_audit(source, H)
+        show_audit(source)
         show_quadratic(source.run)
         show_gradient(source.run)
         show_prediction()

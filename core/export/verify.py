@@ -5,14 +5,19 @@ returns.
 """
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from core.errors import InputError
+from core.export import deci
+from core.export.deci_proof import in_llama_cpp, read_back
 from core.measure.evaluation import greedy
 from core.model.load import load_model
 
@@ -26,15 +31,35 @@ def made_up_ids(vocabulary: int, max_length: int | None) -> torch.Tensor:
     return torch.randint(0, vocabulary, (2, max(2, length)), generator=torch.Generator().manual_seed(0))
 
 
-def verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> float:
-    """Run `verify` in a fresh process, own_code: with the checkpoint's. The largest difference of a logit.
+def verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> dict:
+    """Run `verify` in a fresh process, own_code: with the checkpoint's; its finding.
 
-    Errors: RuntimeError with its finding.
+    Errors: RuntimeError with the problem that it found.
     """
-    command = [sys.executable, "-m", "core.export.verify", str(checkpoint.resolve()), str(probe.resolve())]
+    command = ["-m", "core.export.verify", str(checkpoint.resolve()), str(probe.resolve())]
+    return _found([*command, *["--trust-remote-code"] * own_code], Path(__file__).resolve().parents[2])
+
+
+def verify_portable(checkpoint: Path, probe: Path) -> dict:
+    """Run check_portable in a fresh process that knows nothing of this project; its finding.
+
+    Errors: RuntimeError with the problem that it found.
+    """
+    script = Path(__file__).with_name("check_portable.py")
+    with tempfile.TemporaryDirectory() as code:  # where transformers copies the folder's code to
+        return _found(
+            [str(script), str(checkpoint.resolve()), str(probe.resolve()), str(GREEDY_TOKENS)],
+            checkpoint,
+            HF_MODULES_CACHE=code,
+            PYTHONDONTWRITEBYTECODE="1",
+        )
+
+
+def _found(arguments: list[str], folder: Path, **environment: str) -> dict:
     done = subprocess.run(
-        command + ["--trust-remote-code"] * own_code,
-        cwd=Path(__file__).resolve().parents[2],
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
     )
@@ -47,32 +72,37 @@ def verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> float:
         ) from error
     if found["problem"]:
         raise RuntimeError(f"The pruned checkpoint failed verification and was not kept: {found['problem']}.")
-    return found["difference"]
+    return found
 
 
 def verify(checkpoint: Path, probe: Path, remote_code: bool = False) -> dict:
     """{problem: sentence or None, difference: largest logit difference} of a checkpoint against a probe (ids,
-    logits).
+    logits); of a GGUF file also llama_cpp, what that did with it.
     """
-    # refuses missing, unexpected and mismatched tensors
-    loaded = load_model(str(checkpoint), device="cpu", remote_code=remote_code)
     with np.load(probe, allow_pickle=False) as expected:
         ids, logits = torch.from_numpy(expected["ids"]), expected["logits"]
+    more: dict = {}
+    model: PreTrainedModel
+    if (file := checkpoint / deci.FILE).is_file():
+        model = read_back(file)
+        more["llama_cpp"] = in_llama_cpp(file, model, ids[0].tolist(), GREEDY_TOKENS)
+    else:  # refuses missing, unexpected and mismatched tensors
+        model = load_model(str(checkpoint), device="cpu", remote_code=remote_code).model
     with torch.no_grad():
-        own = loaded.model(input_ids=ids, use_cache=False).logits.float().numpy()
-        cached, plain = (greedy(loaded.model, ids, GREEDY_TOKENS, use_cache) for use_cache in (True, False))
+        own = model(input_ids=ids, use_cache=False).logits.float().numpy()
+        cached, plain = (greedy(model, ids, GREEDY_TOKENS, use_cache) for use_cache in (True, False))
     difference = float(np.abs(own - logits).max()) if own.shape == logits.shape else float("inf")
     problem = None
     if not difference <= LOGITS_TOLERANCE * float(np.abs(logits).max()):
         problem = f"its logits differ from the gated model's by {difference:.2g}"
     elif not torch.equal(cached, plain):
         problem = "greedy tokens differ with and without cache"
-    return {"problem": problem, "difference": difference}
+    return {"problem": problem, "difference": difference, **more}
 
 
 if __name__ == "__main__":
     try:
         finding = verify(Path(sys.argv[1]), Path(sys.argv[2]), "--trust-remote-code" in sys.argv[3:])
-    except InputError as error:
+    except (InputError, RuntimeError) as error:
         finding = {"problem": str(error).rstrip("."), "difference": None}
     print(json.dumps(finding))

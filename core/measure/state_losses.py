@@ -335,14 +335,14 @@ def open_forwards(
     )
 
 
-def singles_order(units: Units) -> list[State]:
+def singles_order(units: Units, halves: bool = True) -> list[State]:
     """The original, then each single removal, the last block's first, whole and by its units: all that the
     next one needs of the original's hidden states is what the one before it used last, so that two paths of
     room are enough for 1 + (N - 1) / 2 forwards by block.
     """
     found: list[State] = [()]
     for own in reversed(units.of_block):
-        found += [own, *((u,) for u in own if len(own) > 1)]
+        found += [own, *((u,) for u in own if len(own) > 1 and halves)]
     return found
 
 

@@ -173,6 +173,33 @@ def test_constraints_hold_for_everything_that_is_measured():
         assert not {0, 9} & set(state) and not any(b + 1 in state and b + 2 in state for b in state)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_budget_says_how_much_goes_and_every_state_keeps_it(seed):
+    n = 10
+    meter, H, rows = world(n, chunks=1, seed=seed)
+    weights = np.random.default_rng(seed).uniform(1, 3, n)
+    budget = Constraints(weights=tuple(weights), at_least=float(weights.sum() * 0.4), keep=(0,))
+    found = learn(rows, meter, None, 40.0, constraints=budget, seed=seed)
+    sizes = set()
+    for state, *_ in found.measured:
+        assert weights[list(state)].sum() >= weights.sum() * 0.4 - 1e-9 and 0 not in state
+        sizes.add(len(state))
+    every = indicator([s for m in range(1, n) for s in itertools.combinations(range(1, n), m)], n)
+    fits = every[every @ weights >= weights.sum() * 0.4]
+    best = energies(H, fits).min()
+    assert found.loss - found.original <= 1.02 * best and len(sizes) > 1
+
+
+def test_groups_are_drawn_and_changed_within_themselves():
+    n = 12
+    meter, _, rows = world(n, chunks=1)
+    groups = Constraints(groups=((tuple(range(0, n, 2)), 3), (tuple(range(1, n, 2)), 1)))
+    found = learn(rows, meter, 4, 30.0, constraints=groups)
+    assert len(found.measured) > 20
+    for state, *_ in found.measured:
+        assert [sum(u % 2 == k for u in state) for k in (0, 1)] == [3, 1]
+
+
 def test_a_small_space_is_measured_out_before_the_budget_ends():
     forwards, _, rows = world(5, deviation=0.3)
     found = learn(rows, forwards, 2, budget=1000.0)
