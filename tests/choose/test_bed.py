@@ -9,13 +9,12 @@ import pytest
 from core.calibration.calibrate import calibrate
 from core.calibration.pairs import with_pairs
 from core.calibration.secants import with_secants
-from core.choose import bed_study
+from core.choose import bed_page, bed_study
 from core.choose.bed import Bed, around, depths_of, drawn, read_bed, walk
 from core.errors import InputError
 from core.measure.evaluation import sequence_losses
 from core.measure.state_losses import open_forwards
 from core.model.load import load_model
-from core.store.runs import load_run
 from core.texts import pack, read_texts
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -73,7 +72,7 @@ def test_a_bed_is_what_was_measured_and_survives_its_file(measured, tmp_path):
 
 def test_the_page_says_what_the_bed_holds(measured):
     _, run, bed, _ = measured
-    page = bed_study.page("tiny", run, bed)
+    page = bed_page.page("tiny", run, bed, {})
     for heading in ("The bed", "Who orders", "What would each choose", "Two bodies", "The ruler"):
         assert f"## {heading}" in page
     line = next(line for line in page.splitlines() if line.startswith("| singles |") and "(" in line)
@@ -85,8 +84,7 @@ def test_the_page_says_what_the_bed_holds(measured):
 def test_every_figure_of_the_page_in_docs_is_computed_from_the_bed(folder):
     if not (folder / "bed.npz").exists():
         pytest.skip("not measured yet")
-    run, bed = load_run(folder / "run"), read_bed(folder / "bed.npz")
     written = (DOCS / f"study-{folder.name}.md").read_text(encoding="utf-8").splitlines()
-    found = bed_study.page(folder.name, run, bed).splitlines()
+    found = bed_page.page(folder.name, *bed_page.read(folder)).splitlines()
     own_line = 2  # names the machine
     assert found[:own_line] + found[own_line + 1 :] == written[:own_line] + written[own_line + 1 :]
