@@ -39,10 +39,11 @@ from core.texts.sequences import Sequences
 from core.texts.text_source import OWN, parse_source
 
 LOG = logging.getLogger(__name__)
-ROWS, SINGLES, UNSEEN = 64, 16, 8  # sequences of a domain: gradient rows, single removals, to judge on
+ROWS, SINGLES = 64, 16  # sequences of a domain: gradient rows, single removals
+UNSEEN, OTHERS = 8, 4  # to judge on: of the bed's own texts, of any other domain
 SEEDS, SHARE = 3, 0.5  # samples of the variance table, each so much of the rows and of the single removals
-LOWEST, LOWEST_TASKS, LOWEST_ITEMS = 20, ("arc_easy", "piqa"), 24
-ITEMS = 30  # of each of the five tasks
+LOWEST, LOWEST_TASKS, LOWEST_ITEMS = 20, ("arc_easy", "piqa"), 16
+ITEMS = 20  # of each of the five tasks
 TALE_TASK, TALE_ITEMS, TALE_JUDGED, TALE_MOST = "arc_easy", 40, 80, 3
 CHAPTERS = ("domains", "variance", "lowest", "tasks", "tale")
 
@@ -211,7 +212,7 @@ class _Chapters:
             costs[domain] = {k: v.round(6).tolist() for k, v in own.items()}
         states = [s for own in grounds.values() for found in own.values() for s in found]
         for domain in self.sources:
-            seen = self.sequences(domain, "report", UNSEEN)
+            seen = self.sequences(domain, "report", UNSEEN if domain == "texts" else OTHERS)
             self.part(f"domains-{domain}", partial(self.measured, seen, states))
         self.part("domains", lambda: {"depths": depths, "grounds": grounds, "costs": costs})
 

@@ -122,7 +122,7 @@ def _two_bodies(run: Run, bed: Bed, found: dict[str, Candidate]) -> str:
 
 def _against_singles(bed: Bed, name: str, m: int) -> np.ndarray | None:
     """float64 [S], nats: the ground state's increase over that of single removals in order."""
-    own, base = (bed.groups.get(f"lowest:{c}-{m}", ()) for c in (name, "singles"))
+    own, base = (bed.groups.get(f"lowest:{c}-{m}", np.zeros(0, int)) for c in (name, "singles"))
     increase = bed.increase()
     return increase[own[0]] - increase[base[0]] if len(own) and len(base) else None
 

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from core.choose.bed_chapters import ROWS, SEARCHERS, SEEDS, SHARE, SINGLES, UNSEEN
+from core.choose.bed_chapters import ROWS, SEARCHERS, SEEDS, SHARE, SINGLES
 from core.choose.bed_tables import increases, named, table
 from core.compare.agreement import spearman
 from core.store.runs import Run
@@ -56,17 +56,18 @@ def domains(run: Run, chapters: dict) -> list[str]:
         e: [spearman(np.array(costs[a][e]), np.array(costs[b][e])) for a, b in pairs]
         for e in ("h0", "singles")
     }
-    originals = ", ".join(
-        f"{named(run, name)} {chapters[f'domains-{name}']['original']:.2f}" for name in grounds
+    unseen = ", ".join(
+        f"{named(run, name)} {len(chapters[f'domains-{name}']['increase'][0])} "
+        f"({chapters[f'domains-{name}']['original']:.2f})"
+        for name in grounds
     )
     return [
         "## Calibrated on one domain, judged on another",
         "",
-        f"Of each domain {ROWS} gradient rows, and single removals on {SINGLES} sequences; the states of "
-        f"lowest "
-        f"energy measured on {UNSEEN} unseen sequences of each domain (the original's losses: {originals}). "
-        f"Increases in nats at M = {' / '.join(map(str, depths))}; GSM8K is its worked answers. The default "
-        "couplings (pairs) where a whole run is there.",
+        f"Of each domain {ROWS} gradient rows, and single removals on {SINGLES} sequences. The states of "
+        "lowest energy are measured on unseen sequences of each domain, so many (in brackets the original's "
+        f"loss): {unseen}. Increases in nats at M = {' / '.join(map(str, depths))}. The default couplings "
+        "(pairs) where a whole run is there.",
         "",
         *table(["calibrated on", "couplings", *(f"on {named(run, name)}" for name in judged)], rows),
         "",
@@ -130,7 +131,8 @@ def variance(run: Run, chapters: dict) -> list[str]:
         "samples, comes a state by each estimator (h0; hybrid: single removals with H0's correlations, whose "
         "sorted own costs are single removals in order) and each searcher (exact: the ground state; greedy: "
         "block by block in the energy; sorted: by own costs alone). Increase on "
-        f"{UNSEEN} unseen sequences of {named(run, 'texts')}'s own kind; {len(loss)} different states in "
+        f"{len(part['increase'][0])} unseen sequences of {named(run, 'texts')}'s own kind; {len(loss)} "
+        f"different states in "
         f"{len(part['rows'])} choices. Means, and least to most, over samples:",
         "",
         *table(
