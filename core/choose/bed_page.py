@@ -52,16 +52,14 @@ def page(model: str, run: Run, bed: Bed, chapters: dict) -> str:
         f"# {bed.meta['model']} on a measured bed",
         "",
         f"Written by `python -m core study --model {model} --texts {_name(run)} --judge {bed.meta['texts']} "
-        f"--work DIR` on {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__} (CPU, "
-        f"float32). {bed.blocks} blocks. Calibrated on {_name(run)}: {len(run.rows.A)} rows of {LENGTH} "
-        f"tokens, "
-        f"single removals on {run.singles.sequences} sequences, secants on {len(run.secants.A[0])}, pairs on "
+        f"--work DIR` (the chapters beyond the bed with --domains and --tasks) on {platform.machine()}, "
+        f"{os.cpu_count()} cores, torch {torch.__version__} (CPU, float32). {bed.blocks} blocks. Calibrated "
+        f"on {_name(run)}: {len(run.rows.A)} rows of {LENGTH} tokens, single removals on "
+        f"{run.singles.sequences} sequences, secants on {len(run.secants.A[0])}, pairs on "
         f"{run.pairs.part.shape[1]}. Judged on {bed.values.shape[2]} sequences of {bed.meta['texts']} that "
-        f"no "
-        f"choice has seen: the original's loss is {bed.values[0][bed.at[()]].mean():.3f} nats. "
+        f"no choice has seen: the original's loss is {bed.values[0][bed.at[()]].mean():.3f} nats. "
         f"[beds/{model}](beds/{model}) holds all that was measured, so every figure here is computed again "
-        f"in "
-        f"seconds, without the model: `python -m core study --model {model} --work DIR --write-only`.",
+        f"in seconds, without the model: `python -m core study --model {model} --work DIR --write-only`.",
     ]
     for section in (
         claims(run, bed, found, held, chapters, depths),
@@ -100,12 +98,10 @@ def _what_there_is(bed: Bed, depths: list[int]) -> list[str]:
         "## The bed",
         "",
         f"{len(bed.removed)} states. Random: any sets of M blocks. Cheapest: random sets of the 2 M (at "
-        "most three "
-        "quarters) blocks that are cheapest to remove alone, where choices are made. One kind alone "
-        "misleads: "
-        "random states ask who sees the fatal blocks, cheap ones ask for more. Increases in nats; the last "
-        "column "
-        "says how one half of the sequences orders the states as the other does: more cannot be asked for.",
+        "most three quarters) blocks that are cheapest to remove alone, where choices are made. One kind "
+        "alone misleads: random states ask who sees the fatal blocks, cheap ones ask for more. Increases in "
+        "nats; the last column says how one half of the sequences orders the states as the other does: more "
+        "cannot be asked for.",
         "",
         *table(["states", "number", "least", "median", "most", "half against half"], rows),
     ]
@@ -126,8 +122,7 @@ def _order(bed: Bed, found: dict[str, Candidate], depths: list[int]) -> list[str
         "## Who orders the states?",
         "",
         "Spearman of energy and measured increase, with its 95 % bootstrap interval over states. Forwards: "
-        "what the "
-        f"couplings cost, in forwards of {ROWS} sequences.",
+        f"what the couplings cost, in forwards of {ROWS} sequences.",
         "",
         *table(["couplings", "forwards", *(name for name, _ in groups)], rows),
         "",
@@ -177,8 +172,7 @@ def _grounds(bed: Bed, found: dict[str, Candidate], depths: list[int]) -> list[s
         "## What would each choose?",
         "",
         "Increase of the state of lowest energy, in brackets against that of single removals in order, ± "
-        "paired "
-        "standard error.",
+        "paired standard error.",
         "",
         *table(["choice", *(f"M = {m}" for m in depths)], rows),
     ]
@@ -216,11 +210,9 @@ def _pairs(bed: Bed, found: dict[str, Candidate], run: Run) -> list[str]:
         "## Two bodies",
         "",
         f"L(ij) − L(i) − L(j) + L() of {len(states)} pairs, {light.sum()} of them light (both of the "
-        "cheaper three "
-        f"quarters): mean {part[light].mean():+.3f}, spread {part[light].std():.3f} nats, of whose square "
-        f"{100 * noise / part[light].var():.0f} % is noise of measuring. Light pairs, mean by distance: "
-        f"{by_distance}. "
-        "Spearman of 2 H with them:",
+        f"cheaper three quarters): mean {part[light].mean():+.3f}, spread {part[light].std():.3f} nats, of "
+        f"whose square {100 * noise / part[light].var():.0f} % is noise of measuring. Light pairs, mean by "
+        f"distance: {by_distance}. Spearman of 2 H with them:",
         "",
         *table(["couplings", "all pairs", "light pairs"], rows),
     ]
@@ -309,8 +301,8 @@ def _ruler(bed: Bed, depths: list[int]) -> list[str]:
     return [
         "## The ruler",
         "",
-        "Choosing by the loss, or by KL(original || pruned) on the same tokens: Spearman of so many choosing "
-        "sequences with the loss on the judging half, mean over the parts that there are.",
+        "Choosing by the loss, or by KL(original || pruned) on the same tokens: Spearman of so many "
+        "choosing sequences with the loss on the judging half, mean over the parts that there are.",
         "",
         *table(["sequences", "ruler", *(name for name, _ in groups)], rows),
     ]

@@ -41,8 +41,7 @@ def claims(
         "## The paper's claims, and what holds here",
         "",
         "On this one small model, without healing; the paper reports on models of billions of parameters. "
-        "What "
-        "does not hold stands first; the chapters below have the figures.",
+        "What does not hold stands first; the chapters below have the figures.",
         "",
         *table(
             ["said or taken for granted", "holds?", "figures"], [[c.said, c.holds, c.figures] for c in every]
@@ -138,10 +137,8 @@ def _of_rows(held: Borne | None) -> Iterator[Claim]:
         "A sample of texts is enough (it takes 2048 rows)",
         YES if shared > 0.9 * m else PARTLY if count else NO,
         f"for the order of random states {f'{count} rows do' if count else f'{most} rows do not'} (Spearman "
-        f".95 "
-        f"with all {most}); for the ground state at M = {m} not: from {half} rows it shares {shared:.1f} "
-        f"blocks "
-        f"with that from {most}",
+        f".95 with all {most}); for the ground state at M = {m} not: from {half} rows it shares "
+        f"{shared:.1f} blocks with that from {most}",
     )
     ten = noise[0.1]
     yield Claim(
@@ -159,10 +156,9 @@ def _of_chapters(chapters: dict) -> Iterator[Claim]:
         yield Claim(
             "An excited state is often better than the ground state (its 17th was)",
             YES if h0.better else NO,
-            f"of H0's {len(h0.values)} lowest at M = {part['m']}, {h0.better} are better beyond two standard "
-            f"errors; the best, chosen on half and judged on the other, {with_error(h0.gain)} nats against "
-            f"the "
-            f"ground state; of the default couplings' {pairs.better}, {with_error(pairs.gain)}",
+            f"of H0's {len(h0.values)} lowest at M = {part['m']}, {h0.better} are better beyond two "
+            f"standard errors; the best, chosen on half and judged on the other, {with_error(h0.gain)} nats "
+            f"against the ground state; of the default couplings' {pairs.better}, {with_error(pairs.gain)}",
         )
     if "domains" in chapters:
         moved = transfers(chapters)
@@ -185,9 +181,8 @@ def _of_chapters(chapters: dict) -> Iterator[Claim]:
         yield Claim(
             "Heuristic solvers are good enough",
             YES if min(by["greedy"], by["sorted"]) < by["exact"] + 0.05 else NO,
-            f"choices by H0 at M = {part['m']} over domains and samples: exact {by['exact']:+.2f}, greedy in "
-            f"the "
-            f"energy {by['greedy']:+.2f}, sorted by own costs {by['sorted']:+.2f} nats; the searcher has "
-            f"{100 * shares['searcher'][2]:.0f} % of the variance, calibration data "
+            f"choices by H0 at M = {part['m']} over domains and samples: exact {by['exact']:+.2f}, greedy "
+            f"in the energy {by['greedy']:+.2f}, sorted by own costs {by['sorted']:+.2f} nats; the searcher "
+            f"has {100 * shares['searcher'][2]:.0f} % of the variance, calibration data "
             f"{100 * shares[CALIBRATION][2]:.0f} %",
         )

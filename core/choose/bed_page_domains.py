@@ -72,8 +72,7 @@ def domains(run: Run, chapters: dict) -> list[str]:
         *table(["calibrated on", "couplings", *(f"on {named(run, name)}" for name in judged)], rows),
         "",
         "What another domain costs: increase of the state that was calibrated elsewhere over that of the "
-        "state "
-        "calibrated on the domain itself, mean over all pairs of domains, in nats:",
+        "state calibrated on the domain itself, mean over all pairs of domains, in nats:",
         "",
         *table(["couplings", *(f"M = {m}" for m in depths)], gaps),
         "",
@@ -128,12 +127,11 @@ def variance(run: Run, chapters: dict) -> list[str]:
         "## Data, estimator, searcher, sample: what matters?",
         "",
         f"M = {part['m']}. From {SHARE:.0%} of the rows and single removals of each domain, {SEEDS} random "
-        "samples, comes a state by each estimator (h0; hybrid: single removals with H0's correlations, whose "
-        "sorted own costs are single removals in order) and each searcher (exact: the ground state; greedy: "
-        "block by block in the energy; sorted: by own costs alone). Increase on "
+        "samples, comes a state by each estimator (h0; hybrid: single removals with H0's correlations, "
+        "whose sorted own costs are single removals in order) and each searcher (exact: the ground state; "
+        "greedy: block by block in the energy; sorted: by own costs alone). Increase on "
         f"{len(part['increase'][0])} unseen sequences of {named(run, 'texts')}'s own kind; {len(loss)} "
-        f"different states in "
-        f"{len(part['rows'])} choices. Means, and least to most, over samples:",
+        f"different states in {len(part['rows'])} choices. Means, and least to most, over samples:",
         "",
         *table(
             ["estimator", "searcher", *(named(run, d) for d in dict.fromkeys(r[0] for r in part["rows"]))],
@@ -141,8 +139,7 @@ def variance(run: Run, chapters: dict) -> list[str]:
         ),
         "",
         "Spread: most minus least of the levels' means, nats (sample: within a domain). Share: of the "
-        "variance "
-        "of the logarithm of the increase; samples are nested in calibration data.",
+        "variance of the logarithm of the increase; samples are nested in calibration data.",
         "",
         *table(["what changes", "levels", "spread", "share"], rows),
         "",

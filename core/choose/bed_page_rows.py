@@ -115,12 +115,10 @@ def rows_and_noise(found: Borne | None) -> list[str]:
     return [
         title,
         "",
-        f"M = {found.m}. Energies from {DRAWS} random parts of the rows: Spearman with the energies from all "
-        "rows over random states, blocks that the two ground states have in common, and Spearman with "
-        "measured "
-        "losses, mean ± spread over draws. More rows make energies more like themselves, and hardly more "
-        "like "
-        "losses.",
+        f"M = {found.m}. Energies from {DRAWS} random parts of the rows: Spearman with the energies from "
+        "all rows over random states, blocks that the two ground states have in common, and Spearman with "
+        "measured losses, mean ± spread over draws. More rows make energies more like themselves, and "
+        "hardly more like losses.",
         "",
         *table(["couplings", "rows", *head], rows),
         "",

@@ -81,8 +81,7 @@ def lowest(run: Run, chapters: dict) -> list[str]:
         *lines,
         "",
         f"The same by task, {items} items each: share of right ones. Chosen on every second item and judged "
-        f"on "
-        "the others, both ways.",
+        "on the others, both ways.",
         "",
         *table(
             (
@@ -183,10 +182,9 @@ def tale(run: Run, chapters: dict) -> list[str]:
             "",
             f"Not run. To choose {m} blocks it asks a task of {states} states, to choose {n // 3} of "
             f"{sum(n - k for k in range(n // 3))}: with {TALE_ITEMS} items of {TALE_TASK} "
-            f"{states * TALE_ITEMS:,} "
-            "items up to the former, more than all other chapters on tasks together, and so few items can "
-            "hardly tell blocks apart (see the intervals above). The study's command does it: `--chapters "
-            "tale`.",
+            f"{states * TALE_ITEMS:,} items up to the former, more than all other chapters on tasks "
+            "together, and so few items can hardly tell blocks apart (see the intervals above). The study's "
+            "command does it: `--chapters tale`.",
         ]
     part = chapters["tale"]
     loss, score = increases(part["losses"]), _values(part)
@@ -204,13 +202,10 @@ def tale(run: Run, chapters: dict) -> list[str]:
         title,
         "",
         f"Again and again the block without which most of {asked[0].shape[1]} items of {TALE_TASK} are "
-        f"right, "
-        f"of equals the cheapest to remove alone: {sum(map(len, asked))} states up to M = {len(asked)}. By "
-        f"the "
-        f"items it chooses on it has {', '.join(f'{b:.2f}' for b in best)} right, with "
+        f"right, of equals the cheapest to remove alone: {sum(map(len, asked))} states up to M = "
+        f"{len(asked)}. By the items it chooses on it has {', '.join(f'{b:.2f}' for b in best)} right, with "
         f"{', '.join(map(str, ties))} states equal at the top. Judged on {len(score[()])} other items, in "
-        f"the "
-        "last column against single removals in order:",
+        "the last column against single removals in order:",
         "",
         *table(["state", "loss increase, nats", "right", "difference"], rows),
     ]
