@@ -16,7 +16,8 @@ held by `make lint`):
     spectrum                the K lowest states, exact, within constraints
     energy                  rows -> couplings H, one function an estimator
     tasks        texts      what is asked of a model | documents -> token sequences
-    ising        store      states and their energies | what lies on disk
+    store                   what lies on disk
+    ising                   states of units, and their energies
     errors       ranks      bad input in one sentence | one process or many
 
 What is asked goes down, what is found comes up: a page or a command makes a request (jobs.requests), a worker

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PLANTED = {
     "a room that imports one above it": ("core/ising/states.py", "import core.view.lens", "rooms are layers"),
-    "two rooms of one floor": ("core/store/folders.py", "import core.ising.states", "rooms are layers"),
+    "two rooms of one floor": ("core/tasks/items.py", "import core.texts.packing", "rooms are layers"),
     "streamlit in core": ("core/view/lens.py", "import streamlit", "core never imports streamlit"),
     "a page in core": ("core/view/lens.py", "import pages.jobs", "core never imports streamlit or a page"),
     "torch in a page": ("pages/jobs.py", "import torch", "torch stays out"),

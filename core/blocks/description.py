@@ -1,13 +1,26 @@
 """What each block of a model is and holds: parameters, bytes, keys and values."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from core.blocks.architectures import EXPERTS_USED
-from core.blocks.structure import Branch, Structure, probe_ids
+from core.blocks.structure import Branch, Structure, probe_ids, recorded
+
+_KEEPS_NOTHING = ("FFN", "MoE", "convolution", "other")  # kinds of branches that have no cache
+
+
+@dataclass(frozen=True)
+class Part(Branch):
+    """A branch, and what goes with it where it is removed alone; the parts of a block add up to the block."""
+
+    parameters: int = 0
+    active_parameters: int = 0
+    bytes: int = 0
+    kv_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -20,7 +33,7 @@ class Block:
     active_parameters: int  # that a token uses: of the experts, those it is sent to
     bytes: int  # of the weights as stored in the checkpoint's type
     kv_bytes: int  # of keys and values a token of context, in that type, as seen in the model's cache
-    branches: tuple[Branch, ...]
+    branches: tuple[Part, ...]
 
     def to_json(self) -> dict:
         """The fields, as a run keeps them."""
@@ -30,7 +43,7 @@ class Block:
 def describe_blocks(model: PreTrainedModel, structure: Structure, item_size: int) -> list[Block]:
     """What each block is and holds; item_size: bytes of a weight as stored."""
     kept = _kept_per_token(model, structure)
-    used = experts_used(model.config)
+    used, order = experts_used(model.config), _calls(model, structure)
     blocks = []
     for i, module in enumerate(structure.modules(model)):
         count = sum(p.numel() for p in module.parameters())
@@ -43,10 +56,77 @@ def describe_blocks(model: PreTrainedModel, structure: Structure, item_size: int
                 count - _idle(module, used),
                 count * item_size,
                 kept[i] * item_size,
-                branches,
+                _parts(module, branches, order.get(i, []), used),
             )
         )
-    return blocks
+    return [with_sizes(block, block.bytes) for block in blocks]
+
+
+def _calls(model: PreTrainedModel, structure: Structure) -> dict[int, list[str]]:
+    """{block: paths of its sub-modules in the order in which they are done}."""
+    modules = {
+        f"{i} {path}": module
+        for i, block in enumerate(structure.modules(model))
+        for path, module in block.named_modules()
+        if path
+    }
+    with torch.no_grad(), recorded(modules) as calls:
+        model(input_ids=probe_ids(model), use_cache=False)
+    order: dict[int, list[str]] = {}
+    for call in calls:
+        number, _, path = call.path.partition(" ")
+        order.setdefault(int(number), []).append(path)
+    return order
+
+
+def _parts(
+    block: nn.Module, branches: Sequence[Branch], order: Sequence[str], used: int | None
+) -> tuple[Part, ...]:
+    """The branches with their parameters: what is computed before a branch and after the one before it is its
+    own (its norm, the first half of its FFN); what is never seen, shared evenly. Bytes and cache are
+    `with_sizes`'.
+    """
+    if len(branches) == 1:
+        count = sum(p.numel() for p in block.parameters())
+        return (Part(branches[0].path, branches[0].kind, count, count - _idle(block, used)),)
+    owner: dict[int, int] = {}  # of each parameter, by its identity
+    at = 0
+    for path in order:
+        for p in block.get_submodule(path).parameters():
+            owner.setdefault(id(p), at)
+        if path == branches[at].path and at < len(branches) - 1:
+            at += 1
+    own, unseen = [0] * len(branches), 0
+    for p in block.parameters():
+        if id(p) in owner:
+            own[owner[id(p)]] += p.numel()
+        else:
+            unseen += p.numel()
+    own = [n + more for n, more in zip(own, shared_evenly(unseen, [True] * len(own)))]
+    idle = shared_evenly(_idle(block, used), ["MoE" in b.kind for b in branches])
+    return tuple(Part(b.path, b.kind, n, n - rest) for b, n, rest in zip(branches, own, idle))
+
+
+def with_sizes(block: Block, size: int) -> Block:
+    """The block with so many bytes as stored, which its parts share as they share its parameters; keys and
+    values are of those that may have a cache.
+    """
+    parts, total = block.branches, max(1, block.parameters)
+    sizes = [size * p.parameters // total for p in parts]
+    over = shared_evenly(size - sum(sizes), [True] * len(parts))
+    cached = shared_evenly(block.kv_bytes, [not any(w in p.kind for w in _KEEPS_NOTHING) for p in parts])
+    held = [replace(p, bytes=s + o, kv_bytes=kv) for p, s, o, kv in zip(parts, sizes, over, cached)]
+    return replace(block, bytes=size, branches=tuple(held))
+
+
+def shared_evenly(total: int, among: Sequence[bool]) -> list[int]:
+    """Whole numbers that add up to `total`, of those who take part (of all, where nobody would)."""
+    takers = [k for k, takes in enumerate(among) if takes] or list(range(len(among)))
+    each, over = divmod(total, len(takers))
+    found = [0] * len(among)
+    for n, k in enumerate(takers):
+        found[k] = each + (n < over)
+    return found
 
 
 def experts_used(config) -> int | None:

@@ -97,7 +97,7 @@ class _Call(NamedTuple):
 
 
 @contextmanager
-def _recorded(modules: dict[str, nn.Module]) -> Iterator[list[_Call]]:
+def recorded(modules: dict[str, nn.Module]) -> Iterator[list[_Call]]:
     """Inside the context, every finished call of the modules is listed, in order of completion."""
     calls: list[_Call] = []
 
@@ -144,7 +144,7 @@ def find_structure(model: PreTrainedModel, source: str) -> Structure:
     }
     children = {f"{path}.{i}": child for path, blocks in lists.items() for i, child in enumerate(blocks)}
     try:
-        with torch.no_grad(), _recorded(children) as calls:
+        with torch.no_grad(), recorded(children) as calls:
             model(input_ids=probe_ids(model), use_cache=False)
     except Exception as error:
         raise InputError(
@@ -223,7 +223,7 @@ def find_branches(block: nn.Module, args: tuple, kwargs: dict) -> tuple[str, ...
                 handle.remove()
 
     modules = {path: module for path, module in block.named_modules() if path}
-    with _recorded(modules) as calls:
+    with recorded(modules) as calls:
         run({})
     shapes = (tuple(x.shape), (BATCH * LENGTH, x.shape[-1]))  # the second: tokens of all samples in one row
     order = [call.path for call in calls if _shape(call.output) in shapes]

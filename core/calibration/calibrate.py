@@ -1,8 +1,9 @@
 """Calibration: sequences -> A, the per-sample gradients of the loss with respect to the gates
 (core.calibration.gradient_rows).
 
-A is kept; H0 and every other estimator is derived from it later (core.energy.couplings). The work is a
-list of steps, batches of rows and single removals, that one process or many share.
+A is kept, of every branch and summed over those of a block; H0 and every other estimator is derived from it
+later (core.energy.couplings). The work is a list of steps, batches of rows and single removals, that one
+process or many share.
 """
 
 import itertools
@@ -11,6 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -29,13 +31,14 @@ from core.calibration.gradient_rows import (
     singles_at_once,
 )
 from core.errors import InputError
+from core.ising.units import BRANCH, Units
 from core.measure.state_losses import ROW_FORWARDS, State, open_forwards, singles_order
 from core.model.gates import gate_of
 from core.model.load import LoadedModel
 from core.ranks import ALONE, Ranks
 from core.store import runs
 from core.store.checkpoint import Checkpoint
-from core.store.runs import Rows, Run, Singles
+from core.store.runs import Branches, Rows, Run, Singles, by_block
 from core.texts import Sequences
 from core.texts.sequences import start_of
 
@@ -106,7 +109,8 @@ def calibrate(
     if done is None:
         return None
     main, own, dropped = _joined_rows(asked, done)
-    measured, dropped_singles = _joined_singles(singles, len(loaded.blocks), done) if singles else (None, [])
+    measured, dropped_singles = _joined_singles(singles, done) if singles else ({}, [])
+    units = loaded.seen(BRANCH).units
     total = round(sum(step.cost for step in steps.values()))
     report(total, total, "done")
     meta = {
@@ -120,7 +124,12 @@ def calibrate(
             "seconds": round(time.monotonic() - began, 3),
         },
     }
-    return Run(meta, main, own, measured)
+    whole = [replace(rows, A=by_block(rows.A, units)) if rows else None for rows in (main, own)]
+    run = Run(meta, whole[0], whole[1], _single_costs(measured, loaded.units))
+    if units.by != BRANCH:
+        return run
+    branches = Branches(main.A, own.A if own else None, _single_costs(measured, units))
+    return replace(run, branches=branches)
 
 
 class _Asked(NamedTuple):
@@ -201,7 +210,8 @@ def new_plan(
 
 def _steps(asked: _Asked, plan: dict, world: int) -> dict[str, Step]:
     """All work by name, in order: batches of rows, then single removals; shared by so many ranks."""
-    loaded, sequences, sampled, singles, seed = asked
+    _, sequences, sampled, singles, seed = asked
+    loaded = asked.loaded.seen(BRANCH)
     size, count = plan["batch"], len(sequences.ids)
 
     def rows(start: int) -> dict[str, np.ndarray]:
@@ -212,20 +222,20 @@ def _steps(asked: _Asked, plan: dict, world: int) -> dict[str, Step]:
         return joined(parts)
 
     steps = {
-        f"rows-{start}": Step(rows, (start,), min(size, count - start), "gradient rows", start // size)
+        f"branches-{start}": Step(rows, (start,), min(size, count - start), "gradient rows", start // size)
         for start in range(0, count, size)
     }
     return steps if singles is None else steps | _single_steps(asked, plan, world)
 
 
 def _single_steps(asked: _Asked, plan: dict, world: int) -> dict[str, Step]:
-    """Of each chunk of sequences the full model's losses and those without each block, each from the hidden
-    states that the full model has in front of it.
+    """Of each chunk of sequences the full model's losses and those without each block and each branch, each
+    from the hidden states that the full model has in front of it.
     """
-    loaded, singles = asked.loaded, asked.singles
+    loaded, singles = asked.loaded.seen(BRANCH), asked.singles
     assert singles is not None
     meter = open_forwards(loaded, singles, keep=False, memory=0, chunk=plan.get("singles", plan["batch"]))
-    n, head = meter.blocks, _head_share(loaded)
+    n, head = meter.depth, _head_share(loaded)
     row = ROW_FORWARDS + (OWN_FORWARDS if asked.sampled else 0)
 
     def single(removed: State, chunk: int) -> dict[str, np.ndarray]:
@@ -233,12 +243,12 @@ def _single_steps(asked: _Asked, plan: dict, world: int) -> dict[str, Step]:
 
     steps: dict[str, Step] = {}
     for chunk, part in enumerate(meter.chunks):
-        for removed in singles_order(n):
-            executed = n - 1 - removed[0] if removed and meter.shares else n
+        for removed in singles_order(meter.units):
+            executed = meter.executed_of(removed) if meter.shares else n
             cost = (head + (1 - head) * executed / n) / row * (part.stop - part.start)
             # a chunk is one rank's, so that its hidden states are computed once; few chunks are shared
             turn = chunk if len(meter.chunks) >= world else len(steps)
-            name = f"single-{removed[0] if removed else -1}-{part.start}"
+            name = f"single-{meter.units.write(removed)}-{part.start}"
             steps[name] = Step(single, (removed, chunk), cost, "single removals", turn)
     return steps
 
@@ -274,7 +284,7 @@ def _joined_rows(
     asked: _Asked, done: dict[str, dict[str, np.ndarray]]
 ) -> tuple[Rows, Rows | None, list[int]]:
     """(rows of the texts' labels, those of sampled ones, sequences dropped from both)."""
-    arrays = joined([own for name, own in done.items() if name.startswith("rows-")])
+    arrays = joined([own for name, own in done.items() if name.startswith("branches-")])
     finite = np.isfinite(np.column_stack(list(arrays.values()))).all(axis=1)
     dropped = left_out(finite, asked.sequences, "gradient rows")
     main = _rows(arrays["A"], arrays["loss"], asked.sequences, finite)
@@ -283,18 +293,30 @@ def _joined_rows(
 
 
 def _joined_singles(
-    singles: Sequences, blocks: int, done: dict[str, dict[str, np.ndarray]]
-) -> tuple[Singles, list[int]]:
-    """(loss increase of each block's removal, sequences dropped)."""
-    starts = sorted(int(name.rpartition("-")[2]) for name in done if name.startswith("single--1-"))
-    losses = np.array(
-        [np.concatenate([done[f"single-{i}-{start}"]["loss"] for start in starts]) for i in range(-1, blocks)]
-    )
-    finite = np.isfinite(losses).all(axis=0)
+    singles: Sequences, done: dict[str, dict[str, np.ndarray]]
+) -> tuple[dict[str, np.ndarray], list[int]]:
+    """({name of a block or branch: loss increase of each sequence without it, float64 [S]}, sequences
+    dropped).
+    """
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for name, arrays in done.items():
+        if name.startswith("single-"):
+            _, unit, start = name.split("-")
+            found.setdefault(unit, {})[int(start)] = arrays["loss"]
+    losses = {unit: np.concatenate([own[k] for k in sorted(own)]) for unit, own in found.items()}
+    finite = np.isfinite(np.array(list(losses.values()))).all(axis=0)
     dropped = left_out(finite, singles, "losses with a block removed")
-    increase = losses[1:, finite] - losses[0, finite]
-    count = increase.shape[1]
-    return Singles(increase.mean(axis=1), increase.std(axis=1, ddof=1) / np.sqrt(count), count), dropped
+    base = losses.pop("")
+    return {unit: (loss - base)[finite] for unit, loss in losses.items()}, dropped
+
+
+def _single_costs(increases: dict[str, np.ndarray], units: Units) -> Singles | None:
+    """Of the units of a view; None where nothing was measured."""
+    if not increases:
+        return None
+    own = np.array([increases[name] for name in units.names])
+    count = own.shape[1]
+    return Singles(own.mean(axis=1), own.std(axis=1, ddof=1) / np.sqrt(count), count)
 
 
 def joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -42,11 +42,11 @@ def gradient_rows(
     float64 [B, T] in [0, 1), the randomness of labels sampled from the model itself
     (inverse of the distribution function, so that a sample's labels do not depend on its batch).
     checkpointed: activations inside blocks are computed again in the backward: less memory, more time.
-    gates: where the gradient is taken, N numbers; None: at the trained model, all 1.
+    gates: where the gradient is taken, N numbers, one a unit; None: at the trained model, all 1.
     """
     mask, scored = (None if t is None else t.to(loaded.device) for t in (mask, scored))
     ids, scored = right_padded(ids.to(loaded.device), mask, scored)
-    point = [1.0] * len(loaded.blocks) if gates is None else gates
+    point = [1.0] * len(loaded.units) if gates is None else gates
     alpha = torch.tensor(point, device=ids.device).repeat(len(ids), 1).requires_grad_()
     head = loaded.head  # tried without gates
     with gated(loaded, alpha), _checkpointed(loaded, checkpointed), torch.enable_grad():

@@ -20,10 +20,11 @@ from core.calibration.calibrate import (
     rows_in_halves,
 )
 from core.errors import InputError
+from core.ising.units import BRANCH
 from core.model.load import LoadedModel
 from core.ranks import ALONE, Ranks
 from core.store.checkpoint import Checkpoint
-from core.store.runs import Run, Secants, canonical_key
+from core.store.runs import Run, Secants, by_block, canonical_key
 from core.texts import Sequences
 
 Report = Callable[[int, int, str], None]
@@ -57,18 +58,20 @@ def with_secants(
         saved.plan = new_plan(loaded, sequences, None, False, batch, checkpointed) if ranks.rank == 0 else {}
     saved.plan = ranks.agree(saved.plan)
     n, size, count = len(loaded.blocks), saved.plan["batch"], len(sequences.ids)
+    apart = loaded.seen(BRANCH)
+    units = apart.units
 
     def rows(removed: int, start: int) -> dict[str, np.ndarray]:
-        gates = [float(i != removed) for i in range(n)]
+        gates = [float(b != removed) for b in units.block]
         own = [
-            rows_in_halves(loaded, sequences, part, False, 0, saved.plan, gates)
+            rows_in_halves(apart, sequences, part, False, 0, saved.plan, gates)
             for part in batch_parts(start, min(start + size, count), saved.plan)
         ]
         return joined(own)
 
     pieces = [(removed, start) for removed in range(-1, n) for start in range(0, count, size)]
     steps = {
-        f"secant-{removed}-{start}": Step(
+        f"branch-secant-{removed}-{start}": Step(
             rows, (removed, start), min(size, count - start), "rows with a block removed", turn
         )
         for turn, (removed, start) in enumerate(pieces)
@@ -77,7 +80,7 @@ def with_secants(
     if done is None:
         return None
     each = [
-        joined([done[f"secant-{removed}-{start}"] for start in range(0, count, size)])
+        joined([done[f"branch-secant-{removed}-{start}"] for start in range(0, count, size)])
         for removed in range(-1, n)
     ]
     A, loss = (np.array([own[field] for own in each]) for field in ("A", "loss"))
@@ -86,4 +89,6 @@ def with_secants(
     about = {"sequences": int(finite.sum()), "tokens": sequences.sha256, "dropped": gone}
     total = round(sum(step.cost for step in steps.values()))
     report(total, total, "done")
-    return replace(run, meta={**run.meta, "secants": about}, secants=Secants(A[:, finite], loss[:, finite]))
+    found = Secants(by_block(A[:, finite], units), loss[:, finite])
+    branches = run.branches and replace(run.branches, secants=A[:, finite])
+    return replace(run, meta={**run.meta, "secants": about}, secants=found, branches=branches)

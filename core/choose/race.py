@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.errors import InputError
-from core.measure.state_losses import Forwards, State, stratified
+from core.measure.state_losses import Forwards, State, by_prefix, stratified
 from core.texts import Sequences
 from core.texts.sequences import part_of
 
@@ -160,7 +160,7 @@ def race(
     Errors: InputError for fewer than two states or a delta that is no share.
     """
     # like prefixes together: they share hidden states
-    states = sorted({tuple(sorted(s)) for s in states}, key=lambda s: _kept(s, forwards.blocks))
+    states = by_prefix({tuple(sorted(s)) for s in states}, forwards.blocks)
     if len(states) < 2:
         raise InputError(f"A race needs two different states; {len(states)} is given. Give more.")
     check_delta(delta)
@@ -212,7 +212,7 @@ def forwards_of_all(forwards: Forwards, states: Sequence[State]) -> float:
     """
     size = max(part.stop - part.start for part in forwards.chunks)
     dry = Forwards(
-        forwards.blocks,
+        forwards.units,
         forwards.sequences,
         lambda part, kept, skip, hidden: (np.zeros((1, part.stop - part.start)), []),
         room=forwards.room,
@@ -223,7 +223,3 @@ def forwards_of_all(forwards: Forwards, states: Sequence[State]) -> float:
         for state in states:
             dry.measure(state, chunk)
     return dry.forwards
-
-
-def _kept(state: State, blocks: int) -> list[int]:
-    return [block for block in range(blocks) if block not in state]

@@ -4,6 +4,7 @@ Another estimator is one function and one entry of ESTIMATORS: it then appears
 in the app and on the command line.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from core.energy.mix import mix_text, mix_weights, worth
 from core.energy.secants import bounded, pair_energies
 from core.errors import InputError
 from core.ising.energies import check_matrix
+from core.ising.units import Units
 from core.store.runs import Rows, Run
 
 Mix = Mapping[str, float] | None  # shares of the domains, see core.energy.mix
@@ -36,6 +38,29 @@ def _h1(run: Run, mix: Mix) -> np.ndarray:
     return outer_mean(run.sampled.A, mix_weights(run, mix, run.sampled))
 
 
+def within_blocks(own: np.ndarray, block: np.ndarray, units: Units) -> np.ndarray:
+    """float64 [N, N], nats, symmetric: what the units of a block cost together beyond their sum, as measured,
+    so that a whole block costs what its removal was measured at; 0 between blocks.
+
+    own: float64 [N], of each unit alone; block: float64 [blocks], of whole blocks.
+    """
+    K = np.zeros((len(units), len(units)))
+    for b, members in enumerate(units.of_block):
+        pairs = list(itertools.combinations(members, 2))
+        for i, j in pairs:
+            K[i, j] = K[j, i] = (block[b] - own[list(members)].sum()) / len(pairs)
+    return K
+
+
+def _whole_blocks_as_measured(run: Run, H: np.ndarray) -> np.ndarray:
+    """H of a run, whose blocks cost whole what their removal was measured at, where it is seen by branch."""
+    if run.whole is None:
+        return H
+    block = np.array(run.units.block)
+    same = (block[:, None] == block) & ~np.eye(len(block), dtype=bool)
+    return np.where(same, within_blocks(own_costs_of(run), own_costs_of(run.whole), run.units) / 2, H)
+
+
 def _hybrid(run: Run, mix: Mix) -> np.ndarray:
     """S^1/2 corr(H1) S^1/2, S = measured single removals; a removal that lowers the loss counts as free.
 
@@ -48,13 +73,13 @@ def _hybrid(run: Run, mix: Mix) -> np.ndarray:
     root = np.sqrt(run.singles.increase.clip(min=0.0))
     H = correlation * np.outer(root, root)
     np.fill_diagonal(H, root**2)
-    return H
+    return _whole_blocks_as_measured(run, H)
 
 
 def _singles(run: Run, mix: Mix) -> np.ndarray:
-    """Measured single removals alone: no pair counts."""
+    """Measured single removals alone: no pair of blocks counts."""
     assert run.singles is not None  # needs
-    return np.diag(own_costs_of(run))
+    return _whole_blocks_as_measured(run, np.diag(own_costs_of(run)))
 
 
 def own_costs_of(run: Run) -> np.ndarray:
@@ -66,7 +91,8 @@ def own_costs_of(run: Run) -> np.ndarray:
 
 def _secant(run: Run, mix: Mix) -> np.ndarray:
     """Measured single removals, and half of the secants (core.energy.secants) beside them."""
-    return bounded(own_costs_of(run), pair_energies(replace(run, pairs=None)))
+    H = bounded(own_costs_of(run), pair_energies(replace(run, pairs=None)))
+    return _whole_blocks_as_measured(run, H)
 
 
 def _pairs(run: Run, mix: Mix) -> np.ndarray:

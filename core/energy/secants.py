@@ -49,13 +49,28 @@ def pair_energies(run: Run) -> np.ndarray:
     half of the secant, or where the pair was measured two thirds of the mean of secant and measurement.
     """
     assert run.secants is not None
-    K = secant_pairs(run.secants).shrunk
+    K = secant_pairs(run.secants).shrunk if run.whole is None else _of_branches(run)
     found = SHARE * K
     if run.pairs is not None:
         i, j = run.pairs.blocks.astype(int).T
         both = (K[i, j] + run.pairs.part.astype(np.float64).mean(axis=1)) / 2
         found[i, j] = found[j, i] = MEASURED_SHARE * both
     return found
+
+
+def _of_branches(run: Run) -> np.ndarray:
+    """float64 [N, N], nats: of a run seen by branch, whose secants are with whole blocks removed. What the
+    later block does to the slope along a branch is divided among its branches as their own costs are.
+    """
+    assert run.secants is not None and run.singles is not None
+    change = run.secants.A.astype(np.float64)
+    change = change[0] - change[1:]  # [removed block, s, gate]
+    mean, se = change.mean(axis=1), change.std(axis=1, ddof=1) / np.sqrt(change.shape[1])
+    shrunk = SecantPairs(mean, se).shrunk
+    block, own = np.array(run.units.block), run.singles.increase.clip(min=1e-9)
+    share = own / np.bincount(block, own)[block]
+    K = np.where(block[:, None] > block, shrunk[block] * share[:, None], 0.0)
+    return K + K.T
 
 
 def trapezoid(secants: Secants) -> np.ndarray:

@@ -10,5 +10,5 @@ def run(request: dict, progress: Progress) -> dict:
     core.measure.behaviour.measure.
     """
     progress.report(0, 1, "loading the model")
-    loaded = load(request)
-    return measure(loaded, states_of(request, loaded), progress.report, request["tokens"])
+    loaded, states = states_of(request, load(request))
+    return measure(loaded, states, progress.report, request["tokens"])

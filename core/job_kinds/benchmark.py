@@ -9,6 +9,7 @@ import torch
 
 from core.calibration.corpus import read_sources
 from core.errors import InputError
+from core.ising.units import Name
 from core.job_kinds.common import draw_sequences, load, measured_of, states_of
 from core.jobs.progress import Progress
 from core.measure import evaluation
@@ -45,22 +46,22 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     """Loss, distance to the original, tasks, speed and one answer for every state of the request, each item
     once; the model is loaded once.
 
-    States are lists of removed blocks; the empty list is the original. Losses and distances come first, a
-    chunk of sequences for all states at a time, on kept prefixes (core.measure.state_losses): an early stop
-    has something of every state. What only a loss is known of is measured again for its distance, and the
-    loss that is stored stays. `speed`, where it is False, leaves out tokens per second. Of several ranks each
-    measures its share of the states.
+    States are lists of removed blocks and branches, by name; the empty list is the original. Losses and
+    distances come first, a chunk of sequences for all states at a time, on kept prefixes
+    (core.measure.state_losses): an early stop has something of every state. What only a loss is known of is
+    measured again for its distance, and the loss that is stored stays. `speed`, where it is False, leaves out
+    tokens per second. Of several ranks each measures its share of the states.
     """
     progress.report(0, 1, "loading the model")
-    texts, loaded, results = read_sources(request["texts"]), load(request), Results()
-    states = states_of(request, loaded)
+    texts, results = read_sources(request["texts"]), Results()
+    loaded, states = states_of(request, load(request))
     loaded.check_length(request["length"])
     drawn = None
     if ranks.rank == 0:
         drawn = draw_sequences(loaded, texts, request, "report", request["sequences"], progress)
     sequences = ranks.agree(drawn)
     items = read_tasks() if request["tasks"] else []
-    own = _share(states, len(loaded.blocks), ranks)
+    own, named = _share(states, len(loaded.units), ranks), loaded.units.stored
     model = canonical_key(loaded.digest())
     speed, prompt = request.get("speed", True), request["prompt"]
     tally = _Tally(progress, len(own) * (len(sequences.ids) + len(items) + speed + bool(prompt)))
@@ -77,13 +78,13 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     for number, state in enumerate(own):
         label = "original" if not state else f"state {number + 1} of {len(own)}"
         with without(loaded, state):
-            _measure_tasks(loaded, results, model, state, items, tally, label)
+            _measure_tasks(loaded, results, model, named(state), items, tally, label)
             tally.report(f"{label}: speed and answer")
             if speed:
-                _measure_speed(loaded, results, model, state, sequences.ids)
-            if prompt and (state, prompt) not in results.answers(model):
+                _measure_speed(loaded, results, model, named(state), sequences.ids)
+            if prompt and (named(state), prompt) not in results.answers(model):
                 settings = json.dumps({"tokens": ANSWER_TOKENS})
-                results.put_answer(model, state, prompt, settings, _answer(loaded, prompt))
+                results.put_answer(model, named(state), prompt, settings, _answer(loaded, prompt))
         tally.add(speed + bool(prompt))
     progress.report(tally.total, tally.total, "done")
     if ranks.gather(len(own)) is None:
@@ -93,7 +94,7 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     base = None if original is None else original[0]
     return {
         "model": model,
-        "states": [{"removed": list(s), **measured_of(known, s, base)} for s in states],
+        "states": [{"removed": loaded.units.listed(s), **measured_of(known, s, base)} for s in states],
         "sequences": len(sequences.ids),
         "items": len(items),
     }
@@ -111,7 +112,7 @@ def _measure_tasks(
     loaded: LoadedModel,
     results: Results,
     model: str,
-    state: tuple[int, ...],
+    state: tuple[Name, ...],
     items: list[TaskItem],
     tally: _Tally,
     label: str,
@@ -135,7 +136,7 @@ def _measure_tasks(
 
 
 def _measure_speed(
-    loaded: LoadedModel, results: Results, model: str, state: tuple[int, ...], ids: np.ndarray
+    loaded: LoadedModel, results: Results, model: str, state: tuple[Name, ...], ids: np.ndarray
 ) -> None:
     """Of the model as it is now, the blocks of `state` really removed."""
     setting = {"length": ids.shape[1], "threads": torch.get_num_threads(), **loaded.arithmetic()}

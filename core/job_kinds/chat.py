@@ -3,8 +3,7 @@
 import time
 from dataclasses import asdict
 
-from core.ising.states import check_blocks
-from core.job_kinds.common import load
+from core.job_kinds.common import load, seen_for, state_of
 from core.jobs.progress import Progress
 from core.measure.chat import is_chat, reply
 
@@ -18,8 +17,8 @@ def run(request: dict, progress: Progress) -> dict:
     """
     progress.report(0, 1, "loading the model")
     began = time.monotonic()
-    loaded = load(request)
-    blocks, tokens = check_blocks(request["blocks"], len(loaded.blocks)), request["tokens"]
+    loaded = seen_for(load(request), [request["blocks"]])
+    blocks, tokens = state_of(request["blocks"], loaded), request["tokens"]
     found: dict = {"template": is_chat(loaded), "load_seconds": time.monotonic() - began}
     note = progress.said()
     for number, (name, removed) in enumerate((("original", ()), ("pruned", blocks))):

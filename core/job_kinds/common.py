@@ -10,6 +10,7 @@ from core.calibration.corpus import Read, draw, read_sources
 from core.compare.comparison import distance_of, model_key
 from core.errors import InputError
 from core.ising.states import check_blocks
+from core.ising.units import BLOCK, BRANCH, Name, State
 from core.jobs.progress import Progress
 from core.measure.state_losses import DISTANCES, Kept, open_forwards, stratified
 from core.model.load import LoadedModel, load_model
@@ -39,12 +40,29 @@ def draw_sequences(
     )
 
 
-def states_of(request: dict, loaded: LoadedModel) -> list[tuple[int, ...]]:
-    """The states that are asked for, each once.
+def seen_for(loaded: LoadedModel, states: Iterable[Iterable[Name]]) -> LoadedModel:
+    """The model by branch where a state names one, else by block; states: by names, as core.ising.units lists
+    them.
+    """
+    return loaded.seen(BRANCH if any(isinstance(name, str) for state in states for name in state) else BLOCK)
+
+
+def state_of(listed: Iterable[Name], loaded: LoadedModel) -> State:
+    """A state that is listed by names, of the model as it is seen.
 
     Errors: InputError for one that the model does not have: nothing is measured under its name.
     """
-    return list(dict.fromkeys(check_blocks(state, len(loaded.blocks)) for state in request["states"]))
+    names = list(listed)
+    text = ",".join(map(str, names))
+    return check_blocks(loaded.units.parse(text), len(loaded.units)) if names else ()
+
+
+def states_of(request: dict, loaded: LoadedModel) -> tuple[LoadedModel, list[State]]:
+    """(the model as the states of a request see it, the states, each once). Errors: InputError, as
+    `state_of`.
+    """
+    seen = seen_for(loaded, request["states"])
+    return seen, list(dict.fromkeys(state_of(state, seen) for state in request["states"]))
 
 
 def paired(losses: np.ndarray, base: np.ndarray | None) -> dict:
@@ -96,7 +114,8 @@ def choosing(request: dict, progress: Progress) -> tuple[Run, LoadedModel, Seque
         draw_sequences(loaded, texts, asked, split, request["sequences"], progress)
         for split in ("choose", "report")
     )
-    return run, loaded, stratified(choose), unseen
+    by = request.get("by", BLOCK)
+    return run.seen(by), loaded.seen(by), stratified(choose), unseen
 
 
 def unseen_losses(

@@ -11,8 +11,6 @@ def run(request: dict, progress: Progress) -> dict:
     core.measure.harness.measure.
     """
     progress.report(0, 1, "loading the model and the tasks")
-    loaded = load(request)
+    loaded, states = states_of(request, load(request))
     protocol = Preset.from_json(request["preset"])
-    return harness.measure(
-        loaded, states_of(request, loaded), protocol, request["limit"], request["batch"], progress.report
-    )
+    return harness.measure(loaded, states, protocol, request["limit"], request["batch"], progress.report)

@@ -29,12 +29,12 @@ def run(request: dict, progress: Progress) -> dict:
         better=lambda point: note("learned", *point),
     )
     return {
-        "best": {"removed": list(found.removed), ruler: found.loss},
+        "best": {"removed": loaded.units.listed(found.removed), ruler: found.loss},
         "original": found.original,
         "curve": [[spent, loss] for spent, loss, _ in found.curve],
         "forwards": found.forwards,
         "sequences": request["sequences"],
         "states": len(found.measured),
         "report": unseen_losses(loaded, unseen, [found.removed])[found.removed],
-        "landscape": str(keep_learned(run.key, request["remove"], found.posterior)),
+        "landscape": str(keep_learned(run.view_key, request["remove"], found.posterior)),
     }

@@ -43,7 +43,7 @@ def run(request: dict, progress: Progress) -> dict:
         "original": original,
         "methods": {
             name: {
-                "removed": list(c.removed),
+                "removed": loaded.units.listed(c.removed),
                 "forwards": c.forwards,
                 ruler: measured[name],
                 "report": reported[c.removed],

@@ -5,7 +5,8 @@ from dataclasses import asdict
 
 from core.choose.race import BATCH, Racer, check_delta, in_batches, race
 from core.errors import InputError
-from core.job_kinds.common import choosing, states_of, unseen_losses
+from core.ising.units import Units
+from core.job_kinds.common import choosing, state_of, unseen_losses
 from core.jobs.progress import Progress
 from core.measure.state_losses import open_forwards
 
@@ -20,20 +21,21 @@ def run(request: dict, progress: Progress) -> dict:
     check_delta(request["delta"])
     progress.report(0, 1, "loading the model")
     _, loaded, choose, unseen = choosing(request, progress)
-    states = states_of(request, loaded)
+    states = list(dict.fromkeys(state_of(state, loaded) for state in request["states"]))
+    units = loaded.units
     for state in states:
         if len(state) != request["remove"]:
             raise InputError(
-                f"The state {', '.join(map(str, state)) or 'original'!r} removes {len(state)} blocks, and "
+                f"The state {units.write(state) or 'original'!r} removes {len(state)} {units.word}s, and "
                 f"this race is between states that remove {request['remove']}; leave it out."
             )
     forwards = open_forwards(loaded, in_batches(choose), chunk=BATCH)
     found = race(forwards, states, delta=request["delta"], report=progress.report)
     judged = unseen_losses(loaded, unseen, [racer.removed for racer in found.ties])
     return {
-        "winner": list(found.winner.removed),
-        "ties": [{**_told(racer), "report": judged[racer.removed]} for racer in found.ties],
-        "dropped": [_told(racer) for racer in found.dropped],
+        "winner": units.listed(found.winner.removed),
+        "ties": [{**_told(racer, units), "report": judged[racer.removed]} for racer in found.ties],
+        "dropped": [_told(racer, units) for racer in found.dropped],
         "delta": request["delta"],
         "sequences": len(choose.ids),
         "decided_at": found.items,
@@ -42,12 +44,12 @@ def run(request: dict, progress: Progress) -> dict:
     }
 
 
-def _told(racer: Racer) -> dict:
+def _told(racer: Racer, units: Units) -> dict:
     """As JSON takes it: no interval where one is infinite."""
     told = asdict(racer)
     del told["left"]
     return {
         **told,
-        "removed": list(racer.removed),
+        "removed": units.listed(racer.removed),
         **{end: told[end] if math.isfinite(told[end]) else None for end in ("low", "high")},
     }

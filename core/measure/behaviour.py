@@ -72,14 +72,14 @@ def measure(
     found: dict[tuple[int, ...], list[dict]] = {}
     answered: dict[tuple[int, ...], list[Answer]] = {}
     for number, state in enumerate(listed):
-        source = canonical_key({"behaviour": settings, "model": model, "removed": state})
+        source = canonical_key({"behaviour": settings, "model": model, "removed": loaded.units.stored(state)})
         have = results.responses(source)
         began, asked = time.monotonic(), 0
         for k, prompt in enumerate(PROMPTS):
             report(
                 number * len(PROMPTS) + k,
                 total,
-                f"{'without ' + ','.join(map(str, state))[:40] if state else 'original'}: prompts",
+                f"{'without ' + loaded.units.write(state)[:40] if state else 'original'}: prompts",
             )
             if prompt.text not in have:
                 (answer,) = ask(loaded, [prompt.text], state, tokens)
@@ -90,14 +90,14 @@ def measure(
         found[state] = [verdicts(p, a) for p, a in zip(PROMPTS, answered[state])]
         for check in CHECKS:
             values = {k: v[check] for k, v in enumerate(found[state]) if check in v}
-            key = Key(model, state, DIGEST, "prompts", f"behaviour:{check}", settings)
+            key = Key(model, loaded.units.stored(state), DIGEST, "prompts", f"behaviour:{check}", settings)
             results.put(key, values, seconds if check == "sound" else 0.0, versions)
     rows = []
     for state in listed:
         changes = compare(found[()], found[state])
         rows.append(
             {
-                "removed": list(state),
+                "removed": loaded.units.listed(state),
                 "checks": {check: change.to_json() for check, change in changes.items()},
                 "broken": [check for check, change in changes.items() if change.broken],
                 "answers": [

@@ -29,6 +29,7 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED
 from lm_eval.evaluator import evaluate as run_harness
 
 import core
+from core.ising.units import Name
 from core.measure.harness_model import AnsweringModel, context_length
 from core.measure.harness_scores import is_mean, rows_of
 from core.model.load import LoadedModel
@@ -69,15 +70,15 @@ def measure(
     for number, state in enumerate(tuple(sorted(s)) for s in states):
 
         def told(done: int, number=number, state=state) -> None:
-            report(number * each + done, len(states) * each, f"{_label(state)}: tasks")
+            report(number * each + done, len(states) * each, f"{_label(loaded, state)}: tasks")
 
         began = time.monotonic()
         found = _run(loaded, state, tasks, preset, which, batch, kept, told)
         seconds = time.monotonic() - began
         for name, samples in found["samples"].items():
             share = len({s["doc_id"] for s in samples}) / each
-            kept.keep(state, name, samples, found, seconds * share)
-        rows.append({"removed": list(state), **rows_of(found, preset)})
+            kept.keep(loaded.units.stored(state), name, samples, found, seconds * share)
+        rows.append({"removed": loaded.units.listed(state), **rows_of(found, preset)})
     return {"preset": preset.to_json(), "harness": lm_eval.__version__, "limit": limit, "states": rows}
 
 
@@ -102,7 +103,7 @@ def _run(
         told(len(items))
 
     answered([])
-    source = kept.source(state)
+    source = kept.source(loaded.units.stored(state))
     with without(loaded, state):
         lm = AnsweringModel(
             loaded,
@@ -139,8 +140,8 @@ def _settings(loaded: LoadedModel, preset: Preset) -> dict:
     }
 
 
-def _label(state: Sequence[int]) -> str:
-    return f"without {','.join(map(str, state))[:40]}" if state else "original"
+def _label(loaded: LoadedModel, state: Sequence[int]) -> str:
+    return f"without {loaded.units.write(state)[:40]}" if state else "original"
 
 
 def _digest(task) -> str:
@@ -180,13 +181,13 @@ class _Kept:
             "transformers": transformers.__version__,
         }
 
-    def source(self, state: tuple[int, ...]) -> str:
+    def source(self, state: tuple[Name, ...]) -> str:
         """What answers to requests belong to."""
         said = {name: self.settings[name] for name in _ANSWERS}
         return canonical_key({"model": self.model, "removed": state, **said})
 
     def keep(
-        self, state: tuple[int, ...], task: str, samples: list[dict], found: dict, seconds: float
+        self, state: tuple[Name, ...], task: str, samples: list[dict], found: dict, seconds: float
     ) -> None:
         """Every metric's value of every item. Of a metric that is not the mean of its items (a perplexity, an
         F1), what the harness makes of all; items that are numbers then stand under METRIC,FILTER:item.

@@ -1,4 +1,6 @@
-"""A model that goes on from hidden states of kept blocks; core.measure.state_losses decides from which."""
+"""A model that goes on from hidden states behind kept blocks; core.measure.state_losses decides from
+which.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,7 +10,8 @@ import numpy as np
 import torch
 
 from core.blocks.structure import first_tensor, hidden_argument, probe_ids, replace_first
-from core.model.gates import gated, removal
+from core.ising.units import Units
+from core.model.gates import closed, gated, removal
 from core.model.head import forward_as
 from core.model.load import LoadedModel
 from core.model.losses import kl_of_tokens, padded_batch, sample_losses, sample_means, token_distances
@@ -17,8 +20,21 @@ from core.texts.sequences import Sequences
 
 _CLOSE = 1e-3  # of the logits' spread: skipping a block is not the same as closing its gates beyond that
 _LARGE = 1 << 20  # bytes of hidden states behind a block
-Blocks = tuple[int, ...]  # those that are executed
-TokenKl = Callable[[slice, Blocks, list[np.ndarray]], None]  # gets the KL of the tokens of each sequence
+# the blocks that are executed: b as it is, or (b, units of it that are closed)
+Path = tuple[int | tuple[int, ...], ...]
+TokenKl = Callable[[slice, Path, list[np.ndarray]], None]  # gets the KL of the tokens of each sequence
+
+
+def closed_units(path: Path, units: Units) -> tuple[int, ...]:
+    """The removed units of a path: the state it is of."""
+    closed = [u for step in path if isinstance(step, tuple) for u in step[1:]]
+    executed = set(map(_block, path))
+    gone = [u for b, own in enumerate(units.of_block) if b not in executed for u in own]
+    return tuple(sorted([*closed, *gone]))
+
+
+def _block(step: int | tuple[int, ...]) -> int:
+    return step[0] if isinstance(step, tuple) else step
 
 
 class Replay:
@@ -39,6 +55,7 @@ class Replay:
         of the head are kept from the first on; tokens: is told the KL of every token as well.
         """
         self.loaded, self.sequences, self.distances, self.tokens = loaded, sequences, distances, tokens
+        self.every: Path = tuple(range(len(loaded.blocks)))
         self.originals: dict[int, torch.Tensor] = {}  # by the first sequence of a part
         loaded.check_length(sequences.ids.shape[1])
         self.outputs: list = []  # what each block returns, without hidden states
@@ -46,23 +63,21 @@ class Replay:
         self.shares = self._can_share()
 
     @torch.no_grad()
-    def __call__(
-        self, part: slice, kept: Blocks, start: int, hidden
-    ) -> tuple[np.ndarray, list[torch.Tensor]]:
+    def __call__(self, part: slice, path: Path, start: int, hidden) -> tuple[np.ndarray, list[torch.Tensor]]:
         """(float64 [1, B] the losses of the sequences of `part`, or [3, B] their `Distances`; hidden states
-        behind each of kept[start:]).
+        behind each of path[start:]).
 
-        hidden: those behind kept[:start], as returned before; None where start is 0.
+        hidden: those behind path[:start], as returned before; None where start is 0.
         """
         s, head = self.sequences, self.loaded.head
         ids, scored = padded_batch(s.ids, s.mask, s.scored, part, self.loaded.device)
-        last, seen = self._last(ids, kept, start, hidden)
+        last, seen = self._last(ids, path, start, hidden)
         if self.distances:
-            original = self._original(part, ids, last if len(kept) == len(self.loaded.blocks) else None)
+            original = self._original(part, ids, last if path == self.every else None)
             each = token_distances(last, original, ids, scored, head.logits)
             found = torch.stack(sample_means(each, ids, scored))
             if self.tokens:
-                self.tokens(part, kept, kl_of_tokens(each, ids, scored))
+                self.tokens(part, path, kl_of_tokens(each, ids, scored))
         else:
             found = sample_losses(last, ids, scored, head.logits)[None]
         losses = found.double().cpu().numpy()
@@ -73,33 +88,32 @@ class Replay:
     def _original(self, part: slice, ids: torch.Tensor, last: torch.Tensor | None) -> torch.Tensor:
         """What the head is applied to with all blocks; last: the same, where it was just computed."""
         if part.start not in self.originals:
-            every = tuple(range(len(self.loaded.blocks)))
-            self.originals[part.start] = self._last(ids, every)[0] if last is None else last
+            self.originals[part.start] = self._last(ids, self.every)[0] if last is None else last
         return self.originals[part.start]
 
     def _last(
-        self, ids: torch.Tensor, kept: Blocks, start: int = 0, hidden=None
+        self, ids: torch.Tensor, path: Path, start: int = 0, hidden=None
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """(what the head is applied to, hidden states behind each of kept[start:]); hidden: those behind
-        kept[:start].
+        """(what the head is applied to, hidden states behind each of path[start:]); hidden: those behind
+        path[:start].
         """
         if not self.shares:
-            removed = [i for i in range(len(self.loaded.blocks)) if i not in kept]
-            with gated(self.loaded, removal(self.loaded, removed)):
+            with gated(self.loaded, removal(self.loaded, closed_units(path, self.loaded.units))):
                 return self.loaded.head.hidden(ids), []
-        with self._passing(kept, start, hidden) as seen:
+        halves = [u for step in path[start:] if isinstance(step, tuple) for u in step[1:]]
+        with self._passing(path, start, hidden) as seen, closed(self.loaded, halves):
             return self.loaded.head.hidden(ids), seen
 
-    def _logits(self, ids: torch.Tensor, kept: Blocks, start: int = 0, hidden=None) -> torch.Tensor:
+    def _logits(self, ids: torch.Tensor, path: Path, start: int = 0, hidden=None) -> torch.Tensor:
         """[B * T, V], as `_last`: of few tokens."""
-        return self.loaded.head.logits(self._last(ids, kept, start, hidden)[0].flatten(0, 1))
+        return self.loaded.head.logits(self._last(ids, path, start, hidden)[0].flatten(0, 1))
 
     @contextmanager
-    def _passing(self, kept: Blocks, start: int, hidden) -> Iterator[list[torch.Tensor]]:
-        """Inside the context only kept[start:] are executed; their hidden states are listed as they come."""
+    def _passing(self, path: Path, start: int, hidden) -> Iterator[list[torch.Tensor]]:
+        """Inside the context only path[start:] are executed; their hidden states are listed as they come."""
         seen: list[torch.Tensor] = []
-        handed = kept[start - 1] if start else None
-        executed = set(kept[start:])
+        handed = _block(path[start - 1]) if start else None
+        executed = set(map(_block, path[start:]))
 
         def instead(index: int, forward: Callable) -> Callable:
             def run(*args, **kwargs):
@@ -151,7 +165,7 @@ class Replay:
         except Exception:  # its blocks take more from each other than hidden states, such as keys and values
             return False
 
-    def _agrees(self, ids: torch.Tensor, kept: Blocks, expected: torch.Tensor) -> bool:
+    def _agrees(self, ids: torch.Tensor, kept: Path, expected: torch.Tensor) -> bool:
         """Whether passing blocks over, at once and from a prefix on, gives the expected logits."""
         last, seen = self._last(ids, kept)
         found, half = self.loaded.head.logits(last.flatten(0, 1)), len(kept) // 2

@@ -1,8 +1,9 @@
 """Losses of many states on the same sequences, block by block, and what they cost.
 
-The hidden states behind a block depend only on the blocks executed so far: states that begin with the same
+The hidden states behind a block depend only on what was executed so far: states that begin with the same
 kept blocks share them. A *forward*, the unit of cost, is all N blocks over all sequences; what is executed
-counts, block by block, and what is taken from a kept prefix or skipped does not, for every method alike.
+counts, block by block, and what is taken from a kept prefix or skipped does not, for every method alike. A
+block of which one branch is removed is executed with that branch closed, and counts as one.
 """
 
 import json
@@ -10,14 +11,15 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import transformers
 
 import core
-from core.measure.replay import Replay
+from core.ising.units import Units, whole
+from core.measure.replay import Path, Replay, closed_units
 from core.model.load import LoadedModel
 from core.store.checkpoint import Checkpoint
 from core.store.results import KL, LOSS, SAME, Key, Results
@@ -32,13 +34,12 @@ MEMORY = 1 << 30  # bytes of hidden states that are kept
 # 3.0 with checkpoints
 ROW_FORWARDS = 2.3
 
-State = tuple[int, ...]
+State = tuple[int, ...]  # removed units: core.ising.units
 METRICS = (LOSS,)
 DISTANCES = (LOSS, KL, SAME)
-# (sequences, kept blocks, how many of them to skip, hidden states behind those) -> (float64 [metrics, B],
-# hidden states behind each block executed)
-Run = Callable[[slice, State, int, torch.Tensor | None], tuple[np.ndarray, list]]
-
+# (sequences, steps, how many of them to skip, hidden states behind those) -> (float64 [metrics, B],
+# hidden states behind each step executed)
+Run = Callable[[slice, Path, int, torch.Tensor | None], tuple[np.ndarray, list]]
 
 # what a measurement was made with, kept beside it
 VERSIONS = {
@@ -65,6 +66,7 @@ class Kept:
         tokens: bool = False,
     ):
         self.results, self.index, self.metrics = Results(), sequences.index.tolist(), metrics
+        self.units = loaded.units
         settings = {
             "length": sequences.ids.shape[1],
             "template": sequences.template,
@@ -81,11 +83,14 @@ class Kept:
         self.timed: dict[State, set[int]] = {}  # items whose loss, and the seconds it took, are in the store
         for metric in metrics:
             for m in self.results.of_model(model, like=replace(self.key, metric=metric)):
-                found.setdefault(m.key.removed, []).append(dict(zip(m.items.tolist(), m.values.tolist())))
+                state = self.units.state(m.key.removed)
+                if state is None:  # of another view, or of what an old version let in
+                    continue
+                found.setdefault(state, []).append(dict(zip(m.items.tolist(), m.values.tolist())))
                 if metric == LOSS:
-                    self.timed[m.key.removed] = set(m.items.tolist())
-        self.blocks = len(loaded.blocks)
-        self.histograms = token_kl(self.results, self.key) if tokens else {}
+                    self.timed[state] = set(m.items.tolist())
+        kept = token_kl(self.results, self.key) if tokens else {}
+        self.histograms = {s: own for name, own in kept.items() if (s := self.units.state(name)) is not None}
         for state, own in found.items():
             if len(own) == len(metrics):
                 known = set.intersection(*(set(values) for values in own))
@@ -110,9 +115,9 @@ class Kept:
         """float64 [metrics, S]: all that is measured of every sequence. Errors: as `whole`."""
         return np.array([self.values[state][i] for i in self.index]).T
 
-    def note_tokens(self, part: slice, kept: State, kl: list[np.ndarray]) -> None:
+    def note_tokens(self, part: slice, path: Path, kl: list[np.ndarray]) -> None:
         """Keep how the KL of the tokens of some sequences is distributed, written with what is `put` next."""
-        state = tuple(i for i in range(self.blocks) if i not in kept)
+        state = closed_units(path, self.units)
         new = dict(zip(self.index[part], map(packed, kl)))
         self.histograms.setdefault(state, {}).update(new)
         self.unsaved_tokens.setdefault(state, {}).update(new)
@@ -129,13 +134,14 @@ class Kept:
     def flush(self) -> None:
         """Write to the store what is not there yet."""
         for state, histograms in self.unsaved_tokens.items():
-            put_token_kl(self.results, replace(self.key, removed=state), histograms)
+            key = replace(self.key, removed=self.units.stored(state))
+            put_token_kl(self.results, key, histograms)
         for state, (values, seconds) in self.unsaved.items():
             timed = self.timed.setdefault(state, set())
             new = seconds * len(set(values) - timed) / len(values)
             timed |= set(values)
             for k, metric in enumerate(self.metrics):
-                key = replace(self.key, removed=state, metric=metric)
+                key = replace(self.key, removed=self.units.stored(state), metric=metric)
                 own = {item: found[k] for item, found in values.items()}
                 self.results.put(key, own, new if metric == LOSS else 0.0, VERSIONS)
         self.unsaved, self.unsaved_tokens, self.last = {}, {}, time.monotonic()
@@ -144,7 +150,8 @@ class Kept:
 class Forwards:
     """Measures states, a chunk of sequences at a time, and counts the forwards.
 
-    blocks, sequences: N and how many sequences; run: executes (a `Replay`, or a function of the same kind);
+    units, sequences: what a state removes (a number: so many blocks) and how many sequences; run: executes (a
+    `Replay`, or a function of the same kind);
     known: a `Kept`, or None; room: hidden states of a chunk that are kept, the least recently used ones go
     first; chunk: sequences measured at a time. The count is that of a run in one piece: what `known` holds
     costs what it would cost to measure. ruler: which of the metrics that `run` gives is told, by number.
@@ -152,7 +159,7 @@ class Forwards:
 
     def __init__(
         self,
-        blocks: int,
+        units: Units | int,
         sequences: int,
         run: Run,
         known: Kept | None = None,
@@ -162,26 +169,30 @@ class Forwards:
         chunk: int = CHUNK,
         ruler: int = 0,
     ):
-        self.blocks, self.sequences, self.run, self.known, self.room, self.shares = (
-            blocks,
-            sequences,
-            run,
-            known,
-            room,
-            shares,
-        )
+        self.units = whole(units) if isinstance(units, int) else units
+        self.sequences, self.run, self.known, self.room, self.shares = sequences, run, known, room, shares
         self.ruler = ruler
         self.chunks = [slice(start, min(start + chunk, sequences)) for start in range(0, sequences, chunk)]
         self.executed = 0  # blocks, each over one sequence
         self.charged = 0.0  # forwards spent elsewhere: gradient rows
         # hidden states, last used last
-        self.prefixes: OrderedDict[tuple[int, State], torch.Tensor | None] = OrderedDict()
+        self.prefixes: OrderedDict[tuple[int, Path], torch.Tensor | None] = OrderedDict()
         self.losses: dict[State, dict[int, np.ndarray]] = {}  # by state and chunk, [metrics, B] each
+
+    @property
+    def blocks(self) -> int:
+        """N of a state: how many units there are."""
+        return len(self.units)
+
+    @property
+    def depth(self) -> int:
+        """How many blocks a forward executes."""
+        return len(self.units.of_block)
 
     @property
     def forwards(self) -> float:
         """Spent so far."""
-        return self.executed / (self.blocks * self.sequences) + self.charged
+        return self.executed / (self.depth * self.sequences) + self.charged
 
     def measure(self, state: Iterable[int], chunk: int) -> np.ndarray:
         """float64 [B]: loss (nats; or what the ruler is) of each sequence of the chunk with the blocks of
@@ -205,58 +216,73 @@ class Forwards:
         """Forwards that measuring it now would add."""
         if chunk in self.losses.get(state, {}):
             return 0.0
-        kept = self._kept(state)
-        return (
-            self._to_execute(kept, self._shared(kept, chunk))
-            * self._size(chunk)
-            / (self.blocks * self.sequences)
-        )
+        path = self._path(state)
+        executed = self._to_execute(path, self._shared(path, chunk)) * self._size(chunk)
+        return executed / (self.depth * self.sequences)
+
+    def executed_of(self, state: State) -> int:
+        """Blocks that a single removal executes behind the original's hidden states in front of it; N of the
+        original.
+        """
+        first = min((self.units.block[u] for u in state), default=-1)
+        return sum((step[0] if isinstance(step, tuple) else step) >= first for step in self._path(state))
 
     def save(self) -> None:
         """Write to the store what was measured, where it is kept."""
         if self.known:
             self.known.flush()
 
-    def _kept(self, state: State) -> State:
-        return tuple(i for i in range(self.blocks) if i not in state)
+    def _path(self, state: State) -> Path:
+        return path_of(state, self.units)
 
     def _size(self, chunk: int) -> int:
         return self.chunks[chunk].stop - self.chunks[chunk].start
 
-    def _shared(self, kept: State, chunk: int) -> int:
-        """How many of the kept blocks the longest prefix at hand has behind it."""
+    def _shared(self, path: Path, chunk: int) -> int:
+        """How many of its steps the longest prefix at hand has behind it."""
         if not self.shares:
             return 0
-        return next((k for k in range(len(kept), 0, -1) if (chunk, kept[:k]) in self.prefixes), 0)
+        return next((k for k in range(len(path), 0, -1) if (chunk, path[:k]) in self.prefixes), 0)
 
-    def _to_execute(self, kept: State, shared: int) -> int:
-        return len(kept) - shared if self.shares else self.blocks
+    def _to_execute(self, path: Path, shared: int) -> int:
+        return len(path) - shared if self.shares else self.depth
 
     def _measure(self, state: State, chunk: int) -> np.ndarray:
-        kept, part = self._kept(state), self.chunks[chunk]
-        shared = self._shared(kept, chunk)
-        self.executed += self._to_execute(kept, shared) * self._size(chunk)
+        path, part = self._path(state), self.chunks[chunk]
+        shared = self._shared(path, chunk)
+        self.executed += self._to_execute(path, shared) * self._size(chunk)
         losses = self.known.get(state, part) if self.known else None
         hidden: dict[int, torch.Tensor] = {}
         if losses is None:
             # a prefix that an earlier run has paid for has no hidden states here
             start = next(
-                (k for k in range(shared, 0, -1) if self.prefixes.get((chunk, kept[:k])) is not None), 0
+                (k for k in range(shared, 0, -1) if self.prefixes.get((chunk, path[:k])) is not None), 0
             )
             began = time.monotonic()
-            losses, seen = self.run(part, kept, start, self.prefixes[chunk, kept[:start]] if start else None)
+            losses, seen = self.run(part, path, start, self.prefixes[chunk, path[:start]] if start else None)
             hidden = {start + k + 1: tensor for k, tensor in enumerate(seen)}
             if self.known:
                 self.known.put(state, part, losses, time.monotonic() - began)
         if self.shares:
-            for k in range(1, len(kept) + 1):
-                key = (chunk, kept[:k])
+            for k in range(1, len(path) + 1):
+                key = (chunk, path[:k])
                 if key not in self.prefixes or k in hidden:
                     self.prefixes[key] = hidden.get(k)
                 self.prefixes.move_to_end(key)
             while len(self.prefixes) > self.room:
                 self.prefixes.popitem(last=False)
         return losses
+
+
+def path_of(state: Iterable[int], units: Units) -> Path:
+    """The blocks that a state leaves, in order: b as it is, or (b, units of it that are closed)."""
+    gone = set(state)
+    path: list[int | tuple[int, ...]] = []
+    for b, own in enumerate(units.of_block):
+        closed = tuple(u for u in own if u in gone)
+        if len(closed) < len(own):
+            path.append((b, *closed) if closed else b)
+    return tuple(path)
 
 
 def by_prefix(states: Iterable[State], blocks: int) -> list[State]:
@@ -298,23 +324,43 @@ def open_forwards(
     n, (count, length) = len(loaded.blocks), sequences.ids.shape
     room = max(2 * n, memory // max(1, replay.bytes * length * min(chunk, count)))
     return Forwards(
-        n, count, replay, known, room=room, shares=replay.shares, chunk=chunk, ruler=metrics.index(ruler)
+        loaded.units,
+        count,
+        replay,
+        known,
+        room=room,
+        shares=replay.shares,
+        chunk=chunk,
+        ruler=metrics.index(ruler),
     )
 
 
-def singles_order(blocks: int) -> list[State]:
-    """The original, then each single removal, the last block's first: all that the next one needs of the
-    original's hidden states is what the one before it used last, so that two paths of room are enough for
-    1 + (N - 1) / 2 forwards.
+def singles_order(units: Units) -> list[State]:
+    """The original, then each single removal, the last block's first, whole and by its units: all that the
+    next one needs of the original's hidden states is what the one before it used last, so that two paths of
+    room are enough for 1 + (N - 1) / 2 forwards by block.
     """
-    return [(), *((i,) for i in reversed(range(blocks)))]
+    found: list[State] = [()]
+    for own in reversed(units.of_block):
+        found += [own, *((u,) for u in own if len(own) > 1)]
+    return found
 
 
-def singles_of(forwards: Forwards, chunks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """(loss increase of each block's removal float64 [N], its paired standard error), nats, on some
-    chunks.
-    """
-    states = singles_order(forwards.blocks)
-    losses = np.concatenate([[forwards.measure(state, c) for state in states] for c in chunks], axis=1)
-    increase = losses[:0:-1] - losses[0]
-    return increase.mean(axis=1), increase.std(axis=1, ddof=1) / math.sqrt(len(increase[0]))
+@dataclass(frozen=True)
+class SingleRemovals:
+    """What removing each unit alone costs, nats, and by branch each block whole."""
+
+    increase: np.ndarray  # float64 [N]
+    se: np.ndarray  # float64 [N], paired standard error
+    block: np.ndarray  # float64 [blocks], of whole blocks
+
+
+def singles_of(forwards: Forwards, chunks: Sequence[int]) -> SingleRemovals:
+    """Measured on some chunks."""
+    units = forwards.units
+    losses = {
+        state: np.concatenate([forwards.measure(state, c) for c in chunks]) for state in singles_order(units)
+    }
+    own = np.array([losses[(u,)] for u in range(len(units))]) - losses[()]
+    block = np.array([losses[state].mean() for state in units.of_block]) - losses[()].mean()
+    return SingleRemovals(own.mean(axis=1), own.std(axis=1, ddof=1) / math.sqrt(own.shape[1]), block)

@@ -1,5 +1,8 @@
 """Alpha gates: block i adds alpha_i * attention(...) and alpha_i * FFN(...) to the residual stream.
 
+Of a model that is seen by branch (core.ising.units) attention and FFN have gates of their own: the derivative
+along a block's gate is the sum of those along its branches'.
+
 alpha = 1 is the trained model, alpha_i = 0 removes block i (arXiv 2602.00161).
 The gate sits on the outputs of each block's branches by forward hooks, so the
 model's own code stays untouched. Where the branches of a block were not found
@@ -58,8 +61,8 @@ def _aligned(scale: torch.Tensor, output: torch.Tensor, axis: int) -> torch.Tens
 
 @contextmanager
 def gated(loaded: LoadedModel, alpha: torch.Tensor) -> Iterator[None]:
-    """Inside the context, branch outputs are multiplied by alpha: [N], or [B, N] with a gate of its own for
-    each sample.
+    """Inside the context, branch outputs are multiplied by alpha: [N], one a unit, or [B, N] with a gate of
+    its own for each sample.
     """
     scales, axis = alpha.unbind(dim=-1), loaded.structure.batch_axis
 
@@ -94,13 +97,32 @@ def gated(loaded: LoadedModel, alpha: torch.Tensor) -> Iterator[None]:
             handle.remove()
 
 
+@contextmanager
+def closed(loaded: LoadedModel, units: Iterable[int]) -> Iterator[None]:
+    """Inside the context the branches of these units add nothing: as with their gates at 0, and the others
+    free of hooks.
+    """
+    gone = set(units)
+
+    def shut(_module, _args, output):
+        return replace_first(output, torch.zeros_like(first_tensor(output)))
+
+    own = [module for unit, _, module in loaded.branches() if unit in gone] if gone else []
+    handles = [module.register_forward_hook(shut) for module in own]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def keep_all(loaded: LoadedModel) -> torch.Tensor:
     """float32 [N]: the trained model's gates."""
-    return torch.ones(len(loaded.blocks), device=loaded.device)
+    return torch.ones(len(loaded.units), device=loaded.device)
 
 
 def removal(loaded: LoadedModel, removed: Iterable[int]) -> torch.Tensor:
-    """float32 [N]: gates with the blocks of `removed` at 0."""
+    """float32 [N]: gates with the units of `removed` at 0."""
     alpha = keep_all(loaded)
     alpha[list(removed)] = 0.0
     return alpha

@@ -32,9 +32,10 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
-from core.blocks.description import Block, describe_blocks
+from core.blocks.description import Block, describe_blocks, with_sizes
 from core.blocks.structure import Branch, Structure, find_structure, input_device, reads_ahead
 from core.errors import InputError
+from core.ising.units import BLOCK, Units, units_of
 from core.model.devices import Asked, place_here
 from core.model.head import Head
 from core.store.named_models import name_at
@@ -63,6 +64,21 @@ class LoadedModel:
     files: WeightFiles
     structure: Structure
     blocks: list[Block] = field(default_factory=list)
+    by: str = BLOCK  # what a state removes here: core.ising.units
+
+    @property
+    def units(self) -> Units:
+        """What a state removes: the blocks that are there, or their branches."""
+        return units_of([[b.kind for b in block.branches] for block in self.blocks], self.by)
+
+    def seen(self, by: str) -> "LoadedModel":
+        """The same model, whose states remove blocks or branches."""
+        if by == self.by:
+            return self
+        other = replace(self, by=by)
+        if "head" in vars(self):  # tried once
+            vars(other)["head"] = self.head
+        return other
 
     @property
     def name(self) -> str:
@@ -95,12 +111,11 @@ class LoadedModel:
         return input_device(self.model)
 
     def branches(self) -> Iterator[tuple[int, Branch, torch.nn.Module]]:
-        """(position among the blocks that are there, branch, sub-module) for every branch that writes to the
-        residual stream.
-        """
-        for i, (block, module) in enumerate(zip(self.blocks, self.modules)):
-            for branch in block.branches:
-                yield i, branch, module.get_submodule(branch.path)
+        """(its unit, branch, sub-module) for every branch that writes to the residual stream."""
+        units = self.units
+        for own, block, module in zip(units.of_block, self.blocks, self.modules):
+            for k, branch in enumerate(block.branches):
+                yield own[min(k, len(own) - 1)], branch, module.get_submodule(branch.path)
 
     @property
     def max_length(self) -> int | None:
@@ -296,7 +311,7 @@ def wrap(
     blocks = describe_blocks(model, structure, item_size)
     files = files or WeightFiles(source, Path())
     if (stored := files.block_bytes()) is not None:
-        blocks = [replace(block, bytes=stored[block.index]) for block in blocks]
+        blocks = [with_sizes(block, stored[block.index]) for block in blocks]
     return LoadedModel(model, tokenizer, source, files, structure, blocks)
 
 

@@ -31,7 +31,8 @@ DEMO_RUN = DEMO / "run"
 SHIPPED_RUNS = {"smollm2": ASSETS / "smollm2" / "run", "demo": DEMO_RUN}  # by name, the first to open first
 MEASURED = "measured.json.gz"  # beside a shipped run: what is measured of its model
 OWN_SAMPLES = "own.npz"  # beside a shipped run: the samples of its model that it was calibrated on
-SECANTS, PAIRS = EXTRAS = ("secants.npz", "pairs.npz")  # of a run: what may be added to it later
+# of a run: what may be added to it later
+SECANTS, PAIRS, BRANCHES = EXTRAS = ("secants.npz", "pairs.npz", "branches.npz")
 OPENS = "BLOCKSCAPE_OPENS"  # environment: the name of the shipped run that opens first
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core.ising.units import Name, name_text, read_name
 from core.store import folders
 
 _SCHEMA = """
@@ -49,7 +50,7 @@ class Key:
     """What names a measurement; `model`, `data` and `settings` are hashes or canonical JSON."""
 
     model: str
-    removed: tuple[int, ...]
+    removed: tuple[Name, ...]  # as core.ising.units stores a state: 3 a block, "12a" a branch
     data: str
     split: str
     metric: str
@@ -58,7 +59,7 @@ class Key:
     def columns(self) -> tuple[str, ...]:
         """Its fields as the table holds them."""
         model, removed, *rest = astuple(self)
-        return (model, _list(removed), *rest)
+        return (model, name_text(removed), *rest)
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,6 @@ class Measurement:
 
 def _standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
-
-
-def _list(removed: tuple[int, ...]) -> str:
-    return ",".join(map(str, removed))
 
 
 class Results:
@@ -192,9 +189,9 @@ class Results:
             ).fetchall()
         found: dict[int, list] = {}
         for number, removed, data, split, metric, settings, seconds, versions, item, value in rows:
-            state = tuple(map(int, removed.split(","))) if removed else ()
             entry = found.setdefault(
-                number, [Key(model, state, data, split, metric, settings), [], [], seconds, versions]
+                number,
+                [Key(model, read_name(removed), data, split, metric, settings), [], [], seconds, versions],
             )
             entry[1].append(item)
             entry[2].append(value)
@@ -216,21 +213,23 @@ class Results:
         tokens = sum(items * json.loads(settings).get("length", 0) for _, settings, items in rows)
         return sum(seconds for seconds, _, _ in rows) / tokens if tokens else None
 
-    def put_answer(self, model: str, removed: tuple[int, ...], prompt: str, settings: str, text: str) -> None:
+    def put_answer(
+        self, model: str, removed: tuple[Name, ...], prompt: str, settings: str, text: str
+    ) -> None:
         """Keep what a model without these blocks answers to a prompt; a later answer replaces it."""
         with self._connection() as c:
             c.execute(
                 "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?)",
-                (model, _list(removed), prompt, settings, text),
+                (model, name_text(removed), prompt, settings, text),
             )
 
-    def answers(self, model: str) -> dict[tuple[tuple[int, ...], str], str]:
+    def answers(self, model: str) -> dict[tuple[tuple[Name, ...], str], str]:
         """{(removed blocks, prompt): text} of a model."""
         if not self.path.exists():
             return {}
         with self._connection() as c:
             rows = c.execute("SELECT removed, prompt, text FROM answer WHERE model = ?", (model,)).fetchall()
-        return {(tuple(map(int, r.split(","))) if r else (), prompt): text for r, prompt, text in rows}
+        return {(read_name(r), prompt): text for r, prompt, text in rows}
 
     def put_responses(self, source: str, values: dict[str, str]) -> int:
         """Add what a model said, {request: value}; a request already answered stays as it is.

@@ -6,6 +6,8 @@
     RUN/singles.npz     increase float64 [N], se float64 [N], sequences int; optional
     RUN/secants.npz     A float32 [N + 1, S, N], loss float32 [N + 1, S]; optional
     RUN/pairs.npz       blocks int16 [P, 2], part float32 [P, S]; optional
+    RUN/branches.npz    the same by branch (U of them): A float32 [m, U], sampled float32 [m, U], increase
+                        float64 [U], se float64 [U], secants float32 [N + 1, S, U]; optional, and all but A
 
 `run.json` holds the SHA-256 of every array file, and last its own: a file that
 was cut off or changed is refused, never read silently.
@@ -18,12 +20,14 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from core.errors import InputError
+from core.ising.units import BLOCK, BRANCH, VIEWS, Units, units_of
 from core.store import folders
 from core.store.sealed_json import seal, unseal
 
@@ -70,11 +74,24 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class Branches:
+    """What a run knows of the U branches of its blocks, in depth order: the columns of a block's branches add
+    up to the block's.
+    """
+
+    A: np.ndarray  # float32 [m, U], of the rows
+    sampled: np.ndarray | None = None  # float32 [m, U], of the sampled rows
+    singles: Singles | None = None  # of each branch alone
+    secants: np.ndarray | None = None  # float32 [N + 1, S, U]: intact, and with each block removed
+
+
+@dataclass(frozen=True)
 class Run:
     """One calibration: gradient rows, and what names and explains them.
 
     rows are of the texts' own tokens; sampled, of labels sampled from the model, and singles, measured single
-    removals, secants and pairs, measured two-body parts, are there where they were asked for.
+    removals, secants and pairs, measured two-body parts, are there where they were asked for. Seen by branch
+    (`seen`) N counts branches, and all arrays are theirs.
     """
 
     meta: dict  # what run.json holds
@@ -83,7 +100,11 @@ class Run:
     singles: Singles | None = None
     secants: Secants | None = None
     pairs: Pairs | None = None
+    branches: Branches | None = None
     folder: Path | None = field(default=None, compare=False)
+    whole: "Run | None" = field(
+        default=None, compare=False
+    )  # of one that is seen by branch: the same by block
 
     @property
     def key(self) -> str:
@@ -92,8 +113,63 @@ class Run:
 
     @property
     def blocks(self) -> int:
-        """N, how many blocks the model has."""
+        """N, how many units a state is made of: the model's blocks, or seen by branch their branches."""
         return self.rows.A.shape[1]
+
+    @property
+    def by(self) -> str:
+        """The view: by block or by branch."""
+        return BLOCK if self.whole is None else BRANCH
+
+    @cached_property
+    def units(self) -> Units:
+        """What a state removes."""
+        return units_of(_kinds(self.whole or self), self.by)
+
+    @property
+    def view_key(self) -> str:
+        """The key of the run as it is seen: by block and by branch other things follow from it."""
+        return view_key(self.key, self.by)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that this run has the data for."""
+        return (BLOCK,) if (self.whole or self).branches is None else VIEWS
+
+    def seen(self, by: str) -> "Run":
+        """The same run with these units.
+
+        Errors: InputError for a run that does not know branches, or another view.
+        """
+        if by == self.by:
+            return self
+        if self.whole is not None and by == BLOCK:
+            return self.whole
+        units = units_of(_kinds(self), by)
+        if units.by == BLOCK:  # every block has one branch: both views are one
+            return self
+        if self.branches is None:
+            raise InputError(
+                f"The run {self.key[:8]} knows whole blocks only, as an earlier version calibrated them; "
+                "calibrate again to see attention and FFN apart."
+            )
+        own, model = self.branches, self.meta["model"]
+        blocks = [
+            {**part, "index": u, "name": units.names[u], "branches": [part]}
+            for u, part in enumerate(part for b in model["blocks"] for part in b["branches"])
+        ]
+        return replace(
+            self,
+            meta={**self.meta, "model": {**model, "blocks": blocks}},
+            rows=replace(self.rows, A=own.A),
+            sampled=None if self.sampled is None else replace(self.sampled, A=own.sampled),
+            singles=own.singles,
+            secants=None
+            if self.secants is None or own.secants is None
+            else Secants(own.secants, self.secants.loss),
+            pairs=None,
+            whole=self,
+        )
 
     @property
     def name(self) -> str:
@@ -104,6 +180,28 @@ class Run:
     def block_names(self) -> list[str]:
         """The kind of each block, as in "attention + FFN"."""
         return [block["kind"] for block in self.meta["model"]["blocks"]]
+
+
+def view_key(key: str, by: str) -> str:
+    """The key of a run with this one, as it is seen."""
+    return key if by == BLOCK else f"{key}-{by}"
+
+
+def read_view(key: str) -> tuple[str, str]:
+    """(the run's own key, the view) of a `view_key`."""
+    own, dash, by = key.partition("-")
+    return (own, by) if dash else (key, BLOCK)
+
+
+def _kinds(run: Run) -> list[list[str]]:
+    """The kinds of the branches of each block."""
+    blocks = run.meta["model"]["blocks"]
+    return [[part["kind"] for part in b.get("branches", ())] or [b["kind"]] for b in blocks]
+
+
+def by_block(A: np.ndarray, units: Units) -> np.ndarray:
+    """float32 [..., N]: columns of branches [..., U], those of a block added up."""
+    return np.add.reduceat(A, [own[0] for own in units.of_block], axis=-1)
 
 
 def canonical_key(parts: dict) -> str:
@@ -168,6 +266,7 @@ def load_run(folder: Path) -> Run:
             else None,
             secants=Secants(**read[folders.SECANTS]) if folders.SECANTS in read else None,
             pairs=Pairs(**read[folders.PAIRS]) if folders.PAIRS in read else None,
+            branches=_branches(read[folders.BRANCHES], singles) if folders.BRANCHES in read else None,
             folder=folder,
         )
     except (KeyError, TypeError, AttributeError, ValueError, OSError, zipfile.BadZipFile) as error:
@@ -176,6 +275,22 @@ def load_run(folder: Path) -> Run:
         raise InputError(
             f"The run in {str(folder)!r} is not complete ({error}); calibrate it again."
         ) from error
+
+
+def _branches(arrays: dict[str, np.ndarray], singles: dict[str, np.ndarray] | None) -> Branches:
+    own = (
+        Singles(arrays["increase"], arrays["se"], int(singles["sequences"]))
+        if singles and "increase" in arrays
+        else None
+    )
+    return Branches(arrays["A"], arrays.get("sampled"), own, arrays.get("secants"))
+
+
+def _branch_arrays(b: Branches) -> dict[str, np.ndarray]:
+    """As branches.npz holds them."""
+    own = {"increase": b.singles.increase, "se": b.singles.se} if b.singles else {}
+    found = {"A": b.A, "sampled": b.sampled, "secants": b.secants, **own}
+    return {name: array for name, array in found.items() if array is not None}
 
 
 def check_run_place(folder: Path) -> None:
@@ -207,6 +322,8 @@ def save_run(run: Run, folder: Path) -> Path:
             files[folders.SECANTS] = vars(run.secants)
         if run.pairs is not None:
             files[folders.PAIRS] = vars(run.pairs)
+        if run.branches is not None:
+            files[folders.BRANCHES] = _branch_arrays(run.branches)
         digests = {}
         for name, arrays in files.items():
             np.savez_compressed(staging / name, **arrays)

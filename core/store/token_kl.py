@@ -13,13 +13,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from core.ising.units import Name, name_text, read_name
 from core.store.results import Key, Results
 from core.store.runs import canonical_key
 
 LOWEST = 1e-7  # nats: float32 tells no smaller KL from 0
 _DECADE, BINS = 28, 256
-
-State = tuple[int, ...]
 
 
 def packed(kl: np.ndarray) -> str:
@@ -59,14 +58,14 @@ def _source(key: Key) -> str:
 
 def put_token_kl(results: Results, key: Key, found: dict[int, str]) -> None:
     """Keep {item: histogram} of the state of `key`, beside the means that are kept under it."""
-    state = ",".join(map(str, key.removed))
+    state = name_text(key.removed)
     results.put_responses(_source(key), {f"{state}:{item}": text for item, text in found.items()})
 
 
-def token_kl(results: Results, key: Key) -> dict[State, dict[int, str]]:
+def token_kl(results: Results, key: Key) -> dict[tuple[Name, ...], dict[int, str]]:
     """{state: {item: histogram}} of all that differs from `key` in the removed blocks alone."""
-    found: dict[State, dict[int, str]] = {}
+    found: dict[tuple[Name, ...], dict[int, str]] = {}
     for request, text in results.responses(_source(key)).items():
         state, _, item = request.partition(":")
-        found.setdefault(tuple(map(int, state.split(","))) if state else (), {})[int(item)] = text
+        found.setdefault(read_name(state), {})[int(item)] = text
     return found
