@@ -38,5 +38,6 @@ def increases(part: dict) -> dict[State, np.ndarray]:
 
 def named(run: Run, domain: str) -> str:
     """A domain in words."""
-    words = {"texts": Path(str(run.meta["texts"]["source"])).stem, "own": "own samples"}
+    stem = Path(str(run.meta["texts"]["source"])).stem
+    words = {"texts": stem.partition("-")[0], "own": "own samples"}
     return words.get(domain, domain)
