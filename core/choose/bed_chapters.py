@@ -40,7 +40,7 @@ from core.texts.text_source import OWN, parse_source
 
 LOG = logging.getLogger(__name__)
 ROWS, SINGLES = 64, 16  # sequences of a domain: gradient rows, single removals
-UNSEEN, OTHERS = 8, 4  # to judge on: of the bed's own texts, of any other domain
+UNSEEN, OTHERS = 8, 4  # to judge on: of the bed's own texts; of any other domain, and in the variance table
 SEEDS, SHARE = 3, 0.5  # samples of the variance table, each so much of the rows and of the single removals
 LOWEST, LOWEST_TASKS, LOWEST_ITEMS = 20, ("arc_easy", "piqa"), 16
 ITEMS = 20  # of each of the five tasks
@@ -231,7 +231,7 @@ class _Chapters:
                                 rows.append([domain, name, searcher, seed, list(search(H, m))])
             states = [tuple(row[-1]) for row in rows]
             LOG.info("%d choices, %d states", len(rows), len(set(states)))
-            found = self.measured(self.sequences("texts", "report", UNSEEN), states)
+            found = self.measured(self.sequences("texts", "report", OTHERS), states)
             return {"m": m, "rows": rows, **found}
 
         self.part("variance", make)

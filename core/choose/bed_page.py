@@ -70,12 +70,19 @@ def page(model: str, run: Run, bed: Bed, chapters: dict) -> str:
         rows_and_noise(held),
         _samples(bed, run, depths),
         *(section(run, chapters) for name, section in CHAPTERS.items() if name in chapters),
-        *([tale(run, chapters)] if chapters else []),
+        *([tale(run, chapters), *_missing(model, chapters)] if chapters else []),
         _corrected(bed, run, depths),
         _ruler(bed, depths),
     ):
         lines += ["", *section]
     return "\n".join(lines) + "\n"
+
+
+def _missing(model: str, chapters: dict) -> list[list[str]]:
+    """The chapters that are still to be measured."""
+    names = [name for name in CHAPTERS if not any(part.partition("-")[0] == name for part in chapters)]
+    told = f"Still to be measured: {', '.join(names)} (`--model {model} --chapters {' '.join(names)}`)."
+    return [["## What is missing", "", told]] if names else []
 
 
 def _name(run: Run) -> str:

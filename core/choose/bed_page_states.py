@@ -183,7 +183,7 @@ def tale(run: Run, chapters: dict) -> list[str]:
             f"Not run. To choose {m} blocks it asks a task of {states} states, to choose {n // 3} of "
             f"{sum(n - k for k in range(n // 3))}: with {TALE_ITEMS} items of {TALE_TASK} "
             f"{states * TALE_ITEMS:,} items up to the former, more than all other chapters on tasks "
-            "together, and so few items can hardly tell blocks apart (see the intervals above). The study's "
+            "together, and so few items can hardly tell blocks apart. The study's "
             "command does it: `--chapters tale`.",
         ]
     part = chapters["tale"]
