@@ -100,15 +100,19 @@ class Subject:
 
     def part(self, name: str, make: Callable[[], object]):
         """What a part has found: made once, then read."""
-        file = self.folder / f"{name}.json"
-        if not file.exists():
-            LOG.info("%s: %s", self.name, name)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            content = json.dumps(make())
-            staging = file.with_suffix(".part")
-            staging.write_text(content, encoding="utf-8")
-            os.replace(staging, file)
-        return json.loads(file.read_text(encoding="utf-8"))
+        return kept_part(self.folder / f"{name}.json", make)
+
+
+def kept_part(file: Path, make: Callable[[], object]):
+    """What is in a file of JSON, made and written where it is not there."""
+    if not file.exists():
+        LOG.info("%s: %s", file.parent.name, file.stem)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        content = json.dumps(make())
+        staging = file.with_suffix(".part")
+        staging.write_text(content, encoding="utf-8")
+        os.replace(staging, file)
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def prepare(subject: Subject) -> None:
