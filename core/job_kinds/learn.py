@@ -19,11 +19,13 @@ def run(request: dict, progress: Progress) -> dict:
     progress.report(0, 1, "loading the model")
     run, loaded, choose, unseen = choosing(request, progress)
     note, ruler = progress.curves(), ruler_of(request)
+    meter = open_forwards(loaded, choose, ruler=ruler)
     found = learning.learn(
         learning.known_of(run, len(choose.ids), request["budget"]),
-        open_forwards(loaded, choose, ruler=ruler),
+        meter,
         request["remove"],
         request["budget"],
+        proposals=learning.influence(loaded, choose, meter, request["remove"]),
         seed=request["seed"],
         report=progress.report,
         better=lambda point: note("learned", *point),
