@@ -9,7 +9,7 @@ import pytest
 from core.calibration.calibrate import calibrate
 from core.calibration.pairs import with_pairs
 from core.calibration.secants import with_secants
-from core.choose import bed_study
+from core.choose import bed_searches, bed_study
 from core.choose.bed import Bed, around, depths_of, drawn, read_bed, walk
 from core.errors import InputError
 from core.measure.evaluation import sequence_losses
@@ -87,6 +87,8 @@ def test_every_figure_of_the_page_in_docs_is_computed_from_the_bed(folder):
         pytest.skip("not measured yet")
     run, bed = load_run(folder / "run"), read_bed(folder / "bed.npz")
     written = (DOCS / f"study-{folder.name}.md").read_text(encoding="utf-8").splitlines()
-    found = bed_study.page(folder.name, run, bed).splitlines()
+    file = folder / bed_searches.FILE
+    searches = bed_searches.read_searches(file) if file.exists() else None
+    found = bed_study.page(folder.name, run, bed, searches).splitlines()
     own_line = 2  # names the machine
     assert found[:own_line] + found[own_line + 1 :] == written[:own_line] + written[own_line + 1 :]
