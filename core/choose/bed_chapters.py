@@ -178,7 +178,7 @@ class _Chapters:
         run = calibrate(self.loaded, self.sequences(domain, "calibrate", ROWS), checkpoint=checkpoint)
         assert run is not None  # of one process
         meter = open_forwards(self.loaded, self.sequences(domain, "choose", SINGLES), memory=MEMORY)
-        loss = np.array([meter.whole(state) for state in singles_order(meter.blocks)])
+        loss = np.array([meter.whole(state) for state in singles_order(meter.units)])
         meter.save()
         return {"A": run.rows.A.tolist(), "singles": (loss[:0:-1] - loss[0]).tolist()}
 

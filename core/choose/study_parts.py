@@ -15,7 +15,7 @@ import numpy as np
 from core.calibration.calibrate import calibrate
 from core.choose import other_methods
 from core.choose.learning import ROWS as PRIOR_ROWS
-from core.choose.learning import known_of, learn
+from core.choose.learning import influence, known_of, learn
 from core.compare.agreement import spearman
 from core.energy.couplings import couplings
 from core.energy.learned import prior_from
@@ -180,7 +180,9 @@ def greedy_curve(subject: Subject, count: int = CHOOSE, most: int | None = None)
 def learned_curve(subject: Subject, m: int, budget: float, seed: int, meter: Callable[[], Forwards]) -> dict:
     """The learned landscape's curve [[forwards, loss, removed]], and its couplings."""
     own = meter()
-    found = learn(known_of(subject.run, own.sequences, budget), own, m, budget, seed=seed)
+    known = known_of(subject.run, own.sequences, budget)
+    first = influence(subject.loaded, subject.sequences("choose", own.sequences), own, m)
+    found = learn(known, own, m, budget, proposals=first, seed=seed)
     return {
         "budget": budget,
         "curve": found.curve,

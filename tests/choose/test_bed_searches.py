@@ -27,7 +27,7 @@ def studied(tiny, text_file, tmp_path, monkeypatch):
     ).items():
         monkeypatch.setattr(bed_study, name, size)
     folder = tmp_path / "bed"
-    bed_study.measure(str(tiny["llama"]), text_file, text_file, folder, 4)
+    bed_study.measure(load_model(str(tiny["llama"])), text_file, text_file, folder, 4)
     return str(tiny["llama"]), text_file, folder
 
 
