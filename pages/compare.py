@@ -58,7 +58,7 @@ def start_benchmark(run: Run, states: list[tuple[int, ...]]) -> None:
         run,
         (str(BUNDLED),),
         with_texts=True,
-        states=[[], *map(list, states)],
+        states=[[], *map(run.units.listed, states)],
         sequences=state.sequences,
         length=state.length,
         tasks=tray and state.tasks,
@@ -129,7 +129,7 @@ def ask(source: Source) -> list[tuple[int, ...]]:
 
 def show_prune(run: Run, states: list[tuple[int, ...]]) -> None:
     """One of the states as a checkpoint, and to talk with."""
-    name = lambda s: f"{name_of(s, run.blocks)}: {', '.join(map(str, s))}"  # noqa: E731
+    name = lambda s: f"{name_of(s, run.blocks)}: {run.units.said(s)}"  # noqa: E731
     chosen = st.selectbox("State", states, format_func=name, key="compare_state")
     prune_panel(run, chosen)
     chat_panel(run, chosen)
@@ -150,13 +150,12 @@ def page() -> None:
     ask_for_texts(source.run)
     lead = st.empty()
     states = ask(source)
-    searches = jobs.on_run(folders.find_run(source.key), state.removed)
-    raced = latest(searches, "race")
-    learned, others = (latest(of_ruler(searches), kind) for kind in ("learn", "peers"))
+    searches = jobs.on_run(folders.find_run(source.run.key), state.removed, source.by)
+    learned, others, raced = (latest(of_ruler(searches), kind) for kind in ("learn", "peers", "race"))
     offer_race(source.run, states, raced)
     job = current_benchmark()
     found = known_points(source)
-    lead.html(f'<div class="finding">{html.escape(finding(found, {}))}</div>')
+    lead.html(f'<div class="finding">{html.escape(finding(found, {}, source.units.said))}</div>')
     left, right = st.columns(2, gap="large")
     with left:
         st.fragment(show_energies, run_every=1 if job and job.active else None)(source, states, job)
@@ -181,7 +180,7 @@ def page() -> None:
     with tabs["Measured"]:
         st.fragment(show_table, run_every=1 if job and job.active else None)(source, states, job)
     with tabs["Order"]:
-        show_order(found, source.blocks)
+        show_order(found, source.units)
     with tabs["Behaviour"]:
         show_behaviour(source.run, states)
     with tabs["Benchmarks"]:

@@ -14,7 +14,7 @@ from core.energy.mix import mix_weights
 from core.energy.sources import list_sources
 from core.energy.uncertainty import energy_noise
 from core.errors import InputError
-from core.ising.states import indicator, parse_blocks, short_hashes
+from core.ising.states import check_blocks, indicator, short_hashes
 from core.job_kinds.solve import TIME_LIMIT, solve_request, solved
 from core.landscape.candidates import candidates
 from core.landscape.landscape import Landscape, landscape
@@ -24,7 +24,7 @@ from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
 from core.store import folders
 from core.store.results import Results
-from core.store.runs import Run, canonical_key
+from core.store.runs import Run, canonical_key, read_view, view_key
 from core.view.lens import landscape_data, tray_data
 from core.view.messages import Commit, FileData, LandscapeData, MarkData, Snippets
 from core.view.report import report_html
@@ -98,6 +98,7 @@ def picture(
             b.block: f"removed alone it costs {significant(b.increase)} nats, its gradient hides that"
             for b in wrong(key, estimator, mix)
         },
+        source.units,
     )
     named = {
         "k": key,
@@ -139,7 +140,7 @@ def distances_so_far(key: str, home: str, stamp: tuple) -> dict[tuple[int, ...],
 
 def blocks_of(message: list) -> tuple[int, ...]:
     """A state that the browser sent. Errors: InputError."""
-    return parse_blocks(",".join(map(str, message)), source_of(state.source).blocks)
+    return check_blocks(map(int, message), source_of(state.source).blocks)
 
 
 def on_commit() -> None:
@@ -156,7 +157,8 @@ def on_commit() -> None:
     # only a click on the strip says anything of locks: the form may have changed since the picture was drawn
     if message["locked"]:
         state.update(
-            {name: ", ".join(map(str, sorted(message[name]))) for name in ("keep", "remove")}, whole_page=True
+            {name: source_of(state.source).units.said(message[name]) for name in ("keep", "remove")},
+            whole_page=True,
         )
         if set(state.cursor or ()) & set(message["keep"]) or set(message["remove"]) - set(state.cursor or ()):
             state.cursor = None
@@ -217,8 +219,9 @@ def prune_dialog(key: str, removed: tuple[int, ...]) -> None:
 
 def keep_block(block: int) -> None:
     """Of a button: this block stays in every listed state."""
-    kept = parse_blocks(state.keep, source_of(state.source).blocks) if state.keep.strip() else ()
-    state.keep = ", ".join(map(str, sorted({*kept, block})))
+    units = source_of(state.source).units
+    kept = units.parse(state.keep) if state.keep.strip() else ()
+    state.keep = units.said({*kept, block})
     if block in (state.cursor or ()):
         state.cursor = None
 
@@ -235,15 +238,16 @@ def show_misjudged(found: Landscape, rules: Constraints) -> None:
     ]
     if shown:
         worst = max(shown, key=lambda b: b.increase)
+        called = f"Block {source_of(state.source).units.names[worst.block]}"
         often = f"in {int(lowest[:, worst.block].sum())} of the {len(lowest)} lowest states"
         with st.container(key="misjudged", horizontal=True, vertical_alignment="center"):
             st.markdown(
-                f"Block {worst.block}, removed {often}, costs {significant(worst.increase)} nats alone; its "
+                f"{called}, removed {often}, costs {significant(worst.increase)} nats alone; its "
                 "gradient predicts "
                 f"{significant(worst.predicted)}: keep it.",
                 width="content",
             )
-            st.button(f"Keep block {worst.block}", on_click=keep_block, args=(worst.block,), type="tertiary")
+            st.button(f"Keep {called.lower()}", on_click=keep_block, args=(worst.block,), type="tertiary")
 
 
 def show_search(request: dict) -> None:
@@ -267,14 +271,15 @@ def choices_of_others(run: Run, removed: int) -> dict[tuple[int, ...], str]:
     imported.
     """
     found: dict[tuple[int, ...], list[str]] = {}
-    for job in jobs.on_run(folders.find_run(run.key), removed):
+    for job in jobs.on_run(folders.find_run(run.key), removed, run.by):
         if job.kind in ("peers", "learn") and job.status == "done":
             named = job.result["methods"] if job.kind == "peers" else {"learned": job.result["best"]}
             for name, choice in named.items():
-                found.setdefault(tuple(sorted(choice["removed"])), []).append(name)
+                found.setdefault(run.units.state(choice["removed"]) or (), []).append(name)
     for row in other_tools.kept(model_key(run)):
-        if len(row.removed) == removed:
-            found.setdefault(tuple(sorted(row.removed)), []).append(Path(row.source).stem[:LABEL_LIMIT])
+        listed = run.units.state(row.removed)
+        if listed is not None and len(listed) == removed:
+            found.setdefault(listed, []).append(Path(row.source).stem[:LABEL_LIMIT])
     return {s: ", ".join(dict.fromkeys(names)) for s, names in found.items()}
 
 
@@ -307,6 +312,7 @@ def pick_states(found: Landscape) -> None:
         PICKED,
         noise=spread,
         taken=[s for s in state.tray if len(s) == state.removed],
+        names=source_of(state.source).units.names,
     ).chosen
     state.reasons = {**state.reasons, **{c.removed: c.reason for c in picked}}
     state.tray = list(dict.fromkeys([*state.tray, *(c.removed for c in picked)]))[:TRAY_LIMIT]
@@ -349,7 +355,7 @@ def draw(found: Landscape, data: LandscapeData, view: View, others: dict[tuple[i
 def file_of(kind: str | None, view: View, found: Landscape, measured: Increases) -> FileData | None:
     """What the browser saves as a file: only the run that follows the question carries it."""
     made = {
-        "csv": lambda: states_csv(found, measured),
+        "csv": lambda: states_csv(found, measured, view.source.units),
         "json": lambda: states_json(view, found, measured),
         "html": lambda: report_html(view, found, state.tray, measured=measured, reasons=state.reasons),
     }
@@ -401,6 +407,8 @@ def page() -> None:
     # its message was sent with an address that need not have heard of the one before
     if not state.pop("from_lens", False):
         read_link(sources)
+    own, by = read_view(state.source)
+    sources = {view_key(key, by) if key == own else key: name for key, name in sources.items()}
     if state.source not in sources:
         sources[state.source] = source_of(state.source).name
     if state.pop("go_compare", False):

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from core.blocks.architectures import EXPERTS_USED
+from core.blocks.architectures import EXPERTS_USED, OWN_NUMBERS
 from core.blocks.structure import Branch, Structure, probe_ids, recorded
 
-_KEEPS_NOTHING = ("FFN", "MoE", "convolution", "other")  # kinds of branches that have no cache
+# kinds of branches that keep no keys and values; what a Mamba keeps does not grow
+_KEEPS_NOTHING = ("FFN", "MoE", "convolution", "Mamba", "linear attention", "other")
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _idle(block: nn.Module, used: int | None) -> int:
 
 def block_number(module: nn.Module) -> int | None:
     """The number under which a block's attention keeps its keys and values."""
-    numbers = (getattr(m, "layer_idx", None) for m in module.modules())
+    numbers = (getattr(m, name, None) for m in module.modules() for name in OWN_NUMBERS)
     return next((number for number in numbers if isinstance(number, int)), None)
 
 

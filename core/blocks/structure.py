@@ -8,6 +8,7 @@ of each. That is where the paper's gate belongs (arXiv 2602.00161). Where no suc
 (post-norm blocks, several streams) the block as a whole is gated.
 """
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +75,11 @@ def probe_ids(model: PreTrainedModel) -> torch.Tensor:
     ) % vocabulary
 
 
+def cache_argument(model: PreTrainedModel) -> str:
+    """By what name the model takes its cache; the old one in code of its own."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
 def reads_ahead(model: PreTrainedModel) -> bool:
     """Whether logits depend on tokens that come later: some models with a vision part attend both ways
     without an image.
@@ -86,7 +92,7 @@ def reads_ahead(model: PreTrainedModel) -> bool:
     return float((before - after)[:, :-1].norm()) > 1e-2 * float(before[:, :-1].norm())
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
     """A finished call of a module."""
 
     path: str
@@ -97,12 +103,12 @@ class _Call(NamedTuple):
 
 
 @contextmanager
-def recorded(modules: dict[str, nn.Module]) -> Iterator[list[_Call]]:
+def recorded(modules: dict[str, nn.Module]) -> Iterator[list[Call]]:
     """Inside the context, every finished call of the modules is listed, in order of completion."""
-    calls: list[_Call] = []
+    calls: list[Call] = []
 
     def hook(path: str):
-        return lambda *call: calls.append(_Call(path, *call))
+        return lambda *call: calls.append(Call(path, *call))
 
     handles = [module.register_forward_hook(hook(path), with_kwargs=True) for path, module in modules.items()]
     try:
@@ -178,7 +184,7 @@ def find_structure(model: PreTrainedModel, source: str) -> Structure:
     return Structure(path, axis, tuple(branches))
 
 
-def _is_stack(own: list[_Call], length: int) -> bool:
+def _is_stack(own: list[Call], length: int) -> bool:
     """Whether the calls of a list's children are those of blocks: each once, in order, on hidden states of
     one shape.
     """

@@ -20,8 +20,9 @@ import torch
 from core.calibration.calibrate import calibrate
 from core.calibration.pairs import forwards_of, with_pairs
 from core.calibration.secants import with_secants
-from core.choose import other_methods
+from core.choose import bed_searches_page, other_methods
 from core.choose.bed import COUNT, Bed, around, depths_of, drawn, read_bed, walk
+from core.choose.bed_searches import FILE, Searches, read_searches
 from core.compare.agreement import agreement, spearman
 from core.energy.couplings import couplings, own_costs_of
 from core.energy.learned import Posterior, Prior
@@ -35,7 +36,7 @@ from core.texts.documents import read_texts
 from core.texts.packing import pack
 
 LOG = logging.getLogger(__name__)
-LENGTH, ROWS, SINGLES, SECANTS, PAIRS, JUDGED = 128, 256, 32, 24, 8, 16  # tokens; sequences
+LENGTH, ROWS, SINGLES, SECANTS, PAIRS, JUDGED = 128, 256, 64, 12, 8, 16  # tokens; sequences
 LISTED = {"pairs": 12, "singles": 12, "h0": 6}  # lowest states that are measured, of others FEW
 FEW = 3
 RULES = ("block influence", "angular window")
@@ -192,12 +193,13 @@ def write(model: str, docs: Path) -> Path:
     folder = docs / "beds" / model
     run, bed = load_run(folder / "run"), read_bed(folder / "bed.npz")
     target = docs / f"study-{model}.md"
-    target.write_text(page(model, run, bed), encoding="utf-8")
+    searches = read_searches(folder / FILE) if (folder / FILE).exists() else None
+    target.write_text(page(model, run, bed, searches), encoding="utf-8")
     return target
 
 
-def page(model: str, run: Run, bed: Bed) -> str:
-    """All sections, computed from the two alone."""
+def page(model: str, run: Run, bed: Bed, searches: Searches | None = None) -> str:
+    """All sections, computed from these alone."""
     assert run.singles is not None and run.secants is not None and run.pairs is not None
     depths = [m for m in depths_of(bed.blocks) if f"random-{m}" in bed.groups]
     found = candidates_of(run)
@@ -227,6 +229,8 @@ def page(model: str, run: Run, bed: Bed) -> str:
         _ruler(bed, depths),
     ):
         lines += ["", *section]
+    if searches is not None:
+        lines += ["", *bed_searches_page.section(searches, run)]
     return "\n".join(lines) + "\n"
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from core.blocks.structure import first_tensor, hidden_argument
+from core.ising.units import BLOCK
 from core.measure.state_losses import Forwards, State
 from core.model.load import LoadedModel
 from core.model.losses import loss_gradients, padded_batch, right_padded
@@ -41,7 +42,7 @@ Curve = list[Choice]  # ever better states, as the forwards go
 
 def greedy(forwards: Forwards, most: int, report: Report = silent) -> dict[int, Choice]:
     """{M: choice} for M = 1..most: again and again the block whose removal raises the loss least (SLEB, arXiv
-    2402.09025).
+    2402.09025; by branch BlockPruner, arXiv 2406.10594).
     """
     n = forwards.blocks
     check_removed(most, n)
@@ -236,20 +237,49 @@ def block_influence(
     loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16
 ) -> dict[int, Choice]:
     """The M blocks of lowest 1 - cos(input, output), mean over tokens (ShortGPT, arXiv 2403.03853): one
-    forward.
+    forward. Of a model that is seen by branch, the same of the residual stream before and behind each branch
+    (LLM-Drop, arXiv 2406.15786).
     """
-    total, tokens = np.zeros(len(loaded.blocks)), 0
+    total, tokens = np.zeros(len(loaded.units)), 0
+    outputs: list[torch.Tensor] = []
+    own = [] if loaded.by == BLOCK else [module for _, _, module in loaded.branches()]
+    note = lambda _module, _args, output: outputs.append(first_tensor(output))  # noqa: E731
 
     def see(states, real):
         nonlocal total, tokens
-        cosines = [
-            torch.cosine_similarity(a.float(), b.float(), dim=-1)[real].sum().item()
-            for a, b in zip(states, states[1:])
-        ]
+        ends = zip(states, states[1:]) if not own else _around_branches(states, outputs, loaded)
+        cosines = [torch.cosine_similarity(a.float(), b.float(), dim=-1)[real].sum().item() for a, b in ends]
         total, tokens = total + cosines, tokens + int(real.sum())
+        outputs.clear()
 
-    _through(loaded, sequences, batch, see)
+    _ = loaded.head  # tried before hooks see it
+    handles = [module.register_forward_hook(note) for module in own]
+    try:
+        _through(loaded, sequences, batch, see)
+    finally:
+        for handle in handles:
+            handle.remove()
     return _lowest(1 - total / tokens, most, 1.0)
+
+
+def _around_branches(
+    states: list[torch.Tensor], outputs: list[torch.Tensor], loaded: LoadedModel
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The residual stream before and behind each unit; states: before, between and behind the blocks;
+    outputs: of all branches, in the order in which they were done. A block adds its branches' outputs, all
+    times one number in some types.
+    """
+    left = iter(outputs)
+    for before, behind, own in zip(states, states[1:], loaded.units.of_block):
+        added = [next(left).reshape(before.shape) for _ in own]
+        if len(own) == 1:
+            yield before, behind
+            continue
+        together = torch.stack(added).sum(dim=0)
+        scale = float(((behind - before) * together).sum() / (together * together).sum())
+        for output in added:
+            yield before, before + scale * output
+            before = before + scale * output
 
 
 def angular_window(
@@ -345,6 +375,7 @@ class Rule:
 
     label: str
     choose: Callable[[Look], dict[int, Choice]]
+    units: bool = False  # whether it chooses among branches, too
 
 
 @dataclass(frozen=True)
@@ -363,16 +394,20 @@ def _greedy_search(forwards: Forwards, removed: int, budget: float, seed: int, r
 GREEDY = "greedy"  # its forwards are what the others are given
 PEERS: Mapping[str, Rule | Search] = {
     "block influence": Rule(
-        "Block Influence (ShortGPT)", lambda see: block_influence(see.loaded, see.sequences, see.most)
+        "Block Influence (ShortGPT; by branch LLM-Drop)",
+        lambda see: block_influence(see.loaded, see.sequences, see.most),
+        units=True,
     ),
     "angular window": Rule(
         "angular window (Gromov)", lambda see: angular_window(see.loaded, see.sequences, see.most)
     ),
     "taylor": Rule("Taylor (Shortened LLaMA)", lambda see: taylor(see.loaded, see.sequences, see.most)),
-    "perplexity": Rule("perplexity (Shortened LLaMA)", lambda see: perplexity(see.meter(), see.most)),
+    "perplexity": Rule(
+        "perplexity (Shortened LLaMA)", lambda see: perplexity(see.meter(), see.most), units=True
+    ),
     "magnitude": Rule("magnitude (Shortened LLaMA)", lambda see: magnitude(see.loaded, see.most)),
     "best window": Rule(
-        "best window, measured", lambda see: {m: best_window(see.meter(), m) for m in see.depths}
+        "best window, measured", lambda see: {m: best_window(see.meter(), m) for m in see.depths}, units=True
     ),
     GREEDY: Search("greedy", _greedy_search),
     "evolutionary": Search("evolutionary", evolutionary),
@@ -383,9 +418,12 @@ SEARCHES = {name: peer for name, peer in PEERS.items() if isinstance(peer, Searc
 
 
 def chosen_at_once(look: Look) -> Iterator[tuple[str, dict[int, Choice]]]:
-    """(name of RULES, {M: its choice}), one by one."""
+    """(name of RULES, {M: its choice}), one by one; of a model that is seen by branch those that choose among
+    branches.
+    """
     for name, rule in RULES.items():
-        yield name, rule.choose(look)
+        if rule.units or look.loaded.by == BLOCK:
+            yield name, rule.choose(look)
 
 
 def searched(

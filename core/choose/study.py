@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from core.choose import bed_study
+from core.choose import bed_searches, bed_study
 from core.choose.bed import COUNT
 from core.choose.study_page import page
 from core.choose.study_parts import (
@@ -114,6 +114,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--texts", metavar="FILE", help="with --model: what it is calibrated on")
     parser.add_argument("--judge", metavar="FILE", help="with --model: what its states are judged on")
     parser.add_argument("--count", type=int, default=COUNT, help="with --model: states of a group")
+    parser.add_argument(
+        "--searches",
+        nargs="*",
+        metavar="METHOD",
+        help="with --model: measure the searches on the bed's model, too, all or these "
+        f"({', '.join(bed_searches.METHODS)})",
+    )
+    parser.add_argument(
+        "--forwards",
+        type=float,
+        default=bed_searches.BUDGET,
+        help="with --searches: what each may spend; greedy takes what it takes",
+    )
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     parser.add_argument("--write-only", action="store_true", help="only write the page from what is finished")
     args = parser.parse_args(argv)
@@ -127,6 +140,8 @@ def main(argv: list[str] | None = None) -> int:
                     "--model needs --texts and --judge: texts to calibrate on, and others to judge on"
                 )
             bed_study.measure(args.model, args.texts, args.judge, folder, args.count)
+            if args.searches is not None:
+                bed_searches.measure(args.model, args.texts, args.judge, folder, args.searches, args.forwards)
         print(bed_study.write(args.model, args.docs))
         return 0
     torch.set_num_threads(1)

@@ -276,13 +276,13 @@ def ranking(subject: Subject, m: int, every: bool) -> dict:
 
     def make() -> dict:
         x, loss = measured_states(subject, m, every)
-        meter = subject.forwards()
+        single = singles_of(subject.forwards(), [0])
         matrices = {
             "paper H0": couplings(subject.run, "h0"),
             "H1": couplings(subject.run, "h1"),
             FIRST_ORDER: couplings(subject.run, "h0g"),
             "hybrid (prior)": prior_from(
-                *singles_of(meter, [0]), (subject.run.sampled or subject.run.rows).A[:PRIOR_ROWS]
+                single.increase, single.se, (subject.run.sampled or subject.run.rows).A[:PRIOR_ROWS]
             ).mean,
         }
         searches(subject, m)

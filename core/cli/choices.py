@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from core.compare.other_tools import read_states
-from core.ising.states import parse_blocks
+from core.ising.units import Name, read_names
 
 
 def add_choices(command: argparse.ArgumentParser) -> None:
@@ -13,7 +13,8 @@ def add_choices(command: argparse.ArgumentParser) -> None:
         "--blocks",
         action="append",
         metavar="LIST",
-        help="a choice, for example 3,7-9; may be given several times",
+        help="a choice, for example 3,7-9, or with attention and FFN on their own 3,12a,13f; may be given "
+        "several times",
     )
     command.add_argument(
         "--states",
@@ -23,8 +24,8 @@ def add_choices(command: argparse.ArgumentParser) -> None:
     )
 
 
-def choices_of(args: argparse.Namespace) -> list[list[int]]:
+def choices_of(args: argparse.Namespace) -> list[list[Name]]:
     """The original (nothing removed) first, then every state that is named, each once. Errors: InputError."""
     listed = [] if args.states is None else read_states(Path(args.states))
-    named = (parse_blocks(text) for text in args.blocks or [])
+    named = (read_names(text) for text in args.blocks or [])
     return [list(state) for state in dict.fromkeys([(), *named, *listed])]

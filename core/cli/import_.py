@@ -7,7 +7,7 @@ from pathlib import Path
 from core.cli.options import RUN
 from core.compare import other_tools
 from core.compare.comparison import model_key
-from core.ising.states import parse_blocks
+from core.ising.units import BRANCH
 from core.store.folders import find_run
 from core.store.runs import load_run
 
@@ -33,10 +33,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     """How many scores are new, and all that are imported for the run's model."""
     run = load_run(find_run(args.run))
-    removed = () if args.blocks is None else parse_blocks(args.blocks, run.blocks)
+    units = run.units_by(BRANCH)
+    removed = () if args.blocks is None else units.stored(units.parse(args.blocks))
     files = list(map(Path, args.file or []))
     # all are read before any is kept
-    read = [other_tools.read_results(path, removed, run.blocks) for path in files]
+    read = [other_tools.read_results(path, removed, units) for path in files]
     model = model_key(run)
     new = sum(other_tools.keep(model, path, rows) for path, rows in zip(files, read))
     return {"new": new, "imported": [asdict(row) for row in other_tools.kept(model)]}

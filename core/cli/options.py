@@ -5,6 +5,7 @@ import math
 import sys
 from typing import Any
 
+from core.ising.units import BLOCK, VIEWS
 from core.jobs.requests import default_texts
 from core.texts.text_source import BUNDLED_NAME
 
@@ -56,7 +57,17 @@ RUN: dict[str, Any] = {
     "metavar": "DIR",
     "help": "a run folder, the start of a stored run's key, smollm2 or demo",
 }
-REMOVE: dict[str, Any] = {"type": int, "required": True, "metavar": "M", "help": "blocks to remove"}
+BY: dict[str, Any] = {
+    "choices": VIEWS,
+    "default": BLOCK,
+    "help": "what a state removes: block, whole blocks (default), or branch, attention and FFN on their own",
+}
+REMOVE: dict[str, Any] = {
+    "type": int,
+    "required": True,
+    "metavar": "M",
+    "help": "blocks (or units) to remove",
+}
 REPORTED: dict[str, Any] = {
     "type": positive,
     "default": 128,

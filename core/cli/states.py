@@ -3,12 +3,14 @@
 import argparse
 import math
 import sys
+from pathlib import Path
 
-from core.cli.landscape import add_landscape, constraints_of, landscape_of, searched_lowest
+from core.cli.landscape import Asked, add_landscape, landscape_of, searched_lowest
 from core.cli.options import REMOVE, RUN, positive
 from core.energy.mix import mix_label
 from core.errors import InputError
 from core.ising.matrix_files import read_matrix
+from core.ising.units import BLOCK, whole
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -36,33 +38,42 @@ def run(args: argparse.Namespace) -> dict:
             f"--fits {args.fits[:40]!r} needs --run: a bare matrix does not say what its blocks take; leave "
             "it out."
         )
-    mix: dict | None = None
-    kinds: list[str] = []
-    model: dict = {}
+    if args.matrix and args.by != BLOCK:
+        raise InputError(
+            f"--by {args.by} needs --run: a bare matrix does not say what its blocks are made of; leave it "
+            "out."
+        )
     if args.matrix:
-        H = read_matrix(args.matrix, lambda sentence: print(sentence, file=sys.stderr))
+        asked = _bare(Path(args.matrix))
     else:
-        H, mix, kinds, model = landscape_of(args)
-    constraints = constraints_of(args, len(H), kinds, model)
-    found = searched_lowest(args, H, args.count, constraints)
+        asked = landscape_of(args)
+    found = searched_lowest(args, asked, args.count)
     return {
         "states": [
-            {"removed": list(s), "energy": float(e), "rank": k}
+            {"removed": asked.units.listed(s), "energy": float(e), "rank": k}
             for k, (s, e) in enumerate(zip(found.removed, found.energies))
         ],
         "exact": found.exact,
         "lower_bound": None if math.isinf(found.lower_bound) else found.lower_bound,
         "level_cut": found.level_cut,
         "seconds": found.seconds,
-        **({} if mix is None else {"mix": mix}),
+        **({} if asked.estimator is None else {"estimator": asked.estimator}),
+        **({} if asked.mix is None else {"mix": asked.mix}),
     }
+
+
+def _bare(file: Path) -> Asked:
+    """The landscape of a matrix alone."""
+    H = read_matrix(file, lambda sentence: print(sentence, file=sys.stderr))
+    return Asked(H, whole(len(H)))
 
 
 def describe(result: dict) -> str:
     """The same result for a person."""
     proof = "exact" if result["exact"] else "not proved"
     mix = f", mix: {mix_label(result['mix'], 9)}" if "mix" in result else ""
-    head = f" rank  energy  removed blocks ({proof}, {result['seconds']:.2f} s{mix})"
+    of = f", {result['estimator']}" if "estimator" in result else ""
+    head = f" rank  energy  removed blocks ({proof}{of}, {result['seconds']:.2f} s{mix})"
     lines = [head]
     for state in result["states"]:
         removed = ",".join(map(str, state["removed"]))

@@ -5,13 +5,14 @@ Losses are those of the report split, which no choice has used.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 
 import numpy as np
 
 from core.compare.agreement import Agreement, agreement
+from core.ising.units import Name
 from core.store.results import KL, LOSS, SAME, Key, Measurement, Results
 from core.store.runs import Run, canonical_key
 from core.store.token_kl import median_and_99, token_kl
@@ -74,7 +75,7 @@ def distance_of(kl: np.ndarray, same: np.ndarray, histograms: Iterable[str] = ()
 class Row:
     """What is measured of one state; None where nothing is."""
 
-    removed: tuple[int, ...]
+    removed: tuple[int, ...]  # units of the run as it is seen
     parameters: int
     bytes: int
     loss: Measurement | None = None
@@ -159,8 +160,14 @@ def points(rows: list[Row], energy: Mapping[tuple[int, ...], float]) -> Points:
     return Points([row for row, _ in both], np.array([energy[row.removed] for row, _ in both]), increase, se)
 
 
-def finding(found: Points, blocks_named: Mapping[tuple[int, ...], str]) -> str:
-    """What the measurements say about the energies, in one or two sentences; {state: what it is called}."""
+def finding(
+    found: Points,
+    named: Mapping[tuple[int, ...], str],
+    said: Callable[[tuple[int, ...]], str] = lambda state: ", ".join(map(str, state)),
+) -> str:
+    """What the measurements say about the energies, in one or two sentences; named: {state: what it is
+    called}; said: how the units of any other are.
+    """
     n = len(found.rows)
     if n < 2:
         return "Measure some states to see what their energies are worth."
@@ -178,7 +185,7 @@ def finding(found: Points, blocks_named: Mapping[tuple[int, ...], str]) -> str:
         return f"{order} The lowest in energy is the best."
     difference, se, _ = found.rows[lowest].above(found.rows[best])
     state = found.states[best]
-    name = blocks_named.get(state, "without " + ", ".join(map(str, state)))
+    name = named.get(state) or f"without {said(state)}"
     return (
         f"{order} The lowest in energy is not the best: {name} loses {difference:.4f} ± {se:.4f} nats less."
     )
@@ -208,7 +215,7 @@ def record(run: Run, states: list[tuple[int, ...]], results: Results) -> dict:
 
     The same item of two states is the same sequence, question or request. A score is the mean of its values.
     """
-    wanted = {(), *states}
+    wanted = {(), *(run.units.stored(s) for s in states)}
     found = [m for m in results.of_model(model_key(run), but=CHOSEN_ON) if m.key.removed in wanted]
     model = {
         name: run.meta["model"][name]
@@ -252,8 +259,8 @@ def _rows(
     originals = {(m.key.data, m.key.settings): m for m in found if _is_loss(m) and not m.key.removed}
     read = cache(lambda key: token_kl(results, key) if results else {})
     by_state: dict[tuple[int, ...], list[Measurement]] = {}
-    for m in found:
-        by_state.setdefault(m.key.removed, []).append(m)
+    for m, state in _in_view(run, found):
+        by_state.setdefault(state, []).append(m)
     rows = [_row(run, state, by_state.get(state, []), originals) for state in [(), *states]]
     return [
         replace(row, distance=_distance(row.loss, by_state.get(row.removed, []), read)) if row.loss else row
@@ -262,7 +269,7 @@ def _rows(
 
 
 def _distance(
-    loss: Measurement, own: list[Measurement], read: Callable[[Key], dict[tuple[int, ...], dict[int, str]]]
+    loss: Measurement, own: list[Measurement], read: Callable[[Key], dict[tuple[Name, ...], dict[int, str]]]
 ) -> Distance | None:
     """To the original, measured beside the loss; None where it was not."""
     beside = {m.key.metric: m for m in own if replace(m.key, metric=LOSS) == loss.key}
@@ -314,34 +321,40 @@ def _is_loss(m: Measurement) -> bool:
     return m.key.metric == LOSS and m.key.split == "report"
 
 
-def _fits(m: Measurement, run: Run) -> bool:
-    """Whether the model has the blocks that were removed: a store may hold what an old version let in."""
-    return all(b < run.blocks for b in m.key.removed)
+def _in_view(run: Run, found: Iterable[Measurement]) -> Iterator[tuple[Measurement, tuple[int, ...]]]:
+    """(measurement, its state as the run is seen) of what can be said in that view: half a block is no state
+    by block, and a store may hold what an old version let in.
+    """
+    state_of = cache(run.units.state)
+    for m in found:
+        state = state_of(m.key.removed)
+        if state is not None:
+            yield m, state
 
 
 def measured_rows(run: Run, results: Results, removed: int) -> list[Row]:
     """The original, and every state of M blocks whose loss was measured."""
     found = results.of_model(model_key(run), but=CHOSEN_ON)
-    losses = [m for m in found if _is_loss(m) and _fits(m, run)]
-    return _rows(run, sorted({m.key.removed for m in losses if len(m.key.removed) == removed}), found)
+    states = {state for m, state in _in_view(run, filter(_is_loss, found)) if len(state) == removed}
+    return _rows(run, sorted(states), found)
 
 
 def pair_losses(run: Run, results: Results) -> dict[tuple[int, ...], Measurement]:
     """{state: its loss} of the original, single removals and pairs, all on the same texts: those that most
     pairs were measured on.
     """
-    found = [m for m in results.of_model(model_key(run), but=CHOSEN_ON) if _is_loss(m) and _fits(m, run)]
+    found = filter(_is_loss, results.of_model(model_key(run), but=CHOSEN_ON))
     by_text: dict[tuple[str, str], dict[tuple[int, ...], Measurement]] = {}
-    for m in found:
-        if len(m.key.removed) <= 2:
-            by_text.setdefault((m.key.data, m.key.settings), {})[m.key.removed] = m
+    for m, state in _in_view(run, found):
+        if len(state) <= 2:
+            by_text.setdefault((m.key.data, m.key.settings), {})[state] = m
     return max(by_text.values(), key=lambda own: sum(len(s) == 2 for s in own), default={})
 
 
 def measured_increases(run: Run, results: Results) -> dict[tuple[int, ...], tuple[float, float, int]]:
     """{state: (loss increase, standard error, n)} of every measured state of the run's model."""
     found = results.of_model(model_key(run), but=CHOSEN_ON)
-    states = {m.key.removed for m in found if _is_loss(m) and m.key.removed and _fits(m, run)}
+    states = {state for _, state in _in_view(run, filter(_is_loss, found)) if state}
     return {
         row.removed: row.increase
         for row in _rows(run, sorted(states), found)
@@ -355,5 +368,5 @@ def measured_kl(run: Run, results: Results) -> dict[tuple[int, ...], Mean]:
     Of several texts or settings the one with the most sequences counts.
     """
     found = results.of_model(model_key(run), but=CHOSEN_ON)
-    own = [m for m in found if m.key.metric == KL and m.key.removed and _fits(m, run)]
-    return {m.key.removed: mean_of(m.values) for m in sorted(own, key=lambda m: len(m.values))}
+    own = [(m, s) for m, s in _in_view(run, found) if m.key.metric == KL and s]
+    return {state: mean_of(m.values) for m, state in sorted(own, key=lambda one: len(one[0].values))}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InputError
-from core.ising.states import parse_blocks
+from core.ising.units import Name, Units, in_order, read_names
 from core.store.results import Key, Results
 from core.store.runs import file_sha256
 
@@ -27,7 +27,7 @@ _SPLIT = "imported"
 class Imported:
     """One score from elsewhere. se, n, shots: None where the file does not say; tool: what wrote it."""
 
-    removed: tuple[int, ...]
+    removed: tuple[Name, ...]
     task: str
     metric: str
     value: float
@@ -43,17 +43,17 @@ class Imported:
 class Listed:
     """A state of a list from elsewhere: its label may be empty, and it may have no scores."""
 
-    removed: tuple[int, ...]
+    removed: tuple[Name, ...]
     label: str
     scores: dict[str, float]
 
 
-def read_results(path: Path, removed: Sequence[int] = (), blocks: int | None = None) -> list[Imported]:
+def read_results(path: Path, removed: Sequence[Name] = (), units: Units | None = None) -> list[Imported]:
     """The rows of a file: a results .json of lm-evaluation-harness, or a list of states with scores.
 
     A list is .json ([{"removed": [3, 7], "scores": {"mmlu": 0.61}}], scores may also stand beside `removed`)
     or .csv (a column `removed` as in "3,7-9", every other numeric column a score). removed: of the model that
-    a harness file is about, which does not say. blocks: how many the model has, to check them.
+    a harness file is about, which does not say. units: of the model, to check them.
     Errors: InputError naming the entry that is wrong.
     """
     path = Path(path)
@@ -63,26 +63,26 @@ def read_results(path: Path, removed: Sequence[int] = (), blocks: int | None = N
         and isinstance(content := _json(text, path), dict)
         and isinstance(content.get("results"), dict)
     ):
-        return _harness_rows(content, tuple(sorted(removed)), path)
-    return _states(_entries(text, path), path, blocks)
+        return _harness_rows(content, in_order(removed), path)
+    return _states(_entries(text, path), path, units)
 
 
-def read_listed(path: Path, blocks: int | None = None) -> list[Listed]:
+def read_listed(path: Path, units: Units | None = None) -> list[Listed]:
     """The states of a list as `read_results` takes it, or of what `states --json` prints.
 
     The field or column `label` names one, scores are optional.
     Errors: InputError naming the entry that is wrong, and for an empty list.
     """
     path = Path(path)
-    found = list(_listed(_entries(_text(path), path), path, blocks))
+    found = list(_listed(_entries(_text(path), path), path, units))
     if not found:
         raise InputError(f"{path.name!r} lists no states; give at least one.")
     return found
 
 
-def read_states(path: Path, blocks: int | None = None) -> list[tuple[int, ...]]:
+def read_states(path: Path, units: Units | None = None) -> list[tuple[Name, ...]]:
     """The states alone, as `read_listed` takes them. Errors: InputError."""
-    return [listed.removed for listed in read_listed(path, blocks)]
+    return [listed.removed for listed in read_listed(path, units)]
 
 
 def _json(text: str, path: Path) -> object:
@@ -124,7 +124,7 @@ def _no_constant(name: str):
     raise ValueError(f"{name} is no number")
 
 
-def _harness_rows(content: dict, removed: tuple[int, ...], path: Path) -> list[Imported]:
+def _harness_rows(content: dict, removed: tuple[Name, ...], path: Path) -> list[Imported]:
     tool = f"lm-evaluation-harness {content.get('lm_eval_version') or 'of unknown version'}"
     rows = []
     for task, scores in content["results"].items():
@@ -196,9 +196,9 @@ def _cell(value: str):
     return float(value) if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value) else value
 
 
-def _states(entries: Iterable[tuple[int, object]], path: Path, blocks: int | None) -> list[Imported]:
+def _states(entries: Iterable[tuple[int, object]], path: Path, units: Units | None) -> list[Imported]:
     rows = []
-    for number, listed in enumerate(_listed(entries, path, blocks), 1):
+    for number, listed in enumerate(_listed(entries, path, units), 1):
         if not listed.scores:
             raise InputError(
                 f"Entry {number} of {path.name!r} holds no score; give each score a name and a finite number."
@@ -212,7 +212,7 @@ def _states(entries: Iterable[tuple[int, object]], path: Path, blocks: int | Non
     return rows
 
 
-def _listed(entries: Iterable[tuple[int, object]], path: Path, blocks: int | None) -> Iterator[Listed]:
+def _listed(entries: Iterable[tuple[int, object]], path: Path, units: Units | None) -> Iterator[Listed]:
     for number, entry in entries:
         where = f"Entry {number} of {path.name!r}"
         if not isinstance(entry, dict) or "removed" not in entry:
@@ -229,11 +229,12 @@ def _listed(entries: Iterable[tuple[int, object]], path: Path, blocks: int | Non
             else {}
         )
         label = "" if entry.get("label") is None else " ".join(str(entry["label"]).split())[:80]
-        yield Listed(_removed(entry["removed"], where, blocks), label, scores)
+        yield Listed(_removed(entry["removed"], where, units), label, scores)
 
 
-def _removed(value: object, where: str, blocks: int | None) -> tuple[int, ...]:
-    """The sorted state of a list of numbers, or of text as core.ising.states.parse_blocks takes it.
+def _removed(value: object, where: str, units: Units | None) -> tuple[Name, ...]:
+    """The stored name of a list of units, or of text as core.ising.units.read_names takes it; checked where
+    the model's units are known.
 
     Nothing removed is a state too.
     """
@@ -241,7 +242,7 @@ def _removed(value: object, where: str, blocks: int | None) -> tuple[int, ...]:
     if not text.strip():
         return ()
     try:
-        return parse_blocks(text, blocks)
+        return read_names(text) if units is None else units.stored(units.parse(text))
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 

@@ -14,17 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from core.energy.couplings import ESTIMATORS, Meaning, available, couplings
-from core.energy.learned import learned_at, learned_names, read_learned
+from core.energy.learned import learned_at, learned_by, learned_names, read_learned
 from core.energy.mix import check_mix, domain_rows, mix_text
 from core.errors import InputError
 from core.ising.energies import check_matrix
 from core.ising.matrix_files import SUFFIXES, read_matrix
+from core.ising.units import BLOCK, Units, whole
 from core.store import folders
-from core.store.runs import Run, load_run
+from core.store.results import KL
+from core.store.runs import Run, load_run, read_view
 
 LEARNED = (
     "the posterior mean of the couplings after states of M = {} were measured: x^T H x is the expected "
-    "loss increase, best there"
+    "{}, best there"
 )
 MATRIX = "matrix"  # the only estimator of a bare matrix
 BEST_FIRST = ("pairs", "secant", "hybrid")  # where there is neither: the first that a run has
@@ -33,7 +35,8 @@ OPENING_COST = 0.5  # nats: a model that lost more has little to say
 
 @dataclass(frozen=True)
 class Source:
-    """A run or a matrix; `key` names its content: equal keys give equal couplings.
+    """A run or a matrix; `key` names its content: equal keys give equal couplings, so a run that is seen by
+    branch has another than the same by block (core.store.runs.view_key).
 
     given: the estimators of the run's own data. run, matrix (float64 [N, N]): one of the two is there.
     """
@@ -58,9 +61,27 @@ class Source:
         return next((name for name in BEST_FIRST if name in self.given), self.given[0])
 
     @property
-    def kinds(self) -> list[str]:
-        """The kind of each block, "attention + FFN"; none of a bare matrix."""
-        return [] if self.run is None else self.run.block_names
+    def units(self) -> Units:
+        """What a state removes; of a bare matrix blocks of no known kind."""
+        return whole(self.blocks) if self.run is None else self.run.units
+
+    @property
+    def by(self) -> str:
+        """The view: by block or by branch."""
+        return self.units.by
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views there are."""
+        return (BLOCK,) if self.run is None else self.run.views
+
+    def seen(self, by: str) -> "Source":
+        """The same source in another view. Errors: InputError where it does not know branches."""
+        if self.run is None:
+            if by == BLOCK:
+                return self
+            raise InputError(f"{self.name} is a bare matrix, which does not say what its blocks are made of.")
+        return _run_source(self.run.seen(by))
 
     def about(self, estimator: str) -> Meaning:
         """Label, unit and meaning of one of its estimators."""
@@ -68,7 +89,11 @@ class Source:
             return Meaning("as given", "as given", "the matrix as given")
         m = learned_at(estimator)
         if m is not None:
-            return Meaning(f"learned at M = {m}", "nats", LEARNED.format(m))
+            if learned_by(estimator) == KL:
+                return Meaning(
+                    f"learned at M = {m} by KL", "KL, nats", LEARNED.format(m, "KL to the original")
+                )
+            return Meaning(f"learned at M = {m}", "nats", LEARNED.format(m, "loss increase"))
         return ESTIMATORS[estimator]
 
     def mixes(self, estimator: str) -> bool:
@@ -122,7 +147,8 @@ class Source:
 
 
 def open_source(reference: str | Path) -> Source:
-    """A source from a run folder, a matrix file, the name of a shipped run, or the start of a stored key.
+    """A source from a run folder, a matrix file, the name of a shipped run, or the start of a stored key,
+    also of a key as it is seen (core.store.runs.view_key).
 
     Warns where a matrix file was not read as it stands (core.ising.matrix_files). Errors: InputError.
     """
@@ -136,8 +162,12 @@ def open_source(reference: str | Path) -> Source:
     )
     if len(stored) == 1:
         return _read_stored(stored[0])
-    run = load_run(folders.find_run(reference))
-    return Source(run.key, run.name, run.blocks, tuple(available(run)), run=run)
+    own, by = read_view(reference)
+    return _run_source(load_run(folders.find_run(own)).seen(by))
+
+
+def _run_source(run: Run) -> Source:
+    return Source(run.view_key, run.name, run.blocks, tuple(available(run)), run=run)
 
 
 def store_matrix(H: np.ndarray, name: str) -> Source:

@@ -5,8 +5,10 @@ returns.
 """
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +28,35 @@ def made_up_ids(vocabulary: int, max_length: int | None) -> torch.Tensor:
     return torch.randint(0, vocabulary, (2, max(2, length)), generator=torch.Generator().manual_seed(0))
 
 
-def verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> float:
-    """Run `verify` in a fresh process, own_code: with the checkpoint's. The largest difference of a logit.
+def verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> dict:
+    """Run `verify` in a fresh process, own_code: with the checkpoint's; its finding.
 
-    Errors: RuntimeError with its finding.
+    Errors: RuntimeError with the problem that it found.
     """
-    command = [sys.executable, "-m", "core.export.verify", str(checkpoint.resolve()), str(probe.resolve())]
+    command = ["-m", "core.export.verify", str(checkpoint.resolve()), str(probe.resolve())]
+    return _found([*command, *["--trust-remote-code"] * own_code], Path(__file__).resolve().parents[2])
+
+
+def verify_portable(checkpoint: Path, probe: Path) -> dict:
+    """Run check_portable in a fresh process that knows nothing of this project; its finding.
+
+    Errors: RuntimeError with the problem that it found.
+    """
+    script = Path(__file__).with_name("check_portable.py")
+    with tempfile.TemporaryDirectory() as code:  # where transformers copies the folder's code to
+        return _found(
+            [str(script), str(checkpoint.resolve()), str(probe.resolve()), str(GREEDY_TOKENS)],
+            checkpoint,
+            HF_MODULES_CACHE=code,
+            PYTHONDONTWRITEBYTECODE="1",
+        )
+
+
+def _found(arguments: list[str], folder: Path, **environment: str) -> dict:
     done = subprocess.run(
-        command + ["--trust-remote-code"] * own_code,
-        cwd=Path(__file__).resolve().parents[2],
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
     )
@@ -47,7 +69,7 @@ def verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> float:
         ) from error
     if found["problem"]:
         raise RuntimeError(f"The pruned checkpoint failed verification and was not kept: {found['problem']}.")
-    return found["difference"]
+    return found
 
 
 def verify(checkpoint: Path, probe: Path, remote_code: bool = False) -> dict:

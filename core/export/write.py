@@ -21,11 +21,15 @@ import torch
 import transformers
 
 import core
-from core.blocks.description import Block
-from core.export.verify import made_up_ids, verify_elsewhere
+from core.errors import InputError
+from core.export.card import card
+from core.export.form_names import NATIVE, PARTIAL, form_of
+from core.export.forms import FORMS, Written
+from core.export.verify import made_up_ids
+from core.ising.units import BLOCK, BRANCH, Name, in_order
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model
-from core.model.surgery import check_removal, remove_blocks
+from core.model.surgery import check_removal, divided
 from core.store.folders import check_free
 from core.store.runs import file_sha256
 
@@ -51,80 +55,148 @@ class Export:
     """A checkpoint that was written and verified."""
 
     out: Path
-    removed: list[int]
+    removed: tuple[Name, ...]
     parameters: tuple[int, int]  # before, after
     bytes: tuple[int, int]  # weight files on disk, before, after
-    blocks: tuple[int, int]  # before, after
+    blocks: tuple[int, int]  # before, after: those of which something is left
     kv_bytes: tuple[int, int]  # of keys and values a token of context, before, after
     largest_difference: float  # of a logit against the gated model
+    form: str = NATIVE
+    units: tuple[int, int] | None = None  # before, after, where a part of a block went alone
 
     def to_json(self) -> dict:
         """What a job's result says of it."""
         return {
             "out": str(self.out),
-            "removed": self.removed,
+            "removed": list(self.removed),
             "parameters": list(self.parameters),
             "bytes": list(self.bytes),
             "blocks": list(self.blocks),
             "kv_bytes": list(self.kv_bytes),
             "verified": True,
+            **(
+                {"units": list(self.units), "form": self.form, "note": PARTIAL[self.form].about}
+                if self.units
+                else {}
+            ),
         }
 
 
 def prune(
     source: str,
-    removed: Sequence[int],
+    removed: Sequence[Name],
     out: Path,
     *,
+    form: str | None = None,
     provenance: dict | None = None,
     workshop: Path | None = None,
     remote_code: bool = False,
     report: Report = lambda done, total, message: None,
 ) -> Export:
-    """Remove blocks from `source` and write a checkpoint that loads as `source` does, by from_pretrained of
-    its auto class.
+    """Remove blocks, or attention or FFN of them, from `source` and write a folder of the pruned model.
 
-    `workshop` is a folder on the disk of `out` to write in until it is verified; None: beside `out`.
-    Weights keep the checkpoint's own type; quantised ones are written in bf16 (core.weights.quantised), which
-    is larger. remote_code: as in core.model.load.load_model; the code goes with the checkpoint. Errors:
-    InputError for bad blocks, an existing `out`, or a model that cannot be pruned; RuntimeError when the
-    written folder fails verification (it is then removed).
+    removed: blocks by number, branches by name ("12a"). form: of core.export.form_names; None: where only
+    whole blocks go, a checkpoint that loads as `source` does, by from_pretrained of its auto class; else the
+    portable form. `workshop` is a folder on the disk of `out` to write in until it is verified; None: beside
+    `out`. Weights keep the checkpoint's own type; quantised ones are written in bf16
+    (core.weights.quantised), which is larger. remote_code: as in core.model.load.load_model; the code goes
+    with the checkpoint. Errors: InputError for bad units, an existing `out`, or a model that cannot be
+    pruned, or not in this form; RuntimeError when the written folder fails verification (it is then removed).
     """
-    out = Path(out)
+    out, named = Path(out), form_of(removed, form)
     check_free(out)
     report(0, 4, "loading")
-    loaded = load_model(source, device="cpu", remote_code=remote_code)
-    blocks = check_removal(loaded, removed)
-    before = _Before(loaded.parameters(), loaded.weights_bytes(), loaded.blocks)
+    loaded = _seen(load_model(source, device="cpu", remote_code=remote_code), removed)
+    units = check_removal(loaded, _units(loaded, removed))
+    FORMS[named].check(loaded, units)
+    before = _before(loaded, units, source)
     report(1, 4, "reference logits")
-    probe = _probe(loaded, blocks)
+    probe = _probe(loaded, units)
 
     report(2, 4, "writing")
     dtype = loaded.files.written()
     if dtype != loaded.model.dtype:
         del loaded
-        loaded = load_model(source, device="cpu", dtype=dtype, remote_code=remote_code)
-    stored = loaded
-    remove_blocks(stored, blocks)
-    after, own_code = stored.parameters(), stored.own_code
+        loaded = _seen(load_model(source, device="cpu", dtype=dtype, remote_code=remote_code), removed)
+    written, difference, size = _placed(
+        loaded, units, out, named, before, probe, provenance or {}, workshop, report
+    )
+    return Export(
+        out,
+        before.removed,
+        (before.parameters, written.parameters),
+        (before.bytes, size),
+        (before.blocks, len(before.kept)),
+        (before.kv_bytes, written.kv_bytes),
+        difference,
+        named,
+        None if named == NATIVE else (before.units, before.units - len(units)),
+    )
+
+
+class _Before(NamedTuple):
+    """The model as it was, and what is asked of it."""
+
+    source: str
+    name: str
+    removed: tuple[Name, ...]
+    kept: list[int]  # blocks of which something is left
+    parameters: int
+    bytes: int
+    blocks: int
+    units: int
+    kv_bytes: int
+
+
+def _seen(loaded: LoadedModel, removed: Sequence[Name]) -> LoadedModel:
+    """The model by branch where a branch is named."""
+    return loaded.seen(BRANCH if any(isinstance(name, str) for name in removed) else BLOCK)
+
+
+def _units(loaded: LoadedModel, removed: Sequence[Name]) -> Sequence[int]:
+    """The units of these names. Errors: InputError."""
+    numbers = [name for name in removed if isinstance(name, int)]
+    return numbers if loaded.by == BLOCK else loaded.units.parse(",".join(map(str, removed)))
+
+
+def _before(loaded: LoadedModel, units: Sequence[int], source: str) -> _Before:
+    whole, _ = divided(loaded, units)
+    return _Before(
+        source,
+        loaded.name,
+        loaded.units.stored(units),
+        [i for i in range(len(loaded.blocks)) if i not in whole],
+        loaded.parameters(),
+        loaded.weights_bytes(),
+        len(loaded.blocks),
+        len(loaded.units),
+        sum(b.kv_bytes for b in loaded.blocks),
+    )
+
+
+def _placed(
+    loaded: LoadedModel,
+    units: Sequence[int],
+    out: Path,
+    form: str,
+    before: _Before,
+    probe: dict[str, np.ndarray],
+    provenance: dict,
+    workshop: Path | None,
+    report: Report,
+) -> tuple[Written, float, int]:
+    """(what was written, the largest difference of a logit, bytes of its weights), once `out` is verified."""
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
     try:
         checkpoint = staging / "checkpoint"
-        record = {
-            "removed": blocks,
-            "kept": [i for i in range(len(before.blocks)) if i not in blocks],
-            "source": source,
-            "parameters": [before.parameters, after],
-            "versions": {"blockscape": core.__version__, "transformers": transformers.__version__},
-            **(provenance or {}),
-        }
-        _write(stored, checkpoint, record)
-        del stored
+        own_code, dtype = loaded.own_code, loaded.model.dtype
+        written = _write(loaded, units, checkpoint, form, before, provenance)
         report(3, 4, "verifying in a fresh process")
         np.savez(staging / "probe.npz", ids=probe["ids"], logits=probe["logits"])
-        difference = verify_elsewhere(checkpoint, staging / "probe.npz", own_code)
-        size = sum(f.stat().st_size for f in checkpoint.glob("*.safetensors"))
+        found = FORMS[form].prove(checkpoint, staging / "probe.npz", own_code)
+        _check_cache(found, written, dtype)
+        size = sum(f.stat().st_size for f in checkpoint.glob(FORMS[form].weights))
         checkpoint.chmod(0o755)
         if out.exists():
             out.rmdir()
@@ -132,56 +204,64 @@ def prune(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     report(4, 4, "done")
-    kept = [b for b in before.blocks if b.index not in blocks]
-    return Export(
-        out,
-        blocks,
-        (before.parameters, after),
-        (before.bytes, size),
-        (len(before.blocks), len(kept)),
-        (sum(b.kv_bytes for b in before.blocks), sum(b.kv_bytes for b in kept)),
-        difference,
-    )
+    return written, found["difference"], size
 
 
-class _Before(NamedTuple):
-    """The model as it was."""
-
-    parameters: int
-    bytes: int
-    blocks: list[Block]
-
-
-def _probe(loaded: LoadedModel, blocks: list[int]) -> dict[str, np.ndarray]:
-    """{ids, logits} of the model with the blocks gated off: what the checkpoint must give."""
+def _probe(loaded: LoadedModel, units: Sequence[int]) -> dict[str, np.ndarray]:
+    """{ids, logits} of the model with the units gated off: what the checkpoint must give."""
     ids = made_up_ids(loaded.config.vocab_size, loaded.max_length)
-    with torch.no_grad(), gated(loaded, removal(loaded, blocks)):
+    with torch.no_grad(), gated(loaded, removal(loaded, units)):
         logits = loaded.model(input_ids=ids, use_cache=False).logits.float()
     return {"ids": ids.numpy(), "logits": logits.numpy()}
 
 
-def _write(stored: LoadedModel, checkpoint: Path, record: dict) -> None:
+def _write(
+    loaded: LoadedModel, units: Sequence[int], checkpoint: Path, form: str, before: _Before, provenance: dict
+) -> Written:
     """Weights, config, what is beside them in the model's folder, and the record with the digest of each."""
-    stored.model.save_pretrained(checkpoint)
-    own_code = stored.files.folder.glob("*.py") if stored.own_code else ()
-    copied = (file for pattern in _COPIED for file in stored.files.tokenizer_folder.glob(pattern))
+    written = FORMS[form].write(loaded, units, checkpoint)
+    own_code = loaded.files.folder.glob("*.py") if loaded.own_code else ()
+    copied = (file for pattern in _COPIED for file in loaded.files.tokenizer_folder.glob(pattern))
     for file in (*copied, *own_code):
         shutil.copyfile(file, checkpoint / file.name)
-    record = {**record, "files": {file.name: file_sha256(file) for file in sorted(checkpoint.iterdir())}}
+    if form != NATIVE:
+        text = card(form, before.name, before.removed, (before.units, before.units - len(units)))
+        (checkpoint / "README.md").write_text(text, encoding="utf-8")
+    record = {
+        "removed": list(before.removed),
+        "kept": before.kept,
+        **({} if form == NATIVE else {"form": form}),
+        "source": before.source,
+        "parameters": [before.parameters, written.parameters],
+        "versions": {"blockscape": core.__version__, "transformers": transformers.__version__},
+        **provenance,
+        "files": {file.name: file_sha256(file) for file in sorted(checkpoint.iterdir())},
+    }
     (checkpoint / PROVENANCE).write_text(
         json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     for file in checkpoint.iterdir():
         file.chmod(0o644)  # safetensors leaves 0600
         _sync(file)
+    return written
 
 
-def is_export_of(out: Path, source: str, removed: Sequence[int]) -> bool:
-    """Whether `out` is the verified checkpoint of `source` without these blocks."""
+def _check_cache(found: dict, written: Written, dtype: torch.dtype) -> None:
+    """Errors: RuntimeError where a fresh process has seen another cache than was promised."""
+    if "kv" in found and found["kv"] * dtype.itemsize != written.kv_bytes:
+        raise RuntimeError(
+            f"The pruned checkpoint failed verification and was not kept: its cache holds "
+            f"{found['kv'] * dtype.itemsize} bytes a token, not {written.kv_bytes}."
+        )
+
+
+def is_export_of(out: Path, source: str, removed: Sequence[Name], form: str | None = None) -> bool:
+    """Whether `out` is the verified checkpoint of `source` without these blocks and branches, in a form."""
     try:
         record = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
-        return (record["source"], record["removed"]) == (source, sorted(removed))
-    except (OSError, ValueError, TypeError, KeyError):
+        own = (record["source"], record["removed"], record.get("form", NATIVE))
+        return own == (source, list(in_order(removed)), form_of(removed, form))
+    except (OSError, ValueError, TypeError, KeyError, InputError):
         return False
 
 

@@ -101,6 +101,10 @@ class Units:
         """The text that `parse` reads, whole blocks as numbers: "3,7-9,12a"."""
         return written(self.stored(state))
 
+    def said(self, state: Iterable[int]) -> str:
+        """A state for people, in depth order: "3, 7, 12a"."""
+        return ", ".join(map(str, self.stored(state)))
+
     def listed(self, state: Iterable[int]) -> list[Name]:
         """What JSON says of a state: numbers by block, names by branch, one a unit."""
         return [u if self.by == BLOCK else self.names[u] for u in sorted(state)]
@@ -157,6 +161,39 @@ def units_of(branches: Sequence[Sequence[str]], by: str) -> Units:
             block.append(b)
             kinds.append(kind)
     return Units(BRANCH, tuple(names), tuple(block), tuple(kinds))
+
+
+def read_names(text: str) -> tuple[Name, ...]:
+    """The stored name of a state of some model, from "3, 7-9, 12a". Errors: InputError."""
+    found: list[Name] = []
+    for part in text.split(","):
+        half = _HALF.fullmatch(part.strip())
+        if half:
+            found.append(f"{int(half[1])}{half[2]}")
+            continue
+        try:
+            found += parse_blocks(part)
+        except InputError as error:
+            if not re.search(r"[a-z]", part):
+                raise
+            raise InputError(
+                f"{part.strip()[:40]!r} in the list {text[:80]!r} is neither a block, a range of blocks nor "
+                "a branch; write for example 3,7-9,12a,13f."
+            ) from error
+    names = in_order(found)
+    for name, after in itertools.pairwise(names):
+        if _block_of(name) == _block_of(after) and (name == after or isinstance(name, int)):
+            raise InputError(f"{after} is listed twice in {text[:80]!r}; name each unit once.")
+    return names
+
+
+def _block_of(name: Name) -> int:
+    return int(re.sub("[a-z].*", "", str(name)))
+
+
+def in_order(names: Iterable[Name]) -> tuple[Name, ...]:
+    """Names by depth."""
+    return tuple(sorted(names, key=lambda name: (_block_of(name), str(name))))
 
 
 def written(removed: Iterable[Name]) -> str:

@@ -1,6 +1,7 @@
 """Gradient rows of a model on texts, kept in the store."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from core.calibration.calibrate import calibrate as compute_run
@@ -9,6 +10,7 @@ from core.calibration.corpus import Read, read_sources
 from core.calibration.pairs import with_pairs
 from core.calibration.secants import with_secants
 from core.errors import InputError
+from core.ising.units import BRANCH
 from core.job_kinds.common import draw_sequences, load
 from core.jobs.progress import Progress
 from core.model.load import LoadedModel
@@ -36,7 +38,8 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     sequences, singles = ranks.agree(_drawn(request, loaded, texts, progress) if texts else None)
     key = run_key(loaded, sequences, request["sampled"], singles, request["seed"])
     aside, run = ranks.agree(_kept(key) if ranks.rank == 0 else None)
-    if run is None:
+    known = run
+    if run is None or (run.branches is None and loaded.seen(BRANCH).units.by == BRANCH):
         run = compute_run(
             loaded,
             sequences,
@@ -50,7 +53,10 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
             report=progress.report,
             ranks=ranks,
         )
-        if run is not None:  # of rank 0
+        if known is not None and run is not None:  # an earlier version's, which knows whole blocks only
+            run = replace(run, secants=known.secants, pairs=known.pairs)
+            extend_run(run)
+        elif run is not None:  # of rank 0
             keep_run(run)
     elif ranks.rank == 0:
         _remember(run, request, sequences)
@@ -86,7 +92,10 @@ def _extended(
             draw_sequences(loaded, texts, request, "choose", count, progress) if texts else None
         )
 
-    if secants > (len(run.secants.A[0]) if run.secants else 0):
+    known = len(run.secants.A[0]) if run.secants else 0
+    if run.branches is not None and run.branches.secants is None:
+        known = 0  # of whole blocks only
+    if secants > known:
         sparing = request.get("checkpointed", False)
         added = with_secants(run, loaded, drawn(secants), checkpointed=sparing, ranks=ranks, **asked)
         run = ranks.agree(added)

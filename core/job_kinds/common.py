@@ -10,10 +10,12 @@ from core.calibration.corpus import Read, draw, read_sources
 from core.compare.comparison import distance_of, model_key
 from core.errors import InputError
 from core.ising.states import check_blocks
-from core.ising.units import BLOCK, BRANCH, Name, State
+from core.ising.units import BLOCK, BRANCH, Name, State, name_text
 from core.jobs.progress import Progress
 from core.measure.state_losses import DISTANCES, Kept, open_forwards, stratified
 from core.model.load import LoadedModel, load_model
+from core.spectrum.constraints import Constraints, read_constraints
+from core.spectrum.memory_budget import read_budget, with_budget
 from core.store.results import LOSS, RULERS
 from core.store.runs import Run, canonical_key, load_run
 from core.texts import Sequences
@@ -53,8 +55,9 @@ def state_of(listed: Iterable[Name], loaded: LoadedModel) -> State:
     Errors: InputError for one that the model does not have: nothing is measured under its name.
     """
     names = list(listed)
-    text = ",".join(map(str, names))
-    return check_blocks(loaded.units.parse(text), len(loaded.units)) if names else ()
+    if loaded.by == BLOCK:
+        return check_blocks(names, len(loaded.units))  # type: ignore[arg-type]  # numbers all
+    return check_blocks(loaded.units.parse(name_text(names)), len(loaded.units)) if names else ()
 
 
 def states_of(request: dict, loaded: LoadedModel) -> tuple[LoadedModel, list[State]]:
@@ -74,6 +77,18 @@ def paired(losses: np.ndarray, base: np.ndarray | None) -> dict:
         return found
     above = losses - base
     return {**found, "increase": float(above.mean()), "increase_se": _standard_error(above)}
+
+
+def rules_of(request: dict, run: Run) -> Constraints | None:
+    """What every state of a search must respect: the texts of `rules` in the request, as
+    core.spectrum.constraints reads them, and a budget under "fits". Errors: InputError.
+    """
+    texts = request.get("rules") or {}
+    if not texts:
+        return None
+    constraints = read_constraints(texts, run.units)
+    fits = texts.get("fits", "").strip()
+    return with_budget(run.meta["model"], read_budget(fits), constraints) if fits else constraints
 
 
 def ruler_of(request: dict) -> str:

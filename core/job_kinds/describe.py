@@ -10,6 +10,7 @@ from core.calibration.corpus import available, read_sources
 from core.calibration.gradient_rows import at_once, gradient_rows, made_up_ids, measure_batch, singles_at_once
 from core.calibration.own_samples import own_sequences
 from core.errors import InputError
+from core.ising.units import BRANCH
 from core.job_kinds.common import load
 from core.jobs.progress import Progress
 from core.measure.state_losses import open_forwards
@@ -27,8 +28,9 @@ def run(request: dict, progress: Progress) -> dict:
     tokens.
 
     The result: model {...}, blocks [...], domains and parts as core.calibration.corpus.available gives them,
-    and for core.jobs.costs: batch, rows_seconds, forward_seconds and singles_seconds (all single removals) of
-    a batch, own_seconds of an own sample, load_seconds, memory (peak bytes), threads.
+    and for core.jobs.costs: batch, rows_seconds, forward_seconds, singles_seconds (all single removals) and
+    branches_seconds (of branches) of a batch, own_seconds of an own sample, load_seconds, memory (peak
+    bytes), threads.
     """
     progress.report(0, 3, "loading the model")
     texts = read_sources(request["texts"])
@@ -52,7 +54,7 @@ def run(request: dict, progress: Progress) -> dict:
             gradient_rows(loaded, ids[part], sampled_uniforms=own, checkpointed=checkpointed)
 
     rows_seconds = _seconds(rows)
-    forward_seconds, singles_seconds = _forwards(loaded, ids.numpy())
+    forward_seconds, singles_seconds, branches_seconds = _forwards(loaded, ids.numpy())
     own_seconds = _own_seconds(loaded, length) if texts.own else 0.0
     return {
         "model": {
@@ -71,6 +73,7 @@ def run(request: dict, progress: Progress) -> dict:
         "sampled": request["sampled"],
         "forward_seconds": forward_seconds,
         "singles_seconds": singles_seconds,
+        "branches_seconds": branches_seconds,
         "load_seconds": load_seconds,
         "memory": peak_bytes(),
         "threads": torch.get_num_threads(),
@@ -103,9 +106,10 @@ def _check_memory(request: dict) -> None:
         )
 
 
-def _forwards(loaded: LoadedModel, ids: np.ndarray) -> tuple[float, float]:
-    """Seconds of (a forward, the full model and every single removal) of a batch: those go on from hidden
-    states of the full model, so that the time falls evenly from the first block's to the last one's.
+def _forwards(loaded: LoadedModel, ids: np.ndarray) -> tuple[float, float, float]:
+    """Seconds of (a forward, the full model and every single removal, every branch alone) of a batch:
+    removals go on from hidden states of the full model, so that the time falls evenly from the first block's
+    to the last one's.
     """
     index = np.arange(len(ids))
     made_up = Sequences(
@@ -118,7 +122,9 @@ def _forwards(loaded: LoadedModel, ids: np.ndarray) -> tuple[float, float]:
         sum(_seconds(partial(meter.measure, state, chunk)) for chunk in range(len(meter.chunks)))
         for state in ((), (n - 1,))
     )
-    return full, full + n * (full + last) / 2
+    units = loaded.seen(BRANCH).units
+    branches = len(units) * (full + last) / 2 if units.by == BRANCH else 0.0
+    return full, full + n * (full + last) / 2, branches
 
 
 def _seconds(work) -> float:

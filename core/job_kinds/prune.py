@@ -10,8 +10,8 @@ from core.jobs.progress import Progress
 
 
 def run(request: dict, progress: Progress) -> dict:
-    """A real checkpoint without the request's blocks, verified, in the folder `out`, and beside it a .zip
-    when `zip` asks and it is small.
+    """A real checkpoint without the request's `blocks`, blocks and branches by name, in its `form` where it
+    names one; verified, in the folder `out`, and beside it a .zip when `zip` asks and it is small.
     """
     out = Path(request["out"])
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -19,12 +19,13 @@ def run(request: dict, progress: Progress) -> dict:
     progress.work.mkdir(exist_ok=True)
     same_disk = out.parent.stat().st_dev == progress.work.stat().st_dev
     # a killed worker's: moved away whole, never thinned out
-    if is_export_of(out, request["model"], request["blocks"]):
+    if is_export_of(out, request["model"], request["blocks"], request.get("written")):
         os.replace(out, progress.work / "earlier") if same_disk else shutil.rmtree(out)
     done = write_pruned(
         request["model"],
         request["blocks"],
         out,
+        form=request.get("written"),
         provenance=request["provenance"],
         workshop=progress.work if same_disk else None,
         remote_code=request.get("remote_code", False),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InputError
+from core.ising.units import BLOCK
 from core.jobs.files import folder_of, is_held, last_progress, read_request, read_result
 from core.store import folders
 
@@ -96,12 +97,13 @@ def list_jobs() -> list[Job]:
     return sorted(found, key=lambda job: job.changed, reverse=True)
 
 
-def on_run(folder: Path, removed: int) -> list[Job]:
-    """The jobs that were asked for on the run in this folder at M (`request_on`), the latest sign of life
-    first.
+def on_run(folder: Path, removed: int, by: str = BLOCK) -> list[Job]:
+    """The jobs that were asked for on the run in this folder at M (`request_on`) in this view, the latest
+    sign of life first.
     """
-    wanted = (str(folder.absolute()), removed)
-    return [job for job in list_jobs() if (job.request.get("run"), job.request.get("remove")) == wanted]
+    wanted = (str(folder.absolute()), removed, by)
+    asked = lambda r: (r.get("run"), r.get("remove"), r.get("by", BLOCK))  # noqa: E731
+    return [job for job in list_jobs() if asked(job.request) == wanted]
 
 
 def running() -> list[Job]:

@@ -42,12 +42,15 @@ def _states(request: dict) -> str:
 
 
 def _budget(request: dict) -> str:
-    by = f", by {request['ruler']}" if "ruler" in request else ""
-    return f"M = {request.get('remove')}, {request.get('budget')} forwards{by}"
+    return f"M = {request.get('remove')}, {request.get('budget')} forwards{_by(request)}"
 
 
 def _race(request: dict) -> str:
-    return f"M = {request.get('remove')}, {_states(request)}"
+    return f"M = {request.get('remove')}, {_states(request)}{_by(request)}"
+
+
+def _by(request: dict) -> str:
+    return f", by {request['ruler']}" if "ruler" in request else ""
 
 
 def _samples(request: dict) -> str:

@@ -10,7 +10,7 @@ chosen is smallest. *Medoids*: the window is divided into groups of states alike
 of each group speaks for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,7 @@ def candidates(
     noise: np.ndarray | None = None,
     measured: Mapping[State, tuple[float, float, int]] | None = None,
     taken: list[State] | tuple[State, ...] = (),
+    names: Sequence[str] | None = None,
 ) -> Candidates:
     """Up to `count` listed states, the ground state first; fewer where the window holds fewer.
 
@@ -74,6 +75,7 @@ def candidates(
         second, listed or not. Losses of a split that is reported on later have no place here: choosing on
         them makes the report too good.
     taken: states picked before; the others differ from them as well, and none of them is repeated.
+    names: of the units [N], for the reasons; None: their numbers.
 
     Errors: InputError for a count below 1, a negative window, an empty spectrum, or noise of another length.
     """
@@ -101,12 +103,11 @@ def candidates(
 
     spread((count + 1) // 2)
     if len(pool.chosen) < count:
-        groups = _groups(x, count)
+        groups, called = _groups(x, count), names or range(len(H))
         for medoid, members in sorted(groups, key=lambda g: (-len(g[1]), g[0])):
             if len(pool.chosen) < count and pool.changed(medoid) > 1:
-                pool.take(
-                    medoid, f"medoid of a group of {len(members)} states {_in_common(x, members)}, {within}"
-                )
+                common = _in_common(x, members, called)
+                pool.take(medoid, f"medoid of a group of {len(members)} states {common}, {within}")
     spread(count)
     return Candidates(pool.chosen, reach, size, why)
 
@@ -263,16 +264,16 @@ def _groups(x: np.ndarray, count: int) -> list[tuple[int, np.ndarray]]:
     return [(medoid, own) for medoid, own in zip(medoids, members) if len(own)]
 
 
-def _in_common(x: np.ndarray, members: np.ndarray) -> str:
+def _in_common(x: np.ndarray, members: np.ndarray, names: Sequence) -> str:
     """What sets a group of the states x apart, in words."""
     share, overall = x[members].mean(axis=0), x.mean(axis=0)
     common = np.flatnonzero((share == 1) & (overall < 1))
     if len(common):
-        return f"that all remove {_listed(common[np.argsort(overall[common], kind='stable')][:3])}"
+        return f"that all remove {_listed(common[np.argsort(overall[common], kind='stable')][:3], names)}"
     block = int((share - overall).argmax())
-    return f"of which {100 * share[block]:.0f} % remove {block}"
+    return f"of which {100 * share[block]:.0f} % remove {names[block]}"
 
 
-def _listed(blocks: np.ndarray) -> str:
-    *first, last = sorted(map(int, blocks))
+def _listed(blocks: np.ndarray, names: Sequence) -> str:
+    *first, last = (names[b] for b in sorted(map(int, blocks)))
     return f"{', '.join(map(str, first))} and {last}" if first else str(last)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from core.errors import InputError
-from core.ising.states import parse_blocks
+from core.ising.units import Units
 
 _NUMBER = re.compile(r"[0-9]{1,4}")
 _COUNTING_LIMIT = 200_000  # states of the counting recursion
@@ -50,16 +50,15 @@ class Constraints:
         return self.at_least is not None
 
 
-def read_constraints(fields: dict[str, str], blocks: int, kinds: Sequence[str] = ()) -> Constraints:
+def read_constraints(fields: dict[str, str], units: Units) -> Constraints:
     """Constraints as people write them, every field optional and empty for nothing.
 
-    keep, remove: "0, 3-5"; groups: "0-11: 2; 12-23: 3", or by the kinds [N] of the blocks, "attention: 2;
-    MoE: 3"; max_run: "1".
+    keep, remove: "0, 3-5", by branch also "12a"; groups: "0-11: 2; 12-23: 3", or by the kinds of the units,
+    "attention: 2; MoE: 3"; max_run: "1".
     Errors: InputError with the field's own text.
     """
     keep, remove = (
-        parse_blocks(fields[name], blocks) if fields.get(name, "").strip() else ()
-        for name in ("keep", "remove")
+        units.parse(fields[name]) if fields.get(name, "").strip() else () for name in ("keep", "remove")
     )
     groups = []
     for part in filter(str.strip, fields.get("groups", "").split(";")):
@@ -69,7 +68,7 @@ def read_constraints(fields: dict[str, str], blocks: int, kinds: Sequence[str] =
                 f"{part.strip()[:60]!r} is no group of blocks; write blocks, a colon, and how many of them: "
                 "0-11: 2; 12-23: 3."
             )
-        groups.append((_of_kind(members, kinds) or parse_blocks(members, blocks), int(count)))
+        groups.append((_of_kind(members, units.kinds) or units.parse(members), int(count)))
     run = fields.get("max_run", "").strip()
     if run and (not _NUMBER.fullmatch(run) or int(run) < 1):
         raise InputError(

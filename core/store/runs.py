@@ -7,7 +7,8 @@
     RUN/secants.npz     A float32 [N + 1, S, N], loss float32 [N + 1, S]; optional
     RUN/pairs.npz       blocks int16 [P, 2], part float32 [P, S]; optional
     RUN/branches.npz    the same by branch (U of them): A float32 [m, U], sampled float32 [m, U], increase
-                        float64 [U], se float64 [U], secants float32 [N + 1, S, U]; optional, and all but A
+                        float64 [U], se float64 [U], sequences int, block float64 [N], secants float32 [N + 1,
+                        S, U]; optional, and all but A
 
 `run.json` holds the SHA-256 of every array file, and last its own: a file that
 was cut off or changed is refused, never read silently.
@@ -16,6 +17,7 @@ was cut off or changed is refused, never read silently.
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -32,6 +34,7 @@ from core.store import folders
 from core.store.sealed_json import seal, unseal
 
 FORMAT = 1
+BRANCH_SINGLES = 32  # sequences that branches are removed alone on, at most: they are twice as many
 _ARRAYS = ("A.npz", "A_sampled.npz", "singles.npz", *folders.EXTRAS)
 
 
@@ -82,6 +85,7 @@ class Branches:
     A: np.ndarray  # float32 [m, U], of the rows
     sampled: np.ndarray | None = None  # float32 [m, U], of the sampled rows
     singles: Singles | None = None  # of each branch alone
+    block: np.ndarray | None = None  # float64 [N], nats: of whole blocks on the same sequences
     secants: np.ndarray | None = None  # float32 [N + 1, S, U]: intact, and with each block removed
 
 
@@ -124,12 +128,26 @@ class Run:
     @cached_property
     def units(self) -> Units:
         """What a state removes."""
-        return units_of(_kinds(self.whole or self), self.by)
+        return self.units_by(self.by)
+
+    def units_by(self, by: str) -> Units:
+        """What a state removes in this view, whether or not the run has data for it."""
+        return units_of(_kinds(self.whole or self), by)
 
     @property
     def view_key(self) -> str:
         """The key of the run as it is seen: by block and by branch other things follow from it."""
         return view_key(self.key, self.by)
+
+    @property
+    def block_costs(self) -> np.ndarray | None:
+        """float64 [blocks], nats: of whole blocks on the sequences that the single removals are of; None
+        where nothing was measured.
+        """
+        run = self.whole or self
+        if self.whole is not None and run.branches is not None and run.branches.block is not None:
+            return run.branches.block
+        return None if run.singles is None else run.singles.increase
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -145,7 +163,7 @@ class Run:
             return self
         if self.whole is not None and by == BLOCK:
             return self.whole
-        units = units_of(_kinds(self), by)
+        units = self.units_by(by)
         if units.by == BLOCK:  # every block has one branch: both views are one
             return self
         if self.branches is None:
@@ -162,7 +180,9 @@ class Run:
             self,
             meta={**self.meta, "model": {**model, "blocks": blocks}},
             rows=replace(self.rows, A=own.A),
-            sampled=None if self.sampled is None else replace(self.sampled, A=own.sampled),
+            sampled=None
+            if self.sampled is None or own.sampled is None
+            else replace(self.sampled, A=own.sampled),
             singles=own.singles,
             secants=None
             if self.secants is None or own.secants is None
@@ -189,8 +209,8 @@ def view_key(key: str, by: str) -> str:
 
 def read_view(key: str) -> tuple[str, str]:
     """(the run's own key, the view) of a `view_key`."""
-    own, dash, by = key.partition("-")
-    return (own, by) if dash else (key, BLOCK)
+    found = re.fullmatch(rf"([0-9a-f]{{8,64}}|{'|'.join(folders.SHIPPED_RUNS)})-({BRANCH})", key)
+    return (found[1], found[2]) if found else (key, BLOCK)
 
 
 def _kinds(run: Run) -> list[list[str]]:
@@ -278,18 +298,17 @@ def load_run(folder: Path) -> Run:
 
 
 def _branches(arrays: dict[str, np.ndarray], singles: dict[str, np.ndarray] | None) -> Branches:
-    own = (
-        Singles(arrays["increase"], arrays["se"], int(singles["sequences"]))
-        if singles and "increase" in arrays
-        else None
-    )
-    return Branches(arrays["A"], arrays.get("sampled"), own, arrays.get("secants"))
+    own = None
+    if singles and "increase" in arrays:
+        count = arrays["sequences"] if "sequences" in arrays else singles["sequences"]
+        own = Singles(arrays["increase"], arrays["se"], int(count))
+    return Branches(arrays["A"], arrays.get("sampled"), own, arrays.get("block"), arrays.get("secants"))
 
 
 def _branch_arrays(b: Branches) -> dict[str, np.ndarray]:
     """As branches.npz holds them."""
-    own = {"increase": b.singles.increase, "se": b.singles.se} if b.singles else {}
-    found = {"A": b.A, "sampled": b.sampled, "secants": b.secants, **own}
+    own = vars(b.singles) if b.singles else {}
+    found = {"A": b.A, "sampled": b.sampled, "block": b.block, "secants": b.secants, **own}
     return {name: array for name, array in found.items() if array is not None}
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import core
 from core.energy.mix import mix_label
 from core.errors import InputError
-from core.ising.states import block_list
+from core.ising.units import BLOCK, Units
 from core.landscape.landscape import Landscape
 from core.landscape.wording import exponent, proof, significant, with_power
 from core.spectrum.memory_budget import budget_text
@@ -40,17 +40,18 @@ def report_html(
     s, source = found.spectrum, view.source
     power = exponent(s.energies)
     picked = tray_data(found, list(tray))
-    title = f"Removing {view.removed} of {source.blocks} blocks: {source.name}"
+    title = f"Removing {view.removed} of {source.blocks} {source.units.word}s: {source.name}"
     sections = [
         f"<h1>{escape(title)}</h1>",
-        "<p>Each line below is one way to choose the blocks; lower energy is predicted better. "
-        "E(x) = xᵀHx = Σ H<sub>ii</sub> + 2 Σ<sub>i&lt;j</sub> H<sub>ij</sub> over the removed blocks.</p>",
+        f"<p>Each line below is one way to choose the {source.units.word}s; lower energy is predicted "
+        "better. E(x) = xᵀHx = Σ H<sub>ii</sub> + 2 Σ<sub>i&lt;j</sub> H<sub>ij</sub> over the removed "
+        f"{source.units.word}s.</p>",
         _facts(view, found, power),
         f'<p class="proof">{"✓ exact: " if s.exact else ""}{escape(proof(s, power))}.</p>',
-        f"<h2>Picked states</h2>{_table(found, picked, power, measured or {}, reasons or {})}",
-        f"<h2>Levels</h2>{_levels(found, picked, power)}",
-        f"<h2>Barcode</h2>{_barcode(found, picked)}",
-        f"<h2>Couplings</h2>{_heatmap(found.H)}",
+        f"<h2>Picked states</h2>{_table(found, source.units, picked, power, measured or {}, reasons or {})}",
+        f"<h2>Levels</h2>{_levels(found, source.units, picked, power)}",
+        f"<h2>Barcode</h2>{_barcode(found, source.units, picked)}",
+        f"<h2>Couplings</h2>{_heatmap(found.H, source.units)}",
         f"<h2>The same again</h2>{_again(view)}",
     ]
     data = {"provenance": provenance(view, found), "picked": picked}
@@ -86,19 +87,20 @@ def _facts(view: View, found: Landscape, power: int) -> str:
     }
     if source.domains:
         facts["Domain mix"] = "as sampled" if view.mix is None else mix_label(view.mix, 9)
-    rules = [
-        f"{name} {block_list(blocks)}" for name, blocks in (("keep", c.keep), ("remove", c.remove)) if blocks
-    ]
-    rules += [f"{count} of {block_list(members)}" for members, count in c.groups] + (
+    write, ends = source.units.write, {"keep": c.keep, "remove": c.remove}
+    rules = [f"{name} {write(own)}" for name, own in ends.items() if own]
+    rules += [f"{count} of {write(members)}" for members, count in c.groups] + (
         [f"at most {c.max_run} in a row"] if c.max_run else []
     )
     rules += [f"fits {budget_text(view.budget)}"] if view.budget else []
     facts["Rules"] = "; ".join(rules) or "none"
     facts["Energy"] = f"E₀ {with_power(s.energies[0], power)}, gap {with_power(s.gap, power)}"
-    facts["Ground state" if s.exact else "Lowest state found"] = f"removes {block_list(found.ground)}" + (
+    facts["Ground state" if s.exact else "Lowest state found"] = f"removes {write(found.ground)}" + (
         f"; {s.degeneracy} states share its energy" if s.degeneracy > 1 else ""
     )
-    facts["Minima"] = f"{int(found.minimum.sum())} of the listed states are lowered by no swap of one block"
+    facts["Minima"] = (
+        f"{int(found.minimum.sum())} of the listed states are lowered by no swap of one {source.units.word}"
+    )
     return (
         "<dl>"
         + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
@@ -108,6 +110,7 @@ def _facts(view: View, found: Landscape, power: int) -> str:
 
 def _table(
     found: Landscape,
+    units: Units,
     picked: list[PickData],
     power: int,
     measured: Increases,
@@ -123,7 +126,7 @@ def _table(
         state = tuple(p["removed"])
         cells = [
             str(k),
-            block_list(state),
+            units.write(state),
             p["hash"],
             "not listed" if p["rank"] is None else str(p["rank"]),
             with_power(p["energy"], power),
@@ -157,7 +160,7 @@ def _increase(value: tuple[float, float, int] | None) -> str:
     return f"{mean:+.4f}" + (f" ± {se:.4f}" if math.isfinite(se) else "") + f" ({n} sequences)"
 
 
-def _levels(found: Landscape, picked: list[PickData], power: int) -> str:
+def _levels(found: Landscape, units: Units, picked: list[PickData], power: int) -> str:
     """Energy above the ground state by blocks changed; a line a state, those on one level side by side."""
     s = found.spectrum
     above, removed = s.energies - s.energies[0], s.removed
@@ -185,7 +188,7 @@ def _levels(found: Landscape, picked: list[PickData], power: int) -> str:
         shift = seen[place] = seen.get(place, -1) + 1
         x = left + column * place[0] + 6 + (shift * 26) % max(1.0, column - 34)
         kind = "picked" if k in marks else "level"
-        words = f"rank {k}, removes {block_list(removed[k])}, ΔE {with_power(above[k], power)}"
+        words = f"rank {k}, removes {units.write(removed[k])}, ΔE {with_power(above[k], power)}"
         parts.append(
             f'<line class="{kind}" x1="{x:.1f}" x2="{x + 22:.1f}" y1="{y(above[k]):.1f}" '
             f'y2="{y(above[k]):.1f}"><title>{escape(words)}</title></line>'
@@ -197,22 +200,32 @@ def _levels(found: Landscape, picked: list[PickData], power: int) -> str:
             named.append((at, line))
             parts.append(f'<text class="picked" x="{at:.1f}" y="{line:.1f}">{marks[k]}</text>')
     label = (
-        f"Energy above the ground state of {len(above)} states, by the number of blocks changed against "
-        "the ground state"
+        f"Energy above the ground state of {len(above)} states, by the number of {units.word}s changed "
+        "against the ground state"
     )
-    caption = "ΔE, upwards, by blocks changed against the ground state, to the right. Numbers: picked states."
+    caption = (
+        f"ΔE, upwards, by {units.word}s changed against the ground state, to the right. Numbers: "
+        "picked states."
+    )
     return _figure(width, height, label, parts, caption)
 
 
-def _barcode(found: Landscape, picked: list[PickData]) -> str:
-    """Which blocks the lowest states remove: a row a state, lowest on top."""
+def _barcode(found: Landscape, units: Units, picked: list[PickData]) -> str:
+    """Which units the lowest states remove: a row a state, lowest on top; by branch a block's column has a
+    lane for each of its units.
+    """
     x = found.spectrum.x[:ROWS]
-    n, row, column, left, top = x.shape[1], 10, 950 / x.shape[1], 40, 18
+    lanes = max(map(len, units.of_block))
+    n, row, left, top = len(units.of_block), 10 if lanes == 1 else 8 * lanes, 40, 18
+    column = 950 / n
     marks = {p["rank"]: k for k, p in enumerate(picked, 1) if p["rank"] is not None}
-    cells = [
-        f"M{left + column * b:.1f} {top + row * k}h{column - 1:.1f}v{row - 1}h{1 - column:.1f}z"
-        for k, b in zip(*map(np.ndarray.tolist, np.nonzero(x)))
-    ]
+    cells = []
+    for k, u in zip(*map(np.ndarray.tolist, np.nonzero(x))):
+        b = units.block[u]
+        own = units.of_block[b]
+        each = (row - 1) / len(own)
+        at = top + row * k + own.index(u) * each
+        cells.append(f"M{left + column * b:.1f} {at:g}h{column - 1:.1f}v{each:g}h{1 - column:.1f}z")
     height = top + row * len(x) + 4
     parts = [
         f'<rect class="back" x="{left}" y="{top}" width="950" height="{row * len(x)}"/>',
@@ -239,13 +252,20 @@ def _barcode(found: Landscape, picked: list[PickData]) -> str:
     return _figure(
         1000,
         height,
-        f"Blocks removed by {shown}",
+        f"{units.word.capitalize()}s removed by {shown}",
         parts,
-        f"A column a block, a row a state, lowest on top: {shown}.",
+        f"A column a block{_lanes_of(units)}, a row a state, lowest on top: {shown}.",
     )
 
 
-def _heatmap(H: np.ndarray) -> str:
+def _lanes_of(units: Units) -> str:
+    """What the lanes of a block's column are, as a part of a sentence; nothing by block."""
+    if units.by == BLOCK:
+        return ""
+    return f" ({' above '.join(dict.fromkeys(units.kinds))})"
+
+
+def _heatmap(H: np.ndarray, units: Units) -> str:
     """Off-diagonal couplings, stronger ones more opaque; the diagonal, the own costs, is left blank."""
     n = len(H)
     off = ~np.eye(n, dtype=bool)
@@ -263,21 +283,23 @@ def _heatmap(H: np.ndarray) -> str:
                 for i, j in at
             )
             parts += [f'<path class="{name}" fill-opacity="{k / _BINS:.2f}" d="{path}"/>'] if path else []
-    every = 1 if n <= 40 else 10
-    for b in range(0, n, every):
-        parts.append(f'<text x="{left + cell * (b + 0.5):.1f}" y="12" text-anchor="middle">{b}</text>')
-        parts.append(
-            f'<text x="{left - 5}" y="{top + cell * (b + 0.5) + 4:.1f}" text-anchor="end">{b}</text>'
-        )
+    every = 1 if n <= 40 else 10 if units.by == BLOCK else 2
+    for b, own in enumerate(units.of_block):
+        if b % every:
+            continue
+        middle = cell * (sum(own) / len(own) + 0.5)
+        parts.append(f'<text x="{left + middle:.1f}" y="12" text-anchor="middle">{b}</text>')
+        parts.append(f'<text x="{left - 5}" y="{top + middle + 4:.1f}" text-anchor="end">{b}</text>')
     i, j = np.unravel_index(np.where(off, sizes, -1).argmax(), H.shape)
-    strongest = f"strongest pair: {min(i, j)} and {max(i, j)}, H = {significant(float(H[i, j]))}"
+    pair = " and ".join(units.names[u] for u in sorted((i, j)))
+    strongest = f"strongest pair: {pair}, H = {significant(float(H[i, j]))}"
     caption = (
         "Purple: H<sub>ij</sub> &gt; 0, removing both costs more than each alone; green: less. Opacity: "
         "log(1 + |H| / median), "
         f"own costs left blank; {escape(strongest)}."
     )
     return _figure(
-        left + 564, top + 564, f"Couplings of {n} blocks, {strongest}", parts, caption, escaped=True
+        left + 564, top + 564, f"Couplings of {n} {units.word}s, {strongest}", parts, caption, escaped=True
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from core.energy.mix import mix_text
 from core.energy.sources import Source
 from core.errors import InputError
-from core.ising.states import block_list
+from core.ising.units import BLOCK
 from core.spectrum.constraints import Constraints
 from core.spectrum.memory_budget import Budget, budget_text, with_budget
 from core.store import folders
@@ -50,7 +50,11 @@ class View:
 def _opened(source: Source, estimator: str, mix: Mapping[str, float] | None) -> list[str]:
     """The lines that make H."""
     mixed = "" if mix is None else f", { ({str(name): float(share) for name, share in mix.items()})!r}"
-    return [f"source = open_source({_reference(source)!r})", f"H = source.couplings({estimator!r}{mixed})"]
+    seen = "" if source.by == BLOCK else f".seen({source.by!r})"
+    return [
+        f"source = open_source({_reference(source)!r}){seen}",
+        f"H = source.couplings({estimator!r}{mixed})",
+    ]
 
 
 def couplings_snippet(source: Source, estimator: str, mix: Mapping[str, float] | None = None) -> str:
@@ -94,8 +98,8 @@ def python_snippet(view: View) -> str:
     lines.append('    print(f"{energy:.12g}", *removed)')
     name = " ".join(source.name.split())
     about = (
-        f"# The {view.count} lowest ways to remove {view.removed} of {source.blocks} blocks: {name}, "
-        f"{view.estimator}. Run it in Blockscape's folder."
+        f"# The {view.count} lowest ways to remove {view.removed} of {source.blocks} {source.units.word}s: "
+        f"{name}, {view.estimator}. Run it in Blockscape's folder."
     )
     return "\n".join([about, *sorted(imports), "", *lines]) + "\n"
 
@@ -112,13 +116,14 @@ def cli_line(view: View) -> str:
         if source.run is None
         else ["--run", _reference(source), "--estimator", view.estimator]
     )
+    words += [] if source.by == BLOCK else ["--by", source.by]
     words += ["--remove", str(view.removed), "--count", str(view.count)]
     if view.mix is not None:
         words += ["--mix", mix_text(view.mix)]
-    groups = "; ".join(f"{block_list(members)}: {count}" for members, count in c.groups)
+    groups = "; ".join(f"{source.units.write(members)}: {count}" for members, count in c.groups)
     limits = {
-        "--keep": block_list(c.keep),
-        "--go": block_list(c.remove),
+        "--keep": source.units.write(c.keep),
+        "--go": source.units.write(c.remove),
         "--groups": groups,
         "--max-run": "" if c.max_run is None else str(c.max_run),
     }
@@ -158,8 +163,8 @@ def _reference(source: Source) -> str:
         if folder.resolve() == shipped.resolve():
             return name
     return (
-        source.key[:_DIGITS]
-        if folder.resolve() == (folders.home() / "runs" / source.key).resolve()
+        source.run.key[:_DIGITS]
+        if folder.resolve() == (folders.home() / "runs" / source.run.key).resolve()
         else str(folder.resolve())
     )
 

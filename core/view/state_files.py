@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 import core
-from core.ising.states import block_list, short_hashes
+from core.energy.learned import learned_by
+from core.ising.states import short_hashes
+from core.ising.units import BLOCK, Units, whole
 from core.landscape.landscape import Landscape
 from core.spectrum.lowest import levels
 from core.spectrum.memory_budget import budget_text
@@ -20,31 +22,36 @@ Increases = Mapping[tuple[int, ...], tuple[float, float, int]]  # {state: (nats,
 _MEASURED = ("loss_increase", "loss_increase_se", "sequences")
 
 
-def states_csv(found: Landscape, measured: Increases | None = None) -> str:
-    """One row a state, lowest first; `removed` as text that core.ising.states.parse_blocks reads, empty cells
-    where nothing is known.
+def states_csv(found: Landscape, measured: Increases | None = None, units: Units | None = None) -> str:
+    """One row a state, lowest first; `removed` as text that core.ising.units.Units.parse reads, empty cells
+    where nothing is known. units: of the view; None: blocks.
     """
-    rows = _rows(found, measured or {})
+    units = units or whole(len(found.H))
+    rows = _rows(found, measured or {}, units)
     out = io.StringIO()
     writer = csv.DictWriter(
         out, [*rows[0], *(name for name in _MEASURED if name not in rows[0])], restval="", lineterminator="\n"
     )
     writer.writeheader()
     for row in rows:
-        writer.writerow({**row, "removed": block_list(row["removed"]), "minimum": int(row["minimum"])})
+        writer.writerow(
+            {**row, "removed": units.write(units.state(row["removed"]) or ()), "minimum": int(row["minimum"])}
+        )
     return out.getvalue()
 
 
 def states_json(view: View, found: Landscape, measured: Increases | None = None) -> str:
     """{"view": what decides the list and what is proved of it, "states": [...]}, one line a state."""
-    states = ",\n  ".join(json.dumps(row, allow_nan=False) for row in _rows(found, measured or {}))
+    states = ",\n  ".join(
+        json.dumps(row, allow_nan=False) for row in _rows(found, measured or {}, view.source.units)
+    )
     return (
         f'{{"view": {json.dumps(provenance(view, found), ensure_ascii=False, allow_nan=False)},\n '
         f'"states": [\n  {states}\n]}}\n'
     )
 
 
-def _rows(found: Landscape, measured: Increases) -> list[dict]:
+def _rows(found: Landscape, measured: Increases, units: Units) -> list[dict]:
     s = found.spectrum
     rows = []
     for k, (state, name, level) in enumerate(
@@ -53,7 +60,7 @@ def _rows(found: Landscape, measured: Increases) -> list[dict]:
         row = {
             "rank": k,
             "hash": name,
-            "removed": list(state),
+            "removed": units.listed(state),
             "energy": float(s.energies[k]),
             "above_ground": float(s.energies[k] - s.energies[0]),
             "own_cost": float(found.own[k]),
@@ -73,14 +80,16 @@ def provenance(view: View, found: Landscape) -> dict:
     """Where a list of states comes from, as plain data: model, run, texts, what was asked, and what is
     proved.
     """
-    run, s = view.source.run, found.spectrum
+    run, s, ruler = view.source.run, found.spectrum, learned_by(view.estimator)
     rules = {name: value for name, value in asdict(view.constraints).items() if value not in ((), None)}
     about = {
         "blockscape": core.__version__,
         "source": view.source.name,
         "key": view.source.key,
-        "blocks": view.source.blocks,
+        "blocks": len(view.source.units.of_block),
+        **({} if view.source.by == BLOCK else {"by": view.source.by, "units": view.source.blocks}),
         "estimator": view.estimator,
+        **({} if ruler is None else {"ruler": ruler}),
         "mix": None if view.mix is None else dict(view.mix),
         "removed": view.removed,
         "count": view.count,

@@ -11,6 +11,7 @@ from core.energy.learned import learned_at, read_learned
 from core.energy.sources import Source
 from core.ising.energies import energies
 from core.ising.states import indicator, pearson
+from core.ising.units import Units
 from core.store import folders
 from core.store.results import Results
 from core.view.measured_figures import alike, energy_against_loss, rank_changes, trust, unexplained
@@ -26,11 +27,6 @@ CONFIG = {
     "toImageButtonOptions": {"format": "svg"},
     "modeBarButtonsToRemove": ["select2d", "lasso2d"],
 }
-
-
-def listed(states: list[tuple[int, ...]]) -> list[str]:
-    """Each state as the text of its blocks."""
-    return [", ".join(map(str, s)) for s in states]
 
 
 def known_points(source: Source) -> Points:
@@ -76,17 +72,23 @@ def show_energies(source: Source, states: list[tuple[int, ...]], job: jobs.Job |
         return
     spread = spread_of(source, found.states)
     figure = energy_against_loss(
-        listed(found.states), found.energy, found.increase, found.se, found.lowest, found.best, spread
+        list(map(source.units.said, found.states)),
+        found.energy,
+        found.increase,
+        found.se,
+        found.lowest,
+        found.best,
+        spread,
     )
     chart(st, figure, key="scatter", config=CONFIG)
 
 
-def show_order(found: Points, blocks: int) -> None:
+def show_order(found: Points, units: Units) -> None:
     """Ranks, what trusting the first states costs, what is left unexplained, how alike states are."""
     if len(found.rows) < 2:
         st.caption("Two measured states of this M are needed.")
         return
-    names, left, right = listed(found.states), *st.columns(2)
+    names, left, right = list(map(units.said, found.states)), *st.columns(2)
     left.markdown("**Rank by energy, rank by loss**")
     chart(left, rank_changes(names, found.energy, found.increase), key="slope", config=CONFIG)
     right.markdown("**What trusting the first m states costs**")
@@ -98,7 +100,7 @@ def show_order(found: Points, blocks: int) -> None:
         )
     right.markdown("**How alike the states are**, and a map of them by that")
     few = np.argsort(found.energy, kind="stable")[:200]
-    x = indicator([found.states[k] for k in few], blocks)
+    x = indicator([found.states[k] for k in few], len(units))
     chart(
         right, alike([names[k] for k in few], pearson(x, x), found.increase[few]), key="alike", config=CONFIG
     )

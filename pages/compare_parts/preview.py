@@ -45,7 +45,7 @@ def show_preview(source: Source, states: list[tuple[int, ...]]) -> None:
         st.caption(f"Nothing of M = {state.removed} is measured yet.")
         return
     H = source.couplings(state.estimator, state.mix)
-    names = [", ".join(map(str, s)) for s in shown]
+    names = list(map(source.units.said, shown))
     figure = to_be_measured(names, np.asarray(energies(H, indicator(shown, source.blocks))))
     chart(st, figure, key="preview", config={"displayModeBar": False})
     who = "the states to measure" if asked else f"{len(shown)} low states that differ"

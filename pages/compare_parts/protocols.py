@@ -11,7 +11,7 @@ from core import jobs
 from core.compare import other_tools
 from core.compare.comparison import model_key
 from core.errors import InputError
-from core.ising.states import parse_blocks
+from core.ising.units import BRANCH
 from core.store.runs import Run
 from core.tasks import short_prompts
 from core.tasks.presets import PRESETS, Preset, asked
@@ -32,7 +32,9 @@ def with_original(states: list[tuple[int, ...]]) -> str:
 
 def show_behaviour(run: Run, states: list[tuple[int, ...]]) -> None:
     """Short prompts, answered by all: what is broken although the loss looks good."""
-    request = jobs.request_for(run, states=[[], *map(list, states[:20])], tokens=short_prompts.TOKENS)
+    request = jobs.request_for(
+        run, states=[[], *map(run.units.listed, states[:20])], tokens=short_prompts.TOKENS
+    )
     job = jobs.find("behaviour", request)
     if job is None or not (job.active or job.status == "done"):
         st.button(
@@ -98,7 +100,12 @@ def show_harness(run: Run, states: list[tuple[int, ...]]) -> None:
         st.info(plain(str(error)))
         return
     request = jobs.request_for(
-        run, reads, states=[[], *map(list, states[:20])], preset=protocol.to_json(), limit=limit, batch=16
+        run,
+        reads,
+        states=[[], *map(run.units.listed, states[:20])],
+        preset=protocol.to_json(),
+        limit=limit,
+        batch=16,
     )
     job = jobs.find("harness", request)
     if job is None or not (job.active or job.status == "done"):
@@ -242,14 +249,16 @@ def show_imported(run: Run) -> None:
         st.html(
             html_table(["removed", "task", "metric", "imported value", "n", "tool", "file"], rows, "imported")
         )
-        states = list(dict.fromkeys(r.removed for r in other_tools.kept(model_key(run)) if r.removed))
+        found = (run.units.state(r.removed) for r in other_tools.kept(model_key(run)))
+        states = list(dict.fromkeys(s for s in found if s))
         st.button("Add these states to the tray", on_click=add_to_tray, args=(states,), key="tray-imported")
 
 
 def _import(run: Run, name: str, content: bytes, removed: str) -> None:
     """Keep the scores of an uploaded file. Errors: InputError."""
-    gone = parse_blocks(removed, run.blocks) if removed.strip() else ()
+    units = run.units_by(BRANCH)
+    gone = units.stored(units.parse(removed)) if removed.strip() else ()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{Path(name).stem}{Path(name).suffix.lower()}"
         path.write_bytes(content)
-        other_tools.keep(model_key(run), path, other_tools.read_results(path, gone, run.blocks))
+        other_tools.keep(model_key(run), path, other_tools.read_results(path, gone, units))

@@ -3,8 +3,9 @@
 import streamlit as st
 
 from core import jobs
-from core.energy.learned import learned_at
+from core.energy.learned import learned_at, learned_by
 from core.energy.sources import Source
+from core.ising.units import BLOCK
 from core.jobs.costs import in_words, search_seconds
 from core.store import folders
 from core.store.named_models import missing
@@ -45,7 +46,8 @@ def improve(run: Run, learned: jobs.Job | None, others: jobs.Job | None) -> None
         required=True,
         format_func=lambda ruler: "KL" if ruler == KL else ruler,
         help="What a choice goes by while it is searched for: the loss on the texts, or KL(original || "
-        "pruned), how far the next-token distributions are from the original's. The result is told in both.",
+        "pruned), how far the next-token distributions are from the original's. Races go by it, too. The "
+        "result is told in both.",
     )
     left, middle, right = st.columns([1, 1.4, 1.4], vertical_alignment="bottom")
     left.number_input(
@@ -89,6 +91,7 @@ def start_search(kind: str, run: Run, removed: int) -> None:
             sequences=CHOOSING,
             seed=0,
             ruler=state.ruler,
+            **({} if run.by == BLOCK else {"by": run.by}),
         ),
     )
 
@@ -132,7 +135,7 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
         rows.append(
             (
                 "learned landscape",
-                done["best"]["removed"],
+                source.units.state(done["best"]["removed"]) or (),
                 done["forwards"],
                 done["best"][ruler],
                 done["report"],
@@ -140,7 +143,7 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
         )
     if others and others.status == "done":
         for name, m in others.result["methods"].items():
-            rows.append((name, m["removed"], m["forwards"], m[ruler], m["report"]))
+            rows.append((name, source.units.state(m["removed"]) or (), m["forwards"], m[ruler], m["report"]))
     if not rows:
         return
     rows.sort(key=lambda row: row[4]["kl"]["mean"] if ruler == KL else row[4]["increase"])
@@ -150,18 +153,18 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
     cells = [
         [
             name,
-            Safe(mini(tuple(removed), source.blocks)),
-            ", ".join(map(str, removed)),
+            Safe(mini(removed, source.units)),
+            source.units.said(removed),
             f"{spent:.1f}",
             f"{loss:.4f}",
             f"{r['increase']:+.4f} ± {r['increase_se']:.4f}",
-            *(_distances(r) if told else []),
+            *(distances(r) if told else []),
         ]
         for name, removed, spent, loss, r in rows
     ]
     st.html(html_table(head, cells, "methods"))
     left, right = st.columns([1, 3])
-    left.button("Add these states to the tray", on_click=add_to_tray, args=([tuple(row[1]) for row in rows],))
+    left.button("Add these states to the tray", on_click=add_to_tray, args=([row[1] for row in rows],))
     if learned and learned.status == "done":
         right.button(
             "Show the learned landscape",
@@ -171,7 +174,7 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
         )
 
 
-def _distances(report: dict) -> list[str]:
+def distances(report: dict) -> list[str]:
     """KL and the share of equal first choices on unseen texts, with their 95 % intervals."""
     if "kl" not in report:
         return ["–", "–"]
@@ -183,8 +186,10 @@ def _distances(report: dict) -> list[str]:
 
 
 def show_learned(source: Source, removed: int) -> None:
-    """Of a button: Explore on the landscape that was learned at this M."""
-    state.estimator = next(e for e in source.estimators if learned_at(e) == removed)
+    """Of a button: Explore on the landscape that was learned at this M by the ruler of the page."""
+    state.estimator = next(
+        e for e in source.estimators if learned_at(e) == removed and learned_by(e) == state.ruler
+    )
     state.mix = None
     keep_view()
 

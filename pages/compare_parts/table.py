@@ -1,7 +1,6 @@
 """The measured states side by side: table, files, answers."""
 
 import csv
-import html
 import io
 import json
 import math
@@ -16,6 +15,7 @@ from core.compare.comparison import Row, compare, model_key, record
 from core.energy.sources import Source
 from core.ising.energies import energies
 from core.ising.states import indicator
+from core.ising.units import BLOCK, Units, name_text
 from core.store.results import Results
 from core.tasks.items import chance_levels, read_tasks
 from pages.compare_parts.energies import spread_of
@@ -27,13 +27,20 @@ state = st.session_state
 SHOWN = 60  # states in the table
 
 
-def mini(removed: tuple[int, ...], blocks: int, common: frozenset[int] = frozenset()) -> str:
-    """HTML: a state as a strip; blocks that all states of the table remove are drawn hollow."""
-    kinds = ["both" if b in common else "gone" if b in removed else "" for b in range(blocks)]
-    cells = "".join(f'<i class="{kind}"></i>' if kind else "<i></i>" for kind in kinds)
+def mini(removed: tuple[int, ...], units: Units, common: frozenset[int] = frozenset()) -> str:
+    """HTML: a state as a strip, by branch a column for each block; units that all states of the table remove
+    are drawn hollow.
+    """
+    kinds = ["both" if u in common else "gone" if u in removed else "" for u in range(len(units))]
+    cell = [f'<i class="{kind}"></i>' if kind else "<i></i>" for kind in kinds]
+    if units.by == BLOCK:
+        lanes, cells = "", "".join(cell)
+    else:
+        lanes = " lanes"
+        cells = "".join(f"<span>{''.join(cell[u] for u in own)}</span>" for own in units.of_block)
     return (
-        '<span class="mini" role="img" aria-label="removes '
-        f'{html.escape(", ".join(map(str, removed)) or "nothing")}">{cells}</span>'
+        f'<span class="mini{lanes}" role="img" aria-label="removes '
+        f'{units.said(removed) or "nothing"}">{cells}</span>'
     )
 
 
@@ -66,18 +73,18 @@ def _same(row: Row) -> str:
     return f"{100 * same.mean:.1f} %{ends}"
 
 
-def table(rows: list[Row], blocks: int, energy: dict[tuple[int, ...], str]) -> str:
+def table(rows: list[Row], units: Units, energy: dict[tuple[int, ...], str]) -> str:
     """The measured rows as HTML; only what differs has a column, every text is escaped."""
     tasks = sorted({name for row in rows for name in row.tasks})
     chance = chance_levels(read_tasks())
     picked = [frozenset(row.removed) for row in rows if row.removed]
     common = frozenset.intersection(*picked) if len(picked) > 1 else frozenset()
     columns: dict[str, Callable[[Row], str]] = {
-        "state": lambda r: name_of(r.removed, blocks),
+        "state": lambda r: name_of(r.removed, len(units)),
         "removed": lambda r: Safe(
-            mini(r.removed, blocks, common if r.removed else frozenset())
+            mini(r.removed, units, common if r.removed else frozenset())
             + " "
-            + (", ".join(map(str, r.removed)) or "none")
+            + (units.said(r.removed) or "none")
         ),
         "energy": lambda r: energy.get(r.removed, ""),
         "loss, nats": lambda r: f"{r.loss.mean:.4f} ± {r.loss.se:.4f}" if r.loss else "–",
@@ -102,7 +109,7 @@ def table(rows: list[Row], blocks: int, energy: dict[tuple[int, ...], str]) -> s
     return html_table(shown, [list(row) for row in zip(*(cells[name] for name in shown))], "states")
 
 
-def as_csv(rows: list[Row], energy: dict[tuple[int, ...], float]) -> str:
+def as_csv(rows: list[Row], units: Units, energy: dict[tuple[int, ...], float]) -> str:
     """The table as CSV, numbers in full."""
     out = io.StringIO()
     tasks = sorted({name for row in rows for name in row.tasks})
@@ -137,7 +144,7 @@ def as_csv(rows: list[Row], energy: dict[tuple[int, ...], float]) -> str:
         scores = [r.tasks[t].accuracy if t in r.tasks else "" for t in tasks]
         writer.writerow(
             [
-                ",".join(map(str, r.removed)),
+                name_text(units.stored(r.removed)),
                 energy.get(r.removed, ""),
                 *loss,
                 *(r.increase[:2] if r.increase else ("", "")),
@@ -172,7 +179,7 @@ def show_table(source: Source, states: list[tuple[int, ...]], job: jobs.Job | No
         s: f"{e:.4g}" + ("" if spread is None else f" ± {spread[k]:.2g}")
         for k, (s, e) in enumerate(energy.items())
     }
-    st.html(table(rows[: SHOWN + 1], source.blocks, told))
+    st.html(table(rows[: SHOWN + 1], source.units, told))
     more = f" {len(rows) - 1 - SHOWN} more states are in the CSV." if len(rows) > SHOWN + 1 else ""
     st.caption(
         "Loss on sequences that no choice has seen, ± standard error; increase: paired on the same "
@@ -182,11 +189,13 @@ def show_table(source: Source, states: list[tuple[int, ...]], job: jobs.Job | No
         "single tokens, to 4 %. Same first choice: where both find the same token likeliest, of all tokens. "
         "acc: accuracy on a task with its 95 % interval, chance in brackets after the name. "
         "Tokens per second: a forward pass of the really pruned model. "
-        "Blocks that all of these states remove are drawn hollow; columns in which nothing differs are left "
-        f"out.{more}"
+        f"{source.units.word.capitalize()}s that all of these states remove are drawn hollow; columns in "
+        f"which nothing differs are left out.{more}"
     )
     left, right, _ = st.columns([1, 1, 10])
-    left.download_button("CSV", as_csv(rows, energy), "compare.csv", "text/csv", on_click="ignore")
+    left.download_button(
+        "CSV", as_csv(rows, source.units, energy), "compare.csv", "text/csv", on_click="ignore"
+    )
     right.download_button(
         "JSON",
         lambda: json.dumps(record(source.run, states, Results())),
@@ -195,18 +204,18 @@ def show_table(source: Source, states: list[tuple[int, ...]], job: jobs.Job | No
         on_click="ignore",
         help="Every item of every measurement, with the model, data, settings and versions it comes from.",
     )
-    show_answers(model_key(source.run), rows, source.blocks)
+    show_answers(model_key(source.run), rows, source.units)
 
 
-def show_answers(model: str, rows: list[Row], blocks: int) -> None:
+def show_answers(model: str, rows: list[Row], units: Units) -> None:
     """The same prompt, answered by each."""
     answers = {
-        removed: text
+        units.state(removed): text
         for (removed, prompt), text in Results().answers(model).items()
         if prompt == state.prompt
     }
     known = [row.removed for row in rows if row.removed in answers]
     if known:
         st.subheader("The same prompt")
-        body = [[name_of(removed, blocks), f"{state.prompt}{answers[removed]}"] for removed in known]
+        body = [[name_of(removed, len(units)), f"{state.prompt}{answers[removed]}"] for removed in known]
         st.html(html_table(["state", f"greedy, at most 40 tokens after: {state.prompt}"], body, "answers"))

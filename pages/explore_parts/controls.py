@@ -17,7 +17,7 @@ from core.spectrum.memory_budget import Fit, needs, read_budget, size, smallest_
 from core.spectrum.sweep import Step, sweep
 from core.store.runs import Run
 from core.view.coupling_figures import how_many
-from pages.shared.view import COUNTS, RULES, open_at_first, plain, rules_in_view, source_of
+from pages.shared.view import COUNTS, RULES, open_at_first, plain, rules_in_view, see, source_of
 
 SLIDERS = 24  # domains that have one
 SWEEP_SECONDS, SWEEP_STEP = (4, 40), 0.3  # of a sweep at first and on request, of each M
@@ -39,21 +39,36 @@ def controls(source: Source, sources: dict[str, str]):
     mixes = len(source.domains) > 1 and source.mixes(state.estimator)
     with st.container(key="controls"):
         widths = (
-            [1.3, 1.29, 0.75, 1.15, 1.0, 0.82, 0.78, 2.25, 2.08]
+            [1.3, 0.9, 1.2, 0.7, 1.1, 0.95, 0.8, 0.75, 2.1, 1.95]
             if mixes
-            else [1.6, 1.2, 0.8, 1.2, 0.9, 0.85, 2.3, 2.1]
+            else [1.5, 0.95, 1.2, 0.75, 1.15, 0.9, 0.8, 2.2, 1.95]
         )
-        run, m, many, estimator, *mix, count, rules, facts, badge = st.columns(
+        run, by, m, many, estimator, *mix, count, rules, facts, badge = st.columns(
             widths, vertical_alignment="top"
         )
     run.selectbox("Run", list(sources), format_func=sources.get, key="source", on_change=on_source)
+    by.selectbox(
+        "By",
+        source.views,
+        index=source.views.index(source.by),
+        key=f"by-{source.key}",  # a control for each view: it says what is shown, whoever chose that
+        on_change=on_view,
+        args=(f"by-{source.key}",),
+        disabled=len(source.views) < 2,
+        help="What a state removes: whole blocks, or by branch attention (12a) and FFN (12f) on their own. "
+        + (
+            "One calibration has both."
+            if len(source.views) > 1
+            else "This run knows whole blocks only; calibrate again to see them apart."
+        ),
+    )
     m.number_input(
         f"Remove M of {source.blocks}",
         1,
         source.blocks - 1,
         key="removed",
         on_change=forget_cursor,
-        help="How many blocks to remove. Each state is one way to choose them.",
+        help=f"How many {source.units.word}s to remove. Each state is one way to choose them.",
     )
     with many:
         how_many_control(source)
@@ -84,7 +99,7 @@ def rules_control(source: Source) -> None:
     with st.popover(f"{active} set" if active else "none", width="stretch", help=tip):
         st.text_input("Blocks that stay", key="keep", on_change=forget_cursor, placeholder="0, 23")
         st.text_input("Blocks that go", key="remove", on_change=forget_cursor, placeholder="5, 7-9")
-        kinds = list(dict.fromkeys(source.kinds))
+        kinds = list(dict.fromkeys(source.units.kinds))
         example = "; ".join(f"{kind}: 2" for kind in kinds[:2]) if len(kinds) > 1 else "0-11: 2; 12-23: 3"
         tip = "Blocks, or a kind of block, and how many of them go."
         st.text_input(
@@ -126,6 +141,11 @@ def show_facts(found: Landscape, facts, badge) -> None:
 def on_source() -> None:
     """Another source opens at its first view."""
     open_at_first(source_of(state.source))
+
+
+def on_view(key: str) -> None:
+    """The same run by block or by branch."""
+    see(state[key])
 
 
 def on_estimator() -> None:
@@ -227,7 +247,7 @@ def show_how_many(source: Source) -> None:
         st.warning(plain(str(error)))
         return
     st.plotly_chart(
-        how_many(steps, state.removed),
+        how_many(steps, state.removed, source.units),
         key="sweep",
         config={"displayModeBar": False},
         on_select=on_sweep,
@@ -253,7 +273,7 @@ def sweep_words(steps: list[Step], whole: bool) -> list[str]:
         told.append(f"{open_ends} of them are not proved (hollow).")
     lost = next((step for step in steps if step.left), None)
     if lost:
-        back = ", ".join(map(str, lost.left))
+        back = source_of(state.source).units.said(lost.left)
         told.append(
             f"From M = {lost.removed} on, the best choice is no longer the one before with a block more: "
             f"{back} come{'s' * (len(lost.left) == 1)} back."

@@ -37,7 +37,7 @@ def verdict(
     states = [row.removed for row in rows if row.removed]
     energy = dict(zip(states, map(float, energies(H, indicator(states, len(H)))))) if states else {}
     nats = source.about(estimator).unit.startswith("nats")
-    return health(H, ground, points(rows, energy), audit_of(source, H), nats)
+    return health(H, ground, points(rows, energy), audit_of(source, estimator, mix), nats, source.units.said)
 
 
 def check_request(run: Run, found: Landscape) -> dict:
@@ -86,7 +86,8 @@ def show_health(source: Source, landscape: Landscape) -> None:
             return
         rows = rows_of_m(source.key, len(landscape.ground), str(folders.home()), Results().stamp)
         known = {row.removed for row in rows if row.increase}
-        new = [s for s in request["states"] if s and tuple(s) not in known]
+        asked = map(source.units.state, request["states"])
+        new = [s for s in asked if s and s not in known]
         if new and (job is None or job.status != "done"):
             more = "more " if known else ""
             st.button(

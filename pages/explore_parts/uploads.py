@@ -44,10 +44,12 @@ def on_states() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(state.listed.name).name
             path.write_bytes(state.listed.getvalue())
-            read = other_tools.read_listed(path, source_of(state.source).blocks)
-        add_marks(
-            {tuple(sorted(one.removed)): (one.label or path.stem)[:LABEL_LIMIT] for one in read[:MARK_LIMIT]}
-        )
+            units = source_of(state.source).units
+            read = other_tools.read_listed(path, units)
+        named = {
+            units.state(one.removed): (one.label or path.stem)[:LABEL_LIMIT] for one in read[:MARK_LIMIT]
+        }
+        add_marks({s: label for s, label in named.items() if s is not None})
         if len(read) > MARK_LIMIT:
             state.problems.append(
                 f"{state.listed.name!r} lists {len(read)} states; the first {MARK_LIMIT} are marked."

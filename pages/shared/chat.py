@@ -35,7 +35,7 @@ def chat_panel(run: Run, removed: tuple[int, ...]) -> None:
 
 def _talk(run: Run, removed: tuple[int, ...]) -> list[str]:
     """The ids of the jobs of this chat, in order."""
-    return state.setdefault("chats", {}).setdefault((run.key, removed), [])
+    return state.setdefault("chats", {}).setdefault((run.view_key, removed), [])
 
 
 def _kept(job_id: str) -> jobs.Job | None:
@@ -50,7 +50,7 @@ def _chat(run: Run, removed: tuple[int, ...], polled: bool) -> None:
     last = said[-1] if said else None
     if polled and not (last and last.active):
         st.rerun()
-    name = "without " + ", ".join(map(str, removed))
+    name = "without " + run.units.said(removed)
     st.html('<div class="panelhead"><b>Chat: the original beside this one</b></div>')
     for job in said:
         st.html(_turn(job, name))
@@ -109,7 +109,7 @@ def _ask(run: Run, removed: tuple[int, ...], said: list[jobs.Job], busy: bool) -
         original, pruned = ([*_history(said, side), ["user", text.strip()]] for side in SIDES)
         request = jobs.request_for(
             run,
-            blocks=list(removed),
+            blocks=list(run.units.stored(removed)),
             original=original,
             pruned=pruned,
             tokens=tokens,

@@ -10,14 +10,14 @@ import streamlit as st
 from core.energy.mix import mix_text, read_mix
 from core.energy.sources import Source, list_sources
 from core.errors import InputError
-from core.ising.states import parse_blocks
+from core.ising.units import BLOCK, VIEWS, Units
 from core.store.folders import SHIPPED_RUNS
 from pages.shared.view import COUNTS, RULES, TRAY_LIMIT, keep_view, open_at_first, source_of
 
 RULE_LIMIT = 4000
 PANELS = ("levels", "density", "states", "matrix", "arcs")  # what a link may show alone
 LOOK = re.compile(
-    r"(density~?)?(spin~?)?(structure~?)?(-?[0-9.e+-]{1,16}:[0-9.e+-]{1,16})?"
+    r"(density~?)?(spin~?)?(structure~?)?(kinds~?)?(-?[0-9.e+-]{1,16}:[0-9.e+-]{1,16})?"
 )  # how the lens shows the landscape, in its own words
 MARK_LIMIT, LABEL_LIMIT = 50, 40
 state = st.session_state
@@ -36,7 +36,7 @@ def read_link(sources: dict[str, str]) -> None:
     ):
         return
     state.problems = []
-    source = source_of(_linked_source(query, sources))
+    source = _seen(source_of(_linked_source(query, sources)), query.get("by", BLOCK))
     open_at_first(source)
     state.update(count=COUNTS[-1], seq=state.get("seq", -1) + 1)
     for name in RULES:
@@ -58,7 +58,7 @@ def read_link(sources: dict[str, str]) -> None:
     for name, read in LISTED.items():
         try:
             if name in query:
-                state.update(read(query[name], source.blocks))
+                state.update(read(query[name], source.units))
         except InputError as error:
             state.problems.append(f"The link's {name!r} cannot be read: {error}")
     keep_view()
@@ -79,6 +79,20 @@ def _linked_source(query: Mapping[str, str], sources: dict[str, str]) -> str:
             f"Showing {sources[first]} instead."
         )
     return fits[0] if fits else first
+
+
+def _seen(source: Source, by: str) -> Source:
+    """The source in the view that a link asks for; as it is, with the reason told, where it cannot."""
+    if by not in VIEWS:
+        state.problems.append(
+            f"The link asks to see the run by {by[:20]!r}, which must be one of {', '.join(VIEWS)}."
+        )
+        return source
+    try:
+        return source.seen(by)
+    except InputError as error:
+        state.problems.append(f"The link asks to see the run by {by}: {error}")
+        return source
 
 
 def _read_mix(query: Mapping[str, str], source: Source) -> None:
@@ -104,20 +118,25 @@ def _read_removed(query: Mapping[str, str], source: Source) -> None:
             )
 
 
-def tray_from_link(text: str, blocks: int) -> list[tuple[int, ...]]:
+def tray_from_link(text: str, units: Units) -> list[tuple[int, ...]]:
     """Picked states, as a link writes them."""
-    return list(dict.fromkeys(blocks_from_link(part, blocks) for part in text.split("_")[:TRAY_LIMIT]))
+    return list(dict.fromkeys(state_from_link(part, units) for part in text.split("_")[:TRAY_LIMIT]))
 
 
-def blocks_from_link(text: str, blocks: int) -> tuple[int, ...]:
-    """One state, as a link writes it."""
-    return parse_blocks(text.replace("-", ","), blocks)
+def state_from_link(text: str, units: Units) -> tuple[int, ...]:
+    """One state, as `state_in_link` writes it."""
+    return units.parse(text.replace("-", ","))
 
 
-LISTED: dict[str, Callable[[str, int], dict]] = {  # states in a link: what of the view each part says
-    "mark": lambda text, blocks: {"marks": marks_from_link(text, blocks)},
-    "cur": lambda text, blocks: {"cursor": blocks_from_link(text, blocks)},
-    "tray": lambda text, blocks: {"tray": tray_from_link(text, blocks)},
+def state_in_link(removed: tuple[int, ...], units: Units) -> str:
+    """One state: "3-12a"."""
+    return "-".join(map(str, units.stored(removed)))
+
+
+LISTED: dict[str, Callable[[str, Units], dict]] = {  # states in a link: what of the view each part says
+    "mark": lambda text, units: {"marks": marks_from_link(text, units)},
+    "cur": lambda text, units: {"cursor": state_from_link(text, units)},
+    "tray": lambda text, units: {"tray": tray_from_link(text, units)},
 }
 
 
@@ -125,17 +144,17 @@ def checked_look(text: str) -> str:
     """How the lens shows the landscape; plainly where a link does not say it in the lens's words."""
     found = LOOK.fullmatch(text)
     try:
-        low, high = map(float, found[4].split(":")) if found and found[4] else (0.0, 1.0)
+        low, high = map(float, found[5].split(":")) if found and found[5] else (0.0, 1.0)
     except ValueError:
         return ""
     return text if found and -math.inf < low < high < math.inf else ""
 
 
-def marks_from_link(text: str, blocks: int) -> dict[tuple[int, ...], str]:
+def marks_from_link(text: str, units: Units) -> dict[tuple[int, ...], str]:
     """{state: label} from "label:3-7-9_:1-2"."""
     parts = [part.rpartition(":") for part in text.split("_")[:MARK_LIMIT]]
     return {
-        blocks_from_link(listed, blocks): " ".join(unquote(label).split())[:LABEL_LIMIT]
+        state_from_link(listed, units): " ".join(unquote(label).split())[:LABEL_LIMIT]
         for label, _, listed in parts
     }
 
@@ -156,16 +175,19 @@ def opened_source() -> Source | None:
 def link_of_view() -> dict[str, str]:
     """The view as a query: blocks, never ranks, so that links survive re-solving."""
     link = {"run": state.source[:8], "m": str(state.removed), "e": state.estimator, "k": str(state.count)}
+    units = source_of(state.source).units
+    if units.by != BLOCK:
+        link["by"] = units.by
     link |= {name: state[name] for name in RULES if state.get(name)}
     if state.mix is not None:
         link["mix"] = mix_text(state.mix)
     if state.cursor:
-        link["cur"] = "-".join(map(str, state.cursor))
+        link["cur"] = state_in_link(state.cursor, units)
     if state.tray:
-        link["tray"] = "_".join("-".join(map(str, s)) for s in state.tray)
+        link["tray"] = "_".join(state_in_link(s, units) for s in state.tray)
     if state.marks:
         link["mark"] = "_".join(
-            f"{label.replace('%', '%25').replace('_', '%5F')}:{'-'.join(map(str, s))}"
+            f"{label.replace('%', '%25').replace('_', '%5F')}:{state_in_link(s, units)}"
             for s, label in state.marks.items()
         )
     if state.panel:

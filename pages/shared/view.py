@@ -12,6 +12,7 @@ from core.errors import InputError
 from core.spectrum.constraints import Constraints, read_constraints
 from core.spectrum.memory_budget import Budget, read_budget, with_budget
 from core.store import folders
+from core.store.runs import read_view
 
 COUNTS = [100, 300, 1000, 2600]
 TRAY_LIMIT = 50
@@ -49,7 +50,7 @@ def _as_it_is_now(key: str) -> bytes:
 
     Bytes, since Streamlit hashes what comes back by the same rule: words in it would come here again.
     """
-    file = folders.home() / "runs" / key / "run.json"
+    file = folders.home() / "runs" / read_view(key)[0] / "run.json"
     return f"{key} {file.stat().st_mtime_ns if file.is_file() else 0}".encode()
 
 
@@ -64,7 +65,7 @@ def rules_in_view(source: Source) -> tuple[Constraints, Budget | None]:
 
     Errors: InputError.
     """
-    rules = read_constraints({name: state.get(name, "") for name in RULES}, source.blocks, source.kinds)
+    rules = read_constraints({name: state.get(name, "") for name in RULES}, source.units)
     text = state.get("fits", "").strip()
     if text and source.run is None:
         raise InputError(
@@ -97,6 +98,23 @@ def open_at_first(source: Source) -> None:
         looked_at=None,
     )
     state.update(RULES)
+
+
+def see(by: str) -> None:
+    """The view of the same run by block or by branch: picked and marked states that it can say stay."""
+    before = source_of(state.source)
+    after = before.seen(by)
+    moved = lambda s: after.units.state(before.units.stored(s))  # noqa: E731
+    kept = {
+        "tray": [m for s in state.tray if (m := moved(s)) is not None],
+        "marks": {m: label for s, label in state.marks.items() if (m := moved(s)) is not None},
+        "estimator": state.estimator if state.estimator in after.estimators else after.default,
+        "mix": state.mix,
+    }
+    open_at_first(after)
+    state.update(kept)
+    if not after.mixes(state.estimator):
+        state.mix = None
 
 
 def open_run(key: str) -> None:

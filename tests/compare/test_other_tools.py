@@ -6,6 +6,7 @@ import pytest
 
 from core.compare.other_tools import Imported, Listed, keep, kept, read_listed, read_results, read_states
 from core.errors import InputError
+from core.ising.units import whole
 from core.store.results import Key, Results
 
 HARNESS = {
@@ -89,7 +90,7 @@ def test_lists_of_states(tmp_path):
         },
     }
     for name, content in lists.items():
-        rows = read_results(write(tmp_path, name, content), blocks=9)
+        rows = read_results(write(tmp_path, name, content), units=whole(9))
         assert [(r.removed, r.task, r.value) for r in rows] == expected and {r.source for r in rows} == {name}
 
 
@@ -107,12 +108,12 @@ def test_lists_of_states_with_labels_and_without_scores(tmp_path):
     }
     for name, content in lists.items():
         path = write(tmp_path, name, content)
-        assert read_listed(path, blocks=9) == expected and read_states(path, 9) == [
+        assert read_listed(path, units=whole(9)) == expected and read_states(path, whole(9)) == [
             listed.removed for listed in expected
         ]
     for content in ([], [{"label": "x"}], [{"removed": [9]}], HARNESS):
         with pytest.raises(InputError):
-            read_listed(write(tmp_path, "wrong.json", content), blocks=9)
+            read_listed(write(tmp_path, "wrong.json", content), units=whole(9))
 
 
 def test_imported_rows_are_kept_once_and_never_count_as_measured(tmp_path):
@@ -152,5 +153,5 @@ def test_imported_rows_are_kept_once_and_never_count_as_measured(tmp_path):
 def test_what_cannot_be_read_is_one_sentence(tmp_path, name, content, says):
     path = tmp_path / name if content is None else write(tmp_path, name, content)
     with pytest.raises(InputError, match=says) as error:
-        read_results(path, blocks=9)
+        read_results(path, units=whole(9))
     assert "\n" not in str(error.value)

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from core.errors import InputError
-from core.export import write
+from core.export import forms, write
 from core.measure.evaluation import greedy, greedy_tokens, sequence_losses
 from core.model.gates import gated, removal
 from core.model.load import load_model
@@ -129,7 +129,7 @@ def test_a_wrong_checkpoint_is_caught_and_not_kept(tiny, tmp_path, monkeypatch, 
         if fault == "order":
             loaded.modules[1], loaded.modules[2] = loaded.modules[2], loaded.modules[1]
 
-    monkeypatch.setattr(write, "remove_blocks", broken)
+    monkeypatch.setattr(forms, "remove_blocks", broken)
     with pytest.raises(Exception, match=finds):
         write.prune(str(tiny["llama"]), REMOVED, tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import InputError
+from core.ising.units import whole
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
 from tests.families import llm_like, wishart
@@ -195,16 +196,16 @@ def test_constraints_as_people_write_them():
     from core.spectrum.constraints import read_constraints
 
     read = read_constraints(
-        {"keep": "0, 3-5", "remove": "", "groups": "0-5: 2 ; 6-8:1;", "max_run": " 2 "}, 9
+        {"keep": "0, 3-5", "remove": "", "groups": "0-5: 2 ; 6-8:1;", "max_run": " 2 "}, whole(9)
     )
     assert read == Constraints(keep=(0, 3, 4, 5), groups=(((0, 1, 2, 3, 4, 5), 2), ((6, 7, 8), 1)), max_run=2)
-    assert read_constraints({}, 9) == Constraints()
+    assert read_constraints({}, whole(9)) == Constraints()
     kinds = ["mamba", "attention + FFN", "mamba", "attention + MoE"]
-    by_kind = read_constraints({"groups": "Mamba: 1; attention + FFN: 0; 3: 1"}, 4, kinds)
+    by_kind = read_constraints({"groups": "Mamba: 1; attention + FFN: 0; 3: 1"}, whole(4, kinds))
     assert by_kind.groups == (((0, 2), 1), ((1,), 0), ((3,), 1))
-    assert read_constraints({"groups": "attention: 1"}, 4, kinds).groups == (((1, 3), 1),)
+    assert read_constraints({"groups": "attention: 1"}, whole(4, kinds)).groups == (((1, 3), 1),)
     with pytest.raises(InputError, match="'moon'"):
-        read_constraints({"groups": "moon: 1"}, 4, kinds)
+        read_constraints({"groups": "moon: 1"}, whole(4, kinds))
     for bad in (
         {"keep": "9"},
         {"remove": "x"},
@@ -214,4 +215,4 @@ def test_constraints_as_people_write_them():
         {"max_run": "-1"},
     ):
         with pytest.raises(InputError):
-            read_constraints(bad, 9)
+            read_constraints(bad, whole(9))

@@ -15,6 +15,7 @@ import pytest
 from core.compare.other_tools import read_listed
 from core.energy.sources import Source, open_source, store_matrix
 from core.ising.states import parse_blocks
+from core.ising.units import whole
 from core.landscape.candidates import candidates
 from core.landscape.landscape import landscape
 from core.landscape.wording import exponent, proof
@@ -172,7 +173,7 @@ def test_csv_and_json_are_read_back(demo, tmp_path):
     (tmp_path / "s.csv").write_text(text)
     (tmp_path / "s.json").write_text(states_json(view, found, measured))
     for name in ("s.csv", "s.json"):
-        listed = read_listed(tmp_path / name, 24)
+        listed = read_listed(tmp_path / name, whole(24))
         assert [one.removed for one in listed] == found.spectrum.removed
         assert np.allclose([one.scores["energy"] for one in listed], found.spectrum.energies, rtol=1e-15)
     about = json.loads((tmp_path / "s.json").read_text())["view"]

@@ -1,0 +1,76 @@
+"""How each form is written, and proved in a fresh process. Names and words of them: form_names."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import InputError
+from core.export import form_names
+from core.export.verify import verify_elsewhere, verify_portable
+from core.model import partial
+from core.model.load import LoadedModel
+from core.model.silence import silence
+from core.model.surgery import divided, remove_blocks
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a form has put into a folder."""
+
+    parameters: int
+    kv_bytes: int  # of keys and values a token, as the description of what is left promises
+
+
+@dataclass(frozen=True)
+class Form:
+    """write: (the model, its units to remove, a new folder); prove: (the folder, the probe's file, whether
+    its own code may run) -> finding; weights: a pattern of the files that hold them.
+    """
+
+    write: Callable[[LoadedModel, Sequence[int], Path], Written]
+    prove: Callable[[Path, Path, bool], dict]
+    check: Callable[[LoadedModel, Sequence[int]], None] = lambda loaded, units: None
+    weights: str = "*.safetensors"
+
+
+def _left(loaded: LoadedModel) -> Written:
+    return Written(loaded.parameters(), sum(b.kv_bytes for b in loaded.blocks))
+
+
+def _native(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
+    remove_blocks(loaded, units)
+    loaded.model.save_pretrained(folder)
+    return _left(loaded)
+
+
+def _portable(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
+    places = remove_blocks(loaded, units)
+    partial.save(loaded.model, folder, places)
+    return _left(loaded)
+
+
+def _check_portable(loaded: LoadedModel, units: Sequence[int]) -> None:
+    if loaded.own_code:
+        raise InputError(
+            f"{loaded.source!r} runs its own code, which the portable form cannot take along; choose the "
+            f"form {form_names.SHAPES!r}."
+        )
+
+
+def _shapes(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
+    silence(loaded, units)
+    whole, _ = divided(loaded, units)
+    if whole:
+        gone = [unit for b in whole for unit in loaded.units.of_block[b]]
+        remove_blocks(loaded, gone)
+    loaded.model.save_pretrained(folder)
+    return _left(loaded)
+
+
+FORMS: Mapping[str, Form] = {
+    form_names.NATIVE: Form(_native, verify_elsewhere),
+    form_names.PORTABLE: Form(
+        _portable, lambda folder, probe, own_code: verify_portable(folder, probe), _check_portable
+    ),
+    form_names.SHAPES: Form(_shapes, verify_elsewhere),
+}
