@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InputError
-from core.export import form_names
+from core.export import deci, form_names
 from core.export.verify import verify_elsewhere, verify_portable
 from core.model import partial
 from core.model.load import LoadedModel
@@ -67,10 +67,18 @@ def _shapes(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
     return _left(loaded)
 
 
+def _gguf(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
+    parts = [part for block in loaded.blocks for part in block.branches]
+    kv_bytes = sum(part.kv_bytes for unit, part in enumerate(parts) if unit not in units)
+    zeros = deci.zero_heads(loaded, deci.layout_of(loaded, units))
+    return Written(deci.write(loaded, units, folder), kv_bytes + zeros)
+
+
 FORMS: Mapping[str, Form] = {
     form_names.NATIVE: Form(_native, verify_elsewhere),
     form_names.PORTABLE: Form(
         _portable, lambda folder, probe, own_code: verify_portable(folder, probe), _check_portable
     ),
     form_names.SHAPES: Form(_shapes, verify_elsewhere),
+    form_names.GGUF: Form(_gguf, verify_elsewhere, deci.check, "*.gguf"),
 }

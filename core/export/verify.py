@@ -13,8 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from core.errors import InputError
+from core.export import deci
+from core.export.deci_proof import in_llama_cpp, read_back
 from core.measure.evaluation import greedy
 from core.model.load import load_model
 
@@ -74,27 +77,32 @@ def _found(arguments: list[str], folder: Path, **environment: str) -> dict:
 
 def verify(checkpoint: Path, probe: Path, remote_code: bool = False) -> dict:
     """{problem: sentence or None, difference: largest logit difference} of a checkpoint against a probe (ids,
-    logits).
+    logits); of a GGUF file also llama_cpp, what that did with it.
     """
-    # refuses missing, unexpected and mismatched tensors
-    loaded = load_model(str(checkpoint), device="cpu", remote_code=remote_code)
     with np.load(probe, allow_pickle=False) as expected:
         ids, logits = torch.from_numpy(expected["ids"]), expected["logits"]
+    more: dict = {}
+    model: PreTrainedModel
+    if (file := checkpoint / deci.FILE).is_file():
+        model = read_back(file)
+        more["llama_cpp"] = in_llama_cpp(file, model, ids[0].tolist(), GREEDY_TOKENS)
+    else:  # refuses missing, unexpected and mismatched tensors
+        model = load_model(str(checkpoint), device="cpu", remote_code=remote_code).model
     with torch.no_grad():
-        own = loaded.model(input_ids=ids, use_cache=False).logits.float().numpy()
-        cached, plain = (greedy(loaded.model, ids, GREEDY_TOKENS, use_cache) for use_cache in (True, False))
+        own = model(input_ids=ids, use_cache=False).logits.float().numpy()
+        cached, plain = (greedy(model, ids, GREEDY_TOKENS, use_cache) for use_cache in (True, False))
     difference = float(np.abs(own - logits).max()) if own.shape == logits.shape else float("inf")
     problem = None
     if not difference <= LOGITS_TOLERANCE * float(np.abs(logits).max()):
         problem = f"its logits differ from the gated model's by {difference:.2g}"
     elif not torch.equal(cached, plain):
         problem = "greedy tokens differ with and without cache"
-    return {"problem": problem, "difference": difference}
+    return {"problem": problem, "difference": difference, **more}
 
 
 if __name__ == "__main__":
     try:
         finding = verify(Path(sys.argv[1]), Path(sys.argv[2]), "--trust-remote-code" in sys.argv[3:])
-    except InputError as error:
+    except (InputError, RuntimeError) as error:
         finding = {"problem": str(error).rstrip("."), "difference": None}
     print(json.dumps(finding))

@@ -63,6 +63,7 @@ class Export:
     largest_difference: float  # of a logit against the gated model
     form: str = NATIVE
     units: tuple[int, int] | None = None  # before, after, where a part of a block went alone
+    llama_cpp: str | None = None  # what it did with a GGUF file
 
     def to_json(self) -> dict:
         """What a job's result says of it."""
@@ -74,12 +75,15 @@ class Export:
             "blocks": list(self.blocks),
             "kv_bytes": list(self.kv_bytes),
             "verified": True,
-            **(
-                {"units": list(self.units), "form": self.form, "note": PARTIAL[self.form].about}
-                if self.units
-                else {}
-            ),
+            **self._of_parts(),
         }
+
+    def _of_parts(self) -> dict:
+        """What is to be said where not only whole blocks went."""
+        if self.units is None:
+            return {}
+        llama_cpp = {"llama_cpp": self.llama_cpp} if self.llama_cpp else {}
+        return {"units": list(self.units), "form": self.form, "note": PARTIAL[self.form].about, **llama_cpp}
 
 
 def prune(
@@ -103,11 +107,11 @@ def prune(
     with the checkpoint. Errors: InputError for bad units, an existing `out`, or a model that cannot be
     pruned, or not in this form; RuntimeError when the written folder fails verification (it is then removed).
     """
-    out, named = Path(out), form_of(removed, form)
+    out = Path(out)
     check_free(out)
     report(0, 4, "loading")
-    loaded = _seen(load_model(source, device="cpu", remote_code=remote_code), removed)
-    units = check_removal(loaded, _units(loaded, removed))
+    loaded, units = _asked(load_model(source, device="cpu", remote_code=remote_code), removed)
+    named = form_of(loaded.units.stored(units), form)
     FORMS[named].check(loaded, units)
     before = _before(loaded, units, source)
     report(1, 4, "reference logits")
@@ -117,8 +121,8 @@ def prune(
     dtype = loaded.files.written()
     if dtype != loaded.model.dtype:
         del loaded
-        loaded = _seen(load_model(source, device="cpu", dtype=dtype, remote_code=remote_code), removed)
-    written, difference, size = _placed(
+        loaded, _ = _asked(load_model(source, device="cpu", dtype=dtype, remote_code=remote_code), removed)
+    written, found, size = _placed(
         loaded, units, out, named, before, probe, provenance or {}, workshop, report
     )
     return Export(
@@ -128,9 +132,10 @@ def prune(
         (before.bytes, size),
         (before.blocks, len(before.kept)),
         (before.kv_bytes, written.kv_bytes),
-        difference,
+        found["difference"],
         named,
         None if named == NATIVE else (before.units, before.units - len(units)),
+        found.get("llama_cpp"),
     )
 
 
@@ -148,15 +153,18 @@ class _Before(NamedTuple):
     kv_bytes: int
 
 
-def _seen(loaded: LoadedModel, removed: Sequence[Name]) -> LoadedModel:
-    """The model by branch where a branch is named."""
-    return loaded.seen(BRANCH if any(isinstance(name, str) for name in removed) else BLOCK)
-
-
-def _units(loaded: LoadedModel, removed: Sequence[Name]) -> Sequence[int]:
-    """The units of these names. Errors: InputError."""
-    numbers = [name for name in removed if isinstance(name, int)]
-    return numbers if loaded.by == BLOCK else loaded.units.parse(",".join(map(str, removed)))
+def _asked(loaded: LoadedModel, removed: Sequence[Name]) -> tuple[LoadedModel, list[int]]:
+    """(the model by branch where a part of a block goes alone, else by block; its units of these names).
+    Errors: InputError.
+    """
+    if any(isinstance(name, str) for name in removed):
+        branches = loaded.seen(BRANCH)
+        state = branches.units.parse(",".join(map(str, removed)))
+        removed = branches.units.stored(state)
+        if any(isinstance(name, str) for name in removed):
+            return branches, check_removal(branches, state)
+    loaded = loaded.seen(BLOCK)
+    return loaded, check_removal(loaded, [name for name in removed if isinstance(name, int)])
 
 
 def _before(loaded: LoadedModel, units: Sequence[int], source: str) -> _Before:
@@ -184,8 +192,8 @@ def _placed(
     provenance: dict,
     workshop: Path | None,
     report: Report,
-) -> tuple[Written, float, int]:
-    """(what was written, the largest difference of a logit, bytes of its weights), once `out` is verified."""
+) -> tuple[Written, dict, int]:
+    """(what was written, what a fresh process found, bytes of its weights), once `out` is verified."""
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
     try:
@@ -204,7 +212,7 @@ def _placed(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     report(4, 4, "done")
-    return written, found["difference"], size
+    return written, found, size
 
 
 def _probe(loaded: LoadedModel, units: Sequence[int]) -> dict[str, np.ndarray]:

@@ -1,0 +1,142 @@
+"""A GGUF file of core.export.deci, read back: by the package gguf into a Llama of transformers, and by
+llama.cpp where the package xllamacpp is installed (it is not required).
+"""
+
+import copy
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaMLP
+
+from core.export.deci import ARCHITECTURE
+from core.model.partial import take_out
+
+LLAMA_CPP = "xllamacpp"
+
+
+@torch.no_grad()
+def read_back(path: Path) -> LlamaForCausalLM:
+    """The model of a file, its numbers as the package gguf dequantises them, in float32.
+
+    Errors: RuntimeError for tensors that are missing or left over.
+    """
+    reader = gguf.GGUFReader(path)
+    tensors = {t.name: t for t in reader.tensors}
+    model = LlamaForCausalLM(_config(reader, tensors)).eval()
+    stack: Any = model.model.layers
+    for n, block in enumerate(stack):
+        width = _width(tensors, n)
+        if width != model.config.intermediate_size:  # an FFN of zeros
+            own = copy.deepcopy(model.config)
+            own.intermediate_size = width
+            block.mlp = LlamaMLP(own)
+        if f"blk.{n}.attn_norm.weight" not in tensors:
+            take_out(
+                model, [_empty(n, "self_attn", model.config), _empty(n, "input_layernorm", model.config)]
+            )
+        elif (
+            len(tensors[f"blk.{n}.attn_q.weight"].data)
+            != model.config.num_attention_heads * model.config.head_dim
+        ):
+            block.self_attn = _Nothing()  # a head of zeros, where the graph wants one
+    heads = {"attn_q": model.config.num_attention_heads, "attn_k": model.config.num_key_value_heads}
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.DECI, len(stack))
+    state = {}
+    for name, old in model.state_dict().items():
+        ours = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if name == "lm_head.weight" and model.config.tie_word_embeddings:
+            ours = "token_embd.weight"
+        if ours not in tensors:
+            raise RuntimeError(f"the tensor {ours} is missing")
+        array = np.array(gguf.dequantize(tensors[ours].data, tensors[ours].tensor_type), dtype=np.float32)
+        count = next((n for part, n in heads.items() if f".{part}." in ours), None)
+        if count:  # pairs to halves
+            array = array.reshape(count, -1, 2, array.shape[-1]).swapaxes(1, 2)
+        state[name] = torch.from_numpy(np.ascontiguousarray(array)).reshape(old.shape)
+    model.load_state_dict(state)
+    if "rope_freqs.weight" in tensors:
+        model.model.rotary_emb.inv_freq /= torch.from_numpy(tensors["rope_freqs.weight"].data.copy())
+    return model
+
+
+class _Nothing(nn.Module):
+    """An attention of zeros."""
+
+    def forward(self, hidden_states, **_):
+        return torch.zeros_like(hidden_states), None
+
+
+def _width(tensors: dict, block: int) -> int:
+    return len(tensors[f"blk.{block}.ffn_gate.weight"].data)
+
+
+def _empty(block: int, name: str, config: LlamaConfig) -> dict:
+    attention = name == "self_attn"
+    return {
+        "path": f"model.layers.{block}.{name}",
+        "input": "hidden_states" if attention else 0,
+        "width": config.hidden_size,
+        "rows": False,
+        "form": "tuple" if attention else None,
+        "others": int(attention),
+        "layer": block if attention else None,
+    }
+
+
+def _config(reader: gguf.GGUFReader, tensors: dict) -> LlamaConfig:
+    def said(name: str) -> Any:
+        return reader.fields[f"{ARCHITECTURE}.{name}"].contents()
+
+    return LlamaConfig(
+        vocab_size=len(tensors["token_embd.weight"].data),
+        hidden_size=said("embedding_length"),
+        intermediate_size=max(said("feed_forward_length")),
+        num_hidden_layers=said("block_count"),
+        num_attention_heads=max(said("attention.head_count")),
+        num_key_value_heads=max(said("attention.head_count_kv")),
+        head_dim=said("attention.key_length"),
+        max_position_embeddings=said("context_length"),
+        rms_norm_eps=said("attention.layer_norm_rms_epsilon"),
+        rope_parameters={"rope_type": "default", "rope_theta": said("rope.freq_base")},
+        tie_word_embeddings="output.weight" not in tensors,
+    )
+
+
+@torch.no_grad()
+def in_llama_cpp(path: Path, model: LlamaForCausalLM, ids: list[int], count: int) -> str:
+    """What llama.cpp does with a file, in words.
+
+    A file of float32 must continue with the same greedy tokens; of others llama.cpp rounds activations.
+    Errors: RuntimeError for other tokens.
+    """
+    if importlib.util.find_spec(LLAMA_CPP) is None:
+        return "not run here"
+    found = _continued(path, ids, count)
+    if {t.tensor_type for t in gguf.GGUFReader(path).tensors} != {gguf.GGMLQuantizationType.F32}:
+        return "loads it and continues" if found else "loads it"
+    own = list(ids)
+    for _ in range(count):
+        own.append(int(model(input_ids=torch.tensor([own]), use_cache=False).logits[0, -1].argmax()))
+    expected = own[len(ids) :]
+    if expected[: len(found)] != found:
+        raise RuntimeError(f"llama.cpp continues with the tokens {found}, not {expected}")
+    return "continues with the same tokens"
+
+
+def _continued(path: Path, ids: list[int], count: int) -> list[int]:
+    """The greedy tokens of llama.cpp, up to where it ends by itself."""
+    llama: Any = importlib.import_module(LLAMA_CPP)
+    asked = llama.CommonParams()
+    asked.model.path, asked.n_ctx, asked.n_gpu_layers, asked.n_parallel = str(path), 256, 0, 1
+    asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = torch.get_num_threads()
+    said = llama.Server(asked).handle_completions(
+        {"prompt": ids, "n_predict": count, "temperature": 0.0, "stream": False, "logprobs": 1}
+    )
+    choice = said["choices"][0]
+    return [token["id"] for token in (choice.get("logprobs") or {}).get("content", [])]
