@@ -192,6 +192,30 @@ def test_minima_count_only_swaps_that_the_rules_allow():
         )
 
 
+def test_minima_of_any_number_also_count_one_block_more_or_less():
+    from core.landscape.landscape import landscape
+
+    rng, n = np.random.default_rng(3), 8
+    B = rng.normal(size=(n + 2, n))
+    H, w = B.T @ B, rng.uniform(1, 3, n)
+    for rules in (
+        Constraints(weights=tuple(w), at_least=6.0),
+        Constraints(weights=((*w,), (1.0, 0.0) * 4), at_least=(5.0, 2.0)),
+        Constraints(groups=(((0, 1, 2), 2),)),
+    ):
+        x = feasible(n, None, rules)
+        found = landscape(H, lowest_states(H, None, len(x), constraints=rules), rules)
+        energy = {s: H[np.ix_(s, s)].sum() for s in found.spectrum.removed}
+        for s, minimum in zip(found.spectrum.removed, found.minimum):
+            near = (
+                t
+                for t in energy
+                if (d := set(s) ^ set(t)) and (len(d) == 1 or (len(d) == 2 and len(s) == len(t)))
+            )
+            assert minimum == (not any(energy[t] < energy[s] - 1e-7 for t in near))
+        assert found.minimum.any() and not found.minimum.all() and np.isfinite(found.pearson[0])
+
+
 def test_constraints_as_people_write_them():
     from core.spectrum.constraints import read_constraints
 
