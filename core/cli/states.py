@@ -22,7 +22,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a coupling matrix: .npy, .csv or .tsv, .npz with key H or sparse; a triangle is read as a QUBO",
     )
-    command.add_argument("--remove", **REMOVE)
+    command.add_argument(
+        "--remove",
+        **{
+            **REMOVE,
+            "required": False,
+            "help": "blocks (or units) to remove; may be left out where --fits or --groups say how much goes",
+        },
+    )
     command.add_argument(
         "--count", type=positive, default=20, metavar="K", help="states to list (default 20)"
     )

@@ -72,6 +72,7 @@ KINDS = {
     "calibrate": Kind("Calibration", "calibrating", _samples, _run_is_stored),
     "benchmark": Kind("Benchmark", "benchmarking", _states),
     "evaluate": Kind("Evaluation", "evaluating"),
+    "speed": Kind("Speed", "timing tokens", lambda request: f"at {request.get('context')} tokens"),
     "prune": Kind("Prune", "pruning", _without, lambda result: Path(result["out"]).exists()),
     "learn": Kind("Learned landscape", "learning the landscape", _budget),
     "race": Kind("Race", "racing states", _race),
