@@ -288,7 +288,8 @@ def test_block_influence_is_proposed_and_its_forward_charged(tiny, text_file):
 
 def test_of_one_sequence_no_error_is_known_and_the_spread_is_wide():
     run = lambda part, kept, start, hidden: (np.full(1, 7.0 - len(kept)), list(kept[start:]))  # noqa: E731
-    increase, se = singles_of(Forwards(5, 2, run, chunk=1), [0])
+    found = singles_of(Forwards(5, 2, run, chunk=1), [0])
+    increase, se = found.increase, found.se
     assert (increase == 1).all() and np.isnan(se).all()
     alone, known = (prior_from(increase, e, KnownPairs(np.zeros((5, 5)), 0.0)) for e in (se, np.zeros(5)))
     assert np.allclose(np.diag(known.sd), OWN_SPREAD) and np.isfinite(alone.sd).all()
