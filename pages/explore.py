@@ -248,12 +248,8 @@ def show_misjudged(found: Landscape, rules: Constraints) -> None:
                 f"{significant(worst.predicted)}: keep it.",
                 width="content",
             )
-            st.button(
-                f"Keep {called[0].lower()}{called[1:]}",
-                on_click=keep_block,
-                args=(worst.block,),
-                type="tertiary",
-            )
+            unit = called[0].lower() + called[1:]
+            st.button(f"Keep {unit}", on_click=keep_block, args=(worst.block,), type="tertiary")
 
 
 def show_search(request: dict) -> None:
