@@ -10,7 +10,7 @@ from core.choose.bed import Bed, drawn, walk
 from core.choose.bed_study import chosen
 from core.measure.state_losses import open_forwards
 from core.model.load import LoadedModel, load_model
-from core.store.runs import Run
+from core.store.runs import Run, save_run
 from core.texts import Sequences, pack, read_texts
 
 WORDS = ("dogs", "fox", "lazy", "hello", "quick", "brown")
@@ -42,15 +42,26 @@ def write_tasks(folder: Path) -> Path:
     return folder
 
 
+def texts_of(loaded: LoadedModel, text_file: Path, split: str, count: int) -> Sequences:
+    """Sequences of 24 tokens."""
+    return pack(read_texts(text_file), loaded.tokenizer, split, 24, count)
+
+
+def measured_run(loaded: LoadedModel, text_file: Path, folder: Path | None = None) -> Run:
+    """A run with everything, kept in `folder` where one is named."""
+    texts = lambda split, count: texts_of(loaded, text_file, split, count)  # noqa: E731
+    run = calibrate(loaded, texts("calibrate", 8), batch=8, sampled=True, singles=texts("choose", 6))
+    run = with_pairs(with_secants(run, loaded, texts("choose", 4)), loaded, texts("choose", 4))
+    if folder is not None:
+        save_run(run, folder)
+    return run
+
+
 def measured_bed(model: str, text_file: Path) -> tuple[LoadedModel, Run, Bed, Sequences]:
     """(model, its run with everything, a bed of it, the sequences that it was measured on)."""
     loaded = load_model(model)
-    texts = lambda split, count: pack(  # noqa: E731
-        read_texts(text_file), loaded.tokenizer, split, 24, count
-    )
-    run = calibrate(loaded, texts("calibrate", 8), batch=8, sampled=True, singles=texts("choose", 6))
-    run = with_pairs(with_secants(run, loaded, texts("choose", 4)), loaded, texts("choose", 4))
+    run, unseen = measured_run(loaded, text_file), texts_of(loaded, text_file, "report", 6)
     groups = drawn(run.blocks, run.singles.increase, (2, 3), 12) | chosen(run, (2, 3), {})
-    meter = open_forwards(loaded, texts("report", 6), keep=False, distances=True)
+    meter = open_forwards(loaded, unseen, keep=False, distances=True)
     meta = {"model": "tiny", "texts": "play.txt", "length": 24, "split": "report"}
-    return loaded, run, walk(meter, groups, lambda *a: None, meta), texts("report", 6)
+    return loaded, run, walk(meter, groups, lambda *a: None, meta), unseen
