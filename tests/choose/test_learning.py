@@ -1,6 +1,7 @@
 """The learned landscape: the posterior by brute force, the best state from few measurements, budgets kept."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -214,8 +215,7 @@ def test_a_budget_that_pays_for_nothing_is_one_sentence():
 
 
 def test_what_a_run_knows_is_taken_as_far_as_a_budget_pays_for_it():
-    run = load_run(DEMO_RUN)
-    assert run.secants is None and run.blocks == 24
+    run = replace(load_run(DEMO_RUN), secants=None)
     every = known_of(run, 256, 45)
     assert len(every) == ROWS and np.array_equal(every, run.sampled.A[:ROWS])
     some = known_of(run, 16, 40)  # a tenth of 640 forwards of a sequence, 2.3 a row
