@@ -43,7 +43,7 @@ def _lower_hull(points: list[tuple[int, int]]) -> list[tuple[int, int]]:
     lowest = min(b for _, b in points)
     corners: list[tuple[int, int]] = []
     for a, b in points:
-        while len(corners) > 1 and _turns_right(*corners[-2:], (a, b)):
+        while len(corners) > 1 and _turns_right(corners[-2], corners[-1], (a, b)):
             corners.pop()
         corners.append((a, b))
         if b == lowest:
