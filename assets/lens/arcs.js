@@ -19,11 +19,12 @@ export class Arcs extends Panel {
   draw() {
     const { m } = this;
     const ctx = this.context(this.base);
-    this.note.textContent = `3 strongest per ${m.word} · above H > 0, below H < 0`;
+    this.note.textContent = `${m.halved ? 2 : 3} strongest per ${m.word} · above H > 0, below H < 0`;
     this.note.title =
-      `The three strongest couplings of every ${m.word}: above the axis they raise the energy of ` +
+      `The ${m.halved ? "two" : "three"} strongest couplings of every ${m.word}: above the axis they raise the energy of ` +
       "removing both, below they lower it. Wider is stronger.";
-    m.edges.forEach((edge, k) => this.arc(ctx, edge, 0.4 + 2.2 * (1 - k / m.edges.length), 0.65));
+    const thin = m.halved ? Math.min(1, this.column / m.lanes / 8) : 1; // in little room
+    m.edges.forEach((edge, k) => this.arc(ctx, edge, thin * (0.4 + 2.2 * (1 - k / m.edges.length)), 0.65));
     this.nodes(ctx, new Set());
     const every = this.every();
     for (let b = 0; b < m.columns; b += every) this.text(ctx, b, this.x(b) + this.column / 2, this.h - 6);

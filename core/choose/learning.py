@@ -14,16 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.calibration.pairs import forwards_of
-from core.choose.other_methods import SWAPS, mutant
+from core.choose.other_methods import SWAPS, block_influence, mutant
 from core.energy.learned import KnownPairs, Posterior, Prior, prior_from
 from core.energy.secants import pair_energies
 from core.errors import InputError
 from core.ising.energies import energies
 from core.ising.states import indicator, removed_blocks
 from core.measure.state_losses import ROW_FORWARDS, Forwards, State, singles_of
+from core.model.load import LoadedModel
 from core.spectrum.constraints import Constraints, Rules, make_rules
 from core.spectrum.lowest import check_removed, lowest_states
 from core.store.runs import Run
+from core.texts.sequences import Sequences
 
 ROWS = 128  # gradient rows that the prior takes
 DEVIATION = 0.1  # what an Ising model leaves unexplained of a state's increase, relative
@@ -121,13 +123,14 @@ class Learned:
 def known_of(run: Run, sequences: int, budget: float) -> np.ndarray | KnownPairs:
     """What a run knows of pairs: from its secants and measured pairs, where a third of a budget of so many
     forwards of so many sequences pays for them; or else float32 [at most ROWS, N], as many of its gate
-    gradients as a tenth pays for, of sampled labels where it has them.
+    gradients as a tenth pays for, of sampled labels where it has them; or nothing, where that are fewer than
+    blocks and so mostly noise.
     """
     if run.secants is not None and pair_passes(run) <= budget * sequences / 3:
         return KnownPairs(pair_energies(run), pair_passes(run))
     rows = (run.sampled or run.rows).A
-    paid = budget * sequences / 10 / ROW_FORWARDS
-    return rows[: max(1, min(ROWS, int(paid)))]
+    paid = int(budget * sequences / 10 / ROW_FORWARDS)
+    return rows[: min(ROWS, paid)] if paid >= run.blocks else from_nothing(run.blocks)
 
 
 def pair_passes(run: Run) -> float:
@@ -150,6 +153,15 @@ def from_run(run: Run) -> KnownPairs:
 def from_nothing(blocks: int) -> KnownPairs:
     """Nothing of pairs: blocks cost what each costs alone, until states are measured."""
     return KnownPairs(np.zeros((blocks, blocks)), 0.0)
+
+
+def influence(loaded: LoadedModel, sequences: Sequences, forwards: Forwards, removed: int) -> list[State]:
+    """What `learn` may be proposed: the blocks of lowest block influence, whose forward is charged. On
+    SmolLM2 it is the best choice that measures nothing at M = 3 and 6 (docs/study-smollm2.md).
+    """
+    chosen = block_influence(loaded, sequences, removed)[check_removed(removed, forwards.blocks)]
+    forwards.charged += chosen.forwards
+    return [chosen.removed]
 
 
 def cost_of(known: np.ndarray | KnownPairs, sequences: int) -> float:

@@ -144,12 +144,12 @@ def _worthless_pairs(H: np.ndarray, found: Points, audit: Audit | None) -> str |
     """What is wrong where the pairs of H decide and should not: the audit, which is no mere noise, finds no
     information in them, and the measured states are ordered clearly better by the own costs alone.
     """
-    if audit is None or audit.agreement is None or audit.agreement.low > 0 or audit.reliability < RELIABLE:
+    seen = None if audit is None else audit.agreement
+    if audit is None or seen is None or seen.low > 0 or audit.reliability < RELIABLE:
         return None
     with_pairs, own = found.agreement, agreement(indicator(found.states, len(H)) @ np.diag(H), found.increase)
     if with_pairs is None or own is None or own.spearman - with_pairs.spearman < CLEARLY:
         return None
-    seen = audit.agreement
     return (
         f"its pairs carry no information (Spearman {seen.spearman:.2f} [{seen.low:.2f}, {seen.high:.2f}] "
         f"with {len(audit.pairs)} measured ones), and own costs alone order the measured states better "

@@ -63,8 +63,8 @@ def check(loaded: LoadedModel, units: Sequence[int]) -> None:
         wrong = f"its positions are scaled by {scaling!r}"
     if wrong:
         raise InputError(
-            f"{loaded.source!r} cannot be written as GGUF without parts of blocks: llama.cpp's {ARCHITECTURE} "
-            f"is a Llama, and {wrong}; choose another form."
+            f"{loaded.source!r} cannot be written as GGUF without parts of blocks, for llama.cpp's "
+            f"{ARCHITECTURE} is a Llama, and {wrong}; choose another form."
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InputError
-from core.export import deci, form_names
+from core.export import deci, form_names, nas
 from core.export.verify import verify_elsewhere, verify_portable
 from core.model import partial
 from core.model.load import LoadedModel
@@ -49,6 +49,10 @@ def _portable(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Writte
     return _left(loaded)
 
 
+def _proved_alone(folder: Path, probe: Path, own_code: bool) -> dict:
+    return verify_portable(folder, probe)
+
+
 def _check_portable(loaded: LoadedModel, units: Sequence[int]) -> None:
     if loaded.own_code:
         raise InputError(
@@ -74,11 +78,17 @@ def _gguf(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
     return Written(deci.write(loaded, units, folder), kv_bytes + zeros)
 
 
+def _nas(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
+    config = nas.config_of(loaded, units)
+    written = _portable(loaded, units, folder)
+    nas.write(config, folder)
+    return written
+
+
 FORMS: Mapping[str, Form] = {
     form_names.NATIVE: Form(_native, verify_elsewhere),
-    form_names.PORTABLE: Form(
-        _portable, lambda folder, probe, own_code: verify_portable(folder, probe), _check_portable
-    ),
+    form_names.PORTABLE: Form(_portable, _proved_alone, _check_portable),
     form_names.SHAPES: Form(_shapes, verify_elsewhere),
     form_names.GGUF: Form(_gguf, verify_elsewhere, deci.check, "*.gguf"),
+    form_names.NAS: Form(_nas, _proved_alone, nas.check),
 }

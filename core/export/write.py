@@ -112,6 +112,11 @@ def prune(
     report(0, 4, "loading")
     loaded, units = _asked(load_model(source, device="cpu", remote_code=remote_code), removed)
     named = form_of(loaded.units.stored(units), form)
+    if loaded.files.partial:
+        raise InputError(
+            f"{source!r} lacks parts of blocks already, which a second removal would forget; prune the model "
+            "that it was made from."
+        )
     FORMS[named].check(loaded, units)
     before = _before(loaded, units, source)
     report(1, 4, "reference logits")

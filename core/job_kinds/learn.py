@@ -27,16 +27,18 @@ def run(request: dict, progress: Progress) -> dict:
     run, loaded, choose, unseen = choosing(request, progress)
     note, ruler = progress.curves(), ruler_of(request)
     units, removed = loaded.units, request["remove"]
+    meter, constraints = open_forwards(loaded, choose, ruler=ruler), rules_of(request, run)
     if run.by == BRANCH and run.singles is not None and run.secants is not None:
         known: np.ndarray | KnownPairs = learning.from_run(run)  # of so many units they were paid for once
     else:
         known = learning.known_of(run, len(choose.ids), request["budget"])
     found = learning.learn(
         known,
-        open_forwards(loaded, choose, ruler=ruler),
+        meter,
         removed,
         request["budget"],
-        constraints=rules_of(request, run),
+        constraints=constraints,
+        proposals=learning.influence(loaded, choose, meter, removed) if removed and not constraints else (),
         seed=request["seed"],
         report=progress.report,
         better=lambda point: note("learned", *point),

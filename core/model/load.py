@@ -38,6 +38,7 @@ from core.errors import InputError
 from core.ising.units import BLOCK, Units, units_of
 from core.model.devices import Asked, place_here
 from core.model.head import Head
+from core.model.partial import PartialForCausalLM
 from core.store.named_models import name_at
 from core.weights.files import WeightFiles
 from core.weights.find import find_weights
@@ -235,7 +236,7 @@ def _read_model(files: WeightFiles, device: str | None, dtype: Asked) -> tuple[P
     arguments = {**vars(placement), **files.arguments()}
     try:
         read: Any = with_attention(  # with the loading info a pair, which transformers does not declare
-            lambda attention: reader.from_pretrained(
+            lambda attention: (PartialForCausalLM if files.partial else reader).from_pretrained(
                 **arguments, attn_implementation=attention, local_files_only=True, output_loading_info=True
             )
         )

@@ -104,9 +104,9 @@ class PartialForCausalLM:
         """The config names it already."""
 
     @classmethod
-    def from_pretrained(cls, folder, *_, config=None, **options):
+    def from_pretrained(cls, pretrained_model_name_or_path, *_, config=None, **options):
         """See `load`."""
-        return load(folder, config, **options)
+        return load(pretrained_model_name_or_path, config, **options)
 
 
 def load(folder, config: PartialConfig | None = None, **options):

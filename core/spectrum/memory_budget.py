@@ -321,8 +321,8 @@ def smallest_removal(model: Mapping, budget: Budget, constraints: Constraints | 
             f"No choice of 1 to {n - 1} blocks that the rules allow fits the budget {budget_text(budget)!r}; "
             "raise it or relax the rules."
         )
-    needed = np.atleast_1d(ruled.at_least or ()) * (1 - 1e-12)
-    limits = [(np.array(w), float(enough)) for w, enough in zip(ruled.weights or (), needed)]
+    weights, goals = np.atleast_2d(np.array(ruled.weights)), np.atleast_1d(np.array(ruled.at_least))
+    limits = list(zip(weights, goals * (1 - 1e-12)))
     fits = (m for m in range(least, n) if all(_lightest(w, m, plain) >= enough for w, enough in limits))
     return Fit(whole, least, next(fits, None))
 

@@ -43,7 +43,7 @@ def heatmap(
     off = H.astype(np.float64).copy()
     np.fill_diagonal(off, np.nan)
     sizes = np.abs(off[~np.isnan(off)])
-    below = float(np.median(sizes)) or float(sizes.max()) or 1.0
+    below = float(np.median(sizes)) or float(np.median(sizes[sizes > 0])) if sizes.any() else 1.0
     end = float(np.quantile(sizes, clip)) or float(sizes.max()) or 1.0
     cut = np.clip(off, -end, end)
     shown = (signed_log(cut, below) if scale == "signed log" else cut)[np.ix_(order, order)]

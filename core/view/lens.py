@@ -13,19 +13,19 @@ import numpy as np
 from core.energy.rank_stability import rank_stability
 from core.ising.energies import energies
 from core.ising.states import diversity, indicator, pearson, short_hashes
-from core.ising.units import Units, whole
+from core.ising.units import BLOCK, BRANCH, Units, whole
 from core.landscape.landscape import Landscape
 from core.landscape.wording import exponent
 from core.view.messages import LandscapeData, PickData
 
-ARCS_PER_UNIT = 3
+ARCS_PER_UNIT = {BLOCK: 3, BRANCH: 2}
 
 
 def _encode(values: np.ndarray, dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode()
 
 
-def strongest_edges(H: np.ndarray, per_unit: int = ARCS_PER_UNIT) -> list[list[float]]:
+def strongest_edges(H: np.ndarray, per_unit: int = ARCS_PER_UNIT[BLOCK]) -> list[list[float]]:
     """[i, j, H_ij], i < j, strongest first: the `per_unit` largest |H_ij| of every unit."""
     strength = np.abs(H).astype(np.float64)
     np.fill_diagonal(strength, -1)
@@ -89,7 +89,7 @@ def landscape_data(
         "hash": short_hashes(s.x),
         "ranks": rank_intervals(rows, found, weights),
         "matrix": _encode(found.H, "<f8"),
-        "edges": strongest_edges(found.H),
+        "edges": strongest_edges(found.H, ARCS_PER_UNIT[units.by]),
         "frequency": _encode(s.x.mean(axis=0), "<f8"),
         "exponent": exponent(s.energies),
         "tolerance": s.tolerance,

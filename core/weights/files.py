@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from core.errors import InputError
 from core.store.runs import file_sha256
-from core.weights.guard import read_object
+from core.weights.guard import is_partial, read_object
 from core.weights.quantised import Method, quantisation, reading
 
 # types of a safetensors header that PyTorch has under another name
@@ -58,8 +58,15 @@ class WeightFiles:
 
     @cached_property
     def config(self) -> dict:
-        """The raw config. Errors: InputError."""
-        return read_object(self.folder / "config.json", self.source)
+        """The raw config, of a portable checkpoint that of its class. Errors: InputError."""
+        own = read_object(self.folder / "config.json", self.source)
+        return own.get("whole", {}) if is_partial(own) else own
+
+    @property
+    def partial(self) -> bool:
+        """Whether it is a checkpoint without parts of blocks, as core.model.partial reads it."""
+        config = self.folder / "config.json"
+        return config.is_file() and is_partial(read_object(config, self.source))
 
     @property
     def method(self) -> Method | None:

@@ -27,6 +27,19 @@ _QUANTISED = ("quantization_config", "quantization")
 _ATTENTION = ("eager", "sdpa")  # any other name may be fetched as a kernel
 
 
+# what core.model.partial writes, and reads itself: the folder's copy is not run
+PARTIAL = "blockscape_partial"
+_PARTIAL_CODE = {
+    "AutoConfig": "modeling_partial.PartialConfig",
+    "AutoModelForCausalLM": "modeling_partial.PartialForCausalLM",
+}
+
+
+def is_partial(config: dict) -> bool:
+    """Whether a raw config is of a portable checkpoint without parts of blocks."""
+    return config.get("model_type") == PARTIAL and config.get("auto_map") == _PARTIAL_CODE
+
+
 def check_folder(folder: Path, source: str, remote_code: bool = False) -> bool:
     """Whether the model folder runs its own code when it is loaded, which `remote_code` allows of Python
     files in it.
@@ -85,6 +98,8 @@ def _check_json(path: Path, source: str, remote_code: bool) -> bool:
     runs = False
     for key, value in _entries(content):
         if not value:  # null, false, {} ask for nothing
+            continue
+        if is_partial(content) and value is content["auto_map"]:
             continue
         name, where = key.lower().lstrip("_"), f"{key} in {path.name}"
         if name in _OPT_IN and not remote_code:
