@@ -52,6 +52,7 @@ lint: $(VENV)/test.stamp
 bench: $(VENV)/test.stamp
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench_spectrum
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench_targets
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench_states
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench_candidates
 	$(BIN)/python -m tests.bench_gpu

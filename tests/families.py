@@ -20,6 +20,19 @@ def llm_like(n: int, seed: int) -> np.ndarray:
     return A.T @ A / len(A)
 
 
+def branches(blocks: int, seed: int) -> np.ndarray:
+    """As `llm_like`, by branch: the two branches of a block are most alike, and an attention is smaller than
+    an FFN.
+    """
+    rng, n = np.random.default_rng(seed), 2 * blocks
+    depth = np.repeat(np.arange(blocks), 2)
+    size = 0.02 + 1.2 * np.exp(-depth / 1.5) + 0.6 * np.exp(-(blocks - 1 - depth) / 1.2)
+    size *= np.exp(0.3 * rng.normal(size=n)) * np.tile([0.6, 1.0], blocks)
+    mixing = np.exp(-np.abs(depth[:, None] - depth) / 4.0) + 0.3 * np.eye(n)
+    A = rng.normal(size=(8 * n, n)) @ np.linalg.cholesky(mixing).T * size
+    return A.T @ A / len(A)
+
+
 def wishart(n: int, seed: int, rows: float = 2.0) -> np.ndarray:
     """Gram matrix of `rows` N Gaussian rows: no structure, hard."""
     A = np.random.default_rng(seed).normal(size=(int(rows * n), n))

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from core.calibration.gradient_rows import gradient_rows, made_up_ids
 from core.model.load import load_model
-from tests import bench_gpu, bench_rows, bench_vocabulary
+from tests import bench_gpu, bench_rows, bench_targets, bench_vocabulary
 
 
 def test_every_shape_runs_in_small_on_the_cpu(capsys):
@@ -65,3 +65,10 @@ def test_what_a_vocabulary_costs_is_measured_on_any_model(capsys, monkeypatch):
     for _, run in bench_vocabulary.TASKS.values():
         run(loaded)
     assert bench_vocabulary.SHAPE["vocab_size"] == 49152
+
+
+def test_targets_are_listed_and_proved(capsys):
+    bench_targets.main(["--blocks", "10"])
+    lines = capsys.readouterr().out.splitlines()
+    made = [line for line in lines if line.startswith("branches of 10 blocks")]
+    assert len(made) == len(bench_targets.targets(10)) and all(line.endswith("exact") for line in made)

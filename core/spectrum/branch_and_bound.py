@@ -25,6 +25,7 @@ from core.spectrum.kbest import new_pool, pack, pool_insert, unpack
 from core.spectrum.moves import improve, insert_states
 from core.spectrum.relaxation import Nested, Reduced, branching_order, nest, tighten
 from core.spectrum.tree_walk import merge, walk
+from core.spectrum.whole_budgets import sharpened
 
 
 class _OneBlasThread:
@@ -286,7 +287,8 @@ def start_problem(H: np.ndarray, linear: np.ndarray, rules: Rules) -> tuple[Redu
     """The problem over the open blocks, and int8 [N] by block: 1 goes, 0 stays, -1 open."""
     n = len(H)
     template = np.full(n, -1, dtype=np.int8)
-    size = rules.weights.max(axis=1, initial=0.0).clip(min=1e-300)  # budgets in units of their heaviest block
+    weights, at_least = sharpened(rules.weights, rules.at_least, rules.fixed)
+    size = weights.max(axis=1, initial=0.0).clip(min=1e-300)  # budgets in units of their heaviest block
     problem = Reduced(
         np.arange(n),
         H - np.diag(np.diag(H)),
@@ -294,8 +296,8 @@ def start_problem(H: np.ndarray, linear: np.ndarray, rules: Rules) -> tuple[Redu
         0.0,
         rules.klass,
         rules.counts,
-        rules.weights / size[:, None],
-        rules.at_least / size,
+        weights / size[:, None],
+        at_least / size,
     )
     fixed = _fix(problem, rules.fixed, template)
     assert fixed is not None  # make_rules has refused counts that no state has

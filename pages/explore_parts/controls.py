@@ -230,8 +230,9 @@ def show_how_many(source: Source) -> None:
             "It must fit",
             key="fits",
             on_change=forget_cursor,
-            placeholder="24 GB at 8k context, batch 4 · or 3B active",
-            help="Weights and KV cache, or the parameters a token uses. Every listed state fits then.",
+            placeholder="24 GB at 8k context, batch 4 · or kv 60 %",
+            help="Weights and KV cache, or the parameters a token uses; or shares of the original, such as "
+            "weights 80 %, kv 60 %, time at 8k 75 %. Every listed state fits then.",
         )
     try:
         rules, budget = rules_in_view(source)
@@ -299,13 +300,10 @@ def show_fit(run: Run, fit: Fit) -> None:
     """How many blocks must go so that the budget is kept."""
     budget = read_budget(state.fits)
     now = needs(run.meta["model"], (), budget)
-    has = (
-        f"{size(now.bytes)} whole"
-        if budget.bytes is not None
-        else f"{size(now.active, '')} active parameters whole"
-    )
+    has = [f"{size(now.bytes)} whole"] * (budget.bytes is not None)
+    has += [f"{size(now.active, '')} active parameters whole"] * (budget.active is not None)
     words = fit.words[0].upper() + fit.words[1:]
-    st.markdown(plain(f"{words} ({has})."))
+    st.markdown(plain(f"{words} ({', '.join(has)})." if has else f"{words}."))
     if fit.least and state.removed < fit.least:
         st.button(
             f"Remove {fit.least}", on_click=state.update, args=({"removed": fit.least, "cursor": None},)

@@ -381,3 +381,17 @@ def test_learn_finds_the_best_state_within_its_budget_and_goes_on_where_it_was_s
     code, found, _ = call(capsys, *again, "--texts", moved)
     assert code == 0 and found["best"] == done["best"]
     assert load_run(run).meta["request"]["texts"] == str(moved)
+
+
+def test_m_follows_from_what_must_fit_or_from_groups(capsys):
+    asked = ["states", "--run", "demo", "--count", 4]
+    fits = call(capsys, *asked, "--fits", "weights 85 %, kv 70 %")[1]
+    assert fits["exact"] and all(len(s["removed"]) >= 8 for s in fits["states"])  # 8 of 24 equal caches
+    grouped = call(capsys, *asked, "--groups", "0-11: 2; 12-23: 1", "--go", "3")[1]
+    assert all(len(s["removed"]) == 3 and 3 in s["removed"] for s in grouped["states"])
+    for more, says in (
+        ([], "give --remove, --fits or --groups"),
+        (["--fits", "kv 100 %"], "The whole model fits"),
+    ):
+        code, failed, _ = call(capsys, *asked, *more)
+        assert code == 2 and says in failed["error"]

@@ -73,3 +73,24 @@ def test_the_time_of_a_kind_is_what_half_of_them_save(tiny, monkeypatch):
     assert found.kinds == {"attention": KindTime(6, attention.parameters), "FFN": KindTime(6, ffn.parameters)}
     both = loaded.parameters() - 2 * attention.parameters - ffn.parameters
     assert found.without({"attention": 2, "FFN": 1}) == both
+
+
+def test_a_job_keeps_the_times_where_budgets_of_blocks_and_branches_find_them(tiny, monkeypatch):
+    from core.job_kinds import speed
+    from core.jobs.progress import Progress
+    from core.measure.token_time import TokenTime
+    from core.spectrum.memory_budget import read_budget, with_budget
+    from core.store.unit_times import unit_times
+
+    monkeypatch.setattr(Progress, "report", lambda *args: None)
+    kinds = {"attention": KindTime(6, 2.0), "FFN": KindTime(6, 0.5)}
+    monkeypatch.setattr(speed, "time_by_kind", lambda loaded, context: TokenTime(context, 20.0, kinds))
+    told = speed.run({"model": str(tiny["llama"]), "context": CONTEXT}, Progress.__new__(Progress))
+    assert told["kinds"]["FFN"] == {"units": 6, "milliseconds": 0.5} and told["milliseconds"] == 20.0
+    whole = {"kind": "attention + FFN", "parameters": 5, "bytes": 10, "kv_bytes": 4}
+    model = {**load_model(str(tiny["llama"])).digest(), "parameters": 99, "bytes": 198, "blocks": [whole] * 6}
+    has, times = unit_times(model, CONTEXT)
+    assert has == 20.0 and times.tolist() == [2.5] * 6 and unit_times(model, CONTEXT + 1) is None
+    halves = [{**whole, "kind": "attention"}, {**whole, "kind": "FFN"}] * 6
+    by_branch = with_budget({**model, "blocks": halves}, read_budget(f"time at {CONTEXT} 75 %"))
+    assert by_branch.weights == ((2.0, 0.5) * 6,) and by_branch.at_least == (5.0,)

@@ -126,6 +126,21 @@ def test_budgets_of_16_blocks_equal_brute_force(seed):
         np.testing.assert_allclose(found.energies, np.sort(e[fits])[:100], atol=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_budgets_of_two_kinds_are_kept_by_the_same_whole_numbers(seed):
+    from core.spectrum.whole_budgets import sharpened
+
+    rng, n = np.random.default_rng(seed), 10
+    kind, budgets = rng.integers(0, 3, n), int(rng.integers(1, 4))  # the third weighs nothing
+    weights = (rng.uniform(0, 3, (budgets, 3)) * (rng.random((budgets, 3)) < 0.8) * [1, 1, 0])[:, kind]
+    least = np.maximum(weights.sum(axis=1) * rng.uniform(0.1, 0.8, budgets), 1e-6)
+    fixed = np.where(rng.random(n) < 0.2, rng.integers(0, 2, n), -1).astype(np.int8)
+    x = ((np.arange(2**n)[:, None] >> np.arange(n)) & 1).astype(bool)
+    x = x[((fixed < 0) | (x == (fixed == 1))).all(axis=1)]
+    rows, needed = sharpened(weights, least, fixed)
+    assert ((x @ weights.T >= least).all(axis=1) == (x @ rows.T >= needed).all(axis=1)).all()
+
+
 def test_a_single_budget_may_be_written_bare_as_it_once_was():
     rows = Constraints(weights=((1.0, 2.0, 3.0),), at_least=(2.5,))
     assert rows == Constraints(weights=(1.0, 2.0, 3.0), at_least=2.5)
