@@ -79,3 +79,24 @@ def test_measured_kl_is_drawn_against_the_quadratic_form_and_nothing_measured_is
     )
     drawn = json.loads(app.get("plotly_chart")[-1].proto.spec)["data"]
     assert [trace["name"] for trace in drawn] == ["M = 1", "M = 2", "M = 3", "measured = predicted"]
+
+
+@pytest.mark.parametrize("estimator", ["h0", "secant"])
+def test_by_branch_the_matrix_may_stand_in_order_of_kind_and_everything_is_named(estimator):
+    app = open_app(by="branch", m="6", e=estimator)
+    app.switch_page("pages/couplings.py").run()
+    assert not app.exception, app.exception
+    app.segmented_control(key="order").set_value("kind").run()
+    assert not app.exception, app.exception
+    matrix = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert [a["text"] for a in matrix["layout"]["annotations"]] == ["attention"] * 2 + ["FFN"] * 2
+    assert "over the removed units" in app.caption[0].value
+    assert any("of 48 units have a mean gradient" in m.value for m in app.markdown)
+    (roles,) = (h.proto.body for h in app.get("html") if "sum of |H|" in h.proto.body)
+    assert roles.count("<tr>") == 49 and "<td>12f</td>" in roles
+    assert "kind" in app.segmented_control(key="order").options
+    # by block there is no such order
+    by_block = open_app(m="6", e=estimator)
+    by_block.session_state["order"] = "kind"
+    by_block.switch_page("pages/couplings.py").run()
+    assert not by_block.exception and by_block.segmented_control(key="order").value == "depth"

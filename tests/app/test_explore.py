@@ -287,6 +287,16 @@ def test_the_lens_resamples_with_the_mix_and_marks_the_misjudged_block():
     assert drawn(open_app(k="100"))["version"] != data["version"]
 
 
+def test_by_branch_the_lens_and_the_rules_speak_of_units():
+    app = open_app(by="branch", m="6", k="100", keep="3f", mark="theirs:1-2-3a", tray="1-2a-3f-9-11")
+    data, landscape_ = lens_data(app), drawn(app)
+    assert landscape_["names"][7] == "3f" and landscape_["word"] == "unit" and landscape_["keep"] == [7]
+    assert data["marks"][0]["reason"].startswith("removes 5 units, and the listed states 6")
+    assert data["tray"][0]["removed"] == [2, 3, 4, 7, 18, 19, 22, 23]
+    assert {"Units that stay", "Units that go"} <= {field.label for field in app.text_input}
+    assert any(box.label == "Remove M of 48" for box in app.number_input)
+
+
 def test_a_mix_of_nothing_is_one_sentence_with_a_way_back():
     app = open_app()
     for k in range(7):
@@ -551,7 +561,13 @@ def test_an_address_older_than_a_change_undoes_nothing_and_back_does():
 
 @pytest.mark.parametrize(
     ("look", "kept"),
-    [("density~spin~-1.2e-5:3.1e-5", True), ("spin", True), ("x" * 900, False), ("density~<b>", False)],
+    [
+        ("density~spin~-1.2e-5:3.1e-5", True),
+        ("spin", True),
+        ("structure~kinds", True),
+        ("x" * 900, False),
+        ("density~<b>", False),
+    ],
 )
 def test_how_the_landscape_is_looked_at_comes_from_the_link_in_the_lens_s_words_only(look, kept):
     app = open_app(look=look)
