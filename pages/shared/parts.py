@@ -223,9 +223,10 @@ def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
             jobs.start("prune", request)
             st.rerun()
         model = run.meta["model"]
-        seconds = prune_seconds(_bytes_after(model, [model["blocks"][i] for i in removed]))
+        gone = [model["blocks"][i] for i in _left_out(run, removed, request)]
+        seconds = prune_seconds(_bytes_after(model, gone))
         st.caption(
-            f"About {seconds:.0f} s: a checkpoint that transformers loads, tried in a process of its own."
+            f"About {seconds:.0f} s: what is written is tried in a process of its own, then gets its name."
         )
 
 
