@@ -12,6 +12,7 @@ import streamlit as st
 from core import jobs
 from core.energy.sources import list_sources
 from core.errors import InputError
+from core.ising.units import BLOCK, BRANCH, units_of
 from core.jobs.costs import calibration_cost, in_words, lacking
 from core.spectrum.memory_budget import size
 from core.store import folders
@@ -23,7 +24,7 @@ from core.texts.form import BOS, FORM, MODES, TEMPLATES
 from core.texts.readers import FILE_FORMATS
 from core.texts.text_source import PACKINGS
 from core.view.run_figures import rows_figure
-from pages.shared.parts import block_strip, block_table, chart, redo_job, start_job, watch
+from pages.shared.parts import block_strip, block_table, branch_strip, chart, redo_job, start_job, watch
 from pages.shared.view import open_run, plain, source_of
 
 BUNDLED, OWN, FILES, PASTED = "The demo's world", "Own samples", "Files and data sets", "Pasted"
@@ -311,10 +312,16 @@ def show_model(known: dict) -> None:
             f'<div class="model"><b>{html.escape(model["name"])}</b> <span>{html.escape(model["type"])} · '
             f"{html.escape(' · '.join(facts))}</span></div>"
         )
-        + block_strip(blocks)
+        + _strip_of(blocks)
     )
     with st.expander("Every block"):
         st.html(block_table(blocks))
+
+
+def _strip_of(blocks: list[dict]) -> str:
+    """The strip of a described model, by branch where its blocks have several."""
+    units = units_of([[part["kind"] for part in b["branches"]] for b in blocks], BRANCH)
+    return block_strip(blocks) if units.by == BLOCK else branch_strip(blocks, units)
 
 
 def show_estimate(known: dict) -> None:

@@ -19,6 +19,7 @@ from core.energy.sources import Source
 from core.errors import InputError
 from core.ising.energies import to_spins
 from core.ising.interchange import qubo_text
+from core.ising.units import BLOCK, Units
 from core.landscape.wording import significant
 from core.store import folders
 from core.store.named_models import missing
@@ -34,6 +35,7 @@ from core.view.coupling_figures import (
 from core.view.measured_figures import kl_against_prediction
 from core.view.run_figures import gradient_figure
 from core.view.snippets import couplings_snippet
+from core.view.unit_axes import both_titled, by_kind, titled
 from pages.shared.evidence import audit_of, audit_request, follow, start_measuring, time_of
 from pages.shared.link import opened_source
 from pages.shared.parts import chart, html_table
@@ -44,39 +46,42 @@ state = st.session_state
 Named = tuple[str, str, dict | None]  # source, estimator, mix
 
 ORDERS = ("depth", "clustering")
+KIND = "kind"  # an order by branch
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
 def matrix_figure(key: str, estimator: str, mix: dict | None, view: str, scale: str, order: str, clip: float):
-    """(the heatmap, the blocks from first to last row), kept between reruns."""
+    """(the heatmap, the units from first to last row), kept between reruns."""
     H = source_of(key).couplings(estimator, mix)
     spread = None if learned_at(estimator) is None or view != "H" else read_learned(key, estimator).spread
-    blocks = clustered(view_of(H, "correlation")) if order == "clustering" else np.arange(len(H))
-    return heatmap(
-        view_of(H, view), scale, spread, blocks, clip, view if view != "correlation" else "r"
-    ), blocks
+    units = source_of(key).units
+    order_of = {"clustering": lambda: clustered(view_of(H, "correlation")), KIND: lambda: by_kind(units)[0]}
+    shown = order_of.get(order, lambda: np.arange(len(H)))()
+    name = view if view != "correlation" else "r"
+    return heatmap(view_of(H, view), scale, spread, shown, clip, name, units), shown
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
 def network(key: str, estimator: str, mix: dict | None, layout: str, share: float):
-    """(the network, the role of every block), kept between reruns."""
+    """(the network, the role of every unit), kept between reruns."""
     H = source_of(key).couplings(estimator, mix)
     edges = strongest(H, share)
     found = roles(H, edges)
-    return interaction_graph(H, edges, [r.community for r in found], layout), found
+    units = source_of(key).units
+    return interaction_graph(H, edges, [r.community for r in found], layout, units), found
 
 
-def show_pair(H: np.ndarray, pair: tuple[int, int]) -> None:
+def show_pair(H: np.ndarray, pair: tuple[int, int], units: Units) -> None:
     """What a clicked cell says."""
     i, j = pair
     if i == j:
-        st.markdown(f"**Block {i}**: own cost {H[i, i]:.4g}; field h = {to_spins(H).h[i]:.4g}.")
+        st.markdown(f"**{titled(units, i)}**: own cost {H[i, i]:.4g}; field h = {to_spins(H).h[i]:.4g}.")
         return
     together = H[i, i] + H[j, j] + 2 * H[i, j]
     r = view_of(H, "correlation")[i, j]
     st.markdown(
-        f"**Blocks {i} and {j}**: H = {H[i, j]:.4g}, J = {H[i, j] / 2:.4g}, correlation {r:+.2f}. Removed "
-        f"alone {H[i, i]:.4g} and {H[j, j]:.4g}, "
+        f"**{both_titled(units, i, j)}**: H = {H[i, j]:.4g}, J = {H[i, j] / 2:.4g}, correlation {r:+.2f}. "
+        f"Removed alone {H[i, i]:.4g} and {H[j, j]:.4g}, "
         f"together {together:.4g}: {abs(2 * H[i, j]):.4g} {'more' if H[i, j] > 0 else 'less'} than the sum."
     )
 
@@ -84,18 +89,18 @@ def show_pair(H: np.ndarray, pair: tuple[int, int]) -> None:
 def show_gradient(run: Run) -> None:
     """The first-order term that the energy leaves out, and where gradients are known to mislead."""
     st.subheader("First-order term")
-    found, blocks = first_order(run, state.mix), run.blocks
+    found, n = first_order(run, state.mix), run.blocks
     st.markdown(
-        f"{found.significant} of {blocks} blocks have a mean gradient beyond two standard errors, where "
-        f"chance alone gives about {0.05 * blocks:.0f}. "
+        f"{found.significant} of {n} {run.units.word}s have a mean gradient beyond two standard errors, "
+        f"where chance alone gives about {0.05 * n:.0f}. "
         f"Its size is {100 * found.ratio:.2g} % of a row's entries; rows of mean 0 would show "
         f"{100 * found.noise:.2g} %."
     )
-    chart(st, gradient_figure(found.gradient, found.se), key="gradient", config=CONFIG)
+    chart(st, gradient_figure(found.gradient, found.se, run.units), key="gradient", config=CONFIG)
     for b in misjudged(run, state.mix):
         st.caption(
-            f"Block {b.block} costs {significant(b.increase)} nats when it is removed alone; its gradient "
-            f"predicts {significant(b.predicted)}."
+            f"{titled(run.units, b.block)} costs {significant(b.increase)} nats when it is removed alone; "
+            f"its gradient predicts {significant(b.predicted)}."
         )
 
 
@@ -125,8 +130,8 @@ def show_prediction() -> None:
     )
 
 
-def matrix_controls(column) -> tuple[str, str, str, float]:
-    """(what is shown of the matrix, scale, order of the blocks, share of the pairs told apart by colour)."""
+def matrix_controls(column, units: Units) -> tuple[str, str, str, float]:
+    """(what is shown of the matrix, scale, order of the units, share of the pairs told apart by colour)."""
     with column.container(horizontal=True, vertical_alignment="bottom"):
         view = st.segmented_control(
             "Show",
@@ -139,7 +144,10 @@ def matrix_controls(column) -> tuple[str, str, str, float]:
         scale = st.segmented_control(
             "Scale", ["signed log", "linear"], default="signed log", key="scale", required=True
         )
-        order = st.segmented_control("Order", ORDERS, default="depth", key="order", required=True)
+        orders = ORDERS if units.by == BLOCK else (*ORDERS, KIND)
+        if state.get("order") not in orders:
+            state.order = ORDERS[0]
+        order = st.segmented_control("Order", orders, key="order", required=True)
         clip = st.toggle(
             "Clip",
             key="clip",
@@ -148,15 +156,15 @@ def matrix_controls(column) -> tuple[str, str, str, float]:
     return view, scale, order, 0.98 if clip else 1.0
 
 
-def network_controls(column, blocks: int) -> tuple[str, float]:
+def network_controls(column, n: int) -> tuple[str, float]:
     """(layout, share of the pairs that are drawn)."""
     with column.container(horizontal=True, vertical_alignment="bottom"):
         layout = st.segmented_control(
             "Layout", ["depth", "force", "spectral"], default="depth", key="layout", required=True
         )
-        if blocks <= 2:
+        if n <= 2:
             return layout, 1.0
-        most = max(1, min(100, round(600 / blocks)))
+        most = max(1, min(100, round(600 / n)))
         return layout, st.slider("Strongest pairs, %", 1, 100, most, key="share") / 100
 
 
@@ -172,12 +180,14 @@ def show_spread(source: Source) -> None:
     )
 
 
-def show_matrix(H: np.ndarray, named: Named, view: str, scale: str, order: str, clip: float) -> None:
+def show_matrix(
+    H: np.ndarray, units: Units, named: Named, view: str, scale: str, order: str, clip: float
+) -> None:
     """The matrix; a click on a cell tells the pair."""
-    matrix, blocks = matrix_figure(*named, view, scale, order, clip)
+    matrix, placed = matrix_figure(*named, view, scale, order, clip)
     clicked = chart(st, matrix, key="matrix", config=CONFIG, on_select="rerun", selection_mode="points")
     for point in clicked["selection"]["points"][:1] if clicked else []:
-        show_pair(H, (int(blocks[round(point["y"])]), int(blocks[round(point["x"])])))
+        show_pair(H, (int(placed[round(point["y"])]), int(placed[round(point["x"])])), units)
     shown = np.abs(view_of(H, view)[~np.eye(len(H), dtype=bool)])
     if clip < 1:
         end = np.quantile(shown, clip)
@@ -187,41 +197,41 @@ def show_matrix(H: np.ndarray, named: Named, view: str, scale: str, order: str, 
         )
 
 
-def show_eigenvalues(H: np.ndarray) -> None:
+def show_eigenvalues(H: np.ndarray, units: Units) -> None:
     """What the drawings mean, and how many directions the matrix has."""
     values = np.linalg.eigvalsh(H)[::-1]
     part = values.clip(min=0) / max(values.clip(min=0).sum(), np.finfo(float).tiny)
     st.caption(
-        "E = Σ Hᵢᵢ + 2 Σᵢ<ⱼ Hᵢⱼ over the removed blocks. Purple: removing both costs more than each alone; "
-        "green: less. Node size: sum of |H|, colour: community. "
+        f"E = Σ Hᵢᵢ + 2 Σᵢ<ⱼ Hᵢⱼ over the removed {units.word}s. Purple: removing both costs more than each "
+        "alone; green: less. Node size: sum of |H|, colour: community. "
         f"The largest eigenvalue holds {100 * part[0]:.0f} % of the trace, the four largest "
         f"{100 * part[:4].sum():.0f} %; effective rank {effective_rank(H):.1f} of {len(H)}. "
         "A click on a cell shows the pair."
     )
     left, right = st.columns(2, gap="large")
-    chart(left, fields_figure(H), key="fields", config=CONFIG)
+    chart(left, fields_figure(H, units), key="fields", config=CONFIG)
     chart(right, eigenvalues_figure(H), key="eigenvalues", config=CONFIG)
 
 
-def show_roles(found: list[Role]) -> None:
-    """Every block's place in the network, the strongest first."""
-    head = ["block", "own cost", "sum of |H|", "sum of H", "centrality", "community"]
+def show_roles(found: list[Role], units: Units) -> None:
+    """Every unit's place in the network, the strongest first."""
+    head = [units.word, "own cost", "sum of |H|", "sum of H", "centrality", "community"]
     rows = []
     for r in sorted(found, key=lambda r: -r.strength):
         numbers = [f"{r.own:.4g}", f"{r.strength:.4g}", f"{r.pull:+.4g}", f"{r.centrality:.2f}"]
-        rows.append([r.block, *numbers, r.community])
-    with st.expander("Every block"):
+        rows.append([units.names[r.block], *numbers, r.community])
+    with st.expander(f"Every {units.word}"):
         st.html(html_table(head, rows, "roles"))
 
 
-def show_audit(source: Source, H: np.ndarray) -> None:
+def show_audit(source: Source) -> None:
     """Whether the pairs agree with measured ones; the measurement is offered where there is none."""
     st.subheader("Do the pairs carry information?")
-    found = audit_of(source, H)
-    st.markdown(plain(finding(found, source.about(state.estimator).label)))
+    found = audit_of(source, state.estimator, state.mix)
+    st.markdown(plain(finding(found, source.about(state.estimator).label, source.units.word)))
     if found is not None:
         left, right = st.columns(2, gap="large")
-        chart(left, audit_figure(found), key="audit", config=CONFIG)
+        chart(left, audit_figure(found, source.units), key="audit", config=CONFIG)
         right.html(html_table(["couplings", "Spearman", "95 %", "verdict"], audits(source), "audits"))
         right.caption(
             "Of the same measured pairs: what two removals cost together beyond the sum of both, against "
@@ -236,16 +246,18 @@ def show_audit(source: Source, H: np.ndarray) -> None:
                 f"Measure {pairs} pairs ({time_of(source.run, request)})",
                 on_click=start_measuring,
                 args=(request,),
-                help="And the original and their blocks alone, on a few sequences of the run's own texts.",
+                help=f"And the original and their {source.units.word}s alone, on a few sequences of the "
+                "run's own texts.",
             )
     follow(request)
 
 
 def show_quadratic(run: Run) -> None:
     """Where no quadratic form can hold: blocks whose slopes at both ends do not tell what removal costs."""
-    if run.secants is None:
+    secants = (run.whole or run).secants  # they are of whole blocks in every view
+    if secants is None:
         return
-    far = not_quadratic(run.secants)
+    far = not_quadratic(secants)
     told = (
         f"Not for {'block' if len(far) == 1 else 'blocks'} {', '.join(map(str, far))}: along their gates no "
         "quadratic form holds that far, and only measuring tells."
@@ -262,7 +274,7 @@ def audits(source: Source) -> list[list]:
     """A row for every estimator of the source."""
     rows = []
     for name in source.estimators:
-        found = audit_of(source, source.couplings(name))
+        found = audit_of(source, name)
         rank = found.agreement if found else None
         word = {True: "informative", False: "none", None: "open"}[found.informative if found else None]
         numbers = [f"{rank.spearman:.2f}", f"{rank.low:.2f} to {rank.high:.2f}"] if rank else ["-", "-"]
@@ -289,7 +301,7 @@ def show_downloads(source: Source, H: np.ndarray) -> None:
         "text/plain",
         on_click="ignore",
         help="For other solvers: x = 1 removed, and a penalty, large enough to be exact, for any other "
-        "number of blocks.",
+        f"number of {source.units.word}s.",
     )
 
 
@@ -308,20 +320,21 @@ def page() -> None:
         st.error(plain(f"{error} Set the mix in Explore."))
         return
     left, right = st.columns(2, gap="large")
-    shown = matrix_controls(left)
+    units = source.units
+    shown = matrix_controls(left, units)
     layout, share = network_controls(right, source.blocks)
     if learned_at(state.estimator) is not None:
         show_spread(source)
     named = (state.source, state.estimator, state.mix)
     with left:
-        show_matrix(H, named, *shown)
+        show_matrix(H, units, named, *shown)
     graph, found = network(*named, layout, share)
     chart(right, graph, key="graph", config=CONFIG)
-    show_eigenvalues(H)
-    show_roles(found)
+    show_eigenvalues(H, units)
+    show_roles(found, units)
     show_downloads(source, H)
     if source.run is not None:
-        show_audit(source, H)
+        show_audit(source)
         show_quadratic(source.run)
         show_gradient(source.run)
         show_prediction()

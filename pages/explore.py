@@ -30,6 +30,7 @@ from core.view.messages import Commit, FileData, LandscapeData, MarkData, Snippe
 from core.view.report import report_html
 from core.view.snippets import View, cli_line, python_snippet
 from core.view.state_files import Increases, states_csv, states_json
+from core.view.unit_axes import titled
 from pages.explore_parts.controls import controls, hold, show_facts
 from pages.explore_parts.health import show_check, show_health
 from pages.explore_parts.uploads import add_marks, show_reading, show_upload
@@ -98,6 +99,7 @@ def picture(
             b.block: f"removed alone it costs {significant(b.increase)} nats, its gradient hides that"
             for b in wrong(key, estimator, mix)
         },
+        source.units,
     )
     named = {
         "k": key,
@@ -237,7 +239,7 @@ def show_misjudged(found: Landscape, rules: Constraints) -> None:
     ]
     if shown:
         worst = max(shown, key=lambda b: b.increase)
-        called = f"Block {source_of(state.source).units.names[worst.block]}"
+        called = titled(source_of(state.source).units, worst.block)
         often = f"in {int(lowest[:, worst.block].sum())} of the {len(lowest)} lowest states"
         with st.container(key="misjudged", horizontal=True, vertical_alignment="center"):
             st.markdown(
@@ -246,7 +248,8 @@ def show_misjudged(found: Landscape, rules: Constraints) -> None:
                 f"{significant(worst.predicted)}: keep it.",
                 width="content",
             )
-            st.button(f"Keep {called.lower()}", on_click=keep_block, args=(worst.block,), type="tertiary")
+            unit = called[0].lower() + called[1:]
+            st.button(f"Keep {unit}", on_click=keep_block, args=(worst.block,), type="tertiary")
 
 
 def show_search(request: dict) -> None:
@@ -287,6 +290,7 @@ def marks_data(found: Landscape, rules: Constraints, others: dict[tuple[int, ...
     labels = {**others, **state.marks}
     states = [s for s in labels if max(s, default=0) < len(found.H)]
     hashes = short_hashes(indicator(states, len(found.H))) if states else []
+    word = source_of(state.source).units.word
     return [
         {
             "removed": list(p.removed),
@@ -298,20 +302,21 @@ def marks_data(found: Landscape, rules: Constraints, others: dict[tuple[int, ...
             "hash": hashed,
             "own": p.removed in state.marks,
         }
-        for p, hashed in zip(place(found.H, found.spectrum, states, rules), hashes)
+        for p, hashed in zip(place(found.H, found.spectrum, states, rules, word), hashes)
     ]
 
 
 def pick_states(found: Landscape) -> None:
     """Fill the tray with low states that differ from each other and from those picked before."""
-    spread = noise(state.source, state.estimator, state.mix, found)
+    spread, units = noise(state.source, state.estimator, state.mix, found), source_of(state.source).units
     picked = candidates(
         found.H,
         found.spectrum,
         PICKED,
         noise=spread,
         taken=[s for s in state.tray if len(s) == state.removed],
-        names=source_of(state.source).units.names,
+        names=units.names,
+        word=units.word,
     ).chosen
     state.reasons = {**state.reasons, **{c.removed: c.reason for c in picked}}
     state.tray = list(dict.fromkeys([*state.tray, *(c.removed for c in picked)]))[:TRAY_LIMIT]

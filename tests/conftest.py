@@ -1,5 +1,6 @@
 """Shared fixtures: tiny random models of every supported type, written once a session as real checkpoints."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -68,6 +69,14 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if any(item.path.is_relative_to(here / place) for place in SLOW):
             item.add_marker("slow")
+
+
+def pytest_collection_finish():
+    """What the imports have left is no garbage: the collection at every load of a model then looks at the
+    test's own alone, not for half a second at all of torch and transformers.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

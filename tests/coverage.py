@@ -36,9 +36,11 @@ def check(model_type: str) -> dict:
 
     from core.calibration.gradient_rows import gradient_rows
     from core.errors import InputError
+    from core.ising.units import BRANCH
     from core.model.gates import gate_of, gated, keep_all, removal
     from core.model.load import wrap
     from core.model.surgery import without
+    from core.store.runs import by_block
     from core.weights.files import WeightFiles
     from tests import zoo
 
@@ -79,6 +81,16 @@ def check(model_type: str) -> dict:
             **about,
             "what": f"the rows of a batch are not those of its samples (off by {apart(rows, alone):.1e})",
         }
+    seen = loaded.seen(BRANCH)
+    halves, _, _ = gradient_rows(seen, ids)
+    summed = torch.from_numpy(by_block(halves.numpy(), seen.units))
+    if apart(summed, rows) > 1e-6:
+        return {
+            **about,
+            "what": f"rows of branches do not add up to those of blocks ({apart(summed, rows):.1e})",
+        }
+    if any(sum(p.parameters for p in b.branches) != b.parameters for b in loaded.blocks):
+        return {**about, "what": "the parameters of branches do not add up to those of their block"}
     if (rows == 0).all(dim=0).any():
         return {**about, "what": "a block has no gradient"}
     with gated(loaded, removal(loaded, REMOVED)):

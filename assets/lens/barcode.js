@@ -1,6 +1,10 @@
-// The states as rows of a barcode in block columns, below the strip of blocks.
+// The states as rows of a barcode in block columns, below the strip of blocks. By branch a block's column has
+// a lane for each of its units, in the strip as in every row.
 
 import { LEFT, Panel, RIGHT } from "./panel.js";
+import { shortKind } from "./wording.js";
+
+const BETWEEN = 7; // two lanes of the strip: room for the marks of both
 
 export class Barcode extends Panel {
   constructor(...args) {
@@ -25,17 +29,33 @@ export class Barcode extends Panel {
     );
   }
   layout() {
-    // frequency bars, block strip, rows
+    // frequency bars, block strip, by branch the numbers of the blocks, rows
+    const { lanes, halved, count } = this.m;
     this.barTop = 4;
     this.barHeight = 36;
     this.strip = 46;
-    this.stripHeight = 19;
-    this.top = 70;
-    this.rowHeight = Math.max(3.6, Math.min(12, (this.h - this.top) / Math.min(this.m.count, 60)));
+    this.stripHeight = halved ? 12 * lanes + BETWEEN * (lanes - 1) : 19;
+    this.numbers = halved ? this.strip + this.stripHeight + 11 : this.strip + this.stripHeight / 2 + 0.5;
+    this.top = this.strip + this.stripHeight + (halved ? 21 : 5);
+    const shown = (this.h - this.top) / Math.min(count, 60);
+    this.rowHeight = Math.max(3.6 * lanes, Math.min(8 + 4 * lanes, shown));
     this.rows = Math.min(this.m.count, Math.floor((this.h - this.top) / this.rowHeight));
   }
   y(k) {
     return this.top + (k - this.first) * this.rowHeight;
+  }
+  lane(unit, top, height, between = 0) {
+    // [y, height] of a unit's share of what its block has
+    const { block, lane, unitsOf } = this.m;
+    const own = unitsOf[block[unit]].length;
+    const each = (height - between * (own - 1)) / own;
+    return [top + lane[unit] * (each + between), each];
+  }
+  cell(unit) {
+    // [x, y, width, height] in the strip
+    const inset = this.column > 8 ? 1 : 0.5;
+    const [y, height] = this.lane(unit, this.strip, this.stripHeight, BETWEEN);
+    return [this.x(this.m.block[unit]) + inset, y, this.column - 2 * inset, height];
   }
   follow(k) {
     if (k < this.first) this.first = k;
@@ -50,31 +70,40 @@ export class Barcode extends Panel {
     const ctx = this.context(this.base);
     const c = this.column;
     const inset = c > 8 ? 1 : 0.5;
+    this.title.textContent = `States × ${m.word}s`;
     this.note.textContent =
       `rows ${this.first}–${this.first + this.rows - 1} of ${m.count}, lowest first; ` +
-      "bars: share of them that remove a block";
+      `bars: share of them that remove a ${m.word}`;
     ctx.fillStyle = colours.line;
-    ctx.fillRect(LEFT, this.barTop + this.barHeight, this.w - LEFT - RIGHT, 1);
+    for (let k = 0; k < m.lanes; k++) {
+      const y = this.barTop + ((k + 1) * this.barHeight) / m.lanes;
+      ctx.fillRect(LEFT, y, this.w - LEFT - RIGHT, 1);
+    }
     const most = Math.max(...m.frequency) || 1;
     this.text(ctx, `${Math.round(100 * most)}%`, LEFT - 6, this.barTop + 6, { align: "right" });
     ctx.fillStyle = colours.removed;
-    for (let b = 0; b < m.blocks; b++) {
-      const h = (m.frequency[b] / most) * this.barHeight;
-      ctx.fillRect(this.x(b) + inset, this.barTop + this.barHeight - h, c - 2 * inset, h);
+    for (let u = 0; u < m.blocks; u++) {
+      const [top, room] = this.lane(u, this.barTop, this.barHeight);
+      const h = (m.frequency[u] / most) * (m.halved ? room - 2 : room);
+      ctx.fillRect(this.x(m.block[u]) + inset, top + room - h, c - 2 * inset, h);
     }
     ctx.fillStyle = colours.empty;
-    for (let b = 0; b < m.blocks; b++)
+    for (let b = 0; b < m.columns; b++)
       ctx.fillRect(this.x(b) + inset, this.top, c - 2 * inset, this.rows * this.rowHeight);
+    this.drawRows(ctx, inset);
+    this.text(ctx, "min", this.w, m.halved ? this.numbers : this.strip + 10, { align: "right" });
+    if (m.halved) this.drawNumbers(ctx);
+  }
+  drawRows(ctx, inset) {
+    const { m, colours } = this;
     ctx.fillStyle = colours.removed;
-    const gap = this.rowHeight > 3.9 ? 0.8 : 0.3;
+    const gap = m.halved ? 1.4 : this.rowHeight > 3.9 ? 0.8 : 0.3;
     for (let k = this.first; k < this.first + this.rows; k++)
-      for (let i = 0; i < m.removed; i++)
-        ctx.fillRect(
-          this.x(m.list[k * m.removed + i]) + inset,
-          this.y(k),
-          c - 2 * inset,
-          this.rowHeight - gap,
-        );
+      for (let i = 0; i < m.removed; i++) {
+        const unit = m.list[k * m.removed + i];
+        const [y, height] = this.lane(unit, this.y(k), this.rowHeight - gap);
+        ctx.fillRect(this.x(m.block[unit]) + inset, y, this.column - 2 * inset, height);
+      }
     for (let k = this.first; k < this.first + this.rows; k++) {
       if (k % 10 === 0) this.text(ctx, k, LEFT - 6, this.y(k) + this.rowHeight / 2, { align: "right" });
       if (m.minimum[k]) {
@@ -88,7 +117,19 @@ export class Barcode extends Panel {
         ctx.fill();
       }
     }
-    this.text(ctx, "min", this.w, this.strip + 10, { align: "right" });
+  }
+  drawNumbers(ctx) {
+    // of the blocks, and what the lanes are
+    const { m } = this;
+    for (let b = 0; b < m.columns; b += this.every())
+      this.text(ctx, b, this.x(b) + this.column / 2, this.numbers);
+    for (let k = 0; k < m.lanes; k++) {
+      const kinds = new Set(m.unitsOf.filter((own) => own.length === m.lanes).map((own) => m.kinds[own[k]]));
+      const [kind] = kinds;
+      if (kinds.size > 1 || !kind) continue;
+      const y = this.strip + 6 + k * (12 + BETWEEN);
+      this.text(ctx, shortKind(kind), LEFT - 6, y, { align: "right" });
+    }
   }
   drawOver() {
     const ctx = this.context(this.over);
@@ -102,30 +143,29 @@ export class Barcode extends Panel {
   }
   get removedNow() {
     const { finder, here } = this.lens;
-    return new Set(finder.draft ?? here.blocks);
+    return new Set(finder.draft ?? here.units);
   }
   overStrip(ctx) {
     const { m, colours, lens } = this;
     const c = this.column;
     const state = this.removedNow;
-    for (let b = 0; b < m.blocks; b++) {
-      ctx.fillStyle = state.has(b) ? colours.removed : colours.empty;
-      ctx.fillRect(this.x(b) + (c > 8 ? 1 : 0.5), this.strip, c - (c > 8 ? 2 : 1), this.stripHeight);
+    for (let u = 0; u < m.blocks; u++) {
+      ctx.fillStyle = state.has(u) ? colours.removed : colours.empty;
+      ctx.fillRect(...this.cell(u));
     }
-    const label = (b, look) =>
-      this.text(ctx, b, this.x(b) + c / 2, this.strip + this.stripHeight / 2 + 0.5, look);
+    const label = (u, look) => this.text(ctx, m.names[u], this.x(m.block[u]) + c / 2, this.numbers, look);
     const every = this.every();
-    for (let b = 0; b < m.blocks; b += every) {
+    for (let b = 0; b < m.blocks && !m.halved; b += every) {
       // on narrow columns a label is wider than its block, and stands on a ground of its own
       const on = state.has(b) && c > 8;
       if (c <= 8) this.plate(ctx, b, colours.ground);
       label(b, { colour: on ? colours.onRemoved : colours.text, bold: on });
     }
-    const { block } = lens.hovered;
-    if (c <= 8 && block !== undefined) {
+    const unit = lens.hovered.unit ?? (m.halved ? lens.hovered.cell : undefined);
+    if ((c <= 8 || m.halved) && unit !== undefined) {
       // a magnifier
-      this.plate(ctx, block, colours.accent, 4);
-      label(block, { colour: lens.dark ? "#0f1419" : "#ffffff", bold: true });
+      this.plate(ctx, unit, colours.accent, 4);
+      label(unit, { colour: lens.dark ? "#0f1419" : "#ffffff", bold: true });
     }
     if (lens.finder.draft) {
       ctx.strokeStyle = colours.accent;
@@ -136,39 +176,41 @@ export class Barcode extends Panel {
   overRules(ctx) {
     // under the strip: stays; over it: goes
     const { colours, lens } = this;
-    const lines = (blocks, y, colour) => {
+    const line = (unit, y, colour) => {
       ctx.fillStyle = colour;
-      for (const b of blocks) ctx.fillRect(this.x(b) + 1, y + 0.5, this.column - 2, 3);
+      ctx.fillRect(this.x(this.m.block[unit]) + 1, y + 0.5, this.column - 2, 3);
     };
-    lines(lens.keep, this.strip + this.stripHeight, colours.accent);
-    lines(lens.remove, this.strip - 3.5, colours.removed);
+    for (const u of lens.keep) line(u, this.cell(u)[1] + this.cell(u)[3], colours.accent);
+    for (const u of lens.remove) line(u, this.cell(u)[1] - 3.5, colours.removed);
   }
   overWarnings(ctx) {
-    // a corner: the block's gradient hides what it costs
+    // a corner: the unit's gradient hides what it costs
     const { m, colours, lens } = this;
     const c = this.column;
     const state = this.removedNow;
-    for (const b of Object.keys(m.warnings).map(Number)) {
-      const x = this.x(b) + c - (c > 8 ? 1 : 0.5);
+    for (const u of Object.keys(m.warnings).map(Number)) {
+      const x = this.x(m.block[u]) + c - (c > 8 ? 1 : 0.5);
+      const [, y] = this.cell(u);
       const size = Math.min(6, c * 0.45);
-      ctx.fillStyle = state.has(b) ? colours.empty : colours.text;
+      ctx.fillStyle = state.has(u) ? colours.empty : colours.text;
       ctx.beginPath();
-      ctx.moveTo(x, this.strip);
-      ctx.lineTo(x - size, this.strip);
-      ctx.lineTo(x, this.strip + size);
+      ctx.moveTo(x, y);
+      ctx.lineTo(x - size, y);
+      ctx.lineTo(x, y + size);
       ctx.fill();
     }
-    const { block, strip } = lens.hovered;
-    const warned = strip && m.warnings[block];
-    this.over.title = warned ? `Block ${block}: ${warned}` : "";
+    const { unit, strip } = lens.hovered;
+    const warned = strip && m.warnings[unit];
+    this.over.title = warned ? `${m.titled(unit)}: ${warned}` : "";
   }
   overRows(ctx) {
-    const { colours, lens } = this;
-    for (const b of lens.hoveredBlocks()) {
+    const { colours, lens, m } = this;
+    for (const u of lens.hoveredUnits()) {
       ctx.strokeStyle = colours.accent;
       ctx.lineWidth = 1.5;
       const bottom = this.top + this.rows * this.rowHeight;
-      ctx.strokeRect(this.x(b), this.barTop, this.column, bottom - this.barTop);
+      ctx.strokeRect(this.x(m.block[u]), this.barTop, this.column, bottom - this.barTop);
+      if (m.halved) ctx.strokeRect(...this.cell(u));
     }
     for (const k of lens.measuredRanks) {
       // ring: measured
@@ -191,25 +233,32 @@ export class Barcode extends Panel {
     ctx.roundRect(LEFT - 2, this.y(k) - 1.5, this.w - LEFT - RIGHT + 4, this.rowHeight + 2, 2);
     ctx.stroke();
   }
-  plate(ctx, block, colour, more = 0) {
-    const width = 7 * String(block).length + 2 + more;
+  plate(ctx, unit, colour, more = 0) {
+    const { m } = this;
+    const width = 7 * m.names[unit].length + 2 + more;
+    const height = (m.halved ? 11 : this.stripHeight - 4) + more;
+    const x = this.x(m.block[unit]) + this.column / 2 - width / 2;
     ctx.fillStyle = colour;
-    ctx.fillRect(
-      this.x(block) + this.column / 2 - width / 2,
-      this.strip + 2 - more / 2,
-      width,
-      this.stripHeight - 4 + more,
-    );
+    ctx.fillRect(x, this.numbers - (m.halved ? 0 : 0.5) - height / 2, width, height);
   }
   find(x, y) {
     const block = this.blockAt(x);
-    const k = this.first + Math.floor((y - this.top) / this.rowHeight);
+    const row = (y - this.top) / this.rowHeight;
+    const k = this.first + Math.floor(row);
     const state = y >= this.top && k < this.first + this.rows ? k : undefined;
+    const strip = y >= this.strip && y < this.strip + this.stripHeight;
+    const part =
+      state !== undefined
+        ? row - Math.floor(row)
+        : y < this.strip
+          ? (y - this.barTop) / this.barHeight
+          : (y - this.strip) / this.stripHeight;
+    const unit = this.unitAt(block, part);
     return {
-      strip: block !== undefined && y >= this.strip && y < this.strip + this.stripHeight,
+      strip: unit !== undefined && strip,
       state,
-      block: state === undefined ? block : undefined,
-      cell: state === undefined ? undefined : block,
+      unit: state === undefined ? unit : undefined,
+      cell: state === undefined ? undefined : unit,
     };
   }
 }

@@ -1,8 +1,8 @@
-// The card of the selected state: its blocks, energy, what it saves, what is measured, and its buttons.
+// The card of the selected state: what it removes, its energy, what it saves, what is measured, and its buttons.
 
 import { button, element } from "./dom.js";
 import { EXPLAINED } from "./glossary.js";
-import { amount, increase, plus, ranges, runsOf, signed, significant } from "./wording.js";
+import { amount, increase, plus, runsOf, signed, significant } from "./wording.js";
 
 const HINTS =
   "<kbd>↑</kbd><kbd>↓</kbd> state <kbd>←</kbd><kbd>→</kbd> min <kbd>A</kbd> tray <kbd>P</kbd> prune ";
@@ -20,14 +20,19 @@ const described = ([text, value, note]) => {
   return [term, element("dd", { textContent: value }), element("dd", { textContent: note, title: note })];
 };
 
-const chips = (blocks) =>
-  blocks.length > 16
-    ? element("p", { className: "hash", textContent: ranges(blocks) })
+const chips = (model, units) => {
+  const names = model.stored(units);
+  return names.length > 16
+    ? element("p", { className: "hash", textContent: model.said(units) })
     : element(
         "div",
         { className: "chips" },
-        ...blocks.map((b) => element("span", { className: "chip", textContent: b })),
+        ...names.map((name) => {
+          const title = model.kinds[model.number.get(String(name))] ?? "";
+          return element("span", { className: "chip", textContent: name, title });
+        }),
       );
+};
 
 export class Card {
   // The selected state in numbers, and what can be done with it. `strongest` stands beside the couplings.
@@ -84,16 +89,16 @@ export class Card {
   strongestRows(name, factor) {
     const { model: m, here } = this.lens;
     return m
-      .strongestPairs(here.blocks, 2)
+      .strongestPairs(here.units, 2)
       .map(([i, j, v], n) => [
         n ? "" : name,
         (v < 0 ? "−" : "+") + m.show(Math.abs(v) * factor),
-        `${i}–${j}`,
+        `${m.names[i]}–${m.names[j]}`,
       ]);
   }
   structureRows() {
     const { model: m, here } = this.lens;
-    const state = here.blocks;
+    const state = here.units;
     const sum = (values) => state.reduce((total, b) => total + values[b], 0);
     const rows = [];
     if (m.parameters.length) {
@@ -106,7 +111,7 @@ export class Card {
     const longest = Math.max(...runs.map(([a, b]) => b - a + 1));
     rows.push(["runs", String(runs.length), `longest ${longest}`]);
     const thirds = [0, 0, 0];
-    for (const b of state) thirds[Math.min(2, Math.floor((3 * b) / m.blocks))] += 1;
+    for (const u of state) thirds[Math.min(2, Math.floor((3 * m.block[u]) / m.columns))] += 1;
     rows.push(["depth", thirds.join("·"), "of each third"]);
     return [...rows, ...this.kindRows(), ...this.nearestRows()];
   }
@@ -114,7 +119,7 @@ export class Card {
     const { model: m, here } = this.lens;
     if (!m.kinds.length) return [];
     const kinds = new Map();
-    for (const b of here.blocks) kinds.set(m.kinds[b], (kinds.get(m.kinds[b]) || 0) + 1);
+    for (const b of here.units) kinds.set(m.kinds[b], (kinds.get(m.kinds[b]) || 0) + 1);
     return [...kinds].slice(0, 3).map(([kind, n], i) => [i ? "" : "kinds", String(n), kind]);
   }
   nearestRows() {
@@ -122,14 +127,14 @@ export class Card {
     const others = tray.map((name) => name.split("-").map(Number)).filter((t) => t.join("-") !== here.name);
     if (!others.length) return [];
     const [best, nearest] = others
-      .map((t) => [m.correlation(here.blocks, t), t])
+      .map((t) => [m.correlation(here.units, t), t])
       .reduce((a, b) => (b[0] > a[0] ? b : a));
     const pick = m.index.get(nearest.join("-"));
     return [
       [
         "Pearson to tray",
         isNaN(best) ? "–" : plus(best),
-        `nearest ${pick === undefined ? ranges(nearest) : "#" + pick}`,
+        `nearest ${pick === undefined ? m.said(nearest) : "#" + pick}`,
       ],
     ];
   }
@@ -151,7 +156,7 @@ export class Card {
     hints.append(button("?", "help", () => lens.help.toggle(true)));
     this.node.replaceChildren(
       this.heading(),
-      chips(here.blocks),
+      chips(lens.model, here.units),
       this.tabs(),
       element("dl", {}, ...rows.flatMap(described)),
       this.actions(),
@@ -240,9 +245,9 @@ export class Card {
     const title = element("span", {
       textContent: spin ? "strongest Jᵢⱼ in state" : "strongest 2Hᵢⱼ in state",
     });
-    const lines = m.strongestPairs(here.blocks).map(([i, j, v]) => {
+    const lines = m.strongestPairs(here.units).map(([i, j, v]) => {
       const line = element("div", {
-        textContent: `${i}–${j} ${signed((spin ? v / 4 : v) * m.scale, 2)}`,
+        textContent: `${m.names[i]}–${m.names[j]} ${signed((spin ? v / 4 : v) * m.scale, 2)}`,
       });
       if (colours) line.style.color = `rgb(${(v > 0 ? colours.positive : colours.negative).join(",")})`;
       return line;

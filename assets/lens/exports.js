@@ -47,8 +47,9 @@ export class Exports {
     const { lens } = this;
     const url = new URL(location.href);
     const set = (name, value) => (value ? url.searchParams.set(name, value) : url.searchParams.delete(name));
-    set("cur", lens.here.name);
-    set("tray", lens.tray.join("_"));
+    const named = (name) => lens.model.stored(name.split("-").map(Number)).join("-");
+    set("cur", named(lens.here.name));
+    set("tray", lens.tray.map(named).join("_"));
     set("look", lens.look);
     if (lens.maximised) set("panel", lens.maximised === lens.levels ? lens.levels.view : lens.maximised.name);
     return url.href;
@@ -56,7 +57,8 @@ export class Exports {
   save(blob, ending) {
     const { model, maximised } = this.lens;
     const panel = maximised ? `-${maximised.name}` : "";
-    const name = `blockscape-${model.title}-M${model.removed}${panel}`.replace(/[^\w.-]+/g, "-");
+    const by = model.halved ? "-by-branch" : "";
+    const name = `blockscape-${model.title}${by}-M${model.removed}${panel}`.replace(/[^\w.-]+/g, "-");
     const url = URL.createObjectURL(blob);
     element("a", { href: url, download: `${name}.${ending}` }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10000);
@@ -71,10 +73,11 @@ export class Exports {
   csv() {
     const { lens } = this;
     const m = lens.model;
-    const blocks = Array.from({ length: m.blocks }, (_, i) => i);
-    if (lens.maximised === lens.matrix)
-      this.lines([["block", ...blocks], ...blocks.map((i) => [i, ...blocks.map((j) => m.h(i, j))])]);
-    else if (lens.maximised === lens.arcs) this.lines([["block_i", "block_j", "H_ij"], ...m.edges]);
+    const row = (name, i) => [name, ...m.names.map((_, j) => m.h(i, j))];
+    const edge = ([i, j, v]) => [m.names[i], m.names[j], v];
+    if (lens.maximised === lens.matrix) this.lines([[m.word, ...m.names], ...m.names.map(row)]);
+    else if (lens.maximised === lens.arcs)
+      this.lines([[`${m.word}_i`, `${m.word}_j`, "H_ij"], ...m.edges.map(edge)]);
     else lens.send({ ask: "file", kind: "csv" });
   }
   svg() {

@@ -1,10 +1,10 @@
-// A state named by its blocks, typed or clicked together on the strip.
+// A state named by its units, typed or clicked together on the strip.
 
 import { button, element } from "./dom.js";
-import { parseBlocks, ranges } from "./wording.js";
+import { parseUnits } from "./wording.js";
 
 export class Finder {
-  // A state named by its blocks, typed or clicked together on the strip: `draft`, null while nobody does.
+  // A state named by its units, typed or clicked together on the strip: `draft`, null while nobody does.
   constructor(lens) {
     this.lens = lens;
     this.draft = null;
@@ -12,8 +12,8 @@ export class Finder {
     this.input = this.buildInput();
     this.byHand = button(
       "by hand",
-      "choose blocks by clicking the strip",
-      () => (this.draft ? this.end() : this.set(this.lens.here.blocks)),
+      "choose by clicking the strip",
+      () => (this.draft ? this.end() : this.set(this.lens.here.units)),
       "tab",
     );
     this.found = element("div", { className: "found", hidden: true });
@@ -27,11 +27,9 @@ export class Finder {
   buildInput() {
     const input = element("input", {
       type: "text",
-      placeholder: "find blocks: 3, 7-9, 20",
       spellcheck: false,
       autocomplete: "off",
     });
-    input.setAttribute("aria-label", "Find a state by the blocks it removes, for example 3, 7-9, 20");
     input.addEventListener("keydown", (e) => {
       e.stopPropagation(); // letters are text here
       if (e.key === "Enter" && this.draft) this.take("show");
@@ -41,9 +39,9 @@ export class Finder {
       }
     });
     input.addEventListener("input", () => {
-      const parsed = parseBlocks(input.value, this.lens.model.blocks);
+      const parsed = parseUnits(input.value, this.lens.model);
       this.problem = parsed.problem;
-      this.draft = input.value.trim() ? (parsed.blocks ?? this.draft ?? []) : null;
+      this.draft = input.value.trim() ? (parsed.units ?? this.draft ?? []) : null;
       this.changed();
     });
     return input;
@@ -52,17 +50,15 @@ export class Finder {
     this.paint();
     this.lens.repaintOver();
   }
-  set(blocks) {
+  set(units) {
     this.problem = null;
-    this.draft = blocks;
-    this.input.value = ranges(blocks).replaceAll("–", "-");
+    this.draft = units;
+    this.input.value = this.lens.model.said(units).replaceAll("–", "-");
     this.changed();
   }
-  flip(block) {
-    const blocks = this.draft.includes(block)
-      ? this.draft.filter((b) => b !== block)
-      : [...this.draft, block];
-    this.set(blocks.sort((a, b) => a - b));
+  flip(unit) {
+    const units = this.draft.includes(unit) ? this.draft.filter((u) => u !== unit) : [...this.draft, unit];
+    this.set(units.sort((a, b) => a - b));
   }
   end() {
     this.draft = null;
@@ -77,12 +73,16 @@ export class Finder {
     if (this.problem) return this.problem;
     const { model } = this.lens;
     const n = this.draft.length;
-    if (n === 0 || n >= model.blocks) return `Choose 1 to ${model.blocks - 1} blocks.`;
+    if (n === 0 || n >= model.blocks) return `Choose 1 to ${model.blocks - 1} ${model.word}s.`;
     return n === model.removed
       ? model.place(model.of(this.draft))
-      : `${n} of ${model.removed} blocks; opening it shows the landscape of M = ${n}`;
+      : `${n} of ${model.removed} ${model.word}s; opening it shows the landscape of M = ${n}`;
   }
   paint() {
+    const { halved, word } = this.lens.model;
+    const example = halved ? "3, 7-9, 12a" : "3, 7-9, 20";
+    this.input.placeholder = `find ${word}s: ${example}`;
+    this.input.setAttribute("aria-label", `Find a state by the ${word}s it removes, for example ${example}`);
     const on = this.draft !== null;
     this.byHand.setAttribute("aria-pressed", String(on));
     this.found.hidden = !on;
@@ -105,11 +105,11 @@ export class Finder {
   }
   take(how) {
     if (!this.usable) return;
-    const { lens, draft: blocks } = this;
-    const name = blocks.join("-");
+    const { lens, draft: units } = this;
+    const name = units.join("-");
     this.end();
-    if (how === "mark") lens.send({ ask: "mark", state: blocks });
-    else if (how === "show") lens.open(blocks);
+    if (how === "mark") lens.send({ ask: "mark", state: units });
+    else if (how === "show") lens.open(units);
     else if (!lens.tray.includes(name)) lens.toggle(name);
     lens.frame.focus({ preventScroll: true });
   }

@@ -1,13 +1,14 @@
 // words for people from physics and from machine learning: shown in the help, and where the pointer rests
 export const GLOSSARY = [
-  ["state", "one way to remove M blocks, a bit string with M ones; for ML people: one pruned model"],
+  ["state", "one way to remove M units, a bit string with M ones; for ML people: one pruned model"],
+  ["unit", "what is removed as one: a whole block (12), or by branch its attention (12a) or its FFN (12f)"],
   [
     "energy E",
     "what the couplings predict the removal to cost, xᵀHx; lower is better. It is a proxy of " +
       "the loss increase, in the units named beside the couplings",
   ],
   ["ΔE", "energy above the ground state"],
-  ["ground state", "the state of lowest energy; for ML people: the predicted best choice of M blocks"],
+  ["ground state", "the state of lowest energy; for ML people: the predicted best choice of M units"],
   [
     "gap",
     "energy from the ground level to the next one: below the noise of the sample, the choice " +
@@ -15,7 +16,7 @@ export const GLOSSARY = [
   ],
   [
     "minimum",
-    "a state that no single swap (one block back, another out) lowers: a local optimum, the " +
+    "a state that no single swap (one unit back, another out) lowers: a local optimum, the " +
       "bottom of a valley",
   ],
   [

@@ -12,16 +12,20 @@ const KEYS = [
   ["P", "prune the model to this state"],
   ["+ − 0", "zoom the energy axis in, out, show all of it (Ctrl and the wheel zoom at the pointer)"],
   ["F", "maximise the panel under the pointer"],
-  ["/", "find a state by its blocks"],
+  ["/", "find a state by what it removes"],
   ["S", "energies in x (removed) or in spins"],
+  ["O", "by branch: couplings in order of depth, or of kind"],
+  ["Shift and ← → ↑ ↓", "walk along the block strip and between its lanes"],
+  ["L", "where that is: stays, goes, is free again"],
   ["?", "this help"],
   ["Esc", "close"],
   [
     "block strip",
-    "a click: the block stays in every state (mark below), goes in every state (mark above), " +
+    "by branch it has a lane for attention and one for FFN. A click: the block or branch stays in every " +
+      "state (mark below), goes in every state (mark above), " +
       "is free again; while “by hand” is on: it is removed or put back",
   ],
-  ["dark corner", "removing this block costs far more than its gradient says; hover it"],
+  ["dark corner", "removing this costs far more than its gradient says; hover it"],
   [
     "ring, flag",
     "a state whose loss was measured; a marked state, as other methods' choices and lists from " +

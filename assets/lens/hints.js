@@ -4,11 +4,10 @@ import { button, element } from "./dom.js";
 
 const KEPT = "blockscape-dismissed"; // in this browser: the names of the panels whose sentence is gone
 
-const blocks = (n) => (n === 1 ? "1 block" : `${n} blocks`);
-
 const SENTENCES = {
-  levels: (m) => `A state removes ${blocks(m.removed)}; the lower it lies, the less harm is predicted.`,
-  states: () => "Each row is a state, the lowest first: its coloured blocks go. Walk with ↑ ↓ or a click.",
+  levels: (m) => `A state removes ${m.many(m.removed)}; the lower it lies, the less harm is predicted.`,
+  states: (m) =>
+    `Each row is a state, the lowest first: its coloured ${m.word}s go. Walk with ↑ ↓ or a click.`,
   tray: (m) =>
     m.kinds.length
       ? "Add to the tray what looks good (A): Compare then measures what it really costs."

@@ -1,5 +1,7 @@
 // What each key does.
 
+// with Shift, along the strip: blocks, lanes
+const POINTS = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
 const STEPS = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1, J: 1, K: -1 };
 
 const ACTIONS = {
@@ -13,6 +15,8 @@ const ACTIONS = {
   Enter: (lens) => lens.compare(),
   f: (lens) => lens.maximise(lens.maximised ?? lens.active),
   s: (lens) => lens.toggleSpin(),
+  o: (lens) => lens.matrix.reorder(!lens.matrix.byKind),
+  l: (lens) => lens.hovered.strip && lens.press(lens.hovered.unit),
   "/": (lens) => lens.finder.input.focus(),
   "+": (lens) => lens.levels.zoom(0.5),
   "=": (lens) => lens.levels.zoom(0.5),
@@ -33,7 +37,8 @@ export const pressed = (lens, e) => {
   const inside = e.target !== lens.frame && lens.root.contains(e.composedPath()[0]);
   if (inside && (e.key === " " || e.key === "Enter")) return;
   const action = ACTIONS[e.key.length === 1 ? e.key.toLowerCase() : e.key];
-  if (STEPS[e.key]) lens.step(STEPS[e.key]);
+  if (e.shiftKey && POINTS[e.key]) lens.point(...POINTS[e.key]);
+  else if (STEPS[e.key]) lens.step(STEPS[e.key]);
   else if (action) action(lens);
   else return;
   e.preventDefault();

@@ -142,7 +142,7 @@ export class Landscape extends Panel {
     this.note.textContent =
       cut || (density ? "listed states in each slice of energy" : "lower is predicted better");
     this.note.title =
-      `Each line is a way to remove ${m.removed} blocks; lower is predicted better. ` +
+      `Each line is a way to remove ${m.many(m.removed)}; lower is predicted better. ` +
       `A dot is a minimum, a ring a measured state, a flag a marked one.`;
     for (const t of ticks(this.lo, this.hi)) {
       const y = this.y(t);
@@ -171,7 +171,7 @@ export class Landscape extends Panel {
         this.text(ctx, t, LEFT + (t / this.fullest) * (this.w - LEFT - 40), this.height + 21);
     this.text(
       ctx,
-      density ? "states" : `blocks changed against the ${m.first}`,
+      density ? "states" : `${m.word}s changed against the ${m.first}`,
       density ? LEFT + 24 : LEFT + (this.w - LEFT) / 2,
       this.h - 5,
     );
@@ -240,10 +240,10 @@ export class Landscape extends Panel {
     return Math.min(this.bins.length - 1, Math.max(0, Math.floor((y - 8) / 7)));
   }
   legend(ctx) {
-    // the ramp: blocks changed against the ground state
+    // the ramp: units changed against the ground state
     const last = Math.min(this.m.maxChanged, this.colours.ramp.length - 1);
     const x = this.w - 18 * (last + 1);
-    this.text(ctx, "blocks changed", x - 8, this.h - 5, { align: "right" });
+    this.text(ctx, `${this.m.word}s changed`, x - 8, this.h - 5, { align: "right" });
     for (let c = 0; c <= last; c++) {
       ctx.fillStyle = this.colours.ramp[c];
       ctx.fillRect(x + 18 * c, this.h - 3, 17, 3);
@@ -349,14 +349,14 @@ export class Landscape extends Panel {
         ctx.strokeRect(this.px[k] - this.tick / 2 - 3, this.py[k] - 5, this.tick + 6, 10);
       }
     const hovered = lens.hovered.state;
-    const block = lens.hovered.block;
+    const { unit } = lens.hovered;
     if (hovered !== undefined && hovered !== here.rank && shown(hovered)) {
       this.mark(ctx, hovered, colours.accent, 2);
       this.label(ctx, `#${hovered}`, this.px[hovered], this.py[hovered], colours.accent);
     }
-    if (block !== undefined)
+    if (unit !== undefined)
       for (let k = 0; k < m.count; k++)
-        if (m.mask[k * m.blocks + block] && shown(k)) this.mark(ctx, k, colours.removed);
+        if (m.mask[k * m.blocks + unit] && shown(k)) this.mark(ctx, k, colours.removed);
     if (here.rank !== undefined && shown(here.rank)) {
       this.mark(ctx, here.rank, colours.text, 3);
       this.label(ctx, `#${here.rank}`, this.px[here.rank], this.py[here.rank], colours.text);
@@ -397,15 +397,15 @@ export class Landscape extends Panel {
     }
     if (lens.hovered.state !== undefined && lens.hovered.state !== here.rank)
       line(this.py[lens.hovered.state], colours.accent, `#${lens.hovered.state}`);
-    if (lens.hovered.block !== undefined) {
+    if (lens.hovered.unit !== undefined) {
       ctx.fillStyle = colours.removed;
-      const unit = (this.w - LEFT - 40) / this.fullest;
+      const step = (this.w - LEFT - 40) / this.fullest;
       const counts = new Uint16Array(this.bins.length);
       for (let k = 0; k < m.count; k++)
-        if (m.mask[k * m.blocks + lens.hovered.block] && this.py[k] > 0 && this.py[k] < this.height + 9)
+        if (m.mask[k * m.blocks + lens.hovered.unit] && this.py[k] > 0 && this.py[k] < this.height + 9)
           counts[this.binAt(this.py[k])] += 1;
       counts.forEach((n, i) => {
-        if (n) ctx.fillRect(LEFT, 8 + i * 7 + 2.5, n * unit, 2);
+        if (n) ctx.fillRect(LEFT, 8 + i * 7 + 2.5, n * step, 2);
       });
     }
     if (here.delta !== null) line(this.y(here.delta), colours.text, m.nameOf(here));

@@ -147,9 +147,11 @@ class Lens {
   takeLandscape(landscape) {
     if (landscape.version === this.version) return false;
     this.version = landscape.version;
+    const names = String(this.model?.names);
     this.model = new Model(landscape);
     this.barcode.first = 0;
-    this.hovered = {};
+    // who walks the strip by keys stays where they are
+    if (!this.hovered.keys || names !== String(landscape.names)) this.hovered = {};
     this.finder.draft = null;
     return true;
   }
@@ -191,7 +193,7 @@ class Lens {
     this.exports.download(file.text, file.kind);
   }
 
-  // how the picture is looked at: "density", "spin", "structure" and the stretch of the energy axis
+  // how the picture is looked at: "density", "spin", "structure", "kinds" and the stretch of the energy axis
   // "low:high" where it is zoomed, joined by "~"
   get look() {
     const { lo, hi, view, zoomed } = this.levels;
@@ -200,6 +202,7 @@ class Lens {
     if (view === "density") parts.push("density");
     if (this.spin) parts.push("spin");
     if (this.card.tab === "structure") parts.push("structure");
+    if (this.matrix.byKind) parts.push("kinds");
     if (zoomed) parts.push(`${bound(lo)}:${bound(hi)}`);
     return parts.join("~");
   }
@@ -209,6 +212,7 @@ class Lens {
     if (!this.alone) this.levels.view = parts.includes("density") ? "density" : "levels";
     this.spin = parts.includes("spin");
     this.card.tab = parts.includes("structure") ? "structure" : "energy";
+    this.matrix.byKind = parts.includes("kinds");
     this.levels.lo = 0;
     this.levels.hi = this.model.top || 1;
     if (hi > lo) this.levels.range(lo * this.model.scale, hi * this.model.scale);
@@ -224,7 +228,7 @@ class Lens {
     this.seq += 1;
     this.trigger("commit", {
       seq: this.seq,
-      cursor: this.chosen ? this.here.blocks : null,
+      cursor: this.chosen ? this.here.units : null,
       tray: this.tray.map((s) => s.split("-").map(Number)),
       keep: this.keep,
       remove: this.remove,
@@ -243,9 +247,9 @@ class Lens {
   select(k, later = false) {
     if (k >= 0 && k < this.model.count) this.go(this.model.state(k), later);
   }
-  go(blocks, later = false) {
+  go(units, later = false) {
     const { columns } = this.levels;
-    const fresh = this.model.of(blocks);
+    const fresh = this.model.of(units);
     this.here = fresh;
     this.chosen = true; // by hand, since the page last said what is selected
     if (fresh.rank !== undefined && this.barcode.follow(fresh.rank)) this.barcode.draw();
@@ -256,10 +260,10 @@ class Lens {
     this.repaintOver();
     this.sendIn(later ? LATER : SOON);
   }
-  open(blocks) {
+  open(units) {
     // any state; of another M by solving that one
-    if (blocks.length === this.model.removed) this.go(blocks);
-    else this.send({ ask: "open", state: blocks });
+    if (units.length === this.model.removed) this.go(units);
+    else this.send({ ask: "open", state: units });
   }
   step(by) {
     const { rank, below } = this.here;
@@ -280,24 +284,33 @@ class Lens {
   }
   prune() {
     // a bare matrix has no model
-    if (this.model.kinds.length) this.send({ ask: "prune", state: this.here.blocks });
+    if (this.model.kinds.length) this.send({ ask: "prune", state: this.here.units });
   }
   compare() {
     if (this.tray.length) this.send({ ask: "compare" });
   }
-  press(block) {
-    // a block of the strip
-    if (this.finder.draft) this.finder.flip(block);
-    else this.cycle(block);
+  press(unit) {
+    // of the strip
+    if (this.finder.draft) this.finder.flip(unit);
+    else this.cycle(unit);
   }
-  cycle(block) {
+  point(blocks, lanes) {
+    // by keys, along the strip
+    const { block, columns, lane, unitsOf } = this.model;
+    const { strip, unit } = this.hovered;
+    const within = (k, n) => Math.min(n - 1, Math.max(0, k));
+    const at = strip ? block[unit] + blocks : blocks < 0 ? columns - 1 : 0;
+    const own = unitsOf[within(at, columns)];
+    this.hover({ strip: true, unit: own[within(strip ? lane[unit] + lanes : 0, own.length)], keys: true });
+  }
+  cycle(unit) {
     // free, stays, goes, free
-    const stays = this.keep.includes(block);
-    const goes = this.remove.includes(block);
-    this.keep = this.keep.filter((b) => b !== block);
-    this.remove = this.remove.filter((b) => b !== block);
-    if (stays) this.remove.push(block);
-    else if (!goes) this.keep.push(block);
+    const stays = this.keep.includes(unit);
+    const goes = this.remove.includes(unit);
+    this.keep = this.keep.filter((u) => u !== unit);
+    this.remove = this.remove.filter((u) => u !== unit);
+    if (stays) this.remove.push(unit);
+    else if (!goes) this.keep.push(unit);
     this.repaintOver();
     this.send({ locked: true });
   }
@@ -327,7 +340,7 @@ class Lens {
   hover(hit) {
     const { hovered } = this;
     const same =
-      ["state", "block", "cell", "strip", "mark"].every((name) => hit[name] === hovered[name]) &&
+      ["state", "unit", "cell", "strip", "mark"].every((name) => hit[name] === hovered[name]) &&
       String(hit.pair) === String(hovered.pair);
     if (same) return;
     this.hovered = hit;
@@ -344,10 +357,10 @@ class Lens {
   }
 
   // -- what panels ask -------------------------------------------------------------------------
-  hoveredBlocks() {
-    const { block, pair, cell } = this.hovered;
+  hoveredUnits() {
+    const { unit, pair, cell } = this.hovered;
     if (pair) return [...new Set(pair)];
-    return [block ?? cell].filter((b) => b !== undefined);
+    return [unit ?? cell].filter((u) => u !== undefined);
   }
   listed(names) {
     return names.map((name) => this.model.index.get(name)).filter((k) => k !== undefined);

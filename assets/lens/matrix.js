@@ -1,11 +1,43 @@
-// The couplings as a matrix in block columns.
+// The couplings as a matrix: by block or unit in order of depth, or those of a kind together.
 
+import { element } from "./dom.js";
 import { LEFT, Panel, mix } from "./panel.js";
+import { shortKind } from "./wording.js";
+
+const ORDERS = ["Depth", "Kind"];
 
 export class Matrix extends Panel {
+  constructor(...args) {
+    super(...args);
+    this.byKind = false;
+    this.tabs = ORDERS.map((order) =>
+      element("button", {
+        type: "button",
+        className: "tab",
+        textContent: order,
+        title: order === "Kind" ? "attention with attention, FFN with FFN (O)" : "in order of depth (O)",
+        onclick: () => this.reorder(order === "Kind"),
+      }),
+    );
+    this.tools.append(...this.tabs);
+  }
+  reorder(byKind) {
+    if (!this.m.halved) return;
+    this.byKind = byKind;
+    this.lens.hovered = {};
+    this.draw();
+    this.lens.repaintOver();
+    this.lens.looked();
+  }
   layout() {
+    const { m } = this;
+    this.tools.style.display = m.halved ? "" : "none";
+    this.tabs.forEach((tab, k) => tab.setAttribute("aria-pressed", String(this.byKind === (k === 1))));
     this.size = Math.max(40, Math.min(this.h - 24, this.w - LEFT - 130));
-    this.cell = this.size / this.m.blocks;
+    this.cell = this.size / m.blocks;
+    this.order = m.halved && this.byKind ? m.byKind() : [...m.block.keys()];
+    this.place = []; // of each unit in the order
+    this.order.forEach((u, k) => (this.place[u] = k));
   }
   draw() {
     this.layout();
@@ -25,7 +57,7 @@ export class Matrix extends Panel {
         "diagonal: purple raises the energy of removing both, green lowers it.";
     for (let i = 0; i < m.blocks; i++)
       for (let j = 0; j < m.blocks; j++) {
-        const v = m.h(i, j);
+        const v = m.h(this.order[i], this.order[j]);
         const t = m.tone(v);
         ctx.fillStyle =
           i === j
@@ -33,11 +65,42 @@ export class Matrix extends Panel {
             : mix(colours.zero, t > 0 ? colours.positive : colours.negative, Math.abs(t));
         ctx.fillRect(LEFT + j * c, 6 + i * c, c - seam, c - seam);
       }
-    const step = [1, 2, 3, 4, 5, 6, 10, 20].find((s) => s * c >= 40) || 20;
-    for (let b = 0; b < m.blocks; b += step) {
-      this.text(ctx, b, LEFT - 5, 6 + (b + 0.5) * c, { align: "right" });
-      this.text(ctx, b, LEFT + (b + 0.5) * c, this.size + 16);
+    if (m.halved && this.byKind) this.quarters(ctx);
+    else this.depths(ctx);
+    this.legend(ctx, half);
+  }
+  depths(ctx) {
+    // the numbers of the blocks along both sides
+    const { m } = this;
+    const room = (this.cell * m.blocks) / m.columns; // of a block
+    const step = [1, 2, 3, 4, 5, 6, 10, 20].find((s) => s * room >= 40) || 20;
+    for (let b = 0; b < m.columns; b += step) {
+      const own = m.unitsOf[b];
+      const at = (own[0] + own[own.length - 1] + 1) / 2;
+      this.text(ctx, b, LEFT - 5, 6 + at * this.cell, { align: "right" });
+      this.text(ctx, b, LEFT + at * this.cell, this.size + 16);
     }
+  }
+  quarters(ctx) {
+    // ruled off from each other, and named
+    const { m, colours, cell } = this;
+    let from = 0;
+    for (const kind of m.kindsInOrder) {
+      const to = from + m.kinds.filter((k) => k === kind).length;
+      ctx.fillStyle = colours.text;
+      if (from > 0) {
+        ctx.fillRect(LEFT - 40, 6 + from * cell - 0.5, this.size + 40, 1);
+        ctx.fillRect(LEFT + from * cell - 0.5, 6, 1, this.size + 16);
+      }
+      const at = ((from + to) / 2) * cell;
+      this.text(ctx, shortKind(kind), LEFT - 5, 6 + at, { align: "right" });
+      const wide = (to - from) * cell > 6.7 * kind.length;
+      this.text(ctx, wide ? kind : kind.slice(0, 3), LEFT + at, this.size + 16);
+      from = to;
+    }
+  }
+  legend(ctx, half) {
+    const { m, colours } = this;
     const x = LEFT + this.size + 14;
     const height = Math.min(96, this.size - 20);
     for (let y = 0; y < height; y++) {
@@ -64,7 +127,7 @@ export class Matrix extends Panel {
     const ctx = this.context(this.over);
     const { colours, lens } = this;
     const c = this.cell;
-    const state = lens.here.blocks;
+    const state = lens.here.units.map((u) => this.place[u]);
     ctx.strokeStyle = colours.text;
     ctx.lineWidth = 1;
     if (c > 4)
@@ -77,15 +140,15 @@ export class Matrix extends Panel {
     }
     ctx.strokeStyle = colours.accent;
     ctx.lineWidth = 1.5;
-    for (const b of lens.hoveredBlocks()) {
-      ctx.strokeRect(LEFT + b * c, 6, c, this.size);
-      ctx.strokeRect(LEFT, 6 + b * c, this.size, c);
+    for (const u of lens.hoveredUnits()) {
+      ctx.strokeRect(LEFT + this.place[u] * c, 6, c, this.size);
+      ctx.strokeRect(LEFT, 6 + this.place[u] * c, this.size, c);
     }
   }
   find(x, y) {
     const j = Math.floor((x - LEFT) / this.cell);
     const i = Math.floor((y - 6) / this.cell);
     const n = this.m.blocks;
-    return i >= 0 && j >= 0 && i < n && j < n ? { pair: [i, j] } : {};
+    return i >= 0 && j >= 0 && i < n && j < n ? { pair: [this.order[i], this.order[j]] } : {};
   }
 }

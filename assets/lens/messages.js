@@ -4,6 +4,9 @@
 /**
  * @typedef {object} LandscapeData
  * @property {number} blocks
+ * @property {string[]} names
+ * @property {number[]} block
+ * @property {string} word
  * @property {number} removed
  * @property {number} count
  * @property {string} states

@@ -1,6 +1,6 @@
 // The decoded data of one solved landscape.
 
-import { signed, significant, superscript } from "./wording.js";
+import { ranges, signed, significant, superscript } from "./wording.js";
 
 const decode = (text, Type) => new Type(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 
@@ -47,6 +47,40 @@ export class Model {
       this.levelOf[k] = this.levels.length - 1;
     }
     this.others = new Map();
+    this.columns = Math.max(...this.block) + 1; // blocks, of which each has one unit or several
+    this.unitsOf = Array.from({ length: this.columns }, () => []);
+    this.block.forEach((b, u) => this.unitsOf[b].push(u));
+    this.lane = this.block.map((b, u) => this.unitsOf[b].indexOf(u));
+    this.lanes = Math.max(...this.unitsOf.map((own) => own.length));
+    this.number = new Map(this.names.map((name, u) => [name, u]));
+    this.kindsInOrder = [...new Set(this.kinds)];
+  }
+  // -- units by name, as core.ising.units has them -------------------------------------------------
+  get halved() {
+    return this.lanes > 1;
+  } // blocks are seen in parts
+  many(n) {
+    return `${n} ${this.word}${n === 1 ? "" : "s"}`;
+  }
+  titled(u) {
+    const name = this.names[u];
+    return /^[0-9]+$/.test(name) ? `Block ${name}` : name;
+  }
+  stored(units) {
+    // whole blocks by number, parts of one by name
+    const gone = new Set(units);
+    return this.unitsOf.flatMap((own, b) => {
+      const removed = own.filter((u) => gone.has(u));
+      return removed.length === own.length ? [b] : removed.map((u) => this.names[u]);
+    });
+  }
+  said(units) {
+    return ranges(this.stored(units));
+  }
+  byKind() {
+    // all units, those of a kind together
+    const rank = this.kinds.map((kind) => this.kindsInOrder.indexOf(kind));
+    return [...this.block.keys()].sort((u, v) => rank[u] - rank[v] || u - v);
   }
   state(k) {
     return Array.from(this.list.subarray(k * this.removed, (k + 1) * this.removed));
@@ -78,7 +112,7 @@ export class Model {
     return pairs.sort((p, q) => Math.abs(q[2]) - Math.abs(p[2])).slice(0, wanted);
   }
   correlation(s, t) {
-    // Pearson coefficient of two choices of blocks, of any sizes
+    // Pearson coefficient of two choices of units, of any sizes
     const inT = new Set(t);
     const n = this.blocks;
     const p = s.length / n;
@@ -86,14 +120,14 @@ export class Model {
     const both = s.filter((b) => inT.has(b)).length / n;
     return (both - p * q) / Math.sqrt(p * (1 - p) * q * (1 - q));
   }
-  of(blocks) {
+  of(units) {
     // what any state is worth, listed or not
-    const name = blocks.join("-");
+    const name = units.join("-");
     const rank = this.index.get(name);
     if (rank !== undefined)
       return {
         name,
-        blocks,
+        units,
         rank,
         energy: this.energy[rank],
         own: this.own[rank],
@@ -107,8 +141,8 @@ export class Model {
     if (this.others.has(name)) return this.others.get(name);
     let own = 0;
     let pairs = 0;
-    for (const i of blocks)
-      for (const j of blocks)
+    for (const i of units)
+      for (const j of units)
         if (i === j) own += this.h(i, i);
         else pairs += this.h(i, j);
     const ground = this.state(0);
@@ -116,14 +150,14 @@ export class Model {
     const energy = own + pairs;
     let below = 0;
     while (below < this.count && this.energy[below] < energy - this.tolerance) below += 1;
-    const same = blocks.length === this.removed;
+    const same = units.length === this.removed;
     const found = {
       name,
-      blocks,
+      units,
       energy,
       own,
-      pearson: this.correlation(blocks, ground),
-      changed: blocks.filter((b) => !kept.has(b)).length,
+      pearson: this.correlation(units, ground),
+      changed: units.filter((b) => !kept.has(b)).length,
       minimum: false,
       hash: "",
       delta: same ? (energy - this.energy[0]) * this.scale : null,
@@ -139,7 +173,7 @@ export class Model {
         ? `the ${this.first}`
         : `rank ${state.rank}, ΔE ${significant(state.delta)}${this.unitText}`;
     if (state.delta === null)
-      return `removes ${state.blocks.length} blocks, the listed states ${this.removed}`;
+      return `removes ${this.many(state.units.length)}, the listed states ${this.removed}`;
     const height = `ΔE ${signed(state.delta)}${this.unitText}`;
     return state.below === this.count
       ? `${height}, above all ${this.count} listed`
@@ -168,7 +202,7 @@ export class Model {
   spinParts(state) {
     // [fields, pairs, offset] of its energy
     const { h, offset } = this.spins;
-    const up = new Set(state.blocks);
+    const up = new Set(state.units);
     let fields = 0;
     for (let i = 0; i < this.blocks; i++) fields += up.has(i) ? h[i] : -h[i];
     return [fields, state.energy - fields - offset, offset];

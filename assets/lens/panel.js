@@ -49,7 +49,7 @@ export class Panel {
       const hit = this.find(e.offsetX, e.offsetY);
       if (hit.state !== undefined) this.lens.select(hit.state);
       else if (hit.mark !== undefined) this.lens.open(this.lens.marks[hit.mark].removed);
-      else if (hit.strip) this.lens.press(hit.block);
+      else if (hit.strip) this.lens.press(hit.unit);
       this.lens.frame.focus({ preventScroll: true });
     });
     this.over.addEventListener(
@@ -112,17 +112,22 @@ export class Panel {
   }
   // block columns, shared by the barcode and the arcs
   get column() {
-    return (this.w - LEFT - RIGHT) / this.m.blocks;
+    return (this.w - LEFT - RIGHT) / this.m.columns;
   }
   x(block) {
     return LEFT + block * this.column;
   }
   blockAt(px) {
     const b = Math.floor((px - LEFT) / this.column);
-    return b >= 0 && b < this.m.blocks ? b : undefined;
+    return b >= 0 && b < this.m.columns ? b : undefined;
+  }
+  // the unit of a block at a part, 0 to 1, of its height or its width
+  unitAt(block, part) {
+    const own = this.m.unitsOf[block] ?? [];
+    return own[Math.max(0, Math.min(own.length - 1, Math.floor(part * own.length)))];
   }
   every() {
-    const need = this.m.blocks > 100 ? 22 : this.m.blocks > 10 ? 15 : 8;
+    const need = this.m.columns > 100 ? 22 : this.m.columns > 10 ? 15 : 8;
     return [1, 2, 5, 10, 20, 50].find((s) => s * this.column >= need) || 100;
   } // labelled blocks
   text(

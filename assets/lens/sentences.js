@@ -1,13 +1,16 @@
 // The line below the panels: what the pointer is on, else what is selected.
-import { ranges, significant } from "./wording.js";
+import { significant } from "./wording.js";
+
+const both = (m, i, j) =>
+  m.halved ? `${m.titled(i)} and ${m.titled(j)}` : `Blocks ${m.names[i]} and ${m.names[j]}`;
 
 const pairSentence = ({ model: m, spin }, [i, j]) => {
   const unit = m.unitText;
   const v = m.h(i, j);
-  if (i === j) return `Block ${i}: own cost H = ${m.show(v)}${unit}.`;
+  if (i === j) return `${m.titled(i)}: own cost H = ${m.show(v)}${unit}.`;
   const coupling = spin ? `J = ${m.show(v / 2)}${unit}, ` : "";
   return (
-    `Blocks ${i} and ${j}: ${coupling}H = ${m.show(v)}${unit}; removing both ${v > 0 ? "costs" : "saves"} ` +
+    `${both(m, i, j)}: ${coupling}H = ${m.show(v)}${unit}; removing both ${v > 0 ? "costs" : "saves"} ` +
     `${m.show(Math.abs(2 * v))}${unit} ${v > 0 ? "more " : ""}than each alone.`
   );
 };
@@ -21,32 +24,32 @@ const often = (share) => {
   return `in ${percent} % of the listed states`;
 };
 
-const blockSentence = (lens, block, strip) => {
+const unitSentence = (lens, unit, strip) => {
   const m = lens.model;
-  const kind = m.kinds.length ? ` (${m.kinds[block]})` : "";
-  const cost = `${m.show(m.h(block, block))}${m.unitText}`;
-  const rule = lens.keep.includes(block)
+  const kind = m.kinds.length ? ` (${m.kinds[unit]})` : "";
+  const cost = `${m.show(m.h(unit, unit))}${m.unitText}`;
+  const rule = lens.keep.includes(unit)
     ? "; it always stays"
-    : lens.remove.includes(block)
+    : lens.remove.includes(unit)
       ? "; it always goes"
       : "";
-  const warning = m.warnings[block] ? `; ${m.warnings[block]}` : "";
+  const warning = m.warnings[unit] ? `; ${m.warnings[unit]}` : "";
   const click = !strip ? "" : lens.finder.draft ? ". Click: removed, put back" : ". Click: stays, goes, free";
-  const removed = often(m.frequency[block]);
-  return `Block ${block}${kind}: removed ${removed}, own cost ${cost}${rule}${warning}${click}.`;
+  const removed = often(m.frequency[unit]);
+  return `${m.titled(unit)}${kind}: removed ${removed}, own cost ${cost}${rule}${warning}${click}.`;
 };
 
 const markSentence = ({ model: m }, mark) =>
-  `${mark.label}: ${mark.reason}. It removes ${ranges(mark.removed)}; ${m.place(m.of(mark.removed))}.`;
+  `${mark.label}: ${mark.reason}. It removes ${m.said(mark.removed)}; ${m.place(m.of(mark.removed))}.`;
 
-const draftSentence = ({ finder }) => {
-  const removes = finder.draft.length ? `removes ${ranges(finder.draft)}; ` : "";
+const draftSentence = ({ finder, model }) => {
+  const removes = finder.draft.length ? `removes ${model.said(finder.draft)}; ` : "";
   return `By hand: ${removes}${finder.words()}`.replace(/\.?$/, ".");
 };
 
 const stateSentence = ({ model: m, hovered }, state) => {
   const k = state.rank;
-  if (k === undefined) return `This state removes ${ranges(state.blocks)}; ${m.place(state)}.`;
+  if (k === undefined) return `This state removes ${m.said(state.units)}; ${m.place(state)}.`;
   const height =
     k === 0
       ? m.show(m.energy[0]) + m.unitText
@@ -55,13 +58,13 @@ const stateSentence = ({ model: m, hovered }, state) => {
     k === 0 ? `the ${m.first}` : m.minimum[k] ? "a minimum: no single swap lowers it" : "not a minimum";
   const level = m.onLevel(k) > 1 ? `; one of ${m.onLevel(k)} states on its level` : "";
   const slice = hovered.slice ? `; the lowest of ${hovered.slice} in this slice` : "";
-  return `State ${k} removes ${ranges(state.blocks)}; energy ${height}; ${kind}${level}${slice}.`;
+  return `State ${k} removes ${m.said(state.units)}; energy ${height}; ${kind}${level}${slice}.`;
 };
 
 export const sentence = (lens) => {
   const { hovered, model } = lens;
   if (hovered.pair) return pairSentence(lens, hovered.pair);
-  if (hovered.block !== undefined) return blockSentence(lens, hovered.block, hovered.strip);
+  if (hovered.unit !== undefined) return unitSentence(lens, hovered.unit, hovered.strip);
   if (hovered.mark !== undefined) return markSentence(lens, lens.marks[hovered.mark]);
   if (hovered.state !== undefined) return stateSentence(lens, model.of(model.state(hovered.state)));
   return lens.finder.draft ? draftSentence(lens) : stateSentence(lens, lens.here);

@@ -1,7 +1,7 @@
 // The tray: picked states side by side, and the marked ones below.
 
 import { button, element } from "./dom.js";
-import { increase, ranges, signed, significant } from "./wording.js";
+import { increase, signed, significant } from "./wording.js";
 
 const EMPTY = "Pick states with A: they stay here side by side, with their Pearson diversity to each other.";
 
@@ -50,7 +50,7 @@ export class Tray {
     const { lens } = this;
     const name = d.removed.join("-");
     const called = d.rank === null ? d.hash : d.rank;
-    const about = `removes ${ranges(d.removed)}${d.reason ? `; ${d.reason}` : ""}`;
+    const about = `removes ${lens.model.said(d.removed)}${d.reason ? `; ${d.reason}` : ""}`;
     const pick = element(
       "button",
       { type: "button", className: "pick", onclick: () => lens.open(d.removed) },
@@ -78,8 +78,10 @@ export class Tray {
   }
   bits(d) {
     const on = new Set(d.removed);
-    const bit = (_, b) => element("i", { className: on.has(b) ? "on" : "" });
-    return element("div", { className: "mini" }, ...Array.from({ length: this.lens.model.blocks }, bit));
+    const bit = (u) => element("i", { className: on.has(u) ? "on" : "" });
+    const { halved, unitsOf } = this.lens.model;
+    const column = (own) => (halved ? element("span", {}, ...own.map(bit)) : bit(own[0]));
+    return element("div", { className: halved ? "mini lanes" : "mini" }, ...unitsOf.map(column));
   }
   worth(d, name) {
     const { measured } = this.lens;
@@ -100,8 +102,9 @@ export class Tray {
       element("b", { textContent: mark.label }),
       element("span", { textContent: mark.delta === null ? `M = ${mark.removed.length}` : listed }),
     );
-    row.title = `removes ${ranges(mark.removed)}; ${mark.reason}`;
-    row.setAttribute("aria-label", `marked: ${mark.label}, ${mark.reason}, removes ${ranges(mark.removed)}`);
+    const removes = `removes ${lens.model.said(mark.removed)}`;
+    row.title = `${removes}; ${mark.reason}`;
+    row.setAttribute("aria-label", `marked: ${mark.label}, ${mark.reason}, ${removes}`);
     const unmark = () => lens.send({ ask: "unmark", state: mark.removed });
     const drop = mark.own ? button("×", `take the mark ${mark.label} away`, unmark, "drop") : null;
     return element("div", { className: "picked" }, row, drop);

@@ -1,4 +1,4 @@
-// Numbers and lists of blocks in words.
+// Numbers and lists of units in words.
 
 const SUPERSCRIPTS = "⁻⁰¹²³⁴⁵⁶⁷⁸⁹";
 
@@ -27,6 +27,7 @@ export const amount = (n) =>
         ? (n / 1e3).toFixed(0) + " k"
         : String(n);
 
+// of numbers that follow each other; names of parts of blocks stand alone
 export const runsOf = (blocks) => {
   const runs = [];
   for (const b of blocks) {
@@ -42,24 +43,49 @@ export const ranges = (blocks) =>
     .map(([a, b]) => (b > a + 1 ? `${a}–${b}` : b > a ? `${a}, ${b}` : `${a}`))
     .join(", ");
 
-// "3, 7-9" as sorted blocks, as core.ising.states.parse_blocks reads it; a sentence where it cannot be read
-export const parseBlocks = (text, blocks) => {
+const SHORT = { attention: "attn", convolution: "conv" };
+
+// a kind of branch, where there is room for five letters
+export const shortKind = (kind) => SHORT[kind] ?? kind.slice(0, 5);
+
+// "3, 7-9, 12a" as sorted units, as core.ising.units.Units.parse reads it; a sentence where it cannot be read
+export const parseUnits = (text, model) => {
   const found = new Set();
   for (const part of text
     .split(",")
     .map((p) => p.trim())
     .filter(Boolean)) {
-    const match = /^([0-9]{1,4})(?:\s*[-–]\s*([0-9]{1,4}))?$/.exec(part);
-    if (!match) return { problem: `“${part.slice(0, 20)}” is not a block or a range; write 3, 7-9, 20` };
-    const first = Number(match[1]);
-    const last = Number(match[2] ?? match[1]);
-    if (last >= blocks)
-      return { problem: `block ${last} does not exist: there are blocks 0 to ${blocks - 1}` };
-    if (last < first) return { problem: `the range ${part} runs backwards` };
-    for (let b = first; b <= last; b++) {
-      if (found.has(b)) return { problem: `block ${b} is named twice` };
-      found.add(b);
+    const { problem, units = [] } = unitsOfPart(part, model);
+    if (problem) return { problem };
+    for (const u of units) {
+      if (found.has(u)) return { problem: `${model.titled(u).toLowerCase()} is named twice` };
+      found.add(u);
     }
   }
-  return { blocks: [...found].sort((a, b) => a - b) };
+  return { units: [...found].sort((a, b) => a - b) };
+};
+
+const unitsOfPart = (part, model) => {
+  const half = /^([0-9]{1,4})([a-z][0-9]?)$/.exec(part);
+  const match = /^([0-9]{1,4})(?:\s*[-–]\s*([0-9]{1,4}))?$/.exec(part);
+  if (!match && !(half && model.halved)) {
+    const what = model.halved ? "a block, a range or a branch; write 3, 7-9, 12a" : WHOLE;
+    return { problem: `“${part.slice(0, 20)}” is not ${what}` };
+  }
+  const first = Number((half ?? match)[1]);
+  const last = half ? first : Number(match[2] ?? match[1]);
+  if (last >= model.columns)
+    return { problem: `block ${last} does not exist: there are blocks 0 to ${model.columns - 1}` };
+  if (half) return unitNamed(first, half[2], model);
+  if (last < first) return { problem: `the range ${part} runs backwards` };
+  return { units: model.unitsOf.slice(first, last + 1).flat() };
+};
+
+const WHOLE = "a block or a range; write 3, 7-9, 20";
+
+const unitNamed = (block, letter, model) => {
+  const unit = model.number.get(`${block}${letter}`);
+  const has = model.unitsOf[block].map((u) => model.names[u]).join(", ");
+  if (unit === undefined) return { problem: `block ${block} has no “${block}${letter}”; it has ${has}` };
+  return { units: [unit] };
 };

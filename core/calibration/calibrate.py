@@ -38,7 +38,7 @@ from core.model.load import LoadedModel
 from core.ranks import ALONE, Ranks
 from core.store import runs
 from core.store.checkpoint import Checkpoint
-from core.store.runs import Branches, Rows, Run, Singles, by_block
+from core.store.runs import BRANCH_SINGLES, Branches, Rows, Run, Singles, by_block
 from core.texts import Sequences
 from core.texts.sequences import start_of
 
@@ -128,8 +128,11 @@ def calibrate(
     run = Run(meta, summed(main), own and summed(own), _single_costs(measured, loaded.units))
     if units.by != BRANCH:
         return run
-    branches = Branches(main.A, own.A if own else None, _single_costs(measured, units))
-    return replace(run, branches=branches)
+    alone = _single_costs(measured, units)
+    block = None
+    if alone is not None:
+        block = np.array([measured[str(b)][: alone.sequences].mean() for b in range(len(loaded.blocks))])
+    return replace(run, branches=Branches(main.A, own.A if own else None, alone, block))
 
 
 class _Asked(NamedTuple):
@@ -243,7 +246,8 @@ def _single_steps(asked: _Asked, plan: dict, world: int) -> dict[str, Step]:
 
     steps: dict[str, Step] = {}
     for chunk, part in enumerate(meter.chunks):
-        for removed in singles_order(meter.units):
+        halves = part.start < BRANCH_SINGLES
+        for removed in singles_order(meter.units, halves):
             executed = meter.executed_of(removed) if meter.shares else n
             cost = (head + (1 - head) * executed / n) / row * (part.stop - part.start)
             # a chunk is one rank's, so that its hidden states are computed once; few chunks are shared
@@ -304,18 +308,20 @@ def _joined_singles(
             _, unit, start = name.split("-")
             found.setdefault(unit, {})[int(start)] = arrays["loss"]
     losses = {unit: np.concatenate([own[k] for k in sorted(own)]) for unit, own in found.items()}
-    finite = np.isfinite(np.array(list(losses.values()))).all(axis=0)
-    dropped = left_out(finite, singles, "losses with a block removed")
     base = losses.pop("")
-    return {unit: (loss - base)[finite] for unit, loss in losses.items()}, dropped
+    finite = np.isfinite(base)
+    for loss in losses.values():
+        finite[: len(loss)] &= np.isfinite(loss)
+    dropped = left_out(finite, singles, "losses with a block removed")
+    return {unit: (loss - base[: len(loss)])[finite[: len(loss)]] for unit, loss in losses.items()}, dropped
 
 
 def _single_costs(increases: dict[str, np.ndarray], units: Units) -> Singles | None:
     """Of the units of a view; None where nothing was measured."""
     if not increases:
         return None
-    own = np.array([increases[name] for name in units.names])
-    count = own.shape[1]
+    count = min(len(increases[name]) for name in units.names)
+    own = np.array([increases[name][:count] for name in units.names])
     return Singles(own.mean(axis=1), own.std(axis=1, ddof=1) / np.sqrt(count), count)
 
 

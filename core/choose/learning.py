@@ -8,22 +8,24 @@ and every coupling and every energy has a spread. All in nats.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from core.calibration.pairs import forwards_of
-from core.choose.other_methods import mutant
+from core.choose.other_methods import SWAPS, block_influence, mutant
 from core.energy.learned import KnownPairs, Posterior, Prior, prior_from
 from core.energy.secants import pair_energies
 from core.errors import InputError
 from core.ising.energies import energies
 from core.ising.states import indicator, removed_blocks
 from core.measure.state_losses import ROW_FORWARDS, Forwards, State, singles_of
-from core.spectrum.constraints import Constraints, make_rules
+from core.model.load import LoadedModel
+from core.spectrum.constraints import Constraints, Rules, make_rules
 from core.spectrum.lowest import check_removed, lowest_states
 from core.store.runs import Run
+from core.texts.sequences import Sequences
 
 ROWS = 128  # gradient rows that the prior takes
 DEVIATION = 0.1  # what an Ising model leaves unexplained of a state's increase, relative
@@ -120,16 +122,46 @@ class Learned:
 
 def known_of(run: Run, sequences: int, budget: float) -> np.ndarray | KnownPairs:
     """What a run knows of pairs: from its secants and measured pairs, where a third of a budget of so many
-    forwards of so many sequences pays for them; or else float32 [at most ROWS, N], its gate gradients, of
-    sampled labels where it has them.
+    forwards of so many sequences pays for them; or else float32 [at most ROWS, N], as many of its gate
+    gradients as a tenth pays for, of sampled labels where it has them; or nothing, where that are fewer than
+    blocks and so mostly noise.
     """
-    rows = (run.sampled or run.rows).A[:ROWS]
-    if run.secants is None:
-        return rows
+    if run.secants is not None and pair_passes(run) <= budget * sequences / 3:
+        return KnownPairs(pair_energies(run), pair_passes(run))
+    rows = (run.sampled or run.rows).A
+    paid = int(budget * sequences / 10 / ROW_FORWARDS)
+    return rows[: min(ROWS, paid)] if paid >= run.blocks else from_nothing(run.blocks)
+
+
+def pair_passes(run: Run) -> float:
+    """What a run's secants and measured pairs took, in forwards of one sequence."""
+    assert run.secants is not None
     passes = ROW_FORWARDS * run.secants.loss.size
     if run.pairs is not None:
         passes += forwards_of(run.pairs.blocks, run.blocks) * run.pairs.part.shape[1]
-    return KnownPairs(pair_energies(run), passes) if passes <= budget * sequences / 3 else rows
+    return passes
+
+
+def from_run(run: Run) -> KnownPairs:
+    """All that a run with single removals and secants knows, for nothing: it was paid for when it was
+    calibrated.
+    """
+    assert run.singles is not None
+    return KnownPairs(pair_energies(run), 0.0, run.singles, run.block_costs)
+
+
+def from_nothing(blocks: int) -> KnownPairs:
+    """Nothing of pairs: blocks cost what each costs alone, until states are measured."""
+    return KnownPairs(np.zeros((blocks, blocks)), 0.0)
+
+
+def influence(loaded: LoadedModel, sequences: Sequences, forwards: Forwards, removed: int) -> list[State]:
+    """What `learn` may be proposed: the blocks of lowest block influence, whose forward is charged. On
+    SmolLM2 it is the best choice that measures nothing at M = 3 and 6 (docs/study-smollm2.md).
+    """
+    chosen = block_influence(loaded, sequences, removed)[check_removed(removed, forwards.blocks)]
+    forwards.charged += chosen.forwards
+    return [chosen.removed]
 
 
 def cost_of(known: np.ndarray | KnownPairs, sequences: int) -> float:
@@ -141,33 +173,35 @@ def cost_of(known: np.ndarray | KnownPairs, sequences: int) -> float:
 def learn(
     known: np.ndarray | KnownPairs,
     forwards: Forwards,
-    removed: int,
+    removed: int | None,
     budget: float,
     *,
     constraints: Constraints | None = None,
+    proposals: Sequence[State] = (),
     seed: int = 0,
     report: Report = lambda done, total, message: None,
     better: Callable[[tuple[float, float, State]], None] = lambda point: None,
 ) -> Learned:
     """The best state of M = `removed` blocks that `budget` forwards find, and the couplings learned on the
-    way.
+    way. removed None: of any number, where the constraints say how much goes.
 
     known: of pairs (`known_of`), charged to the budget with the single removals; a resumed `forwards`
     (core.measure.state_losses.Kept) repeats the same choices and measures only what is new.
+    proposals: states that somebody else would choose, measured first where the constraints allow them.
     better: gets every point of the curve as it comes.
     Errors: InputError for a bad M or constraint, or a budget that does not pay for one state.
     """
-    removed = check_removed(removed, forwards.blocks)
+    removed = None if removed is None else check_removed(removed, forwards.blocks)
     rules = make_rules(constraints, forwards.blocks, removed)
     forwards.charged += cost_of(known, forwards.sequences)
-    own = singles_of(forwards, [0])
-    prior = prior_from(own.increase, own.se, known, own.block, forwards.units)
+    prior = _prior(known, forwards)
     measured = Measured(forwards)
     rng = np.random.default_rng(seed)
     posterior = _condition(prior, measured)
     _check_budget(budget, forwards, posterior, measured, removed, constraints)
     curve: list[tuple[float, float, State]] = []
-    first = _first_proposals(prior, removed, constraints, rules)
+    allowed = [s for s in proposals if rules.allows(indicator([s], forwards.blocks))[0]]
+    first = list(dict.fromkeys([*allowed, *_first_proposals(prior, removed, constraints, rules)]))
     while True:
         words = f"best so far {curve[-1][1]:.4f} nats" if curve else "first states"
         report(int(forwards.forwards), math.ceil(budget), f"forwards, {words}")
@@ -195,8 +229,22 @@ def learn(
     )
 
 
+def _prior(known: np.ndarray | KnownPairs, forwards: Forwards) -> Prior:
+    """From single removals that are known, or are measured on the first chunk."""
+    if isinstance(known, KnownPairs) and known.singles is not None:
+        alone = known.singles
+        return prior_from(alone.increase, alone.se, known, known.block, forwards.units)
+    own = singles_of(forwards, [0])
+    return prior_from(own.increase, own.se, known, own.block, forwards.units)
+
+
 def _check_budget(
-    budget: float, forwards: Forwards, posterior: Posterior, measured: Measured, removed: int, constraints
+    budget: float,
+    forwards: Forwards,
+    posterior: Posterior,
+    measured: Measured,
+    removed: int | None,
+    constraints,
 ) -> None:
     """Errors: InputError for a budget that does not pay for one state."""
     first = _lowest_unknown(posterior, measured, removed, constraints) or ()
@@ -208,7 +256,7 @@ def _check_budget(
         )
 
 
-def _first_proposals(prior: Prior, removed: int, constraints, rules) -> list[State]:
+def _first_proposals(prior: Prior, removed: int | None, constraints, rules: Rules) -> list[State]:
     """What is measured before anything is learned: the lowest state of the prior, the blocks that are
     cheapest alone, and the windows of neighbouring blocks that the prior takes for the cheapest.
     """
@@ -218,6 +266,8 @@ def _first_proposals(prior: Prior, removed: int, constraints, rules) -> list[Sta
         for H in (prior.mean, np.diag(np.diag(prior.mean)))
         for state in lowest_states(H, removed, 1, constraints=constraints).removed[:1]
     ]
+    if removed is None:
+        return list(dict.fromkeys(lowest))
     windows = indicator([tuple(range(a, a + removed)) for a in range(n - removed + 1)], n)
     windows = windows[rules.allows(windows)]
     cheap = windows[np.argsort(energies(prior.mean, windows), kind="stable")[:WINDOWS]]
@@ -263,7 +313,9 @@ def _finalist(posterior: Posterior, measured: Measured) -> State | None:
     return None if measured.complete(state) else state
 
 
-def _propose(posterior: Posterior, measured: Measured, removed: int, constraints, rules, rng) -> State | None:
+def _propose(
+    posterior: Posterior, measured: Measured, removed: int | None, constraints, rules, rng
+) -> State | None:
     """What to measure 16 more sequences of.
 
     The unmeasured state of lowest energy anywhere, or any state at all (it keeps the landscape true far from
@@ -308,7 +360,9 @@ def _propose(posterior: Posterior, measured: Measured, removed: int, constraints
     return removed_blocks(x[[int(hope.argmin())]])[0]
 
 
-def _lowest_unknown(posterior: Posterior, measured: Measured, removed: int, constraints) -> State | None:
+def _lowest_unknown(
+    posterior: Posterior, measured: Measured, removed: int | None, constraints
+) -> State | None:
     """The unmeasured state of lowest posterior mean; None when all are measured."""
     count = 64
     while True:
@@ -325,21 +379,68 @@ def _mutant(posterior: Posterior, measured: Measured, rules, rng) -> State | Non
     """A mutant of the best state, not measured yet and allowed; None when a hundred draws give none."""
     mean, _ = posterior.measured()
     best, n = list(measured.values)[int(mean.argmin())], len(rules.fixed)
+    plain = rules.free and len(rules.counts) == 1 and rules.counts[0] >= 0
     for _ in range(100):
-        found = mutant(best, n, rng)
-        if found not in measured.values and rules.allows(indicator([found], n))[0]:
+        found = mutant(best, n, rng) if plain else _mutant_within(best, rules, rng)
+        if found is not None and found not in measured.values and rules.allows(indicator([found], n))[0]:
             return found
     return None
 
 
-def _any_unknown(measured: Measured, rules, removed: int, rng) -> State | None:
-    """An unmeasured state that the rules allow, drawn evenly; None when a hundred draws give none."""
+def _mutant_within(parent: State, rules: Rules, rng) -> State | None:
+    """The parent with one to SWAPS swaps of like for like, of which the rules count as many as before; where
+    they count none, filled up and thinned out to what a budget asks for.
+    """
+    x = indicator([parent], len(rules.fixed))[0]
+    for _ in range(min(rng.integers(1, SWAPS + 1, 2))):
+        out = rng.permutation(np.flatnonzero(x & (rules.fixed < 0)))[:1]
+        in_ = np.flatnonzero(~x & (rules.fixed < 0) & (rules.klass == rules.klass[out].max(initial=-1)))
+        if not len(in_):
+            return None
+        x[out], x[rng.choice(in_)] = False, True
+    return _filled(x, rules, rng)
+
+
+def _filled(x: np.ndarray, rules: Rules, rng) -> State | None:
+    """The state x [N] with units of uncounted classes more, until the rules allow it, and without those that
+    it can do without; in random order. None where no such state is met.
+    """
+    x, free = x.copy(), np.flatnonzero((rules.fixed < 0) & (rules.counts[rules.klass] < 0))
+    for u in rng.permutation(free):
+        if rules.allows(x)[0]:
+            break
+        x[u] = True
+    if not rules.allows(x)[0]:
+        return None
+    for u in rng.permutation(free):
+        if x[u]:
+            x[u] = False
+            x[u] = not rules.allows(x)[0]
+    return removed_blocks(x[None])[0]
+
+
+def _any_unknown(measured: Measured, rules: Rules, removed: int | None, rng) -> State | None:
+    """An unmeasured state that the rules allow, drawn at random; None when a hundred draws give none."""
     n = len(rules.fixed)
+    plain = rules.free and len(rules.counts) == 1 and removed is not None
     for _ in range(100):
-        state = tuple(sorted(rng.choice(n, removed, replace=False).tolist()))
-        if state not in measured.values and rules.allows(indicator([state], n))[0]:
+        state = tuple(sorted(rng.choice(n, removed, replace=False).tolist())) if plain else _drawn(rules, rng)
+        if state and state not in measured.values and rules.allows(indicator([state], n))[0]:
             return state
     return None
+
+
+def _drawn(rules: Rules, rng) -> State | None:
+    """A random state with the number of each class that the rules ask for, and what a budget asks for
+    besides.
+    """
+    x = rules.fixed == 1
+    for k, count in enumerate(rules.counts):
+        own = np.flatnonzero((rules.klass == k) & (rules.fixed < 0))
+        more = count - int((x & (rules.klass == k)).sum())
+        if count >= 0 and more > 0:
+            x[rng.choice(own, more, replace=False)] = True
+    return _filled(x, rules, rng)
 
 
 def swaps(x: np.ndarray) -> np.ndarray:
@@ -352,11 +453,17 @@ def swaps(x: np.ndarray) -> np.ndarray:
     return y
 
 
-def _around(H: np.ndarray, best: np.ndarray, rules) -> np.ndarray:
+def flips(x: np.ndarray) -> np.ndarray:
+    """bool [N, N]: the states with one unit more or less than x [N]."""
+    return x[None] ^ np.eye(len(x), dtype=bool)
+
+
+def _around(H: np.ndarray, best: np.ndarray, rules: Rules) -> np.ndarray:
     """bool [K, N]: states within one or two swaps of the best, the second from the lowest of the first
-    only.
+    only; where M is free, a unit more or less is a move, too.
     """
-    near = np.unique(np.concatenate([swaps(x) for x in best]), axis=0)
+    moves = swaps if (rules.counts >= 0).all() else lambda x: np.concatenate([swaps(x), flips(x)])
+    near = np.unique(np.concatenate([moves(x) for x in best]), axis=0)
     lowest = near[np.argsort(energies(H, near), kind="stable")[:_WIDE]]
-    near = np.unique(np.concatenate([near, *(swaps(x) for x in lowest)]), axis=0)
+    near = np.unique(np.concatenate([near, *(moves(x) for x in lowest)]), axis=0)
     return near[rules.allows(near)]

@@ -107,7 +107,7 @@ class Racer:
 
     removed: State
     items: int  # sequences it was measured on: those at which it left, or all of the race
-    loss: float  # nats, mean over them
+    loss: float  # nats, mean over them; or what the forwards' ruler is
     above: float  # nats, mean paired difference to the winner over them
     low: float  # its interval; infinite of too few items
     high: float
@@ -156,7 +156,8 @@ def race(
     at most delta.
 
     forwards: opened with chunks of `BATCH` on sequences `in_batches`; what it keeps is written after every
-    state of every batch, so that a race which was killed measures nothing twice.
+    state of every batch, so that a race which was killed measures nothing twice. The race goes by its
+    ruler: the loss, or KL to the original.
     Errors: InputError for fewer than two states or a delta that is no share.
     """
     # like prefixes together: they share hidden states

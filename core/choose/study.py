@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from core.choose import bed_study
+from core.choose import bed_chapters, bed_page, bed_searches, bed_study, bed_units
 from core.choose.bed import COUNT
 from core.choose.study_page import page
 from core.choose.study_parts import (
@@ -37,6 +37,7 @@ from core.choose.study_parts import (
     reported,
     walk,
 )
+from core.model.load import load_model
 
 SAME = 1e-6  # relative: two trainings whose original losses are this close gave the same weights
 EARLIER = " (an earlier training)"
@@ -95,6 +96,22 @@ def write(subjects: list[Subject], docs: Path) -> None:
         np.savez_compressed(table, **arrays)
 
 
+def _real_model(args: argparse.Namespace) -> Path:
+    """The bed and the chapters of one model, from what is there on, and its page."""
+    folder, work = args.docs / "beds" / args.model, args.work.resolve() / args.model
+    if not args.write_only:
+        loaded = load_model(args.model)
+        run, bed = bed_study.measure(loaded, args.texts, args.judge, folder, args.count)
+        asked = bed_chapters.Asked(args.model, args.texts, args.judge, tuple(args.domains), args.tasks, work)
+        bed_chapters.measure(asked, loaded, run, bed, args.chapters)
+        if args.searches is not None:
+            bed_searches.measure(args.model, args.texts, args.judge, folder, args.searches, args.forwards)
+        if args.units:
+            bed_units.measure(args.model, args.texts, args.judge, folder)
+    bed_chapters.collect(work, folder / "chapters.json")
+    return bed_page.write(args.model, args.docs)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command; its exit code."""
     parser = argparse.ArgumentParser(
@@ -114,20 +131,48 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--texts", metavar="FILE", help="with --model: what it is calibrated on")
     parser.add_argument("--judge", metavar="FILE", help="with --model: what its states are judged on")
     parser.add_argument("--count", type=int, default=COUNT, help="with --model: states of a group")
+    parser.add_argument(
+        "--searches",
+        nargs="*",
+        metavar="METHOD",
+        help="with --model: measure the searches on the bed's model, too, all or these "
+        f"({', '.join(bed_searches.METHODS)})",
+    )
+    parser.add_argument(
+        "--forwards",
+        type=float,
+        default=bed_searches.BUDGET,
+        help="with --searches: what each may spend; greedy takes what it takes",
+    )
+    parser.add_argument(
+        "--units",
+        action="store_true",
+        help="with --model: measure attention and FFN on their own, too (core.choose.bed_units)",
+    )
+    parser.add_argument(
+        "--chapters",
+        nargs="*",
+        choices=bed_chapters.CHAPTERS,
+        default=list(bed_chapters.CHAPTERS),
+        help="with --model: what is measured beyond the bed (core.choose.bed_chapters)",
+    )
+    parser.add_argument(
+        "--domains", nargs="+", default=[], metavar="FILE", help="with --model: more texts to calibrate on"
+    )
+    parser.add_argument(
+        "--tasks", metavar="FOLDER", help="with --model: rows of the tasks of the preset quick-real"
+    )
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     parser.add_argument("--write-only", action="store_true", help="only write the page from what is finished")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     os.environ["BLOCKSCAPE_HOME"] = str(args.work.resolve() / "home")
     if args.model:
-        folder = args.docs / "beds" / args.model
-        if not args.write_only:
-            if not (args.texts and args.judge):
-                parser.error(
-                    "--model needs --texts and --judge: texts to calibrate on, and others to judge on"
-                )
-            bed_study.measure(args.model, args.texts, args.judge, folder, args.count)
-        print(bed_study.write(args.model, args.docs))
+        if not args.write_only and not (args.texts and args.judge):
+            parser.error("--model needs --texts and --judge: texts to calibrate on, and others to judge on")
+        if not args.write_only and not args.tasks and set(args.chapters) & {"tasks", "tale"}:
+            parser.error("the chapters tasks and tale need --tasks; name it, or leave them out")
+        print(_real_model(args))
         return 0
     torch.set_num_threads(1)
     subjects = [Subject(name, args.work.resolve()) for name in args.subjects]

@@ -15,7 +15,7 @@ import numpy as np
 from core.calibration.calibrate import calibrate
 from core.choose import other_methods
 from core.choose.learning import ROWS as PRIOR_ROWS
-from core.choose.learning import known_of, learn
+from core.choose.learning import influence, known_of, learn
 from core.compare.agreement import spearman
 from core.energy.couplings import couplings
 from core.energy.learned import prior_from
@@ -100,15 +100,19 @@ class Subject:
 
     def part(self, name: str, make: Callable[[], object]):
         """What a part has found: made once, then read."""
-        file = self.folder / f"{name}.json"
-        if not file.exists():
-            LOG.info("%s: %s", self.name, name)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            content = json.dumps(make())
-            staging = file.with_suffix(".part")
-            staging.write_text(content, encoding="utf-8")
-            os.replace(staging, file)
-        return json.loads(file.read_text(encoding="utf-8"))
+        return kept_part(self.folder / f"{name}.json", make)
+
+
+def kept_part(file: Path, make: Callable[[], object]):
+    """What is in a file of JSON, made and written where it is not there."""
+    if not file.exists():
+        LOG.info("%s: %s", file.parent.name, file.stem)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        content = json.dumps(make())
+        staging = file.with_suffix(".part")
+        staging.write_text(content, encoding="utf-8")
+        os.replace(staging, file)
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def prepare(subject: Subject) -> None:
@@ -176,7 +180,9 @@ def greedy_curve(subject: Subject, count: int = CHOOSE, most: int | None = None)
 def learned_curve(subject: Subject, m: int, budget: float, seed: int, meter: Callable[[], Forwards]) -> dict:
     """The learned landscape's curve [[forwards, loss, removed]], and its couplings."""
     own = meter()
-    found = learn(known_of(subject.run, own.sequences, budget), own, m, budget, seed=seed)
+    known = known_of(subject.run, own.sequences, budget)
+    first = influence(subject.loaded, subject.sequences("choose", own.sequences), own, m)
+    found = learn(known, own, m, budget, proposals=first, seed=seed)
     return {
         "budget": budget,
         "curve": found.curve,

@@ -1,24 +1,54 @@
 """The lowest states of a landscape, as several commands ask for them: estimator, mix, rules, patience."""
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from core.cli.options import BY, seconds
 from core.cli.progress import Progress
+from core.energy.couplings import ESTIMATORS
 from core.energy.mix import read_mix
 from core.energy.sources import open_source
+from core.errors import InputError
 from core.ising.units import Units
 from core.spectrum.constraints import Constraints, read_constraints
 from core.spectrum.lowest import Spectrum, lowest_states
 from core.spectrum.memory_budget import read_budget, with_budget
 from core.store.folders import find_run
 
+BEST = "best"  # --estimator: the couplings that the app opens on
+
 
 def add_landscape(command: argparse.ArgumentParser) -> None:
-    """--keep, --go, --groups, --max-run, --fits, --time-limit, --estimator, --mix."""
+    """--by, the rules, --time-limit, --estimator, --mix."""
     command.add_argument("--by", **BY)
+    add_rules(command)
+    command.add_argument(
+        "--time-limit",
+        type=seconds,
+        metavar="S",
+        help="seconds; then the states found so far and what is proved (exact: false)",
+    )
+    command.add_argument(
+        "--estimator",
+        default="h0",
+        help=f"{', '.join(ESTIMATORS)} (default h0, the paper's); {BEST}: what the app opens on, of those "
+        "that the run has data for the ones that order measured states best; or the name of a learned "
+        "landscape; for --run",
+    )
+    command.add_argument(
+        "--mix",
+        metavar="SHARES",
+        help="weigh the domains of the texts, for example 'story=2, memory=1'; for --run; "
+        "default: as sampled",
+    )
+
+
+def add_rules(command: argparse.ArgumentParser) -> None:
+    """--keep, --go, --groups, --max-run, --fits; `rules_of` reads them."""
     command.add_argument("--keep", metavar="LIST", help="blocks that stay, for example 0,23")
     command.add_argument("--go", metavar="LIST", help="blocks that go in every state")
     command.add_argument(
@@ -31,48 +61,52 @@ def add_landscape(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--fits",
         metavar="BUDGET",
-        help="what is left must fit, for example '24 GB at 8k context, batch 4' or '3B active'; for --run",
-    )
-    command.add_argument(
-        "--time-limit",
-        type=seconds,
-        metavar="S",
-        help="seconds; then the states found so far and what is proved (exact: false)",
-    )
-    command.add_argument(
-        "--estimator",
-        default="h0",
-        help="h0 (default), h1, hybrid, h0g (first-order term on), or the name of a learned landscape; for "
-        "--run",
-    )
-    command.add_argument(
-        "--mix",
-        metavar="SHARES",
-        help="weigh the domains of the texts, for example 'story=2, memory=1'; for --run; "
-        "default: as sampled",
+        help="what is left must fit, for example '24 GB at 8k context, batch 4', '3B active', or shares of "
+        "the original, 'weights 80 %%, kv 60 %%, time at 8k 75 %%' (time: once speed measured it); for --run",
     )
 
 
-def landscape_of(args: argparse.Namespace) -> tuple[np.ndarray, dict | None, Units, dict]:
-    """(couplings of --run as --by sees it, its mix, its units, what is known of its model)."""
+def rules_of(args: argparse.Namespace) -> dict[str, str]:
+    """The texts of the rules that are named, as core.spectrum.constraints.read_constraints takes them, and of
+    a budget.
+    """
+    fields = {"keep": args.keep, "remove": args.go, "groups": args.groups, "max_run": args.max_run}
+    return {name: text for name, text in {**fields, "fits": args.fits}.items() if text}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The landscape that the options name."""
+
+    H: np.ndarray  # float64 [N, N]
+    units: Units  # what a state removes
+    estimator: str | None = None  # by name; None of a bare matrix
+    mix: dict | None = None
+    model: Mapping[str, Any] = field(default_factory=dict)  # what is known of it
+
+
+def landscape_of(args: argparse.Namespace) -> Asked:
+    """That of --run, as --by sees it. Errors: InputError."""
     source = open_source(find_run(args.run)).seen(args.by)
     mix = None if args.mix is None else source.check_mix(read_mix(args.mix))
-    model: dict[str, Any] = source.run.meta["model"] if source.run else {}
-    return source.couplings(args.estimator, mix), mix, source.units, model
+    estimator = source.default if args.estimator == BEST else args.estimator
+    model = source.run.meta["model"] if source.run else {}
+    return Asked(source.couplings(estimator, mix), source.units, estimator, mix, model)
 
 
-def constraints_of(args: argparse.Namespace, units: Units, model: dict) -> Constraints:
-    """The rules that are named. Errors: InputError."""
-    fields = {"keep": args.keep, "remove": args.go, "groups": args.groups, "max_run": args.max_run}
-    constraints = read_constraints({name: value or "" for name, value in fields.items()}, units)
-    return constraints if args.fits is None else with_budget(model, read_budget(args.fits), constraints)
+def _constraints_of(args: argparse.Namespace, asked: Asked) -> Constraints:
+    constraints = read_constraints(rules_of(args), asked.units)
+    return constraints if args.fits is None else with_budget(asked.model, read_budget(args.fits), constraints)
 
 
-def searched_lowest(
-    args: argparse.Namespace, H: np.ndarray, count: int, constraints: Constraints
-) -> Spectrum:
-    """The so many lowest states of --remove blocks, the search shown on stderr."""
-    progress = Progress()
+def searched_lowest(args: argparse.Namespace, asked: Asked, count: int) -> Spectrum:
+    """The so many lowest states of --remove blocks within the rules that are named, the search shown on
+    stderr. Errors: InputError.
+    """
+    progress, constraints = Progress(), _constraints_of(args, asked)
+    removed = args.remove
+    if removed is None and not constraints.budgeted:
+        removed = _removed_by(args, constraints)
 
     def report(now) -> None:
         seconds = int(now.seconds)
@@ -80,5 +114,20 @@ def searched_lowest(
         progress(seconds, max(seconds + 1, int(args.time_limit or 0)), f"{now.nodes:.2g} nodes", left)
 
     return lowest_states(
-        H, args.remove, count, constraints=constraints, time_limit=args.time_limit, report=report
+        asked.H, removed, count, constraints=constraints, time_limit=args.time_limit, report=report
     )
+
+
+def _removed_by(args: argparse.Namespace, constraints: Constraints) -> int:
+    """M, where groups say it: what they remove together, and what goes in every state. Errors: InputError
+    where nothing does.
+    """
+    if args.fits is not None and not constraints.groups:
+        raise InputError(
+            f"The whole model fits the budget {args.fits[:80]!r}, so it does not say how much to remove; "
+            "give --remove, or a smaller budget."
+        )
+    if not constraints.groups:
+        raise InputError("Nothing says how much to remove; give --remove, --fits or --groups.")
+    grouped = {unit for members, _ in constraints.groups for unit in members}
+    return sum(count for _, count in constraints.groups) + len(set(constraints.remove) - grouped)

@@ -2,6 +2,7 @@
 
 import argparse
 
+from core.cli.landscape import add_rules, rules_of
 from core.cli.searches import add_search, searched
 
 
@@ -10,9 +11,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     add_search(
         command,
         "forwards over the choosing sequences, with gradient rows (2.3 each) and single removals counted in",
+        counted=False,
     )
+    add_rules(command)
 
 
 def run(args: argparse.Namespace) -> dict:
     """The best state found, what it loses on unseen texts, and the curve of the search."""
-    return searched("learn", args)
+    rules = rules_of(args)
+    return searched("learn", args, **({"rules": rules} if rules else {}))

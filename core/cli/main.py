@@ -32,6 +32,8 @@ COMMANDS = {
     "behaviour": "Ask short prompts: whether a model without blocks still ends, answers and keeps its "
     "language.",
     "evaluate": "Measure loss, perplexity, the bundled tasks and tokens per second.",
+    "speed": "Measure milliseconds a token at a context, and what attention and FFN have of it; budgets of "
+    "time read it.",
     "import": "Take results of other tools for a run's model, marked as such.",
 }
 _HELP = """The command line: `python -m core COMMAND`; `study` measures the learned landscape, in hours.

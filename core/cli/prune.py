@@ -10,9 +10,10 @@ from core.export.form_names import PARTIAL, PORTABLE, form_of
 from core.ising.units import read_names
 from core.store.folders import check_free
 
+# of the result
 _TOLD = (
-    *("out", "removed", "parameters", "bytes", "blocks", "units"),
-    *("kv_bytes", "form", "note", "llama_cpp", "verified"),
+    *("out", "removed", "parameters", "bytes", "blocks", "units", "kv_bytes"),
+    *("form", "note", "llama_cpp", "verified"),
 )
 
 

@@ -4,12 +4,13 @@ import argparse
 import re
 from pathlib import Path
 
-from core.cli.landscape import add_landscape, constraints_of, landscape_of, searched_lowest
+from core.cli.landscape import add_landscape, landscape_of, searched_lowest
 from core.cli.options import REMOVE, RUN
 from core.cli.searches import add_choosing, chosen
 from core.compare.other_tools import read_states
 from core.spectrum.lowest import check_removed
 from core.store.folders import find_run
+from core.store.results import KL, LOSS
 from core.store.runs import load_run
 
 LOWEST = 20  # states that race where none are named
@@ -47,8 +48,7 @@ def run(args: argparse.Namespace) -> dict:
     states = [tuple(units.listed(units.parse(text))) for text in args.blocks or []]
     which = args.states or ("" if states else f"lowest:{LOWEST}")
     if lowest := _LOWEST.fullmatch(which):
-        H, _, _, model = landscape_of(args)
-        found = searched_lowest(args, H, int(lowest[1]), constraints_of(args, units, model))
+        found = searched_lowest(args, landscape_of(args), int(lowest[1]))
         states += [tuple(units.listed(s)) for s in found.removed]
     elif which:
         states += read_states(Path(which))
@@ -63,11 +63,15 @@ def describe(result: dict) -> str:
         if len(ties) > 1
         else f"One state is left after {result['decided_at']} of {result['sequences']} sequences."
     )
-    lines = [head, "sequences      loss  above the winner         removed blocks"]
+    ruler = KL if KL in ties[0] else LOSS
+    what = "KL" if ruler == KL else LOSS
+    lines = [head, f"sequences  {what:>8}  {'above the winner':<29}  removed blocks"]
     for racer in [*ties, *dropped]:
         between = "" if racer["low"] is None else f" [{racer['low']:+.4f}, {racer['high']:+.4f}]"
         above = f"{racer['above']:+.4f}{between}"
         blocks = ",".join(map(str, racer["removed"]))
-        lines.append(f"{racer['items']:>9}  {racer['loss']:>8.4f}  {above:<29}  {blocks}")
+        lines.append(f"{racer['items']:>9}  {racer[ruler]:>8.4f}  {above:<29}  {blocks}")
+    if ruler == KL:
+        lines.append("KL to the original, nats a token")
     saved = f"It took {result['forwards']:.1f} forwards; measuring all takes {result['forwards_of_all']:.1f}."
     return "\n".join([*lines, saved])

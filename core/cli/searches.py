@@ -14,26 +14,20 @@ from core.store.runs import load_run
 from core.texts.places import missing
 
 
-def add_search(command: argparse.ArgumentParser, budget: str) -> None:
-    """--run, --remove, --budget (with this help), --texts, --sequences, --ruler, --seed; `searched` reads
-    them.
+def add_search(command: argparse.ArgumentParser, budget: str, counted: bool = True) -> None:
+    """--run, --by, --remove (needed where `counted`), --budget (with this help), --seed and what
+    `add_choosing` adds; `searched` reads them.
     """
     command.add_argument("--run", required=True, **RUN)
     command.add_argument("--by", **BY)
-    command.add_argument("--remove", **REMOVE)
+    command.add_argument("--remove", **{**REMOVE, "required": counted})
     command.add_argument("--budget", type=forwards, required=True, metavar="F", help=budget)
     add_choosing(command)
-    command.add_argument(
-        "--ruler",
-        choices=RULERS,
-        default=LOSS,
-        help="what the choice goes by: the loss (default), or kl, KL(original || pruned) in nats a token",
-    )
     command.add_argument("--seed", type=natural, default=0, help="which states are tried (default 0)")
 
 
 def add_choosing(command: argparse.ArgumentParser) -> None:
-    """--texts and --sequences of what chooses on a run's own texts."""
+    """--texts, --sequences and --ruler of what chooses on a run's own texts; `chosen` reads them."""
     command.add_argument(
         "--texts",
         action="append",
@@ -48,11 +42,19 @@ def add_choosing(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help="sequences to choose on, and to report on (default 256)",
     )
+    command.add_argument(
+        "--ruler",
+        choices=RULERS,
+        default=LOSS,
+        help="what the choice goes by: the loss (default), or kl, KL(original || pruned) in nats a token",
+    )
 
 
-def searched(kind: str, args: argparse.Namespace) -> dict:
-    """What the search `kind` finds on the run, followed to its end. Errors: InputError."""
-    return chosen(kind, args, budget=args.budget, seed=args.seed, ruler=args.ruler)
+def searched(kind: str, args: argparse.Namespace, **asked) -> dict:
+    """What the search `kind` finds on the run, followed to its end; asked: what else its request says.
+    Errors: InputError.
+    """
+    return chosen(kind, args, budget=args.budget, seed=args.seed, **asked)
 
 
 def chosen(kind: str, args: argparse.Namespace, **asked) -> dict:
@@ -61,7 +63,8 @@ def chosen(kind: str, args: argparse.Namespace, **asked) -> dict:
     """
     folder = find_run(args.run).absolute()
     run = load_run(folder)
-    check_removed(args.remove, run.seen(args.by).blocks)
+    if args.remove is not None or not asked.get("rules"):
+        check_removed(args.remove, run.seen(args.by).blocks)
     if not args.texts and (gone := missing(run)):
         raise InputError(
             f"The texts of the run {run.key[:8]} are no longer at {', '.join(gone)}; say by --texts where "
@@ -69,5 +72,6 @@ def chosen(kind: str, args: argparse.Namespace, **asked) -> dict:
         )
     if args.by != BLOCK:
         asked["by"] = args.by
-    request = jobs.request_on(run, folder, args.texts, remove=args.remove, sequences=args.sequences, **asked)
+    asked |= {"remove": args.remove, "sequences": args.sequences, "ruler": args.ruler}
+    request = jobs.request_on(run, folder, args.texts, **asked)
     return as_job(kind, request)

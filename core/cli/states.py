@@ -3,8 +3,9 @@
 import argparse
 import math
 import sys
+from pathlib import Path
 
-from core.cli.landscape import add_landscape, constraints_of, landscape_of, searched_lowest
+from core.cli.landscape import Asked, add_landscape, landscape_of, searched_lowest
 from core.cli.options import REMOVE, RUN, positive
 from core.energy.mix import mix_label
 from core.errors import InputError
@@ -21,7 +22,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a coupling matrix: .npy, .csv or .tsv, .npz with key H or sparse; a triangle is read as a QUBO",
     )
-    command.add_argument("--remove", **REMOVE)
+    command.add_argument(
+        "--remove",
+        **{
+            **REMOVE,
+            "required": False,
+            "help": "blocks (or units) to remove; may be left out where --fits or --groups say how much goes",
+        },
+    )
     command.add_argument(
         "--count", type=positive, default=20, metavar="K", help="states to list (default 20)"
     )
@@ -42,33 +50,37 @@ def run(args: argparse.Namespace) -> dict:
             f"--by {args.by} needs --run: a bare matrix does not say what its blocks are made of; leave it "
             "out."
         )
-    mix: dict | None = None
-    model: dict = {}
     if args.matrix:
-        H = read_matrix(args.matrix, lambda sentence: print(sentence, file=sys.stderr))
-        units = whole(len(H))
+        asked = _bare(Path(args.matrix))
     else:
-        H, mix, units, model = landscape_of(args)
-    constraints = constraints_of(args, units, model)
-    found = searched_lowest(args, H, args.count, constraints)
+        asked = landscape_of(args)
+    found = searched_lowest(args, asked, args.count)
     return {
         "states": [
-            {"removed": units.listed(s), "energy": float(e), "rank": k}
+            {"removed": asked.units.listed(s), "energy": float(e), "rank": k}
             for k, (s, e) in enumerate(zip(found.removed, found.energies))
         ],
         "exact": found.exact,
         "lower_bound": None if math.isinf(found.lower_bound) else found.lower_bound,
         "level_cut": found.level_cut,
         "seconds": found.seconds,
-        **({} if mix is None else {"mix": mix}),
+        **({} if asked.estimator is None else {"estimator": asked.estimator}),
+        **({} if asked.mix is None else {"mix": asked.mix}),
     }
+
+
+def _bare(file: Path) -> Asked:
+    """The landscape of a matrix alone."""
+    H = read_matrix(file, lambda sentence: print(sentence, file=sys.stderr))
+    return Asked(H, whole(len(H)))
 
 
 def describe(result: dict) -> str:
     """The same result for a person."""
     proof = "exact" if result["exact"] else "not proved"
     mix = f", mix: {mix_label(result['mix'], 9)}" if "mix" in result else ""
-    head = f" rank  energy  removed blocks ({proof}, {result['seconds']:.2f} s{mix})"
+    of = f", {result['estimator']}" if "estimator" in result else ""
+    head = f" rank  energy  removed blocks ({proof}{of}, {result['seconds']:.2f} s{mix})"
     lines = [head]
     for state in result["states"]:
         removed = ",".join(map(str, state["removed"]))

@@ -6,6 +6,7 @@ The two-body part of a pair is L(ij) - L(i) - L(j) + L(), measured on the same s
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -29,9 +30,11 @@ class Audit:
     predicted: np.ndarray  # float64 [P]: 2 H_ij, in the units of H
     sequences: int  # the fewest that a pair was measured on
 
-    @property
+    @cached_property
     def agreement(self) -> Agreement | None:
-        """Rank correlation of predicted and measured, with its interval over pairs; None of too few."""
+        """Rank correlation of predicted and measured, with its bootstrap interval over pairs; None of too
+        few.
+        """
         return agreement(self.predicted, self.measured)
 
     @property
@@ -95,10 +98,10 @@ def audit(H: np.ndarray, losses: Mapping[State, Measurement]) -> Audit | None:
     return Audit(pairs, np.array(measured), np.array(se), np.array(predicted), min(counts))
 
 
-def finding(found: Audit | None, label: str) -> str:
-    """What the audit says, in a sentence or two; label: what the couplings are called."""
+def finding(found: Audit | None, label: str, word: str = "block") -> str:
+    """What the audit says, in a sentence or two; label: what the couplings are called, word: a unit."""
     if found is None:
-        return "No pair of blocks was measured yet: whether the couplings carry information is not known."
+        return f"No pair of {word}s was measured yet: whether the couplings carry information is not known."
     rank, n = found.agreement, len(found.pairs)
     told = f"{n} pairs measured on {found.sequences} sequences"
     if rank is None:

@@ -13,8 +13,9 @@ import numpy as np
 
 from core.compare.agreement import Agreement, agreement
 from core.ising.units import Name
+from core.store import unit_times
 from core.store.results import KL, LOSS, SAME, Key, Measurement, Results
-from core.store.runs import Run, canonical_key
+from core.store.runs import Run
 from core.store.token_kl import median_and_99, token_kl
 
 _TASK = "task:"  # and its name: the metric of a task, what each item scores
@@ -100,7 +101,7 @@ class Row:
 
 def model_key(run: Run) -> str:
     """The name of a run's model in the store of results."""
-    return canonical_key({"config": run.meta["model"]["config"], "weights": run.meta["model"]["weights"]})
+    return unit_times.model_key(run.meta["model"])
 
 
 def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.compare.agreement import agreement
 from core.compare.audit import Audit
 from core.compare.comparison import Points
 from core.ising.energies import energies
@@ -20,6 +21,8 @@ GREEN, YELLOW, RED, UNKNOWN = "green", "yellow", "red", "not known"
 WORSE = 1.5  # times the best increase: beyond that the lowest state is no choice
 CLOSE = 1.15  # times: below that it is as good as the best
 FEW = 6  # states of M that an order is judged by, at least
+RELIABLE = 0.5  # share of measured pairs that is not noise, at least, for them to tell against couplings
+CLEARLY = 0.1  # Spearman: by so much own costs alone order better than pairs that carry no information
 SEQUENCES = 16  # that the check measures on
 LOWEST, CHEAP, WINDOWS, OTHERS = 3, 3, 2, 4  # states of a check of each kind
 
@@ -110,6 +113,8 @@ def health(
             f"{rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}] over {rank.n} states).",
             facts,
         )
+    if order and (worthless := _worthless_pairs(H, found, audit)):
+        return Health(RED, f"Do not trust this landscape at M = {m}: {worthless}.", facts)
     if beyond and ratio > CLOSE:
         return Health(YELLOW, f"With care at M = {m}: {numbers}.", facts)
     good = f"no measured state of M = {m} is better than the lowest in energy"
@@ -133,6 +138,23 @@ def health(
             facts,
         )
     return Health(GREEN, f"Good at M = {m}: {good}, and energies order the measured states ({told}).", facts)
+
+
+def _worthless_pairs(H: np.ndarray, found: Points, audit: Audit | None) -> str | None:
+    """What is wrong where the pairs of H decide and should not: the audit, which is no mere noise, finds no
+    information in them, and the measured states are ordered clearly better by the own costs alone.
+    """
+    seen = None if audit is None else audit.agreement
+    if audit is None or seen is None or seen.low > 0 or audit.reliability < RELIABLE:
+        return None
+    with_pairs, own = found.agreement, agreement(indicator(found.states, len(H)) @ np.diag(H), found.increase)
+    if with_pairs is None or own is None or own.spearman - with_pairs.spearman < CLEARLY:
+        return None
+    return (
+        f"its pairs carry no information (Spearman {seen.spearman:.2f} [{seen.low:.2f}, {seen.high:.2f}] "
+        f"with {len(audit.pairs)} measured ones), and own costs alone order the measured states better "
+        f"({own.spearman:.2f} against {with_pairs.spearman:.2f})"
+    )
 
 
 def _matter(H: np.ndarray, found: Points) -> bool:

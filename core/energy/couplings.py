@@ -56,9 +56,10 @@ def _whole_blocks_as_measured(run: Run, H: np.ndarray) -> np.ndarray:
     """H of a run, whose blocks cost whole what their removal was measured at, where it is seen by branch."""
     if run.whole is None:
         return H
-    block = np.array(run.units.block)
-    same = (block[:, None] == block) & ~np.eye(len(block), dtype=bool)
-    return np.where(same, within_blocks(own_costs_of(run), own_costs_of(run.whole), run.units) / 2, H)
+    of, block = np.array(run.units.block), run.block_costs
+    assert block is not None  # singles are
+    same = (of[:, None] == of) & ~np.eye(len(of), dtype=bool)
+    return np.where(same, within_blocks(own_costs_of(run), nearly_free(block), run.units) / 2, H)
 
 
 def _hybrid(run: Run, mix: Mix) -> np.ndarray:
@@ -85,7 +86,12 @@ def _singles(run: Run, mix: Mix) -> np.ndarray:
 def own_costs_of(run: Run) -> np.ndarray:
     """float64 [N], nats: measured single removals; one that seems to lower the loss is nearly free."""
     assert run.singles is not None
-    increase = np.asarray(run.singles.increase, dtype=np.float64)
+    return nearly_free(run.singles.increase)
+
+
+def nearly_free(increase: np.ndarray) -> np.ndarray:
+    """float64 [N], nats: measured single removals, those that seem to lower the loss at a little."""
+    increase = np.asarray(increase, dtype=np.float64)
     return np.maximum(increase, 0.05 * max(float(np.median(np.abs(increase))), np.finfo(np.float64).tiny))
 
 

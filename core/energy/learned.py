@@ -4,7 +4,7 @@ The loss increase of a state is x^T H x and a deviation of its own. H is normal 
 removals on the diagonal, secants or gate-gradient correlations beside it, with a spread for each entry
 and a common scale (pairs are extrapolated from alpha = 1, and their sum grows with M). All in nats.
 core.choose.learning decides what is measured; here is what it means, and where it is kept:
-HOME/landscapes/<run key>/<M>/<sha256>.npz.
+HOME/landscapes/<run key>/<M>/<sha256>.npz, or <M>-kl where the increase is KL to the original.
 """
 
 import io
@@ -20,9 +20,12 @@ from core.energy.secants import bounded
 from core.errors import InputError
 from core.ising.units import BRANCH, Units
 from core.store import folders
+from core.store.results import LOSS, RULERS
+from core.store.runs import Singles
 
 # of single removals, of pairs, of all couplings together: relative
 OWN_SPREAD, PAIR_SPREAD, SCALE_SPREAD = 0.2, 0.5, 0.5
+ONE_SEQUENCE = 0.3  # of single removals that were measured on one sequence, whose standard error is not known
 
 
 def features(x: np.ndarray) -> np.ndarray:
@@ -61,6 +64,8 @@ class KnownPairs:
 
     energies: np.ndarray  # float64 [N, N], nats: beyond the sum of both (core.energy.secants.pair_energies)
     passes: float  # forwards of one sequence
+    singles: Singles | None = None  # single removals, where they are not to be measured again
+    block: np.ndarray | None = None  # float64 [blocks], then: of whole blocks, where N counts branches
 
 
 def prior_from(
@@ -72,10 +77,10 @@ def prior_from(
 ) -> Prior:
     """Couplings of core.energy.couplings with spreads: from secants where they are known, "hybrid" of rows.
 
-    increase, se: float64 [N], single removals and their standard errors; known: pairs, or rows [m, N] of
-    gate gradients, of labels sampled from the model where there are such. A removal that seems to lower the
-    loss counts as nearly free. block: float64 [blocks], of whole blocks, with the units of a model that is
-    seen by branch: what the branches of a block cost together was measured then.
+    increase, se: float64 [N], single removals and their standard errors (nan: not known); known: pairs, or
+    rows [m, N] of gate gradients, of labels sampled from the model where there are such. A removal that seems
+    to lower the loss counts as nearly free. block: float64 [blocks], of whole blocks, with the units of a
+    model that is seen by branch: what the branches of a block cost together was measured then.
     """
     typical = float(np.median(np.abs(increase)))
     if not typical > 0:
@@ -93,7 +98,7 @@ def prior_from(
         mean = H / np.outer(root, root).clip(min=np.finfo(np.float64).tiny) * product
         np.fill_diagonal(mean, own)
     sd = PAIR_SPREAD * product
-    np.fill_diagonal(sd, np.hypot(OWN_SPREAD * own, np.nan_to_num(se)))
+    np.fill_diagonal(sd, np.hypot(OWN_SPREAD * own, np.where(np.isnan(se), ONE_SEQUENCE * own, se)))
     if units is not None and block is not None and units.by == BRANCH:
         of = np.array(units.block)
         same = (of[:, None] == of) & ~np.eye(len(of), dtype=bool)
@@ -107,7 +112,8 @@ class Posterior:
     """The couplings after states were measured; none: as before.
 
     x: bool [n, N]; increase: float64 [n], nats; deviation, sampling: float64 [n], standard deviations of what
-    the Ising model leaves unexplained and of the measurement. Both forms of the least squares are at hand,
+    the Ising model leaves unexplained and of the measurement; ruler: what the increase is of, the loss or KL
+    to the original. Both forms of the least squares are at hand,
     and the smaller is solved: that of the n states, or that of the N (N + 1) / 2 couplings and their scale.
     """
 
@@ -116,6 +122,7 @@ class Posterior:
     increase: np.ndarray
     deviation: np.ndarray
     sampling: np.ndarray
+    ruler: str = LOSS
 
     def _latent(self, phi: np.ndarray) -> np.ndarray:
         """float64 [K, F + 1]: features in units of independent standard normals, the scale's the last."""
@@ -201,50 +208,67 @@ def to_bytes(posterior: Posterior) -> bytes:
         increase=p.increase,
         deviation=p.deviation,
         sampling=p.sampling,
+        ruler=p.ruler,
     )
     return buffer.getvalue()
 
 
 def read_posterior(content: bytes) -> Posterior:
-    """The posterior of `to_bytes`."""
+    """The posterior of `to_bytes`; one from before it said its ruler went by the loss."""
     with np.load(io.BytesIO(content), allow_pickle=False) as a:
         return Posterior(
-            Prior(a["mean"], a["sd"], float(a["scale"])), a["x"], a["increase"], a["deviation"], a["sampling"]
+            Prior(a["mean"], a["sd"], float(a["scale"])),
+            a["x"],
+            a["increase"],
+            a["deviation"],
+            a["sampling"],
+            str(a["ruler"]) if "ruler" in a else LOSS,
         )
 
 
-# landscapes in the store: named learned-<M>-<the start of their digest>
+# landscapes in the store: named learned-<M>-<the start of their digest>, learned-<M>-kl-... by KL
 
-_NAME = re.compile(r"learned-([0-9]{1,4})-([0-9a-f]{8})")
+_OTHER = "|".join(ruler for ruler in RULERS if ruler != LOSS)
+_FOLDER = re.compile(rf"([0-9]{{1,4}})(?:-({_OTHER}))?")
+_NAME = re.compile(rf"learned-({_FOLDER.pattern})-([0-9a-f]{{8}})")
 
 
 def keep_learned(run_key: str, removed: int, posterior: Posterior) -> Path:
     """Keep what was learned of a run's model at M (`removed`); the file is named by its digest."""
-    return folders.keep(f"landscapes/{run_key}/{removed}", to_bytes(posterior), ".npz")
+    place = str(removed) if posterior.ruler == LOSS else f"{removed}-{posterior.ruler}"
+    return folders.keep(f"landscapes/{run_key}/{place}", to_bytes(posterior), ".npz")
 
 
 def learned_names(run_key: str) -> list[str]:
-    """Of every M the landscape that was learned last, in order of M."""
+    """Of every M and ruler the landscape that was learned last, in order of M."""
     latest = {}
     for path in sorted(
         (folders.home() / "landscapes" / run_key).glob("*/*.npz"), key=lambda p: p.stat().st_mtime_ns
     ):
-        if path.parent.name.isdecimal() and len(path.stem) == 64:
-            latest[int(path.parent.name)] = f"learned-{path.parent.name}-{path.stem[:8]}"
-    return [latest[m] for m in sorted(latest)]
+        if (place := _FOLDER.fullmatch(path.parent.name)) and len(path.stem) == 64:
+            latest[int(place[1]), place[2] or ""] = f"learned-{place[0]}-{path.stem[:8]}"
+    return [latest[key] for key in sorted(latest)]
 
 
 def learned_at(name: str) -> int | None:
     """The M that a landscape of this name was learned at; None for another estimator."""
     found = _NAME.fullmatch(name)
-    return int(found[1]) if found else None
+    return int(found[2]) if found else None
+
+
+def learned_by(name: str) -> str | None:
+    """What a landscape of this name was learned by, the loss or KL to the original; None for another
+    estimator.
+    """
+    found = _NAME.fullmatch(name)
+    return (found[3] or LOSS) if found else None
 
 
 def read_learned(run_key: str, name: str) -> Posterior:
     """What was learned under this name. Errors: InputError where there is none, or it is damaged."""
     found = _NAME.fullmatch(name)
     paths = (
-        list((folders.home() / "landscapes" / run_key / found[1]).glob(f"{found[2]}*.npz")) if found else []
+        list((folders.home() / "landscapes" / run_key / found[1]).glob(f"{found[4]}*.npz")) if found else []
     )
     try:
         return read_posterior(paths[0].read_bytes())

@@ -14,18 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from core.energy.couplings import ESTIMATORS, Meaning, available, couplings
-from core.energy.learned import learned_at, learned_names, read_learned
+from core.energy.learned import learned_at, learned_by, learned_names, read_learned
 from core.energy.mix import check_mix, domain_rows, mix_text
 from core.errors import InputError
 from core.ising.energies import check_matrix
 from core.ising.matrix_files import SUFFIXES, read_matrix
 from core.ising.units import BLOCK, Units, whole
 from core.store import folders
+from core.store.results import KL
 from core.store.runs import Run, load_run, read_view
 
 LEARNED = (
     "the posterior mean of the couplings after states of M = {} were measured: x^T H x is the expected "
-    "loss increase, best there"
+    "{}, best there"
 )
 MATRIX = "matrix"  # the only estimator of a bare matrix
 BEST_FIRST = ("pairs", "secant", "hybrid")  # where there is neither: the first that a run has
@@ -88,7 +89,11 @@ class Source:
             return Meaning("as given", "as given", "the matrix as given")
         m = learned_at(estimator)
         if m is not None:
-            return Meaning(f"learned at M = {m}", "nats", LEARNED.format(m))
+            if learned_by(estimator) == KL:
+                return Meaning(
+                    f"learned at M = {m} by KL", "KL, nats", LEARNED.format(m, "KL to the original")
+                )
+            return Meaning(f"learned at M = {m}", "nats", LEARNED.format(m, "loss increase"))
         return ESTIMATORS[estimator]
 
     def mixes(self, estimator: str) -> bool:

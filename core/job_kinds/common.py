@@ -14,6 +14,8 @@ from core.ising.units import BLOCK, BRANCH, Name, State, name_text
 from core.jobs.progress import Progress
 from core.measure.state_losses import DISTANCES, Kept, open_forwards, stratified
 from core.model.load import LoadedModel, load_model
+from core.spectrum.constraints import Constraints, read_constraints
+from core.spectrum.memory_budget import read_budget, with_budget
 from core.store.results import LOSS, RULERS
 from core.store.runs import Run, canonical_key, load_run
 from core.texts import Sequences
@@ -75,6 +77,18 @@ def paired(losses: np.ndarray, base: np.ndarray | None) -> dict:
         return found
     above = losses - base
     return {**found, "increase": float(above.mean()), "increase_se": _standard_error(above)}
+
+
+def rules_of(request: dict, run: Run) -> Constraints | None:
+    """What every state of a search must respect: the texts of `rules` in the request, as
+    core.spectrum.constraints reads them, and a budget under "fits". Errors: InputError.
+    """
+    texts = request.get("rules") or {}
+    if not texts:
+        return None
+    constraints = read_constraints(texts, run.units)
+    fits = texts.get("fits", "").strip()
+    return with_budget(run.meta["model"], read_budget(fits), constraints) if fits else constraints
 
 
 def ruler_of(request: dict) -> str:

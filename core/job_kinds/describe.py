@@ -28,8 +28,9 @@ def run(request: dict, progress: Progress) -> dict:
     tokens.
 
     The result: model {...}, blocks [...], domains and parts as core.calibration.corpus.available gives them,
-    and for core.jobs.costs: batch, rows_seconds, forward_seconds and singles_seconds (all single removals) of
-    a batch, own_seconds of an own sample, load_seconds, memory (peak bytes), threads.
+    and for core.jobs.costs: batch, rows_seconds, forward_seconds, singles_seconds (all single removals) and
+    branches_seconds (of branches) of a batch, own_seconds of an own sample, load_seconds, memory (peak
+    bytes), threads.
     """
     progress.report(0, 3, "loading the model")
     texts = read_sources(request["texts"])
@@ -53,7 +54,7 @@ def run(request: dict, progress: Progress) -> dict:
             gradient_rows(loaded, ids[part], sampled_uniforms=own, checkpointed=checkpointed)
 
     rows_seconds = _seconds(rows)
-    forward_seconds, singles_seconds = _forwards(loaded, ids.numpy())
+    forward_seconds, singles_seconds, branches_seconds = _forwards(loaded, ids.numpy())
     own_seconds = _own_seconds(loaded, length) if texts.own else 0.0
     return {
         "model": {
@@ -72,6 +73,7 @@ def run(request: dict, progress: Progress) -> dict:
         "sampled": request["sampled"],
         "forward_seconds": forward_seconds,
         "singles_seconds": singles_seconds,
+        "branches_seconds": branches_seconds,
         "load_seconds": load_seconds,
         "memory": peak_bytes(),
         "threads": torch.get_num_threads(),
@@ -104,10 +106,10 @@ def _check_memory(request: dict) -> None:
         )
 
 
-def _forwards(loaded: LoadedModel, ids: np.ndarray) -> tuple[float, float]:
-    """Seconds of (a forward, the full model and every single removal, of blocks and of branches) of a batch:
-    those go on from hidden states of the full model, so that the time falls evenly from the first block's to the
-    last one's.
+def _forwards(loaded: LoadedModel, ids: np.ndarray) -> tuple[float, float, float]:
+    """Seconds of (a forward, the full model and every single removal, every branch alone) of a batch:
+    removals go on from hidden states of the full model, so that the time falls evenly from the first block's
+    to the last one's.
     """
     index = np.arange(len(ids))
     made_up = Sequences(
@@ -121,8 +123,8 @@ def _forwards(loaded: LoadedModel, ids: np.ndarray) -> tuple[float, float]:
         for state in ((), (n - 1,))
     )
     units = loaded.seen(BRANCH).units
-    removals = n + (len(units) if units.by == BRANCH else 0)
-    return full, full + removals * (full + last) / 2
+    branches = len(units) * (full + last) / 2 if units.by == BRANCH else 0.0
+    return full, full + n * (full + last) / 2, branches
 
 
 def _seconds(work) -> float:

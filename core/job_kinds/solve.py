@@ -56,7 +56,10 @@ def run(request: dict, progress: Progress) -> dict:
 
     fields = request["constraints"]
     constraints = Constraints(
-        **{**fields, **{name: _tuples(fields[name]) for name in ("keep", "remove", "groups", "weights")}}
+        **{
+            **fields,
+            **{name: _tuples(fields[name]) for name in ("keep", "remove", "groups", "weights", "at_least")},
+        }
     )
     found = lowest_states(
         H, request["removed"], request["count"], constraints=constraints, time_limit=TIME_LIMIT, report=report

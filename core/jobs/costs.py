@@ -4,6 +4,7 @@ searching, from how fast the model was before; an export; a chat.
 
 import math
 
+from core.store.runs import BRANCH_SINGLES
 from core.texts.packing import shares
 
 # before any was measured, on two busy cores: a worker's start; of a chat, a token beside the reading of all
@@ -30,7 +31,8 @@ def calibration_cost(
     batch, blocks = description["batch"], len(description["blocks"])
     rows = math.ceil(samples / batch) * description["rows_seconds"]
     each = description.get("singles_seconds", (blocks + 1) * description["forward_seconds"])
-    single_removals = math.ceil(singles / batch) * each
+    halves = description.get("branches_seconds", 0.0) * math.ceil(min(singles, BRANCH_SINGLES) / batch)
+    single_removals = math.ceil(singles / batch) * each + halves
     own = sum(_of_own(description, count) for count in (samples, max(singles, secants, pairs)))
     one = description["rows_seconds"] * (_BACKWARD if description.get("sampled") else 1.0) / batch
     return (

@@ -42,12 +42,15 @@ def _states(request: dict) -> str:
 
 
 def _budget(request: dict) -> str:
-    by = f", by {request['ruler']}" if "ruler" in request else ""
-    return f"M = {request.get('remove')}, {request.get('budget')} forwards{by}"
+    return f"M = {request.get('remove')}, {request.get('budget')} forwards{_by(request)}"
 
 
 def _race(request: dict) -> str:
-    return f"M = {request.get('remove')}, {_states(request)}"
+    return f"M = {request.get('remove')}, {_states(request)}{_by(request)}"
+
+
+def _by(request: dict) -> str:
+    return f", by {request['ruler']}" if "ruler" in request else ""
 
 
 def _samples(request: dict) -> str:
@@ -69,6 +72,7 @@ KINDS = {
     "calibrate": Kind("Calibration", "calibrating", _samples, _run_is_stored),
     "benchmark": Kind("Benchmark", "benchmarking", _states),
     "evaluate": Kind("Evaluation", "evaluating"),
+    "speed": Kind("Speed", "timing tokens", lambda request: f"at {request.get('context')} tokens"),
     "prune": Kind("Prune", "pruning", _without, lambda result: Path(result["out"]).exists()),
     "learn": Kind("Learned landscape", "learning the landscape", _budget),
     "race": Kind("Race", "racing states", _race),

@@ -61,11 +61,12 @@ def candidates(
     measured: Mapping[State, tuple[float, float, int]] | None = None,
     taken: list[State] | tuple[State, ...] = (),
     names: Sequence[str] | None = None,
+    word: str = "block",
 ) -> Candidates:
     """Up to `count` listed states, the ground state first; fewer where the window holds fewer.
 
     Half are chosen by max-min diversity, then come the medoids of the window that are no near-copies of those
-    chosen (all but one block the same), then max-min goes on.
+    chosen (all but one unit the same), then max-min goes on.
 
     H: float64 [N, N], the couplings of the spectrum.
     window: energy above the ground state; None: from `noise`, else by number.
@@ -75,7 +76,7 @@ def candidates(
         second, listed or not. Losses of a split that is reported on later have no place here: choosing on
         them makes the report too good.
     taken: states picked before; the others differ from them as well, and none of them is repeated.
-    names: of the units [N], for the reasons; None: their numbers.
+    names: of the units [N], for the reasons; None: their numbers. word: what people call a unit.
 
     Errors: InputError for a count below 1, a negative window, an empty spectrum, or noise of another length.
     """
@@ -98,7 +99,8 @@ def candidates(
         while len(pool.chosen) < until and (k := pool.farthest()) is not None:
             pool.take(
                 k,
-                f"differs most, {pool.changed(k)} of {int(x[k].sum())} blocks from each one before, {within}",
+                f"differs most, {pool.changed(k)} of {int(x[k].sum())} {word}s from each one before, "
+                f"{within}",
             )
 
     spread((count + 1) // 2)

@@ -29,9 +29,13 @@ class Landscape:
 
 
 def landscape(H: np.ndarray, spectrum: Spectrum, constraints: Constraints | None = None) -> Landscape:
-    """What each listed state of a spectrum of H, float64 [N, N], is worth; constraints: those it respects."""
+    """What each listed state of a spectrum of H, float64 [N, N], is worth; constraints: those it respects.
+
+    Where the states remove different numbers of blocks, none was asked for: the constraints alone say which
+    moves count.
+    """
     x = spectrum.x
-    rules = make_rules(constraints, len(H), int(x[0].sum()))
+    rules = make_rules(constraints, len(H), None if np.ptp(x.sum(axis=1)) else int(x[0].sum()))
     return Landscape(
         H,
         spectrum,

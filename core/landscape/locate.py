@@ -34,9 +34,14 @@ class Place:
 
 
 def place(
-    H: np.ndarray, spectrum: Spectrum, states: Sequence[State], constraints: Constraints | None = None
+    H: np.ndarray,
+    spectrum: Spectrum,
+    states: Sequence[State],
+    constraints: Constraints | None = None,
+    word: str = "block",
 ) -> list[Place]:
-    """The place of every state (sorted tuples of blocks of H, [N, N]) in a spectrum of one M, listed or not.
+    """The place of every state (sorted tuples of units of H, [N, N]) in a spectrum of one M, listed or not;
+    word: what people call a unit.
 
     An unlisted state of an exact spectrum lies above all listed ones, or is outside the rules, or its level
     goes on beyond the list; of one that is not proved it may lie anywhere, and `below` counts listed states
@@ -57,7 +62,7 @@ def place(
         rank = ranks.get(tuple(sorted(state)))
         if row.sum() != m:
             words = (
-                f"removes {int(row.sum())} blocks, and the listed states {m}: energies of different "
+                f"removes {int(row.sum())} {word}s, and the listed states {m}: energies of different "
                 "numbers are not compared"
             )
             places.append(Place(state, energy, None, None, None, None, fits, words))

@@ -1,4 +1,6 @@
-"""The landscape of swaps: a move puts one removed block back and removes another."""
+"""The landscape of swaps: a move puts one removed block back and removes another; where rules leave the
+number of blocks open, a move may also put one back or remove one more.
+"""
 
 import numpy as np
 
@@ -12,9 +14,9 @@ def minima(
     tolerance: float = 0.0,
     rules: Rules | None = None,
 ) -> np.ndarray:
-    """bool [K]: which rows of x bool [K, N] no single swap lowers (by more than `tolerance`).
+    """bool [K]: which rows of x bool [K, N] no single move lowers (by more than `tolerance`).
 
-    H: float64 [N, N]; linear: float64 [N], on top; rules: only swaps that lead to a feasible state count.
+    H: float64 [N, N]; linear: float64 [N], on top; rules: only moves that lead to a feasible state count.
 
     Exact for each state, listed or not: all M (N - M) swaps are tried. Swapping i out of the removed set for
     j changes the energy by f_j - f_i - 2 H_ij, with f_k = H_kk + 2 sum_{l removed, l != k} H_kl (+ linear_k).
@@ -22,9 +24,11 @@ def minima(
     x = np.asarray(x, dtype=bool)
     diagonal = np.diag(H)
     may_swap = np.ones(H.shape, dtype=bool)
+    alone = np.zeros(len(H), dtype=bool)  # may go or come without another
     if rules is not None:  # fixed blocks stay where they are, and a swap keeps the count of each class
         free = rules.fixed < 0
         may_swap = free[:, None] & free[None] & (rules.klass[:, None] == rules.klass[None])
+        alone = free & (rules.counts[rules.klass] < 0)
     out = np.empty(len(x), dtype=bool)
     for start in range(0, len(x), 256):  # bounded memory: 256 x N x N
         part = x[start : start + 256]
@@ -35,11 +39,16 @@ def minima(
             f_in, f_out = f_in + linear, f_out + linear
         change = f_out[:, None, :] - f_in[:, :, None] - 2 * H[None]
         change[~(part[:, :, None] & ~part[:, None, :] & may_swap)] = np.inf
+        single = np.where(alone, np.where(part, -f_in, f_out), np.inf)
         if rules is None or not rules.local:
-            out[start : start + 256] = change.min(axis=(1, 2)) >= -tolerance
+            out[start : start + 256] = np.minimum(change.min(axis=(1, 2)), single.min(axis=1)) >= -tolerance
             continue
         k, i, j = np.nonzero(change < -tolerance)
         lowered = part[k]
         lowered[np.arange(len(k)), i], lowered[np.arange(len(k)), j] = False, True
-        out[start : start + 256] = ~np.isin(np.arange(len(part)), k[rules.allows(lowered)])
+        k1, i1 = np.nonzero(single < -tolerance)
+        flipped = part[k1]
+        flipped[np.arange(len(k1)), i1] ^= True
+        better = np.concatenate([k[rules.allows(lowered)], k1[rules.allows(flipped)]])
+        out[start : start + 256] = ~np.isin(np.arange(len(part)), better)
     return out

@@ -335,14 +335,14 @@ def open_forwards(
     )
 
 
-def singles_order(units: Units) -> list[State]:
+def singles_order(units: Units, halves: bool = True) -> list[State]:
     """The original, then each single removal, the last block's first, whole and by its units: all that the
     next one needs of the original's hidden states is what the one before it used last, so that two paths of
     room are enough for 1 + (N - 1) / 2 forwards by block.
     """
     found: list[State] = [()]
     for own in reversed(units.of_block):
-        found += [own, *((u,) for u in own if len(own) > 1)]
+        found += [own, *((u,) for u in own if len(own) > 1 and halves)]
     return found
 
 
@@ -351,7 +351,7 @@ class SingleRemovals:
     """What removing each unit alone costs, nats, and by branch each block whole."""
 
     increase: np.ndarray  # float64 [N]
-    se: np.ndarray  # float64 [N], paired standard error
+    se: np.ndarray  # float64 [N], paired standard error; nan of one sequence
     block: np.ndarray  # float64 [blocks], of whole blocks
 
 
@@ -363,4 +363,6 @@ def singles_of(forwards: Forwards, chunks: Sequence[int]) -> SingleRemovals:
     }
     own = np.array([losses[(u,)] for u in range(len(units))]) - losses[()]
     block = np.array([losses[state].mean() for state in units.of_block]) - losses[()].mean()
-    return SingleRemovals(own.mean(axis=1), own.std(axis=1, ddof=1) / math.sqrt(own.shape[1]), block)
+    few = own.shape[1] == 1
+    se = np.full(len(units), np.nan) if few else own.std(axis=1, ddof=1) / math.sqrt(own.shape[1])
+    return SingleRemovals(own.mean(axis=1), se, block)

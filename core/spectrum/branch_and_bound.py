@@ -83,17 +83,7 @@ class _Form:
         self.tasks = 0  # of this form that are open
         order = nested.order
         blocks, klass = problem.blocks[order], problem.klass[order]
-        n = len(order)
-        weights = rules.weights[blocks]
-        heaviest = np.zeros((1, len(problem.need), 1))
-        if rules.at_least > -math.inf:
-            heaviest = np.zeros((n + 1, len(problem.need), n + 1))
-            for k in range(n + 1):
-                for g in range(len(problem.need)):
-                    best = np.sort(weights[k:][klass[k:] == g])[::-1]
-                    heaviest[k, g, 1 : len(best) + 1] = np.cumsum(best)
-                    heaviest[k, g, len(best) + 1 :] = best.sum()
-        fixed = float(rules.weights[template == 1].sum())
+        weights = np.ascontiguousarray(problem.weights[:, order])
         self.arrays = (
             nested.R,
             nested.b,
@@ -105,8 +95,8 @@ class _Form:
             pack(template == 1)[0],
             rules.local,
             weights,
-            rules.at_least - fixed,
-            heaviest,
+            problem.at_least,
+            _heaviest(weights, klass, len(problem.need)),
             template,
             rules.max_run,
             int(rules.counts[rules.counts > 0].sum()),
@@ -116,6 +106,21 @@ class _Form:
             problem.c[order],
             problem.constant,
         )
+
+
+def _heaviest(weights: np.ndarray, klass: np.ndarray, classes: int) -> np.ndarray:
+    """float64 [B, n + 1, classes, n + 1]: what at most j variables of a class weigh in each budget, from the
+    k-th variable on.
+    """
+    budgets, n = weights.shape
+    most = np.zeros((budgets, n + 1, classes, n + 1))
+    for k in range(n + 1 if budgets else 0):
+        for g in range(classes):
+            best = np.sort(weights[:, k:][:, klass[k:] == g], axis=1)[:, ::-1].cumsum(axis=1)
+            size = best.shape[1]
+            most[:, k, g, 1 : size + 1] = best
+            most[:, k, g, size + 1 :] = best[:, -1:] if size else 0.0
+    return most
 
 
 class _Search:
@@ -281,8 +286,16 @@ def start_problem(H: np.ndarray, linear: np.ndarray, rules: Rules) -> tuple[Redu
     """The problem over the open blocks, and int8 [N] by block: 1 goes, 0 stays, -1 open."""
     n = len(H)
     template = np.full(n, -1, dtype=np.int8)
+    size = rules.weights.max(axis=1, initial=0.0).clip(min=1e-300)  # budgets in units of their heaviest block
     problem = Reduced(
-        np.arange(n), H - np.diag(np.diag(H)), np.diag(H) + linear, 0.0, rules.klass, rules.counts
+        np.arange(n),
+        H - np.diag(np.diag(H)),
+        np.diag(H) + linear,
+        0.0,
+        rules.klass,
+        rules.counts,
+        rules.weights / size[:, None],
+        rules.at_least / size,
     )
     fixed = _fix(problem, rules.fixed, template)
     assert fixed is not None  # make_rules has refused counts that no state has
@@ -303,28 +316,28 @@ def _prepare(run: _Search, problem: Reduced, template: np.ndarray, rules: Rules)
     """Fix what no state below the threshold can have otherwise, and nest the rest; None when nothing is left
     to find.
     """
-    u, early = None, True
+    shift, early = None, True
     while len(problem.blocks):
         if not rules.runs_fit(template[None] == 1)[0]:  # the tree looks at runs only where it removes a block
             return None
         target = run.threshold[0]
-        relaxation = tighten(problem, target, run.slack / 4, early=early, u=u)
-        nested = nest(problem, relaxation.u, np.arange(len(problem.blocks)), target)
+        relaxation = tighten(problem, target, run.slack / 4, early=early, start=shift)
+        nested = nest(problem, relaxation.shift, np.arange(len(problem.blocks)), target)
         run.allow(nested.rounding)
-        value, u = _decided(relaxation, nested, target - run.slack), relaxation.u
+        value, shift = _decided(relaxation, nested, target - run.slack), relaxation.shift
         if value is None:
             return None
         early = bool((value >= 0).any())
         if not early and not relaxation.converged:
             continue
         if not early:
-            nested = nest(problem, relaxation.u, branching_order(problem, relaxation), target)
+            nested = nest(problem, shift, branching_order(problem, relaxation), target)
             run.allow(nested.rounding)
             return _Form(problem, nested, rules, template)
         smaller = _fix(problem, value, template)
         if smaller is None:
             return None
-        u = u[np.isin(problem.blocks, smaller.blocks)]
+        shift = shift.among(np.isin(problem.blocks, smaller.blocks))
         problem = smaller
     words = pack(template == 1)[0]
     energy = problem.constant

@@ -24,16 +24,30 @@ class Constraints:
 
     keep, remove: blocks that must stay, must go.
     groups: ((blocks, count), ...), disjoint: exactly `count` blocks of each are removed.
-    weights, at_least: float [N] not negative, and the least total weight of the removed blocks.
+    weights, at_least: of each budget float [N] not negative, and the least total weight of the removed
+    blocks; of a single budget also bare, [N] and a number, as it was written before there could be several.
     max_run: at most so many consecutive blocks are removed (1: no two adjacent).
     """
 
     keep: tuple[int, ...] = ()
     remove: tuple[int, ...] = ()
     groups: tuple[tuple[tuple[int, ...], int], ...] = ()
-    weights: tuple[float, ...] | None = None
-    at_least: float | None = None
+    weights: tuple[tuple[float, ...], ...] | tuple[float, ...] | None = None
+    at_least: tuple[float, ...] | float | None = None
     max_run: int | None = None
+
+    def __post_init__(self):
+        if self.weights is not None and not any(
+            isinstance(w, (tuple, list, np.ndarray)) for w in self.weights
+        ):
+            object.__setattr__(self, "weights", (tuple(self.weights),))
+        if isinstance(self.at_least, (int, float, np.number)):
+            object.__setattr__(self, "at_least", (self.at_least,))
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether a budget is among them."""
+        return self.at_least is not None
 
 
 def read_constraints(fields: dict[str, str], units: Units) -> Constraints:
@@ -79,15 +93,15 @@ class Rules:
     fixed: np.ndarray  # int8 [N]: 0 stays, 1 goes, -1 open
     klass: np.ndarray  # int64 [N]: class of each block
     counts: np.ndarray  # int64 [C]: removed blocks of each class
-    weights: np.ndarray  # float64 [N]
-    at_least: float  # -inf: no budget
+    weights: np.ndarray  # float64 [B, N]: of each budget
+    at_least: np.ndarray  # float64 [B]
     max_run: int  # N: no limit
     total: int | None  # number of feasible states; None: not cheap to count
 
     @property
     def local(self) -> bool:
         """Whether there is a budget or a run limit: what classes and fixed blocks cannot say."""
-        return self.at_least > -math.inf or self.max_run < len(self.fixed)
+        return len(self.at_least) > 0 or self.max_run < len(self.fixed)
 
     @property
     def free(self) -> bool:
@@ -101,8 +115,7 @@ class Rules:
         for k, count in enumerate(self.counts):
             if count >= 0:
                 fits &= x[:, self.klass == k].sum(axis=1) == count
-        if self.at_least > -math.inf:
-            fits &= x @ self.weights >= self.at_least
+        fits &= (x @ self.weights.T >= self.at_least).all(axis=1)
         return fits & self.runs_fit(x)
 
     def runs_fit(self, x: np.ndarray) -> np.ndarray:
@@ -138,7 +151,7 @@ def make_rules(constraints: Constraints | None, blocks: int, removed: int | None
     Errors: InputError for a bad field or a combination that no state satisfies.
     """
     c = constraints or Constraints()
-    if removed is None and c.at_least is None and not c.groups:
+    if removed is None and not c.budgeted and not c.groups:
         raise InputError("Neither M nor a budget nor groups say how much to remove; give one of them.")
     fixed = np.full(blocks, -1, dtype=np.int8)
     keep, remove = _blocks(c.keep, blocks, "keep"), _blocks(c.remove, blocks, "remove")
@@ -167,16 +180,16 @@ def make_rules(constraints: Constraints | None, blocks: int, removed: int | None
         least, most = int((fixed[klass == k] == 1).sum()), int((fixed[klass == k] != 0).sum())
         if count >= 0 and not least <= count <= most:
             raise InputError(_impossible(c, removed, k, count, least, most, int((klass == k).sum())))
-    weights, at_least = _budget(c, blocks)
+    weights, at_least = _budgets(c, blocks)
     max_run = blocks if c.max_run is None else _whole(c.max_run, "max_run", 1)
     rules = Rules(fixed, klass, counts, weights, at_least, min(max_run, blocks), None)
-    if at_least > -math.inf:
-        reach = heaviest(rules)
-        if reach < at_least:
-            raise InputError(
-                f"The blocks that go weigh at most {reach:.6g} together, and the budget needs "
-                f"{at_least:.6g}; remove more of them, or raise the budget."
-            )
+    if len(at_least):
+        for reach, needed in zip(heaviest(rules), at_least):
+            if reach < needed:
+                raise InputError(
+                    f"The blocks that go weigh at most {reach:.6g} together, and the budget needs "
+                    f"{needed:.6g}; remove more of them, or raise the budget."
+                )
         return rules
     total = _count(rules)
     if total == 0:
@@ -211,36 +224,48 @@ def _impossible(
     )
 
 
-def _budget(c: Constraints, blocks: int) -> tuple[np.ndarray, float]:
+def _budgets(c: Constraints, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """(weights float64 [B, N], at_least float64 [B]) of the budgets, checked. Errors: InputError."""
     if (c.weights is None) != (c.at_least is None):
         raise InputError(
             f"A budget needs weights and at_least, and {'weights' if c.weights is None else 'at_least'} is "
             "missing."
         )
     if c.weights is None or c.at_least is None:
-        return np.zeros(blocks), -math.inf
-    weights = np.asarray(c.weights, dtype=np.float64)
-    if weights.shape != (blocks,) or not np.isfinite(weights).all() or (weights < 0).any():
+        return np.zeros((0, blocks)), np.zeros(0)
+    given, needed = tuple(c.weights), np.ravel(np.asarray(c.at_least, dtype=np.float64))
+    if len(given) != len(needed):
         raise InputError(
-            f"The weights of a budget must be {blocks} finite numbers that are not negative, not shape "
-            f"{weights.shape}."
+            f"There are {len(given)} rows of weights and {len(needed)} numbers in at_least; a budget has one "
+            "of each."
         )
-    if not math.isfinite(c.at_least) or c.at_least <= 0:
-        raise InputError(
-            f"at_least must be a finite number above 0, not {c.at_least!r}; leave the budget out to ask for "
-            "nothing."
-        )
+    for row in given:
+        weights = np.asarray(row, dtype=np.float64)
+        if weights.shape != (blocks,) or not np.isfinite(weights).all() or (weights < 0).any():
+            raise InputError(
+                f"The weights of a budget must be {blocks} finite numbers that are not negative, not shape "
+                f"{weights.shape}."
+            )
+    for least in needed.tolist():
+        if not math.isfinite(least) or least <= 0:
+            raise InputError(
+                f"at_least must be a finite number above 0, not {least!r}; leave the budget out to ask for "
+                "nothing."
+            )
     # sums of weights in another order differ by rounding: a state that reaches the budget exactly must count
-    return weights, float(c.at_least) * (1 - 1e-12)
+    return np.array(given, dtype=np.float64).reshape(-1, blocks), needed * (1 - 1e-12)
 
 
-def heaviest(rules: Rules) -> float:
-    """The largest weight of a choice under rules, its runs and its budget aside."""
-    total = float(rules.weights[rules.fixed == 1].sum())
+def heaviest(rules: Rules) -> np.ndarray:
+    """float64 [B]: the largest weight of a choice under rules in each budget, its runs and the budgets
+    aside.
+    """
+    total = rules.weights[:, rules.fixed == 1].sum(axis=1)
     for k, count in enumerate(rules.counts):
         own = rules.klass == k
-        open_ = np.sort(rules.weights[own & (rules.fixed < 0)])[::-1]
-        total += float(open_[: len(open_) if count < 0 else count - int((rules.fixed[own] == 1).sum())].sum())
+        open_ = np.sort(rules.weights[:, own & (rules.fixed < 0)], axis=1)[:, ::-1]
+        taken = open_.shape[1] if count < 0 else int(count) - int((rules.fixed[own] == 1).sum())
+        total = total + open_[:, :taken].sum(axis=1)
     return total
 
 

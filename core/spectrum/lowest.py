@@ -151,7 +151,8 @@ def lowest_states(
     found = solver.lowest(int(min(count + 1, solver.most)), time_limit)
     if not len(found.x) and found.complete:
         raise InputError(
-            "No choice of blocks satisfies the budget together with max_run; lower at_least or raise max_run."
+            "No choice of blocks satisfies the budgets together with the rules; ask for less of one, or "
+            "relax the rules."
         )
     k = min(count, len(found.x))
     nodes, size = found.nodes, None

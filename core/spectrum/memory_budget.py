@@ -1,5 +1,5 @@
 """What a model without some blocks takes, and what must go so that it fits: weights, KV cache, active
-parameters.
+parameters, or shares of what the original takes, milliseconds a token among them.
 
 Weights and cache of a block count in the types they are stored in; blocks that see a window of the context
 only are counted with all of it. Activations, the logits and what a runtime itself takes come on top: leave
@@ -7,6 +7,7 @@ room for them.
 """
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ import numpy as np
 from core.errors import InputError
 from core.spectrum.constraints import Constraints, heaviest, make_rules
 from core.spectrum.lowest import lowest_states
+from core.store.unit_times import unit_times
 
 _UNITS = {
     "b": 1,
@@ -40,6 +42,30 @@ _PARTS: tuple[tuple[str, re.Pattern], ...] = tuple(
         ("batch", rf"batch {_NUMBER}()"),
     )
 )
+_SHARE = re.compile(
+    rf"(?P<of>weights|kv|active)(?: cache| parameters)? {_NUMBER} ?%", re.IGNORECASE | re.ASCII
+)
+_TIME = re.compile(rf"time at {_NUMBER} ?(k?)(?: tokens| context)? {_NUMBER} ?%", re.IGNORECASE | re.ASCII)
+WEIGHTS, KV, ACTIVE, TIME = "weights", "kv", "active", "time"
+
+
+@dataclass(frozen=True)
+class Share:
+    """At most so much of what the original takes."""
+
+    of: str  # WEIGHTS (bytes), KV (bytes), ACTIVE (parameters) or TIME (milliseconds a token)
+    share: float  # 0.6: 60 %
+    context: int = 0  # tokens, of TIME
+
+    @property
+    def name(self) -> str:
+        """What it limits, as people write it."""
+        return f"time at {_tokens(self.context)}" if self.of == TIME else self.of
+
+
+def _tokens(count: int) -> str:
+    """8k, 1000."""
+    return f"{count // 2**10}k" if count and count % 2**10 == 0 else str(count)
 
 
 @dataclass(frozen=True)
@@ -53,22 +79,30 @@ class Budget:
     context: int = 0
     batch: int = 1
     active: float | None = None  # parameters that a token may use
+    shares: tuple[Share, ...] = ()
 
 
 def read_budget(text: str) -> Budget:
-    """A budget from "24 GB at 8k context, batch 4" or "3B active", in parts with commas (or "at") between.
+    """A budget from "24 GB at 8k context, batch 4", "3B active", or shares of the original, "weights 80 %, kv
+    60 %, time at 8k 75 %": parts with commas (or "at") between.
 
     GB are 10^9 bytes, GiB 2^30; 8k tokens are 8192. Errors: InputError for a part that is none, or comes
     twice.
     """
     found: dict[str, float] = {}
-    for part in re.split(r",|\bat\b", text):
-        part = " ".join(part.split())
+    shares: list[Share] = []
+    for part in re.split(r",|(?<!\btime )\bat\b", " ".join(text.split()), flags=re.IGNORECASE):
+        part = part.strip()
+        if share := _read_share(part, text):
+            if share.name in (other.name for other in shares):
+                raise InputError(f"The budget {text[:80]!r} gives two shares of the {share.name}; give one.")
+            shares.append(share)
+            continue
         limit = next(((name, m) for name, pattern in _PARTS if (m := pattern.fullmatch(part))), None)
         if limit is None:
             raise InputError(
                 f"{part[:40]!r} in the budget {text[:80]!r} is no limit; write for example 24 GB at 8k "
-                "context, batch 4."
+                "context, batch 4, or weights 80 %, kv 60 %, time at 8k 75 %."
             )
         name, match = limit
         if name in found:
@@ -81,14 +115,39 @@ def read_budget(text: str) -> Budget:
                 f"The {name} in the budget {text[:80]!r} must be a whole "
                 f"number{' of at least 1' * (name == 'batch')}."
             )
-    if not (found.get("bytes") or found.get("active")):
+    if not (found.get("bytes") or found.get("active") or shares):
         raise InputError(
             f"The budget {text[:80]!r} limits neither memory nor active parameters; write for example 24 GB "
             "or 3B active."
         )
     return Budget(
-        found.get("bytes"), int(found.get("context", 0)), int(found.get("batch", 1)), found.get("active")
+        found.get("bytes"),
+        int(found.get("context", 0)),
+        int(found.get("batch", 1)),
+        found.get("active"),
+        tuple(shares),
     )
+
+
+def _read_share(part: str, text: str) -> Share | None:
+    """The share of the original that a part of a budget's text asks for; None where it asks for something
+    else. Errors: InputError for one that is no share.
+    """
+    if timed := _TIME.fullmatch(part):
+        context, percent = float(timed[1]) * _COUNTS[timed[2].lower()], float(timed[3])
+        if not context.is_integer() or context < 1:
+            raise InputError(f"The context in the budget {text[:80]!r} must be a whole number of at least 1.")
+        found = Share(TIME, percent / 100, int(context))
+    elif plain := _SHARE.fullmatch(part):
+        found = Share(plain["of"].lower(), float(plain[2]) / 100)
+    else:
+        return None
+    if not 0 < found.share <= 1:
+        raise InputError(
+            f"{part[:40]!r} in the budget {text[:80]!r} is no share of the original; choose more than 0 "
+            "and at most 100 %."
+        )
+    return found
 
 
 def budget_text(budget: Budget) -> str:
@@ -102,6 +161,7 @@ def budget_text(budget: Budget) -> str:
             parts.append(f"batch {budget.batch}")
     if budget.active is not None:
         parts.append(f"{_amount(budget.active / 1e9)}B active")
+    parts += [f"{share.name} {_amount(100 * share.share)} %" for share in budget.shares]
     return ", ".join(parts)
 
 
@@ -151,55 +211,69 @@ def _active(block: Mapping) -> int:
 def with_budget(model: Mapping, budget: Budget, constraints: Constraints | None = None) -> Constraints:
     """The constraints with the budget among them, exactly: at least so much of what the blocks weigh must go.
 
-    A budget that the whole model keeps changes nothing. Errors: InputError where no removal is enough, where
-    the constraints have a budget already, and where memory and active parameters both bind and blocks weigh
-    differently in the two.
+    A budget that the whole model keeps changes nothing. Errors: InputError where no removal is enough, and
+    for a share of a time that was never measured.
     """
     constraints = constraints or Constraints()
-    if constraints.weights is not None:
-        raise InputError(
-            "The constraints have a budget already, and a search takes one; leave one of the two out."
-        )
     binding = _binding(model, budget)
     if not binding:
         return constraints
-    if len(binding) == 2:
-        (a, least_a), (b, least_b) = binding
-        if not np.allclose(a / a.max(), b / b.max(), rtol=1e-12, atol=0):
-            raise InputError(
-                "Memory and active parameters both limit this model, and a search takes one limit; leave one "
-                "of the two out."
-            )
-        binding = [max(((w / w.max(), least / w.max()) for w, least in binding), key=lambda one: one[1])]
-    ((weights, least),) = binding
-    return replace(constraints, weights=tuple(weights.tolist()), at_least=float(least))
+    weights = [*(constraints.weights or ()), *(tuple(w.tolist()) for w, _ in binding)]
+    at_least = [*np.atleast_1d(constraints.at_least or ()).tolist(), *(float(least) for _, least in binding)]
+    return replace(constraints, weights=tuple(weights), at_least=tuple(at_least))
+
+
+def _limits(model: Mapping, budget: Budget) -> list[tuple[np.ndarray, float, float, str]]:
+    """(weight of each block float [N], what the whole model has, what it may have, the unit) of each."""
+    whole, blocks = needs(model, (), budget), model["blocks"]
+    active = np.array([_active(b) for b in blocks], float)
+    found: list[tuple[np.ndarray, float, float, str]] = []
+    if budget.bytes is not None:
+        cache = budget.context * budget.batch
+        weights = np.array([b["bytes"] + b["kv_bytes"] * cache for b in blocks], float)
+        found.append((weights, whole.bytes, budget.bytes, "B"))
+    if budget.active is not None:
+        found.append((active, whole.active, budget.active, ""))
+    for share in budget.shares:
+        unit = "B"
+        if share.of == WEIGHTS:
+            weights, has = np.array([b["bytes"] for b in blocks], float), float(model["bytes"])
+        elif share.of == KV:
+            weights = np.array([b["kv_bytes"] for b in blocks], float)
+            has = float(weights.sum())
+        elif share.of == ACTIVE:
+            weights, has, unit = active, float(whole.active), ""
+        else:
+            has, weights = _timed(model, share)
+            unit = "ms"
+        found.append((weights, has, has * share.share, unit))
+    return found
+
+
+def _timed(model: Mapping, share: Share) -> tuple[float, np.ndarray]:
+    """(milliseconds a token, those of each unit). Errors: InputError where they were never measured."""
+    found = unit_times(model, share.context)
+    if found is None:
+        source = shlex.quote(str(model.get("source", "MODEL")))
+        raise InputError(
+            f"How long this model takes for a token at {_tokens(share.context)} was never measured here; "
+            f"measure it by python -m core speed --model {source} --context {share.context}."
+        )
+    return found
+
+
+def _told(value: float, unit: str) -> str:
+    return f"{value:.3g} ms" if unit == "ms" else size(value, unit) + " active parameters" * (not unit)
 
 
 def _binding(model: Mapping, budget: Budget) -> list[tuple[np.ndarray, float]]:
     """(weight of each block float [N], what must go at least) of every limit that the whole model breaks."""
-    whole, blocks = needs(model, (), budget), model["blocks"]
-    limits = []
-    if budget.bytes is not None:
-        cache = budget.context * budget.batch
-        limits.append(
-            (
-                np.array([b["bytes"] + b["kv_bytes"] * cache for b in blocks], float),
-                whole.bytes,
-                budget.bytes,
-                "B",
-            )
-        )
-    if budget.active is not None:
-        limits.append((np.array([_active(b) for b in blocks], float), whole.active, budget.active, ""))
     found = []
-    for weights, has, limit, unit in limits:
-        if has - weights.sum() > limit:
-            left, asked = (
-                size(v, unit) + " active parameters" * (not unit) for v in (has - weights.sum(), limit)
-            )
+    for weights, has, limit, unit in _limits(model, budget):
+        if has - weights.sum() > limit * (1 + 1e-12):
             raise InputError(
-                f"Without any of its blocks the model still takes {left}, and the budget is {asked}; raise "
-                "it."
+                f"Without any of its blocks the model still takes {_told(has - weights.sum(), unit)}, and "
+                f"the budget is {_told(limit, unit)}; raise it."
             )
         if has > limit:
             found.append((weights, has - limit))
@@ -239,38 +313,64 @@ def smallest_removal(model: Mapping, budget: Budget, constraints: Constraints | 
     """
     n, whole = len(model["blocks"]), needs(model, (), budget)
     ruled = with_budget(model, budget, constraints)
-    if ruled.at_least is None:
+    if not ruled.budgeted:
         return Fit(whole, 0, 0)
-    plain, w = replace(ruled, weights=None, at_least=None), np.array(ruled.weights)
-    enough = ruled.at_least * (1 - 1e-12)
-    least = sure = None
-    for m in range(1, n):
-        most, fewest = _extremes(w, m, plain)
-        if least is None and most >= enough:
-            least = m
-        if sure is None and fewest >= enough:
-            sure = m
-            break
+    plain, least = replace(ruled, weights=None, at_least=None), _fewest(ruled, n)
     if least is None:
         raise InputError(
             f"No choice of 1 to {n - 1} blocks that the rules allow fits the budget {budget_text(budget)!r}; "
             "raise it or relax the rules."
         )
-    return Fit(whole, least, sure)
+    weights, goals = np.atleast_2d(np.array(ruled.weights)), np.atleast_1d(np.array(ruled.at_least))
+    limits = list(zip(weights, goals * (1 - 1e-12)))
+    fits = (m for m in range(least, n) if all(_lightest(w, m, plain) >= enough for w, enough in limits))
+    return Fit(whole, least, next(fits, None))
 
 
-def _extremes(w: np.ndarray, m: int, constraints: Constraints) -> tuple[float, float]:
-    """(largest, smallest) weight of a choice of m blocks under the constraints; (-inf, -inf) where there is
-    none.
-    """
+def _fewest(constraints: Constraints, blocks: int) -> int | None:
+    """The fewest blocks, 1 to N - 1, whose removal the constraints allow; None where they allow none."""
+    from scipy.optimize import Bounds, LinearConstraint, milp  # here: it takes a while to load
+
+    try:
+        rules = make_rules(constraints, blocks, None)
+    except InputError:
+        return None
+    rows = [LinearConstraint(np.ones(blocks), 1, blocks - 1)]
+    size = rules.weights.max(axis=1).clip(min=1e-300)  # in units of the heaviest
+    rows.append(LinearConstraint(rules.weights / size[:, None], rules.at_least / size))
+    for k in np.flatnonzero(rules.counts >= 0):
+        rows.append(LinearConstraint((rules.klass == k).astype(float), rules.counts[k], rules.counts[k]))
+    windows = np.array([np.arange(blocks) - i for i in range(blocks - rules.max_run)])
+    if len(windows):  # of one more than may go in a row
+        inside = ((windows >= 0) & (windows <= rules.max_run)).astype(float)
+        rows.append(LinearConstraint(inside, -np.inf, rules.max_run))
+    bounds = Bounds((rules.fixed == 1).astype(float), (rules.fixed != 0).astype(float))
+    found = milp(np.ones(blocks), constraints=rows, bounds=bounds, integrality=np.ones(blocks))
+    if found.x is None:
+        return None
+    chosen, least = np.round(found.x).astype(bool), int(round(found.x.sum()))
+    if rules.allows(chosen)[0]:
+        return least
+    for m in range(least, blocks):  # a state that misses a budget by less than the solver's tolerance
+        try:
+            lowest_states(np.eye(blocks), m, 1, constraints=constraints)
+            return m
+        except InputError:
+            continue
+    return None
+
+
+def _lightest(w: np.ndarray, m: int, constraints: Constraints) -> float:
+    """The smallest weight of a choice of m blocks under constraints; -inf where there is none."""
     try:
         rules = make_rules(constraints, len(w), m)
         if rules.max_run >= len(w):
-            return heaviest(replace(rules, weights=w)), -heaviest(replace(rules, weights=-w))
-        scaled = np.diag(w / w.max())  # energies are weights then
-        most, fewest = (
-            lowest_states(sign * scaled, m, 1, constraints=constraints).energies[0] for sign in (-1, 1)
-        )
-        return float(-most * w.max()), float(fewest * w.max())
+            return -float(heaviest(replace(rules, weights=-w[None]))[0])
+        if not w.any():
+            return 0.0
+        found = lowest_states(
+            np.diag(w / w.max()), m, 1, constraints=constraints
+        )  # energies are weights then
+        return float(found.energies[0] * w.max())
     except InputError:
-        return -np.inf, -np.inf
+        return -np.inf

@@ -42,15 +42,15 @@ def _flip(Q, x, h, i):
 
 @njit(cache=True, nogil=True)
 def _allowed(x, weights, at_least, blocks, template, max_run):
-    """Whether x (in the open blocks) keeps the budget and the run limit; `template` holds the fixed
+    """Whether x (in the open blocks) keeps the budgets and the run limit; `template` holds the fixed
     blocks.
     """
-    if at_least > -np.inf:
+    for q in range(len(at_least)):
         total = 0.0
         for i in range(len(x)):
             if x[i]:
-                total += weights[i]
-        if total < at_least:
+                total += weights[q, i]
+        if total < at_least[q]:
             return False
     if max_run < len(template):
         for i in range(len(x)):
@@ -309,12 +309,11 @@ def _close(Q, c, constant, klass, free, extras, base, limit, slack, pool):
 
 
 def _open_form(problem: Reduced, template: np.ndarray, rules: Rules) -> tuple:
-    """What the compiled moves need of the rules: (free classes, (weights, budget, blocks, template, max_run,
-    any of both), fixed words).
+    """What the compiled moves need of the rules: (free classes, (weights, budgets, blocks, template,
+    max_run, any of both), fixed words).
     """
-    budget = rules.at_least - float(rules.weights[template == 1].sum())
     state = np.where(template == 1, 1, 0).astype(np.int64)
-    extras = (rules.weights[problem.blocks], budget, problem.blocks, state, rules.max_run, rules.local)
+    extras = (problem.weights, problem.at_least, problem.blocks, state, rules.max_run, rules.local)
     return problem.need[problem.klass] < 0, extras, pack(template == 1)[0]
 
 

@@ -5,11 +5,13 @@ E(x) = x^T Q x + c.x may be read as x^T (Q + diag u) x + (c - u).x for any u; `t
 chooses the u whose continuous minimum is highest. This is the dual of the semidefinite
 relaxation of max-cut with linear equations (Poljak, Rendl and Wolkowicz 1995; Billionnet
 and Elloumi 2007), solved here by an interior-point method (Helmberg, Rendl, Vanderbei and Wolkowicz 1996).
-`nest` writes the result as bound + sum_k (R_k . x - b_k)^2 with R lower triangular, as in sphere decoding:
-every prefix of the sum bounds all completions of a partial choice.
+A budget, w.x at least W, enters with a price: E(x) - price (w.x - W) is no higher than E on every state that
+keeps it, and `tighten` finds the prices as well (Lagrangian relaxation). `nest` writes the result as
+bound + sum_k (R_k . x - b_k)^2 with R lower triangular, as in sphere decoding: every prefix of the sum bounds
+all completions of a partial choice.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +22,7 @@ _EPS = np.finfo(np.float64).eps
 @dataclass(frozen=True)
 class Reduced:
     """E over the open blocks only: x^T Q x + c.x + constant, with `need` of each class removed (-1: any
-    number).
+    number), and of each budget at least so much.
     """
 
     blocks: np.ndarray  # int64 [n]: block of each variable
@@ -29,12 +31,21 @@ class Reduced:
     constant: float
     klass: np.ndarray  # int64 [n]
     need: np.ndarray  # int64 [C]
+    weights: np.ndarray  # float64 [B, n]
+    at_least: np.ndarray  # float64 [B]
+
+    def priced(self, price: np.ndarray) -> "Reduced":
+        """What budgets cost at prices float64 [B], not negative, on top of E: nowhere higher than E."""
+        if not len(price):
+            return self
+        c, constant = self.c - price @ self.weights, self.constant + float(price @ self.at_least)
+        return replace(self, c=c, constant=constant)
 
     def fix(self, value: np.ndarray) -> tuple["Reduced", np.ndarray] | None:
         """The problem left when value int8 [n] (-1: open) is fixed, and value with what its classes then
         decide.
 
-        None when a class cannot have its number any more.
+        None when a class cannot have its number any more, or a budget is out of reach.
         """
         value = value.copy()
         need = self.need.copy()
@@ -48,6 +59,9 @@ class Reduced:
                 value[open_] = need[k] > 0
                 need[k] = 0
         one, open_ = value == 1, value < 0
+        at_least = self.at_least - self.weights[:, one].sum(axis=1)
+        if (self.weights[:, open_].sum(axis=1) < at_least).any():
+            return None
         smaller = Reduced(
             self.blocks[open_],
             np.ascontiguousarray(self.Q[np.ix_(open_, open_)]),
@@ -55,8 +69,22 @@ class Reduced:
             self.constant + float(self.c[one].sum() + self.Q[np.ix_(one, one)].sum()),
             self.klass[open_],
             need,
+            np.ascontiguousarray(self.weights[:, open_]),
+            at_least,
         )
         return smaller, value
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What is added to E so that its continuous minimum rises, and no feasible state's energy."""
+
+    u: np.ndarray  # float64 [n]: of the diagonal
+    price: np.ndarray  # float64 [B]: of the budgets, not negative
+
+    def among(self, kept: np.ndarray) -> "Shift":
+        """For those variables only, bool [n]."""
+        return replace(self, u=self.u[kept])
 
 
 @dataclass(frozen=True)
@@ -64,7 +92,7 @@ class Relaxation:
     """The tightened form at its continuous minimum."""
 
     bound: float  # no feasible state lies below
-    u: np.ndarray  # float64 [n]: the shift of the diagonal
+    shift: Shift
     mean: np.ndarray  # float64 [n]: where the minimum is
     covariance: np.ndarray  # float64 [n, n]: inverse curvature within the equations
     converged: bool  # False: left early, because variables seem decided
@@ -76,24 +104,25 @@ def tighten(
     close: float,
     share: float = 0.02,
     early: bool = True,
-    u: np.ndarray | None = None,
+    start: Shift | None = None,
 ) -> Relaxation:
     """The highest continuous bound, up to `share` of its distance to `target` or up to `close`.
 
     With `early`, ends before that when the bound already decides many variables for states
-    below `target`, or those of the largest couplings. u: a shift to start from, as returned for a
+    below `target`, or those of the largest couplings. start: a shift to begin with, as returned for a
     problem with fewer fixed blocks.
     """
     n = len(problem.c)
     spins = _spins(problem)
     W, d, scale = spins.W, spins.d, spins.scale
     target = target - spins.shift
-    y = _first_shift(problem, spins, u)
+    y = _first_shift(problem, spins, start)
+    price = y[n + 1 :]  # a view: the prices are the last of y
     Z = spins.slack(y)
     before = y
-    # feasible: X meets its equations, as it does after one full step
-    X, feasible, converged = None, False, True
-    for _ in range(60):  # about fifteen are needed
+    # feasible: X meets its equations, as it does after one full step; spare: what is left above each budget
+    X, spare, feasible, converged = None, price, False, True
+    for _ in range(100 if len(price) else 60):  # about fifteen are needed, with budgets forty
         try:
             inverse = np.linalg.inv(Z)
         except np.linalg.LinAlgError:  # at the limit of the arithmetic: the point before is as good
@@ -101,10 +130,11 @@ def tighten(
             break
         inverse = (inverse + inverse.T) / 2
         G = W @ inverse @ W.T
-        diagonal = np.diag(G).copy()
+        diagonal = np.diag(G)
         if X is None:
-            X = inverse * float((d / diagonal).mean())
-        gap = float((X * Z).sum())
+            mu = float((d[: n + 1] / diagonal).mean())
+            X, spare = inverse * mu, mu / price
+        gap = float((X * Z).sum() + spare @ price)
         bound = float(-(d @ y))
         below = target - bound if np.isfinite(target) else 1e-3 * scale
         if feasible and gap <= max(share * below, close, 1e-13 * scale):
@@ -112,28 +142,50 @@ def tighten(
         if early and np.isfinite(target) and _decides_enough(G, below, spins):
             converged = False
             break
-        mu = gap / (2 * len(Z))
-        hessian = G * (W @ X @ W.T)
-        hessian[np.diag_indices(n + 1)] *= 1 + 1e-11  # two blocks of a class of two are one variable
+        mu = gap / (2 * (len(Z) + len(price)))
+        hessian, towards = _newton(G, W @ X @ W.T, spins.budgets)
+        own = np.arange(n + 1, len(y))
+        hessian[own, own] += spare / price
+        towards[own] += 1 / price
         try:
-            step = np.linalg.solve(hessian, mu * diagonal - d)
+            step = np.linalg.solve(hessian, mu * towards - d)
         except np.linalg.LinAlgError:
             break
-        dZ = (W.T * step) @ W
+        dZ = spins.slack(step) - spins.Z
         dX = X @ dZ @ inverse
         dX = mu * inverse - X - (dX + dX.T) / 2
-        length = _length(X, dX)
+        more = mu / price - spare - spare / price * step[n + 1 :]
+        length = min(_length(X, dX), _reach(spare, more))
         feasible |= length == 1.0
-        X = X + length * dX
-        length = _length(Z, dZ)
+        X, spare = X + length * dX, spare + length * more
+        length = min(_length(Z, dZ), _reach(price, step[n + 1 :]))
         if length == 0.0:  # at the limit of the arithmetic
             break
         before, y = y, y + length * step
+        price = y[n + 1 :]
         Z = spins.slack(y)
     covariance = G[:n, :n] - np.outer(G[:n, n], G[n, :n]) / G[n, n]
-    return Relaxation(
-        float(spins.shift - d @ y + 1 / G[n, n]), y[:n], 0.5 + G[:n, n] / G[n, n], covariance, converged
-    )
+    bound = float(spins.shift - d @ y + 1 / G[n, n])
+    shift = Shift(y[:n], y[n + 1 :])
+    return Relaxation(bound, shift, 0.5 + G[:n, n] / G[n, n], covariance, converged)
+
+
+def _newton(G: np.ndarray, X: np.ndarray, budgets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(matrix, right side) of the Newton step for y without the prices' own barrier.
+
+    G, X: float64 [n + 1, n + 1], the inverse slack and the primal point over the spins; budgets: float64
+    [B, n + 1]. What y_i multiplies is E_ii, or of a budget w the matrix -(w e^T + e w^T) / 2, e the last
+    spin.
+    """
+    size, (g, x) = len(G), (budgets @ G, budgets @ X)
+    hessian = np.empty((size + len(budgets),) * 2)
+    hessian[:size, :size] = G * X
+    hessian[np.diag_indices(size)] *= 1 + 1e-11  # two blocks of a class of two are one variable
+    hessian[size:, :size] = -(x * G[-1] + g * X[-1]) / 2
+    hessian[:size, size:] = hessian[size:, :size].T
+    mixed = np.outer(x[:, -1], g[:, -1])
+    hessian[size:, size:] = (mixed + mixed.T + X[-1, -1] * (g @ budgets.T) + G[-1, -1] * (x @ budgets.T)) / 4
+    return hessian, np.concatenate([np.diag(G), -g[:, -1]])
 
 
 @dataclass(frozen=True)
@@ -146,7 +198,8 @@ class _Spins:
     couplings: np.ndarray  # float64 [n + 1, n + 1]
     Z: np.ndarray  # float64 [size, size]: the couplings over (1, z)
     shift: float  # kept apart: it may dwarf the couplings
-    d: np.ndarray  # float64 [n + 1]: the bound is shift - d.y over y = (u, -t)
+    d: np.ndarray  # float64 [n + 1 + B]: the bound is shift - d.y over y = (u, -t, prices)
+    budgets: np.ndarray  # float64 [B, n + 1]: the weights, and 0 for the last spin
 
     @cached_property
     def sizes(self) -> np.ndarray:
@@ -159,7 +212,13 @@ class _Spins:
 
     def slack(self, y: np.ndarray) -> np.ndarray:
         """float64 [size, size]: the matrix that y must leave positive definite."""
-        return self.Z + (self.W.T * y) @ self.W
+        size = len(self.W)
+        Z = self.Z + (self.W.T * y[:size]) @ self.W
+        if len(y) > size:  # a budget pulls at the last spin, which is the first of (1, z)
+            pull = y[size:] @ self.budgets @ self.W / 2
+            Z[0] -= pull
+            Z[:, 0] -= pull
+        return Z
 
 
 def _spins(problem: Reduced) -> _Spins:
@@ -178,17 +237,20 @@ def _spins(problem: Reduced) -> _Spins:
     spin[:n, :n] = Q
     spin[:n, n] = spin[n, :n] = (problem.c + Q.sum(axis=1)) / 2
     shift = problem.constant + Q.sum() / 4 + problem.c.sum() / 2
-    return _Spins(W, spin, W.T @ spin @ W, shift, np.append(np.full(n, 0.25), 1.0))
+    d = np.concatenate([np.full(n, 0.25), [1.0], problem.weights.sum(axis=1) / 2 - problem.at_least])
+    return _Spins(W, spin, W.T @ spin @ W, shift, d, np.pad(problem.weights, ((0, 0), (0, 1))))
 
 
-def _first_shift(problem: Reduced, spins: _Spins, u: np.ndarray | None) -> np.ndarray:
-    """float64 [n + 1]: y to start from, with a positive definite slack; u: its first n numbers, if known."""
+def _first_shift(problem: Reduced, spins: _Spins, start: Shift | None) -> np.ndarray:
+    """float64 [n + 1 + B]: y to start from, with a positive definite slack and prices above 0."""
     Q, n, scale = problem.Q, len(problem.c), spins.scale
-    y = np.zeros(n + 1)
-    pull = 2 * spins.couplings[:n, n]
+    y = np.zeros(len(spins.d))
+    usual = float(np.median(spins.sizes)) or 1e-6 * scale
+    y[n + 1 :] = usual if start is None else np.maximum(start.price, 1e-6 * usual)
+    pull = 2 * spins.couplings[:n, n] - y[n + 1 :] @ problem.weights
     tied = problem.need[problem.klass] >= 0
     pull[tied] -= np.median(pull[tied]) if tied.any() else 0.0
-    y[:n] = (np.abs(Q).sum(axis=1) + np.abs(pull) + 1e-3 * scale) if u is None else u
+    y[:n] = (np.abs(Q).sum(axis=1) + np.abs(pull) + 1e-3 * scale) if start is None else start.u
     Z = spins.slack(y)
     # the corner above its Schur complement
     y[n] = 0.1 * scale - (Z[0, 0] - Z[0, 1:] @ np.linalg.solve(Z[1:, 1:], Z[1:, 0]))
@@ -218,6 +280,12 @@ def _length(A: np.ndarray, step: np.ndarray) -> float:
         except np.linalg.LinAlgError:
             length *= 0.8
     return 0.0
+
+
+def _reach(a: np.ndarray, step: np.ndarray) -> float:
+    """How far to go from a, all above 0, along `step` so that it stays so: 1 at most."""
+    furthest = min((-a[step < 0] / step[step < 0]).tolist(), default=np.inf)
+    return 1.0 if furthest > 1.0 else 0.95 * furthest
 
 
 def branching_order(problem: Reduced, relaxation: Relaxation) -> np.ndarray:
@@ -261,9 +329,9 @@ class Nested:
     rounding: float  # covers float64 rounding of every partial sum below the target
 
 
-def nest(problem: Reduced, u: np.ndarray, order: np.ndarray, target: float) -> Nested:
-    """The nested form for a shift `u` that makes the problem convex within its equations."""
-    n = len(order)
+def nest(problem: Reduced, shift: Shift, order: np.ndarray, target: float) -> Nested:
+    """The nested form for a shift that makes the problem convex within its equations."""
+    u, n, problem = shift.u, len(order), problem.priced(shift.price)
     klass = problem.klass[order]
     S, p = np.eye(n), np.zeros(n)
     kept = np.ones(n, dtype=bool)
@@ -277,9 +345,9 @@ def nest(problem: Reduced, u: np.ndarray, order: np.ndarray, target: float) -> N
     Q = problem.Q[np.ix_(order, order)]
     extra = 0.0
     while True:
-        shift = u[order] + extra
-        A = Q + np.diag(shift)
-        linear = problem.c[order] - shift
+        lift = u[order] + extra
+        A = Q + np.diag(lift)
+        linear = problem.c[order] - lift
         a = S.T @ (linear + 2 * (A @ p))
         constant = problem.constant + linear @ p + p @ A @ p
         A = S.T @ A @ S
@@ -309,5 +377,5 @@ def root_bound(problem: Reduced, target: float, close: float) -> float:
     if not len(problem.blocks):
         return problem.constant
     relaxation = tighten(problem, target, close, early=False)
-    nested = nest(problem, relaxation.u, np.arange(len(problem.blocks)), target)
+    nested = nest(problem, relaxation.shift, np.arange(len(problem.blocks)), target)
     return nested.bound - nested.rounding

@@ -108,7 +108,7 @@ def walk(form, exact, prefix, bound, threshold, slack, budget, pool, x, other):
     for k in range(n):
         left[klass[k]] += 1
     state = template.copy()  # by block: 1 removed, 0 stays, -1 open
-    weight = np.zeros(n + 1)
+    weight = np.zeros((len(at_least), n + 1))  # of each budget, of the path
     words = np.zeros(len(base), np.uint64)
     bits = np.zeros(n, np.int64)
     depth0 = len(prefix)
@@ -121,7 +121,8 @@ def walk(form, exact, prefix, bound, threshold, slack, budget, pool, x, other):
         if need[klass[k]] >= 0:
             need[klass[k]] -= np.int64(x[k])
         state[blocks[k]] = np.int8(x[k])
-        weight[k + 1] = weight[k] + x[k] * weights[k]
+        for q in range(len(at_least)):
+            weight[q, k + 1] = weight[q, k] + x[k] * weights[q, k]
     nodes = 0
     k = depth0
     entering = True
@@ -138,7 +139,10 @@ def walk(form, exact, prefix, bound, threshold, slack, budget, pool, x, other):
                 return nodes, k
             if k == n:
                 energy = _energy(exact, x, bits)
-                if energy < min(shared, own) - slack and (not local or weight[n] >= at_least):
+                fits = True
+                for q in range(len(at_least)):
+                    fits &= weight[q, n] >= at_least[q]
+                if fits and energy < min(shared, own) - slack:
                     _pack(bits, blocks, base, words)
                     pool_insert(pool, energy, words, 0.0)
                 entering = False
@@ -159,21 +163,18 @@ def walk(form, exact, prefix, bound, threshold, slack, budget, pool, x, other):
                     if _capacity(state, max_run) < least:
                         zero = np.inf
                     state[blocks[k]] = -1
-                if at_least > -np.inf:
-                    reach = weight[k]
+                for q in range(len(at_least)):
+                    reach = weight[q, k]
                     for r in range(len(need)):
                         if r != g:
-                            reach += heaviest[k + 1, r, need[r] if need[r] >= 0 else len(b)]
-                    if need[g] >= 0:
-                        if one < cut and reach + weights[k] + heaviest[k + 1, g, need[g] - 1] < at_least:
+                            reach += heaviest[q, k + 1, r, need[r] if need[r] >= 0 else n]
+                    most = need[g] if need[g] >= 0 else n
+                    if one < cut:  # then most > 0
+                        behind = heaviest[q, k + 1, g, most - 1 if need[g] >= 0 else n]
+                        if reach + weights[q, k] + behind < at_least[q]:
                             one = np.inf
-                        if zero < cut and reach + heaviest[k + 1, g, need[g]] < at_least:
-                            zero = np.inf
-                    else:
-                        if reach + weights[k] + heaviest[k + 1, g, len(b)] < at_least:
-                            one = np.inf
-                        if reach + heaviest[k + 1, g, len(b)] < at_least:
-                            zero = np.inf
+                    if zero < cut and reach + heaviest[q, k + 1, g, most] < at_least[q]:
+                        zero = np.inf
             x[k] = 0.0 if zero <= one else 1.0
             acc[k + 1], other[k] = min(zero, one), max(zero, one)
             if acc[k + 1] >= cut:
@@ -199,7 +200,8 @@ def walk(form, exact, prefix, bound, threshold, slack, budget, pool, x, other):
         if need[klass[k]] >= 0:
             need[klass[k]] -= np.int64(x[k])
         state[blocks[k]] = np.int8(x[k])
-        weight[k + 1] = weight[k] + x[k] * weights[k]
+        for q in range(len(at_least)):
+            weight[q, k + 1] = weight[q, k] + x[k] * weights[q, k]
         k += 1
 
 

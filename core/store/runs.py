@@ -7,7 +7,8 @@
     RUN/secants.npz     A float32 [N + 1, S, N], loss float32 [N + 1, S]; optional
     RUN/pairs.npz       blocks int16 [P, 2], part float32 [P, S]; optional
     RUN/branches.npz    the same by branch (U of them): A float32 [m, U], sampled float32 [m, U], increase
-                        float64 [U], se float64 [U], secants float32 [N + 1, S, U]; optional, and all but A
+                        float64 [U], se float64 [U], sequences int, block float64 [N], secants float32 [N + 1,
+                        S, U]; optional, and all but A
 
 `run.json` holds the SHA-256 of every array file, and last its own: a file that
 was cut off or changed is refused, never read silently.
@@ -33,6 +34,7 @@ from core.store import folders
 from core.store.sealed_json import seal, unseal
 
 FORMAT = 1
+BRANCH_SINGLES = 32  # sequences that branches are removed alone on, at most: they are twice as many
 _ARRAYS = ("A.npz", "A_sampled.npz", "singles.npz", *folders.EXTRAS)
 
 
@@ -83,6 +85,7 @@ class Branches:
     A: np.ndarray  # float32 [m, U], of the rows
     sampled: np.ndarray | None = None  # float32 [m, U], of the sampled rows
     singles: Singles | None = None  # of each branch alone
+    block: np.ndarray | None = None  # float64 [N], nats: of whole blocks on the same sequences
     secants: np.ndarray | None = None  # float32 [N + 1, S, U]: intact, and with each block removed
 
 
@@ -135,6 +138,16 @@ class Run:
     def view_key(self) -> str:
         """The key of the run as it is seen: by block and by branch other things follow from it."""
         return view_key(self.key, self.by)
+
+    @property
+    def block_costs(self) -> np.ndarray | None:
+        """float64 [blocks], nats: of whole blocks on the sequences that the single removals are of; None
+        where nothing was measured.
+        """
+        run = self.whole or self
+        if self.whole is not None and run.branches is not None and run.branches.block is not None:
+            return run.branches.block
+        return None if run.singles is None else run.singles.increase
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -285,18 +298,17 @@ def load_run(folder: Path) -> Run:
 
 
 def _branches(arrays: dict[str, np.ndarray], singles: dict[str, np.ndarray] | None) -> Branches:
-    own = (
-        Singles(arrays["increase"], arrays["se"], int(singles["sequences"]))
-        if singles and "increase" in arrays
-        else None
-    )
-    return Branches(arrays["A"], arrays.get("sampled"), own, arrays.get("secants"))
+    own = None
+    if singles and "increase" in arrays:
+        count = arrays["sequences"] if "sequences" in arrays else singles["sequences"]
+        own = Singles(arrays["increase"], arrays["se"], int(count))
+    return Branches(arrays["A"], arrays.get("sampled"), own, arrays.get("block"), arrays.get("secants"))
 
 
 def _branch_arrays(b: Branches) -> dict[str, np.ndarray]:
     """As branches.npz holds them."""
-    own = {"increase": b.singles.increase, "se": b.singles.se} if b.singles else {}
-    found = {"A": b.A, "sampled": b.sampled, "secants": b.secants, **own}
+    own = vars(b.singles) if b.singles else {}
+    found = {"A": b.A, "sampled": b.sampled, "block": b.block, "secants": b.secants, **own}
     return {name: array for name, array in found.items() if array is not None}
 
 

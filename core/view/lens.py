@@ -13,25 +13,26 @@ import numpy as np
 from core.energy.rank_stability import rank_stability
 from core.ising.energies import energies
 from core.ising.states import diversity, indicator, pearson, short_hashes
+from core.ising.units import BLOCK, BRANCH, Units, whole
 from core.landscape.landscape import Landscape
 from core.landscape.wording import exponent
 from core.view.messages import LandscapeData, PickData
 
-ARCS_PER_BLOCK = 3
+ARCS_PER_UNIT = {BLOCK: 3, BRANCH: 2}
 
 
 def _encode(values: np.ndarray, dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode()
 
 
-def strongest_edges(H: np.ndarray, per_block: int = ARCS_PER_BLOCK) -> list[list[float]]:
-    """[i, j, H_ij], i < j, strongest first: the `per_block` largest |H_ij| of every block."""
+def strongest_edges(H: np.ndarray, per_unit: int = ARCS_PER_UNIT[BLOCK]) -> list[list[float]]:
+    """[i, j, H_ij], i < j, strongest first: the `per_unit` largest |H_ij| of every unit."""
     strength = np.abs(H).astype(np.float64)
     np.fill_diagonal(strength, -1)
     edges = {
         tuple(sorted((i, int(j))))
         for i in range(len(H))
-        for j in np.argsort(-strength[i], kind="stable")[: min(per_block, len(H) - 1)]
+        for j in np.argsort(-strength[i], kind="stable")[: min(per_unit, len(H) - 1)]
     }
     return [[i, j, float(H[i, j])] for i, j in sorted(edges, key=lambda e: -strength[e])]
 
@@ -64,15 +65,19 @@ def landscape_data(
     rows: np.ndarray | None = None,
     weights: np.ndarray | None = None,
     warnings: dict[int, str] | None = None,
+    units: Units | None = None,
 ) -> LandscapeData:
     """The part of the lens's data that depends on run, M, estimator, mix and count only.
 
-    rows [m, N], weights [m]: those whose mean product H is; warnings: {block: what to know before it is
-    removed}.
+    blocks: what the model says of each unit; rows [m, N], weights [m]: those whose mean product H is;
+    warnings: {unit: what to know before it is removed}; units: of the view, None: whole blocks.
     """
-    s = found.spectrum
+    s, units = found.spectrum, units or whole(len(found.H))
     return {
         "blocks": len(found.H),
+        "names": list(units.names),
+        "block": list(units.block),
+        "word": units.word,
         "removed": int(s.x[0].sum()),
         "count": len(s.x),
         "states": _encode(np.nonzero(s.x)[1], "<u2"),
@@ -84,7 +89,7 @@ def landscape_data(
         "hash": short_hashes(s.x),
         "ranks": rank_intervals(rows, found, weights),
         "matrix": _encode(found.H, "<f8"),
-        "edges": strongest_edges(found.H),
+        "edges": strongest_edges(found.H, ARCS_PER_UNIT[units.by]),
         "frequency": _encode(s.x.mean(axis=0), "<f8"),
         "exponent": exponent(s.energies),
         "tolerance": s.tolerance,
@@ -95,7 +100,7 @@ def landscape_data(
         "parameters": [b["parameters"] for b in blocks] if blocks else [],
         "kv": [b.get("kv_bytes", 0) for b in blocks] if blocks else [],
         "total_parameters": parameters or 0,
-        "warnings": {str(b): text for b, text in (warnings or {}).items()},
+        "warnings": {str(u): text for u, text in (warnings or {}).items()},
     }
 
 

@@ -1,8 +1,8 @@
 """What the page sends to the lens and what the lens sends back; assets/lens/messages.js says the same to the
 script.
 
-Arrays travel as base64 of little-endian bytes. A state is the sorted list of the blocks it removes; energies
-are those of the couplings, unscaled.
+Arrays travel as base64 of little-endian bytes. A state is the sorted list of the units that it removes, whole
+blocks or their branches by number; energies are those of the couplings, unscaled.
 """
 
 from typing import Literal, NotRequired, TypedDict
@@ -11,30 +11,33 @@ from typing import Literal, NotRequired, TypedDict
 class LandscapeData(TypedDict):
     """One solved landscape: it depends on run, M, estimator, mix, count and rules only."""
 
-    blocks: int
+    blocks: int  # N, how many units a state is made of
+    names: list[str]  # of each unit: "12", "12a"
+    block: list[int]  # of each unit
+    word: str  # what people call a unit: "block", "unit"
     removed: int
     count: int
     states: str  # uint16 [count, removed]
     energy: str  # float64 [count]
-    own: str  # float64 [count]: sum of H_ii over the removed blocks
-    changed: str  # uint16 [count]: blocks changed against the ground state
+    own: str  # float64 [count]: sum of H_ii over the removed units
+    changed: str  # uint16 [count]: units changed against the ground state
     pearson: str  # float64 [count]: to the ground state
     minimum: str  # uint8 [count]: 1 where no swap lowers the energy
     hash: list[str]
     ranks: list[list[int]]  # [low, high], 95 %, of the lowest; [] without rows
     matrix: str  # float64 [blocks, blocks]
     edges: list[list[float]]  # [i, j, H_ij], strongest first
-    frequency: str  # float64 [blocks]: share of the listed states that remove a block
+    frequency: str  # float64 [blocks]: share of the listed states that remove a unit
     exponent: int  # of the power of ten that energies are shown in
     tolerance: float
     exact: bool
     title: str
     unit: str
-    kinds: list[str]
+    kinds: list[str]  # of each unit, as the next two; [] without a model
     parameters: list[int]
     kv: list[int]  # bytes a token
     total_parameters: int
-    warnings: dict[str, str]  # block -> what to know before it is removed
+    warnings: dict[str, str]  # unit -> what to know before it is removed
     keep: NotRequired[list[int]]  # the rules, the source's key and the landscape's: added by the page
     remove: NotRequired[list[int]]
     source: NotRequired[str]
@@ -85,7 +88,7 @@ class FileData(TypedDict):
 class LensData(TypedDict):
     """All that the component draws."""
 
-    measured: dict[str, list]  # blocks joined by "-" -> [loss increase, standard error, items, KL if known]
+    measured: dict[str, list]  # units joined by "-" -> [loss increase, standard error, items, KL if known]
     landscape: LandscapeData
     tray: list[PickData]
     marks: list[MarkData]

@@ -13,7 +13,7 @@ import numpy as np
 import core
 from core.energy.mix import mix_label
 from core.errors import InputError
-from core.ising.units import Units
+from core.ising.units import BLOCK, Units
 from core.landscape.landscape import Landscape
 from core.landscape.wording import exponent, proof, significant, with_power
 from core.spectrum.memory_budget import budget_text
@@ -43,8 +43,9 @@ def report_html(
     title = f"Removing {view.removed} of {source.blocks} {source.units.word}s: {source.name}"
     sections = [
         f"<h1>{escape(title)}</h1>",
-        "<p>Each line below is one way to choose the blocks; lower energy is predicted better. "
-        "E(x) = xᵀHx = Σ H<sub>ii</sub> + 2 Σ<sub>i&lt;j</sub> H<sub>ij</sub> over the removed blocks.</p>",
+        f"<p>Each line below is one way to choose the {source.units.word}s; lower energy is predicted "
+        "better. E(x) = xᵀHx = Σ H<sub>ii</sub> + 2 Σ<sub>i&lt;j</sub> H<sub>ij</sub> over the removed "
+        f"{source.units.word}s.</p>",
         _facts(view, found, power),
         f'<p class="proof">{"✓ exact: " if s.exact else ""}{escape(proof(s, power))}.</p>',
         f"<h2>Picked states</h2>{_table(found, source.units, picked, power, measured or {}, reasons or {})}",
@@ -97,7 +98,9 @@ def _facts(view: View, found: Landscape, power: int) -> str:
     facts["Ground state" if s.exact else "Lowest state found"] = f"removes {write(found.ground)}" + (
         f"; {s.degeneracy} states share its energy" if s.degeneracy > 1 else ""
     )
-    facts["Minima"] = f"{int(found.minimum.sum())} of the listed states are lowered by no swap of one block"
+    facts["Minima"] = (
+        f"{int(found.minimum.sum())} of the listed states are lowered by no swap of one {source.units.word}"
+    )
     return (
         "<dl>"
         + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
@@ -197,22 +200,32 @@ def _levels(found: Landscape, units: Units, picked: list[PickData], power: int) 
             named.append((at, line))
             parts.append(f'<text class="picked" x="{at:.1f}" y="{line:.1f}">{marks[k]}</text>')
     label = (
-        f"Energy above the ground state of {len(above)} states, by the number of blocks changed against "
-        "the ground state"
+        f"Energy above the ground state of {len(above)} states, by the number of {units.word}s changed "
+        "against the ground state"
     )
-    caption = "ΔE, upwards, by blocks changed against the ground state, to the right. Numbers: picked states."
+    caption = (
+        f"ΔE, upwards, by {units.word}s changed against the ground state, to the right. Numbers: "
+        "picked states."
+    )
     return _figure(width, height, label, parts, caption)
 
 
 def _barcode(found: Landscape, units: Units, picked: list[PickData]) -> str:
-    """Which blocks the lowest states remove: a row a state, lowest on top."""
+    """Which units the lowest states remove: a row a state, lowest on top; by branch a block's column has a
+    lane for each of its units.
+    """
     x = found.spectrum.x[:ROWS]
-    n, row, column, left, top = x.shape[1], 10, 950 / x.shape[1], 40, 18
+    lanes = max(map(len, units.of_block))
+    n, row, left, top = len(units.of_block), 10 if lanes == 1 else 8 * lanes, 40, 18
+    column = 950 / n
     marks = {p["rank"]: k for k, p in enumerate(picked, 1) if p["rank"] is not None}
-    cells = [
-        f"M{left + column * b:.1f} {top + row * k}h{column - 1:.1f}v{row - 1}h{1 - column:.1f}z"
-        for k, b in zip(*map(np.ndarray.tolist, np.nonzero(x)))
-    ]
+    cells = []
+    for k, u in zip(*map(np.ndarray.tolist, np.nonzero(x))):
+        b = units.block[u]
+        own = units.of_block[b]
+        each = (row - 1) / len(own)
+        at = top + row * k + own.index(u) * each
+        cells.append(f"M{left + column * b:.1f} {at:g}h{column - 1:.1f}v{each:g}h{1 - column:.1f}z")
     height = top + row * len(x) + 4
     parts = [
         f'<rect class="back" x="{left}" y="{top}" width="950" height="{row * len(x)}"/>',
@@ -220,7 +233,7 @@ def _barcode(found: Landscape, units: Units, picked: list[PickData]) -> str:
     ]
     every = 1 if n <= 40 else 10
     parts += [
-        f'<text x="{left + column * (b + 0.5):.1f}" y="12" text-anchor="middle">{units.names[b]}</text>'
+        f'<text x="{left + column * (b + 0.5):.1f}" y="12" text-anchor="middle">{b}</text>'
         for b in range(0, n, every)
     ]
     parts += [
@@ -241,8 +254,15 @@ def _barcode(found: Landscape, units: Units, picked: list[PickData]) -> str:
         height,
         f"{units.word.capitalize()}s removed by {shown}",
         parts,
-        f"A column a {units.word}, a row a state, lowest on top: {shown}.",
+        f"A column a block{_lanes_of(units)}, a row a state, lowest on top: {shown}.",
     )
+
+
+def _lanes_of(units: Units) -> str:
+    """What the lanes of a block's column are, as a part of a sentence; nothing by block."""
+    if units.by == BLOCK:
+        return ""
+    return f" ({' above '.join(dict.fromkeys(units.kinds))})"
 
 
 def _heatmap(H: np.ndarray, units: Units) -> str:
@@ -263,13 +283,13 @@ def _heatmap(H: np.ndarray, units: Units) -> str:
                 for i, j in at
             )
             parts += [f'<path class="{name}" fill-opacity="{k / _BINS:.2f}" d="{path}"/>'] if path else []
-    every = 1 if n <= 40 else 10
-    for b in range(0, n, every):
-        name = units.names[b]
-        parts.append(f'<text x="{left + cell * (b + 0.5):.1f}" y="12" text-anchor="middle">{name}</text>')
-        parts.append(
-            f'<text x="{left - 5}" y="{top + cell * (b + 0.5) + 4:.1f}" text-anchor="end">{name}</text>'
-        )
+    every = 1 if n <= 40 else 10 if units.by == BLOCK else 2
+    for b, own in enumerate(units.of_block):
+        if b % every:
+            continue
+        middle = cell * (sum(own) / len(own) + 0.5)
+        parts.append(f'<text x="{left + middle:.1f}" y="12" text-anchor="middle">{b}</text>')
+        parts.append(f'<text x="{left - 5}" y="{top + middle + 4:.1f}" text-anchor="end">{b}</text>')
     i, j = np.unravel_index(np.where(off, sizes, -1).argmax(), H.shape)
     pair = " and ".join(units.names[u] for u in sorted((i, j)))
     strongest = f"strongest pair: {pair}, H = {significant(float(H[i, j]))}"

@@ -4,7 +4,9 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from core.ising.units import BLOCK, Units, whole
 from core.view.palette import MARGIN, NEGATIVE, NODE, POSITIVE, ZERO, signed_log
+from core.view.unit_axes import depth_ticks
 
 ROWS_SHOWN = 256
 
@@ -52,20 +54,25 @@ def rows_figure(A: np.ndarray, total: int) -> go.Figure:
     return figure
 
 
-def gradient_figure(g: np.ndarray, se: np.ndarray) -> go.Figure:
-    """The mean gradient of each block [N], nats, as bars with two standard errors each way."""
+def gradient_figure(g: np.ndarray, se: np.ndarray, units: Units | None = None) -> go.Figure:
+    """The mean gradient of each unit [N], nats, as bars with two standard errors each way; units: None: whole
+    blocks.
+    """
+    units = units or whole(len(g))
     far = np.abs(g) > 2 * se
     figure = go.Figure(
         go.Bar(
             x=np.arange(len(g)),
             y=g,
             customdata=np.stack([se, far], axis=1),
+            text=["block " * (units.by == BLOCK) + name for name in units.names],
+            textposition="none",
             marker={"color": NODE, "opacity": np.where(far, 1.0, 0.45)},
             error_y={"array": 2 * se, "thickness": 1, "width": 2, "color": NODE},
-            hovertemplate="block %{x}<br>mean ∂loss/∂α = %{y:.3g} ± %{customdata[0]:.2g}<extra></extra>",
+            hovertemplate="%{text}<br>mean ∂loss/∂α = %{y:.3g} ± %{customdata[0]:.2g}<extra></extra>",
         )
     )
     figure.update_layout(margin={**MARGIN, "l": 60}, height=260, showlegend=False)
-    figure.update_xaxes(title_text="block")
+    figure.update_xaxes(title_text="block", **depth_ticks(units))
     figure.update_yaxes(title_text="mean ∂loss/∂α, nats", exponentformat="power")
     return figure

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 import core
+from core.energy.learned import learned_by
 from core.ising.states import short_hashes
 from core.ising.units import BLOCK, Units, whole
 from core.landscape.landscape import Landscape
@@ -79,7 +80,7 @@ def provenance(view: View, found: Landscape) -> dict:
     """Where a list of states comes from, as plain data: model, run, texts, what was asked, and what is
     proved.
     """
-    run, s = view.source.run, found.spectrum
+    run, s, ruler = view.source.run, found.spectrum, learned_by(view.estimator)
     rules = {name: value for name, value in asdict(view.constraints).items() if value not in ((), None)}
     about = {
         "blockscape": core.__version__,
@@ -88,6 +89,7 @@ def provenance(view: View, found: Landscape) -> dict:
         "blocks": len(view.source.units.of_block),
         **({} if view.source.by == BLOCK else {"by": view.source.by, "units": view.source.blocks}),
         "estimator": view.estimator,
+        **({} if ruler is None else {"ruler": ruler}),
         "mix": None if view.mix is None else dict(view.mix),
         "removed": view.removed,
         "count": view.count,

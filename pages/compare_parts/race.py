@@ -10,9 +10,10 @@ from core.ising.units import BLOCK, Units
 from core.jobs.costs import in_words, race_seconds
 from core.store import folders
 from core.store.named_models import missing
+from core.store.results import KL
 from core.store.runs import Run
 from pages.compare_parts.preview import LOWEST
-from pages.compare_parts.searches import CHOOSING, add_to_tray
+from pages.compare_parts.searches import CHOOSING, add_to_tray, distances
 from pages.compare_parts.table import mini
 from pages.shared.parts import Safe, html_table, name_of, seconds_of_forward, watch
 
@@ -27,13 +28,13 @@ def offer_race(run: Run, states: list[tuple[int, ...]], raced: jobs.Job | None) 
         return
     with st.container(horizontal=True, vertical_alignment="center", key="offer-race"):
         st.button(
-            f"Race the {len(states)} lowest",
+            f"Race the {len(states)} lowest{' by KL' if state.ruler == KL else ''}",
             on_click=start_race,
             args=(run, states, state.removed),
             disabled=bool(raced and raced.active),
             help="All are measured on 8 sequences, those that are surely worse leave, the others are "
             f"measured on 8 more, up to {CHOOSING}. The best one is lost in at most {100 * DELTA:g} % of "
-            "races.",
+            "races. It goes by the Ruler, as the searches do.",
         )
         if missing(run.meta["model"]["source"]) is None:
             forward = seconds_of_forward(run, CHOOSING, run.meta["texts"]["length"])
@@ -47,12 +48,15 @@ def offer_race(run: Run, states: list[tuple[int, ...]], raced: jobs.Job | None) 
 def start_race(run: Run, states: list[tuple[int, ...]], removed: int) -> None:
     """Of the button: on the choose split of the run's own texts."""
     folder = folders.find_run(run.key).absolute()
-    listed = [run.units.listed(s) for s in states]
-    by = {} if run.by == BLOCK else {"by": run.by}
-    request = jobs.request_on(
-        run, folder, remove=removed, states=listed, sequences=CHOOSING, delta=DELTA, **by
-    )
-    jobs.start("race", request)
+    asked = {
+        "remove": removed,
+        "states": [run.units.listed(s) for s in states],
+        "sequences": CHOOSING,
+        "delta": DELTA,
+        "ruler": state.ruler,
+        **({} if run.by == BLOCK else {"by": run.by}),
+    }
+    jobs.start("race", jobs.request_on(run, folder, **asked))
 
 
 def show_race(source: Source, job: jobs.Job | None) -> None:
@@ -71,15 +75,18 @@ def _race(source: Source, job_id: str, polled: bool) -> None:
         st.rerun()
     done = job.result
     ties, dropped = done["ties"], done["dropped"]
+    by = " by KL" if KL in ties[0] else ""
+    told = KL in ties[0]["report"]  # not of races from before it was measured
     st.html(
-        f'<div class="panelhead"><b>Race of {len(ties) + len(dropped)} states</b><span>'
+        f'<div class="panelhead"><b>Race of {len(ties) + len(dropped)} states{by}</b><span>'
         f"{html.escape(finding(done))} Cost {done['forwards']:.1f} forwards; measuring all would have cost "
         f"{done['forwards_of_all']:.1f}.</span></div>"
     )
-    rows = [_row(racer, source.units, "tie" if len(ties) > 1 else "best") for racer in ties]
+    rows = [_row(racer, source.units, "tie" if len(ties) > 1 else "best", told) for racer in ties]
     rows[0][3] = "the winner"
-    rows += [_row(racer, source.units, f"left at {racer['items']}") for racer in dropped]
-    head = ["state", "removed", "race", "above the winner, nats", "increase on unseen texts"]
+    rows += [_row(racer, source.units, f"left at {racer['items']}", told) for racer in dropped]
+    head = ["state", "removed", "race", f"above the winner, nats{' of KL' if by else ''}"]
+    head += ["increase on unseen texts", *(["KL there", "same first choice"] if told else [])]
     st.html(html_table(head, rows[:SHOWN], "race"))
     more = f" {len(rows) - SHOWN} more left earlier." if len(rows) > SHOWN else ""
     st.caption(
@@ -104,7 +111,7 @@ def finding(done: dict) -> str:
     return f"Decided after {done['decided_at']} of {of} sequences: one state is better than all others."
 
 
-def _row(racer: dict, units: Units, where: str) -> list:
+def _row(racer: dict, units: Units, where: str, told: bool) -> list:
     removed = units.state(racer["removed"]) or ()
     between = "" if racer["low"] is None else f" [{racer['low']:+.4f}, {racer['high']:+.4f}]"
     report = racer.get("report")
@@ -115,4 +122,5 @@ def _row(racer: dict, units: Units, where: str) -> list:
         where,
         f"{racer['above']:+.4f}{between}",
         f"{report['increase']:+.4f}{error}" if report else "",
+        *((distances(report) if report else ["", ""]) if told else []),
     ]

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from core import jobs
-from core.energy.learned import learned_at
+from core.energy.learned import learned_at, learned_by
 from core.energy.sources import Source
 from core.ising.units import BLOCK
 from core.jobs.costs import in_words, search_seconds
@@ -46,7 +46,8 @@ def improve(run: Run, learned: jobs.Job | None, others: jobs.Job | None) -> None
         required=True,
         format_func=lambda ruler: "KL" if ruler == KL else ruler,
         help="What a choice goes by while it is searched for: the loss on the texts, or KL(original || "
-        "pruned), how far the next-token distributions are from the original's. The result is told in both.",
+        "pruned), how far the next-token distributions are from the original's. Races go by it, too. The "
+        "result is told in both.",
     )
     left, middle, right = st.columns([1, 1.4, 1.4], vertical_alignment="bottom")
     left.number_input(
@@ -157,7 +158,7 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
             f"{spent:.1f}",
             f"{loss:.4f}",
             f"{r['increase']:+.4f} ± {r['increase_se']:.4f}",
-            *(_distances(r) if told else []),
+            *(distances(r) if told else []),
         ]
         for name, removed, spent, loss, r in rows
     ]
@@ -173,7 +174,7 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
         )
 
 
-def _distances(report: dict) -> list[str]:
+def distances(report: dict) -> list[str]:
     """KL and the share of equal first choices on unseen texts, with their 95 % intervals."""
     if "kl" not in report:
         return ["–", "–"]
@@ -185,8 +186,10 @@ def _distances(report: dict) -> list[str]:
 
 
 def show_learned(source: Source, removed: int) -> None:
-    """Of a button: Explore on the landscape that was learned at this M."""
-    state.estimator = next(e for e in source.estimators if learned_at(e) == removed)
+    """Of a button: Explore on the landscape that was learned at this M by the ruler of the page."""
+    state.estimator = next(
+        e for e in source.estimators if learned_at(e) == removed and learned_by(e) == state.ruler
+    )
     state.mix = None
     keep_view()
 

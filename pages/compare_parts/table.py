@@ -15,7 +15,7 @@ from core.compare.comparison import Row, compare, model_key, record
 from core.energy.sources import Source
 from core.ising.energies import energies
 from core.ising.states import indicator
-from core.ising.units import Units, name_text
+from core.ising.units import BLOCK, Units, name_text
 from core.store.results import Results
 from core.tasks.items import chance_levels, read_tasks
 from pages.compare_parts.energies import spread_of
@@ -28,11 +28,18 @@ SHOWN = 60  # states in the table
 
 
 def mini(removed: tuple[int, ...], units: Units, common: frozenset[int] = frozenset()) -> str:
-    """HTML: a state as a strip; units that all states of the table remove are drawn hollow."""
+    """HTML: a state as a strip, by branch a column for each block; units that all states of the table remove
+    are drawn hollow.
+    """
     kinds = ["both" if u in common else "gone" if u in removed else "" for u in range(len(units))]
-    cells = "".join(f'<i class="{kind}"></i>' if kind else "<i></i>" for kind in kinds)
+    cell = [f'<i class="{kind}"></i>' if kind else "<i></i>" for kind in kinds]
+    if units.by == BLOCK:
+        lanes, cells = "", "".join(cell)
+    else:
+        lanes = " lanes"
+        cells = "".join(f"<span>{''.join(cell[u] for u in own)}</span>" for own in units.of_block)
     return (
-        '<span class="mini" role="img" aria-label="removes '
+        f'<span class="mini{lanes}" role="img" aria-label="removes '
         f'{units.said(removed) or "nothing"}">{cells}</span>'
     )
 
@@ -182,8 +189,8 @@ def show_table(source: Source, states: list[tuple[int, ...]], job: jobs.Job | No
         "single tokens, to 4 %. Same first choice: where both find the same token likeliest, of all tokens. "
         "acc: accuracy on a task with its 95 % interval, chance in brackets after the name. "
         "Tokens per second: a forward pass of the really pruned model. "
-        "Blocks that all of these states remove are drawn hollow; columns in which nothing differs are left "
-        f"out.{more}"
+        f"{source.units.word.capitalize()}s that all of these states remove are drawn hollow; columns in "
+        f"which nothing differs are left out.{more}"
     )
     left, right, _ = st.columns([1, 1, 10])
     left.download_button(

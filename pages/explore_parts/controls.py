@@ -10,6 +10,7 @@ import streamlit as st
 from core.energy.mix import in_percent, mix_label, mix_weights, sampled_percent, worth
 from core.energy.sources import Source
 from core.errors import InputError
+from core.ising.units import BLOCK
 from core.landscape.landscape import Landscape
 from core.landscape.wording import exponent, proof, with_power
 from core.spectrum.constraints import Constraints
@@ -93,15 +94,15 @@ def rules_control(source: Source) -> None:
     """What every listed state must respect, as text; core.spectrum.constraints.read_constraints reads it."""
     st.html('<div class="label">Rules</div>')
     active = sum(bool(state[name].strip()) for name in RULES)
-    tip = (
-        "What every listed state must respect. Or click a block of the strip: it stays, it goes, it is free."
-    )
+    tip = "What every listed state must respect. Or click in the strip: it stays, it goes, it is free."
     with st.popover(f"{active} set" if active else "none", width="stretch", help=tip):
-        st.text_input("Blocks that stay", key="keep", on_change=forget_cursor, placeholder="0, 23")
-        st.text_input("Blocks that go", key="remove", on_change=forget_cursor, placeholder="5, 7-9")
+        units, called = source.units, f"{source.units.word.capitalize()}s"
+        stay, go = ("0, 23", "5, 7-9") if units.by == BLOCK else ("0, 23a", "5f, 7-9")
+        st.text_input(f"{called} that stay", key="keep", on_change=forget_cursor, placeholder=stay)
+        st.text_input(f"{called} that go", key="remove", on_change=forget_cursor, placeholder=go)
         kinds = list(dict.fromkeys(source.units.kinds))
         example = "; ".join(f"{kind}: 2" for kind in kinds[:2]) if len(kinds) > 1 else "0-11: 2; 12-23: 3"
-        tip = "Blocks, or a kind of block, and how many of them go."
+        tip = f"{called}, or a kind of {units.word}, and how many of them go."
         st.text_input(
             "Groups: exactly so many of each",
             key="groups",
@@ -247,7 +248,7 @@ def show_how_many(source: Source) -> None:
         st.warning(plain(str(error)))
         return
     st.plotly_chart(
-        how_many(steps, state.removed),
+        how_many(steps, state.removed, source.units),
         key="sweep",
         config={"displayModeBar": False},
         on_select=on_sweep,
@@ -265,7 +266,8 @@ def show_how_many(source: Source) -> None:
 
 def sweep_words(steps: list[Step], whole: bool) -> list[str]:
     """What a sweep over M shows, one sentence each; whole: every M was reached."""
-    told = []
+    told, units = [], source_of(state.source).units
+    word = units.word
     if steps and not whole:
         told.append(f"Up to M = {steps[-1].removed} in the time a page may take.")
     open_ends = sum(not step.spectrum.exact for step in steps)
@@ -273,15 +275,15 @@ def sweep_words(steps: list[Step], whole: bool) -> list[str]:
         told.append(f"{open_ends} of them are not proved (hollow).")
     lost = next((step for step in steps if step.left), None)
     if lost:
-        back = source_of(state.source).units.said(lost.left)
+        back = units.said(lost.left)
         told.append(
-            f"From M = {lost.removed} on, the best choice is no longer the one before with a block more: "
+            f"From M = {lost.removed} on, the best choice is no longer the one before with a {word} more: "
             f"{back} come{'s' * (len(lost.left) == 1)} back."
         )
     falls = next((step for step, before in zip(steps[1:], steps) if step.energy < before.energy), None)
     if falls:
         told.append(
-            f"From M = {falls.removed} on E₀ falls although more blocks go: there the couplings extrapolate "
+            f"From M = {falls.removed} on E₀ falls although more {word}s go: there the couplings extrapolate "
             "too far to be taken as a cost."
         )
     return told

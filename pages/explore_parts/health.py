@@ -37,7 +37,7 @@ def verdict(
     states = [row.removed for row in rows if row.removed]
     energy = dict(zip(states, map(float, energies(H, indicator(states, len(H)))))) if states else {}
     nats = source.about(estimator).unit.startswith("nats")
-    return health(H, ground, points(rows, energy), audit_of(source, H), nats, source.units.said)
+    return health(H, ground, points(rows, energy), audit_of(source, estimator, mix), nats, source.units.said)
 
 
 def check_request(run: Run, found: Landscape) -> dict:

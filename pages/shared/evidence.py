@@ -29,9 +29,16 @@ def pairs_of(key: str, home: str, stamp: tuple) -> dict:
     return pair_losses(source_of(key).run, Results())
 
 
-def audit_of(source: Source, H: np.ndarray) -> Audit | None:
-    """The audit of the couplings from what the store holds."""
-    return audit(H, pairs_of(source.key, str(folders.home()), Results().stamp))
+@st.cache_resource(max_entries=48, show_spinner=False)
+def _audit(key: str, estimator: str, mix: dict | None, home: str, stamp: tuple) -> Audit | None:
+    return audit(source_of(key).couplings(estimator, mix), pairs_of(key, home, stamp))
+
+
+def audit_of(source: Source, estimator: str, mix: dict | None = None) -> Audit | None:
+    """The audit of couplings of a run from what the store holds, made once for every state of the store: it
+    bootstraps.
+    """
+    return _audit(source.key, estimator, mix, str(folders.home()), Results().stamp)
 
 
 def audit_request(run: Run) -> dict:

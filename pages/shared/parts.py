@@ -1,6 +1,7 @@
 """What several pages share: the job chip, the progress of a job, the block strip, pruning a state."""
 
 import html
+from collections.abc import Callable
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -12,6 +13,7 @@ from core.errors import InputError
 from core.export.card import snippet
 from core.export.form_names import NATIVE, PARTIAL, SHAPES, form_of
 from core.ising.states import indicator, short_hashes
+from core.ising.units import BRANCH, Units, units_of
 from core.jobs.costs import forward_seconds, prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders
@@ -117,21 +119,33 @@ def block_strip(blocks: list[dict], removed: tuple[int, ...] = ()) -> str:
     """HTML: the blocks from first to last, as tall as their parameters, with kind, parameters and bytes to
     hover.
     """
+    gone = {str(b["index"]) for b in blocks if b["index"] in removed}
+    return _strip(blocks, lambda b: f"<i{_height(b, blocks)}></i>", lambda b: str(b["index"]) in gone)
+
+
+def branch_strip(blocks: list[dict], units: Units, removed: tuple[int, ...] = ()) -> str:
+    """HTML: as `block_strip`, every block made of its branches, attention above FFN; units: by branch."""
+
+    def bars(b: dict) -> str:
+        mark = lambda u: ' class="gone"' if u in removed else ""  # noqa: E731
+        own = zip(units.of_block[b["index"]], b["branches"])
+        return "".join(f"<i{mark(u)}{_height(part, blocks)}></i>" for u, part in own)
+
+    return _strip(blocks, bars, lambda b: False)
+
+
+def _height(part: dict, blocks: list[dict]) -> str:
     most = max(b["parameters"] for b in blocks)
+    return f' style="height:{max(8, round(100 * part["parameters"] / most))}%"'
+
+
+def _strip(blocks: list[dict], bars: Callable[[dict], str], gone: Callable[[dict], bool]) -> str:
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100) if len(blocks) / s <= 32)
     cells = []
     for b in blocks:
-        named = b.get("name", b["index"])
-        tip = (
-            f"block {named}: {b['kind']}, {b['parameters']:,} parameters, {size(b['bytes'])}, "
-            f"{size(b.get('kv_bytes', 0))} of keys and values a token"
-        )
-        label = named if b["index"] % step == 0 else ""
-        gone = ' class="gone"' if b["index"] in removed else ""
-        cells.append(
-            f'<div title="{html.escape(tip)}"{gone}><i '
-            f'style="height:{max(8, round(100 * b["parameters"] / most))}%"></i><span>{label}</span></div>'
-        )
+        label = b["index"] if b["index"] % step == 0 else ""
+        mark = ' class="gone"' if gone(b) else ""
+        cells.append(f'<div title="{html.escape(_held(b))}"{mark}>{bars(b)}<span>{label}</span></div>')
     kinds = sorted({b["kind"] for b in blocks})
     return (
         f'<div class="strip" role="img" aria-label="{len(blocks)} blocks: '
@@ -139,19 +153,32 @@ def block_strip(blocks: list[dict], removed: tuple[int, ...] = ()) -> str:
     )
 
 
+def _held(block: dict) -> str:
+    """What a block holds, and where that is known each of its branches."""
+    told = lambda part: (  # noqa: E731
+        f"{part['kind']}, {part['parameters']:,} parameters, {size(part['bytes'])}, "
+        f"{size(part.get('kv_bytes', 0))} of keys and values a token"
+    )
+    return "\n".join([f"block {block['index']}: {told(block)}", *map(told, _parts(block))])
+
+
+def _parts(block: dict) -> list[dict]:
+    """The branches of a block of several, where what they hold is known: runs of before know their kinds."""
+    parts = block.get("branches", ())
+    return list(parts) if len(parts) > 1 and all("parameters" in part for part in parts) else []
+
+
 def block_table(blocks: list[dict]) -> str:
-    """HTML: every block with its kind, parameters, bytes and KV bytes a token."""
+    """HTML: every block, and below it its branches, with kind, parameters, bytes and KV bytes a token."""
+    names = units_of([[part["kind"] for part in _parts(b)] or [b["kind"]] for b in blocks], BRANCH)
     head = ["block", "kind", "parameters", "bytes", "KV bytes a token"]
-    rows = [
-        [
-            b.get("name", b["index"]),
-            b["kind"],
-            f"{b['parameters']:,}",
-            f"{b['bytes']:,}",
-            f"{b.get('kv_bytes', 0):,}",
-        ]
-        for b in blocks
-    ]
+    rows = []
+    for b in blocks:
+        parts = _parts(b)
+        own = [names.names[u] for u in names.of_block[b["index"]]] if parts else []
+        for name, part in [(b["index"], b), *zip(own, parts)]:
+            numbers = (part["parameters"], part["bytes"], part.get("kv_bytes", 0))
+            rows.append([name, part["kind"], *(f"{n:,}" for n in numbers)])
     return html_table(head, rows)
 
 
@@ -260,6 +287,12 @@ def _left_out(run: Run, removed: tuple[int, ...], request: dict) -> tuple[int, .
     return run.units.state(whole) or ()
 
 
+def _strip_without(run: Run, removed: tuple[int, ...]) -> str:
+    if run.whole is None:
+        return block_strip(run.meta["model"]["blocks"], removed)
+    return branch_strip(run.whole.meta["model"]["blocks"], run.units, removed)
+
+
 def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
     model, blocks = run.meta["model"], run.meta["model"]["blocks"]
     job = jobs.find("prune", request)
@@ -279,7 +312,8 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
         for name, (a, b) in before_after.items()
     ]
     st.html(
-        (f'<div class="model">removes <b>{run.units.said(removed)}</b></div>{block_strip(blocks, removed)}')
+        f'<div class="model">removes <b>{run.units.said(removed)}</b></div>'
+        + _strip_without(run, removed)
         + html_table(["", "before", "after", ""], rows)
     )
     if before_after["bytes of weights"][1] > before_after["bytes of weights"][0]:

@@ -219,10 +219,13 @@ def test_from_the_lowest_states_to_a_learned_landscape_and_other_methods(tiny, t
     by_kl = finished(app, "learn")
     assert by_kl.request["ruler"] == "kl" and by_kl.result["original"] == 0
     assert f"{by_kl.result['best']['kl']:.4f}" in shown(app) and "KL when choosing" in shown(app)
+    press(app, "Show the learned landscape")
+    assert state.estimator.startswith("learned-2-kl-") and "learned at M = 2 by KL" in shown(app)
     app.segmented_control(key="ruler").set_value("loss").run()
     assert "block influence" in shown(app) and "loss when choosing" in shown(app)
     press(app, "Show the learned landscape")
     assert state.estimator.startswith("learned-2-") and "learned at M = 2" in shown(app)
+    assert "by KL" not in shown(app) and "kl" not in state.estimator
     app.switch_page("pages/explore.py").run()
     assert not app.exception and state.estimator.startswith("learned-2-")
     app.switch_page("pages/couplings.py").run()
@@ -247,6 +250,13 @@ def test_the_lowest_states_race_and_the_ties_are_named(tiny, text_file):
     told = f"Cost {found['forwards']:.1f} forwards; measuring all would have cost"
     assert f"{told} {found['forwards_of_all']:.1f}." in shown(app)
     assert all(f"left at {racer['items']}<" in shown(app) for racer in left)
+    app.segmented_control(key="ruler").set_value("kl").run()
+    assert "Race of 15" not in shown(app)  # its losses are no KL
+    press(app, "Race the 15 lowest by KL")
+    by_kl = finished(app, "race").result
+    assert "Race of 15 states by KL</b>" in shown(app) and "above the winner, nats of KL" in shown(app)
+    assert f"{by_kl['ties'][0]['report']['kl']['mean']:.4f} [" in shown(app)
+    app.segmented_control(key="ruler").set_value("loss").run()
     press(app, f"Add the {len(ties)} ties" if len(ties) > 1 else "Add the winner")
     assert app.session_state.tray == [tuple(racer["removed"]) for racer in ties]
 

@@ -1,9 +1,12 @@
 """The health card of Explore and the audit of Couplings, from what the store holds."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
 from core import jobs
+from core.compare.agreement import agreement
 from core.compare.audit import audit_states
 from core.compare.comparison import model_key
 from core.compare.health import check_states
@@ -77,7 +80,7 @@ def test_a_bare_matrix_is_never_judged():
     assert not any(b.label.startswith("Check") for b in app.button)
 
 
-def test_couplings_says_whether_the_pairs_carry_information(run):
+def test_couplings_says_whether_the_pairs_carry_information(run, monkeypatch):
     app = open_app(m=str(M))
     app.switch_page("pages/couplings.py").run()
     assert any("No pair of blocks was measured yet" in m.value for m in app.markdown)
@@ -90,3 +93,10 @@ def test_couplings_says_whether_the_pairs_carry_information(run):
     assert any("say what two removals cost beyond their sum" in m.value for m in app.markdown)
     table = next(h.proto.body for h in app.get("html") if "audits" in h.proto.body)
     assert "<td>secant + pairs</td>" in table and "<td>informative</td>" in table, table
+    spied = Mock(wraps=agreement)
+    monkeypatch.setattr("core.compare.audit.agreement", spied)
+    app.run()
+    assert not app.exception and not spied.called  # a rerun bootstraps nothing
+    measure(run, [(1, 2), (1,), (2,)], lambda s: energies(truth, s) * 20)
+    app.run()
+    assert not app.exception and spied.called  # what was measured since counts

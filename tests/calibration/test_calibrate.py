@@ -7,6 +7,7 @@ import torch
 from core.calibration.calibrate import calibrate
 from core.calibration.gradient_rows import gradient_rows, graph_bytes
 from core.errors import InputError
+from core.ising.units import BRANCH
 from core.measure.evaluation import sequence_losses
 from core.model.gates import gated
 from core.model.load import load_model, wrap
@@ -67,6 +68,29 @@ def test_rows_equal_batch_1_autograd_and_finite_differences(tiny, kind):
             at[k] = -log.gather(-1, ids[:, 1:, None]).squeeze(-1).mean(dim=1)
         difference = (8 * (at[1] - at[-1]) - (at[2] - at[-2])) / (12 * step)
         assert torch.allclose(difference.float(), rows[:, i], atol=2e-4 * float(rows.norm(dim=1).max()))
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_rows_of_branches_equal_autograd(tiny, kind):
+    loaded = load_model(str(tiny[kind])).seen(BRANCH)
+    ids = batch_of(loaded)
+    rows, _, _ = gradient_rows(loaded, ids)
+    assert rows.shape == (len(ids), 2 * len(loaded.blocks))
+    names = ("attn", "mlp") if loaded.model.config.model_type == "gpt2" else ("self_attn", "mlp")
+    for s in range(len(ids)):
+        alpha, handles = torch.ones(rows.shape[1], requires_grad=True), []
+        for i, block in enumerate(loaded.modules):
+            for k, name in enumerate(names):
+
+                def scale(_m, _a, out, u=2 * i + k, alpha=alpha):
+                    return (out[0] * alpha[u], *out[1:]) if isinstance(out, tuple) else out * alpha[u]
+
+                handles.append(getattr(block, name).register_forward_hook(scale))
+        logits = loaded.model(input_ids=ids[s][None], use_cache=False).logits[0].double()
+        for handle in handles:
+            handle.remove()
+        torch.nn.functional.cross_entropy(logits[:-1], ids[s][1:]).backward()
+        assert torch.allclose(rows[s], alpha.grad, atol=1e-5 * alpha.grad.norm())
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "mamba"])

@@ -6,17 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.calibration.calibrate import calibrate
-from core.calibration.pairs import with_pairs
-from core.calibration.secants import with_secants
-from core.choose import bed_study
-from core.choose.bed import Bed, around, depths_of, drawn, read_bed, walk
+from core.choose import bed_page
+from core.choose.bed import Bed, around, depths_of, drawn, read_bed
 from core.errors import InputError
 from core.measure.evaluation import sequence_losses
-from core.measure.state_losses import open_forwards
-from core.model.load import load_model
-from core.store.runs import load_run
-from core.texts import pack, read_texts
+from tests.choose.bed_cases import measured_bed
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -39,18 +33,8 @@ def test_groups_are_the_same_for_the_same_seed_and_hold_what_they_say():
 
 @pytest.fixture(scope="module")
 def measured(tiny, text_file):
-    """(model, its run with everything, a bed of it)."""
-    loaded = load_model(str(tiny["llama"]))
-    texts = lambda split, count: pack(  # noqa: E731
-        read_texts(text_file), loaded.tokenizer, split, 24, count
-    )
-    run = calibrate(loaded, texts("calibrate", 8), batch=8, sampled=True, singles=texts("choose", 6))
-    run = with_pairs(with_secants(run, loaded, texts("choose", 4)), loaded, texts("choose", 4))
-    groups = drawn(run.blocks, run.singles.increase, (2, 3), 12)
-    groups |= bed_study.chosen(run, (2, 3), {})
-    meter = open_forwards(loaded, texts("report", 6), keep=False, distances=True)
-    meta = {"model": "tiny", "texts": "play.txt", "length": 24, "split": "report"}
-    return loaded, run, walk(meter, groups, lambda *a: None, meta), texts("report", 6)
+    """As `measured_bed`."""
+    return measured_bed(str(tiny["llama"]), text_file)
 
 
 def test_a_bed_is_what_was_measured_and_survives_its_file(measured, tmp_path):
@@ -73,7 +57,7 @@ def test_a_bed_is_what_was_measured_and_survives_its_file(measured, tmp_path):
 
 def test_the_page_says_what_the_bed_holds(measured):
     _, run, bed, _ = measured
-    page = bed_study.page("tiny", run, bed)
+    page = bed_page.page("tiny", run, bed, {})
     for heading in ("The bed", "Who orders", "What would each choose", "Two bodies", "The ruler"):
         assert f"## {heading}" in page
     line = next(line for line in page.splitlines() if line.startswith("| singles |") and "(" in line)
@@ -85,8 +69,7 @@ def test_the_page_says_what_the_bed_holds(measured):
 def test_every_figure_of_the_page_in_docs_is_computed_from_the_bed(folder):
     if not (folder / "bed.npz").exists():
         pytest.skip("not measured yet")
-    run, bed = load_run(folder / "run"), read_bed(folder / "bed.npz")
     written = (DOCS / f"study-{folder.name}.md").read_text(encoding="utf-8").splitlines()
-    found = bed_study.page(folder.name, run, bed).splitlines()
+    found = bed_page.page(folder.name, *bed_page.read(folder), *bed_page.read_more(folder)).splitlines()
     own_line = 2  # names the machine
     assert found[:own_line] + found[own_line + 1 :] == written[:own_line] + written[own_line + 1 :]

@@ -1,18 +1,46 @@
 """The learned landscape: the posterior by brute force, the best state from few measurements, budgets kept."""
 
 import itertools
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from core.choose.learning import Measured, learn, swaps
-from core.energy.learned import Posterior, Prior, features, prior_from, read_posterior, to_bytes, upper
+from core.choose.learning import (
+    ROWS,
+    Measured,
+    cost_of,
+    from_run,
+    influence,
+    known_of,
+    learn,
+    pair_passes,
+    swaps,
+)
+from core.choose.other_methods import block_influence
+from core.energy.learned import (
+    OWN_SPREAD,
+    KnownPairs,
+    Posterior,
+    Prior,
+    features,
+    prior_from,
+    read_posterior,
+    to_bytes,
+    upper,
+)
 from core.errors import InputError
 from core.ising.energies import energies
 from core.ising.states import indicator
-from core.measure.state_losses import CHUNK, Forwards
+from core.measure.state_losses import CHUNK, Forwards, open_forwards, singles_of
+from core.model.load import load_model
 from core.spectrum.constraints import Constraints
+from core.store.folders import DEMO_RUN
+from core.store.runs import Singles, load_run
+from core.texts import pack, read_texts
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 NONE = (np.zeros((0, 6), bool), np.zeros(0), np.zeros(0), np.zeros(0))
 
 
@@ -173,6 +201,33 @@ def test_constraints_hold_for_everything_that_is_measured():
         assert not {0, 9} & set(state) and not any(b + 1 in state and b + 2 in state for b in state)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_budget_says_how_much_goes_and_every_state_keeps_it(seed):
+    n = 10
+    meter, H, rows = world(n, chunks=1, seed=seed)
+    weights = np.random.default_rng(seed).uniform(1, 3, n)
+    budget = Constraints(weights=tuple(weights), at_least=float(weights.sum() * 0.4), keep=(0,))
+    found = learn(rows, meter, None, 40.0, constraints=budget, seed=seed)
+    sizes = set()
+    for state, *_ in found.measured:
+        assert weights[list(state)].sum() >= weights.sum() * 0.4 - 1e-9 and 0 not in state
+        sizes.add(len(state))
+    every = indicator([s for m in range(1, n) for s in itertools.combinations(range(1, n), m)], n)
+    fits = every[every @ weights >= weights.sum() * 0.4]
+    best = energies(H, fits).min()
+    assert found.loss - found.original <= 1.02 * best and len(sizes) > 1
+
+
+def test_groups_are_drawn_and_changed_within_themselves():
+    n = 12
+    meter, _, rows = world(n, chunks=1)
+    groups = Constraints(groups=((tuple(range(0, n, 2)), 3), (tuple(range(1, n, 2)), 1)))
+    found = learn(rows, meter, 4, 30.0, constraints=groups)
+    assert len(found.measured) > 20
+    for state, *_ in found.measured:
+        assert [sum(u % 2 == k for u in state) for k in (0, 1)] == [3, 1]
+
+
 def test_a_small_space_is_measured_out_before_the_budget_ends():
     forwards, _, rows = world(5, deviation=0.3)
     found = learn(rows, forwards, 2, budget=1000.0)
@@ -184,6 +239,61 @@ def test_a_budget_that_pays_for_nothing_is_one_sentence():
     forwards, _, rows = world(10)
     with pytest.raises(InputError, match="does not pay"):
         learn(rows, forwards, 4, budget=2.0)
+
+
+def test_what_a_run_knows_is_taken_as_far_as_a_budget_pays_for_it():
+    run = replace(load_run(DEMO_RUN), secants=None, pairs=None)
+    every = known_of(run, 256, 45)
+    assert len(every) == ROWS and np.array_equal(every, run.sampled.A[:ROWS])
+    some = known_of(run, 16, 40)  # a tenth of 640 forwards of a sequence, 2.3 a row
+    assert len(some) == 27 and cost_of(some, 16) <= 4
+    none = known_of(run, 16, 30)
+    assert isinstance(none, KnownPairs) and not none.energies.any() and cost_of(none, 16) == 0
+    real = load_run(DOCS / "beds" / "smollm2" / "run")
+    passes = pair_passes(real)
+    assert isinstance(known_of(real, 256, 3 * passes / 256 + 0.01), KnownPairs)
+    assert isinstance(known_of(real, 256, 3 * passes / 256 - 0.01), np.ndarray)
+    free = from_run(real)
+    assert free.passes == 0 and free.singles is real.singles
+    assert np.array_equal(free.energies, known_of(real, 256, 1e4).energies)
+
+
+def test_single_removals_of_a_run_are_not_measured_again():
+    forwards, H, _ = world(10)
+    singles = Singles(np.diag(H).copy(), np.full(10, 0.01), 64)
+    found = learn(KnownPairs(np.zeros((10, 10)), 0.0, singles), forwards, 4, budget=3.0)
+    assert found.curve[0][0] < 3.5 / 10 + 2.5 and not any(len(s) == 1 for s in forwards.losses)
+    assert np.array_equal(np.diag(found.posterior.prior.mean), np.maximum(singles.increase, 0))
+
+
+def test_proposals_are_measured_first_where_they_are_allowed():
+    states = [(0, 3, 6, 9), (1, 3, 5, 7)]
+    forwards, _, rows = world(10)
+    found = learn(rows, forwards, 4, budget=15.0, proposals=states)
+    assert [s for s, _, _ in found.measured[:2]] == states
+    forwards, _, rows = world(10)
+    found = learn(rows, forwards, 4, budget=15.0, proposals=states, constraints=Constraints(keep=(0,)))
+    assert found.measured[0][0] == states[1] and states[0] not in [s for s, _, _ in found.measured]
+
+
+def test_block_influence_is_proposed_and_its_forward_charged(tiny, text_file):
+    loaded = load_model(str(tiny["llama"]))
+    texts = pack(read_texts(str(text_file)), loaded.tokenizer, "choose", 24, 4)
+    meter = open_forwards(loaded, texts, keep=False)
+    (state,) = influence(loaded, texts, meter, 2)
+    assert state == block_influence(loaded, texts, 3)[2].removed and meter.forwards == 1
+    with pytest.raises(InputError):
+        influence(loaded, texts, meter, 7)
+
+
+def test_of_one_sequence_no_error_is_known_and_the_spread_is_wide():
+    run = lambda part, kept, start, hidden: (np.full(1, 7.0 - len(kept)), list(kept[start:]))  # noqa: E731
+    found = singles_of(Forwards(5, 2, run, chunk=1), [0])
+    increase, se = found.increase, found.se
+    assert (increase == 1).all() and np.isnan(se).all()
+    alone, known = (prior_from(increase, e, KnownPairs(np.zeros((5, 5)), 0.0)) for e in (se, np.zeros(5)))
+    assert np.allclose(np.diag(known.sd), OWN_SPREAD) and np.isfinite(alone.sd).all()
+    assert (np.diag(alone.sd) > 1.5 * OWN_SPREAD).all()
 
 
 def test_a_posterior_survives_its_file():

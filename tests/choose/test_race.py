@@ -11,7 +11,7 @@ from core.errors import InputError
 from core.job_kinds.race import run as run_job
 from core.jobs.requests import request_of, request_on
 from core.measure.replay import Replay
-from core.measure.state_losses import Forwards, open_forwards
+from core.measure.state_losses import Forwards, open_forwards, stratified
 from core.model.load import load_model
 from core.store.runs import keep_run
 from core.texts import pack, read_texts
@@ -124,6 +124,22 @@ def test_what_is_no_race_is_one_sentence():
             race(forwards, [(0,), (1,)], delta=delta)
 
 
+def test_by_another_ruler_it_goes_by_that_alone():
+    rng = np.random.default_rng(3)
+    noise = [rng.normal(size=64) for _ in range(3)]
+    values = {(k,): np.array([9.0 - k + 0.1 * noise[k], k + 0.1 * noise[k]]) for k in range(3)}
+
+    def run(part, kept, start, hidden):
+        (state,) = ({0, 1, 2} - set(kept),)
+        return values[tuple(state)][:, part], list(kept[start:])
+
+    by = [race(Forwards(3, 64, run, chunk=BATCH, ruler=ruler), list(values)) for ruler in (0, 1)]
+    assert [found.winner.removed for found in by] == [(2,), (0,)]
+    for found, row in zip(by, (0, 1)):
+        for racer in found.racers:
+            assert np.isclose(racer.loss, values[racer.removed][row, : racer.items].mean())
+
+
 @pytest.fixture
 def loaded(tiny):
     return load_model(str(tiny["llama"]))
@@ -155,6 +171,10 @@ class Stops:
 
 @pytest.fixture
 def asked(tiny, loaded, text_file):
+    return a_race(tiny, loaded, text_file)
+
+
+def a_race(tiny, loaded, text_file) -> dict:
     """The request of a race on a run of the tiny model."""
     request = request_of(str(tiny["llama"]), str(text_file), samples=8, length=32)
     sequences = pack(read_texts(text_file), loaded.tokenizer, "calibrate", 32, 8)
@@ -196,5 +216,15 @@ def test_the_job_tells_ties_on_texts_that_no_choice_has_seen(asked, loaded, text
     )
     for tie in done["ties"]:
         assert np.isclose(tie["report"]["loss"], unseen.whole(tie["removed"]).mean(), atol=1e-5)
-    with pytest.raises(InputError, match="removes 1 blocks"):
-        run_job({**asked, "states": [[0], [1, 2]]}, Stops())
+    by_kl = run_job({**asked, "ruler": "kl"}, Stops())
+    first = [*by_kl["ties"], *by_kl["dropped"]]
+    assert sorted(r["removed"] for r in first) == sorted(asked["states"])
+    choose = pack(read_texts(text_file), loaded.tokenizer, "choose", 32, 48)
+    own = open_forwards(loaded, in_batches(stratified(choose)), keep=False, ruler="kl")
+    for racer in first:
+        assert set(racer) - {"report"} == {"removed", "items", "kl", "above", "low", "high"}
+        assert np.isclose(racer["kl"], own.whole(racer["removed"])[: racer["items"]].mean(), atol=1e-6)
+        assert racer["kl"] > 0
+    for bad, why in (({"ruler": "bits"}, "no ruler 'bits'"), ({"states": [[0], [1, 2]]}, "removes 1 blocks")):
+        with pytest.raises(InputError, match=why):
+            run_job({**asked, **bad}, Stops())

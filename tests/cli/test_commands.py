@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 
 from core.__main__ import main
 from core.energy.learned import read_posterior
+from core.energy.sources import open_source
 from core.measure.evaluation import sequence_losses
 from core.model.load import load_model
 from core.store.folders import DEMO_RUN
-from core.store.runs import load_run
+from core.store.runs import load_run, save_run
 from core.texts import pack, read_texts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +57,7 @@ def test_the_four_commands_one_after_the_other(tiny, text_file, tmp_path, capsys
         "lower_bound",
         "level_cut",
         "seconds",
+        "estimator",
     }
     A = load_run(tmp_path / "run").rows.A.astype(float)
     for rank, s in enumerate(by_path["states"]):
@@ -148,6 +151,24 @@ def test_states_of_a_matrix(tmp_path, capsys):
     assert (
         len(done["states"]) == 6 and done["exact"] and done["lower_bound"] is None and not done["level_cut"]
     )
+
+
+def test_the_best_couplings_of_a_run_are_those_that_the_app_opens_on(tmp_path, capsys):
+    argv = ["states", "--remove", 8, "--count", 5, "--estimator"]
+    best, pairs = (call(capsys, *argv, name, "--run", "demo")[1] for name in ("best", "pairs"))
+    assert best["estimator"] == open_source("demo").default == "pairs" and best["states"] == pairs["states"]
+    assert main([*map(str, argv), "best", "--run", "demo"]) == 0
+    assert "(exact, pairs, " in capsys.readouterr().out
+    save_run(replace(load_run(DEMO_RUN), secants=None, pairs=None, sampled=None), tmp_path / "bare")
+    assert call(capsys, *argv, "best", "--run", tmp_path / "bare")[1]["estimator"] == "h0"
+    code, failed, _ = call(capsys, *argv, "best", "--run", "demo", "--mix", "story=1")
+    assert code == 2 and "leave the mix" in failed["error"]
+    assert "estimator" not in call(capsys, "states", "--matrix", _matrix(tmp_path), "--remove", 1)[1]
+
+
+def _matrix(folder):
+    (folder / "h.csv").write_text("1,0\n0,2\n")
+    return folder / "h.csv"
 
 
 def test_states_of_a_domain_mix(capsys):

@@ -73,6 +73,15 @@ def test_race_names_ties_and_who_left_among_the_lowest_or_those_named(run_folder
         and lines[-1].startswith("It took")
         and lines[2].rstrip().endswith(",".join(map(str, done["winner"])))
     )
+    by_kl = [*named, "--ruler", "kl"]
+    code, done = call(capsys, *by_kl)
+    assert code == 0 and all("kl" in r and "loss" not in r for r in [*done["ties"], *done["dropped"]])
+    run = load_run(run_folder)
+    request = {"states": [[1, 4], [0, 1]], "delta": 0.05, "remove": 2, "sequences": 24, "ruler": "kl"}
+    assert jobs.find("race", jobs.request_on(run, run_folder.absolute(), **request)).result == done
+    assert main([str(word) for word in by_kl]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[1] == "KL" and lines[-2] == "KL to the original, nats a token"
     for bad, why in ((["--blocks", "1,2"], "two different"), (["--delta", 0], "delta")):
         code, failed = call(capsys, *asked, *bad)
         assert code == 2 and why in failed["error"]

@@ -22,11 +22,14 @@ from core.export.write import PROVENANCE
 from core.job_kinds import prune
 from core.jobs.files import is_held
 from core.jobs.worker import work
+from core.measure.replay import Replay
+from core.measure.state_losses import Kept
 from core.model.load import load_model
 from core.model.surgery import without
 from core.store import folders, runs
 from core.store.checkpoint import Checkpoint
 from core.store.runs import file_sha256, load_run
+from tests.choose.test_race import a_race
 from tests.jobs.test_jobs import finish, kill_worker, request_of, until, until_at_work, until_interrupted
 from tests.store.test_runs import a_run
 
@@ -127,6 +130,69 @@ def test_calibration_killed_at_twenty_random_moments_ends_bit_for_bit(tiny, tmp_
             told += 1
             assert all(line["done"] >= own[-3] for line in lines if line["t"] > kill), (own, kill)
     assert told >= 2, lines
+
+
+# --- a race of states
+
+
+def test_a_race_killed_ten_times_measures_nothing_again(tiny, text_file, tmp_path, monkeypatch, forks):
+    """SIGKILL, the worker's own process, ten times. Every measurement and every writing to the store leaves a
+    line: what was written is never measured again, and a kill costs the race one measurement at most, its
+    last.
+    """
+    diary, pause = tmp_path / "diary", [0.0]
+    measure, write = Replay.__call__, Kept.flush
+
+    def line(*words) -> None:
+        with diary.open("a") as file:
+            file.write(json.dumps(words) + "\n")
+
+    def measured(self, part, kept, *rest):
+        found = measure(self, part, kept, *rest)
+        line(self.sequences.split, self.sequences.index[part].tolist(), kept)
+        time.sleep(pause[0])
+        return found
+
+    def written(self):
+        write(self)
+        line("written")
+
+    monkeypatch.setattr(Replay, "__call__", measured)
+    monkeypatch.setattr(Kept, "flush", written)
+    request = a_race(tiny, load_model(str(tiny["llama"])), text_file)
+    whole = finish(jobs.start("race", request))
+    os.waitpid(forks[-1], 0)
+    once = {entry for entry in diary.read_text().splitlines() if entry != '["written"]'}
+    diary.unlink()
+    monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path / "killed"))
+    rng, pause[0] = random.Random(0), 0.02
+    job = jobs.start("race", request)
+    for kill in range(10):
+        before = len(diary.read_text().splitlines()) if kill else 0
+        until(lambda n=before: diary.exists() and len(diary.read_text().splitlines()) > n + 2)
+        time.sleep(rng.uniform(0, 0.06))
+        kill_worker(job)
+        os.waitpid(forks[-1], 0)
+        until_interrupted(job.id)
+        with diary.open("a") as file:
+            file.write("killed\n")
+        job = jobs.start("race", request)
+    job = finish(job)
+    os.waitpid(forks[-1], 0)
+    assert job.status == "done" and job.result == whole.result, job
+    safe, unsafe = set(), []
+    entries = diary.read_text().splitlines()
+    for entry in entries:
+        if entry == '["written"]':
+            safe, unsafe = safe | set(unsafe), []
+        elif entry == "killed":
+            assert sum(json.loads(lost)[0] == "choose" for lost in unsafe) <= 1
+            unsafe = []
+        else:
+            assert entry not in safe
+            unsafe.append(entry)
+    assert entries.count("killed") == 10 and not unsafe
+    assert set(entries) - {"killed", '["written"]'} == once
 
 
 # --- exports

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.ising.units import BRANCH
 from core.measure.evaluation import sequence_losses
 from core.measure.prefix_walk import prefix_walk, walk_order
 from core.measure.replay import Replay
@@ -57,6 +58,32 @@ def test_losses_from_kept_prefixes_equal_whole_forwards(tiny, sequences, kind, m
     assert meter.shares
     for state in [(), (0,), (2, 3), (2, 4), (0, 1, 2, 3, 4), (5,), (0, 1, 2, 3, 4, 5)]:
         assert np.abs(meter.whole(state) - sequence_losses(loaded, texts.ids, state)).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", TINY)
+def test_losses_of_branches_equal_closed_gates_and_share_the_store_with_blocks(
+    tiny, sequences, kind, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path))
+    whole = load_model(str(tiny[kind]))
+    loaded, texts = whole.seen(BRANCH), sequences(whole, 6)
+    meter, ids = open_forwards(loaded, texts, tokens=True), torch.from_numpy(texts.ids)
+    states = [(), (0,), (1,), (4, 5), (2, 5, 6, 7, 10), (11,)]
+    for state in states:
+        with torch.no_grad(), gated(loaded, removal(loaded, state)):
+            logits = loaded.model(input_ids=ids, use_cache=False).logits[:, :-1].double()
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        assert np.abs(meter.whole(state) - losses.mean(dim=1).numpy()).max() < 1e-5
+    meter.save()
+    named = {loaded.units.stored(s) for s in states}
+    assert named == {(), ("0a",), ("0f",), (2,), ("1a", "2f", 3, "5a"), ("5f",)}
+    known = Kept(whole, texts, DISTANCES, tokens=True)
+    assert set(known.values) == set(known.histograms) == {(), (2,)}  # half a block is no state by block
+    again = open_forwards(loaded, texts, tokens=True)
+    monkeypatch.setattr(again, "run", lambda *_: pytest.fail("measured twice"))
+    for state in states:
+        assert (again.whole(state) == meter.whole(state)).all()
+    assert again.forwards == pytest.approx(meter.forwards)
 
 
 def test_blocks_that_cannot_be_passed_over_are_gated_at_full_cost(tiny, sequences, monkeypatch):

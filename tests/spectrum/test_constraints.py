@@ -29,7 +29,9 @@ def feasible(n: int, m: int | None, c: Constraints) -> np.ndarray:
             and not set(removed) & set(c.keep)
             and set(c.remove) <= set(removed)
             and all(len(set(blocks) & set(removed)) == count for blocks, count in c.groups)
-            and (c.weights is None or sum(c.weights[i] for i in removed) >= c.at_least)
+            and all(
+                sum(w[i] for i in removed) >= least for w, least in zip(c.weights or (), c.at_least or ())
+            )
             and (c.max_run is None or max(runs, default=0) <= c.max_run)
         ):
             kept.append(bits)
@@ -48,9 +50,10 @@ def problems(draw):
     if draw(st.booleans()):
         order, cut = draw(st.permutations(range(n))), draw(st.integers(1, n - 1))
         fields["groups"] = ((tuple(order[:cut]), draw(st.integers(0, cut))),)
-    if draw(st.booleans()):
-        fields["weights"] = tuple(float(w) for w in draw(st.lists(st.integers(0, 9), min_size=n, max_size=n)))
-        fields["at_least"] = float(draw(st.integers(1, 3 * n)))
+    if budgets := draw(st.integers(0, 2)):
+        row = st.lists(st.integers(0, 9), min_size=n, max_size=n).map(lambda w: tuple(map(float, w)))
+        fields["weights"] = tuple(draw(row) for _ in range(budgets))
+        fields["at_least"] = tuple(float(draw(st.integers(1, 3 * n))) for _ in range(budgets))
     if draw(st.booleans()):
         fields["max_run"] = draw(st.integers(1, 3))
     m = (
@@ -68,7 +71,7 @@ def problems(draw):
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(problems())
 def test_equals_filtering_all_choices(problem):
     n, m, constraints, kind, seed, count = problem
@@ -107,6 +110,29 @@ def test_a_budget_instead_of_m():
     assert found.exact and (found.x @ np.array(weights) >= 18.0).all() and found.total is None
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_budgets_of_16_blocks_equal_brute_force(seed):
+    rng, n = np.random.default_rng(seed), 16
+    H = (wishart, llm_like)[seed % 2](n, seed)
+    x = ((np.arange(2**n)[:, None] >> np.arange(n)) & 1).astype(bool)
+    e = np.einsum("ki,ki->k", x @ H, x.astype(float))
+    for m, budgets in ((None, 1), (None, 2), (None, 3), (8, 2)):
+        weights = rng.uniform(0.0, 3.0, (budgets, n)) * (rng.random((budgets, n)) < 0.7)
+        least = weights.sum(axis=1) * rng.uniform(0.1, 0.4, budgets)
+        rules = Constraints(weights=tuple(map(tuple, weights)), at_least=tuple(least))
+        fits = (x @ weights.T >= least).all(axis=1) & ((m is None) | (x.sum(axis=1) == m))
+        found = lowest_states(H, m, 100, constraints=rules, time_limit=30)
+        assert found.exact and make_rules(rules, n, m).allows(found.x).all()
+        np.testing.assert_allclose(found.energies, np.sort(e[fits])[:100], atol=1e-9)
+
+
+def test_a_single_budget_may_be_written_bare_as_it_once_was():
+    rows = Constraints(weights=((1.0, 2.0, 3.0),), at_least=(2.5,))
+    assert rows == Constraints(weights=(1.0, 2.0, 3.0), at_least=2.5)
+    assert rows == Constraints(weights=[1.0, 2.0, 3.0], at_least=2.5)
+    assert lowest_states(np.diag([3.0, 1.0, 2.0]), None, 1, constraints=rows).removed == [(2,)]
+
+
 @pytest.mark.parametrize(
     ("m", "fields", "says"),
     [
@@ -123,6 +149,8 @@ def test_a_budget_instead_of_m():
         (2, {"groups": (((0, 1, 2), 3),)}, "M is 2"),
         (3, {"weights": (1.0,) * 6}, "at_least is missing"),
         (3, {"weights": (1.0,) * 5, "at_least": 1.0}, "6 finite"),
+        (3, {"weights": ((1.0,) * 6,) * 2, "at_least": 1.0}, "2 rows of weights and 1 number"),
+        (None, {"weights": ((1.0,) * 6,) * 2, "at_least": (1.0, 7.0)}, "needs 7"),
         (3, {"weights": (-1.0,) * 6, "at_least": 1.0}, "not negative"),
         (3, {"weights": (1.0,) * 6, "at_least": 4.0}, "at most 3 together"),
         (3, {"weights": (1.0,) * 6, "at_least": math.nan}, "finite number above 0"),
@@ -162,6 +190,30 @@ def test_minima_count_only_swaps_that_the_rules_allow():
         assert minima(H, indicator(states, 9), tolerance=1e-9, rules=rules).tolist() == expected and any(
             expected
         )
+
+
+def test_minima_of_any_number_also_count_one_block_more_or_less():
+    from core.landscape.landscape import landscape
+
+    rng, n = np.random.default_rng(3), 8
+    B = rng.normal(size=(n + 2, n))
+    H, w = B.T @ B, rng.uniform(1, 3, n)
+    for rules in (
+        Constraints(weights=tuple(w), at_least=6.0),
+        Constraints(weights=((*w,), (1.0, 0.0) * 4), at_least=(5.0, 2.0)),
+        Constraints(groups=(((0, 1, 2), 2),)),
+    ):
+        x = feasible(n, None, rules)
+        found = landscape(H, lowest_states(H, None, len(x), constraints=rules), rules)
+        energy = {s: H[np.ix_(s, s)].sum() for s in found.spectrum.removed}
+        for s, minimum in zip(found.spectrum.removed, found.minimum):
+            near = (
+                t
+                for t in energy
+                if (d := set(s) ^ set(t)) and (len(d) == 1 or (len(d) == 2 and len(s) == len(t)))
+            )
+            assert minimum == (not any(energy[t] < energy[s] - 1e-7 for t in near))
+        assert found.minimum.any() and not found.minimum.all() and np.isfinite(found.pearson[0])
 
 
 def test_constraints_as_people_write_them():

@@ -9,9 +9,18 @@ from core.errors import InputError
 from core.ising.states import indicator
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
-from core.spectrum.memory_budget import Budget, budget_text, needs, read_budget, smallest_removal, with_budget
+from core.spectrum.memory_budget import (
+    Budget,
+    Share,
+    budget_text,
+    needs,
+    read_budget,
+    smallest_removal,
+    with_budget,
+)
 from core.store.folders import DEMO_RUN
 from core.store.runs import load_run
+from core.store.unit_times import keep_times, model_key
 
 N = 8
 RNG = np.random.default_rng(0)
@@ -112,15 +121,42 @@ def test_equal_blocks_need_a_number_only():
 
 def test_what_cannot_be_met_is_said():
     whole = needs(MODEL, (), Budget())
-    for b in (
-        Budget(bytes=99_999),
-        Budget(active=10.0),
-        Budget(bytes=whole.bytes - 5, active=whole.active - 5),
-    ):
-        with pytest.raises(InputError):
+    for b in (Budget(bytes=99_999), Budget(active=10.0), Budget(shares=(Share("weights", 0.01),))):
+        with pytest.raises(InputError, match="Without any of its blocks"):
             smallest_removal(MODEL, b)
-    with pytest.raises(InputError):
-        with_budget(MODEL, Budget(bytes=whole.bytes - 5), Constraints(weights=(1.0,) * N, at_least=2))
+    with pytest.raises(InputError, match="python -m core speed --model MODEL --context 8192"):
+        with_budget(MODEL, read_budget("time at 8k 75 %"))
+    two = with_budget(MODEL, Budget(bytes=whole.bytes - 5), Constraints(weights=(1.0,) * N, at_least=2))
+    assert two.weights == ((1.0,) * N, tuple(float(b["bytes"]) for b in UNEVEN)) and two.at_least == (2, 5)
+
+
+def test_several_shares_of_the_original_are_kept_together():
+    """Weights, cache, active parameters and time at once, against every subset."""
+    times = {"attention": 3.0, "FFN": 1.0}
+    blocks = [{**b, "kind": "FFN" if i % 2 else "attention"} for i, b in enumerate(UNEVEN)]
+    model = {**MODEL, "blocks": blocks, "config": "c", "weights": ["w"], "source": "here"}
+    keep_times(model_key(model), 8192, "cpu", 20.0, times)
+    took = np.array([times[b["kind"]] for b in blocks])
+    whole, A = needs(model, (), Budget()), np.random.default_rng(1).normal(size=(N, N))
+    for text, shares in (
+        ("weights 80 %, KV cache 75%", (0.8, 0.75, 1.0, 1.0)),
+        ("kv 50 %, active 85 %", (1.0, 0.5, 0.85, 1.0)),
+        ("time at 8k 75 %, weights 85 %", (0.85, 1.0, 1.0, 0.75)),
+        ("time at 8192 tokens 60 %", (1.0, 1.0, 1.0, 0.6)),
+    ):
+        budget, fits = read_budget(text), []
+        for s in SUBSETS:
+            left, kv = needs(model, s, Budget(context=1)), needs(model, s, Budget(context=1)).cache
+            has = (left.weights / whole.weights, kv / 256, left.active / whole.active)
+            time = (20 - took[list(s)].sum()) / 20
+            if all(h <= share + 1e-12 for h, share in zip((*has, time), shares)):
+                fits.append(s)
+        found = smallest_removal(model, budget)
+        assert found.least == min(map(len, fits))
+        assert found.sure is None or set(itertools.combinations(range(N), found.sure)) <= set(fits)
+        listed = lowest_states(A.T @ A, None, 2**N, constraints=with_budget(model, budget)).removed
+        assert {s for s in listed if len(s) < N} == set(fits)
+        assert read_budget(budget_text(budget)) == budget
 
 
 @pytest.mark.parametrize(
@@ -130,6 +166,19 @@ def test_what_cannot_be_met_is_said():
         ("24GiB, context 1000", Budget(24 * 2**30, 1000, 1)),
         ("0.5 gb, 300 tokens", Budget(0.5e9, 300)),
         ("3B active parameters", Budget(active=3e9)),
+        ("kv 60 %", Budget(shares=(Share("kv", 0.6),))),
+        (
+            "Weights 80%, KV cache 62.5 %, time at 8k 75 %, time at 1000 tokens 90 %",
+            Budget(
+                shares=(
+                    Share("weights", 0.8),
+                    Share("kv", 0.625),
+                    Share("time", 0.75, 8192),
+                    Share("time", 0.9, 1000),
+                )
+            ),
+        ),
+        ("24 GB at 8k context, active 50 %", Budget(24e9, 8192, shares=(Share("active", 0.5),))),
         ("1.5 TB at 128k tokens of context, batch 2, 12.5 m active", Budget(1.5e12, 131072, 2, 12.5e6)),
     ],
 )
@@ -142,6 +191,11 @@ def test_budgets_are_read_and_written(text, budget):
     [
         "",
         "24",
+        "kv 0 %",
+        "weights 101 %",
+        "kv 60 %, kv cache 50 %",
+        "time at 0.5 75 %",
+        "time 75 %",
         "GB",
         "24 GB, 25 GB",
         "8k context",
