@@ -1,5 +1,6 @@
 """The model card of a checkpoint without attention or FFN here and there: what it lacks, how it loads."""
 
+import shlex
 from collections.abc import Sequence
 
 from core.export.form_names import GGUF, NAS, PARTIAL, PORTABLE, SHAPES
@@ -45,6 +46,19 @@ alone, llama.cpp would drop it with the missing FFN; there the file has a tiny F
 `config.nemotron-nas.json` is the config of the same tensors for vLLM and TensorRT-LLM (`block_configs` with
 `no_op`). **It was not run with either.**""",
 }
+
+
+def snippet(form: str, folder: str) -> tuple[str, str]:
+    """(a few lines that load what was written, their language)."""
+    if form == GGUF:
+        return f"llama-cli -m {shlex.quote(folder + '/model.gguf')} -p 'Once upon a time'", "bash"
+    trusted = ", trust_remote_code=True" if form in (PORTABLE, NAS) else ""
+    return (
+        f"from transformers import AutoModelForCausalLM, AutoTokenizer\n\nfolder = {folder!r}\n"
+        f"model = AutoModelForCausalLM.from_pretrained(folder{trusted})\ntokenizer = "
+        "AutoTokenizer.from_pretrained(folder)",
+        "python",
+    )
 
 
 def card(form: str, model: str, removed: Sequence[Name], units: tuple[int, int]) -> str:

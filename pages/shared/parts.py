@@ -10,6 +10,8 @@ import streamlit as st
 from core import jobs
 from core.compare.comparison import model_key
 from core.errors import InputError
+from core.export.card import snippet
+from core.export.form_names import NATIVE, PARTIAL, SHAPES, form_of
 from core.ising.states import indicator, short_hashes
 from core.ising.units import BRANCH, Units, units_of
 from core.jobs.costs import forward_seconds, prune_seconds
@@ -195,13 +197,14 @@ def html_table(head: list, rows: list[list], name: str = "") -> str:
     )
 
 
-def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
-    """What a prune job is asked for a state of a run."""
+def prune_request(run: Run, removed: tuple[int, ...], form: str | None = None) -> dict:
+    """What a prune job is asked for a state of a run; form: of one without parts of blocks."""
     model = run.meta["model"]
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])
     name = f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, run.units.stored(removed)))}"[
         :120
     ].rstrip("-.")
+    name += f"-{form}" if form else ""
     provenance = {"run": run.key, "model": {key: model[key] for key in ("config", "weights")}}
     return jobs.request_for(
         run,
@@ -209,6 +212,7 @@ def prune_request(run: Run, removed: tuple[int, ...]) -> dict:
         out=str(folders.home() / "exports" / name),
         zip=True,
         provenance=provenance,
+        written=form,
     )
 
 
@@ -237,7 +241,7 @@ def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
     """
     if lacks_weights(run):
         return
-    request = prune_request(run, removed)
+    request = prune_request(run, removed, _ask_form(run, removed))
     job = jobs.find("prune", request)
     st.fragment(_pruned, run_every=1 if job and job.active else None)(run, removed, request)
     if job is None or not (job.active or job.status == "done"):
@@ -246,10 +250,26 @@ def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
             jobs.start("prune", request)
             st.rerun()
         model = run.meta["model"]
-        seconds = prune_seconds(_bytes_after(model, [model["blocks"][i] for i in removed]))
+        gone = [model["blocks"][i] for i in _left_out(run, removed, request)]
+        seconds = prune_seconds(_bytes_after(model, gone))
         st.caption(
-            f"About {seconds:.0f} s: a checkpoint that transformers loads, tried in a process of its own."
+            f"About {seconds:.0f} s: what is written is tried in a process of its own, then gets its name."
         )
+
+
+def _ask_form(run: Run, removed: tuple[int, ...]) -> str | None:
+    """The form of a model without parts of blocks; None where whole blocks go."""
+    names = run.units.stored(removed)
+    if form_of(names) == NATIVE:
+        return None
+    chosen = st.selectbox(
+        "Form",
+        list(PARTIAL),
+        format_func=lambda form: PARTIAL[form].title,
+        key=f"form-{'-'.join(map(str, names))}",
+    )
+    st.caption(PARTIAL[chosen].about)
+    return chosen
 
 
 def _bytes_after(model: dict, gone: list[dict]) -> int:
@@ -257,6 +277,14 @@ def _bytes_after(model: dict, gone: list[dict]) -> int:
     if "written_item" not in model:  # runs of before: every model was written as it was stored
         return model["bytes"] - sum(b["bytes"] for b in gone)
     return (model["parameters"] - sum(b["parameters"] for b in gone)) * model["written_item"]
+
+
+def _left_out(run: Run, removed: tuple[int, ...], request: dict) -> tuple[int, ...]:
+    """The units that a form does not write."""
+    if request.get("written") != SHAPES:
+        return removed
+    whole = [name for name in run.units.stored(removed) if isinstance(name, int)]
+    return run.units.state(whole) or ()
 
 
 def _strip_without(run: Run, removed: tuple[int, ...]) -> str:
@@ -269,7 +297,7 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
     model, blocks = run.meta["model"], run.meta["model"]["blocks"]
     job = jobs.find("prune", request)
     done = job.result if job and job.status == "done" else None
-    gone = [blocks[i] for i in removed]
+    gone = [blocks[i] for i in _left_out(run, removed, request)]
     kv = sum(b.get("kv_bytes", 0) for b in blocks)
     before_after = {
         f"{run.units.word}s": (len(blocks), len(blocks) - len(removed)),
@@ -297,17 +325,15 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
         if job:
             show_progress(job)
         return
+    form = done.get("form", NATIVE)
     st.success(
         "Written, reloaded in a fresh process and verified: no tensor missing or left over, the gated "
         "model's logits, "
         "the same tokens with and without cache. The figures above are those of the files on disk."
+        + (f" llama.cpp: {done['llama_cpp']}." if "llama_cpp" in done else "")
     )
-    st.code(
-        f"from transformers import AutoModelForCausalLM, AutoTokenizer\n\nfolder = {done['out']!r}\n"
-        "model = AutoModelForCausalLM.from_pretrained(folder)\ntokenizer = "
-        "AutoTokenizer.from_pretrained(folder)",
-        language="python",
-    )
+    code, language = snippet(form, done["out"])
+    st.code(code, language=language)
     archive = done.get("zip") and Path(done["zip"])
     if archive and archive.is_file():
         st.download_button(
