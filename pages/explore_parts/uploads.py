@@ -91,7 +91,7 @@ def show_upload() -> None:
     with right.expander("Mark states from elsewhere"):
         st.file_uploader(
             'A list of removed blocks: .json ([{"removed": [3, 7], "label": "theirs"}]) or .csv (column '
-            'removed, as "3,7-9")',
+            'removed, as "3,7-9"); by branch also their parts, as "12a"',
             type=["json", "csv"],
             key="listed",
             on_change=on_states,
