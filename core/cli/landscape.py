@@ -14,7 +14,7 @@ from core.energy.mix import read_mix
 from core.energy.sources import open_source
 from core.errors import InputError
 from core.ising.units import Units
-from core.spectrum.constraints import Constraints, read_constraints
+from core.spectrum.constraints import Constraints, read_constraints, removed_by_groups
 from core.spectrum.lowest import Spectrum, lowest_states
 from core.spectrum.memory_budget import read_budget, with_budget
 from core.store.folders import find_run
@@ -129,5 +129,4 @@ def _removed_by(args: argparse.Namespace, constraints: Constraints) -> int:
         )
     if not constraints.groups:
         raise InputError("Nothing says how much to remove; give --remove, --fits or --groups.")
-    grouped = {unit for members, _ in constraints.groups for unit in members}
-    return sum(count for _, count in constraints.groups) + len(set(constraints.remove) - grouped)
+    return removed_by_groups(constraints)

@@ -63,8 +63,10 @@ def chosen(kind: str, args: argparse.Namespace, **asked) -> dict:
     """
     folder = find_run(args.run).absolute()
     run = load_run(folder)
-    if args.remove is not None or not asked.get("rules"):
+    if args.remove is not None:
         check_removed(args.remove, run.seen(args.by).blocks)
+    elif not {"groups", "fits"} & set(asked.get("rules", {})):
+        raise InputError("Nothing says how much to remove; give --remove, --fits or --groups.")
     if not args.texts and (gone := missing(run)):
         raise InputError(
             f"The texts of the run {run.key[:8]} are no longer at {', '.join(gone)}; say by --texts where "

@@ -10,6 +10,7 @@ from core.ising.units import BRANCH
 from core.job_kinds.common import choosing, ruler_of, rules_of, unseen_losses
 from core.jobs.progress import Progress
 from core.measure.state_losses import open_forwards
+from core.spectrum.constraints import removed_by_groups
 
 
 def run(request: dict, progress: Progress) -> dict:
@@ -28,6 +29,8 @@ def run(request: dict, progress: Progress) -> dict:
     note, ruler = progress.curves(), ruler_of(request)
     units, removed = loaded.units, request["remove"]
     meter, constraints = open_forwards(loaded, choose, ruler=ruler), rules_of(request, run)
+    if removed is None and constraints is not None and constraints.groups and not constraints.budgeted:
+        removed = removed_by_groups(constraints)
     if run.by == BRANCH and run.singles is not None and run.secants is not None:
         known: np.ndarray | KnownPairs = learning.from_run(run)  # of so many units they were paid for once
     else:

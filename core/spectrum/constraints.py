@@ -77,6 +77,12 @@ def read_constraints(fields: dict[str, str], units: Units) -> Constraints:
     return Constraints(keep, remove, tuple(groups), max_run=int(run) if run else None)
 
 
+def removed_by_groups(constraints: Constraints) -> int:
+    """M, where groups say how much goes: what they remove together, and what goes in every state."""
+    grouped = {unit for members, _ in constraints.groups for unit in members}
+    return sum(count for _, count in constraints.groups) + len(set(constraints.remove) - grouped)
+
+
 def _of_kind(name: str, kinds: Sequence[str]) -> tuple[int, ...]:
     """The blocks of a kind, "attention + FFN", or with it as a part, "attention"; none where the name is not
     a kind's.
