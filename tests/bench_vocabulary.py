@@ -160,7 +160,7 @@ def singles(loaded: LoadedModel) -> None:
     sequences = made_up(loaded, 4)
     meter: Forwards = open_forwards(loaded, sequences, keep=False, memory=0)
     began = time.process_time()
-    for state in singles_order(meter.blocks):
+    for state in singles_order(meter.units):
         meter.whole(state)
     shared = time.process_time() - began
     began = time.process_time()

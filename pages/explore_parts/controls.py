@@ -40,9 +40,9 @@ def controls(source: Source, sources: dict[str, str]):
     mixes = len(source.domains) > 1 and source.mixes(state.estimator)
     with st.container(key="controls"):
         widths = (
-            [1.3, 0.9, 1.2, 0.7, 1.1, 0.95, 0.8, 0.75, 2.1, 1.95]
+            [1.2, 0.85, 1.5, 0.72, 1.1, 0.95, 0.8, 0.75, 2.05, 1.9]
             if mixes
-            else [1.5, 0.95, 1.2, 0.75, 1.15, 0.9, 0.8, 2.2, 1.95]
+            else [1.35, 0.9, 1.45, 0.75, 1.15, 0.85, 0.8, 2.15, 1.9]
         )
         run, by, m, many, estimator, *mix, count, rules, facts, badge = st.columns(
             widths, vertical_alignment="top"

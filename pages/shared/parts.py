@@ -253,7 +253,7 @@ def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
         gone = [model["blocks"][i] for i in _left_out(run, removed, request)]
         seconds = prune_seconds(_bytes_after(model, gone))
         st.caption(
-            f"About {seconds:.0f} s: what is written is tried in a process of its own, then gets its name."
+            f"About {seconds:.0f} s: a checkpoint, tried in a process of its own before it gets its name."
         )
 
 

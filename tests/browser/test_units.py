@@ -89,13 +89,13 @@ def test_lanes_are_locked_by_mouse_and_keys_and_states_named(visit):
     page.wait_for_url(re.compile("remove=4f"))
     # a state by name, of both halves of a block once by its number
     page.keyboard.press("/")
-    page.keyboard.type("3, 12a, 13f, 20f, 4f")
+    page.keyboard.type("5, 12a, 13f, 20f, 4f")
     page.keyboard.press("Enter")
-    page.wait_for_url(re.compile("cur=3-4f-12a-13f-20f"))
-    expect(page.locator(".lens .chip")).to_have_text(["3", "4f", "12a", "13f", "20f"])
+    page.wait_for_url(re.compile("cur=4f-5-12a-13f-20f"))
+    expect(page.locator(".lens .chip")).to_have_text(["4f", "5", "12a", "13f", "20f"])
     page.keyboard.press("a")
     expect(page.locator(".lens .mini.lanes span")).to_have_count(24)
-    page.wait_for_url(re.compile("tray=3-4f-12a-13f-20f"))
+    page.wait_for_url(re.compile("tray=4f-5-12a-13f-20f"))
     # in order of kind, and the link says so
     page.keyboard.press("o")
     page.wait_for_url(re.compile("look=kinds"))

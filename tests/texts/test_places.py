@@ -97,7 +97,7 @@ def test_a_run_folder_and_the_store_remember_both(loaded, files, tmp_path):
     jobs.point_at(load_run(tmp_path / "out"), tmp_path / "out", [str(new)])
     for folder in (tmp_path / "out", home() / "runs" / run.key):
         assert load_run(folder).meta["request"]["texts"] == str(new)
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"run.json", "A.npz"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"run.json", "A.npz", "branches.npz"}
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".out")]
 
 
