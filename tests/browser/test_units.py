@@ -73,7 +73,7 @@ def test_lanes_are_locked_by_mouse_and_keys_and_states_named(visit):
     over.hover(position=at(page, 3, 71))
     expect(status).to_have_text(re.compile(r"^3f \(FFN\): removed in"))
     over.click(position=at(page, 3, 71))
-    page.wait_for_url(re.compile("keep=3f"))
+    expect(page).to_have_url(re.compile("keep=3f"), timeout=20_000)
     # by keys: from the first block to the fifth, its FFN; twice L: it goes
     opened(page)
     page.locator(".lens .frame").focus()
@@ -83,22 +83,22 @@ def test_lanes_are_locked_by_mouse_and_keys_and_states_named(visit):
     page.keyboard.press("Shift+ArrowDown")
     expect(status).to_have_text(re.compile(r"^4f \(FFN\): "))
     page.keyboard.press("l")
-    page.wait_for_url(re.compile("keep=3f%2C\\+4f"))
+    expect(page).to_have_url(re.compile("keep=3f%2C\\+4f"), timeout=20_000)
     expect(status).to_have_text(re.compile(r"^4f \(FFN\): .*it always stays"))
     page.keyboard.press("l")
-    page.wait_for_url(re.compile("remove=4f"))
+    expect(page).to_have_url(re.compile("remove=4f"), timeout=20_000)
     # a state by name, of both halves of a block once by its number
     page.keyboard.press("/")
     page.keyboard.type("5, 12a, 13f, 20f, 4f")
     page.keyboard.press("Enter")
-    page.wait_for_url(re.compile("cur=4f-5-12a-13f-20f"))
+    expect(page).to_have_url(re.compile("cur=4f-5-12a-13f-20f"), timeout=20_000)
     expect(page.locator(".lens .chip")).to_have_text(["4f", "5", "12a", "13f", "20f"])
     page.keyboard.press("a")
     expect(page.locator(".lens .mini.lanes span")).to_have_count(24)
-    page.wait_for_url(re.compile("tray=4f-5-12a-13f-20f"))
+    expect(page).to_have_url(re.compile("tray=4f-5-12a-13f-20f"), timeout=20_000)
     # in order of kind, and the link says so
     page.keyboard.press("o")
-    page.wait_for_url(re.compile("look=kinds"))
+    expect(page).to_have_url(re.compile("look=kinds"), timeout=20_000)
     expect(page.locator(".lens .panel.matrix .tab[aria-pressed=true]")).to_have_text("Kind")
 
 
