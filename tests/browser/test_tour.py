@@ -223,6 +223,7 @@ def test_matrices_of_ones_own(visit, tmp_path):
     page.get_by_text("Explore a matrix of your own").click()
     chooser = page.locator('input[type="file"]').first
     for name, says in (("asymmetric.npy", "is not symmetric"), ("nan.npy", "not finite")):
+        expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)  # no rerun is under way
         chooser.set_input_files(tmp_path / name)
         expect(page.get_by_test_id("stAlert")).to_contain_text(says)
         expect(page.locator(".lens .chip")).to_have_count(8)

@@ -87,6 +87,7 @@ def test_lanes_are_locked_by_mouse_and_keys_and_states_named(visit):
     expect(status).to_have_text(re.compile(r"^4f \(FFN\): .*it always stays"))
     page.keyboard.press("l")
     expect(page).to_have_url(re.compile("remove=4f"), timeout=20_000)
+    expect(status).to_have_text(re.compile(r"^4f \(FFN\): .*it always goes"))  # solved again
     # a state by name, of both halves of a block once by its number
     page.keyboard.press("/")
     page.keyboard.type("5, 12a, 13f, 20f, 4f")
