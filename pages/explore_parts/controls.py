@@ -42,7 +42,7 @@ def controls(source: Source, sources: dict[str, str]):
         widths = (
             [1.2, 0.85, 1.5, 0.72, 1.1, 0.95, 0.8, 0.75, 2.05, 1.9]
             if mixes
-            else [1.35, 0.9, 1.45, 0.75, 1.15, 0.85, 0.8, 2.15, 1.9]
+            else [1.3, 1.02, 1.45, 0.75, 1.15, 0.85, 0.8, 2.08, 1.9]
         )
         run, by, m, many, estimator, *mix, count, rules, facts, badge = st.columns(
             widths, vertical_alignment="top"
