@@ -6,7 +6,6 @@ from core import jobs
 from core.cli.options import BY, REMOVE, RUN, forwards, natural, positive
 from core.cli.running import as_job
 from core.errors import InputError
-from core.ising.units import BLOCK
 from core.spectrum.lowest import check_removed
 from core.store.folders import find_run
 from core.store.results import LOSS, RULERS
@@ -62,9 +61,9 @@ def chosen(kind: str, args: argparse.Namespace, **asked) -> dict:
     what else its request says. Errors: InputError.
     """
     folder = find_run(args.run).absolute()
-    run = load_run(folder)
+    run = load_run(folder).seen(args.by)
     if args.remove is not None:
-        check_removed(args.remove, run.seen(args.by).blocks)
+        check_removed(args.remove, run.blocks)
     elif not {"groups", "fits"} & set(asked.get("rules", {})):
         raise InputError("Nothing says how much to remove; give --remove, --fits or --groups.")
     if not args.texts and (gone := missing(run)):
@@ -72,8 +71,6 @@ def chosen(kind: str, args: argparse.Namespace, **asked) -> dict:
             f"The texts of the run {run.key[:8]} are no longer at {', '.join(gone)}; say by --texts where "
             "they lie now."
         )
-    if args.by != BLOCK:
-        asked["by"] = args.by
     asked |= {"remove": args.remove, "sequences": args.sequences, "ruler": args.ruler}
     request = jobs.request_on(run, folder, args.texts, **asked)
     return as_job(kind, request)

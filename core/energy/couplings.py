@@ -56,10 +56,11 @@ def _whole_blocks_as_measured(run: Run, H: np.ndarray) -> np.ndarray:
     """H of a run, whose blocks cost whole what their removal was measured at, where it is seen by branch."""
     if run.whole is None:
         return H
-    of, block = np.array(run.units.block), run.block_costs
+    block = run.block_costs
     assert block is not None  # singles are
-    same = (of[:, None] == of) & ~np.eye(len(of), dtype=bool)
-    return np.where(same, within_blocks(own_costs_of(run), nearly_free(block), run.units) / 2, H)
+    return np.where(
+        run.units.same_block, within_blocks(own_costs_of(run), nearly_free(block), run.units) / 2, H
+    )
 
 
 def _hybrid(run: Run, mix: Mix) -> np.ndarray:

@@ -100,8 +100,7 @@ def prior_from(
     sd = PAIR_SPREAD * product
     np.fill_diagonal(sd, np.hypot(OWN_SPREAD * own, np.where(np.isnan(se), ONE_SEQUENCE * own, se)))
     if units is not None and block is not None and units.by == BRANCH:
-        of = np.array(units.block)
-        same = (of[:, None] == of) & ~np.eye(len(of), dtype=bool)
+        same = units.same_block
         mean = np.where(same, within_blocks(own, np.maximum(block, 0.05 * typical), units) / 2, mean)
         sd = np.where(same, OWN_SPREAD * product, sd)
     return Prior(mean, sd)

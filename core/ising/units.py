@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from core.errors import InputError
 from core.ising.states import block_list, parse_blocks
 
@@ -53,6 +55,12 @@ class Units:
         for u, b in enumerate(self.block):
             found[b].append(u)
         return tuple(map(tuple, found))
+
+    @cached_property
+    def same_block(self) -> np.ndarray:
+        """bool [N, N]: different units of one block."""
+        block = np.array(self.block)
+        return (block[:, None] == block) & ~np.eye(len(block), dtype=bool)
 
     def parse(self, text: str) -> State:
         """A state from "3, 7-9, 12a": a number is all of a block. Errors: InputError."""

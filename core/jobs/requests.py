@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.errors import InputError
+from core.ising.units import BLOCK
 from core.store.folders import home
 from core.store.named_models import NAMED, is_demo, place_of
 from core.store.results import LOSS
@@ -95,7 +96,7 @@ def point_at(run: Run, folder: Path, texts: Sequence[str]) -> Run:
 
 def request_on(run: Run, folder: Path, texts: Sequence[str] | None = None, **options) -> dict:
     """A request to work on the model and texts of a run that lies in `folder`; texts: where they lie now, as
-    `point_at` takes them.
+    `point_at` takes them. By branch where the run is seen so.
 
     Errors: InputError where the run does not name them.
     """
@@ -106,6 +107,8 @@ def request_on(run: Run, folder: Path, texts: Sequence[str] | None = None, **opt
         )
     if texts:
         run = point_at(run, folder, texts)
+    if run.by != BLOCK:
+        options["by"] = run.by
     return request_for(run, (str(folder / "run.json"),), with_texts=True, run=str(folder), **options)
 
 

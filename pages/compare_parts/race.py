@@ -6,7 +6,7 @@ import streamlit as st
 
 from core import jobs
 from core.energy.sources import Source
-from core.ising.units import BLOCK, Units
+from core.ising.units import Units
 from core.jobs.costs import in_words, race_seconds
 from core.store import folders
 from core.store.named_models import missing
@@ -54,7 +54,6 @@ def start_race(run: Run, states: list[tuple[int, ...]], removed: int) -> None:
         "sequences": CHOOSING,
         "delta": DELTA,
         "ruler": state.ruler,
-        **({} if run.by == BLOCK else {"by": run.by}),
     }
     jobs.start("race", jobs.request_on(run, folder, **asked))
 

@@ -5,7 +5,6 @@ import streamlit as st
 from core import jobs
 from core.energy.learned import learned_at, learned_by
 from core.energy.sources import Source
-from core.ising.units import BLOCK
 from core.jobs.costs import in_words, search_seconds
 from core.store import folders
 from core.store.named_models import missing
@@ -91,7 +90,6 @@ def start_search(kind: str, run: Run, removed: int) -> None:
             sequences=CHOOSING,
             seed=0,
             ruler=state.ruler,
-            **({} if run.by == BLOCK else {"by": run.by}),
         ),
     )
 
