@@ -20,21 +20,21 @@ _FIRST = 4  # units that an exchange begins with, the lowest of a kind
 _MOST = 8  # units that are exchanged for one
 _PAIRS = 10  # pairs of halves that are offered for a block, the lowest
 # of a mutant's steps where they are possible: exchanges, blocks for halves; the others are swaps
-_EXCHANGES, _HALVES = 0.25, 0.25
+_EXCHANGES, _HALVES = 0.1, 0.1
 
 
 def around(H: np.ndarray, best: np.ndarray, rules: Rules, units: Units) -> np.ndarray:
-    """bool [K, N]: states within one or two moves of the best [B, N], the second from the lowest of the first
-    by H [N, N] only. Where M is free, a unit more or less is a move, too.
+    """bool [K, N]: states within one move of the best [B, N], and one swap away from the lowest of these by
+    H [N, N]. Where M is free, a unit more or less is a move, too.
     """
 
-    def moved(x: np.ndarray) -> np.ndarray:
-        found = [swaps(x), halves(H, x, rules, units), exchanges(H, x, rules, units)]
-        return np.concatenate(found if (rules.counts >= 0).all() else [*found, flips(x)])
+    def beside(x: np.ndarray) -> np.ndarray:
+        return swaps(x) if (rules.counts >= 0).all() else np.concatenate([swaps(x), flips(x)])
 
-    near = np.unique(np.concatenate([moved(x) for x in best]), axis=0)
+    far = [move(H, x, rules, units) for x in best for move in (exchanges, halves)]
+    near = np.unique(np.concatenate([*(beside(x) for x in best), *far]), axis=0)
     lowest = near[np.argsort(energies(H, near), kind="stable")[:_WIDE]]
-    near = np.unique(np.concatenate([near, *(moved(x) for x in lowest)]), axis=0)
+    near = np.unique(np.concatenate([near, *(beside(x) for x in lowest)]), axis=0)
     return near[rules.allows(near)]
 
 
