@@ -1,6 +1,6 @@
 """Targets instead of counts, by branch: K = 100 states at shares of weights, KV cache and time.
 
-    python -m tests.bench_targets [--limit 10] [--blocks 30,80]
+    python -m tests.bench_targets [--limit 10] [--blocks 30,80] [--only SmolLM2]
 
 SmolLM2 by branch from the run that ships; a model of 80 blocks that was trained for this (`python -m
 assets.build.train --preset deep`), of which tests/fixtures/deep.npz has the couplings; and matrices made like
@@ -105,17 +105,21 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--limit", type=float, default=10.0, help="seconds for one search")
     parser.add_argument("--blocks", default="30,80", help="of the made matrices")
+    parser.add_argument("--only", default="", help="of what has this in its name")
     args = parser.parse_args(argv)
     compile_engine()
     for case in cases([int(n) for n in args.blocks.split(",") if n]):
+        if args.only not in case.name:
+            continue
         for what, (m, rules) in targets(case.blocks, case.weights).items():
             found = lowest_states(case.H, m, COUNT, constraints=rules, time_limit=args.limit)
             share = found.lower_bound / found.energies[0] if len(found.x) else np.nan
+            size = f"{int(found.x[0].sum())} units" if len(found.x) else "none"  # that the lowest removes
             proof = "exact" if found.exact else f"NOT exact, bound {share:.3f} E0"
             held = "ok" if found.exact and found.seconds <= case.bar else "over"
             print(
-                f"{case.name:24s} {what:38s} {found.seconds:7.3f} s {found.nodes:9.2e} nodes  {proof}, "
-                f"bar {case.bar:g} s {held}",
+                f"{case.name:24s} {what:38s} {size:9s} {found.seconds:7.3f} s "
+                f"{found.nodes:9.2e} nodes  {proof}, bar {case.bar:g} s {held}",
                 flush=True,
             )
 
