@@ -48,9 +48,9 @@ def moves_of(rules: Rules, name: str = "swap", units: Units | None = None) -> Mo
 def _next_in_depth(n: int, units: Units | None) -> np.ndarray:
     """bool [N, N]: pairs of units with none of their kind between them."""
     next_to = np.zeros((n, n), dtype=bool)
-    by_block = units is None or len(set(units.block)) == n
-    for kind in {""} if by_block else sorted(set(units.kinds)):
-        own = [u for u in range(n) if by_block or units.kinds[u] == kind]
+    kinds = [""] * n if units is None or len(set(units.block)) == n else units.kinds
+    for kind in sorted(set(kinds)):
+        own = [u for u in range(n) if kinds[u] == kind]
         next_to[own[:-1], own[1:]] = next_to[own[1:], own[:-1]] = True
     return next_to
 

@@ -171,9 +171,10 @@ def _direct(
         reach = ahead
     if end not in known:
         return None
-    steps = [end]
-    while known[steps[-1]][2] is not None:
-        steps.append(known[steps[-1]][2])
+    steps, before = [end], known[end][2]
+    while before is not None:
+        steps.append(before)
+        before = known[before][2]
     return steps[::-1]
 
 

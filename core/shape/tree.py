@@ -119,7 +119,8 @@ def columns(tree: BarrierTree, kept: Sequence[int] | np.ndarray) -> np.ndarray:
     goes to its lighter side, the earlier the nearer.
     """
     kept = [int(i) for i in kept]
-    lake = {i: ([], [i], []) for i in kept}  # (left of the stem, the stem, right of it)
+    # (left of the stem, the stem, right of it)
+    lake: dict[int, tuple[list[int], list[int], list[int]]] = {i: ([], [i], []) for i in kept}
     for b in tree.merges(np.array(kept, dtype=np.int64)):
         left, stem, right = lake[int(tree.survivor[b])]
         joined = [i for part in lake.pop(int(tree.dying[b])) for i in part]
