@@ -16,19 +16,24 @@ from pages.shared.evidence import measured_so_far
 from pages.shared.parts import chart, html_table
 from pages.shared.view import plain
 
+LOW = 0.1  # share of the states that a closer look holds
 COLD = 1  # gaps: the lowest temperature of the ladder that estimates a density
 state = st.session_state
 
 
 @st.cache_resource(max_entries=12, show_spinner="Counting states", hash_funcs={Constraints: repr})
-def counted(view: Named, asked: tuple[float, ...], estimate: bool) -> Density | None:
+def counted(view: Named, asked: tuple[float, ...], estimate: bool, low: bool) -> Density | None:
     """The density of a view, and the states below each of the energies."""
     found = shown(*view)
-    s = found.spectrum
-    sampled = None
+    s, sampled = found.spectrum, None
     if estimate:
         sampled = at(view, COLD * unit_of(found)).sampled
-    return density(found.H, found.rules, float(s.energies[0]), np.array(asked), s.tolerance, sampled)
+    top = None
+    if low:
+        whole = counted(view, asked, estimate, False)
+        top = None if whole is None else whole.quantile(LOW)
+    ground = float(s.energies[0])
+    return density(found.H, found.rules, ground, np.array(asked), s.tolerance, sampled, top=top)
 
 
 def show(found: Shown) -> None:
@@ -36,14 +41,17 @@ def show(found: Shown) -> None:
     s = found.spectrum
     groups = _known(found)
     asked = tuple(float(e) for own in groups.values() for e in own)
-    result = counted(found.named, asked, False)
+    low = st.toggle(
+        "Only the lower tenth", key="shape_low", help="Where single blocks dominate, the rest has no room."
+    )
+    result = counted(found.named, asked, False, low)
     if result is None:
         st.caption(
             "There are too many states to count them all: their density can only be estimated by sampling."
         )
         if not st.toggle("Estimate it, in about a minute", key="shape_density"):
             return
-        result = counted(found.named, asked, True)
+        result = counted(found.named, asked, True, low)
     if result is None:  # the list held all weight, so nothing was sampled
         st.caption("All weight lies in the listed states; nothing was sampled.")
         return
