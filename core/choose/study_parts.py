@@ -63,6 +63,11 @@ class Subject:
         """Whether it is trained for the study, and not bundled."""
         return self.name != "demo"
 
+    @property
+    def texts(self) -> str | None:
+        """Their source; None: the demo's own."""
+        return str(self.folder / "texts.jsonl") if self.trained_here else None
+
     @cached_property
     def loaded(self) -> LoadedModel:
         """The model, loaded once."""
@@ -80,8 +85,7 @@ class Subject:
 
     def sequences(self, split: str, count: int) -> Sequences:
         """`count` sequences of a split of its texts."""
-        texts = read_texts(str(self.folder / "texts.jsonl") if self.trained_here else None)
-        return pack(texts, self.loaded.tokenizer, split, LENGTH, count)
+        return pack(read_texts(self.texts), self.loaded.tokenizer, split, LENGTH, count)
 
     def forwards(self, count: int = CHOOSE) -> Forwards:
         """A meter over the choosing sequences, whose count starts at 0."""
