@@ -153,17 +153,17 @@ METHODS: dict[str, Callable[[Asked, float], Curve]] = {
 
 @dataclass(frozen=True)
 class Study:
-    """What searches are measured with: a model, its text sources (None: the demo's own), the folder of its
-    bed, and where parts lie.
+    """What searches are measured with: a model, its text sources, the folder of its bed, and where parts
+    lie.
     """
 
     loaded: LoadedModel
-    texts: str | None
-    judge: str | None
+    texts: str
+    judge: str
     folder: Path
     parts: Parts
 
-    def tokens(self, source: str | None, split: str, count: int) -> Sequences:
+    def tokens(self, source: str, split: str, count: int) -> Sequences:
         """Sequences of a text source."""
         return pack(read_texts(source), self.loaded.tokenizer, split, LENGTH, count)
 
@@ -217,15 +217,11 @@ class Study:
 
     def rules(self) -> dict:
         """{meta, free, judged} of what the rules of FREE choose."""
-        names = {key: Path(source or "demo texts").name for key, source in self._sources.items()}
+        names = {"texts": Path(self.texts).name, "judge": Path(self.judge).name}
         sizes = {"length": LENGTH, "sequences": SEQUENCES, "chunk": CHUNK, "judged": JUDGED}
         states = (s for own in self.free.values() for s in own.values())
         meta = {**names, **sizes, "machine": machine_of(self.loaded)}
         return {"meta": meta, "free": self.free, "judged": self.judged(states)}
-
-    @property
-    def _sources(self) -> dict[str, str | None]:
-        return {"texts": self.texts, "judge": self.judge}
 
 
 def measure(

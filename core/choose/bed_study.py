@@ -123,14 +123,9 @@ def chosen(
 
 
 def measure(
-    loaded: LoadedModel,
-    texts: str | None,
-    judge: str | None,
-    folder: Path,
-    count: int = COUNT,
-    name: str = "",
+    loaded: LoadedModel, texts: str, judge: str, folder: Path, count: int = COUNT, name: str = ""
 ) -> tuple[Run, Bed]:
-    """The run and the bed of a model, from what is there on. texts, judge: sources (None: the demo's own);
+    """The run and the bed of a model, from what is there on. texts, judge: sources;
     count: states of a group, at least; name: what the model is called, where that is not `loaded.name`.
     """
     tokens = lambda source, split, number: pack(  # noqa: E731
@@ -158,7 +153,7 @@ def measure(
             LOG.info("%s: %d of %d %s", loaded.name, done, total, message)
 
     meta = {
-        **{"model": name or loaded.name, "texts": Path(judge or "demo texts").name, "length": LENGTH},
+        **{"model": name or loaded.name, "texts": Path(judge).name, "length": LENGTH},
         **{"split": "report", "machine": machine_of(loaded), "count": count},
     }
     first = walk(meter, groups, report, meta)

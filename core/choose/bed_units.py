@@ -130,13 +130,11 @@ def _enough(costs: np.ndarray, least: float) -> int:
 
 @dataclass(frozen=True)
 class Asked:
-    """What finer cuts are measured with. texts, judge: text sources (None: the demo's own); tasks: a
-    protocol, None for none.
-    """
+    """What finer cuts are measured with. texts, judge: text sources; tasks: a protocol, None for none."""
 
     loaded: LoadedModel
-    texts: str | None
-    judge: str | None
+    texts: str
+    judge: str
     folder: Path  # of the bed
     parts: Parts
     tasks: Preset | None = None
@@ -232,11 +230,10 @@ class _Study:
         self.run, self.loaded = self.whole.seen(BRANCH), asked.loaded.seen(BRANCH)
         self.targets = targets_of(self.run, measured_times(asked.loaded, asked.folder))
         self.groups = random_groups(self.run)
-        names = {key: Path(source or "demo texts").name for key, source in self._sources().items()}
         self.asked.parts.one(
             "units-meta",
             lambda: {
-                **names,
+                **{"texts": Path(asked.texts).name, "judge": Path(asked.judge).name},
                 "machine": machine_of(asked.loaded),
                 **{
                     "length": LENGTH,
@@ -249,10 +246,7 @@ class _Study:
             },
         )
 
-    def _sources(self) -> dict[str, str | None]:
-        return {"texts": self.asked.texts, "judge": self.asked.judge}
-
-    def _tokens(self, source: str | None, split: str, count: int) -> Sequences:
+    def _tokens(self, source: str, split: str, count: int) -> Sequences:
         return pack(read_texts(source), self.loaded.tokenizer, split, LENGTH, count)
 
     @cached_property

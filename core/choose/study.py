@@ -109,14 +109,12 @@ def _one_model(args: argparse.Namespace) -> Path:
         subject = Subject(args.model, args.work.resolve()) if args.model in SUBJECTS else None
         if subject:
             prepare(subject)
-        given = subject.texts if subject else None
-        texts, judge = (args.texts or given, args.judge or given)
+        texts, judge = (source or (subject.texts if subject else "") for source in (args.texts, args.judge))
         source = str(subject.folder / "model") if subject and subject.trained_here else args.model
         loaded = load_model(source, dtype=torch.float32)
         run, bed = bed_study.measure(loaded, texts, judge, folder, args.count, args.model)
-        asked = bed_chapters.Asked(
-            args.model, texts or "", judge or "", tuple(args.domains), args.tasks, work
-        )
+        rows = args.tasks if args.tasks and Path(args.tasks).is_dir() else None
+        asked = bed_chapters.Asked(args.model, texts, judge, tuple(args.domains), rows, work)
         bed_chapters.measure(asked, loaded, run, bed, args.chapters)
         if args.searches is not None:
             study = bed_searches.Study(loaded, texts, judge, folder, parts)

@@ -29,6 +29,7 @@ from core.store.runs import Run, load_run, save_run
 from core.texts.documents import read_texts
 from core.texts.packing import pack
 from core.texts.sequences import Sequences
+from core.texts.text_source import BUNDLED_NAME
 
 LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,9 +65,9 @@ class Subject:
         return self.name != "demo"
 
     @property
-    def texts(self) -> str | None:
-        """Their source; None: the demo's own."""
-        return str(self.folder / "texts.jsonl") if self.trained_here else None
+    def texts(self) -> str:
+        """Their source."""
+        return str(self.folder / "texts.jsonl") if self.trained_here else BUNDLED_NAME
 
     @cached_property
     def loaded(self) -> LoadedModel:
@@ -113,7 +114,7 @@ def kept_part(file: Path, make: Callable[[], object]):
         LOG.info("%s: %s", file.parent.name, file.stem)
         file.parent.mkdir(parents=True, exist_ok=True)
         content = json.dumps(make())
-        staging = file.with_suffix(".part")
+        staging = file.with_suffix(f".{os.getpid()}.part")  # others may be making the same
         staging.write_text(content, encoding="utf-8")
         os.replace(staging, file)
     return json.loads(file.read_text(encoding="utf-8"))
