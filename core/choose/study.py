@@ -120,7 +120,8 @@ def _one_model(args: argparse.Namespace) -> Path:
             study = bed_searches.Study(loaded, texts, judge, folder, parts)
             bed_searches.measure(study, args.searches, args.forwards)
         if args.units:
-            protocol = bed_units.protocol_of(args.tasks) if args.tasks else None
+            tasks = args.tasks or (subject and subject.tasks)
+            protocol = bed_units.protocol_of(tasks) if tasks else None
             bed_units.measure(bed_units.Asked(loaded, texts, judge, folder, parts, protocol))
         if of > 1:
             return work

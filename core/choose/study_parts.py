@@ -24,7 +24,7 @@ from core.ising.states import indicator, removed_blocks
 from core.measure.prefix_walk import prefix_walk
 from core.measure.state_losses import Forwards, open_forwards, singles_of, stratified
 from core.model.load import LoadedModel, load_model
-from core.store.folders import DEMO_RUN
+from core.store.folders import ASSETS, DEMO_RUN
 from core.store.runs import Run, load_run, save_run
 from core.texts.documents import read_texts
 from core.texts.packing import pack
@@ -68,6 +68,11 @@ class Subject:
     def texts(self) -> str:
         """Their source."""
         return str(self.folder / "texts.jsonl") if self.trained_here else BUNDLED_NAME
+
+    @property
+    def tasks(self) -> str:
+        """Its items as a task, by name or as a task file."""
+        return str(self.folder / "tasks.yaml") if self.trained_here else BUNDLED_NAME
 
     @cached_property
     def loaded(self) -> LoadedModel:
@@ -139,6 +144,11 @@ def prepare(subject: Subject) -> None:
             str(folder),
         ]
         subprocess.run(command, cwd=ROOT, check=True)
+    of_demo = (ASSETS / "tasks" / "bundled.yaml").read_text(encoding="utf-8")
+    own = of_demo.replace("../demo/tasks.jsonl", "tasks.jsonl").replace(
+        "task: bundled", f"task: {subject.name}"
+    )
+    Path(subject.tasks).write_text(own, encoding="utf-8")
     if not (folder / "run").exists():
         run = calibrate(subject.loaded, subject.sequences("calibrate", ROWS), sampled=True)
         assert run is not None  # of one process
