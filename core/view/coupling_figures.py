@@ -247,10 +247,11 @@ def eigenvalues_figure(H: np.ndarray) -> go.Figure:
     return figure
 
 
-def how_many(steps: Sequence[Step], removed: int, units: Units | None = None) -> go.Figure:
+def how_many(steps: Sequence[Step], removed: int | None, units: Units | None = None) -> go.Figure:
     """Ground energy and gap of every M (log scale where all are above 0); hollow: not proved.
 
-    Hover says which units enter and leave; units: None: whole blocks.
+    removed: the M in view; None: it is left free. Hover says which units enter and leave; units: None: whole
+    blocks.
     """
     m = [step.removed for step in steps]
     shown = ["circle" if step.spectrum.exact else "circle-open" for step in steps]
@@ -277,7 +278,8 @@ def how_many(steps: Sequence[Step], removed: int, units: Units | None = None) ->
         known = [v for v in values if v is not None]
         logarithmic: dict = {"type": "log", "dtick": 1} if known and min(known) > 0 else {}
         figure.update_yaxes(title_text=name, exponentformat="power", row=row, col=1, **logarithmic)
-    figure.add_vline(x=removed, line={"color": NODE, "dash": "dot", "width": 1})
+    if removed is not None:
+        figure.add_vline(x=removed, line={"color": NODE, "dash": "dot", "width": 1})
     figure.update_xaxes(title_text=f"M, removed {units.word if units else 'block'}s", row=2, col=1)
     figure.update_layout(
         margin={**MARGIN, "l": 60}, height=300, width=460, clickmode="event+select", dragmode=False

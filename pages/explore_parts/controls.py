@@ -18,7 +18,7 @@ from core.spectrum.memory_budget import Fit, needs, read_budget, size, smallest_
 from core.spectrum.sweep import Step, sweep
 from core.store.runs import Run
 from core.view.coupling_figures import how_many
-from pages.shared.view import COUNTS, RULES, open_at_first, plain, rules_in_view, see, source_of
+from pages.shared.view import COUNTS, RULES, clear_rules, open_at_first, plain, rules_in_view, see, source_of
 
 SLIDERS = 24  # domains that have one
 SWEEP_SECONDS, SWEEP_STEP = (4, 40), 0.3  # of a sweep at first and on request, of each M
@@ -67,9 +67,12 @@ def controls(source: Source, sources: dict[str, str]):
         f"Remove M of {source.blocks}",
         1,
         source.blocks - 1,
+        value=None,
         key="removed",
         on_change=forget_cursor,
-        help=f"How many {source.units.word}s to remove. Each state is one way to choose them.",
+        placeholder="free",
+        help=f"How many {source.units.word}s to remove. Each state is one way to choose them. Left empty, as "
+        "many go as a budget (under M?) or groups ask for.",
     )
     with many:
         how_many_control(source)
@@ -116,7 +119,7 @@ def rules_control(source: Source) -> None:
             on_change=forget_cursor,
             placeholder="any; 1: no two neighbours",
         )
-        st.button("Clear", on_click=state.update, args=(RULES,))
+        st.button("Clear", on_click=clear_rules)
 
 
 def show_facts(found: Landscape, facts, badge) -> None:
@@ -304,7 +307,13 @@ def show_fit(run: Run, fit: Fit) -> None:
     has += [f"{size(now.active, '')} active parameters whole"] * (budget.active is not None)
     words = fit.words[0].upper() + fit.words[1:]
     st.markdown(plain(f"{words} ({', '.join(has)})." if has else f"{words}."))
-    if fit.least and state.removed < fit.least:
-        st.button(
-            f"Remove {fit.least}", on_click=state.update, args=({"removed": fit.least, "cursor": None},)
-        )
+    if fit.least and state.removed is not None:
+        with st.container(horizontal=True):
+            if state.removed < fit.least:
+                set_m(f"Remove {fit.least}", fit.least)
+            set_m("As many as the budget asks for", None)
+
+
+def set_m(label: str, removed: int | None) -> None:
+    """A button that sets M, or leaves it free."""
+    st.button(label, on_click=state.update, args=({"removed": removed, "cursor": None},))
