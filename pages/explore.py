@@ -275,9 +275,8 @@ def show_excess(source: Source, found: Landscape, rules: Constraints) -> None:
         return
     with st.container(key="excess", horizontal=True, vertical_alignment="center"):
         st.markdown(
-            f"The rules need {goes - over} of these {goes} {source.units.word}s to go; the other {over} go "
-            "because the energy of these couplings falls as more are removed, which is no promise that the "
-            "model gets better.",
+            f"The rules need {goes - over} of these {goes} {source.units.word}s to go; {over} more go "
+            "because that lowers the energy of these couplings, which does not mean a better model.",
             width="content",
         )
         fewer = {"removed": goes - over, "cursor": None}

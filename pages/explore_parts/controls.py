@@ -202,7 +202,7 @@ def how_many_control(source: Source) -> None:
         width="stretch",
         key="many",
         on_change="rerun",
-        help="What each number of removed blocks costs, and what fits a budget.",
+        help=f"What each number of removed {source.units.word}s costs, and what fits a budget.",
     )
     with box:
         if box.open:
@@ -300,12 +300,13 @@ def on_sweep() -> None:
 
 
 def show_fit(run: Run, fit: Fit) -> None:
-    """How many blocks must go so that the budget is kept."""
+    """How many units must go so that the budget is kept."""
     budget = read_budget(state.fits)
     now = needs(run.meta["model"], (), budget)
     has = [f"{size(now.bytes)} whole"] * (budget.bytes is not None)
     has += [f"{size(now.active, '')} active parameters whole"] * (budget.active is not None)
-    words = fit.words[0].upper() + fit.words[1:]
+    words = fit.said(run.units.word)
+    words = words[0].upper() + words[1:]
     st.markdown(plain(f"{words} ({', '.join(has)})." if has else f"{words}."))
     if fit.least and state.removed is not None:
         with st.container(horizontal=True):
