@@ -147,8 +147,9 @@ def _strip(blocks: list[dict], bars: Callable[[dict], str], gone: Callable[[dict
         mark = ' class="gone"' if gone(b) else ""
         cells.append(f'<div title="{html.escape(_held(b))}"{mark}>{bars(b)}<span>{label}</span></div>')
     kinds = sorted({b["kind"] for b in blocks})
+    dense = " dense" * (len(blocks) / step > 16)
     return (
-        f'<div class="strip" role="img" aria-label="{len(blocks)} blocks: '
+        f'<div class="strip{dense}" role="img" aria-label="{len(blocks)} blocks: '
         f'{html.escape(", ".join(kinds))}">{"".join(cells)}</div>'
     )
 
