@@ -40,7 +40,7 @@ def controls(source: Source, sources: dict[str, str]):
     mixes = len(source.domains) > 1 and source.mixes(state.estimator)
     with st.container(key="controls"):
         widths = (
-            [1.2, 0.85, 1.5, 0.72, 1.1, 0.95, 0.8, 0.75, 2.05, 1.9]
+            [1.15, 0.97, 1.42, 0.7, 1.12, 0.93, 0.9, 0.88, 2.0, 1.75]
             if mixes
             else [1.3, 1.02, 1.45, 0.75, 1.15, 0.85, 0.8, 2.08, 1.9]
         )
