@@ -334,7 +334,7 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
         + (f" llama.cpp: {done['llama_cpp']}." if "llama_cpp" in done else "")
     )
     code, language = snippet(form, done["out"])
-    st.code(code, language=language)
+    st.code(code, language=language, wrap_lines=True)
     archive = done.get("zip") and Path(done["zip"])
     if archive and archive.is_file():
         st.download_button(
