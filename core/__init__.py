@@ -12,7 +12,9 @@ held by `make lint`):
     model                   load a model where it fits, gate its blocks, remove them
     blocks       weights    find the blocks of any model | its files, of any format; load torch
     compare                 measured states side by side, results of other tools
-    landscape               listed states: minima, candidates, where a state stands
+    landscape               listed states: candidates, where a state stands, words for it
+    thermal                 the ensemble at a temperature, the density of states
+    shape                   minima, basins, barriers, paths
     spectrum                the K lowest states, exact, within constraints
     energy                  rows -> couplings H, one function an estimator
     tasks        texts      what is asked of a model | documents -> token sequences

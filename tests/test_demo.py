@@ -11,7 +11,7 @@ from assets.build.world import TASK_FAMILIES, World
 from core.calibration.calibrate import gradient_rows, label_uniforms, run_key
 from core.energy.couplings import couplings
 from core.energy.sources import open_source
-from core.landscape.minima import minima
+from core.landscape.landscape import landscape
 from core.measure.evaluation import evaluate, removal_increase
 from core.model.load import load_model
 from core.spectrum.lowest import lowest_states
@@ -95,7 +95,7 @@ def test_at_least_four_task_families_are_20_points_above_chance(demo):
 def test_the_opening_m_shows_at_least_10_minima(run):
     H = couplings(run)
     found = lowest_states(H, open_source("demo").opening, 2600)
-    assert minima(H, found.x, tolerance=found.tolerance).sum() >= 10
+    assert len(landscape(H, found).valleys.minimum) >= 10
 
 
 def test_test_items_never_occur_in_the_corpus():

@@ -58,7 +58,10 @@ export class Exports {
     const { model, maximised } = this.lens;
     const panel = maximised ? `-${maximised.name}` : "";
     const by = model.halved ? "-by-branch" : "";
-    const name = `blockscape-${model.title}${by}-${model.tag.replace(" = ", "")}${panel}`.replace(/[^\w.-]+/g, "-");
+    const name = `blockscape-${model.title}${by}-${model.tag.replace(" = ", "")}${panel}`.replace(
+      /[^\w.-]+/g,
+      "-",
+    );
     const url = URL.createObjectURL(blob);
     element("a", { href: url, download: `${name}.${ending}` }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10000);

@@ -1,132 +1,94 @@
-"""The lowest states of a landscape, as several commands ask for them: estimator, mix, rules, patience."""
+"""`python -m core landscape`: minima, barriers, and what noise would show as well."""
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
-import numpy as np
-
-from core.cli.options import BY, seconds
-from core.cli.progress import Progress
-from core.energy.couplings import ESTIMATORS
-from core.energy.mix import read_mix
-from core.energy.sources import open_source
+from core.cli.lowest import add_landscape, add_origin, asked_of, constraints_of, removed_of, reporter
+from core.cli.options import positive
 from core.errors import InputError
-from core.ising.units import Units
-from core.spectrum.constraints import Constraints, read_constraints, removed_by_groups
-from core.spectrum.lowest import Spectrum, lowest_states
-from core.spectrum.memory_budget import read_budget, with_budget
-from core.store.folders import find_run
+from core.shape import MOVES, barrier_tree, lowest_minima
+from core.shape.valleys import MOST
+from core.view.tree_files import tree_csv, tree_graphml, tree_svg, tree_table
 
-BEST = "best"  # --estimator: the couplings that the app opens on
+FILES = (".csv", ".svg", ".graphml")
 
 
-def add_landscape(command: argparse.ArgumentParser) -> None:
-    """--by, the rules, --time-limit, --estimator, --mix."""
-    command.add_argument("--by", **BY)
-    add_rules(command)
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    add_origin(command)
     command.add_argument(
-        "--time-limit",
-        type=seconds,
-        metavar="S",
-        help="seconds; then the states found so far and what is proved (exact: false)",
+        "--minima", type=positive, default=20, metavar="L", help="lowest minima to find (default 20)"
     )
     command.add_argument(
-        "--estimator",
-        default="h0",
-        help=f"{', '.join(ESTIMATORS)} (default h0, the paper's); {BEST}: what the app opens on, of those "
-        "that the run has data for the ones that order measured states best; or the name of a learned "
-        "landscape; for --run",
+        "--moves",
+        choices=tuple(MOVES),
+        default="swap",
+        help="; ".join(f"{name}: {about}" for name, about in MOVES.items()) + " (default swap)",
     )
     command.add_argument(
-        "--mix",
-        metavar="SHARES",
-        help="weigh the domains of the texts, for example 'story=2, memory=1'; for --run; "
-        "default: as sampled",
+        "--most",
+        type=positive,
+        default=MOST,
+        metavar="K",
+        help=f"states that are listed at most in search of them (default {MOST})",
     )
-
-
-def add_rules(command: argparse.ArgumentParser) -> None:
-    """--keep, --go, --groups, --max-run, --fits; `rules_of` reads them."""
-    command.add_argument("--keep", metavar="LIST", help="blocks that stay, for example 0,23")
-    command.add_argument("--go", metavar="LIST", help="blocks that go in every state")
     command.add_argument(
-        "--groups",
-        metavar="TEXT",
-        help="exactly so many of each group, for example '0-11: 2; 12-23: 3', or of each kind of block: "
-        "'attention: 2; MoE: 3'",
+        "--out",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=f"also write the tree, by its ending {', '.join(FILES)}; may be given several times",
     )
-    command.add_argument("--max-run", metavar="L", help="at most L consecutive blocks (1: no two neighbours)")
-    command.add_argument(
-        "--fits",
-        metavar="BUDGET",
-        help="what is left must fit, for example '24 GB at 8k context, batch 4', '3B active', or shares of "
-        "the original, 'weights 80 %%, kv 60 %%, time at 8k 75 %%' (time: once speed measured it); for --run",
+    add_landscape(command)
+
+
+def run(args: argparse.Namespace) -> dict:
+    """The minima in order of energy, and the merges of their tree."""
+    for name in args.out:
+        if Path(name).suffix not in FILES:
+            raise InputError(f"--out {name[:80]!r} ends in none of {', '.join(FILES)}; name one of them.")
+    asked = asked_of(args)
+    found = lowest_minima(
+        asked.H,
+        removed_of(args, asked),
+        args.minima,
+        constraints=constraints_of(args, asked),
+        moves=args.moves,
+        units=asked.units,
+        most=args.most,
+        time_limit=args.time_limit,
+        report=reporter(args),
     )
-
-
-def rules_of(args: argparse.Namespace) -> dict[str, str]:
-    """The texts of the rules that are named, as core.spectrum.constraints.read_constraints takes them, and of
-    a budget.
-    """
-    fields = {"keep": args.keep, "remove": args.go, "groups": args.groups, "max_run": args.max_run}
-    return {name: text for name, text in {**fields, "fits": args.fits}.items() if text}
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The landscape that the options name."""
-
-    H: np.ndarray  # float64 [N, N]
-    units: Units  # what a state removes
-    estimator: str | None = None  # by name; None of a bare matrix
-    mix: dict | None = None
-    model: Mapping[str, Any] = field(default_factory=dict)  # what is known of it
-
-
-def landscape_of(args: argparse.Namespace) -> Asked:
-    """That of --run, as --by sees it. Errors: InputError."""
-    source = open_source(find_run(args.run)).seen(args.by)
-    mix = None if args.mix is None else source.check_mix(read_mix(args.mix))
-    estimator = source.default if args.estimator == BEST else args.estimator
-    model = source.run.meta["model"] if source.run else {}
-    return Asked(source.couplings(estimator, mix), source.units, estimator, mix, model)
-
-
-def _constraints_of(args: argparse.Namespace, asked: Asked) -> Constraints:
-    constraints = read_constraints(rules_of(args), asked.units)
-    return constraints if args.fits is None else with_budget(asked.model, read_budget(args.fits), constraints)
-
-
-def searched_lowest(args: argparse.Namespace, asked: Asked, count: int) -> Spectrum:
-    """The so many lowest states of --remove blocks within the rules that are named, the search shown on
-    stderr. Errors: InputError.
-    """
-    progress, constraints = Progress(), _constraints_of(args, asked)
-    removed = args.remove
-    if removed is None and not constraints.budgeted:
-        removed = _removed_by(args, constraints)
-
-    def report(now) -> None:
-        seconds = int(now.seconds)
-        left = args.time_limit and max(0.0, args.time_limit - now.seconds)
-        progress(seconds, max(seconds + 1, int(args.time_limit or 0)), f"{now.nodes:.2g} nodes", left)
-
-    return lowest_states(
-        asked.H, removed, count, constraints=constraints, time_limit=args.time_limit, report=report
-    )
-
-
-def _removed_by(args: argparse.Namespace, constraints: Constraints) -> int:
-    """M, where groups say it: what they remove together, and what goes in every state. Errors: InputError
-    where nothing does.
-    """
-    if args.fits is not None and not constraints.groups:
-        raise InputError(
-            f"The whole model fits the budget {args.fits[:80]!r}, so it does not say how much to remove; "
-            "give --remove, or a smaller budget."
+    tree = barrier_tree(found.valleys)
+    table = tree_table(tree, asked.units, found.count)
+    for name in args.out:
+        file, kind = Path(name), Path(name).suffix
+        text = (
+            tree_csv(table)
+            if kind == ".csv"
+            else tree_graphml(table)
+            if kind == ".graphml"
+            else tree_svg(tree, asked.units)
         )
-    if not constraints.groups:
-        raise InputError("Nothing says how much to remove; give --remove, --fits or --groups.")
-    return removed_by_groups(constraints)
+        file.write_text(text, encoding="utf-8")
+    return {
+        **table,
+        "complete": found.complete,
+        "says": found.why,
+        "moves": args.moves,
+        **({} if asked.estimator is None else {"estimator": asked.estimator}),
+        **({} if asked.mix is None else {"mix": asked.mix}),
+        **({"out": args.out} if args.out else {}),
+    }
+
+
+def describe(result: dict) -> str:
+    """The same result for a person."""
+    joins = {j: (i, e) for i, j, e in result["barriers"]}
+    lines = [f"   #   rank  energy        basin  barrier       to  removed blocks ({result['says']})"]
+    for k, m in enumerate(result["minima"]):
+        to, barrier = joins.get(k, (None, None))
+        up = f"{barrier:<12.9g}  {to:>3}" if barrier is not None else f"{'-':<12}  {'-':>3}"
+        removed = ",".join(map(str, m["removed"]))
+        lines.append(f"{k:>4}  {m['rank']:>5}  {m['energy']:<12.9g}  {m['basin']:>5}  {up}  {removed}")
+    return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from core.cli.landscape import add_rules, rules_of
+from core.cli.lowest import add_rules, rules_of
 from core.cli.searches import add_search, searched
 
 

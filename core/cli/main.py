@@ -23,6 +23,7 @@ COMMANDS = {
     "states": "List the lowest-energy states with exactly M blocks removed, exactly.",
     "learn": "Find the best choice of M blocks within a budget of forwards: measured states correct the "
     "couplings.",
+    "landscape": "Find the lowest minima of a landscape and the barriers between them.",
     "peers": "Run other methods of choosing M blocks, on the same sequences and the same meter.",
     "race": "Find the best of some states, and all that cannot be told from it, without measuring each on "
     "everything.",

@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from core.cli.landscape import add_landscape, landscape_of, searched_lowest
+from core.cli.lowest import add_landscape, landscape_of, searched_lowest
 from core.cli.options import REMOVE, RUN
 from core.cli.searches import add_choosing, chosen
 from core.compare.other_tools import read_states

@@ -41,12 +41,12 @@ def energy_noise(
     rng = np.random.default_rng(seed)
     above = np.empty((resamples, len(x)))
     for k in range(resamples):
-        e = energies(couplings(_resampled(source.run, rng), estimator, mix), x)
+        e = energies(couplings(resampled(source.run, rng), estimator, mix), x)
         above[k] = e - e[:1]
     return above.std(axis=0, ddof=1)
 
 
-def _resampled(run: Run, rng: np.random.Generator) -> Run:
+def resampled(run: Run, rng: np.random.Generator) -> Run:
     """The run as it might have been: other rows drawn, single removals moved by their standard errors."""
     singles = run.singles
     if singles is not None:

@@ -1,7 +1,7 @@
 """The listed states, and what can be said of them.
 
-landscape puts H and a spectrum together; minima are states that no swap lowers; candidates says which to
-measure, and why each was proposed; locate says where any state stands; wording puts energies into words.
+landscape puts H, a spectrum and its minima together; candidates says which to measure, and why each was
+proposed; locate says where any state stands; wording puts energies into words.
 """
 
 from core.landscape.candidates import Candidate, Candidates

@@ -1,12 +1,15 @@
 """A landscape: the listed states of a spectrum, with what every one of them is worth."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from core.ising.energies import own_costs
 from core.ising.states import blocks_changed, pearson
-from core.landscape.minima import minima
+from core.shape.moves import moves_of
+from core.shape.tree import BarrierTree, barrier_tree
+from core.shape.valleys import Valleys, valleys
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import Spectrum
 
@@ -19,9 +22,21 @@ class Landscape:
     spectrum: Spectrum
     removed: int | None  # M; None: the rules say how much goes, and states of different sizes are compared
     own: np.ndarray  # float64 [K]: the part of the energy that is no pair
-    minimum: np.ndarray  # bool [K]: no allowed swap lowers it
+    valleys: Valleys  # its minima, and what drains into each
     changed: np.ndarray  # int [K]: blocks that differ from the ground state
     pearson: np.ndarray  # float64 [K]: with the ground state
+
+    @cached_property
+    def minimum(self) -> np.ndarray:
+        """bool [K]: the states that no allowed swap lowers, of a plateau the first one."""
+        found = np.zeros(len(self.spectrum.x), dtype=bool)
+        found[self.valleys.minimum] = True
+        return found
+
+    @cached_property
+    def tree(self) -> BarrierTree:
+        """The barriers between the minima."""
+        return barrier_tree(self.valleys)
 
     @property
     def ground(self) -> tuple[int, ...]:
@@ -45,7 +60,7 @@ def landscape(
         spectrum,
         removed,
         own_costs(H, x),
-        minima(H, x, tolerance=spectrum.tolerance, rules=rules),
+        valleys(spectrum, moves_of(rules), H, constraints),
         blocks_changed(x, x[0]),
         pearson(x, x[:1])[:, 0],
     )

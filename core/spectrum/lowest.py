@@ -1,10 +1,8 @@
 """The lowest states of E(x) = x^T H x (+ linear . x) with exactly M blocks removed, and more constraints if
 wanted.
 
-Small problems by full enumeration: the blocks are split into two halves, the
-energies of all pairs of half-states come from one matrix product per pair of
-counts, and only those that can still be among the K lowest are kept. All others
-by branch and bound (core.spectrum.branch_and_bound). Both are complete.
+Small problems by full enumeration (core.spectrum.enumeration): only states that can still be among the K
+lowest are kept. All others by branch and bound (core.spectrum.branch_and_bound). Both are complete.
 """
 
 import math
@@ -18,14 +16,13 @@ from core.errors import InputError
 from core.ising.energies import check_matrix, energies
 from core.ising.states import removed_blocks
 from core.spectrum.constraints import Constraints, Rules, make_rules
+from core.spectrum.enumeration import ENUMERATION_LIMIT, parts
 
-ENUMERATION_LIMIT = 5 * 10**7
 BLOCK_LIMIT = 256
 COUNT_LIMIT = 20_000  # of the search: its list of best states is kept in order by insertion
 # fewer states than this are enumerated in less time than a search takes to start
 _ENUMERATION_WINS = 3 * 10**6
 TIE_TOLERANCE = 1e-9  # relative to the spread of the matrix
-_CHUNK = 1 << 17  # energies held at once: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -352,48 +349,13 @@ def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
     return np.lexsort([*bits.T[::-1], level])
 
 
-def _subsets(n: int, c: int) -> np.ndarray:
-    """bool [C(n, c), n]: all c-subsets in lexicographic order of their sorted lists."""
-    if c == 0:
-        return np.zeros((1, n), dtype=bool)
-    if 2 * c > n:  # on the way to long lists there are far more of middling length
-        return ~_subsets(n, n - c)[::-1]
-    rows = np.arange(n)[:, None]
-    for _ in range(c - 1):  # extend every list by each later element, keeping the order
-        last = rows[:, -1]
-        repeats = n - 1 - last
-        owner = np.repeat(np.arange(len(rows)), repeats)
-        offset = np.arange(len(owner)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-        rows = np.concatenate([rows[owner], (last[owner] + 1 + offset)[:, None]], axis=1)
-    x = np.zeros((len(rows), n), dtype=bool)
-    np.put_along_axis(x, rows, True, axis=1)
-    return x
-
-
 def _enumerate_lowest(H: np.ndarray, g: np.ndarray, m: int, keep: int, tolerance: float) -> np.ndarray:
     """bool [keep, N]: the lowest states; inside a cut level, those with the smallest block lists."""
-    n = len(H)
-    half = n // 2
-    counts = range(max(0, m - (n - half)), min(half, m) + 1)  # removed in the left half
-    left, right = (
-        {c: _subsets(size, c) for c in own}
-        for size, own in ((half, counts), (n - half, [m - c for c in counts]))
-    )
-    cross = 2 * H[:half, half:]
     pool = _Pool(keep, tolerance)
-    for c in counts:
-        xl, xr = left[c].astype(np.float64), right[m - c].astype(np.float64)
-        el = energies(H[:half, :half], xl, g[:half])
-        er = energies(H[half:, half:], xr, g[half:])
-        # E = (x_l cross) . x_r + E_l + E_r as one product: no further pass over the energies
-        rows = np.concatenate([xl @ cross, el[:, None], np.ones((len(xl), 1))], axis=1)
-        columns = np.concatenate([xr, np.ones((len(xr), 1)), er[:, None]], axis=1).T
-        step = max(1, _CHUNK // len(xr))
-        for start in range(0, len(xl), step):
-            e = rows[start : start + step] @ columns
-            i, j = pool.candidates(e)
-            if len(i):
-                pool.add(e[i, j], np.concatenate([left[c][start + i], right[m - c][j]], axis=1))
+    for part in parts(H, m, g):
+        i, j = pool.candidates(part.energies)
+        if len(i):
+            pool.add(part.energies[i, j], np.concatenate([part.left[i], part.right[j]], axis=1))
     return pool.x
 
 

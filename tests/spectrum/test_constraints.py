@@ -180,57 +180,6 @@ def test_bad_or_impossible_constraints_are_one_sentence(m, fields, says):
     assert "\n" not in str(caught.value)
 
 
-def test_minima_count_only_swaps_that_the_rules_allow():
-    from itertools import combinations
-
-    from core.ising.states import indicator
-    from core.landscape.minima import minima
-
-    rng = np.random.default_rng(5)
-    B = rng.normal(size=(9, 9))
-    H = B.T @ B
-    for c in (
-        Constraints(keep=(0,), remove=(4,)),
-        Constraints(groups=(((0, 1, 2, 3), 2),)),
-        Constraints(max_run=1),
-        Constraints(keep=(7,), max_run=2),
-    ):
-        rules = make_rules(c, 9, 4)
-        states = [s for s in combinations(range(9), 4) if rules.allows(indicator([s], 9))[0]]
-        energy = {s: H[np.ix_(s, s)].sum() for s in states}
-        expected = [
-            not any(len(set(s) & set(t)) == 3 and energy[t] < energy[s] - 1e-9 for t in states)
-            for s in states
-        ]
-        assert minima(H, indicator(states, 9), tolerance=1e-9, rules=rules).tolist() == expected and any(
-            expected
-        )
-
-
-def test_minima_of_any_number_also_count_one_block_more_or_less():
-    from core.landscape.landscape import landscape
-
-    rng, n = np.random.default_rng(3), 8
-    B = rng.normal(size=(n + 2, n))
-    H, w = B.T @ B, rng.uniform(1, 3, n)
-    for rules in (
-        Constraints(weights=tuple(w), at_least=6.0),
-        Constraints(weights=((*w,), (1.0, 0.0) * 4), at_least=(5.0, 2.0)),
-        Constraints(groups=(((0, 1, 2), 2),)),
-    ):
-        x = feasible(n, None, rules)
-        found = landscape(H, lowest_states(H, None, len(x), constraints=rules), rules)
-        energy = {s: H[np.ix_(s, s)].sum() for s in found.spectrum.removed}
-        for s, minimum in zip(found.spectrum.removed, found.minimum):
-            near = (
-                t
-                for t in energy
-                if (d := set(s) ^ set(t)) and (len(d) == 1 or (len(d) == 2 and len(s) == len(t)))
-            )
-            assert minimum == (not any(energy[t] < energy[s] - 1e-7 for t in near))
-        assert found.minimum.any() and not found.minimum.all() and np.isfinite(found.pearson[0])
-
-
 def test_what_could_stay_is_what_budgets_do_not_need():
     from core.spectrum.constraints import spare
 

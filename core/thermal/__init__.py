@@ -1,0 +1,21 @@
+"""The landscape at a temperature: the Boltzmann ensemble of all states that remove M units.
+
+At temperature T a state of energy E has the weight exp(-E / T). ensemble gives what follows for every unit,
+exactly where all states can be enumerated or the listed ones hold all weight but a proved share, else from
+sampling (sampling: parallel tempering). density counts states by energy; overlap says how alike two states of
+the ensemble are.
+"""
+
+from core.thermal.density import Density, density
+from core.thermal.ensemble import Ensemble, ensemble
+from core.thermal.overlap import Overlap, overlap_of_ensemble, overlap_of_states
+
+__all__ = [
+    "Density",
+    "Ensemble",
+    "Overlap",
+    "density",
+    "ensemble",
+    "overlap_of_ensemble",
+    "overlap_of_states",
+]
