@@ -72,7 +72,8 @@ HELD = """(times) => new Promise((resolve) => {
   const send = WebSocket.prototype.send;
   window.sent = 0;
   WebSocket.prototype.send = function (d) { window.sent += 1; return send.call(this, d); };
-  const frame = document.activeElement;
+  let frame = document.activeElement; // outside of the lens only its host is seen
+  while (frame.shadowRoot?.activeElement) frame = frame.shadowRoot.activeElement;
   const repeat = (k) => {
     const down = { key: "ArrowDown", code: "ArrowDown", repeat: k > 0, bubbles: true, cancelable: true };
     frame.dispatchEvent(new KeyboardEvent("keydown", down));
