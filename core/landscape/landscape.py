@@ -60,7 +60,7 @@ def landscape(
         spectrum,
         removed,
         own_costs(H, x),
-        valleys(spectrum, moves_of(rules), H, constraints),
+        valleys(spectrum, moves_of(rules), H, rules),
         blocks_changed(x, x[0]),
         pearson(x, x[:1])[:, 0],
     )
