@@ -33,6 +33,7 @@ SLOW = (
     "docs",
     "export",
     "faults",
+    "heal",
     "jobs",
     "measure",
     "model",

@@ -73,7 +73,7 @@ def token_losses(
     states [B, T, D] and ids [B, T].
     """
     flat = hidden.flatten(0, 1)
-    places, targets = _predicting(ids, scored, hidden.device)
+    places, targets = predicting(ids, scored, hidden.device)
     losses = [
         F.cross_entropy(logits(flat[at]).float(), labels, reduction="none")
         for at, labels in zip(places.split(TOKENS), targets.split(TOKENS))
@@ -103,7 +103,7 @@ def token_distances(
     """
     heads = (original_logits or logits, logits)
     flat, first = hidden.flatten(0, 1), original.flatten(0, 1)
-    places, targets = _predicting(ids, scored, hidden.device)
+    places, targets = predicting(ids, scored, hidden.device)
     found = torch.zeros(3, ids.numel(), device=hidden.device)
     for at, labels in zip(places.split(TOKENS), targets.split(TOKENS)):
         log_p, log_q = (head(h[at]).float().log_softmax(dim=-1) for head, h in zip(heads, (first, flat)))
@@ -124,7 +124,7 @@ def sample_divergences(
     of each next token that counts, the mean over each sample's; hidden, original: as `token_distances`.
     """
     flat, first = hidden.flatten(0, 1), original.flatten(0, 1)
-    places, _ = _predicting(ids, scored, hidden.device)
+    places, _ = predicting(ids, scored, hidden.device)
     found = torch.zeros(ids.numel(), device=hidden.device)
     for at in places.split(TOKENS):
         each = [logits(h[at]).float().log_softmax(dim=-1) for h in (first, flat)]
@@ -160,7 +160,7 @@ def loss_gradients(
     through the loss, which would copy the logits several times.
     """
     flat = hidden.detach().flatten(0, 1)
-    places, targets = _predicting(ids, scored, hidden.device)
+    places, targets = predicting(ids, scored, hidden.device)
     counts = _counts(ids, scored).to(hidden.device)
     drawn = None if uniforms is None else uniforms.to(hidden.device).flatten()[places]
     kinds = 1 if drawn is None else 2
@@ -199,7 +199,7 @@ def sample_labels(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     return drawn.clamp(max=logits.shape[-1] - 1)
 
 
-def _predicting(
+def predicting(
     ids: torch.Tensor, scored: torch.Tensor | None, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(places among all tokens from which a token that counts is predicted, those tokens), int64 [n] each."""

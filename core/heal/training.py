@@ -1,0 +1,355 @@
+"""Train a student against its teacher within a budget: transformers' Trainer does the loop, the schedule,
+accumulation, clipping and checkpoints.
+
+Whatever ends a training, a worker that was killed goes on from its last checkpoint and arrives at the same
+weights (CPU, one seed). All that decides is in what a checkpoint holds: whether to stop, and which weights
+are best, is read from the Trainer's log.
+"""
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import nn
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from core.errors import InputError
+from core.heal.losses import distillation_loss
+from core.heal.settings import Settings
+from core.heal.student import keep, made_ready, merged, take
+from core.heal.teacher import Padded, Teacher
+from core.model.load import LoadedModel
+from core.model.losses import sample_means, token_distances
+from core.texts import Sequences
+
+Report = Callable[[int, int, str], None]
+Note = Callable[[Mapping[str, float]], None]
+_WHOLE, _PLAN, _BEST, _END, _STATES = "whole", "plan.json", "best.safetensors", "end.json", "teacher.npy"
+_LONG = 3  # evaluations in a row above the unhealed student: it diverges
+_TIMED = 3  # steps
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a student is worth on sequences that no training sees, in nats a token."""
+
+    kl: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training did. curve: a point a log line, {tokens, seconds} with loss of the training, or with kl
+    and held_loss of the held-out sequences.
+    """
+
+    before: Held
+    after: Held
+    steps: int
+    planned: int
+    tokens: int
+    seconds: float
+    best_step: int
+    stopped: str | None  # why before the budget's end, in a sentence
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+class _Distillation(nn.Module):
+    """What is trained, with the loss as its forward: what wraps it for several GPUs sees both. Always in
+    evaluation mode: the teacher has no dropout, and the student will have none.
+    """
+
+    def __init__(self, model: nn.Module, student: LoadedModel, teacher: Teacher, settings: Settings):
+        super().__init__()
+        self.model = model
+        self.heads = (student.head, teacher)
+        self.settings = settings
+
+    def train(self, mode: bool = True):
+        return super().train(False)
+
+    def forward(self, number, ids, scored, target):
+        own, teacher = self.heads
+        hidden = own.hidden(ids)
+        heads = (own.logits, teacher.logits)
+        return {"loss": distillation_loss(hidden, target, ids, scored, heads, self.settings)}
+
+
+class _Healer(Trainer):
+    """Trainer with our loss, our held-out figures, and checkpoints of what is trained alone."""
+
+    def __init__(self, teacher: Teacher, judge: Callable[[], Held], each: int, **arguments):
+        super().__init__(**arguments)
+        self.teacher, self.judge, self.each = teacher, judge, each
+        self.began, self.earlier = time.monotonic(), 0.0
+        self.remove_callback(PrinterCallback)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        target = self.teacher.hidden(inputs["number"], inputs["ids"])
+        found = model(**inputs, target=target)
+        return (found["loss"], found) if return_outputs else found["loss"]
+
+    def evaluate(self, *args, **kwargs):
+        held = self.judge()
+        found = {"kl": held.kl, "held_loss": held.loss}
+        self.log(found)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+        return found
+
+    def log(self, logs, *args, **kwargs):
+        seconds = self.earlier + time.monotonic() - self.began
+        super().log({**logs, "tokens": self.state.global_step * self.each, "seconds": seconds})
+
+    def _save(self, output_dir=None, state_dict=None):
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        keep(self.model, folder / "trained.safetensors")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        take(self.model, Path(resume_from_checkpoint) / "trained.safetensors")
+        log = json.loads((Path(resume_from_checkpoint) / "trainer_state.json").read_text())["log_history"]
+        self.earlier = max((row.get("seconds", 0.0) for row in log), default=0.0)
+
+
+class _Watch(TrainerCallback):
+    """Keeps the best weights, ends what gets no better, and tells how far it is. `why`: of an early end."""
+
+    def __init__(self, model: nn.Module, work: Path, settings: Settings, report: Report, note: Note):
+        self.model, self.work, self.settings = model, work, settings
+        self.report, self.note, self.why = report, note, None
+
+    def on_train_begin(self, args, state, control, **_):
+        for row in state.log_history:
+            self.note(row)
+
+    def on_step_end(self, args, state, control, **_):
+        self.report(state.global_step, state.max_steps, _message(state.log_history))
+
+    def on_log(self, args, state, control, **_):
+        row = state.log_history[-1]
+        self.note(row)
+        if not math.isfinite(row.get("loss", 0.0)):
+            self._stop(control, "The training loss is no number any more: the learning rate is too high.")
+
+    def on_evaluate(self, args, state, control, **_):
+        kls = [row["kl"] for row in state.log_history if "kl" in row]
+        if not math.isfinite(kls[-1]):
+            self._stop(control, "The held-out loss is no number any more: the learning rate is too high.")
+        elif kls[-1] <= min(k for k in kls if math.isfinite(k)) and kls.index(kls[-1]) == len(kls) - 1:
+            keep(self.model, self.work / _BEST)
+        elif len(kls) > _LONG and min(kls[-_LONG:]) > kls[0]:
+            self._stop(
+                control,
+                f"The training diverges: {_LONG} times in a row the held-out KL was above the unhealed "
+                f"{kls[0]:.4f}, last {kls[-1]:.4f}; choose a lower learning rate.",
+            )
+        elif len(kls) - 1 - kls.index(min(kls)) >= self.settings.patience:
+            self._stop(
+                control, f"The held-out KL got no better in {self.settings.patience} evaluations in a row."
+            )
+
+    def on_save(self, args, state, control, **_):
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (folder / _WHOLE).touch()  # a worker that is killed while it writes leaves none
+
+    def _stop(self, control, why: str) -> None:
+        control.should_training_stop, self.why = True, self.why or why
+
+
+def _message(log: Sequence[Mapping]) -> str:
+    """Where a training stands, in a few words."""
+    last = next((row for row in reversed(log) if "kl" in row), None)
+    tokens = f"{log[-1]['tokens'] / 1000:.0f}k tokens" if log else "starting"
+    return f"healing, {tokens}" + (f", held-out KL {last['kl']:.4f}" if last else "")
+
+
+@torch.no_grad()
+def judged(student: LoadedModel, teacher: Teacher, held: Padded, batch: int = 16) -> Held:
+    """KL to the teacher and next-token loss of the student on sequences: the mean over their tokens."""
+    head, sums = student.head, torch.zeros(2, dtype=torch.float64)
+    for start in range(0, len(held), batch):
+        ids, scored = (t[start : start + batch].to(student.device) for t in (held.ids, held.scored))
+        first = teacher.loaded.head.hidden(ids.to(teacher.loaded.device)).to(student.device)
+        each = token_distances(head.hidden(ids), first, ids, scored, head.logits, teacher.logits)
+        means = sample_means(each, ids, scored)
+        sums += torch.stack([means.kl, means.loss]).double().sum(dim=1).cpu()
+    return Held(*(sums / len(held)).tolist())
+
+
+def train(
+    student: LoadedModel,
+    teacher: Teacher,
+    removed: Sequence[int],
+    settings: Settings,
+    texts: Sequences,
+    held: Sequences,
+    work: Path,
+    *,
+    keep_states: bool = False,
+    report: Report = lambda done, total, message: None,
+    note: Note = lambda row: None,
+) -> Trained:
+    """Train the pruned student against its teacher, within the settings' budget; afterwards it is the best of
+    what was seen on `held`, LoRA merged, frozen.
+
+    removed: the blocks of the teacher that the student lacks. work: a folder of its own for checkpoints, from
+    which the same call goes on. keep_states: compute the teacher's hidden states of all texts once, on disk.
+    report: steps done, of all; it may raise to end the work. note: gets every line of the log.
+    Errors: InputError where the method trains nothing of this model, or where the first loss is no number.
+    """
+    assert settings.trains
+    head = student.head  # tried without LoRA around
+    data = Padded(texts)
+    model = made_ready(student, removed, len(teacher.loaded.blocks), settings)
+    module = _Distillation(model, student, teacher, settings)
+    assert module.heads[0] is head
+    if keep_states:
+        teacher.keep(work / _STATES, data, report)
+    unseen, end = Padded(held), work / _END
+    judge = lambda: judged(student, teacher, unseen)  # noqa: E731
+    if not end.exists():
+        healer = _Healer(
+            teacher,
+            judge,
+            settings.batch * settings.accumulate * data.ids.shape[1],
+            model=module,
+            args=_arguments(settings, _planned(module, teacher, settings, data, judge, work), work),
+            train_dataset=data,
+            eval_dataset=unseen,
+        )
+        _write(end, _trained(healer, _Watch(module, work, settings, report, note), work))
+    found = json.loads(end.read_text())
+    take(module, work / _BEST)
+    merged(model)
+    return _told(found)
+
+
+def _planned(module, teacher, settings: Settings, data: Padded, judge, work: Path) -> int:
+    """Steps that the budget holds; decided once and kept. Minutes: as many as measured steps and evaluations
+    fit in.
+    """
+    path = work / _PLAN
+    if path.exists():
+        return json.loads(path.read_text())["steps"]
+    each = settings.batch * settings.accumulate
+    if settings.tokens is not None:
+        steps = max(1, settings.tokens // (each * data.ids.shape[1]))
+    else:
+        step = settings.accumulate * _step_seconds(module, teacher, settings, data)
+        began = time.monotonic()
+        judge()
+        judging = (settings.evaluations + 1) * (time.monotonic() - began)
+        steps = max(1, int((60 * settings.minutes - judging) / step))
+    _write(path, {"steps": steps})
+    return steps
+
+
+def _step_seconds(module, teacher: Teacher, settings: Settings, data: Padded) -> float:
+    """Of one batch forward and backward, the middle of a few behind a first; nothing is learned from it.
+
+    Errors: InputError where its loss is no number.
+    """
+    device = next(module.parameters()).device
+    batch = torch.utils.data.default_collate([data[i % len(data)] for i in range(settings.batch)])
+    inputs = {name: value.to(device) for name, value in batch.items()}
+    times = []
+    for _ in range(1 + _TIMED):
+        began = time.monotonic()
+        loss = module(**inputs, target=teacher.hidden(inputs["number"], inputs["ids"]))["loss"]
+        loss.backward()
+        if not math.isfinite(loss.item()):
+            raise InputError(
+                "The pruned model's loss is no number before any training; choose another state to heal."
+            )
+        module.zero_grad(set_to_none=True)
+        times.append(time.monotonic() - began)
+    return median(times[1:])
+
+
+def _arguments(settings: Settings, steps: int, work: Path) -> TrainingArguments:
+    """transformers' own, of ours."""
+    every = -(-steps // settings.evaluations)
+    gpu = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(work / "checkpoints"),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.peak_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=max(1, steps // 20),
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        bf16=gpu,
+        use_cpu=not gpu,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,  # the newest may be cut off by a kill
+        logging_steps=max(1, steps // 100),
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+        remove_unused_columns=False,
+        dataloader_pin_memory=gpu,
+    )
+
+
+def _trained(healer: _Healer, watch: _Watch, work: Path) -> dict:
+    """What `end.json` says of the training, from its last whole checkpoint to its end."""
+    healer.add_callback(watch)
+    last = _last_whole(work / "checkpoints")
+    healer.args.eval_on_start = last is None  # the log of a checkpoint begins with it
+    healer.train(resume_from_checkpoint=last)
+    log = [_row(row) for row in healer.state.log_history]
+    judgements = [row for row in log if "kl" in row]
+    finite = [row for row in judgements if row["kl"] is not None]
+    best = min(finite, key=lambda row: row["kl"])
+    return {
+        "before": [judgements[0]["kl"], judgements[0]["held_loss"]],
+        "after": [best["kl"], best["held_loss"]],
+        "steps": healer.state.global_step,
+        "planned": healer.args.max_steps,
+        "tokens": healer.state.global_step * healer.each,
+        "seconds": log[-1]["seconds"],
+        "best_step": best["step"],
+        "stopped": watch.why,
+        "curve": log,
+    }
+
+
+def _row(row: Mapping) -> dict:
+    """What the curve has of a line of the log; None for what is no number."""
+    names = ("step", "tokens", "seconds", "loss", "kl", "held_loss")
+    return {n: row[n] if math.isfinite(row[n]) else None for n in names if n in row}
+
+
+def _told(found: Mapping) -> Trained:
+    pairs = {name: Held(*found[name]) for name in ("before", "after")}
+    return Trained(**{**found, **pairs})
+
+
+def _last_whole(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end; what was cut off is removed."""
+    for path in folder.glob("checkpoint-*"):
+        if not (path / _WHOLE).exists():
+            shutil.rmtree(path)
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+
+def _write(path: Path, found: Mapping) -> None:
+    staging = path.with_name(f".{path.name}")
+    staging.write_text(json.dumps(found), encoding="utf-8")
+    os.replace(staging, path)
