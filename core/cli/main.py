@@ -28,6 +28,8 @@ COMMANDS = {
     "race": "Find the best of some states, and all that cannot be told from it, without measuring each on "
     "everything.",
     "prune": "Remove blocks for real and write a checkpoint, verified in a fresh process.",
+    "heal": "Win back what removing blocks costs: distillation from the original, a linear map or merged "
+    "weights; writes a checkpoint.",
     "benchmark": "Measure the loss of many choices of blocks in one job, the original first; "
     "under torchrun the ranks share them.",
     "behaviour": "Ask short prompts: whether a model without blocks still ends, answers and keeps its "

@@ -43,6 +43,11 @@ def _native(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
     return _left(loaded)
 
 
+def _as_it_is(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
+    loaded.model.save_pretrained(folder)
+    return _left(loaded)
+
+
 def _portable(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
     places = remove_blocks(loaded, units)
     partial.save(loaded.model, folder, places)
@@ -85,6 +90,7 @@ def _nas(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
     return written
 
 
+HEALED = Form(_as_it_is, verify_elsewhere)  # blocks are gone already, and what is left has learned since
 FORMS: Mapping[str, Form] = {
     form_names.NATIVE: Form(_native, verify_elsewhere),
     form_names.PORTABLE: Form(_portable, _proved_alone, _check_portable),

@@ -24,7 +24,7 @@ import core
 from core.errors import InputError
 from core.export.card import card
 from core.export.form_names import NATIVE, PARTIAL, form_of
-from core.export.forms import FORMS, Written
+from core.export.forms import FORMS, HEALED, Form, Written
 from core.export.verify import made_up_ids
 from core.ising.units import BLOCK, BRANCH, Name, in_order
 from core.model.gates import gated, removal
@@ -127,21 +127,42 @@ def prune(
     if dtype != loaded.model.dtype:
         del loaded
         loaded, _ = _asked(load_model(source, device="cpu", dtype=dtype, remote_code=remote_code), removed)
-    written, found, size = _placed(
-        loaded, units, out, named, before, probe, provenance or {}, workshop, report
-    )
-    return Export(
-        out,
-        before.removed,
-        (before.parameters, written.parameters),
-        (before.bytes, size),
-        (before.blocks, len(before.kept)),
-        (before.kv_bytes, written.kv_bytes),
-        found["difference"],
-        named,
-        None if named == NATIVE else (before.units, before.units - len(units)),
-        found.get("llama_cpp"),
-    )
+    return _placed(loaded, units, out, named, FORMS[named], before, probe, provenance or {}, workshop, report)
+
+
+def write_healed(
+    original: LoadedModel,
+    student: LoadedModel,
+    removed: Sequence[int],
+    out: Path,
+    *,
+    healed: dict,
+    provenance: dict | None = None,
+    workshop: Path | None = None,
+    report: Report = lambda done, total, message: None,
+) -> Export:
+    """Write a student, `original` without the blocks `removed` and trained since, as `prune` writes a pruned
+    model: verified in a fresh process against the student's own logits.
+
+    healed: how, which blockscape.json holds under that name, so that nobody takes it for the pruned model.
+    The student's weights are rounded to the checkpoint's own type. Errors: as `prune`.
+    """
+    out = Path(out)
+    check_free(out)
+    before = _before(original, removed, original.source)
+    dtype = original.files.written()
+    with torch.no_grad():  # the weights alone: positions are computed in float32, whatever those are in
+        for p in student.model.parameters():
+            p.data = p.data.to(dtype).float()
+    report(2, 4, "writing")
+    probe = _probe(student, ())
+    for p in student.model.parameters():
+        p.data = p.data.to(dtype)
+    told = {**(provenance or {}), "healed": healed}
+    done = _placed(student, (), out, NATIVE, HEALED, before, probe, told, workshop, report)
+    for p in student.model.parameters():
+        p.data = p.data.float()
+    return done
 
 
 class _Before(NamedTuple):
@@ -192,24 +213,25 @@ def _placed(
     units: Sequence[int],
     out: Path,
     form: str,
+    how: Form,
     before: _Before,
     probe: dict[str, np.ndarray],
     provenance: dict,
     workshop: Path | None,
     report: Report,
-) -> tuple[Written, dict, int]:
-    """(what was written, what a fresh process found, bytes of its weights), once `out` is verified."""
+) -> Export:
+    """What was written to `out`, once a fresh process has verified it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
     try:
         checkpoint = staging / "checkpoint"
         own_code = loaded.own_code
-        written = _write(loaded, units, checkpoint, form, before, provenance)
+        written = _write(loaded, units, checkpoint, form, how, before, provenance)
         report(3, 4, "verifying in a fresh process")
         np.savez(staging / "probe.npz", ids=probe["ids"], logits=probe["logits"])
-        found = FORMS[form].prove(checkpoint, staging / "probe.npz", own_code)
+        found = how.prove(checkpoint, staging / "probe.npz", own_code)
         _check_cache(found, written, loaded.item_size)
-        size = sum(f.stat().st_size for f in checkpoint.glob(FORMS[form].weights))
+        size = sum(f.stat().st_size for f in checkpoint.glob(how.weights))
         checkpoint.chmod(0o755)
         if out.exists():
             out.rmdir()
@@ -217,7 +239,18 @@ def _placed(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     report(4, 4, "done")
-    return written, found, size
+    return Export(
+        out,
+        before.removed,
+        (before.parameters, written.parameters),
+        (before.bytes, size),
+        (before.blocks, len(before.kept)),
+        (before.kv_bytes, written.kv_bytes),
+        found["difference"],
+        form,
+        None if form == NATIVE else (before.units, before.units - len(units)),
+        found.get("llama_cpp"),
+    )
 
 
 def _probe(loaded: LoadedModel, units: Sequence[int]) -> dict[str, np.ndarray]:
@@ -229,10 +262,16 @@ def _probe(loaded: LoadedModel, units: Sequence[int]) -> dict[str, np.ndarray]:
 
 
 def _write(
-    loaded: LoadedModel, units: Sequence[int], checkpoint: Path, form: str, before: _Before, provenance: dict
+    loaded: LoadedModel,
+    units: Sequence[int],
+    checkpoint: Path,
+    form: str,
+    how: Form,
+    before: _Before,
+    provenance: dict,
 ) -> Written:
     """Weights, config, what is beside them in the model's folder, and the record with the digest of each."""
-    written = FORMS[form].write(loaded, units, checkpoint)
+    written = how.write(loaded, units, checkpoint)
     own_code = loaded.files.folder.glob("*.py") if loaded.own_code else ()
     copied = (file for pattern in _COPIED for file in loaded.files.tokenizer_folder.glob(pattern))
     for file in (*copied, *own_code):
@@ -271,12 +310,24 @@ def _check_cache(found: dict, written: Written, item_size: int) -> None:
 
 
 def is_export_of(out: Path, source: str, removed: Sequence[Name], form: str | None = None) -> bool:
-    """Whether `out` is the verified checkpoint of `source` without these blocks and branches, in a form."""
+    """Whether `out` is the verified checkpoint of `source` without these blocks and branches, in a form, its
+    weights as they were.
+    """
     try:
         record = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
         own = (record["source"], record["removed"], record.get("form", NATIVE))
-        return own == (source, list(in_order(removed)), form_of(removed, form))
+        return own == (source, list(in_order(removed)), form_of(removed, form)) and "healed" not in record
     except (OSError, ValueError, TypeError, KeyError, InputError):
+        return False
+
+
+def is_healed_of(out: Path, source: str, removed: Sequence[int], asked: dict) -> bool:
+    """Whether `out` is what `write_healed` wrote of `source` where the same was asked."""
+    try:
+        record = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
+        own = (record["source"], record["removed"], record["healed"]["asked"])
+        return own == (source, sorted(removed), asked)
+    except (OSError, ValueError, TypeError, KeyError):
         return False
 
 

@@ -33,6 +33,10 @@ class Teacher:
         """[n, V], on the device of the hidden states."""
         return self.loaded.head.logits(hidden.to(self.loaded.device)).to(hidden.device)
 
+    def bytes_of(self, sequences: "Padded") -> int:
+        """What `keep` would take on disk."""
+        return sequences.ids.numel() * self.loaded.config.hidden_size * 4
+
     @torch.no_grad()
     def keep(self, path: Path, sequences: "Padded", report) -> None:
         """Keep the hidden states of all sequences in a file, float32 [S, T, D]: whole, or computed anew."""

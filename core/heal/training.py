@@ -193,7 +193,7 @@ def train(
     held: Sequences,
     work: Path,
     *,
-    keep_states: bool = False,
+    states_room: int = 0,
     report: Report = lambda done, total, message: None,
     note: Note = lambda row: None,
 ) -> Trained:
@@ -201,8 +201,9 @@ def train(
     what was seen on `held`, LoRA merged, frozen.
 
     removed: the blocks of the teacher that the student lacks. work: a folder of its own for checkpoints, from
-    which the same call goes on. keep_states: compute the teacher's hidden states of all texts once, on disk.
-    report: steps done, of all; it may raise to end the work. note: gets every line of the log.
+    which the same call goes on. states_room: bytes that the teacher's hidden states may take on disk, where
+    texts are read more than once: then they are computed once. report: steps done, of all; it may raise to
+    end the work. note: gets every line of the log.
     Errors: InputError where the method trains nothing of this model, or where the first loss is no number.
     """
     assert settings.trains
@@ -211,17 +212,16 @@ def train(
     model = made_ready(student, removed, len(teacher.loaded.blocks), settings)
     module = _Distillation(model, student, teacher, settings)
     assert module.heads[0] is head
-    if keep_states:
-        teacher.keep(work / _STATES, data, report)
     unseen, end = Padded(held), work / _END
     judge = lambda: judged(student, teacher, unseen)  # noqa: E731
     if not end.exists():
+        steps = _planned(module, teacher, settings, data, judge, work, states_room, report)
         healer = _Healer(
             teacher,
             judge,
             settings.batch * settings.accumulate * data.ids.shape[1],
             model=module,
-            args=_arguments(settings, _planned(module, teacher, settings, data, judge, work), work),
+            args=_arguments(settings, steps, work),
             train_dataset=data,
             eval_dataset=unseen,
         )
@@ -232,24 +232,45 @@ def train(
     return _told(found)
 
 
-def _planned(module, teacher, settings: Settings, data: Padded, judge, work: Path) -> int:
-    """Steps that the budget holds; decided once and kept. Minutes: as many as measured steps and evaluations
-    fit in.
+def _planned(
+    module: _Distillation,
+    teacher: Teacher,
+    settings: Settings,
+    data: Padded,
+    judge: Callable[[], Held],
+    work: Path,
+    states_room: int,
+    report: Report,
+) -> int:
+    """Steps that the budget holds, decided once and kept. Where they read the texts more than once, and there
+    is room, the teacher's states are kept, which makes steps cheaper and minutes hold more of them.
     """
-    path = work / _PLAN
+    path, each = work / _PLAN, settings.batch * settings.accumulate
     if path.exists():
-        return json.loads(path.read_text())["steps"]
-    each = settings.batch * settings.accumulate
-    if settings.tokens is not None:
-        steps = max(1, settings.tokens // (each * data.ids.shape[1]))
+        plan = json.loads(path.read_text())
     else:
-        step = settings.accumulate * _step_seconds(module, teacher, settings, data)
-        began = time.monotonic()
-        judge()
-        judging = (settings.evaluations + 1) * (time.monotonic() - began)
-        steps = max(1, int((60 * settings.minutes - judging) / step))
-    _write(path, {"steps": steps})
-    return steps
+        steps = _steps(module, teacher, settings, data, judge)
+        fits = teacher.bytes_of(data) <= states_room
+        plan = {"steps": steps, "states": fits and steps * each > len(data)}
+        if plan["states"]:
+            teacher.keep(work / _STATES, data, report)
+            plan["steps"] = _steps(module, teacher, settings, data, judge)
+        _write(path, plan)
+    if plan["states"]:
+        teacher.keep(work / _STATES, data, report)
+    return plan["steps"]
+
+
+def _steps(module, teacher: Teacher, settings: Settings, data: Padded, judge) -> int:
+    """How many the budget holds: of minutes, as many measured ones as fit in beside the evaluations."""
+    each = settings.batch * settings.accumulate * data.ids.shape[1]
+    if settings.tokens is not None:
+        return max(1, int(settings.tokens // each))
+    step = settings.accumulate * _step_seconds(module, teacher, settings, data)
+    began = time.monotonic()
+    judge()
+    judging = (settings.evaluations + 1) * (time.monotonic() - began)
+    return max(1, int((60 * settings.minutes - judging) / step))
 
 
 def _step_seconds(module, teacher: Teacher, settings: Settings, data: Padded) -> float:

@@ -61,6 +61,17 @@ def _without(request: dict) -> str:
     return "without " + ", ".join(map(str, request.get("blocks", [])))
 
 
+def _healing(request: dict) -> str:
+    asked = request.get("settings", {})
+    budget = next((f", {asked[unit]:g} {unit}" for unit in ("minutes", "tokens") if asked.get(unit)), "")
+    return f"{_without(request)}, {asked.get('method')}{budget}"
+
+
+def _is_there(result: dict) -> bool:
+    """Whether the checkpoint that a result names, if it names one, is still there."""
+    return "out" not in result or Path(result["out"]).exists()
+
+
 def _search(request: dict) -> str:
     source, removed, count = (request.get(name) for name in ("source", "removed", "count"))
     mix = f" · mix {mix_label(request['mix'])}" if request.get("mix") else ""
@@ -74,7 +85,8 @@ KINDS = {
     "benchmark": Kind("Benchmark", "benchmarking", _states),
     "evaluate": Kind("Evaluation", "evaluating"),
     "speed": Kind("Speed", "timing tokens", lambda request: f"at {request.get('context')} tokens"),
-    "prune": Kind("Prune", "pruning", _without, lambda result: Path(result["out"]).exists()),
+    "prune": Kind("Prune", "pruning", _without, _is_there),
+    "heal": Kind("Heal", "healing", _healing, _is_there),
     "learn": Kind("Learned landscape", "learning the landscape", _budget),
     "race": Kind("Race", "racing states", _race),
     "peers": Kind("Other methods", "running other methods", _budget),

@@ -1,0 +1,90 @@
+"""What a healing takes in memory and on disk, told before it begins. Loads no torch."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import InputError
+from core.heal.settings import KL, LORA, SEAMS, Settings
+
+FLOAT = 4  # bytes
+_PIECE = 256  # tokens whose logits exist at once: core.model.losses.TOKENS
+_LOGITS = 6  # float32 copies of a piece's logits at once: both models', their logarithms, gradients
+STATES_ROOM = 2 << 30  # bytes that kept hidden states of the original may take
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a model and of what a state leaves of it: parameters and shapes."""
+
+    teacher: int
+    kept: tuple[int, ...]  # parameters of each kept block
+    rest: int  # of what is no block
+    hidden: int
+    vocabulary: int
+
+    @property
+    def student(self) -> int:
+        """Parameters that are left."""
+        return sum(self.kept) + self.rest
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes: memory at its peak, disk while it trains, of which states are kept hidden states; trained:
+    parameters that learn.
+    """
+
+    memory: int
+    disk: int
+    states: int
+    trained: int
+
+
+def needs(
+    sizes: Sizes, settings: Settings, seam_blocks: list[int], length: int, sequences: int, exported: int = 0
+) -> Needs:
+    """What a healing on `sequences` of `length` tokens takes, on the CPU in float32; within a factor of 1.5
+    of what was measured (tests/heal/test_needs.py).
+
+    seam_blocks: numbers of the kept blocks beside cuts (core.heal.student.seams); exported: bytes of the
+    checkpoint that is written in the end. Of a block a token leaves about 8 hidden states and what its
+    matrices put out for the backward; nothing is kept below the lowest block that learns.
+    """
+    depth = len(sizes.kept)
+    trained, reached = {
+        KL: (sizes.student, depth),
+        # of a matrix a x b rank (a + b), at most 2 rank ab / the smaller side
+        LORA: (2 * settings.rank * sum(sizes.kept) // sizes.hidden, depth),
+        SEAMS: (sum(sizes.kept[b] for b in seam_blocks), depth - min(seam_blocks, default=depth)),
+    }.get(settings.method, (0, 0))
+    tokens = settings.batch * length
+    of_block = 8 * sizes.hidden + 1.4 * max(sizes.kept, default=0) / sizes.hidden
+    inside = int(tokens * reached * of_block) * FLOAT
+    logits = min(_PIECE, tokens) * sizes.vocabulary * FLOAT * _LOGITS
+    weights = (sizes.teacher + sizes.student) * FLOAT
+    states = sequences * length * sizes.hidden * FLOAT if settings.trains else 0
+    states = states if states <= STATES_ROOM else 0
+    memory = weights + 3 * trained * FLOAT + inside + logits + (1 << 28)  # Python and its libraries
+    if settings.method == LORA:
+        memory += trained * FLOAT
+    # two checkpoints of weights and AdamW's two moments, and the best weights
+    disk = 7 * trained * FLOAT + states + exported
+    return Needs(memory, disk, states, trained)
+
+
+def check_room(found: Needs, loaded: int, free: int | None, folder: Path) -> None:
+    """Errors: InputError where the memory that is free (None: not known) or the disk of `folder` does not
+    hold it; loaded: bytes of the needed memory that are taken already.
+    """
+    if free is not None and found.memory - loaded > free:
+        raise InputError(
+            f"Healing takes {found.memory / 1e9:.1f} GB of memory and {(free + loaded) / 1e9:.1f} GB are "
+            "free for it; choose the method 'seams' or 'lora', a smaller batch, or shorter sequences."
+        )
+    room = shutil.disk_usage(folder).free
+    if found.disk > room:
+        raise InputError(
+            f"Healing takes {found.disk / 1e9:.1f} GB of disk and {room / 1e9:.1f} GB are free at "
+            f"{str(folder)!r}; free some, or set BLOCKSCAPE_HOME to a larger disk."
+        )

@@ -1,0 +1,217 @@
+"""A pruned model that learns from the original what it lost, or takes over what was removed; exported."""
+
+import csv
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from core.calibration.corpus import Read, available, read_sources
+from core.export.write import is_healed_of, write_healed, zip_export
+from core.heal.needs import STATES_ROOM, Sizes, check_room, needs
+from core.heal.replacement import replace_blocks
+from core.heal.settings import LINEAR, Settings
+from core.heal.student import seams
+from core.heal.teacher import Padded, Teacher
+from core.heal.training import Trained, judged, train
+from core.job_kinds.common import draw_sequences, load, paired, state_of
+from core.jobs.progress import Progress
+from core.measure.chat import reply
+from core.measure.evaluation import option_scores, sequence_losses, task_results
+from core.model.devices import free_memory
+from core.model.load import LoadedModel
+from core.model.surgery import check_removal, remove_blocks, without
+from core.tasks.items import read_tasks
+from core.texts import Sequences
+from core.texts.sequences import part_of
+
+MOST = {"own": 256, "texts": 4096}  # sequences to train on where nobody says how many
+_FITTED = 256  # sequences that a linear map is fitted on: 32 768 tokens of 128
+COLUMNS = ("step", "tokens", "seconds", "loss", "kl", "held_loss")
+
+
+def run(request: dict, progress: Progress) -> dict:
+    """Heal the request's `model` without `blocks` by its `settings` (core.heal.settings.Settings), on the
+    calibrate split of its texts; judged while it trains on the choose split, in the end on the report split.
+
+    The result: `table`, {original, pruned, healed: {loss, loss_se, perplexity, tasks}}; `won`, the share of
+    the loss increase that came back; `training` (core.heal.training.Trained) or None; `needs` in bytes;
+    `replies` to the request's `prompt`, where it has one; what core.export.write says of the checkpoint in
+    `out`; `curve`, the CSV beside it. A worker that was killed goes on from its last checkpoint.
+    """
+    progress.report(0, 1, "loading the model")
+    settings, texts = Settings(**request["settings"]), read_sources(request["texts"])
+    teacher, student = load(request), load(request)
+    removed = check_removal(teacher, state_of(request["blocks"], teacher))
+    count = request["sequences"] or _there_are(teacher, texts, request)
+    counts = {"calibrate": count, "choose": request["held"], "report": request["report"]}
+    learn, held, report = (
+        draw_sequences(teacher, texts, request, split, samples, progress) for split, samples in counts.items()
+    )
+    told = _checked(teacher, removed, settings, learn, progress.work)
+    table = {
+        "original": _row(teacher, report, request, ()),
+        "pruned": _row(teacher, report, request, removed),
+    }
+    replies = _replies(teacher, request, {"original": (), "pruned": removed})
+    taught = _healed(student, teacher, removed, settings, learn, held, progress)
+    table["healed"] = _row(student, report, request, ())
+    replies |= _replies(student, request, {"healed": ()})
+    won = _won(table)
+    training = {name: value for name, value in asdict(taught).items() if name != "curve"}
+    record = {
+        "asked": _asked(request),
+        "texts": {"source": learn.source, "sha256": learn.texts_sha256, "sequences": len(learn.ids)},
+        "training": training,
+        "curve": taught.curve,
+        "report": table,
+        "won": won,
+    }
+    done = _written(teacher, student, removed, request, record, progress)
+    return {**done, "table": table, "won": won, "training": training, "needs": told, "replies": replies}
+
+
+def _there_are(teacher: LoadedModel, texts: Read, request: Mapping) -> int:
+    """Sequences of the split that is trained on, as many as there are, up to MOST."""
+    parts = available(teacher, texts, request["length"], request.get("form"))["parts"]
+    have = [p["have"]["calibrate"] / p["weight"] for p in parts if p["have"] is not None and p["weight"]]
+    if not have:
+        return MOST["own"]
+    most = MOST["texts"] if all(p["have"] is not None for p in parts) else 2 * MOST["own"]
+    return max(1, min(most, int(min(have) * sum(p["weight"] for p in parts))))
+
+
+def _checked(
+    teacher: LoadedModel, removed: list[int], settings: Settings, learn: Sequences, work: Path
+) -> dict[str, int]:
+    """What it takes (core.heal.needs.Needs). Errors: InputError where it does not fit."""
+    config = teacher.config
+    own = [block.parameters for block in teacher.blocks]
+    kept = tuple(p for b, p in enumerate(own) if b not in removed)
+    rest = teacher.parameters() - sum(own)
+    sizes = Sizes(teacher.parameters(), kept, rest, config.hidden_size, config.vocab_size)
+    exported = teacher.weights_bytes() * sizes.student // max(1, sizes.teacher)
+    found = needs(sizes, settings, seams(removed, len(own)), learn.ids.shape[1], len(learn.ids), exported)
+    on_cpu = teacher.device.type == "cpu"
+    loaded = 2 * sizes.teacher * 4
+    check_room(found, loaded, free_memory() if on_cpu else None, work)
+    return asdict(found)
+
+
+def _healed(
+    student: LoadedModel,
+    teacher: LoadedModel,
+    removed: list[int],
+    settings: Settings,
+    learn: Sequences,
+    held: Sequences,
+    progress: Progress,
+) -> Trained:
+    """The student pruned and healed in place, and what that took."""
+    source, unseen = Teacher(teacher), Padded(held)
+    if settings.replacement:
+        with without(student, removed):
+            before = judged(student, source, unseen)
+        some = part_of(learn, slice(0, _FITTED))
+        replace_blocks(student, teacher, removed, settings.replacement, some, progress.report)
+        if not settings.trains:
+            read = some.ids.size if settings.method == LINEAR else 0
+            return Trained(before, judged(student, source, unseen), 0, 0, read, 0.0, 0, None)
+    else:
+        remove_blocks(student, removed)
+    return train(
+        student,
+        source,
+        removed,
+        settings,
+        learn,
+        held,
+        progress.work,
+        states_room=STATES_ROOM,
+        report=progress.report,
+        note=_curve(progress),
+    )
+
+
+def _curve(progress: Progress) -> Callable[[Mapping[str, float]], None]:
+    """A function that appends a line of the training's log to the job's curves."""
+    point = progress.curves()
+
+    def note(row: Mapping[str, float]) -> None:
+        for name in ("loss", "kl", "held_loss"):
+            if name in row and math.isfinite(row[name]):
+                point(name, row["tokens"], row[name], ())
+
+    return note
+
+
+def _row(loaded: LoadedModel, report: Sequences, request: Mapping, removed: Sequence[int]) -> dict:
+    """Loss with its standard error, perplexity and, where the request asks for them, the bundled tasks."""
+    losses = sequence_losses(loaded, report.ids, removed, mask=report.mask, scored=report.scored)
+    items = read_tasks() if request["tasks"] else []
+    tasks = task_results(items, option_scores(loaded, items, removed)) if items else {}
+    told = paired(losses, None)
+    return {
+        **told,
+        "perplexity": math.exp(min(told["loss"], 700.0)),
+        "tasks": {name: {k: row[k] for k in ("accuracy", "chance", "n")} for name, row in tasks.items()},
+    }
+
+
+def _won(table: Mapping[str, Mapping]) -> float | None:
+    """The share of the loss increase that came back; None where there was none."""
+    original, pruned, healed = (table[name]["loss"] for name in ("original", "pruned", "healed"))
+    return (pruned - healed) / (pruned - original) if pruned > original else None
+
+
+def _replies(loaded: LoadedModel, request: Mapping, models: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    """What each says to the request's prompt, greedily; models: {name: blocks that it lacks}."""
+    if not request.get("prompt"):
+        return {}
+    turns = [("user", request["prompt"])]
+    return {name: reply(loaded, turns, removed, tokens=48).text for name, removed in models.items()}
+
+
+def _asked(request: Mapping) -> dict:
+    """What decides how a model was healed: all of the request but where it goes."""
+    names = ("settings", "texts", "form", "length", "sequences", "held", "seed")
+    return {name: request[name] for name in names if request.get(name) is not None}
+
+
+def _written(
+    teacher: LoadedModel,
+    student: LoadedModel,
+    removed: Sequence[int],
+    request: Mapping,
+    record: Mapping,
+    progress: Progress,
+) -> dict:
+    """What a checkpoint in the request's `out` and the curve beside it are; {} where it names none."""
+    if not request["out"]:
+        return {}
+    out, curve = Path(request["out"]), Path(f"{request['out']}.csv")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    same_disk = out.parent.stat().st_dev == progress.work.stat().st_dev
+    # a killed worker's: moved away whole, never thinned out
+    if is_healed_of(out, teacher.source, removed, record["asked"]):
+        earlier = progress.work / "earlier"
+        shutil.rmtree(earlier, ignore_errors=True)
+        os.replace(out, earlier) if same_disk else shutil.rmtree(out)
+    done = write_healed(
+        teacher,
+        student,
+        removed,
+        out,
+        healed=dict(record),
+        provenance=request["provenance"],
+        workshop=progress.work if same_disk else None,
+        report=progress.report,
+    )
+    with open(curve, "w", encoding="utf-8", newline="") as f:
+        writer = csv.DictWriter(f, COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(record["curve"])
+    archive = zip_export(out) if request["zip"] else None
+    return {**done.to_json(), "curve": str(curve), "zip": archive and str(archive)}
