@@ -52,6 +52,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--report", **REPORTED)
     command.add_argument("--length", **LENGTH)
     command.add_argument("--seed", **SEED)
+    command.add_argument("--no-tasks", action="store_true", help="loss only: tasks are the demo's")
     command.add_argument("--prompt", metavar="TEXT", help="ask the three models this, too")
     command.add_argument("--out", required=True, metavar="DIR", help="a new folder; the curve is DIR.csv")
     add_landscape(command)
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> dict:
         report=args.report,
         length=args.length,
         seed=args.seed,
-        tasks=is_demo(args.model),
+        tasks=is_demo(args.model) and not args.no_tasks,
         prompt=args.prompt,
         out=str(out),
         zip=False,

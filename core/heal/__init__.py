@@ -1,5 +1,5 @@
 """Win back what a removal costs: distillation from the original, or replacing what was removed. Loads torch,
-but for settings.
+but for settings and needs.
 
 `Settings`, `METHODS` (settings, what is asked); `replace_blocks` (replacement: a linear map folded into the
 block before, or weights merged into it; no training); `made_ready` (student, which weights a method trains);

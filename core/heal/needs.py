@@ -1,6 +1,7 @@
 """What a healing takes in memory and on disk, told before it begins. Loads no torch."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +42,23 @@ class Needs:
     trained: int
 
 
+def seams(removed: Sequence[int], blocks: int) -> list[int]:
+    """Numbers, in the pruned model, of the blocks beside each cut; removed: of the `blocks` that there were.
+
+    Where a cut is at an end of the model only the block on its other side is there.
+    """
+    gone = set(removed)
+    kept = [b for b in range(blocks) if b not in gone]
+    return [i for i, b in enumerate(kept) if b - 1 in gone or b + 1 in gone]
+
+
 def needs(
     sizes: Sizes, settings: Settings, seam_blocks: list[int], length: int, sequences: int, exported: int = 0
 ) -> Needs:
     """What a healing on `sequences` of `length` tokens takes, on the CPU in float32; within a factor of 1.5
     of what was measured (tests/heal/test_needs.py).
 
-    seam_blocks: numbers of the kept blocks beside cuts (core.heal.student.seams); exported: bytes of the
+    seam_blocks: numbers of the kept blocks beside cuts (`seams`); exported: bytes of the
     checkpoint that is written in the end. Of a block a token leaves about 8 hidden states and what its
     matrices put out for the backward; nothing is kept below the lowest block that learns.
     """

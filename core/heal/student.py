@@ -9,18 +9,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from core.errors import InputError, first_line
+from core.heal.needs import seams
 from core.heal.settings import KL, LORA, Settings
 from core.model.load import LoadedModel
-
-
-def seams(removed: Sequence[int], blocks: int) -> list[int]:
-    """Numbers, in the pruned model, of the blocks beside each cut; removed: of the `blocks` that there were.
-
-    Where a cut is at an end of the model only the block on its other side is there.
-    """
-    gone = set(removed)
-    kept = [b for b in range(blocks) if b not in gone]
-    return [i for i, b in enumerate(kept) if b - 1 in gone or b + 1 in gone]
 
 
 def made_ready(student: LoadedModel, removed: Sequence[int], blocks: int, settings: Settings) -> nn.Module:

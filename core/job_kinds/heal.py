@@ -10,10 +10,9 @@ from pathlib import Path
 
 from core.calibration.corpus import Read, available, read_sources
 from core.export.write import is_healed_of, write_healed, zip_export
-from core.heal.needs import STATES_ROOM, Sizes, check_room, needs
+from core.heal.needs import STATES_ROOM, Sizes, check_room, needs, seams
 from core.heal.replacement import replace_blocks
 from core.heal.settings import LINEAR, Settings
-from core.heal.student import seams
 from core.heal.teacher import Padded, Teacher
 from core.heal.training import Trained, judged, train
 from core.job_kinds.common import draw_sequences, load, paired, state_of

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from core.errors import InputError
-from core.heal.needs import Sizes, check_room, needs
+from core.heal.needs import Sizes, check_room, needs, seams
 from core.heal.settings import KL, LORA, SEAMS, Settings
-from core.heal.student import made_ready, seams, trained
+from core.heal.student import made_ready, trained
 from core.heal.teacher import Teacher
 from core.heal.training import train
 from core.model.surgery import remove_blocks

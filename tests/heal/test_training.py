@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 from core.errors import InputError
 from core.heal.losses import distillation_loss
+from core.heal.needs import seams
 from core.heal.settings import KL, LORA, SEAMS, Settings
-from core.heal.student import keep, seams
+from core.heal.student import keep
 from core.heal.teacher import Teacher
 from core.heal.training import train
 from core.model.surgery import remove_blocks

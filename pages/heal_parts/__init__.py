@@ -1,0 +1,1 @@
+"""The parts of Heal: what is asked, and what came of it."""

@@ -1,0 +1,79 @@
+"""A healing at work, and what it won back."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from core import jobs
+from core.export.card import snippet
+from core.export.form_names import NATIVE
+from core.spectrum.memory_budget import size
+from core.view.heal_figures import healing
+from pages.shared.parts import chart, html_table, watch
+from pages.shared.view import plain
+
+
+def show(job: jobs.Job) -> None:
+    """The bar and the live curve, or the result."""
+    st.fragment(_healing, run_every=1 if job.active else None)(job.id, job.active)
+
+
+def _healing(job_id: str, polled: bool) -> None:
+    job = watch(job_id, polled)
+    curves = {name: [(x, y) for x, y, _ in points] for name, points in jobs.curves_of(job).items()}
+    if curves:
+        chart(st, healing(curves), key=f"curve-{job_id}")
+    if job.status == "done":
+        _result(job.result)
+
+
+def _result(done: dict) -> None:
+    """The three models side by side, what they answer, and the way home."""
+    table, training = done["table"], done["training"]
+    if done["won"] is not None:
+        st.markdown(f"**{100 * done['won']:.0f} % of the loss increase came back**, on texts not trained on.")
+    if training["stopped"]:
+        st.warning(plain(training["stopped"]))
+    tasks = list(table["original"]["tasks"])
+    head = ["", "loss, nats", "perplexity", *tasks]
+    rows = [
+        [
+            name,
+            f"{row['loss']:.4f} ± {row['loss_se'] or 0:.4f}",
+            f"{row['perplexity']:.2f}",
+            *(f"{100 * row['tasks'][task]['accuracy']:.0f} %" for task in tasks),
+        ]
+        for name, row in table.items()
+    ]
+    st.html(html_table(head, rows))
+    if training["steps"]:
+        st.caption(
+            f"{training['tokens']:,} tokens in {training['steps']:,} steps and {training['seconds'] / 60:.1f} "
+            f"minutes; the best held-out KL, {training['after']['kl']:.4f} nats (before "
+            f"{training['before']['kl']:.4f}), at step {training['best_step']:,}."
+        )
+    for place, (name, text) in zip(st.columns(max(1, len(done["replies"]))), done["replies"].items()):
+        place.caption(name)
+        place.code(text or " ", language=None, wrap_lines=True)
+    _home(done)
+
+
+def _home(done: dict) -> None:
+    st.success(
+        "Written, reloaded in a fresh process and verified against the healed model's own logits. "
+        "blockscape.json says how it was healed."
+    )
+    code, language = snippet(NATIVE, done["out"])
+    st.code(code, language=language, wrap_lines=True)
+    curve, archive = Path(done["curve"]), done.get("zip") and Path(done["zip"])
+    with st.container(horizontal=True):
+        if curve.is_file():
+            st.download_button("Curve as CSV", curve.read_bytes, curve.name, "text/csv", on_click="ignore")
+        if archive and archive.is_file():
+            st.download_button(
+                f"Download as .zip ({size(archive.stat().st_size)})",
+                archive.read_bytes,
+                archive.name,
+                "application/zip",
+                on_click="ignore",
+            )
