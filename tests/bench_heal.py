@@ -87,8 +87,8 @@ def table(found: dict) -> str:
         mean = {name: np.mean([row[name] for row in rows]) for name in ("pruned", "healed", "tokens", "cpu")}
         spread = f" ({min(won):.0f} to {max(won):.0f})" if len(won) > 1 else ""
         lines.append(
-            f"| {m} | `{method}` | {mean['pruned']:.4f} | {mean['healed']:.4f} | {np.mean(won):.0f} %{spread} "
-            f"| {mean['tokens'] / 1000:.0f}k | {mean['cpu']:.0f} |"
+            f"| {m} | `{method}` | {mean['pruned']:.4f} | {mean['healed']:.4f} | {np.mean(won):.0f} %{spread}"
+            f" | {mean['tokens'] / 1000:.0f}k | {mean['cpu']:.0f} |"
         )
     return "\n".join(lines)
 

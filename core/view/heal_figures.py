@@ -2,9 +2,9 @@
 
 import plotly.graph_objects as go
 
-from core.view.palette import ACCENT, NODE
+from core.view.palette import GREEDY, MARGIN, NODE
 
-LINES = {"kl": ("held-out KL to the original", ACCENT, "solid"), "loss": ("training loss", NODE, "dot")}
+LINES = {"kl": ("held-out KL to the original", GREEDY, "solid"), "loss": ("training loss", NODE, "dot")}
 
 
 def healing(curves: dict[str, list[tuple[float, float]]]) -> go.Figure:
@@ -23,11 +23,8 @@ def healing(curves: dict[str, list[tuple[float, float]]]) -> go.Figure:
             line={"color": color, "dash": dash, "width": 2.5 if name == "kl" else 1.5},
             hovertemplate=f"{label}<br>%{{x:,.0f}} tokens<br>%{{y:.4f}} nats<extra></extra>",
         )
-    figure.update_layout(
-        margin={"l": 60, "r": 10, "t": 30, "b": 45},
-        height=300,
-        legend={"orientation": "h", "y": 1.12, "x": 0},
-    )
+    legend = {"orientation": "h", "y": 1.12, "x": 0}
+    figure.update_layout(margin={**MARGIN, "l": 60, "t": 30}, height=300, legend=legend)
     figure.update_xaxes(title_text="tokens read", rangemode="tozero")
     figure.update_yaxes(title_text="nats a token", rangemode="tozero")
     return figure
