@@ -6,7 +6,7 @@ held by `make lint`):
     cli                     one module for each command of `python -m core`
     job_kinds               what each kind of job does; loads torch
     view         jobs       what pages draw and files hold | worker processes: start, follow, resume
-    choose   export   heal  landscapes that learn | a checkpoint, verified | what removal cost, won back
+    choose  export  heal    landscapes that learn | a checkpoint, verified | what removal cost, won back
     calibration             sequences -> gradient rows A
     measure                 losses, tasks, behaviour of a model with any blocks removed
     model                   load a model where it fits, gate its blocks, remove them

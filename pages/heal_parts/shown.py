@@ -49,8 +49,9 @@ def _result(done: dict) -> None:
     if training["steps"]:
         st.caption(
             f"{training['tokens']:,} tokens in {training['steps']:,} steps and "
-            f"{training['seconds'] / 60:.1f} minutes; the best held-out KL, {training['after']['kl']:.4f} nats (before "
-            f"{training['before']['kl']:.4f}), at step {training['best_step']:,}."
+            f"{training['seconds'] / 60:.1f} minutes; the best held-out KL, "
+            f"{training['after']['kl']:.4f} nats (before {training['before']['kl']:.4f}), "
+            f"at step {training['best_step']:,}."
         )
     for place, (name, text) in zip(st.columns(max(1, len(done["replies"]))), done["replies"].items()):
         place.caption(name)
