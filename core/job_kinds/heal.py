@@ -51,12 +51,12 @@ def run(request: dict, progress: Progress) -> dict:
     )
     told = _checked(teacher, removed, settings, learn, progress.work)
     table = {
-        "original": _row(teacher, report, request, ()),
-        "pruned": _row(teacher, report, request, removed),
+        "original": _row(teacher, report, request, (), progress),
+        "pruned": _row(teacher, report, request, removed, progress),
     }
     replies = _replies(teacher, request, {"original": (), "pruned": removed})
     taught = _healed(student, teacher, removed, settings, learn, held, progress)
-    table["healed"] = _row(student, report, request, ())
+    table["healed"] = _row(student, report, request, (), progress)
     replies |= _replies(student, request, {"healed": ()})
     won = _won(table)
     training = {name: value for name, value in asdict(taught).items() if name != "curve"}
@@ -146,11 +146,16 @@ def _curve(progress: Progress) -> Callable[[Mapping[str, float]], None]:
     return note
 
 
-def _row(loaded: LoadedModel, report: Sequences, request: Mapping, removed: Sequence[int]) -> dict:
+def _row(
+    loaded: LoadedModel, report: Sequences, request: Mapping, removed: Sequence[int], progress: Progress
+) -> dict:
     """Loss with its standard error, perplexity and, where the request asks for them, the bundled tasks."""
-    losses = sequence_losses(loaded, report.ids, removed, mask=report.mask, scored=report.scored)
+    flags = {"mask": report.mask, "scored": report.scored}
+    losses = sequence_losses(loaded, report.ids, removed, report=progress.report, **flags)
     items = read_tasks() if request["tasks"] else []
-    tasks = task_results(items, option_scores(loaded, items, removed)) if items else {}
+    tasks = (
+        task_results(items, option_scores(loaded, items, removed, report=progress.report)) if items else {}
+    )
     told = paired(losses, None)
     return {
         **told,
