@@ -18,7 +18,7 @@ class Method:
     rate: float | None  # of AdamW, at its highest; None: nothing is trained
 
 
-# rates: on the demo at M = 6 the best of four each, docs/healing.md
+# rates: the best of those tried on the demo, docs/healing.md
 METHODS: Mapping[str, Method] = {
     KL: Method("distillation, all weights", "Every weight learns from the original's predictions.", 1e-3),
     LORA: Method(
@@ -29,7 +29,7 @@ METHODS: Mapping[str, Method] = {
     SEAMS: Method(
         "distillation, beside the cuts",
         "Only the blocks next to what was removed learn: nothing below the lowest of them needs a backward.",
-        1e-3,
+        3e-3,
     ),
     LINEAR: Method(
         "linear map",
