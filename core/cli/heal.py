@@ -124,7 +124,7 @@ def _state(args: argparse.Namespace) -> tuple[str, list[int]]:
             raise InputError(
                 f"Healing takes whole blocks, and {parts[0]!r} is a part of one; name the block."
             )
-        return args.model, names
+        return args.model, [int(name) for name in names]
     if not args.run or args.remove is None or args.blocks or args.model:
         raise InputError(
             "Which state is to be healed is not clear; give --model with --blocks, or --run with --remove "
@@ -137,7 +137,7 @@ def _state(args: argparse.Namespace) -> tuple[str, list[int]]:
     found = searched_lowest(args, landscape_of(args), args.rank)
     if len(found.removed) < args.rank:
         raise InputError(f"There are {len(found.removed)} states; choose a --rank up to that.")
-    return run.meta["model"]["source"], list(run.units.listed(found.removed[args.rank - 1]))
+    return run.meta["model"]["source"], [int(b) for b in found.removed[args.rank - 1]]
 
 
 def describe(result: dict) -> str:

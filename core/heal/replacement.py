@@ -85,9 +85,8 @@ def _writer(loaded: LoadedModel, block: int) -> nn.Linear | Conv1D:
         loaded.model(input_ids=probe_ids(loaded.model), use_cache=False)
     written = next(first_tensor(call.output) for call in reversed(calls) if call.path == branch.path)
     for call in calls:
-        if isinstance(call.module, (nn.Linear, Conv1D)) and torch.equal(
-            call.output.flatten(), written.flatten()
-        ):
+        own = first_tensor(call.output)
+        if isinstance(call.module, (nn.Linear, Conv1D)) and torch.equal(own.flatten(), written.flatten()):
             return call.module
     raise InputError(
         f"A linear map does not fold into block {block} of {loaded.source!r}: what its "
@@ -163,4 +162,4 @@ def _merge(loaded: LoadedModel, first: int, last: int) -> None:
     for name, p in loaded.modules[first - 1].named_parameters():
         own = p.detach().clone()
         for other in others:
-            p += other[name].to(p.device) - own
+            p.add_(other[name].to(p.device) - own)

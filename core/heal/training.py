@@ -124,7 +124,8 @@ class _Watch(TrainerCallback):
 
     def __init__(self, model: nn.Module, work: Path, settings: Settings, report: Report, note: Note):
         self.model, self.work, self.settings = model, work, settings
-        self.report, self.note, self.why = report, note, None
+        self.report, self.note = report, note
+        self.why: str | None = None
 
     def on_train_begin(self, args, state, control, **_):
         for row in state.log_history:
@@ -266,6 +267,7 @@ def _steps(module, teacher: Teacher, settings: Settings, data: Padded, judge) ->
     each = settings.batch * settings.accumulate * data.ids.shape[1]
     if settings.tokens is not None:
         return max(1, int(settings.tokens // each))
+    assert settings.minutes is not None  # Settings has one of the two
     step = settings.accumulate * _step_seconds(module, teacher, settings, data)
     began = time.monotonic()
     judge()
@@ -306,7 +308,7 @@ def _arguments(settings: Settings, steps: int, work: Path) -> TrainingArguments:
         gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.peak_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=max(1, steps // 20),
+        warmup_steps=steps // 20,
         weight_decay=0.0,
         max_grad_norm=1.0,
         seed=settings.seed,

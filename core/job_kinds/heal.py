@@ -150,12 +150,10 @@ def _row(
     loaded: LoadedModel, report: Sequences, request: Mapping, removed: Sequence[int], progress: Progress
 ) -> dict:
     """Loss with its standard error, perplexity and, where the request asks for them, the bundled tasks."""
-    flags = {"mask": report.mask, "scored": report.scored}
-    losses = sequence_losses(loaded, report.ids, removed, report=progress.report, **flags)
+    tell = progress.report
+    losses = sequence_losses(loaded, report.ids, removed, report=tell, mask=report.mask, scored=report.scored)
     items = read_tasks() if request["tasks"] else []
-    tasks = (
-        task_results(items, option_scores(loaded, items, removed, report=progress.report)) if items else {}
-    )
+    tasks = task_results(items, option_scores(loaded, items, removed, report=tell)) if items else {}
     told = paired(losses, None)
     return {
         **told,

@@ -12,6 +12,8 @@ from core.view.heal_figures import healing
 from pages.shared.parts import chart, html_table, watch
 from pages.shared.view import plain
 
+_FEW = 20  # steps
+
 
 def show(job: jobs.Job) -> None:
     """The bar and the live curve, or the result."""
@@ -34,6 +36,8 @@ def _result(done: dict) -> None:
         st.markdown(f"**{100 * done['won']:.0f} % of the loss increase came back**, on texts not trained on.")
     if training["stopped"]:
         st.warning(plain(training["stopped"]))
+    if 0 < training["steps"] < _FEW:
+        st.warning(f"The budget held {training['steps']} steps, too few to learn much; give more minutes.")
     tasks = list(table["original"]["tasks"])
     head = ["", "loss, nats", "perplexity", *tasks]
     rows = [
