@@ -63,8 +63,8 @@ def show(found: Shown) -> None:
     rough = "about " if thermal.how == ESTIMATED else ""
     st.markdown(
         plain(
-            f"T = {with_power(t, power)}{spread}: {rough}{_number(thermal.effective)} effective states, mean energy "
-            f"{with_power(thermal.energy, power)} above the ground state, heat capacity "
+            f"T = {with_power(t, power)}{spread}: {rough}{_number(thermal.effective)} effective states, mean "
+            f"energy {with_power(thermal.energy, power)} above the ground state, heat capacity "
             f"{thermal.heat_capacity:.2f} ({thermal.why})."
         )
     )

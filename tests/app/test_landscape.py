@@ -82,7 +82,9 @@ def test_losses_along_a_path_are_drawn_and_said_where_they_are_measured():
         loss = 1.0 + (0.4 if removed == way.removed[1] else 0.1 if removed else 0.0)
         Results().put(Key(model_key(run), removed, "t", "report", "loss"), {0: loss, 1: loss})
     app.run()
-    assert not app.exception and "the path rises 0.300 nats above its worse end, at step 1" in _said(app)
+    assert not app.exception and "the path rises 0.300 ± 0.000 nats above its worse end, at step 1" in _said(
+        app
+    )
     drawn = json.loads(app.get("plotly_chart")[0].proto.spec)["data"]
     assert [t.get("name") for t in drawn][:2] == ["energy", "measured, nats"]
 
