@@ -202,8 +202,8 @@ ASKED = {
     "unmark": ask_unmark,
     "panel": ask_panel,
     "compare": lambda message: state.update(go_compare=True, whole_page=True),
-    "pick": lambda message: state.update(pick=pick_states),
-    "basins": lambda message: state.update(pick=pick_basins),
+    "pick": lambda message: state.update(pick="pick"),
+    "basins": lambda message: state.update(pick="basins"),
     "file": lambda message: state.update(file=message["kind"]),
 }
 
@@ -343,7 +343,7 @@ def draw(found: Landscape, data: LandscapeData, view: View, others: dict[tuple[i
         state.from_lens = True
         st.rerun()
     if pick := state.pop("pick", None):
-        pick(found)
+        {"pick": pick_states, "basins": pick_basins}[pick](found)
     write_link()
     measured = measured_so_far(state.source, str(folders.home()), Results().stamp)
     distances = distances_so_far(state.source, str(folders.home()), Results().stamp)

@@ -99,6 +99,12 @@ export class Model {
   show(v, digits) {
     return significant(v * this.scale, digits);
   }
+  worded(v, digits) {
+    // an energy with its unit; of its own power of ten where it is much smaller than the others
+    const power = Math.floor(Math.log10(Math.abs(v)));
+    if (v === 0 || power >= this.exponent - 1) return this.show(v, digits) + this.unitText;
+    return `${significant(v / 10 ** power, digits)} ·10${superscript(power)}`;
+  }
   onLevel(k) {
     return this.levels[this.levelOf[k]][1];
   }

@@ -54,9 +54,9 @@ export class Thermometer {
     // "T = 1.2 ·10⁻⁵ (10 gaps)"
     const { stop } = this;
     const { model } = this.lens;
-    const gaps = significant(stop.gaps, stop.gaps < 1000 ? 3 : 4);
-    const about = stop.noise ? `the noise of E₀, ${gaps} gaps` : `${gaps} gap${gaps === "1.00" ? "" : "s"}`;
-    return `T = ${significant(stop.temperature * model.scale)}${model.unitText} (${about.replace(/\.0+(?= )/, "")})`;
+    const gaps = significant(stop.gaps, stop.gaps < 1000 ? 3 : 4).replace(/\.0+$/, "");
+    const about = `${gaps} gap${gaps === "1" ? "" : "s"}`;
+    return `T = ${model.worded(stop.temperature)} (${stop.noise ? "the noise of E₀, " : ""}${about})`;
   }
   get sure() {
     const { how, error } = this.stop;

@@ -7,6 +7,7 @@ import { plus, significant } from "./wording.js";
 
 const COLOURS = { changed: "changed", pearson: "Pearson to tray", loss: "measured loss" };
 const SIDE = 16; // room at the ends of the row of leaves
+const WIDEST = 72; // between two leaves
 const MOST_LABELS = 200;
 
 const hex = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
@@ -75,12 +76,11 @@ export class Tree {
     this.order = shape.order(this.leaves === "all" ? shape.count : this.leaves);
     this.kept = new Set(this.order);
     const room = panel.w - LEFT - 2 * SIDE;
-    this.spacing = room / Math.max(1, this.order.length - 1);
+    this.spacing = Math.min(WIDEST, room / Math.max(1, this.order.length - 1));
     this.radius = Math.max(1.5, Math.min(4.5, 0.4 * this.spacing));
     this.x = new Map();
-    this.order.forEach((i, n) =>
-      this.x.set(i, LEFT + SIDE + (this.order.length > 1 ? n * this.spacing : room / 2)),
-    );
+    const first = LEFT + SIDE + (room - (this.order.length - 1) * this.spacing) / 2;
+    this.order.forEach((i, n) => this.x.set(i, first + n * this.spacing));
   }
   end(i) {
     // y of the upper end of a branch: above the picture where it joins nothing that is listed
@@ -157,8 +157,8 @@ export class Tree {
     if (shown === shape.count) return `All ${shown} minima among the listed states.`;
     const others = m.minima.map((_, i) => i).filter((i) => !this.kept.has(i));
     const depth = Math.max(...others.map((i) => shape.depth(i)));
-    const open = others.some((i) => shape.saddle[i] < 0) ? ", or the last listed state" : "";
-    const deep = `${significant(depth, 2)}${m.unitText}`;
+    const open = others.some((i) => shape.saddle[i] < 0) ? " or the list's end" : "";
+    const deep = m.worded(depth / m.scale, 2);
     return `${shown} of ${shape.count} minima; the others lie at most ${deep} below their barrier${open}.`;
   }
   draw(ctx) {
@@ -243,7 +243,8 @@ export class Tree {
     if (shape.whole || y < 10 || y > panel.head + panel.height) return;
     ctx.fillStyle = panel.colours.muted;
     for (let x = LEFT; x < panel.w; x += 5) ctx.fillRect(x, y, 2, 1);
-    const words = `not connected below ${significant(m.top)}${m.exact ? "" : ", as far as was searched"}`;
+    const apart = [...shape.parent].filter((i) => i < 0).length > 1 ? "not connected below" : "listed up to";
+    const words = `${apart} ${significant(m.top)}${m.exact ? "" : ", not proved"}`;
     panel.text(ctx, words, panel.w - 4, y - 12, { align: "right" });
   }
   scaleBar(ctx) {
@@ -297,7 +298,7 @@ export class Tree {
     ctx.beginPath();
     ctx.rect(LEFT - 8, 2, panel.w - LEFT + 8, panel.head + panel.height + 22);
     ctx.clip();
-    const units = lens.hoveredUnits();
+    const units = hovered.unit === undefined ? (hovered.pair ?? []) : [hovered.unit];
     if (units.length)
       for (const i of this.order)
         if (units.every((u) => m.mask[m.minima[i] * m.blocks + u]))

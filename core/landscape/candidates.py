@@ -146,24 +146,22 @@ def one_per_basin(
 def _bottoms(tree: BarrierTree) -> list[tuple[int, str]]:
     """(rank, what it is) of every minimum, the most persistent first."""
     v, power = tree.valleys, exponent(tree.valleys.spectrum.energies)
-    basin, depth = v.basin, tree.persistence
+    depth, known = tree.persistence.tolist(), tree.known_persistence.tolist()
     sure = "" if tree.exact else " at most"
-    known = tree.known_persistence
-    order = sorted(range(len(known)), key=lambda i: (i > 0, -known[i], i))
-    return [
-        (
-            int(v.minimum[i]),
-            f"minimum of a valley of {basin[i]} listed state{'s' * (basin[i] != 1)}, "
-            + (
-                f"barrier{sure} {with_power(depth[i], power)} to a lower one"
-                if np.isfinite(depth[i])
-                else "the lowest of all"
-                if i == 0
-                else f"no lower one within ΔE {with_power(known[i], power)} of it"
-            ),
-        )
-        for i in order
-    ]
+
+    def alone(i: int) -> str:
+        if i == 0:
+            return "the lowest of all"
+        if np.isfinite(depth[i]):
+            return f"barrier{sure} {with_power(depth[i], power)} to a lower one"
+        return f"no lower one within ΔE {with_power(known[i], power)} of it"
+
+    found, basin = [], v.basin.tolist()
+    for i in sorted(range(len(known)), key=lambda i: (i > 0, -known[i], i)):
+        states = basin[i]
+        valley = f"minimum of a valley of {states} listed state{'s' * (states != 1)}"
+        found.append((int(v.minimum[i]), f"{valley}, {alone(i)}"))
+    return found
 
 
 class _Pool:

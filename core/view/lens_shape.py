@@ -42,7 +42,7 @@ def temperature_data(
     weights: np.ndarray | None = None,
     constraints: Constraints | None = None,
 ) -> list[TemperatureData]:
-    """How likely each unit is removed at some multiples of the gap, ascending, and where T is the noise of E0.
+    """How likely each unit is removed at multiples of the gap and where T is the noise of E0, ascending.
 
     rows, weights: as core.view.lens.landscape_data, without which no noise is known. [] without a gap.
     """
