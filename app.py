@@ -22,6 +22,7 @@ def show() -> None:
             st.Page("pages/explore.py", title="Explore", default=True),
             st.Page("pages/calibrate.py", title="Model & calibration"),
             st.Page("pages/couplings.py", title="Couplings"),
+            st.Page("pages/landscape.py", title="Landscape"),
             st.Page("pages/compare.py", title="Compare"),
             st.Page("pages/jobs.py", title="Jobs"),
             st.Page("pages/about.py", title="About"),

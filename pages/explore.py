@@ -8,7 +8,7 @@ import streamlit as st
 from assets.lens import lens
 from core import jobs
 from core.compare import other_tools
-from core.compare.comparison import Mean, measured_increases, measured_kl, model_key
+from core.compare.comparison import Mean, measured_kl, model_key
 from core.energy.couplings import Misjudged, from_gradients, misjudged, rows_of
 from core.energy.mix import mix_weights
 from core.energy.sources import list_sources
@@ -35,6 +35,7 @@ from pages.explore_parts.controls import controls, hold, show_facts
 from pages.explore_parts.health import show_check, show_health
 from pages.explore_parts.uploads import add_marks, show_reading, show_upload
 from pages.shared.chat import chat_panel
+from pages.shared.evidence import measured_so_far
 from pages.shared.link import LABEL_LIMIT, PANELS, checked_look, read_link, write_link
 from pages.shared.parts import prune_panel, start_job, watch
 from pages.shared.view import RULES, TRAY_LIMIT, WAIT, constraints_in_view, plain, rules_in_view, source_of
@@ -124,13 +125,6 @@ def picture(
 def noise(key: str, estimator: str, mix: dict | None, found: Landscape) -> np.ndarray | None:
     """Standard errors of the energies above the ground state, float64 [K]; None where no sample says."""
     return energy_noise(source_of(key), estimator, found.spectrum.x, mix)
-
-
-@st.cache_resource(max_entries=4, show_spinner=False)
-def measured_so_far(key: str, home: str, stamp: tuple) -> Increases:
-    """The loss increases that are known of a source, read once for every state of the store."""
-    run = source_of(key).run
-    return measured_increases(run, Results()) if run else {}
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -40,11 +40,11 @@ from core.texts.text_source import OWN, parse_source
 
 LOG = logging.getLogger(__name__)
 ROWS, SINGLES = 64, 16  # sequences of a domain: gradient rows, single removals
-UNSEEN, OTHERS = 8, 4  # to judge on: of the bed's own texts; of any other domain, and in the variance table
+UNSEEN, OTHERS = 16, 16  # to judge on: of the bed's own texts; of any other domain, and in the variance table
 SEEDS, SHARE = 3, 0.5  # samples of the variance table, each so much of the rows and of the single removals
-LOWEST, LOWEST_TASKS, LOWEST_ITEMS = 20, ("arc_easy", "piqa"), 16
-ITEMS = 20  # of each of the five tasks
-TALE_TASK, TALE_ITEMS, TALE_JUDGED, TALE_MOST = "arc_easy", 40, 80, 3
+LOWEST, LOWEST_TASKS, LOWEST_ITEMS = 20, ("arc_easy", "piqa"), 100
+ITEMS = 200  # of each of the five tasks
+TALE_TASK, TALE_ITEMS, TALE_JUDGED, TALE_MOST = "arc_easy", 100, 100, 3
 CHAPTERS = ("domains", "variance", "lowest", "tasks", "tale")
 
 

@@ -35,16 +35,28 @@ def write(model: str, docs: Path) -> Path:
     folder = docs / "beds" / model
     target = docs / f"study-{model}.md"
     target.write_text(page(model, *read(folder), *read_more(folder)), encoding="utf-8")
+    if models := finer_cuts(docs):
+        lines = bed_units_page.overview(models)
+        (docs / "study-units.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return target
 
 
-def read_more(folder: Path) -> tuple[Searches | None, dict | None]:
+def finer_cuts(docs: Path) -> dict[str, bed_units_page.Found]:
+    """{model: what was found of finer cuts} of all models in docs/beds, the one with most blocks first."""
+    folders = (file.parent for file in (docs / "beds").glob(f"*/{bed_units.FILE}"))
+    found = {folder.name: own for folder in sorted(folders) if (own := read_more(folder)[1])}
+    return dict(sorted(found.items(), key=lambda item: -item[1].whole.blocks))
+
+
+def read_more(folder: Path) -> tuple[Searches | None, bed_units_page.Found | None]:
     """What the searches found, and what was found of finer cuts; None where that is not measured."""
-    searches, units = folder / bed_searches.FILE, folder / bed_units.FILE
-    return (
-        read_searches(searches) if searches.exists() else None,
-        json.loads(units.read_text(encoding="utf-8")) if units.exists() else None,
-    )
+    searches, units, times = (folder / name for name in (bed_searches.FILE, bed_units.FILE, bed_units.TIMES))
+    read = lambda file: json.loads(file.read_text(encoding="utf-8"))  # noqa: E731
+    found = None
+    if units.exists():
+        timed = read(times) if times.exists() else None
+        found = bed_units_page.Found(read(units), load_run(folder / "run"), timed)
+    return read_searches(searches) if searches.exists() else None, found
 
 
 def read(folder: Path) -> tuple[Run, Bed, dict]:
@@ -60,7 +72,7 @@ def page(
     bed: Bed,
     chapters: dict,
     searches: Searches | None = None,
-    units: dict | None = None,
+    units: bed_units_page.Found | None = None,
 ) -> str:
     """All sections, computed from these alone."""
     assert run.singles is not None and run.secants is not None and run.pairs is not None
@@ -71,7 +83,8 @@ def page(
         "",
         f"Written by `python -m core study --model {model} --texts {_name(run)} --judge {bed.meta['texts']} "
         f"--work DIR` (the chapters beyond the bed with --domains and --tasks) on {platform.machine()}, "
-        f"{os.cpu_count()} cores, torch {torch.__version__} (CPU, float32). {bed.blocks} blocks. Calibrated "
+        f"{os.cpu_count()} cores, torch {torch.__version__} (CPU, float32){_elsewhere(bed)}. {bed.blocks} "
+        f"blocks. Calibrated "
         f"on {_name(run)}: {len(run.rows.A)} rows of {LENGTH} tokens, single removals on "
         f"{run.singles.sequences} sequences, secants on {len(run.secants.A[0])}, pairs on "
         f"{run.pairs.part.shape[1]}. Judged on {bed.values.shape[2]} sequences of {bed.meta['texts']} that "
@@ -96,7 +109,7 @@ def page(
     if searches is not None:
         lines += ["", *bed_searches_page.section(searches, run)]
     if units is not None:
-        lines += ["", *bed_units_page.section(units, run)]
+        lines += ["", *bed_units_page.section(units)]
     return "\n".join(lines) + "\n"
 
 
@@ -105,6 +118,12 @@ def _missing(model: str, chapters: dict) -> list[list[str]]:
     names = [name for name in CHAPTERS if not any(part.partition("-")[0] == name for part in chapters)]
     told = f"Still to be measured: {', '.join(names)} (`--model {model} --chapters {' '.join(names)}`)."
     return [["## What is missing", "", told]] if names else []
+
+
+def _elsewhere(bed: Bed) -> str:
+    """Where the bed and the chapters were measured, if that is known."""
+    machine = bed.meta.get("machine")
+    return f"; bed and chapters measured on {machine}" if machine else ""
 
 
 def _name(run: Run) -> str:

@@ -5,15 +5,16 @@
 
 A seed draws the searches' randomness and, with it, SEQUENCES choosing sequences of its own of texts A, none
 of which the run has looked at. Ours is there twice: from nothing, where every forward is counted, and on a
-run that is there, whose cost the page tells beside. Every search that ends is kept, and losses are kept in
-DIR/home as they are measured: the same command goes on where it was stopped.
+run that is there, whose cost the page tells beside. Every search that ends is a part of its own
+(core.choose.bed_parts), and losses are kept in DIR/home as they are measured: the same command goes on where
+it was stopped.
 """
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 
@@ -21,20 +22,21 @@ import numpy as np
 import torch
 
 from core.choose import other_methods
-from core.choose.bed import Bed, depths_of, read_bed
+from core.choose.bed import depths_of, read_bed
+from core.choose.bed_parts import Parts, machine_of, written
 from core.choose.learning import from_nothing, from_run, learn
 from core.energy.learned import KnownPairs
 from core.errors import InputError
 from core.measure.state_losses import Forwards, State, open_forwards
-from core.model.load import load_model
+from core.model.load import LoadedModel
 from core.store.runs import Run, load_run
 from core.texts.documents import read_texts
 from core.texts.packing import pack
-from core.texts.sequences import part_of
+from core.texts.sequences import Sequences, part_of
 
 LOG = logging.getLogger(__name__)
 # tokens; sequences: to choose on, of a chunk, passed over because a run may have looked at them, to judge on
-LENGTH, SEQUENCES, CHUNK, SKIPPED, JUDGED = 128, 4, 1, 32, 16
+LENGTH, SEQUENCES, CHUNK, SKIPPED, JUDGED = 128, 16, 4, 64, 64
 SEEDS, BUDGET = (0, 1, 2), 60  # forwards
 MEMORY, FILE = 1 << 30, "searches.json"  # bytes of hidden states
 FREE = ("block influence", "angular window")
@@ -75,11 +77,6 @@ class Searches:
         """The search of a method, if it is there."""
         return next((s for s in self.found if (s.method, s.removed, s.seed) == (method, removed, seed)), None)
 
-    def has(self, method: str, removed: int, seed: int, budget: float) -> bool:
-        """Whether that search is there with at least this budget; greedy takes none."""
-        own = self.get(method, removed, seed)
-        return own is not None and (own.budget >= budget or method == GREEDY)
-
     def write(self, path: Path) -> None:
         """All of it in one file, whole or not at all."""
         content = {
@@ -88,22 +85,23 @@ class Searches:
             "judged": [[s, np.round(v, 4).tolist()] for s, v in sorted(self.judged.items())],
             "free": self.free,
         }
-        staging = path.with_suffix(".part")
-        staging.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
-        os.replace(staging, path)
+        written(path, content)
 
 
 def read_searches(path: Path) -> Searches:
     """What `Searches.write` wrote."""
     content = json.loads(path.read_text(encoding="utf-8"))
-    found = (
-        Search(**{**s, "curve": [(f, loss, tuple(state)) for f, loss, state in s["curve"]]})
-        for s in content["searches"]
-    )
-    free = {name: {int(m): tuple(s) for m, s in own.items()} for name, own in content["free"].items()}
-    return Searches(
-        content["meta"], tuple(found), {tuple(s): np.array(v) for s, v in content["judged"]}, free
-    )
+    judged = {tuple(s): np.array(v) for s, v in content["judged"]}
+    found = tuple(map(_read_search, content["searches"]))
+    return Searches(content["meta"], found, judged, _read_free(content["free"]))
+
+
+def _read_search(fields: dict) -> Search:
+    return Search(**{**fields, "curve": [(f, loss, tuple(state)) for f, loss, state in fields["curve"]]})
+
+
+def _read_free(free: dict) -> dict[str, dict[int, State]]:
+    return {name: {int(m): tuple(s) for m, s in own.items()} for name, own in free.items()}
 
 
 @dataclass(frozen=True)
@@ -153,74 +151,119 @@ METHODS: dict[str, Callable[[Asked, float], Curve]] = {
 }
 
 
+@dataclass(frozen=True)
+class Study:
+    """What searches are measured with: a model, its text sources, the folder of its bed, and where parts
+    lie.
+    """
+
+    loaded: LoadedModel
+    texts: str
+    judge: str
+    folder: Path
+    parts: Parts
+
+    def tokens(self, source: str, split: str, count: int) -> Sequences:
+        """Sequences of a text source."""
+        return pack(read_texts(source), self.loaded.tokenizer, split, LENGTH, count)
+
+    @cached_property
+    def run(self) -> Run:
+        """The bed's."""
+        return load_run(self.folder / "run")
+
+    @cached_property
+    def free(self) -> dict[str, dict[int, State]]:
+        """What the rules of FREE choose, as the bed holds it."""
+        bed = read_bed(self.folder / "bed.npz")
+        return {
+            name: {
+                m: bed.removed[bed.groups[f"{name}-{m}"][0]]
+                for m in depths_of(bed.blocks)
+                if f"{name}-{m}" in bed.groups
+            }
+            for name in FREE
+        }
+
+    @cached_property
+    def choosing(self) -> Sequences:
+        """What all seeds choose on, behind what a run may have looked at."""
+        return self.tokens(self.texts, "choose", SKIPPED + SEQUENCES * (max(SEEDS) + 1))
+
+    @cached_property
+    def unseen(self) -> Forwards:
+        """Over the sequences that states are judged on."""
+        return open_forwards(self.loaded, self.tokens(self.judge, "report", JUDGED), memory=MEMORY)
+
+    def judged(self, states: Iterable[State]) -> list:
+        """[[state, nats above the original of each judging sequence]]."""
+        base = self.unseen.whole(())
+        found = [[s, np.round(self.unseen.whole(s) - base, 4).tolist()] for s in dict.fromkeys(states)]
+        self.unseen.save()
+        return found
+
+    def search(self, method: str, m: int, seed: int, budget: float) -> dict:
+        """{search: its fields, judged: what all states that it held lose}."""
+        first = SKIPPED + seed * SEQUENCES
+        own = part_of(self.choosing, slice(first, first + SEQUENCES))
+        meter = open_forwards(self.loaded, own, memory=MEMORY, chunk=CHUNK)
+        curve = METHODS[method](Asked(meter, self.run, m, seed, self.free[FREE[0]][m]), budget)
+        meter.save()
+        LOG.info("%s, M = %d, seed %d: %.4f after %.1f forwards", method, m, seed, curve[-1][1], curve[-1][0])
+        return {
+            "search": vars(Search(method, m, seed, budget, curve)),
+            "judged": self.judged(state for _, _, state in curve),
+        }
+
+    def rules(self) -> dict:
+        """{meta, free, judged} of what the rules of FREE choose."""
+        names = {"texts": Path(self.texts).name, "judge": Path(self.judge).name}
+        sizes = {"length": LENGTH, "sequences": SEQUENCES, "chunk": CHUNK, "judged": JUDGED}
+        states = (s for own in self.free.values() for s in own.values())
+        meta = {**names, **sizes, "machine": machine_of(self.loaded)}
+        return {"meta": meta, "free": self.free, "judged": self.judged(states)}
+
+
 def measure(
-    model: str,
-    texts: str,
-    judge: str,
-    folder: Path,
-    methods: Sequence[str] = (),
-    budget: float = BUDGET,
-    seeds: Sequence[int] = SEEDS,
-) -> Searches:
-    """The searches that are asked for (none: all) and not there yet at this budget, on the run and the bed of
-    `folder`; those that are there stay, unless they were measured on other texts.
+    study: Study, methods: Sequence[str] = (), budget: float = BUDGET, seeds: Sequence[int] = SEEDS
+) -> bool:
+    """This process's share of the searches that are asked for (none: all) and not there yet at this budget;
+    whether all are there now.
 
     Errors: InputError for a method that is not one of METHODS.
     """
     if unknown := set(methods) - set(METHODS):
         raise InputError(f"There is no search {sorted(unknown)[0]!r}; there are {', '.join(METHODS)}.")
     torch.set_num_threads(1)
-    loaded, run, bed = load_model(model), load_run(folder / "run"), read_bed(folder / "bed.npz")
-    tokens = lambda source, split, count: pack(  # noqa: E731
-        read_texts(source), loaded.tokenizer, split, LENGTH, count
-    )
-    unseen = open_forwards(loaded, tokens(judge, "report", JUDGED), memory=MEMORY)
-    choose = tokens(texts, "choose", SKIPPED + SEQUENCES * (max(SEEDS) + 1))
-    names = {"texts": Path(texts).name, "judge": Path(judge).name}
-    sizes = {"length": LENGTH, "sequences": SEQUENCES, "chunk": CHUNK, "judged": JUDGED}
-    searches, path = Searches({**names, **sizes}, (), {}, _free(bed)), folder / FILE
-    if path.exists() and (earlier := read_searches(path)).meta == searches.meta:
-        searches = earlier
-    for seed, m, name in product(seeds, depths_of(run.blocks), methods or METHODS):
-        if searches.has(name, m, seed, budget):
-            continue
-        first = SKIPPED + seed * SEQUENCES
-        own = part_of(choose, slice(first, first + SEQUENCES))
-        meter = open_forwards(loaded, own, memory=MEMORY, chunk=CHUNK)
-        curve = METHODS[name](Asked(meter, run, m, seed, searches.free[FREE[0]][m]), budget)
-        meter.save()
-        LOG.info("%s, M = %d, seed %d: %.4f after %.1f forwards", name, m, seed, curve[-1][1], curve[-1][0])
-        searches = _with(searches, Search(name, m, seed, budget, curve), unseen)
-        searches.write(path)
-    unseen.save()
-    return searches
+    parts: dict[str, Callable[[], object]] = {"search-rules": study.rules}
+    for seed, m, method in product(seeds, depths_of(study.run.blocks), methods or METHODS):
+        spends = "" if method == GREEDY else f"-{budget:g}"
+        name = f"search-{method.replace(' ', '_')}-{m}-{seed}{spends}"
+        parts[name] = partial(study.search, method, m, seed, budget)
+    return study.parts.make(parts)
 
 
-def _free(bed: Bed) -> dict[str, dict[int, State]]:
-    """What the rules of FREE choose, as the bed holds it."""
-    return {
-        name: {
-            m: bed.removed[bed.groups[f"{name}-{m}"][0]]
-            for m in depths_of(bed.blocks)
-            if f"{name}-{m}" in bed.groups
-        }
-        for name in FREE
-    }
-
-
-def _with(searches: Searches, new: Search, unseen: Forwards) -> Searches:
-    """With a search in its place, and with every state judged that some column of the page looks at."""
-    found = [
-        s for s in searches.found if (s.method, s.removed, s.seed) != (new.method, new.removed, new.seed)
-    ]
-    found = sorted([*found, new], key=lambda s: (s.seed, s.removed, list(METHODS).index(s.method)))
-    searches = replace(searches, found=tuple(found))
-    states = {s for own in searches.free.values() for s in own.values()}
-    for search in found:
-        states |= {s for at in looked_at(searches, search) if (s := search.held(at)) is not None}
-    base = unseen.whole(())
-    judged = {s: searches.judged[s] if s in searches.judged else unseen.whole(s) - base for s in states}
-    return replace(searches, judged=judged)
+def collect(parts: Parts, folder: Path) -> None:
+    """searches.json from the parts that are there, of each search the one with the largest budget; what was
+    measured before stays where there are none.
+    """
+    found = parts.read("search")
+    rules = found.pop("search-rules", None)
+    if rules is None or not found:
+        return
+    searches: dict[tuple[str, int, int], Search] = {}
+    known = {tuple(s): np.array(v) for part in (rules, *found.values()) for s, v in part["judged"]}
+    for part in found.values():
+        search = _read_search(part["search"])
+        at = search.method, search.removed, search.seed
+        if at not in searches or searches[at].budget < search.budget:
+            searches[at] = search
+    order = sorted(searches.values(), key=lambda s: (s.seed, s.removed, list(METHODS).index(s.method)))
+    every = Searches(rules["meta"], tuple(order), known, _read_free(rules["free"]))
+    states = {s for own in every.free.values() for s in own.values()}
+    for search in order:
+        states |= {s for at in looked_at(every, search) if (s := search.held(at)) is not None}
+    replace(every, judged={s: known[s] for s in states}).write(folder / FILE)
 
 
 def looked_at(searches: Searches, search: Search) -> list[float]:

@@ -10,7 +10,9 @@ Losses are kept in DIR/home as they are measured: the same command goes on where
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,8 @@ from core.calibration.calibrate import calibrate
 from core.calibration.pairs import forwards_of, with_pairs
 from core.calibration.secants import with_secants
 from core.choose import other_methods
-from core.choose.bed import COUNT, Bed, around, depths_of, drawn, walk
+from core.choose.bed import COUNT, Bed, around, depths_of, drawn, read_bed, walk
+from core.choose.bed_parts import machine_of
 from core.energy.couplings import couplings, own_costs_of
 from core.energy.secants import SHARE, bounded, secant_pairs
 from core.measure.state_losses import open_forwards
@@ -28,6 +31,7 @@ from core.spectrum.lowest import lowest_states
 from core.store.runs import Run, load_run, save_run
 from core.texts.documents import read_texts
 from core.texts.packing import pack
+from core.texts.sequences import Sequences
 
 LOG = logging.getLogger(__name__)
 LENGTH, ROWS, SINGLES, SECANTS, PAIRS, JUDGED = 128, 256, 64, 12, 8, 16  # tokens; sequences
@@ -118,28 +122,22 @@ def chosen(
     return groups
 
 
-def measure(loaded: LoadedModel, texts: str, judge: str, folder: Path, count: int = COUNT) -> tuple[Run, Bed]:
-    """The run and the bed of a model, from what is there on."""
+def measure(
+    loaded: LoadedModel, texts: str, judge: str, folder: Path, count: int = COUNT, name: str = ""
+) -> tuple[Run, Bed]:
+    """The run and the bed of a model, from what is there on. texts, judge: sources;
+    count: states of a group, at least; name: what the model is called, where that is not `loaded.name`.
+    """
     tokens = lambda source, split, number: pack(  # noqa: E731
         read_texts(source), loaded.tokenizer, split, LENGTH, number
     )
     if not (folder / "run").exists():
-        LOG.info("calibrating %s", loaded.name)
-        checkpoint = Path(os.environ["BLOCKSCAPE_HOME"]) / "calibration"
-        run = calibrate(
-            loaded,
-            tokens(texts, "calibrate", ROWS),
-            sampled=True,
-            singles=tokens(texts, "choose", SINGLES),
-            checkpoint=checkpoint,
-        )
-        assert run is not None  # of one process
-        added = with_secants(run, loaded, tokens(texts, "choose", SECANTS), checkpoint=checkpoint)
-        assert added is not None
-        added = with_pairs(added, loaded, tokens(texts, "choose", PAIRS), checkpoint=checkpoint)
-        save_run(replace(added, meta=_without_places(added.meta)), folder / "run")
-    run = load_run(folder / "run")
+        run = _calibrated(loaded, partial(tokens, texts))
+        save_run(replace(run, meta=_without_places(run.meta)), folder / "run")
+    run, file = load_run(folder / "run"), folder / "bed.npz"
     assert run.singles is not None
+    if file.exists() and _states_of_a_group(there := read_bed(file)) >= count:
+        return run, there
     depths = depths_of(run.blocks)
     look = tokens(texts, "choose", SINGLES)
     rules = {
@@ -154,14 +152,39 @@ def measure(loaded: LoadedModel, texts: str, judge: str, folder: Path, count: in
         if done % 50 == 0:
             LOG.info("%s: %d of %d %s", loaded.name, done, total, message)
 
-    meta = {"model": loaded.name, "texts": Path(judge).name, "length": LENGTH, "split": "report"}
-    bed = walk(meter, groups, report, meta)
-    bed.write(folder / "bed.npz")
-    best = {m: _best(bed, m) for m in depths}
+    meta = {
+        **{"model": name or loaded.name, "texts": Path(judge).name, "length": LENGTH},
+        **{"split": "report", "machine": machine_of(loaded), "count": count},
+    }
+    first = walk(meter, groups, report, meta)
+    best = {m: _best(first, m) for m in depths}
     groups |= {f"swaps-{m}": around(state, run.blocks, count // 4) for m, state in best.items()}
     bed = walk(meter, groups, report, meta)
-    bed.write(folder / "bed.npz")
+    bed.write(file)
     return run, bed
+
+
+def _states_of_a_group(bed: Bed) -> int:
+    """What a bed was asked for."""
+    most = max((g for g in bed.groups if g.startswith("random-")), key=lambda g: len(bed.groups[g]))
+    return bed.meta.get("count", len(bed.groups[most]))
+
+
+def _calibrated(loaded: LoadedModel, tokens: Callable[[str, int], Sequences]) -> Run:
+    """A run with all that a bed asks of one; tokens: of a split, so many."""
+    LOG.info("calibrating %s", loaded.name)
+    checkpoint = Path(os.environ["BLOCKSCAPE_HOME"]) / "calibration"
+    run = calibrate(
+        loaded,
+        tokens("calibrate", ROWS),
+        sampled=True,
+        singles=tokens("choose", SINGLES),
+        checkpoint=checkpoint,
+    )
+    assert run is not None  # of one process
+    added = with_secants(run, loaded, tokens("choose", SECANTS), checkpoint=checkpoint)
+    assert added is not None
+    return with_pairs(added, loaded, tokens("choose", PAIRS), checkpoint=checkpoint)
 
 
 def _without_places(meta: dict) -> dict:

@@ -25,6 +25,7 @@ import torch
 
 from core.choose import bed_chapters, bed_page, bed_searches, bed_study, bed_units
 from core.choose.bed import COUNT
+from core.choose.bed_parts import Parts, read_share
 from core.choose.study_page import page
 from core.choose.study_parts import (
     ROOT,
@@ -41,6 +42,7 @@ from core.model.load import load_model
 
 SAME = 1e-6  # relative: two trainings whose original losses are this close gave the same weights
 EARLIER = " (an earlier training)"
+SUBJECTS = ("demo", "study-a", "study-b")
 
 
 def collect(subject: Subject) -> dict:
@@ -96,19 +98,36 @@ def write(subjects: list[Subject], docs: Path) -> None:
         np.savez_compressed(table, **arrays)
 
 
-def _real_model(args: argparse.Namespace) -> Path:
-    """The bed and the chapters of one model, from what is there on, and its page."""
+def _one_model(args: argparse.Namespace) -> Path:
+    """The bed and the chapters of one model, from what is there on, and its page; of a share of the work that
+    is not all only parts, from which another call writes.
+    """
     folder, work = args.docs / "beds" / args.model, args.work.resolve() / args.model
+    share, of = read_share(args.share)
+    parts = Parts(work, share, of)
     if not args.write_only:
-        loaded = load_model(args.model)
-        run, bed = bed_study.measure(loaded, args.texts, args.judge, folder, args.count)
-        asked = bed_chapters.Asked(args.model, args.texts, args.judge, tuple(args.domains), args.tasks, work)
+        subject = Subject(args.model, args.work.resolve()) if args.model in SUBJECTS else None
+        if subject:
+            prepare(subject)
+        texts, judge = (source or (subject.texts if subject else "") for source in (args.texts, args.judge))
+        source = str(subject.folder / "model") if subject and subject.trained_here else args.model
+        loaded = load_model(source, dtype=torch.float32)
+        run, bed = bed_study.measure(loaded, texts, judge, folder, args.count, args.model)
+        rows = args.tasks if args.tasks and Path(args.tasks).is_dir() else None
+        asked = bed_chapters.Asked(args.model, texts, judge, tuple(args.domains), rows, work)
         bed_chapters.measure(asked, loaded, run, bed, args.chapters)
         if args.searches is not None:
-            bed_searches.measure(args.model, args.texts, args.judge, folder, args.searches, args.forwards)
+            study = bed_searches.Study(loaded, texts, judge, folder, parts)
+            bed_searches.measure(study, args.searches, args.forwards)
         if args.units:
-            bed_units.measure(args.model, args.texts, args.judge, folder)
+            tasks = args.tasks or (subject and subject.tasks)
+            protocol = bed_units.protocol_of(tasks) if tasks else None
+            bed_units.measure(bed_units.Asked(loaded, texts, judge, folder, parts, protocol))
+        if of > 1:
+            return work
     bed_chapters.collect(work, folder / "chapters.json")
+    bed_searches.collect(parts, folder)
+    bed_units.collect(parts, folder)
     return bed_page.write(args.model, args.docs)
 
 
@@ -120,13 +139,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--work", type=Path, required=True, help="everything lies here; the same folder goes on"
     )
-    parser.add_argument("--subjects", nargs="+", default=["demo", "study-a", "study-b"])
+    parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS))
     parser.add_argument("--parts", nargs="+", default=["best", "searches", "ranking", "one-shot"])
     parser.add_argument(
         "--depths", nargs="+", default=["N/5", "N/4", "N/3", "N/2"], help="of searches and ranking"
     )
     parser.add_argument(
-        "--model", help="study one real model on a measured bed instead (core.choose.bed_study)"
+        "--model",
+        help="study one model on a measured bed instead (core.choose.bed_study); one of the subjects has its "
+        "own texts",
     )
     parser.add_argument("--texts", metavar="FILE", help="with --model: what it is calibrated on")
     parser.add_argument("--judge", metavar="FILE", help="with --model: what its states are judged on")
@@ -160,7 +181,17 @@ def main(argv: list[str] | None = None) -> int:
         "--domains", nargs="+", default=[], metavar="FILE", help="with --model: more texts to calibrate on"
     )
     parser.add_argument(
-        "--tasks", metavar="FOLDER", help="with --model: rows of the tasks of the preset quick-real"
+        "--tasks",
+        metavar="FOLDER",
+        help="with --model: rows of the tasks of the preset quick-real; with --units also one task, as "
+        "evaluate takes it",
+    )
+    parser.add_argument(
+        "--share",
+        default="1/1",
+        metavar="K/N",
+        help="with --model: of searches and units measure every N-th part from the K-th on and write no "
+        "page, so that N processes share the work",
     )
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     parser.add_argument("--write-only", action="store_true", help="only write the page from what is finished")
@@ -168,11 +199,11 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     os.environ["BLOCKSCAPE_HOME"] = str(args.work.resolve() / "home")
     if args.model:
-        if not args.write_only and not (args.texts and args.judge):
+        if not (args.write_only or args.model in SUBJECTS or (args.texts and args.judge)):
             parser.error("--model needs --texts and --judge: texts to calibrate on, and others to judge on")
         if not args.write_only and not args.tasks and set(args.chapters) & {"tasks", "tale"}:
             parser.error("the chapters tasks and tale need --tasks; name it, or leave them out")
-        print(_real_model(args))
+        print(_one_model(args))
         return 0
     torch.set_num_threads(1)
     subjects = [Subject(name, args.work.resolve()) for name in args.subjects]

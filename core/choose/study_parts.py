@@ -24,11 +24,12 @@ from core.ising.states import indicator, removed_blocks
 from core.measure.prefix_walk import prefix_walk
 from core.measure.state_losses import Forwards, open_forwards, singles_of, stratified
 from core.model.load import LoadedModel, load_model
-from core.store.folders import DEMO_RUN
+from core.store.folders import ASSETS, DEMO_RUN
 from core.store.runs import Run, load_run, save_run
 from core.texts.documents import read_texts
 from core.texts.packing import pack
 from core.texts.sequences import Sequences
+from core.texts.text_source import BUNDLED_NAME
 
 LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +64,16 @@ class Subject:
         """Whether it is trained for the study, and not bundled."""
         return self.name != "demo"
 
+    @property
+    def texts(self) -> str:
+        """Their source."""
+        return str(self.folder / "texts.jsonl") if self.trained_here else BUNDLED_NAME
+
+    @property
+    def tasks(self) -> str:
+        """Its items as a task, by name or as a task file."""
+        return str(self.folder / "tasks.yaml") if self.trained_here else BUNDLED_NAME
+
     @cached_property
     def loaded(self) -> LoadedModel:
         """The model, loaded once."""
@@ -80,8 +91,7 @@ class Subject:
 
     def sequences(self, split: str, count: int) -> Sequences:
         """`count` sequences of a split of its texts."""
-        texts = read_texts(str(self.folder / "texts.jsonl") if self.trained_here else None)
-        return pack(texts, self.loaded.tokenizer, split, LENGTH, count)
+        return pack(read_texts(self.texts), self.loaded.tokenizer, split, LENGTH, count)
 
     def forwards(self, count: int = CHOOSE) -> Forwards:
         """A meter over the choosing sequences, whose count starts at 0."""
@@ -109,7 +119,7 @@ def kept_part(file: Path, make: Callable[[], object]):
         LOG.info("%s: %s", file.parent.name, file.stem)
         file.parent.mkdir(parents=True, exist_ok=True)
         content = json.dumps(make())
-        staging = file.with_suffix(".part")
+        staging = file.with_suffix(f".{os.getpid()}.part")  # others may be making the same
         staging.write_text(content, encoding="utf-8")
         os.replace(staging, file)
     return json.loads(file.read_text(encoding="utf-8"))
@@ -134,6 +144,11 @@ def prepare(subject: Subject) -> None:
             str(folder),
         ]
         subprocess.run(command, cwd=ROOT, check=True)
+    of_demo = (ASSETS / "tasks" / "bundled.yaml").read_text(encoding="utf-8")
+    own = of_demo.replace("../demo/tasks.jsonl", "tasks.jsonl").replace(
+        "task: bundled", f"task: {subject.name}"
+    )
+    Path(subject.tasks).write_text(own, encoding="utf-8")
     if not (folder / "run").exists():
         run = calibrate(subject.loaded, subject.sequences("calibrate", ROWS), sampled=True)
         assert run is not None  # of one process

@@ -59,6 +59,8 @@ def stability(
     rules = make_rules(constraints, s.x.shape[1], None if np.ptp(counts) else int(counts[0]))
     rng = np.random.default_rng(seed)
     minimum, height = np.zeros(len(v.minimum)), np.zeros((resamples, len(tree.dying)))
+    one, other = v.neighbours.nonzero()
+    edges = one[one < other], other[one < other]
     ground = np.zeros(resamples)
     pairs = list(zip(v.minimum[tree.survivor].tolist(), v.minimum[tree.dying].tolist()))
     for k in range(resamples):
@@ -66,7 +68,7 @@ def stability(
         e = energies(H, s.x)
         ground[k] = e[0]
         minimum += ~lowered(H, s.x[v.minimum], v.moves, rules, s.tolerance)
-        barrier = np.fromiter(_joined(v.neighbours, e, pairs), dtype=np.float64, count=len(pairs))
+        barrier = np.fromiter(_joined(edges, e, pairs), dtype=np.float64, count=len(pairs))
         height[k] = barrier - np.maximum(e[v.minimum[tree.survivor]], e[v.minimum[tree.dying]])
         if report:
             report(k + 1, resamples)
@@ -75,13 +77,14 @@ def stability(
     return Stability(minimum / resamples, there, interval, float(ground.std(ddof=1)), resamples)
 
 
-def _joined(near: csr_array, e: np.ndarray, pairs: list[tuple[int, int]]) -> Iterator[float]:
+def _joined(
+    edges: tuple[np.ndarray, np.ndarray], e: np.ndarray, pairs: list[tuple[int, int]]
+) -> Iterator[float]:
     """The lowest energy up to which the two states of each pair are connected; all are, in the end."""
-    rank = np.argsort(np.argsort(e, kind="stable"), kind="stable") + 1  # from 1: 0 is no edge
-    a, b = near.nonzero()
-    up = a < b
-    heights = np.maximum(rank[a[up]], rank[b[up]])
-    tree = minimum_spanning_tree(csr_array((heights, (a[up], b[up])), shape=near.shape)).tocoo()
+    rank = np.empty(len(e), dtype=np.int64)
+    rank[np.argsort(e, kind="stable")] = np.arange(1, len(e) + 1)  # from 1: 0 is no edge
+    heights = np.maximum(rank[edges[0]], rank[edges[1]])
+    tree = minimum_spanning_tree(csr_array((heights, edges), shape=(len(e), len(e)))).tocoo()
     order = np.argsort(tree.data, kind="stable")
     parent = list(range(len(e)))
     waiting: list[set[int]] = [set() for _ in parent]  # pairs with one end in the lake, at its root
@@ -89,7 +92,7 @@ def _joined(near: csr_array, e: np.ndarray, pairs: list[tuple[int, int]]) -> Ite
         waiting[i].add(number)
         waiting[j].add(number)
     at = np.sort(e)
-    found = np.full(len(pairs), np.inf)
+    found, left = np.full(len(pairs), np.inf), len(pairs)
 
     def root(k: int) -> int:
         while parent[k] != k:
@@ -102,4 +105,6 @@ def _joined(near: csr_array, e: np.ndarray, pairs: list[tuple[int, int]]) -> Ite
         found[list(both)] = at[int(height) - 1]
         waiting[large] ^= waiting[small]
         parent[small] = large
+        if (left := left - len(both)) == 0:
+            break
     return iter(found.tolist())

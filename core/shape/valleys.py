@@ -197,5 +197,5 @@ def _said(found: Valleys, count: int) -> Minima:
     if np.isinf(s.lower_bound):
         return Minima(found, count, True, f"all {have} minima: every state is listed")
     return Minima(
-        found, count, False, f"{have} minima among the {len(s.x)} lowest states; more lie above the list"
+        found, count, False, f"{have} minima among the {len(s.x)} lowest states; others may lie above them"
     )

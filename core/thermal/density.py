@@ -24,6 +24,10 @@ class Density:
     how: str  # exact or estimated
     why: str  # one sentence without its full stop
 
+    def quantile(self, share: float) -> float:
+        """The energy below which about a share of all states lies, by whole bins."""
+        return float(self.edges[1 + int(np.searchsorted(np.cumsum(self.states), share * self.total))])
+
 
 def density(
     H: np.ndarray,
@@ -33,28 +37,33 @@ def density(
     tolerance: float,
     sampled: Sampled | None = None,
     bins: int = BINS,
+    top: float | None = None,
 ) -> Density | None:
     """Exact where all states can be enumerated, else from samples of a whole ladder of temperatures; None
     without them.
 
     ground: the lowest energy; asked: float [Q], energies of states whose place is wanted, lower by more than
-    `tolerance` counts as below.
+    `tolerance` counts as below; top: energy at which the histogram ends (None: the highest there is).
     """
     asked = np.asarray(asked, dtype=np.float64)
     if (problem := whole(H, rules)) is not None:
-        return _counted(problem, ground, asked, tolerance, bins)
-    return None if sampled is None else _estimated(sampled, asked, tolerance, bins)
+        return _counted(problem, ground, asked, tolerance, bins, top)
+    return None if sampled is None else _estimated(sampled, asked, tolerance, bins, top)
 
 
-def _counted(problem: Whole, ground: float, asked: np.ndarray, tolerance: float, bins: int) -> Density:
-    top = max(float(part.energies.max()) for part in problem.parts())
+def _counted(
+    problem: Whole, ground: float, asked: np.ndarray, tolerance: float, bins: int, top: float | None
+) -> Density:
+    highest = max(float(part.energies.max()) for part in problem.parts())
+    top = highest if top is None else min(top, highest)
     width = (top - ground) / bins or 1.0
     order = np.argsort(asked, kind="stable")
     limits = asked[order] - tolerance
     states, under = np.zeros(bins + 1, np.int64), np.zeros(len(asked) + 1, np.int64)
     for part in problem.parts():
         e = part.energies.ravel()
-        number = np.clip((e - ground) / width, 0, bins - 1).astype(np.int64)
+        inside = e if top == highest else e[e <= top]
+        number = np.clip((inside - ground) / width, 0, bins - 1).astype(np.int64)
         states += np.bincount(number, minlength=bins + 1)
         if len(asked):
             low = e[e < limits[-1]]
@@ -73,7 +82,7 @@ def _counted(problem: Whole, ground: float, asked: np.ndarray, tolerance: float,
     )
 
 
-def _estimated(found: Sampled, asked: np.ndarray, tolerance: float, bins: int) -> Density:
+def _estimated(found: Sampled, asked: np.ndarray, tolerance: float, bins: int, top: float | None) -> Density:
     """All replicas together, every sample by the inverse of how likely the ladder is to draw it (multistate
     reweighting, Ferrenberg and Swendsen 1989).
     """
@@ -85,7 +94,7 @@ def _estimated(found: Sampled, asked: np.ndarray, tolerance: float, bins: int) -
     weight = np.exp(-(log_mix - log_mix.min()))
     total = float(found.total) if found.total else math.nan
     weight *= (total if found.total else 1.0) / weight.sum()
-    edges = np.linspace(flat.min(), flat.max(), bins + 1)
+    edges = np.linspace(flat.min(), flat.max() if top is None else top, bins + 1)
     states = np.histogram(flat, edges, weights=weight)[0]
     below = np.array([weight[flat < limit].sum() for limit in asked - tolerance])
     return Density(edges, states, below, total, ESTIMATED, found.said)

@@ -2,12 +2,14 @@
 that both remove.
 
 Many states far apart and equally low make it broad (glassy); one deep valley puts it near 1 (a funnel); two
-valleys give two peaks (two-valleyed). The question comes from spin glasses (Parisi 1983).
+valleys give two peaks (two-valleyed); above the temperature where the energies matter it is that of states
+drawn at random (disordered). The question comes from spin glasses (Parisi 1983).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import hypergeom
 
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import Spectrum
@@ -17,6 +19,8 @@ from core.thermal.whole import Whole, whole
 _DRAWN = 3000  # states drawn of an ensemble
 _MANY = 20_000  # listed states of which all pairs are taken
 _PEAK = 0.15  # of the highest: what a peak must rise above the valley beside it
+_FEW = 5  # states of which no picture is drawn
+_RANDOM = 0.25  # distance (total variation) from states drawn at random below which there is no order
 NEAR = 0.8  # mean overlap above which one valley holds nearly all
 
 
@@ -27,6 +31,8 @@ class Overlap:
     q: np.ndarray  # float64 [M + 1]: 0, 1/M, ... 1
     probability: np.ndarray  # float64 [M + 1]
     how: str  # exact, bounded or estimated
+    random: np.ndarray  # float64 [M + 1]: of two states drawn from all, each alike
+    states: int  # that it is made of
 
     @property
     def mean(self) -> float:
@@ -53,6 +59,10 @@ class Overlap:
     @property
     def verdict(self) -> str:
         """The picture in a word or two."""
+        if self.states < _FEW:
+            return f"{self.states} states, too few for a picture"
+        if np.abs(self.probability - self.random).sum() / 2 < _RANDOM:
+            return "disordered, hardly more alike than states drawn at random"
         if self.peaks >= 2:
             return "two-valleyed" if self.peaks == 2 else f"{self.peaks} groups"
         return "funnel-like" if self.mean >= NEAR else "glassy"
@@ -96,7 +106,9 @@ def _weighted(x: np.ndarray, w: np.ndarray, how: str, itself: bool = True) -> Ov
             rows = np.arange(len(common))
             weight[rows, rows + start] = 0
         found += np.bincount(common.ravel(), weight.ravel(), minlength=m + 1)
-    return Overlap(np.arange(m + 1) / m, found / max(found.sum(), np.finfo(float).tiny), how)
+    q, total = np.arange(m + 1), max(found.sum(), np.finfo(float).tiny)
+    random = hypergeom.pmf(q, x.shape[1], m, m)
+    return Overlap(q / m, found / total, how, random, len(x))
 
 
 def _drawn(problem: Whole, temperature: float, ground: float, rng: np.random.Generator) -> np.ndarray:

@@ -5,7 +5,7 @@ import streamlit as st
 
 from core import jobs
 from core.compare.audit import Audit, audit, audit_states
-from core.compare.comparison import Row, measured_rows, pair_losses
+from core.compare.comparison import Row, measured_increases, measured_rows, pair_losses
 from core.compare.health import SEQUENCES
 from core.energy.sources import Source
 from core.jobs.costs import in_words, measure_seconds
@@ -13,8 +13,16 @@ from core.store import folders
 from core.store.results import Results
 from core.store.runs import Run
 from core.tasks.items import BUNDLED
+from core.view.state_files import Increases
 from pages.shared.parts import seconds_of_forward, show_progress
 from pages.shared.view import source_of
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def measured_so_far(key: str, home: str, stamp: tuple) -> Increases:
+    """The loss increases that are known of a source, read once for every state of the store."""
+    run = source_of(key).run
+    return measured_increases(run, Results()) if run else {}
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

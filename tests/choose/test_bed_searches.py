@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from core.choose import bed_searches, bed_searches_page, bed_study
+from core.choose.bed_parts import Parts
 from core.choose.bed_searches import EVOLUTIONARY, GREEDY, LEARNED, METHODS, SCRATCH, Search, Searches
 from core.errors import InputError
 from core.measure.evaluation import sequence_losses
@@ -18,24 +19,32 @@ from tests.choose.test_bed import DOCS
 
 @pytest.fixture
 def studied(tiny, text_file, tmp_path, monkeypatch):
-    """(model, texts, a folder with its run and bed), at sizes of a tiny model."""
+    """What searches are measured with, at sizes of a tiny model."""
     monkeypatch.setenv("BLOCKSCAPE_HOME", str(tmp_path / "home"))
-    for name, size in dict(LENGTH=24, SEQUENCES=2, SKIPPED=4, JUDGED=3, BUDGET=8, SEEDS=(0, 1)).items():
+    for name, size in dict(
+        LENGTH=24, SEQUENCES=2, CHUNK=1, SKIPPED=4, JUDGED=3, BUDGET=8, SEEDS=(0, 1)
+    ).items():
         monkeypatch.setattr(bed_searches, name, size)
     for name, size in dict(
         LENGTH=24, ROWS=8, SINGLES=4, SECANTS=4, PAIRS=4, JUDGED=4, FEW=1, LISTED={}
     ).items():
         monkeypatch.setattr(bed_study, name, size)
     folder = tmp_path / "bed"
-    bed_study.measure(load_model(str(tiny["llama"])), text_file, text_file, folder, 4)
-    return str(tiny["llama"]), text_file, folder
+    loaded = load_model(str(tiny["llama"]))
+    bed_study.measure(loaded, text_file, text_file, folder, 4)
+    return bed_searches.Study(loaded, text_file, text_file, folder, Parts(tmp_path / "parts"))
 
 
 def test_every_search_is_made_once_and_its_states_are_judged_on_unseen_sequences(studied, caplog):
-    model, texts, folder = studied
     caplog.set_level(logging.INFO)
-    found = bed_searches.measure(model, texts, texts, folder, budget=12, seeds=(0,))
-    loaded = load_model(model)
+    texts, loaded, file = studied.texts, studied.loaded, studied.folder / bed_searches.FILE
+
+    def measured(*asked, **how):
+        assert bed_searches.measure(studied, *asked, **how)
+        bed_searches.collect(studied.parts, studied.folder)
+        return bed_searches.read_searches(file)
+
+    found = measured(budget=12, seeds=(0,))
     assert {s.method for s in found.found} == set(METHODS) and {s.removed for s in found.found} == {2, 3}
     for search in found.found:
         spent, losses, states = zip(*search.curve)
@@ -49,14 +58,14 @@ def test_every_search_is_made_once_and_its_states_are_judged_on_unseen_sequences
     unseen = pack(read_texts(texts), loaded.tokenizer, "report", 24, 3).ids
     gap = sequence_losses(loaded, unseen, greedy.held()) - sequence_losses(loaded, unseen)
     assert np.abs(found.judged[greedy.held()] - gap).max() < 1e-4
-    written, made = (folder / bed_searches.FILE).read_bytes(), len(caplog.records)
-    assert bed_searches.measure(model, texts, texts, folder, budget=12, seeds=(0,)).found == found.found
-    assert (folder / bed_searches.FILE).read_bytes() == written and len(caplog.records) == made
-    more = bed_searches.measure(model, texts, texts, folder, [EVOLUTIONARY], budget=16, seeds=(0, 1))
+    before, made = file.read_bytes(), len(caplog.records)
+    assert measured(budget=12, seeds=(0,)).found == found.found
+    assert file.read_bytes() == before and len(caplog.records) == made
+    more = measured([EVOLUTIONARY], budget=16, seeds=(0, 1))
     assert len(more.found) == len(found.found) + 2 and more.get(EVOLUTIONARY, 2, 0).budget == 16
     assert more.get(GREEDY, 2, 0) == greedy
     with pytest.raises(InputError, match="no search 'anneal'"):
-        bed_searches.measure(model, texts, texts, folder, ["anneal"])
+        bed_searches.measure(studied, ["anneal"])
 
 
 def made_up() -> Searches:
@@ -99,5 +108,4 @@ def test_what_was_found_survives_its_file(tmp_path):
     again = bed_searches.read_searches(tmp_path / "searches.json")
     assert again.found == found.found and again.meta == found.meta and again.free == found.free
     assert all((again.judged[s] == v).all() for s, v in found.judged.items())
-    assert not again.has(SCRATCH, 2, 0, 31) and again.has(GREEDY, 2, 0, 1e9)
     assert bed_searches.looked_at(again, replace(again.found[3], budget=1))[2] == 20 / 3

@@ -185,8 +185,11 @@ def test_verdicts_on_the_shape_of_an_overlap():
     one = np.exp(-((q - 0.95) ** 2) / 0.01)
     two = one + np.exp(-((q - 0.3) ** 2) / 0.01)
     broad = np.exp(-((q - 0.5) ** 2) / 0.1)
-    said = [Overlap(q, p / p.sum(), "exact").verdict for p in (one, two, broad)]
-    assert said == ["funnel-like", "two-valleyed", "glassy"]
+    random = np.exp(-((q - 0.2) ** 2) / 0.02)
+    random /= random.sum()
+    said = [Overlap(q, p / p.sum(), "exact", random, 100).verdict for p in (one, two, broad, random)]
+    assert said[:3] == ["funnel-like", "two-valleyed", "glassy"] and said[3].startswith("disordered")
+    assert "too few" in Overlap(q, one / one.sum(), "exact", random, 3).verdict
 
 
 def test_no_temperature_is_one_sentence():

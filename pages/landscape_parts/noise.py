@@ -1,0 +1,62 @@
+"""What here is structure, and what would noise show as well?"""
+
+import streamlit as st
+
+from core.energy.couplings import rows_of
+from core.shape.null_models import DRAWS, FIGURES, LISTED, Structure, structure
+from core.shape.ruggedness import ruggedness
+from core.view.shape_figures import walk_figure
+from pages.landscape_parts.found import CONFIG, Shown
+from pages.shared.parts import chart, html_table
+from pages.shared.view import plain, source_of
+
+
+@st.cache_resource(max_entries=12, show_spinner="Drawing noise")
+def beside_noise(key: str, estimator: str, mix: dict | None, removed: int) -> Structure:
+    """The figures of a view beside those of noise."""
+    source = source_of(key)
+    rows = rows_of(source.run, estimator) if source.run is not None and mix is None else None
+    return structure(source.couplings(estimator, mix), removed, None if rows is None else rows.A)
+
+
+def show(found: Shown) -> None:
+    """The table, its verdict, and how rugged the landscape is."""
+    if found.removed is None or not 2 <= found.removed <= found.source.blocks - 2:
+        st.caption("Null models need one M with at least two removed and two kept.")
+        return
+    result = beside_noise(found.source.key, found.estimator, found.mix, found.removed)
+    rows = []
+    for figure, about in FIGURES.items():
+        cells = [about, f"{result.real[figure]:.3g}"]
+        for name in result.nulls:
+            low, high = result.nulls[name].range(figure)
+            outside = figure in result.outside(name)
+            cells.append(f"{low:.3g} to {high:.3g}{' *' if outside else ''}")
+        rows.append(cells)
+    st.html(html_table(["", "here", *(null.about for null in result.nulls.values())], rows))
+    st.markdown(plain(verdict(result)))
+    st.caption(
+        f"The middle 95 % of {DRAWS} draws each, the {LISTED} lowest states listed, without rules; * "
+        "outside. "
+        "All figures of this table are estimated."
+    )
+    walk = ruggedness(found.H, found.removed)
+    st.markdown(
+        plain(
+            f"A random walk of swaps remembers its energy for {walk.length:.1f} swaps; "
+            f"{100 * walk.share:.0f} % of the energy's variance over all states is in pairs, the rest is "
+            "blocks "
+            "that add up (exact, without rules)."
+        )
+    )
+    chart(st, walk_figure(walk), key="shape_walk", config=CONFIG)
+
+
+def verdict(result: Structure) -> str:
+    """One line."""
+    parts = []
+    for name, null in result.nulls.items():
+        outside = result.outside(name)
+        said = ", ".join(FIGURES[f] for f in outside) if outside else "nothing"
+        parts.append(f"against {null.about}: {said}")
+    return f"Beyond noise, at 95 %: {'; '.join(parts)}."

@@ -1,0 +1,82 @@
+"""The Landscape page without a browser."""
+
+import json
+
+import numpy as np
+import pytest
+
+from core.energy.sources import store_matrix
+from core.store.folders import DEMO_RUN
+from core.store.runs import load_run
+from tests.app.test_explore import open_app
+
+SECTIONS = ["Minima", "Temperature", "Paths", "Density", "Every M", "Structure or noise"]
+
+
+def _page(section: str, **view):
+    app = open_app(**view)
+    app.switch_page("pages/landscape.py").run()
+    if section != "Minima":
+        app.segmented_control(key="shape_section").set_value(section).run()
+    assert not app.exception, app.exception
+    return app
+
+
+def _said(app) -> str:
+    return " ".join(m.value.replace("\\", "") for m in [*app.markdown, *app.caption])
+
+
+def test_the_minima_are_listed_with_their_basins_and_barriers():
+    app = _page("Minima", m="6", e="h0")
+    said = _said(app)
+    assert "the 30 lowest minima, proved" in said or "minima among the" in said
+    assert "different minima" in said and "(estimated)" in said
+    table = next(h for h in app.get("html") if "minima" in h.proto.body)
+    assert "#0" in table.proto.body and "2, 6, 9, 16, 17, 18" in table.proto.body
+    app.toggle(key="shape_sure").set_value(True).run()
+    assert not app.exception and "resamples (estimated); the standard deviation" in _said(app)
+    app.segmented_control(key="shape_moves").set_value("shift").run()
+    assert not app.exception and "shifts one removed block by one in depth" in _said(app)
+
+
+def test_a_temperature_says_what_is_safe_to_remove():
+    app = _page("Temperature", m="6", e="h0")
+    said = _said(app)
+    assert "effective states" in said and "exact: all 134596 states are counted" in said
+    shares = json.loads(app.get("plotly_chart")[0].proto.spec)["data"][0]
+    assert len(app.get("plotly_chart")) == 3 and len(shares["customdata"]) == 24
+    app.select_slider(key="shape_t").set_value(1000).run()
+    assert not app.exception and "exact" in _said(app)
+
+
+def test_a_path_leads_from_one_minimum_to_another_and_offers_to_measure():
+    app = _page("Paths", m="6", e="h0")
+    assert "exact: every state below it is listed" in _said(app) or "at most so high" in _said(app)
+    assert any("Measure the loss along the path" in b.label for b in app.button)
+    other = app.selectbox(key="shape_to").options[-1]
+    app.selectbox(key="shape_to").set_value(other).run()
+    assert not app.exception and "moves; the highest state is step" in _said(app)
+
+
+@pytest.mark.parametrize("section", SECTIONS[3:])
+def test_the_other_sections_draw_and_say_how_sure_they_are(section):
+    app = _page(section, m="6", e="h0")
+    assert app.get("plotly_chart") and ("exact" in _said(app) or "estimated" in _said(app))
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_bare_matrix_and_rules_have_a_landscape_too(section):
+    rng = np.random.default_rng(0)
+    B = rng.normal(size=(40, 14))
+    source = store_matrix(B.T @ B, "mine")
+    app = _page(section, run=source.key[:8], m="5", keep="0", max_run="2")
+    assert "mine" in _said(app)
+    if section == "Paths":
+        assert "no loss can be measured" in _said(app)
+
+
+def test_by_branch_every_section_draws():
+    assert load_run(DEMO_RUN).branches is not None
+    for section in SECTIONS[:3]:
+        app = _page(section, m="8", by="branch")
+        assert "a" in _said(app)
