@@ -250,6 +250,9 @@ export class Barcode extends Panel {
     ctx.fillStyle = colour;
     ctx.fillRect(x, this.numbers - (m.halved ? 0 : 0.5) - height / 2, width, height);
   }
+  get caption() {
+    return this.thermometer.words;
+  }
   find(x, y) {
     const block = this.blockAt(x);
     const row = (y - this.top) / this.rowHeight;

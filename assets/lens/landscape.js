@@ -441,6 +441,9 @@ export class Landscape extends Panel {
     if (here.delta !== null) line(this.y(here.delta), colours.text, m.nameOf(here));
     this.ring(ctx);
   }
+  get caption() {
+    return this.view === "tree" ? this.tree.thinned() : "";
+  }
   find(x, y) {
     for (const [k, px, py] of this.placed)
       if (Math.abs(px - x) < 8 && y < py + 4 && y > py - 16) return { mark: k };

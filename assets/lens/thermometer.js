@@ -50,13 +50,19 @@ export class Thermometer {
     if (!stop) return this.lens.model.frequency;
     return stop.how === "unknown" ? null : stop.probability;
   }
-  get words() {
+  get at() {
     // "T = 1.2 ·10⁻⁵ (10 gaps)"
     const { stop } = this;
     const { model } = this.lens;
     const gaps = significant(stop.gaps, stop.gaps < 1000 ? 3 : 4).replace(/\.0+$/, "");
     const about = `${gaps} gap${gaps === "1" ? "" : "s"}`;
     return `T = ${model.worded(stop.temperature)} (${stop.noise ? "the noise of E₀, " : ""}${about})`;
+  }
+  get words() {
+    const { model } = this.lens;
+    return this.stop
+      ? `probability of removal at ${this.at}: ${this.sure}`
+      : `share of the ${model.count} listed states that remove a ${model.word}`;
   }
   get sure() {
     const { how, error } = this.stop;
@@ -72,9 +78,7 @@ export class Thermometer {
     this.slider.value = stop ? stops.indexOf(stop) + 1 : 0;
     const noise = stops.findIndex((one) => one.noise) + 1;
     this.ticks.replaceChildren(...(noise ? [element("option", { value: noise })] : []));
-    const text = stop
-      ? `probability of removal at ${this.words}: ${this.sure}`
-      : `share of the ${this.lens.model.count} listed states that remove a ${this.lens.model.word}`;
+    const text = this.words;
     this.said.textContent = text;
     this.slider.setAttribute("aria-valuetext", text);
     this.said.title =
@@ -92,6 +96,6 @@ export class Thermometer {
     const p = share[unit];
     const safe = p - stop.error >= SAFE ? ", safe to remove at this temperature" : "";
     const percent = p > 0.995 && p < 1 ? "over 99" : p < 0.005 && p > 0 ? "under 1" : (100 * p).toFixed(0);
-    return `, with a probability of ${percent} % at ${this.words}${safe}`;
+    return `, with a probability of ${percent} % at ${this.at}${safe}`;
   }
 }
