@@ -287,6 +287,13 @@ class Lens {
     const found = direction > 0 ? minima.find((k) => k > at) : minima.findLast((k) => k < at);
     if (found !== undefined) this.select(found, true);
   }
+  toBarrier() {
+    // the state over which the valley of the selected one joins a lower one
+    const { shape } = this.model;
+    const saddle = shape.saddle[shape.valley[this.here.rank]] ?? -1;
+    if (saddle >= 0) this.select(saddle, true);
+    else this.say("No barrier to a lower valley is known of this state.");
+  }
   toggle(name) {
     this.tray = this.tray.includes(name) ? this.tray.filter((t) => t !== name) : [...this.tray, name];
     this.card.paint();

@@ -102,6 +102,11 @@ def test_the_tree_shows_what_lasts_walks_from_leaf_to_leaf_and_is_linked(visit):
     expect(page.locator(".lens .status")).to_contain_text(f"not a minimum, in the valley of #{valley}")
     page.keyboard.press("ArrowRight")  # from a state on a branch to its leaf
     expect(title).to_have_text(f"State #{valley}")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    i = v.minimum.tolist().index(beside[0])
+    page.keyboard.press("b")  # over the barrier
+    expect(title).to_have_text(f"State #{tree.saddle[tree.dying.tolist().index(i)]}")
     with page.expect_download() as saved:
         page.get_by_role("button", name="download the figure as SVG").click()
     svg = Path(saved.value.path()).read_text()
