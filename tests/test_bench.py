@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -68,7 +69,18 @@ def test_what_a_vocabulary_costs_is_measured_on_any_model(capsys, monkeypatch):
 
 
 def test_targets_are_listed_and_proved(capsys):
-    bench_targets.main(["--blocks", "10"])
+    bench_targets.main(["--blocks", "10", "--only", "branches"])
+    bench_targets.main(["--blocks", "", "--only", "SmolLM2"])
     lines = capsys.readouterr().out.splitlines()
-    made = [line for line in lines if line.startswith("branches of 10 blocks")]
-    assert len(made) == len(bench_targets.targets(10)) and all(line.endswith("exact") for line in made)
+    for name, count in (("branches of 10 blocks", 1), ("SmolLM2", len(bench_targets.ESTIMATORS))):
+        own = [line for line in lines if line.startswith(name)]
+        assert len(own) == count * len(bench_targets.targets(30))
+        assert all("  exact, bar 0.3 s" in line for line in own)
+
+
+def test_the_trained_model_of_80_blocks_is_seen_by_branch():
+    deep = [case for case in bench_targets.cases([]) if "80" in case.name]
+    assert deep and all(case.H.shape == (160, 160) and case.bar == 10 for case in deep)
+    for case in deep:
+        assert np.isfinite(case.H).all() and np.allclose(case.H, case.H.T) and (np.diag(case.H) > 0).all()
+        assert case.weights[1] > case.weights[0] > 0

@@ -6,7 +6,8 @@ checkpoint is written every --save-every steps. Writes the model folder, the
 held-out texts, the task items and the loss curve below --out.
 
 `--preset study-a` and `study-b` train the two 16-block models of `core.choose.study`
-the same way, from other seeds and corpora; they do not ship.
+the same way, from other seeds and corpora; they do not ship. `--preset deep` trains one
+of 80 blocks, not for long: only its couplings by branch ship, for `tests.bench_targets`.
 """
 
 import argparse
@@ -68,6 +69,7 @@ PRESETS = {
     "demo": Preset(blocks=24, tokens=6_500_000, seed=11, world=7, corpus=100, texts=200, tokenizer=300),
     "study-a": Preset(blocks=16, tokens=3_300_000, seed=21, world=7, corpus=101, texts=201, tokenizer=300),
     "study-b": Preset(blocks=16, tokens=3_300_000, seed=31, world=8, corpus=102, texts=202, tokenizer=302),
+    "deep": Preset(blocks=80, tokens=819_200, seed=41, world=7, corpus=103, texts=203, tokenizer=300),
 }
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.choose.learning import swaps
+from core.choose.moves import swaps
 from core.errors import InputError
 from core.ising.states import indicator, removed_blocks
 from core.measure.state_losses import DISTANCES, Forwards, State, by_prefix

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.calibration.pairs import forwards_of
-from core.choose.other_methods import SWAPS, block_influence, mutant
+from core.choose import moves
+from core.choose.other_methods import block_influence
 from core.energy.learned import KnownPairs, Posterior, Prior, prior_from
 from core.energy.secants import pair_energies
 from core.errors import InputError
@@ -35,8 +36,7 @@ WINDOWS = 2  # runs of neighbouring blocks among the first proposals
 # standard deviations: that a proposal is credited with; below which it must fall under the best to be worth
 # it
 OPTIMISM, CHANCE = 0.5, 1.0
-# best states whose neighbours are proposed; neighbours whose own neighbours are looked at
-_AROUND, _WIDE = 3, 30
+_AROUND = 3  # best states whose neighbours are proposed
 # relative noise of one chunk before any is seen, and how many observations that is worth
 _CHUNK_SPREAD, _CHUNK_WORTH = 0.3, 4
 
@@ -337,7 +337,7 @@ def _propose(
     states = list(measured.values)
     best = posterior.x[np.argsort(mean, kind="stable")[:_AROUND]]
     open_ = np.array([not measured.complete(s) for s in states])
-    near = _around(posterior.couplings, best, rules)
+    near = moves.around(posterior.couplings, best, rules, measured.forwards.units)
     new = np.array([s not in measured.values for s in removed_blocks(near)], dtype=bool)
     near = near[new]
     if len(near):
@@ -378,45 +378,13 @@ def _lowest_unknown(
 def _mutant(posterior: Posterior, measured: Measured, rules, rng) -> State | None:
     """A mutant of the best state, not measured yet and allowed; None when a hundred draws give none."""
     mean, _ = posterior.measured()
-    best, n = list(measured.values)[int(mean.argmin())], len(rules.fixed)
-    plain = rules.free and len(rules.counts) == 1 and rules.counts[0] >= 0
+    units, best = measured.forwards.units, list(measured.values)[int(mean.argmin())]
     for _ in range(100):
-        found = mutant(best, n, rng) if plain else _mutant_within(best, rules, rng)
-        if found is not None and found not in measured.values and rules.allows(indicator([found], n))[0]:
+        found = moves.mutant_within(best, rules, units, rng)
+        allowed = found is not None and rules.allows(indicator([found], len(units)))[0]
+        if allowed and found not in measured.values:
             return found
     return None
-
-
-def _mutant_within(parent: State, rules: Rules, rng) -> State | None:
-    """The parent with one to SWAPS swaps of like for like, of which the rules count as many as before; where
-    they count none, filled up and thinned out to what a budget asks for.
-    """
-    x = indicator([parent], len(rules.fixed))[0]
-    for _ in range(min(rng.integers(1, SWAPS + 1, 2))):
-        out = rng.permutation(np.flatnonzero(x & (rules.fixed < 0)))[:1]
-        in_ = np.flatnonzero(~x & (rules.fixed < 0) & (rules.klass == rules.klass[out].max(initial=-1)))
-        if not len(in_):
-            return None
-        x[out], x[rng.choice(in_)] = False, True
-    return _filled(x, rules, rng)
-
-
-def _filled(x: np.ndarray, rules: Rules, rng) -> State | None:
-    """The state x [N] with units of uncounted classes more, until the rules allow it, and without those that
-    it can do without; in random order. None where no such state is met.
-    """
-    x, free = x.copy(), np.flatnonzero((rules.fixed < 0) & (rules.counts[rules.klass] < 0))
-    for u in rng.permutation(free):
-        if rules.allows(x)[0]:
-            break
-        x[u] = True
-    if not rules.allows(x)[0]:
-        return None
-    for u in rng.permutation(free):
-        if x[u]:
-            x[u] = False
-            x[u] = not rules.allows(x)[0]
-    return removed_blocks(x[None])[0]
 
 
 def _any_unknown(measured: Measured, rules: Rules, removed: int | None, rng) -> State | None:
@@ -424,46 +392,11 @@ def _any_unknown(measured: Measured, rules: Rules, removed: int | None, rng) -> 
     n = len(rules.fixed)
     plain = rules.free and len(rules.counts) == 1 and removed is not None
     for _ in range(100):
-        state = tuple(sorted(rng.choice(n, removed, replace=False).tolist())) if plain else _drawn(rules, rng)
+        state = (
+            tuple(sorted(rng.choice(n, removed, replace=False).tolist()))
+            if plain
+            else moves.drawn(rules, rng)
+        )
         if state and state not in measured.values and rules.allows(indicator([state], n))[0]:
             return state
     return None
-
-
-def _drawn(rules: Rules, rng) -> State | None:
-    """A random state with the number of each class that the rules ask for, and what a budget asks for
-    besides.
-    """
-    x = rules.fixed == 1
-    for k, count in enumerate(rules.counts):
-        own = np.flatnonzero((rules.klass == k) & (rules.fixed < 0))
-        more = count - int((x & (rules.klass == k)).sum())
-        if count >= 0 and more > 0:
-            x[rng.choice(own, more, replace=False)] = True
-    return _filled(x, rules, rng)
-
-
-def swaps(x: np.ndarray) -> np.ndarray:
-    """bool [M (N - M), N]: the states one swap away from the state x [N]."""
-    out, in_ = np.flatnonzero(x), np.flatnonzero(~x)
-    y = np.repeat(x[None], len(out) * len(in_), axis=0)
-    rows = np.arange(len(y))
-    y[rows, np.repeat(out, len(in_))] = False
-    y[rows, np.tile(in_, len(out))] = True
-    return y
-
-
-def flips(x: np.ndarray) -> np.ndarray:
-    """bool [N, N]: the states with one unit more or less than x [N]."""
-    return x[None] ^ np.eye(len(x), dtype=bool)
-
-
-def _around(H: np.ndarray, best: np.ndarray, rules: Rules) -> np.ndarray:
-    """bool [K, N]: states within one or two swaps of the best, the second from the lowest of the first
-    only; where M is free, a unit more or less is a move, too.
-    """
-    moves = swaps if (rules.counts >= 0).all() else lambda x: np.concatenate([swaps(x), flips(x)])
-    near = np.unique(np.concatenate([moves(x) for x in best]), axis=0)
-    lowest = near[np.argsort(energies(H, near), kind="stable")[:_WIDE]]
-    near = np.unique(np.concatenate([near, *(moves(x) for x in lowest)]), axis=0)
-    return near[rules.allows(near)]

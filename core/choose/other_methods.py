@@ -6,19 +6,21 @@ A `Search` measures losses and says what it costs as it goes. A `Rule` chooses o
 choice has still to be measured, which its cost leaves out as it does for all.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from core.blocks.structure import first_tensor, hidden_argument
-from core.ising.units import BLOCK
-from core.measure.state_losses import Forwards, State
+from core.ising.units import BLOCK, BRANCH, VIEWS, Units
+from core.measure.state_losses import Forwards, State, open_forwards
 from core.model.load import LoadedModel
 from core.model.losses import loss_gradients, padded_batch, right_padded
 from core.spectrum.lowest import check_removed
+from core.store.results import JS
 from core.texts import Sequences
 
 Report = Callable[[int, int, str], None]
@@ -40,9 +42,9 @@ class Choice:
 Curve = list[Choice]  # ever better states, as the forwards go
 
 
-def greedy(forwards: Forwards, most: int, report: Report = silent) -> dict[int, Choice]:
+def greedy(forwards: Forwards, most: int, report: Report = silent, name: str = "greedy") -> dict[int, Choice]:
     """{M: choice} for M = 1..most: again and again the block whose removal raises the loss least (SLEB, arXiv
-    2402.09025; by branch BlockPruner, arXiv 2406.10594).
+    2402.09025; by branch BlockPruner, arXiv 2406.10594); name: what it is called where it reports.
     """
     n = forwards.blocks
     check_removed(most, n)
@@ -53,11 +55,22 @@ def greedy(forwards: Forwards, most: int, report: Report = silent) -> dict[int, 
         losses = {}
         for block in sorted(set(range(n)) - set(removed)):
             losses[block] = float(forwards.whole((*removed, block)).mean())
-            report((m - 1) * n + block, most * n, f"greedy, {m} of {most}")
+            report((m - 1) * n + block, most * n, f"{name}, {m} of {most}")
         block = min(losses, key=losses.__getitem__)
         removed = tuple(sorted((*removed, block)))
         choices[m] = Choice(removed, forwards.forwards, losses[block])
     return choices
+
+
+def finercut(forwards: Forwards, most: int, report: Report = silent) -> dict[int, Choice]:
+    """{M: choice} for M = 1..most: again and again the attention or FFN whose removal changes what the model
+    says least (FinerCut, arXiv 2405.18218); forwards: by Jensen-Shannon divergence to the original's
+    distribution of the next token, mean over tokens, as its code is set for Llama. Its option to leave the
+    first blocks alone for a while, to save time, is left out.
+    """
+    found = greedy(forwards, most, report, "FinerCut")
+    forwards.save()
+    return {m: Choice(choice.removed, choice.forwards) for m, choice in found.items()}
 
 
 def _random_state(rng: np.random.Generator, n: int, m: int) -> State:
@@ -94,41 +107,89 @@ def _whole_cost(forwards: Forwards, state: State) -> float:
 OFFSPRING, SURVIVORS, SWAPS = 16, 4, 3
 
 
+@dataclass(frozen=True)
+class Level:
+    """Units of which a search removes the same number in every state."""
+
+    units: tuple[int, ...]
+    count: int
+
+
 def evolutionary(
     forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = silent
 ) -> Curve:
-    """EvoPress (arXiv 2410.14649): a parent, mutants of it by swaps, and selection on ever more sequences.
+    """EvoPress (arXiv 2410.14649) with one level: swaps of any unit for any other (`_evolve`)."""
+    n = forwards.blocks
+    level = Level(tuple(range(n)), check_removed(removed, n))
+    return _evolve(forwards, [level], budget, seed, report)
+
+
+def evolutionary_by_kind(
+    forwards: Forwards, removed: int, budget: float, seed: int = 0, report: Report = silent
+) -> Curve:
+    """EvoPress (arXiv 2410.14649) as its code drops attention and FFN: of each as many, and a swap is within
+    one of them, drawn anew each time, so that every level stays (`levels_of`, `_evolve`).
+    """
+    check_removed(removed, forwards.blocks)
+    return _evolve(forwards, levels_of(forwards.units, removed), budget, seed, report)
+
+
+def levels_of(units: Units, removed: int) -> list[Level]:
+    """A level for each kind of units, in the order in which a model has them: M in shares of how many there
+    are of each, the first kinds more where it does not come out even. Half attention, half FFN of a usual
+    transformer.
+    """
+    kinds: dict[str, list[int]] = {}
+    for unit, kind in enumerate(units.kinds or [""] * len(units)):
+        kinds.setdefault(kind, []).append(unit)
+    shares = [removed * len(own) / len(units) for own in kinds.values()]
+    counts = [math.floor(share) for share in shares]
+    order = sorted(range(len(shares)), key=lambda k: counts[k] - shares[k])
+    for k in order[: removed - sum(counts)]:
+        counts[k] += 1
+    return [Level(tuple(own), count) for own, count in zip(kinds.values(), counts)]
+
+
+def _evolve(forwards: Forwards, levels: Sequence[Level], budget: float, seed: int, report: Report) -> Curve:
+    """A parent, mutants of it by swaps within levels, and selection on ever more sequences.
 
     The first parent is the best of OFFSPRING random states. A generation is OFFSPRING mutants, each by min(a,
     b) swaps with a, b drawn from {1, 2, 3}; they are compared on one random chunk, the SURVIVORS best of them
     on a quarter of the chunks, and the best of those with the parent on all: the parent stays unless it is
     beaten.
     """
-    n = forwards.blocks
-    check_removed(removed, n)
     evolution = _Evolution(forwards, budget, np.random.default_rng(seed), report)
     curve: Curve = []
-    parent = evolution.fittest([_random_state(evolution.rng, n, removed) for _ in range(OFFSPRING)], None)
+    first = [_of_levels(levels, evolution.rng) for _ in range(OFFSPRING)]
+    parent = evolution.fittest(first, None)
     while parent is not None:
         _add_better(curve, parent, forwards)
         before = forwards.forwards
-        child = evolution.fittest(
-            sorted({mutant(parent, n, evolution.rng) for _ in range(OFFSPRING)}), parent
-        )
+        mutants = {mutant(parent, levels, evolution.rng) for _ in range(OFFSPRING)}
+        child = evolution.fittest(sorted(mutants), parent)
         if child is None or (
-            forwards.forwards == before and child == parent and _exhausted(forwards, parent)
+            forwards.forwards == before and child == parent and _exhausted(forwards, parent, levels)
         ):
             break
         parent = child
     return curve
 
 
-def mutant(parent: State, blocks: int, rng: np.random.Generator) -> State:
-    """The parent with one to SWAPS swaps, as EvoPress draws them."""
+def _of_levels(levels: Sequence[Level], rng: np.random.Generator) -> State:
+    drawn = [rng.choice(level.units, level.count, replace=False).tolist() for level in levels]
+    return tuple(sorted(itertools.chain.from_iterable(drawn)))
+
+
+def mutant(parent: State, levels: Sequence[Level], rng: np.random.Generator) -> State:
+    """The parent with one to SWAPS swaps, as EvoPress draws them, each within one level; itself where none
+    has two states.
+    """
     state = set(parent)
-    for _ in range(min(rng.integers(1, SWAPS + 1, 2))):
-        out = rng.choice(sorted(state))
-        in_ = rng.choice(sorted(set(range(blocks)) - state))
+    levels = [level for level in levels if 0 < level.count < len(level.units)]
+    for _ in range(min(rng.integers(1, SWAPS + 1, 2)) if levels else 0):
+        level = set(levels[rng.integers(len(levels)) if len(levels) > 1 else 0].units)
+        out = rng.choice(sorted(state & level))
+        in_ = rng.choice(sorted(level - state))
         state = state - {int(out)} | {int(in_)}
     return tuple(sorted(state))
 
@@ -164,11 +225,19 @@ class _Evolution:
         return [states[k] for k in np.argsort(losses, kind="stable")[:keep]]
 
 
-def _exhausted(forwards: Forwards, parent: State) -> bool:
+def _exhausted(forwards: Forwards, parent: State, levels: Sequence[Level]) -> bool:
     """Whether every state that a mutant can be has been looked at."""
-    m, n = len(parent), forwards.blocks
-    seen = sum(len(s) == m and len(set(s) - set(parent)) <= SWAPS for s in forwards.losses)
-    return seen == sum(math.comb(m, k) * math.comb(n - m, k) for k in range(SWAPS + 1))
+    gone = set(parent)
+    seen = sum(
+        len(set(s) - gone) <= SWAPS and all(len(set(s) & set(own.units)) == own.count for own in levels)
+        for s in forwards.losses
+    )
+    ways = [1]  # by the number of swaps
+    for own in levels:
+        kept = len(own.units) - own.count
+        swaps = [math.comb(own.count, k) * math.comb(kept, k) for k in range(SWAPS + 1)]
+        ways = np.convolve(ways, swaps)[: SWAPS + 1].tolist()
+    return seen == sum(ways)
 
 
 def best_window(forwards: Forwards, removed: int) -> Choice:
@@ -237,8 +306,8 @@ def block_influence(
     loaded: LoadedModel, sequences: Sequences, most: int, batch: int = 16
 ) -> dict[int, Choice]:
     """The M blocks of lowest 1 - cos(input, output), mean over tokens (ShortGPT, arXiv 2403.03853): one
-    forward. Of a model that is seen by branch, the same of the residual stream before and behind each branch
-    (LLM-Drop, arXiv 2406.15786).
+    forward. Of a model that is seen by branch, the same of the residual stream before and behind each branch,
+    attention and FFN together (Joint Layer Drop of LLM-Drop, arXiv 2406.15786).
     """
     total, tokens = np.zeros(len(loaded.units)), 0
     outputs: list[torch.Tensor] = []
@@ -362,6 +431,7 @@ class Look:
     sequences: Sequences  # the choosing ones
     meter: Callable[[], Forwards]  # over the same, each with a count of its own
     depths: Collection[int]  # all M that are asked for
+    report: Report = silent  # of rules that take their time
 
     @property
     def most(self) -> int:
@@ -375,7 +445,7 @@ class Rule:
 
     label: str
     choose: Callable[[Look], dict[int, Choice]]
-    units: bool = False  # whether it chooses among branches, too
+    by: tuple[str, ...] = (BLOCK,)  # the views of a model that it chooses in
 
 
 @dataclass(frozen=True)
@@ -384,6 +454,7 @@ class Search:
 
     label: str
     search: Callable[[Forwards, int, float, int, Report], Curve]
+    by: tuple[str, ...] = VIEWS
 
 
 def _greedy_search(forwards: Forwards, removed: int, budget: float, seed: int, report: Report) -> Curve:
@@ -396,21 +467,29 @@ PEERS: Mapping[str, Rule | Search] = {
     "block influence": Rule(
         "Block Influence (ShortGPT; by branch LLM-Drop)",
         lambda see: block_influence(see.loaded, see.sequences, see.most),
-        units=True,
+        by=VIEWS,
     ),
     "angular window": Rule(
         "angular window (Gromov)", lambda see: angular_window(see.loaded, see.sequences, see.most)
     ),
     "taylor": Rule("Taylor (Shortened LLaMA)", lambda see: taylor(see.loaded, see.sequences, see.most)),
     "perplexity": Rule(
-        "perplexity (Shortened LLaMA)", lambda see: perplexity(see.meter(), see.most), units=True
+        "perplexity (Shortened LLaMA)", lambda see: perplexity(see.meter(), see.most), by=VIEWS
     ),
     "magnitude": Rule("magnitude (Shortened LLaMA)", lambda see: magnitude(see.loaded, see.most)),
     "best window": Rule(
-        "best window, measured", lambda see: {m: best_window(see.meter(), m) for m in see.depths}, units=True
+        "best window, measured", lambda see: {m: best_window(see.meter(), m) for m in see.depths}, by=VIEWS
     ),
-    GREEDY: Search("greedy", _greedy_search),
-    "evolutionary": Search("evolutionary", evolutionary),
+    "FinerCut": Rule(
+        "FinerCut",
+        lambda see: finercut(open_forwards(see.loaded, see.sequences, ruler=JS), see.most, see.report),
+        by=(BRANCH,),
+    ),
+    GREEDY: Search("greedy (SLEB; by branch BlockPruner)", _greedy_search),
+    "evolutionary": Search("evolutionary (EvoPress)", evolutionary),
+    "evolutionary by kind": Search(
+        "evolutionary, attention and FFN apart (EvoPress)", evolutionary_by_kind, by=(BRANCH,)
+    ),
     "random": Search("random", random_search),
 }
 RULES = {name: peer for name, peer in PEERS.items() if isinstance(peer, Rule)}
@@ -418,24 +497,25 @@ SEARCHES = {name: peer for name, peer in PEERS.items() if isinstance(peer, Searc
 
 
 def chosen_at_once(look: Look) -> Iterator[tuple[str, dict[int, Choice]]]:
-    """(name of RULES, {M: its choice}), one by one; of a model that is seen by branch those that choose among
-    branches.
-    """
+    """(name of RULES, {M: its choice}), one by one: of those that choose in the view of the model."""
     for name, rule in RULES.items():
-        if rule.units or look.loaded.by == BLOCK:
+        if look.loaded.by in rule.by:
             yield name, rule.choose(look)
 
 
 def searched(
     meter: Callable[[], Forwards], removed: int, budget: float, seed: int = 0, report: Report = silent
 ) -> Iterator[tuple[str, Curve]]:
-    """(name of SEARCHES, its curve), one by one; each gets a meter.
+    """(name of SEARCHES, its curve), one by one, of those that search in the view of the meters; each gets
+    one.
 
     Greedy is the first, and where it takes more than the budget the others get as much. What they measure is
     kept as they end.
     """
     for name in sorted(SEARCHES, key=lambda name: name != GREEDY):
         own = meter()
+        if own.units.by not in SEARCHES[name].by:
+            continue
         curve = SEARCHES[name].search(own, removed, budget, seed, report)
         own.save()
         if name == GREEDY:

@@ -21,6 +21,7 @@ from core.energy.couplings import couplings
 from core.energy.learned import prior_from
 from core.ising.energies import energies
 from core.ising.states import indicator, removed_blocks
+from core.ising.units import BLOCK
 from core.measure.prefix_walk import prefix_walk
 from core.measure.state_losses import Forwards, open_forwards, singles_of, stratified
 from core.model.load import LoadedModel, load_model
@@ -226,8 +227,8 @@ def searches(subject: Subject, m: int) -> dict[str, list]:
     found["learned"] = [
         subject.part(f"learned-{m}-{seed}", partial(learned, seed))["curve"] for seed in SEEDS
     ]
-    for name in other_methods.SEARCHES:
-        if name != other_methods.GREEDY:
+    for name, search in other_methods.SEARCHES.items():
+        if name != other_methods.GREEDY and BLOCK in search.by:
             found[name] = [
                 subject.part(f"{name}-{m}-{seed}", partial(peer, name, seed)) for seed in PEER_SEEDS
             ]

@@ -26,11 +26,12 @@ def describe(result: dict) -> str:
     methods = result["methods"]
     ruler = KL if any(KL in found for found in methods.values()) else LOSS
     unseen = {name: _unseen(found["report"], ruler) for name, found in methods.items()}
-    lines = ["method            forwards  chosen at  on unseen texts      removed blocks"]
+    wide = max(16, *map(len, methods))
+    lines = [f"{'method':<{wide}}  forwards  chosen at  on unseen texts      removed blocks"]
     for name in sorted(methods, key=lambda name: unseen[name][0]):
         found, removed = methods[name], ",".join(map(str, methods[name]["removed"]))
         spent = "–" if found["forwards"] is None else f"{found['forwards']:.1f}"
-        lines.append(f"{name:<16}  {spent:>8}  {found[ruler]:>9.4f}  {unseen[name][1]:<19}  {removed}")
+        lines.append(f"{name:<{wide}}  {spent:>8}  {found[ruler]:>9.4f}  {unseen[name][1]:<19}  {removed}")
     if ruler == KL:
         return "\n".join([*lines, "KL to the original, nats a token"])
     return "\n".join(

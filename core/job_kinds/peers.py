@@ -16,17 +16,19 @@ def run(request: dict, progress: Progress) -> dict:
     where the budget is below what the method needs; curves {search: [[forwards, loss], ..]}. Searches get the
     budget, or what greedy takes if that is more. By another ruler than the loss (core.job_kinds.common.
     ruler_of) what is measured is that, under its name: the searches, the best window and the removals one at
-    a time of "perplexity" go by it; the other rules are as ever. The reports give both.
+    a time of "perplexity" go by it; the other rules are as ever. The reports give both. Of rules and budgets
+    they know nothing: M units go, that is all.
     """
     progress.report(0, 1, "loading the model")
     _, loaded, choose, unseen = choosing(request, progress)
     m, note, ruler = request["remove"], progress.curves(), ruler_of(request)
     meter = partial(open_forwards, loaded, choose, ruler=ruler)
     found: dict[str, rivals.Choice] = {}
-    for name, choices in rivals.chosen_at_once(rivals.Look(loaded, choose, meter, [m])):
+    rules = [rule for rule in rivals.RULES.values() if loaded.by in rule.by]
+    for name, choices in rivals.chosen_at_once(rivals.Look(loaded, choose, meter, [m], progress.report)):
         found[name] = choices[m]
         # they take so different times that no rate holds
-        progress.report(0, 1, f"{rivals.RULES[name].label}, {len(found)} of {len(rivals.RULES)} rules")
+        progress.report(0, 1, f"{rivals.RULES[name].label}, {len(found)} of {len(rules)} rules")
     curves = {}
     for name, curve in rivals.searched(meter, m, request["budget"], request["seed"], progress.report):
         curves[name] = [[c.forwards, c.loss] for c in curve]

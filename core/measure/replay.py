@@ -14,7 +14,14 @@ from core.ising.units import Units
 from core.model.gates import closed, gated, removal
 from core.model.head import forward_as
 from core.model.load import LoadedModel
-from core.model.losses import kl_of_tokens, padded_batch, sample_losses, sample_means, token_distances
+from core.model.losses import (
+    kl_of_tokens,
+    padded_batch,
+    sample_divergences,
+    sample_losses,
+    sample_means,
+    token_distances,
+)
 from core.model.memory import give_back
 from core.texts.sequences import Sequences
 
@@ -50,11 +57,14 @@ class Replay:
         sequences: Sequences,
         distances: bool = False,
         tokens: TokenKl | None = None,
+        divergences: bool = False,
     ):
         """distances: each run also tells how far the model is from the original, whose hidden states in front
-        of the head are kept from the first on; tokens: is told the KL of every token as well.
+        of the head are kept from the first on; tokens: is told the KL of every token as well; divergences: it
+        tells nothing but the Jensen-Shannon divergence to the original.
         """
         self.loaded, self.sequences, self.distances, self.tokens = loaded, sequences, distances, tokens
+        self.divergences = divergences
         self.every: Path = tuple(range(len(loaded.blocks)))
         self.originals: dict[int, torch.Tensor] = {}  # by the first sequence of a part
         loaded.check_length(sequences.ids.shape[1])
@@ -64,16 +74,19 @@ class Replay:
 
     @torch.no_grad()
     def __call__(self, part: slice, path: Path, start: int, hidden) -> tuple[np.ndarray, list[torch.Tensor]]:
-        """(float64 [1, B] the losses of the sequences of `part`, or [3, B] their `Distances`; hidden states
-        behind each of path[start:]).
+        """(float64 [1, B] the losses of the sequences of `part`, or their divergences, or [3, B] their
+        `Distances`; hidden states behind each of path[start:]).
 
         hidden: those behind path[:start], as returned before; None where start is 0.
         """
         s, head = self.sequences, self.loaded.head
         ids, scored = padded_batch(s.ids, s.mask, s.scored, part, self.loaded.device)
         last, seen = self._last(ids, path, start, hidden)
-        if self.distances:
+        if self.distances or self.divergences:
             original = self._original(part, ids, last if path == self.every else None)
+        if self.divergences:
+            found = sample_divergences(last, original, ids, scored, head.logits)[None]
+        elif self.distances:
             each = token_distances(last, original, ids, scored, head.logits)
             found = torch.stack(sample_means(each, ids, scored))
             if self.tokens:

@@ -22,7 +22,7 @@ from core.ising.units import Units, whole
 from core.measure.replay import Path, Replay, closed_units
 from core.model.load import LoadedModel
 from core.store.checkpoint import Checkpoint
-from core.store.results import KL, LOSS, SAME, Key, Results
+from core.store.results import JS, KL, LOSS, SAME, Key, Results
 from core.store.runs import canonical_key
 from core.store.token_kl import packed, put_token_kl, token_kl
 from core.texts import Sequences
@@ -315,12 +315,15 @@ def open_forwards(
 ) -> Forwards:
     """`Forwards` of a model; keep: in the store; memory: bytes for hidden states, at least two paths through
     the model; chunk: sequences at a time; distances: to the original too, as any other ruler than the loss
-    needs; tokens: these, and how the KL of single tokens is distributed, where it is kept.
+    needs; tokens: these, and how the KL of single tokens is distributed, where it is kept. By the ruler JS
+    that alone is measured.
     """
     metrics = DISTANCES if distances or tokens or ruler != LOSS else METRICS
+    if ruler == JS:
+        metrics = (JS,)
     known = Kept(loaded, sequences, metrics, tokens) if keep else None
     note = known.note_tokens if known and tokens else None
-    replay = Replay(loaded, sequences, distances=metrics is DISTANCES, tokens=note)
+    replay = Replay(loaded, sequences, distances=metrics is DISTANCES, tokens=note, divergences=ruler == JS)
     n, (count, length) = len(loaded.blocks), sequences.ids.shape
     room = max(2 * n, memory // max(1, replay.bytes * length * min(chunk, count)))
     return Forwards(

@@ -7,6 +7,7 @@ Losses are of what a model gives before its head (`Head.hidden`), with `logits`,
 tokens at a time: no more logits exist at once, and none of tokens whose prediction does not count.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -110,6 +111,27 @@ def token_distances(
         found[2, at] = (log_p.argmax(dim=-1) == log_q.argmax(dim=-1)).float()
         found[1, at] = log_p.exp().mul_(log_p.sub_(log_q)).sum(dim=-1)
     return Distances(*found.view(3, *ids.shape)[:, :, :-1])
+
+
+def sample_divergences(
+    hidden: torch.Tensor,
+    original: torch.Tensor,
+    ids: torch.Tensor,
+    scored: torch.Tensor | None = None,
+    logits: Logits = as_they_are,
+) -> torch.Tensor:
+    """float32 [B]: Jensen-Shannon divergence (nats, at most ln 2) between what the model and the original say
+    of each next token that counts, the mean over each sample's; hidden, original: as `token_distances`.
+    """
+    flat, first = hidden.flatten(0, 1), original.flatten(0, 1)
+    places, _ = _predicting(ids, scored, hidden.device)
+    found = torch.zeros(ids.numel(), device=hidden.device)
+    for at in places.split(TOKENS):
+        each = [logits(h[at]).float().log_softmax(dim=-1) for h in (first, flat)]
+        middle = torch.logaddexp(*each) - math.log(2)
+        apart = [F.kl_div(middle, own, reduction="none", log_target=True).sum(dim=-1) for own in each]
+        found[at] = (apart[0] + apart[1]) / 2
+    return found.view(ids.shape).sum(dim=1) / _counts(ids, scored).to(hidden.device)
 
 
 def sample_means(each: Distances, ids: torch.Tensor, scored: torch.Tensor | None = None) -> Distances:

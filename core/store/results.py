@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS response (
 # metrics of what is measured of a state on sequences, one value each: core.model.losses.Distances
 LOSS, KL, SAME = "loss", "kl", "same"
 RULERS = (LOSS, KL)  # what a search may go by, the lowest first
+JS = "js"  # Jensen-Shannon divergence to the original, nats a token: what FinerCut goes by
 _MADE = 3  # user_version of a file that has these tables, and what ships; more whenever either changes
 
 

@@ -24,6 +24,7 @@ CURVES = {
     "learned": ("learned landscape", LEARNED, "solid"),
     "greedy": ("greedy", GREEDY, "solid"),
     "evolutionary": ("evolutionary", EVOLUTIONARY, "solid"),
+    "evolutionary by kind": ("evolutionary by kind", EVOLUTIONARY, "dash"),
     "random": ("random", NODE, "dot"),
 }
 _SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star")

@@ -7,17 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.choose.learning import (
-    ROWS,
-    Measured,
-    cost_of,
-    from_run,
-    influence,
-    known_of,
-    learn,
-    pair_passes,
-    swaps,
-)
+from core.choose.learning import ROWS, Measured, cost_of, from_run, influence, known_of, learn, pair_passes
 from core.choose.other_methods import block_influence
 from core.energy.learned import (
     OWN_SPREAD,
@@ -303,9 +293,3 @@ def test_a_posterior_survives_its_file():
     assert np.array_equal(again.couplings, found.posterior.couplings) and np.array_equal(
         again.spread, found.posterior.spread
     )
-
-
-def test_swaps_are_all_states_one_swap_away():
-    x = indicator([(1, 3, 4)], 6)[0]
-    y = swaps(x)
-    assert len({tuple(r) for r in y}) == 9 and (y.sum(axis=1) == 3).all() and ((y & x).sum(axis=1) == 2).all()
