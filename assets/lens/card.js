@@ -54,7 +54,7 @@ export class Card {
       [
         "Pearson to #0",
         isNaN(here.pearson) ? "–" : plus(here.pearson),
-        `${here.changed} of ${m.removed} changed`,
+        `${here.changed} of ${here.units.length} changed`,
       ],
     ];
     rows.push(...this.valleyRows());

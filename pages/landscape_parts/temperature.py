@@ -5,7 +5,7 @@ import streamlit as st
 
 from core.landscape.wording import exponent, with_power
 from core.shape.bootstrap import RESAMPLES
-from core.spectrum.constraints import Constraints, make_rules
+from core.spectrum.constraints import Constraints
 from core.thermal import Ensemble, Overlap, ensemble, overlap_of_ensemble, overlap_of_states
 from core.thermal.ensemble import ESTIMATED, UNLISTED, of_list
 from core.thermal.whole import whole
@@ -22,7 +22,7 @@ GAPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 def at(view, temperature: float) -> Ensemble:
     """The ensemble of a view."""
     found = shown(*view)
-    return ensemble(found.H, found.spectrum, temperature, found.constraints)
+    return ensemble(found.H, found.spectrum, temperature, found.rules)
 
 
 @st.cache_resource(max_entries=40, show_spinner=False, hash_funcs={Constraints: repr})
@@ -30,7 +30,7 @@ def likeness(view: Named, temperature: float) -> dict[str, Overlap]:
     """Overlaps of two states of the ensemble, and of the minima."""
     found = shown(*view)
     thermal = at(view, temperature)
-    drawn = overlap_of_ensemble(found.H, found.spectrum, thermal, found.constraints)
+    drawn = overlap_of_ensemble(found.H, found.spectrum, thermal, found.rules)
     v = found.minima.valleys
     sets = {} if drawn is None else {"two states at this temperature": drawn}
     minima = v.spectrum.x[v.minimum]
@@ -93,8 +93,7 @@ def _number(value: float) -> str:
 
 def _ready(found: Shown, t: float, chosen: float) -> bool:
     """Whether the ensemble is at hand; sampling takes a while, and is started by hand."""
-    rules = make_rules(found.constraints, found.source.blocks, found.removed)
-    if of_list(found.spectrum, t).error <= UNLISTED or whole(found.H, rules) is not None:
+    if of_list(found.spectrum, t, found.rules).error <= UNLISTED or whole(found.H, found.rules) is not None:
         return True
     st.caption(
         "There are too many states to count them all, and at this temperature those that are not listed may "

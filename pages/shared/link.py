@@ -21,6 +21,7 @@ LOOK = re.compile(
     r"(T([0-9]{1,4}|noise|list)~?)?"  # the temperature, in gaps
     r"(spin~?)?(structure~?)?(kinds~?)?(?P<zoom>-?[0-9.e+-]{1,16}:[0-9.e+-]{1,16})?"
 )  # how the lens shows the landscape, in its own words
+FREE = "free"  # M: as many as the rules ask for
 MARK_LIMIT, LABEL_LIMIT = 50, 40
 state = st.session_state
 
@@ -110,7 +111,9 @@ def _read_mix(query: Mapping[str, str], source: Source) -> None:
 
 
 def _read_removed(query: Mapping[str, str], source: Source) -> None:
-    if "m" in query:
+    if query.get("m") == FREE:
+        state.removed = None
+    elif "m" in query:
         if re.fullmatch(r"[0-9]{1,4}", query["m"]) and 1 <= int(query["m"]) < source.blocks:
             state.removed = int(query["m"])
         else:
@@ -176,7 +179,8 @@ def opened_source() -> Source | None:
 
 def link_of_view() -> dict[str, str]:
     """The view as a query: blocks, never ranks, so that links survive re-solving."""
-    link = {"run": state.source[:8], "m": str(state.removed), "e": state.estimator, "k": str(state.count)}
+    m = FREE if state.removed is None else str(state.removed)
+    link = {"run": state.source[:8], "m": m, "e": state.estimator, "k": str(state.count)}
     units = source_of(state.source).units
     if units.by != BLOCK:
         link["by"] = units.by

@@ -16,7 +16,7 @@ def _case(n, m, kind, move="swap", count=10**5, constraints=None):
     H = kinds(n, seed=10 * n + m)[kind]
     rules = make_rules(constraints, n, m)
     s = lowest_states(H, m, min(count, 20_000), constraints=constraints)
-    return H, rules, s, valleys(s, moves_of(rules, move), H, constraints)
+    return H, rules, s, valleys(s, moves_of(rules, move), H, rules)
 
 
 @pytest.mark.parametrize("move", ["swap", "shift"])
