@@ -503,7 +503,7 @@ def test_m_left_free_follows_from_a_budget_everywhere(by):
     cli, python = (data["snippets"][name] for name in ("cli", "python"))
     assert "--remove" not in cli and "lowest_states(H, None, 300, constraints=constraints)" in python
     # any state is compared, and picked states differ from those of other sizes
-    app.session_state.pick, app.session_state.marks = True, {(0, 1): "two"}
+    app.session_state.pick, app.session_state.marks = "pick", {(0, 1): "two"}
     app.session_state.tray = [(2, 3, 4)]
     app.run()
     data = lens_data(app)
