@@ -21,7 +21,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from core.spectrum.constraints import Constraints, Rules, make_rules
-from core.spectrum.kbest import new_pool, pack, pool_insert, unpack
+from core.spectrum.kbest import new_pool, pack, pool_insert, pool_limit, pool_states
 from core.spectrum.moves import improve, insert_states
 from core.spectrum.relaxation import Nested, Reduced, branching_order, nest, tighten
 from core.spectrum.tree_walk import merge, walk
@@ -183,8 +183,8 @@ class _Search:
             rest.append((max(bound, form.nested.bound - form.nested.rounding + other[k]), child))
         with self.condition:
             self.nodes += nodes
-            if found[2][0]:
-                merge(self.pool, *found[:2], found[2][0], self.slack)
+            if found.size[0]:
+                merge(self.pool, found, self.slack)
                 self.update()
         return rest
 
@@ -199,8 +199,7 @@ class _Search:
         return None if problem is None else _prepare(self, problem, template, form.rules)
 
     def update(self) -> None:
-        if self.pool[2][0] == self.keep:
-            self.threshold[0] = min(self.threshold[0], self.pool[0][-1])
+        self.threshold[0] = min(self.threshold[0], pool_limit(self.pool))
 
     def work(self) -> None:
         """One thread: the task of lowest bound, again and again."""
@@ -277,7 +276,7 @@ def search(
                 run.push(left, form, prefix)
             _run_threads(run, began, deadline, report)
     complete = not run.tasks
-    states = unpack(run.pool[1][: run.pool[2][0]], n)
+    states = pool_states(run.pool, n)
     return Found(
         states, complete, math.inf if complete and len(states) < keep else run.lowest_open(), run.nodes
     )
@@ -374,7 +373,8 @@ def _run_threads(run: _Search, began: float, deadline: float, report) -> None:
         while not run.finished():
             with run.condition:
                 run.condition.wait_for(run.finished, min(0.25, max(0.0, deadline - time.perf_counter())))
-                energy = float(run.pool[0][max(0, run.keep - 2)])
+                place = max(0, run.keep - 2)  # one more is kept than asked for
+                energy = float(np.partition(run.pool.energies, place)[place])
                 progress = Progress(run.nodes, energy, run.lowest_open(), time.perf_counter() - began)
             if run.finished() or time.perf_counter() >= deadline:
                 break
