@@ -55,7 +55,7 @@ def show(found: Shown) -> None:
     if result is None:  # the list held all weight, so nothing was sampled
         st.caption("All weight lies in the listed states; nothing was sampled.")
         return
-    st.markdown(plain(f"States by energy, {result.how} ({result.why})."))
+    st.markdown(plain(f"States by energy ({result.why})."))
     chart(st, density_figure(result, groups, float(s.energies[0])), key="shape_dos", config=CONFIG)
     below = dict(zip(asked, result.below.tolist()))
     rows = []
