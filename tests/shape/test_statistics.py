@@ -12,7 +12,7 @@ from core.shape.bootstrap import _joined, stability
 from core.shape.depths import depths, nested
 from core.shape.measured_minima import same_minima
 from core.shape.null_models import FIGURES, figures, structure
-from core.shape.ruggedness import ruggedness
+from core.shape.ruggedness import distance_correlation, ruggedness
 from core.shape.tree import columns
 from core.spectrum.constraints import make_rules
 from core.spectrum.lowest import lowest_states
@@ -35,6 +35,8 @@ def test_the_correlation_of_swap_walks_is_that_of_all_pairs_of_neighbours(n, m, 
     walk = np.zeros((len(e), len(e)))
     for k, near in enumerate(slow.near):
         walk[k, near] = 1 / len(near)
+    apart = [len(set(slow.states[0]) - set(s)) for s in slow.states]
+    assert distance_correlation(H, slow.states[0]) == pytest.approx(np.corrcoef(slow.e, apart)[0, 1])
     third = e @ np.linalg.matrix_power(walk, 3) @ e / (e @ e)
     assert found.after(np.array([3]))[0] == pytest.approx(third)
 
