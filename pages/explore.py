@@ -16,7 +16,7 @@ from core.job_kinds.solve import TIME_LIMIT, solve_request, solved
 from core.landscape.candidates import Candidate, candidates, one_per_basin
 from core.landscape.landscape import Landscape, landscape
 from core.landscape.locate import place
-from core.landscape.wording import significant
+from core.landscape.wording import progress_of_proof, significant
 from core.spectrum.constraints import Constraints, spare
 from core.spectrum.lowest import lowest_states
 from core.store import folders
@@ -280,8 +280,14 @@ def show_excess(source: Source, found: Landscape, rules: Constraints) -> None:
             st.button(label, on_click=state.update, args=(usual,), type="tertiary")
 
 
-def show_search(request: dict) -> None:
-    """Where the list is not proved: go on in a job of its own, with its progress."""
+def show_search(request: dict, curve: tuple[tuple[float, float, float], ...]) -> None:
+    """Where the list is not proved: how far the proof is, and a job that goes on, with its progress."""
+    if curve:
+        shares = [max(0.0, 100 * bound / e) for _, bound, e in curve if 0 < e < np.inf]
+        with st.container(key="proof", horizontal=True, vertical_alignment="center"):
+            st.caption(progress_of_proof(*curve[-1]), width="content")
+            if len(shares) > 2:
+                st.line_chart(shares, height=60, width=160, x_label="time", y_label="%")
     job = jobs.find("solve", request)
     if job and job.status == "done":
         st.info(f"Searched for {job.result['seconds'] / 60:.0f} minutes without coming to a proof.")
@@ -476,7 +482,7 @@ def page() -> None:
     if facts is not None:
         show_facts(found, facts, badge)
         if not found.spectrum.exact:
-            show_search(request)
+            show_search(request, found.spectrum.curve)
         show_health(source, found)
         show_check(source, found)
         show_misjudged(found, rules)
