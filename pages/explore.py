@@ -1,14 +1,11 @@
 """Explore: the landscape of one source at one M, in one linked component."""
 
-from pathlib import Path
-
 import numpy as np
 import streamlit as st
 
 from assets.lens import lens
 from core import jobs
-from core.compare import other_tools
-from core.compare.comparison import Mean, measured_kl, model_key
+from core.compare.comparison import Mean, measured_kl
 from core.energy.couplings import Misjudged, from_gradients, misjudged, rows_of
 from core.energy.mix import mix_weights
 from core.energy.sources import Source, list_sources
@@ -24,7 +21,7 @@ from core.spectrum.constraints import Constraints, spare
 from core.spectrum.lowest import lowest_states
 from core.store import folders
 from core.store.results import Results
-from core.store.runs import Run, canonical_key, read_view, view_key
+from core.store.runs import canonical_key, read_view, view_key
 from core.view.lens import landscape_data, tray_data
 from core.view.messages import Commit, FileData, LandscapeData, MarkData, Snippets
 from core.view.report import report_html
@@ -35,8 +32,8 @@ from pages.explore_parts.controls import controls, hold, show_facts
 from pages.explore_parts.health import show_check, show_health
 from pages.explore_parts.uploads import add_marks, show_reading, show_upload
 from pages.shared.chat import chat_panel
-from pages.shared.evidence import measured_so_far
-from pages.shared.link import LABEL_LIMIT, PANELS, checked_look, read_link, write_link
+from pages.shared.evidence import choices_of_others, measured_so_far
+from pages.shared.link import PANELS, checked_look, read_link, write_link
 from pages.shared.parts import prune_panel, start_job, watch
 from pages.shared.view import (
     RULES,
@@ -297,23 +294,6 @@ def show_search(request: dict) -> None:
         )
     if job:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)
-
-
-def choices_of_others(run: Run, removed: int) -> dict[tuple[int, ...], str]:
-    """{state: who chose it} of other methods and of the learned landscape at this M, and of lists that were
-    imported.
-    """
-    found: dict[tuple[int, ...], list[str]] = {}
-    for job in jobs.on_run(folders.find_run(run.key), removed, run.by):
-        if job.kind in ("peers", "learn") and job.status == "done":
-            named = job.result["methods"] if job.kind == "peers" else {"learned": job.result["best"]}
-            for name, choice in named.items():
-                found.setdefault(run.units.state(choice["removed"]) or (), []).append(name)
-    for row in other_tools.kept(model_key(run)):
-        listed = run.units.state(row.removed)
-        if listed is not None and len(listed) == removed:
-            found.setdefault(listed, []).append(Path(row.source).stem[:LABEL_LIMIT])
-    return {s: ", ".join(dict.fromkeys(names)) for s, names in found.items()}
 
 
 def marks_data(found: Landscape, rules: Constraints, others: dict[tuple[int, ...], str]) -> list[MarkData]:
