@@ -475,7 +475,7 @@ def page() -> None:
         return
     if found is None:
         st.info("No state that fits the rules was found in the time a page may take.")
-        show_search(request)
+        show_search(request, ())
         st.button("Clear the rules", on_click=clear_rules)
         write_link()
         return
