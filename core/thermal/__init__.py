@@ -6,7 +6,7 @@ sampling (sampling: parallel tempering). density counts states by energy; overla
 the ensemble are.
 """
 
-from core.thermal.density import Density, density
+from core.thermal.density import Density, density, density_of_list
 from core.thermal.ensemble import Ensemble, ensemble
 from core.thermal.overlap import Overlap, overlap_of_ensemble, overlap_of_states
 
@@ -15,6 +15,7 @@ __all__ = [
     "Ensemble",
     "Overlap",
     "density",
+    "density_of_list",
     "ensemble",
     "overlap_of_ensemble",
     "overlap_of_states",
