@@ -180,22 +180,18 @@ def lowest_minima(
 
 def _said(found: Valleys, count: int) -> Minima:
     s, have = found.spectrum, len(found.minimum)
+    given = min(have, count)
+    some = f"{given} {'minimum' if given == 1 else 'minima'}"
     if not s.exact:
-        return Minima(
-            found,
-            count,
-            False,
-            f"{min(have, count)} minima found, not proved the lowest: the list is not complete",
-        )
+        return Minima(found, count, False, f"{some} found, not proved the lowest: the list is not complete")
     if have >= count:
+        lowest = "lowest minimum" if given == 1 else f"{given} lowest minima"
         return Minima(
-            found,
-            count,
-            True,
-            f"the {count} lowest minima, proved: the {len(s.x)} lowest states are all listed",
+            found, count, True, f"the {lowest}, proved: the {len(s.x)} lowest states are all listed"
         )
     if np.isinf(s.lower_bound):
-        return Minima(found, count, True, f"all {have} minima: every state is listed")
+        every = "the only minimum" if given == 1 else f"all {some}"
+        return Minima(found, count, True, f"{every}: every state is listed")
     return Minima(
-        found, count, False, f"{have} minima among the {len(s.x)} lowest states; others may lie above them"
+        found, count, False, f"{some} among the {len(s.x)} lowest states; others may lie above them"
     )
