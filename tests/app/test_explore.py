@@ -647,6 +647,7 @@ def test_an_address_older_than_a_change_undoes_nothing_and_back_does():
         ("structure~kinds", True),
         ("tree.50.pearson~T10~spin", True),
         ("tree.all~Tnoise", True),
+        ("tree.30.loss", True),
         ("tree~Tlist~0.1:0.2", True),
         ("tree.51", False),
         ("T12345", False),
