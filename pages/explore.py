@@ -1,30 +1,27 @@
 """Explore: the landscape of one source at one M, in one linked component."""
 
-from pathlib import Path
-
 import numpy as np
 import streamlit as st
 
 from assets.lens import lens
 from core import jobs
-from core.compare import other_tools
-from core.compare.comparison import Mean, measured_kl, model_key
+from core.compare.comparison import Mean, measured_kl
 from core.energy.couplings import Misjudged, from_gradients, misjudged, rows_of
 from core.energy.mix import mix_weights
-from core.energy.sources import list_sources
+from core.energy.sources import Source, list_sources
 from core.energy.uncertainty import energy_noise
 from core.errors import InputError
 from core.ising.states import check_blocks, indicator, short_hashes
 from core.job_kinds.solve import TIME_LIMIT, solve_request, solved
-from core.landscape.candidates import candidates
+from core.landscape.candidates import Candidate, candidates, one_per_basin
 from core.landscape.landscape import Landscape, landscape
 from core.landscape.locate import place
 from core.landscape.wording import significant
-from core.spectrum.constraints import Constraints
+from core.spectrum.constraints import Constraints, spare
 from core.spectrum.lowest import lowest_states
 from core.store import folders
 from core.store.results import Results
-from core.store.runs import Run, canonical_key, read_view, view_key
+from core.store.runs import canonical_key, read_view, view_key
 from core.view.lens import landscape_data, tray_data
 from core.view.messages import Commit, FileData, LandscapeData, MarkData, Snippets
 from core.view.report import report_html
@@ -35,13 +32,24 @@ from pages.explore_parts.controls import controls, hold, show_facts
 from pages.explore_parts.health import show_check, show_health
 from pages.explore_parts.uploads import add_marks, show_reading, show_upload
 from pages.shared.chat import chat_panel
-from pages.shared.evidence import measured_so_far
-from pages.shared.link import LABEL_LIMIT, PANELS, checked_look, read_link, write_link
+from pages.shared.evidence import choices_of_others, measured_so_far
+from pages.shared.link import PANELS, checked_look, read_link, write_link
 from pages.shared.parts import prune_panel, start_job, watch
-from pages.shared.view import RULES, TRAY_LIMIT, WAIT, constraints_in_view, plain, rules_in_view, source_of
+from pages.shared.view import (
+    RULES,
+    TRAY_LIMIT,
+    WAIT,
+    clear_rules,
+    constraints_in_view,
+    plain,
+    removed_in_view,
+    rules_in_view,
+    source_of,
+)
 
 KEY = "lens"
 LOWEST = 100  # states that a warning looks at
+EXCESS = 0.25  # of what the lowest state removes: so much more than the rules ask for is worth a word
 PICKED = 5  # states that one click picks
 ALONE = (
     "<style>header[data-testid=stHeader], .st-key-chip { display: none !important; } "
@@ -55,7 +63,7 @@ def solve(
     key: str,
     estimator: str,
     mix: dict | None,
-    removed: int,
+    removed: int | None,
     count: int,
     constraints: Constraints,
     job_id: str | None,
@@ -64,7 +72,7 @@ def solve(
     H = source_of(key).couplings(estimator, mix)
     found = solved(jobs.read(job_id).result, H) if job_id else None
     found = found or lowest_states(H, removed, count, constraints=constraints, time_limit=WAIT)
-    return landscape(H, found, constraints) if len(found.x) else None
+    return landscape(H, found, constraints, free=removed is None) if len(found.x) else None
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
@@ -79,7 +87,7 @@ def picture(
     key: str,
     estimator: str,
     mix: dict | None,
-    removed: int,
+    removed: int | None,
     count: int,
     constraints: Constraints,
     job_id: str | None,
@@ -101,6 +109,7 @@ def picture(
             for b in wrong(key, estimator, mix)
         },
         source.units,
+        constraints,
     )
     named = {
         "k": key,
@@ -145,7 +154,7 @@ def on_commit() -> None:
         return
     state.seq = message["seq"]
     # else sent before another M was chosen
-    if message["cursor"] is not None and len(message["cursor"]) == state.removed:
+    if message["cursor"] is not None and state.removed in (None, len(message["cursor"])):
         state.cursor = blocks_of(message["cursor"])
     state.tray = [blocks_of(s) for s in message["tray"]][:TRAY_LIMIT]
     state.look = checked_look(message["look"])
@@ -195,7 +204,8 @@ ASKED = {
     "unmark": ask_unmark,
     "panel": ask_panel,
     "compare": lambda message: state.update(go_compare=True, whole_page=True),
-    "pick": lambda message: state.update(pick=True),
+    "pick": lambda message: state.update(pick="pick"),
+    "basins": lambda message: state.update(pick="basins"),
     "file": lambda message: state.update(file=message["kind"]),
 }
 
@@ -246,6 +256,30 @@ def show_misjudged(found: Landscape, rules: Constraints) -> None:
             st.button(f"Keep {unit}", on_click=keep_block, args=(worst.block,), type="tertiary")
 
 
+def show_excess(source: Source, found: Landscape, rules: Constraints) -> None:
+    """Where M is left free and the lowest state removes far more than the rules ask for: the energy has its
+    minimum there.
+    """
+    if found.removed is not None:
+        return
+    goes = len(found.ground)
+    over = spare(rules, found.ground, len(found.H))
+    if over < EXCESS * goes:
+        return
+    with st.container(key="excess", horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f"The rules need {goes - over} of these {goes} {source.units.word}s to go; {over} more go "
+            "because that lowers the energy of these couplings, which does not mean a better model.",
+            width="content",
+        )
+        fewer = {"removed": goes - over, "cursor": None}
+        st.button(f"Remove {goes - over}", on_click=state.update, args=(fewer,), type="tertiary")
+        if state.estimator != source.default:
+            usual = {"estimator": source.default, "cursor": None}
+            label = f"Take {source.about(source.default).label}"
+            st.button(label, on_click=state.update, args=(usual,), type="tertiary")
+
+
 def show_search(request: dict) -> None:
     """Where the list is not proved: go on in a job of its own, with its progress."""
     job = jobs.find("solve", request)
@@ -260,23 +294,6 @@ def show_search(request: dict) -> None:
         )
     if job:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)
-
-
-def choices_of_others(run: Run, removed: int) -> dict[tuple[int, ...], str]:
-    """{state: who chose it} of other methods and of the learned landscape at this M, and of lists that were
-    imported.
-    """
-    found: dict[tuple[int, ...], list[str]] = {}
-    for job in jobs.on_run(folders.find_run(run.key), removed, run.by):
-        if job.kind in ("peers", "learn") and job.status == "done":
-            named = job.result["methods"] if job.kind == "peers" else {"learned": job.result["best"]}
-            for name, choice in named.items():
-                found.setdefault(run.units.state(choice["removed"]) or (), []).append(name)
-    for row in other_tools.kept(model_key(run)):
-        listed = run.units.state(row.removed)
-        if listed is not None and len(listed) == removed:
-            found.setdefault(listed, []).append(Path(row.source).stem[:LABEL_LIMIT])
-    return {s: ", ".join(dict.fromkeys(names)) for s, names in found.items()}
 
 
 def marks_data(found: Landscape, rules: Constraints, others: dict[tuple[int, ...], str]) -> list[MarkData]:
@@ -296,7 +313,9 @@ def marks_data(found: Landscape, rules: Constraints, others: dict[tuple[int, ...
             "hash": hashed,
             "own": p.removed in state.marks,
         }
-        for p, hashed in zip(place(found.H, found.spectrum, states, rules, word), hashes)
+        for p, hashed in zip(
+            place(found.H, found.spectrum, states, rules, word, found.removed is None), hashes
+        )
     ]
 
 
@@ -308,10 +327,22 @@ def pick_states(found: Landscape) -> None:
         found.spectrum,
         PICKED,
         noise=spread,
-        taken=[s for s in state.tray if len(s) == state.removed],
+        taken=[s for s in state.tray if found.removed in (None, len(s))],
         names=units.names,
         word=units.word,
+        tree=found.tree,
     ).chosen
+    put_into_tray(picked)
+
+
+def pick_basins(found: Landscape) -> None:
+    """Fill the tray with the bottoms of the most persistent valleys that are not in it yet."""
+    here = [s for s in state.tray if found.removed in (None, len(s))]
+    put_into_tray(one_per_basin(found.H, found.tree, PICKED, here))
+
+
+def put_into_tray(picked: list[Candidate]) -> None:
+    """Add states, each with its reason."""
     state.reasons = {**state.reasons, **{c.removed: c.reason for c in picked}}
     state.tray = list(dict.fromkeys([*state.tray, *(c.removed for c in picked)]))[:TRAY_LIMIT]
 
@@ -322,8 +353,8 @@ def draw(found: Landscape, data: LandscapeData, view: View, others: dict[tuple[i
     if state.pop("whole_page", False):  # what was asked for belongs to the page, not to this fragment
         state.from_lens = True
         st.rerun()
-    if state.pop("pick", False):
-        pick_states(found)
+    if pick := state.pop("pick", None):
+        {"pick": pick_states, "basins": pick_basins}[pick](found)
     write_link()
     measured = measured_so_far(state.source, str(folders.home()), Results().stamp)
     distances = distances_so_far(state.source, str(folders.home()), Results().stamp)
@@ -337,7 +368,7 @@ def draw(found: Landscape, data: LandscapeData, view: View, others: dict[tuple[i
             "tray": tray_data(found, state.tray, state.reasons),
             "marks": marks_data(found, view.ruled, others),
             "cursor": list(
-                state.cursor if state.cursor and len(state.cursor) == state.removed else found.ground
+                state.cursor if state.cursor and found.removed in (None, len(state.cursor)) else found.ground
             ),
             "seq": state.seq,
             "panel": state.panel,
@@ -368,11 +399,11 @@ def snippets_of(view: View) -> Snippets:
         return {"python": f"# {error}", "cli": f"# {error}"}
 
 
-def view_solved(request: dict, rules: Constraints) -> tuple:
+def view_solved(request: dict, removed: int | None, rules: Constraints) -> tuple:
     """What `solve` and `picture` are asked for: the view, and the job that has searched it to the end."""
     job = jobs.find("solve", request)
     searched = job.id if job and job.status == "done" else None
-    return (state.source, state.estimator, state.mix, state.removed, state.count, rules, searched)
+    return (state.source, state.estimator, state.mix, removed, state.count, rules, searched)
 
 
 def keep_look(view: tuple) -> None:
@@ -386,9 +417,12 @@ def show_refusal(error: InputError) -> None:
     """Why the view cannot be solved, and the ways out of it."""
     st.error(plain(str(error)))
     if any(state[name].strip() for name in RULES):
-        st.button("Clear the rules", on_click=state.update, args=(RULES,))
+        st.button("Clear the rules", on_click=clear_rules)
     if state.mix is not None:
         st.button("Domains as sampled", on_click=state.update, args=({"mix": None},))
+    if state.removed is None:
+        m = source_of(state.source).opening
+        st.button(f"Remove {m}", on_click=state.update, args=({"removed": m},))
     write_link()
     show_upload()
 
@@ -425,8 +459,9 @@ def page() -> None:
     try:
         rules = constraints_in_view(source)
         mix = source.check_mix(state.mix)  # shares of sum 1: one mix, one search, however it was set
-        request = solve_request(state.source, state.estimator, state.removed, state.count, rules, mix)
-        view = view_solved(request, rules)
+        removed = removed_in_view(rules)
+        request = solve_request(state.source, state.estimator, removed, state.count, rules, mix)
+        view = view_solved(request, removed, rules)
         found = solve(*view)
         keep_look(view)
     except InputError as error:
@@ -435,7 +470,7 @@ def page() -> None:
     if found is None:
         st.info("No state that fits the rules was found in the time a page may take.")
         show_search(request)
-        st.button("Clear the rules", on_click=state.update, args=(RULES,))
+        st.button("Clear the rules", on_click=clear_rules)
         write_link()
         return
     if facts is not None:
@@ -445,12 +480,13 @@ def page() -> None:
         show_health(source, found)
         show_check(source, found)
         show_misjudged(found, rules)
-    others = choices_of_others(source.run, state.removed) if source.run else {}
+        show_excess(source, found, rules)
+    others = choices_of_others(source.run, len(found.ground)) if source.run else {}
     plain_rules, budget = rules_in_view(source)
     draw(
         found,
         picture(*view),
-        View(source, state.estimator, state.removed, state.count, mix, plain_rules, budget),
+        View(source, state.estimator, removed, state.count, mix, plain_rules, budget),
         others,
     )
     if state.get("prune_state") and source.run:

@@ -2,13 +2,34 @@
 // field is explained. Types only.
 
 /**
+ * @typedef {object} TreeData
+ * @property {string} valley
+ * @property {string} survivor
+ * @property {string} dying
+ * @property {string} saddle
+ * @property {string[]} orders
+ * @property {boolean} whole
+ */
+
+/**
+ * @typedef {object} TemperatureData
+ * @property {number} temperature
+ * @property {number} gaps
+ * @property {boolean} noise
+ * @property {string} how
+ * @property {number} error
+ * @property {string} removed
+ */
+
+/**
  * @typedef {object} LandscapeData
  * @property {number} blocks
  * @property {string[]} names
  * @property {number[]} block
  * @property {string} word
- * @property {number} removed
+ * @property {number | null} removed
  * @property {number} count
+ * @property {string} sizes
  * @property {string} states
  * @property {string} energy
  * @property {string} own
@@ -23,6 +44,8 @@
  * @property {number} exponent
  * @property {number} tolerance
  * @property {boolean} exact
+ * @property {TreeData} tree
+ * @property {TemperatureData[]} temperatures
  * @property {string} title
  * @property {string} unit
  * @property {string[]} kinds
@@ -87,7 +110,7 @@
  * @property {FileData | null} file
  */
 
-/** @typedef {"prune" | "open" | "mark" | "unmark" | "panel" | "compare" | "pick" | "file"} Ask */
+/** @typedef {"prune" | "open" | "mark" | "unmark" | "panel" | "compare" | "pick" | "basins" | "file"} Ask */
 
 /**
  * @typedef {object} Commit

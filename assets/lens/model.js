@@ -1,14 +1,16 @@
 // The decoded data of one solved landscape.
 
+import { decode } from "./dom.js";
+import { Shape } from "./shape.js";
 import { ranges, signed, significant, superscript } from "./wording.js";
-
-const decode = (text, Type) => new Type(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 
 export class Model {
   // Decoded data of one solved landscape; nothing here changes afterwards.
   constructor(data) {
     Object.assign(this, data);
     this.list = decode(data.states, Uint16Array);
+    this.starts = [0]; // of each state in the list, and its end
+    for (const size of decode(data.sizes, Uint16Array)) this.starts.push(this.starts.at(-1) + size);
     for (const [name, Type] of [
       ["energy", Float64Array],
       ["own", Float64Array],
@@ -46,6 +48,11 @@ export class Model {
       else this.levels.push([k, 1]);
       this.levelOf[k] = this.levels.length - 1;
     }
+    this.shape = new Shape(this);
+    this.temperatures = this.temperatures.map((one) => ({
+      ...one,
+      probability: decode(one.removed, Float64Array),
+    }));
     this.others = new Map();
     this.columns = Math.max(...this.block) + 1; // blocks, of which each has one unit or several
     this.unitsOf = Array.from({ length: this.columns }, () => []);
@@ -83,7 +90,18 @@ export class Model {
     return [...this.block.keys()].sort((u, v) => rank[u] - rank[v] || u - v);
   }
   state(k) {
-    return Array.from(this.list.subarray(k * this.removed, (k + 1) * this.removed));
+    return Array.from(this.list.subarray(this.starts[k], this.starts[k + 1]));
+  }
+  compares(units) {
+    // its energy with those of the list: where M is left free, any state's
+    return this.removed === null || units.length === this.removed;
+  }
+  get asked() {
+    // how much goes, and as a tag
+    return this.removed === null ? `as many ${this.word}s as the rules ask for` : this.many(this.removed);
+  }
+  get tag() {
+    return this.removed === null ? "M free" : `M = ${this.removed}`;
   }
   h(i, j) {
     return this.matrix[i * this.blocks + j];
@@ -93,6 +111,12 @@ export class Model {
   }
   show(v, digits) {
     return significant(v * this.scale, digits);
+  }
+  worded(v, digits) {
+    // an energy with its unit; of its own power of ten where it is much smaller than the others
+    const power = Math.floor(Math.log10(Math.abs(v)));
+    if (v === 0 || power >= this.exponent - 1) return this.show(v, digits) + this.unitText;
+    return `${significant(v / 10 ** power, digits)} ·10${superscript(power)}`;
   }
   onLevel(k) {
     return this.levels[this.levelOf[k]][1];
@@ -150,7 +174,7 @@ export class Model {
     const energy = own + pairs;
     let below = 0;
     while (below < this.count && this.energy[below] < energy - this.tolerance) below += 1;
-    const same = units.length === this.removed;
+    const same = this.compares(units);
     const found = {
       name,
       units,

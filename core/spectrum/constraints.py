@@ -83,6 +83,26 @@ def removed_by_groups(constraints: Constraints) -> int:
     return sum(count for _, count in constraints.groups) + len(set(constraints.remove) - grouped)
 
 
+def spare(constraints: Constraints, removed: Sequence[int], blocks: int) -> int:
+    """How many of the blocks that a state removes could stay, and the constraints be kept: they come back one
+    after the other, the lightest first, for as long as what is still gone reaches every budget.
+
+    Only blocks count that no rule and no group holds.
+    """
+    rules = make_rules(constraints, blocks, None)
+    gone = np.isin(np.arange(blocks), list(removed))
+    free = gone & (rules.fixed < 0) & (rules.counts[rules.klass] < 0)
+    weight = (rules.weights / rules.at_least[:, None]).max(axis=0, initial=0.0)
+    back = 0
+    for b in sorted(np.flatnonzero(free).tolist(), key=lambda b: weight[b]):
+        gone[b] = False
+        if (rules.weights @ gone >= rules.at_least).all():
+            back += 1
+        else:
+            gone[b] = True
+    return back
+
+
 def _of_kind(name: str, kinds: Sequence[str]) -> tuple[int, ...]:
     """The blocks of a kind, "attention + FFN", or with it as a part, "attention"; none where the name is not
     a kind's.

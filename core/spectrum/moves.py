@@ -262,16 +262,15 @@ def _enter(pool, energy, words, slack, known):
 
 
 @njit(cache=True, nogil=True)
-def _close(Q, c, constant, klass, free, extras, base, limit, slack, pool):
+def _close(Q, c, constant, klass, free, extras, base, limit, slack, pool, known):
     """Insert every state that one swap (or flip in a free class) makes from a state of the pool, until
-    nothing enters.
+    nothing enters. known: bool [K], which places of the pool are expanded already; it follows the insertions.
     """
     weights, at_least, blocks, template, max_run, local = extras
     n = len(c)
-    energies, rows, size = pool
+    _, rows, size = pool
     x, h = np.zeros(n, np.int64), np.empty(n)
     words = np.zeros(len(base), np.uint64)
-    known = np.zeros(len(energies), np.bool_)  # which places of the pool are expanded; follows the insertions
     expanded = 0
     at = 0
     while at < size[0] and expanded < limit:
@@ -347,12 +346,16 @@ def improve(
     energy = (problem.Q, problem.c, problem.constant, problem.klass)
     starts = np.zeros((0, n), np.int64)
     quiet, before = 0, math.inf
+    closed: set[bytes] = set()  # states of which no swap is new: the limit of the pool only falls
     for round_ in range(seed, seed + rounds):
         if rules.local:
             starts = unpack(pool[1][: pool[2][0]], len(template))[:, problem.blocks].astype(np.int64)
         _anneal(*energy, problem.need, free, extras, base, starts, 60, 2, round_, slack, pool)
         _kick(*energy, free, extras, base, 64, round_, slack, pool)
-        _close(*energy, free, extras, base, 4 * len(pool[0]), slack, pool)
+        known = np.zeros(len(pool[0]), dtype=bool)
+        known[: pool[2][0]] = [row.tobytes() in closed for row in pool[1][: pool[2][0]]]
+        _close(*energy, free, extras, base, 4 * len(pool[0]), slack, pool, known)
+        closed = {row.tobytes() for row in pool[1][known]}
         now = float(pool[0][: pool[2][0]].sum())
         quiet = quiet + 1 if now == before else 0
         before = now

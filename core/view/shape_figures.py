@@ -44,8 +44,12 @@ def probability_figure(found: Ensemble, ground: Sequence[int], units: Units) -> 
     return figure
 
 
-def path_figure(path: Path, units: Units, losses: Sequence[float | None] | None = None) -> go.Figure:
-    """The energy along a path, what each of its states removes, and measured increases (nats) if any."""
+def path_figure(
+    path: Path, units: Units, losses: Sequence[tuple[float, float] | None] | None = None
+) -> go.Figure:
+    """The energy along a path, what each of its states removes, and measured increases (nats, standard error)
+    if any.
+    """
     steps = np.arange(len(path.energies))
     above = path.energies - path.energies.min()
     figure = make_subplots(
@@ -74,7 +78,8 @@ def path_figure(path: Path, units: Units, losses: Sequence[float | None] | None 
     if losses is not None and any(v is not None for v in losses):
         figure.add_scatter(
             x=steps,
-            y=list(losses),
+            y=[one and one[0] for one in losses],
+            error_y={"array": [one and one[1] for one in losses], "thickness": 1, "width": 0},
             mode="lines+markers",
             name="measured, nats",
             secondary_y=True,

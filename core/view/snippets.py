@@ -17,19 +17,27 @@ _DIGITS = 16  # of a key: enough that it names one
 
 @dataclass(frozen=True)
 class View:
-    """What decides which states are listed: `count` of the lowest with `removed` blocks removed.
+    """What decides which states are listed: `count` of the lowest with `removed` units removed, None: as many
+    as the rules ask for.
 
     constraints: without the budget.
     """
 
     source: Source
     estimator: str
-    removed: int
+    removed: int | None
     count: int
     mix: Mapping[str, float] | None = None
     constraints: Constraints = Constraints()
     budget: Budget | None = None
     time_limit: float | None = None  # seconds; None: until it is proved
+
+    @property
+    def asked(self) -> str:
+        """How much goes, in words: 6 of 24 blocks."""
+        goes = "as many" if self.removed is None else str(self.removed)
+        ruled = " as the rules ask for" * (self.removed is None)
+        return f"{goes} of {self.source.blocks} {self.source.units.word}s{ruled}"
 
     @property
     def ruled(self) -> Constraints:
@@ -98,8 +106,8 @@ def python_snippet(view: View) -> str:
     lines.append('    print(f"{energy:.12g}", *removed)')
     name = " ".join(source.name.split())
     about = (
-        f"# The {view.count} lowest ways to remove {view.removed} of {source.blocks} {source.units.word}s: "
-        f"{name}, {view.estimator}. Run it in Blockscape's folder."
+        f"# The {view.count} lowest ways to remove {view.asked}: {name}, {view.estimator}. Run it in "
+        "Blockscape's folder."
     )
     return "\n".join([about, *sorted(imports), "", *lines]) + "\n"
 
@@ -117,7 +125,8 @@ def cli_line(view: View) -> str:
         else ["--run", _reference(source), "--estimator", view.estimator]
     )
     words += [] if source.by == BLOCK else ["--by", source.by]
-    words += ["--remove", str(view.removed), "--count", str(view.count)]
+    words += [] if view.removed is None else ["--remove", str(view.removed)]
+    words += ["--count", str(view.count)]
     if view.mix is not None:
         words += ["--mix", mix_text(view.mix)]
     groups = "; ".join(f"{source.units.write(members)}: {count}" for members, count in c.groups)

@@ -12,7 +12,7 @@ from core.thermal import Density, density
 from core.view.shape_figures import density_figure
 from pages.landscape_parts.found import CONFIG, Named, Shown, shown
 from pages.landscape_parts.temperature import at, unit_of
-from pages.shared.evidence import measured_so_far
+from pages.shared.evidence import choices_of_others, measured_so_far
 from pages.shared.parts import chart, html_table
 from pages.shared.view import plain
 
@@ -84,5 +84,6 @@ def _known(found: Shown) -> dict[str, np.ndarray]:
     if found.source.run is not None:
         known = measured_so_far(found.source.key, str(folders.home()), Results().stamp)
         groups["measured"] = of([m for m in known if m])
+        groups["others chose"] = of(list(choices_of_others(found.source.run, len(s.removed[0]))))
     groups["marked"] = of(list(state.marks))
     return groups

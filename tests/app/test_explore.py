@@ -3,6 +3,7 @@
 The lens's own behaviour is tested in tests/browser.
 """
 
+import base64
 import json
 import re
 import time
@@ -24,9 +25,11 @@ from core.landscape.landscape import landscape
 from core.landscape.wording import exponent, proof, with_power
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
+from core.spectrum.memory_budget import read_budget, with_budget
 from core.store import folders
 from core.store.runs import load_run
 from core.view.lens import landscape_data, rank_intervals, tray_data
+from pages.shared.view import source_of
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 
@@ -481,14 +484,85 @@ def test_a_budget_restricts_every_listed_state_and_impossible_ones_are_one_sente
     assert "bare matrix" in open_app(run=source.key[:8], fits="3 MB").error[0].value
 
 
+@pytest.mark.parametrize("by", ["block", "branch"])
+def test_m_left_free_follows_from_a_budget_everywhere(by):
+    app = open_app(e="secant", by=by, m="free", fits="weights 80 %, kv 60 %", k="300")
+    source = source_of(app.session_state.source)
+    model, H = source.run.meta["model"], source.couplings("secant")
+    rules = with_budget(model, read_budget("weights 80 %, kv 60 %"))
+    listed = lowest_states(H, None, 300, constraints=rules)
+    data = lens_data(app)
+    sizes = np.frombuffer(base64.b64decode(data["landscape"]["sizes"]), "<u2")
+    states = np.split(
+        np.frombuffer(base64.b64decode(data["landscape"]["states"]), "<u2"), sizes.cumsum()[:-1]
+    )
+    assert [tuple(s.tolist()) for s in states] == listed.removed and data["landscape"]["removed"] is None
+    assert len(set(sizes.tolist())) > 1  # of different M, in one list
+    assert data["cursor"] == list(listed.removed[0]) and app.number_input(key="removed").value is None
+    assert "".join(app.query_params["m"]) == "free" and not app.error and not app.warning
+    cli, python = (data["snippets"][name] for name in ("cli", "python"))
+    assert "--remove" not in cli and "lowest_states(H, None, 300, constraints=constraints)" in python
+    # any state is compared, and picked states differ from those of other sizes
+    app.session_state.pick, app.session_state.marks = "pick", {(0, 1): "two"}
+    app.session_state.tray = [(2, 3, 4)]
+    app.run()
+    data = lens_data(app)
+    assert len(data["tray"]) == 6 and all(pick["delta"] is not None for pick in data["tray"])
+    assert data["marks"][0]["delta"] == pytest.approx(H[:2, :2].sum() - listed.energies[0])
+    # a number is a number again, and no number asks for something that says how many
+    app.number_input(key="removed").set_value(14).run()
+    assert lens_data(app)["landscape"]["removed"] == 14 and "".join(app.query_params["m"]) == "14"
+    app.number_input(key="removed").set_value(None).run()
+    assert "".join(app.query_params["m"]) == "free"
+    app.session_state.fits = ""
+    app.run()
+    assert app.error[0].value.startswith("Nothing says how much to remove") and not app.exception
+    next(b for b in app.button if b.label == f"Remove {source.opening}").click().run()
+    assert not app.error and app.session_state.removed == source.opening
+
+
+def test_m_left_free_is_what_groups_remove_together():
+    app = open_app(e="secant", by="branch", m="free", groups="attention: 4; FFN: 2", k="100")
+    data = lens_data(app)["landscape"]
+    assert data["removed"] == 6 and not app.error and app.session_state.removed is None
+    app.switch_page("pages/couplings.py").run()
+    assert not app.exception
+    assert any(b.proto.label == "QUBO text for M = 6" for b in app.get("download_button"))
+
+
+def test_far_more_than_a_budget_asks_for_is_said_with_ways_out():
+    app = open_app(by="branch", m="free", fits="kv 60 %", k="100")
+    (said,) = (m.value for m in app.markdown if "The rules need" in m.value)
+    assert said.startswith("The rules need 10 of these 47 units to go; 37 more go because")
+    (usual,) = (b for b in app.button if b.label == "Take secant")
+    usual.click().run()
+    assert app.session_state.estimator == "secant" and app.session_state.removed is None
+    assert not any("The rules need" in m.value for m in app.markdown) and not app.exception
+    app = open_app(by="branch", m="free", fits="kv 60 %", k="100")
+    next(b for b in app.button if b.label == "Remove 10").click().run()
+    assert app.session_state.removed == 10 and not any("The rules need" in m.value for m in app.markdown)
+
+
 def test_a_picked_state_carries_its_reason_and_the_snippets_say_the_view():
     app = open_app(k="100", m="6")
-    app.session_state.pick = True
+    app.session_state.pick = "pick"
     app.run()
     tray = lens_data(app)["tray"]
     assert len(tray) == 5 and all(pick["reason"] for pick in tray) and len(app.session_state.tray) == 5
     snippets = lens_data(app)["snippets"]
     assert "--remove 6" in snippets["cli"] and "lowest_states(H, 6, 100)" in snippets["python"]
+
+
+def test_one_per_basin_fills_the_tray_with_minima_that_are_not_in_it():
+    app = open_app()
+    for expected in (5, 10):
+        app.session_state.pick = "basins"
+        app.run()
+        data = lens_data(app)
+        picked, minimum = data["tray"], base64.b64decode(data["landscape"]["minimum"])
+        assert len(picked) == expected and all(minimum[pick["rank"]] for pick in picked)
+        assert all(pick["reason"].startswith("minimum of a valley of") for pick in picked)
+    assert picked[0]["rank"] == 0
 
 
 def test_uploaded_matrices_can_be_deleted():
@@ -565,6 +639,11 @@ def test_an_address_older_than_a_change_undoes_nothing_and_back_does():
         ("density~spin~-1.2e-5:3.1e-5", True),
         ("spin", True),
         ("structure~kinds", True),
+        ("tree.50.pearson~T10~spin", True),
+        ("tree.all~Tnoise", True),
+        ("tree~Tlist~0.1:0.2", True),
+        ("tree.51", False),
+        ("T12345", False),
         ("x" * 900, False),
         ("density~<b>", False),
     ],
@@ -575,5 +654,5 @@ def test_how_the_landscape_is_looked_at_comes_from_the_link_in_the_lens_s_words_
     # another landscape: a stretch of its energy axis is another
     app.number_input(key="removed").set_value(5).run()
     assert ":" not in app.session_state.look and app.session_state.look == (
-        "density~spin" if ":" in look and kept else app.session_state.look
+        "~".join(part for part in look.split("~") if ":" not in part) if kept else ""
     )

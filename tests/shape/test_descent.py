@@ -119,7 +119,7 @@ def test_of_a_list_that_is_not_proved_only_true_minima_count():
     holes = type(part)(
         **{**part.__dict__, "x": part.x[keep], "energies": part.energies[keep], "exact": False}
     )
-    found, true = valleys(holes, moves_of(rules), H), valleys(whole, moves_of(rules))
+    found, true = valleys(holes, moves_of(rules), H, rules), valleys(whole, moves_of(rules))
     assert set(found.removed) == set(true.removed) & set(holes.removed)
     assert (found.valley == -1).any()
     with pytest.raises(InputError, match="not proved complete"):

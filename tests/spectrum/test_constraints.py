@@ -180,6 +180,21 @@ def test_bad_or_impossible_constraints_are_one_sentence(m, fields, says):
     assert "\n" not in str(caught.value)
 
 
+def test_what_could_stay_is_what_budgets_do_not_need():
+    from core.spectrum.constraints import spare
+
+    weights = (5.0, 3.0, 2.0, 1.0, 0.0, 4.0)
+    rules = Constraints(weights=weights, at_least=8.0)
+    assert spare(rules, (0, 1), 6) == 0
+    assert spare(rules, (0, 1, 3, 4), 6) == 2
+    assert spare(rules, (0, 1, 2, 4, 5), 6) == 3  # nothing, 2, then 3: 5 + 4 stay gone
+    assert spare(Constraints(remove=(4,), weights=weights, at_least=8.0), (0, 1, 4), 6) == 0
+    grouped = Constraints(groups=(((3, 4), 1),), weights=weights, at_least=8.0)
+    assert spare(grouped, (0, 1, 2, 4), 6) == 1
+    two = Constraints(weights=(weights, (0.0, 0.0, 1.0, 0.0, 0.0, 0.0)), at_least=(8.0, 1.0))
+    assert spare(two, (0, 1, 2), 6) == 0 and spare(two, (0, 1, 2, 3), 6) == 1
+
+
 def test_constraints_as_people_write_them():
     from core.spectrum.constraints import read_constraints
 

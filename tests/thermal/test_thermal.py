@@ -60,7 +60,7 @@ def test_fixed_units_and_other_rules_too():
         rules = make_rules(constraints, 10, 4)
         slow = Brute(H, 4, allowed=_allowed_by(rules, 10))
         few = 5 if constraints.keep else 300
-        found = ensemble(H, lowest_states(H, 4, few, constraints=constraints), 1.0, constraints)
+        found = ensemble(H, lowest_states(H, 4, few, constraints=constraints), 1.0, rules)
         p, pairs, mean, _, entropy = _figures(H, slow.states, slow.e, 1.0)
         assert found.how == "exact"
         assert np.allclose(found.removed, p) and np.allclose(found.pairs, pairs)
@@ -72,11 +72,11 @@ def test_the_listed_states_do_where_all_others_have_little_weight():
     rules = Constraints(groups=((tuple(range(12)), 5),))  # no plain M: nothing is enumerated
     whole, part = lowest_states(H, 5, 792), lowest_states(H, None, 300, constraints=rules)
     cold = (part.lower_bound - part.energies[0]) / 25
-    found, true = of_list(part, cold), ensemble(H, whole, cold)
+    found, true = of_list(part, cold, make_rules(rules, 12, None)), ensemble(H, whole, cold)
     assert found.how == "bounded" and 0 < found.error < 0.01
     assert np.abs(found.removed - true.removed).max() <= found.error
     assert np.abs(found.pairs - true.pairs).max() <= found.error
-    hot = of_list(part, 50 * cold)
+    hot = of_list(part, 50 * cold, make_rules(rules, 12, None))
     true = ensemble(H, whole, 50 * cold)
     assert hot.error > 0.01 and np.abs(hot.removed - true.removed).max() <= hot.error
 
@@ -90,7 +90,7 @@ def test_the_sampler_agrees_with_enumeration_within_its_stated_error(constraints
     s = lowest_states(H, m, 10_000, constraints=constraints)
     rules = make_rules(constraints, n, m)
     for t in (0.5, 3.0):
-        true = of_list(s, t)
+        true = of_list(s, t, rules)
         assert true.how == "exact"
         found = of_samples(sample(H, rules, t, seed=4), float(s.energies[0]))
         assert found.how == "estimated" and found.sampled.settled and "R-hat" in found.why

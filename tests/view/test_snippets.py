@@ -14,7 +14,7 @@ from core.energy.sources import Source, open_source, store_matrix
 from core.errors import InputError
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
-from core.spectrum.memory_budget import Budget
+from core.spectrum.memory_budget import Budget, read_budget
 from core.store.folders import DEMO_RUN
 from core.store.runs import keep_run, load_run, save_run
 from core.view.snippets import View, cli_line, couplings_snippet, python_snippet
@@ -53,6 +53,7 @@ def views(tmp_path) -> dict[str, View]:
             store_matrix(A + A.T, "mine\nimport os"), "matrix", 3, 20, constraints=Constraints(max_run=1)
         ),
         "learned": View(demo, learned, 3, 10),
+        "free": View(demo.seen("branch"), "secant", None, 12, budget=read_budget("weights 80 %, kv 60 %")),
         "budget": View(demo, "h0", 6, 12, constraints=Constraints(keep=(0,)), budget=memory),
     }
 
@@ -62,7 +63,7 @@ def expected(view: View) -> list[tuple[int, ...]]:
     return lowest_states(H, view.removed, view.count, constraints=view.ruled).removed
 
 
-@pytest.mark.parametrize("name", ["plain", "ruled", "mixed", "folder", "matrix", "learned", "budget"])
+@pytest.mark.parametrize("name", ["plain", "ruled", "mixed", "folder", "matrix", "learned", "free", "budget"])
 def test_both_run_as_they_are_and_give_the_same_states(tmp_path, name):
     view = views(tmp_path)[name]
     states = expected(view)
@@ -81,7 +82,7 @@ def test_both_run_as_they_are_and_give_the_same_states(tmp_path, name):
         ["sh", "-c", cli_line(view)], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert line.returncode == 0, line.stderr
-    listed = [tuple(map(int, row.split()[-1].split(","))) for row in line.stdout.splitlines()[1:]]
+    listed = [view.source.units.parse(row.split()[-1]) for row in line.stdout.splitlines()[1:]]
     assert listed == states
 
 
