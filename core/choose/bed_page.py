@@ -261,9 +261,10 @@ def _pairs(bed: Bed, found: dict[str, Candidate], run: Run) -> list[str]:
             rows.append([name, *cells])
     distances = [(1, 1), (2, 2), (3, 5), (6, n)]
     by_distance = ", ".join(
-        f"{part[light & (j - i >= a) & (j - i <= b)].mean():+.3f} "
+        f"{part[some].mean():+.3f} "
         + (f"at distance {a}" if a == b else f"at {a} to {b if b < n else 'any more'}")
         for a, b in distances
+        if (some := light & (j - i >= a) & (j - i <= b)).any()
     )
     return [
         "## Two bodies",
