@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from core.choose.bed_tables import table
-from core.choose.bed_units import ATTENTION, ESTIMATORS, UNITS, WHOLE, best_choices, state_of
+from core.choose.bed_units import ATTENTION, ESTIMATORS, UNITS, WHOLE, best_choices, state_of, targets_of
 from core.compare.agreement import agreement
 from core.compare.comparison import wilson
 from core.energy.couplings import couplings
@@ -76,14 +76,20 @@ def section(found: Found) -> list[str]:
         *_overshot(found),
         *_by_target(found),
         *_on_tasks(found),
-        "",
-        "### Who orders states of units?",
-        "",
-        "Spearman of energy and measured increase over random states, the blocks at both ends left in, with "
-        "its 95 % interval.",
-        "",
         *_orders(found),
-    ]
+        *_missing(found),
+    ][:-1]
+
+
+def _missing(found: Found) -> list[str]:
+    """What is still to be measured of finer cuts."""
+    there = {(c["target"], c["space"]) for c in found.content["choices"]}
+    wanted = [(t.name, space) for t in targets_of(found.run, found.times) for space in t.spaces]
+    lacking = [f"{space} at {target}" for target, space in wanted if (target, space) not in there]
+    lacking += [word for word in ("random", "tasks") if not found.content[word]]
+    if not lacking:
+        return []
+    return [f"Still to be measured: {', '.join(lacking).replace('random', 'random states')}.", ""]
 
 
 def overview(models: Mapping[str, Found]) -> list[str]:
@@ -312,11 +318,13 @@ def _on_tasks(found: Found) -> list[str]:
         "",
         *table(["choice", *tasks], rows),
         "",
-    ][:-1]
+    ]
 
 
 def _orders(found: Found) -> list[str]:
     groups, run = found.content["random"], found.run
+    if not groups:
+        return []
     rows = []
     x = {
         name: indicator([run.units.parse(s) for s in states], len(run.units))
@@ -329,4 +337,12 @@ def _orders(found: Found) -> list[str]:
             rank = agreement(energies(H, x[group]), np.array(list(states.values())))
             cells.append(f"{rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}]" if rank else "-")
         rows.append([name, *cells])
-    return table(["couplings", *(f"{len(states)} x {name}" for name, states in groups.items())], rows)
+    return [
+        "### Who orders states of units?",
+        "",
+        "Spearman of energy and measured increase over random states, the blocks at both ends left in, with "
+        "its 95 % interval.",
+        "",
+        *table(["couplings", *(f"{len(states)} x {name}" for name, states in groups.items())], rows),
+        "",
+    ]

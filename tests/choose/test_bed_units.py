@@ -113,6 +113,9 @@ def test_the_page_says_what_the_file_holds(studied):
     assert f"{best['space']}, {best['method']}" in told and f"| {np.mean(best['increase']):+.2f} (" in told
     assert all(f"**{target}**" in told for target in {c["target"] for c in content["choices"]})
     assert sum(line.startswith(("| h0 |", "| singles |", "| secant |")) for line in lines) == 3
+    assert "Still to be measured" not in told
+    told = "\n".join(bed_units_page.section(Found({**content, "random": {}, "tasks": {}}, run, TIMES)))
+    assert told.endswith("Still to be measured: random states, tasks.") and "Who orders" not in told
     chosen = found.best["time at 64 tokens 75 %"]
     gap = np.array(chosen[UNITS]["increase"]) - np.array(chosen[WHOLE]["increase"])
     half = 1.96 * gap.std(ddof=1) / 2
@@ -145,6 +148,7 @@ def test_the_page_says_where_tasks_tell_and_what_removes_too_much(studied):
         "(-1.000)." in lines
     )
     assert any(f"({len(every)} of {len(units)} units at t)" in line for line in lines)
+    assert "Still to be measured: " in lines[-1] and ", attention only at weights of 1 blocks" in lines[-1]
     right[names[2]] = "1110"
     lines = bed_units_page.section(Found({**content, "choices": choices, "tasks": tasks}, run))
     assert any("none of 1 differences to whole blocks are beyond" in line for line in lines)
