@@ -84,12 +84,13 @@ def page(
         "",
         f"Written by `python -m core study --model {model} --texts {_name(run)} --judge {bed.meta['texts']} "
         f"--work DIR` (the chapters beyond the bed with --domains and --tasks) on {platform.machine()}, "
-        f"{os.cpu_count()} cores, torch {torch.__version__} (CPU, float32){_elsewhere(bed)}. {bed.blocks} "
-        f"blocks. Calibrated "
-        f"on {_name(run)}: {len(run.rows.A)} rows of {LENGTH} tokens, single removals on "
-        f"{run.singles.sequences} sequences, secants on {len(run.secants.A[0])}, pairs on "
-        f"{run.pairs.part.shape[1]}. Judged on {bed.values.shape[2]} sequences of {bed.meta['texts']} that "
-        f"no choice has seen: the original's loss is {bed.values[0][bed.at[()]].mean():.3f} nats. "
+        f"{os.cpu_count()} cores, torch {torch.__version__}.",
+        "",
+        f"{bed.blocks} blocks. Calibrated on {_name(run)} ({run.meta['machine']}): {len(run.rows.A)} rows "
+        f"of {LENGTH} tokens, single removals on {run.singles.sequences} sequences, secants on "
+        f"{len(run.secants.A[0])}, pairs on {run.pairs.part.shape[1]}. Judged on {bed.values.shape[2]} "
+        f"sequences of {bed.meta['texts']} that no choice has seen{_elsewhere(bed)}: the original's loss is "
+        f"{bed.values[0][bed.at[()]].mean():.3f} nats. "
         f"[beds/{model}](beds/{model}) holds all that was measured, so every figure here is computed again "
         f"in seconds, without the model: `python -m core study --model {model} --work DIR --write-only`.",
     ]
@@ -124,7 +125,7 @@ def _missing(model: str, chapters: dict) -> list[list[str]]:
 def _elsewhere(bed: Bed) -> str:
     """Where the bed and the chapters were measured, if that is known."""
     machine = bed.meta.get("machine")
-    return f"; bed and chapters measured on {machine}" if machine else ""
+    return f" (bed and chapters on {machine})" if machine else ""
 
 
 def _name(run: Run) -> str:
