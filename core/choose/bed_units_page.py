@@ -113,6 +113,8 @@ def answer(models: Mapping[str, Found]) -> list[str]:
     told, rows = [], []
     for model, found in models.items():
         lines = [*(_sentence(found, space) for space in (UNITS, ATTENTION)), _same(found), _tasks_told(found)]
+        if model and _missing(found):
+            lines.append(f"not all is measured yet: see [its page](study-{model}.md).")
         told += [
             f"- {model}: {line}" if model else f"- {line[0].upper()}{line[1:]}" for line in lines if line
         ]

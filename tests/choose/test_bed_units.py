@@ -114,6 +114,9 @@ def test_the_page_says_what_the_file_holds(studied):
     assert all(f"**{target}**" in told for target in {c["target"] for c in content["choices"]})
     assert sum(line.startswith(("| h0 |", "| singles |", "| secant |")) for line in lines) == 3
     assert "Still to be measured" not in told
+    half = Found({**content, "tasks": {}}, run, TIMES)
+    (line,) = [line for line in bed_units_page.overview({"a": found, "b": half}) if "not all" in line]
+    assert line == "- b: not all is measured yet: see [its page](study-b.md)."
     told = "\n".join(bed_units_page.section(Found({**content, "random": {}, "tasks": {}}, run, TIMES)))
     assert told.endswith("Still to be measured: random states, tasks.") and "Who orders" not in told
     chosen = found.best["time at 64 tokens 75 %"]
