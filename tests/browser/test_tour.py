@@ -273,7 +273,7 @@ def test_about_and_back(visit):
     expect(page.get_by_role("heading", name="About Blockscape")).to_be_visible()
     expect(page.locator(".katex-display")).to_have_count(1)  # the formula is set, and so is every symbol
     expect(page.locator(".katex-error")).to_have_count(0)
-    expect(page.locator("table tr")).to_have_count(11)
+    expect(page.locator("table tr")).to_have_count(15)
     page.get_by_role("link", name="Explore").click()
     opened(page)
     expect(page.locator(".lens .picked")).to_have_count(1)
