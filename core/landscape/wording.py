@@ -4,7 +4,24 @@ import math
 
 import numpy as np
 
+from core.ising.units import Units
+from core.spectrum.constraints import Constraints, spare
 from core.spectrum.lowest import Spectrum
+
+EXCESS = 0.25  # share of what the lowest state removes that need not go, from which on it is told
+
+
+def excess(constraints: Constraints, removed: tuple[int, ...], units: Units) -> tuple[int, str] | None:
+    """(how many units have to go, a sentence) where M is free and the lowest state removes far more than the
+    constraints ask for: the energy has its minimum there. None elsewhere.
+    """
+    goes, over = len(removed), spare(constraints, removed, len(units))
+    if over < EXCESS * goes:
+        return None
+    return goes - over, (
+        f"The rules need {goes - over} of these {goes} {units.word}s to go; {over} more go because that "
+        "lowers the energy of these couplings, which does not mean a better model."
+    )
 
 
 def exponent(energies: np.ndarray) -> int:

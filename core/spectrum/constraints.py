@@ -135,7 +135,13 @@ class Rules:
         return not self.local and bool((self.fixed < 0).all())
 
     def allows(self, x: np.ndarray) -> np.ndarray:
-        """bool [K]: which rows of x [K, N] are feasible."""
+        """bool [K]: which rows of x [K, N] are feasible; one that removes everything is not."""
+        return self.keeps(x) & ~np.atleast_2d(np.asarray(x, dtype=bool)).all(axis=1)
+
+    def keeps(self, x: np.ndarray) -> np.ndarray:
+        """bool [K]: which rows of x [K, N] respect what was asked for, the one that removes everything
+        too.
+        """
         x = np.atleast_2d(np.asarray(x, dtype=bool))
         fits = ((self.fixed < 0) | (x == (self.fixed == 1))).all(axis=1)
         for k, count in enumerate(self.counts):
@@ -223,6 +229,10 @@ def make_rules(constraints: Constraints | None, blocks: int, removed: int | None
             f"No choice of blocks satisfies max_run = {max_run} together with the counts; raise max_run or "
             "remove fewer."
         )
+    if total is not None and rules.keeps(np.ones((1, blocks)))[0]:
+        total -= 1  # the state that removes everything is none
+    if total == 0:
+        raise InputError(f"The rules remove all {blocks} blocks, and nothing would be left; let some stay.")
     return replace(rules, total=total)
 
 

@@ -287,9 +287,11 @@ class _Solver:
             # here: compiled code takes a while to load, and enumeration needs none
             from core.spectrum.branch_and_bound import search
 
-            problem = (self.H, self.linear, self.rules, keep, self.tolerance)
+            free = bool((self.rules.counts < 0).any())  # then one more: the tree knows the state without any
+            problem = (self.H, self.linear, self.rules, keep + free, self.tolerance)
             found = search(*problem, time_limit, self.report, self.seeds, node_limit)
             x, complete, bound, nodes = found.x, found.complete, found.lower_bound, found.nodes
+            x = x[~x.all(axis=1)]
         if len(x) == self.most:  # all of them are known, whatever the tree says
             complete, bound = True, math.inf
         e = energies(self.H, x, self.linear)

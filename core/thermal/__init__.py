@@ -7,7 +7,7 @@ and without sampling. density counts states by energy; overlap says how alike tw
 the ensemble are.
 """
 
-from core.thermal.density import Density, density
+from core.thermal.density import Density, density, density_of_list
 from core.thermal.ensemble import Ensemble, ensemble
 from core.thermal.overlap import Overlap, overlap_of_ensemble, overlap_of_states
 
@@ -16,6 +16,7 @@ __all__ = [
     "Ensemble",
     "Overlap",
     "density",
+    "density_of_list",
     "ensemble",
     "overlap_of_ensemble",
     "overlap_of_states",

@@ -32,8 +32,8 @@ class Ensemble:
 
     @property
     def effective(self) -> float:
-        """Effective number of states, exp(entropy)."""
-        return math.exp(self.entropy) if self.entropy < 700 else math.inf
+        """Effective number of states, exp(entropy); NaN as there."""
+        return math.inf if self.entropy >= 700 else math.exp(self.entropy)
 
     @property
     def connected(self) -> np.ndarray:

@@ -130,6 +130,7 @@ def density_figure(found: Density, marks: Mapping[str, np.ndarray], ground: floa
     """States by energy above the ground state, on a logarithmic scale, and where some energies lie."""
     middle = (found.edges[:-1] + found.edges[1:]) / 2 - ground
     states = np.where(found.states > 0, found.states, np.nan)
+    word = "of all states" if np.isnan(found.total) else "states"
     figure = go.Figure(
         go.Bar(
             x=middle,
@@ -137,7 +138,7 @@ def density_figure(found: Density, marks: Mapping[str, np.ndarray], ground: floa
             width=np.diff(found.edges),
             marker={"color": NODE, "line": {"width": 0}},
             name="states",
-            hovertemplate="ΔE about %{x:.3g}<br>%{y:.4g} states<extra></extra>",
+            hovertemplate=f"ΔE about %{{x:.3g}}<br>%{{y:.4g}} {word}<extra></extra>",
             showlegend=False,
         )
     )
@@ -161,7 +162,11 @@ def density_figure(found: Density, marks: Mapping[str, np.ndarray], ground: floa
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
     )
     figure.update_xaxes(title_text="ΔE", exponentformat="power")
-    figure.update_yaxes(title_text="states", type="log", exponentformat="power")
+    figure.update_yaxes(
+        title_text="share of states" if np.isnan(found.total) else "states",
+        type="log",
+        exponentformat="power",
+    )
     return figure
 
 

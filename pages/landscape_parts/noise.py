@@ -27,7 +27,7 @@ def show(found: Shown) -> None:
     result = beside_noise(found.source.key, found.estimator, found.mix, found.removed)
     rows = []
     for figure, about in FIGURES.items():
-        cells = [about, f"{result.real[figure]:.3g}"]
+        cells = [f"{figure}: {about}", f"{result.real[figure]:.3g}"]
         for name in result.nulls:
             low, high = result.nulls[name].range(figure)
             outside = figure in result.outside(name)
@@ -63,7 +63,9 @@ def verdict(result: Structure) -> str:
     """One line."""
     parts = []
     for name, null in result.nulls.items():
-        outside = result.outside(name)
-        said = ", ".join(FIGURES[f] for f in outside) if outside else "nothing"
-        parts.append(f"against {null.about}: {said}")
+        told = []
+        for figure in result.outside(name):
+            low, high = null.range(figure)
+            told.append(f"{figure} {result.real[figure]:.2g} (noise {low:.2g} to {high:.2g})")
+        parts.append(f"{', '.join(told) or 'nothing'} against {null.about}")
     return f"Beyond noise, at 95 %: {'; '.join(parts)}."

@@ -133,7 +133,7 @@ def _show_pairs(found: Shown, thermal: Ensemble) -> None:
     st.html(html_table(["pair", "c", "both removed"], rows))
     st.caption(
         "c = P(both are removed) − P(one) P(other). Purple: they go together; green: one goes instead of the "
-        f"other. It is {thermal.how}, like all figures here."
+        f"other. It is {thermal.how}, as the probabilities are."
     )
 
 

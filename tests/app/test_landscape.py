@@ -106,6 +106,22 @@ def test_a_bare_matrix_and_rules_have_a_landscape_too(section):
         assert "no loss can be measured" in _said(app)
 
 
+def test_rules_too_narrow_to_draw_states_at_random_are_told_and_the_rest_is_there():
+    app = _page("Minima", m="12", e="h0", max_run="1")  # 13 states
+    assert "every state is listed. Basins of all states cannot be estimated: Of " in _said(app)
+    table = next(h for h in app.get("html") if "minima" in h.proto.body)
+    assert "0, 2, 4, " in table.proto.body or "1, 3, 5, " in table.proto.body
+
+
+def test_where_a_budget_leaves_a_number_of_states_that_is_not_known_they_are_shares():
+    app = _page("Density", m="8", fits="weights 70 %", e="h0")
+    app.toggle(key="shape_density").set_value(True).run()
+    app.toggle(key="shape_low").set_value(True).run()
+    assert not app.exception and "How many states the rules leave is not known" in _said(app)
+    axis = json.loads(app.get("plotly_chart")[0].proto.spec)["layout"]["yaxis"]["title"]["text"]
+    assert axis == "share of states" and "nan" not in " ".join(h.proto.body for h in app.get("html"))
+
+
 def test_by_branch_every_section_draws():
     assert load_run(DEMO_RUN).branches is not None
     for section in SECTIONS[:3]:
