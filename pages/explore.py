@@ -17,7 +17,7 @@ from core.landscape.candidates import Candidate, candidates, one_per_basin
 from core.landscape.landscape import Landscape, landscape
 from core.landscape.locate import place
 from core.landscape.wording import significant
-from core.spectrum.constraints import Constraints, spare
+from core.spectrum.constraints import Constraints, excess
 from core.spectrum.lowest import lowest_states
 from core.store import folders
 from core.store.results import Results
@@ -49,7 +49,6 @@ from pages.shared.view import (
 
 KEY = "lens"
 LOWEST = 100  # states that a warning looks at
-EXCESS = 0.25  # of what the lowest state removes: so much more than the rules ask for is worth a word
 PICKED = 5  # states that one click picks
 ALONE = (
     "<style>header[data-testid=stHeader], .st-key-chip { display: none !important; } "
@@ -262,18 +261,13 @@ def show_excess(source: Source, found: Landscape, rules: Constraints) -> None:
     """
     if found.removed is not None:
         return
-    goes = len(found.ground)
-    over = spare(rules, found.ground, len(found.H))
-    if over < EXCESS * goes:
+    if (told := excess(rules, found.ground, source.units)) is None:
         return
+    needed, sentence = told
     with st.container(key="excess", horizontal=True, vertical_alignment="center"):
-        st.markdown(
-            f"The rules need {goes - over} of these {goes} {source.units.word}s to go; {over} more go "
-            "because that lowers the energy of these couplings, which does not mean a better model.",
-            width="content",
-        )
-        fewer = {"removed": goes - over, "cursor": None}
-        st.button(f"Remove {goes - over}", on_click=state.update, args=(fewer,), type="tertiary")
+        st.markdown(sentence, width="content")
+        fewer = {"removed": needed, "cursor": None}
+        st.button(f"Remove {needed}", on_click=state.update, args=(fewer,), type="tertiary")
         if state.estimator != source.default:
             usual = {"estimator": source.default, "cursor": None}
             label = f"Take {source.about(source.default).label}"

@@ -3,7 +3,15 @@
 import argparse
 from pathlib import Path
 
-from core.cli.lowest import add_landscape, add_origin, asked_of, constraints_of, removed_of, reporter
+from core.cli.lowest import (
+    add_landscape,
+    add_origin,
+    asked_of,
+    constraints_of,
+    removed_of,
+    reporter,
+    say_excess,
+)
 from core.cli.options import positive
 from core.errors import InputError
 from core.shape import MOVES, barrier_tree, lowest_minima
@@ -59,6 +67,7 @@ def run(args: argparse.Namespace) -> dict:
         time_limit=args.time_limit,
         report=reporter(args),
     )
+    say_excess(args, asked, found.valleys.spectrum)
     tree = barrier_tree(found.valleys)
     table = tree_table(tree, asked.units, found.count)
     for name in args.out:

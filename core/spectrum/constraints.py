@@ -15,6 +15,7 @@ from core.errors import InputError
 from core.ising.units import Units
 
 _NUMBER = re.compile(r"[0-9]{1,4}")
+_EXCESS = 0.25  # of what a state removes: so much more than the rules ask for is worth a word
 _COUNTING_LIMIT = 200_000  # states of the counting recursion
 
 
@@ -110,6 +111,19 @@ def spare(constraints: Constraints, removed: Sequence[int], blocks: int) -> int:
         else:
             gone[b] = True
     return back
+
+
+def excess(constraints: Constraints, removed: Sequence[int], units: Units) -> tuple[int, str] | None:
+    """(units that the constraints need to go, a sentence), where a state removes far more than these: the
+    energy has its minimum there. None elsewhere.
+    """
+    goes, over = len(removed), spare(constraints, removed, len(units))
+    if over < _EXCESS * goes:
+        return None
+    return goes - over, (
+        f"The rules need {goes - over} of these {goes} {units.word}s to go; {over} more go because that "
+        "lowers the energy of these couplings, which does not mean a better model."
+    )
 
 
 def _of_kind(name: str, kinds: Sequence[str]) -> tuple[int, ...]:
