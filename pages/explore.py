@@ -16,7 +16,7 @@ from core.energy.uncertainty import energy_noise
 from core.errors import InputError
 from core.ising.states import check_blocks, indicator, short_hashes
 from core.job_kinds.solve import TIME_LIMIT, solve_request, solved
-from core.landscape.candidates import candidates
+from core.landscape.candidates import Candidate, candidates, one_per_basin
 from core.landscape.landscape import Landscape, landscape
 from core.landscape.locate import place
 from core.landscape.wording import significant
@@ -101,6 +101,7 @@ def picture(
             for b in wrong(key, estimator, mix)
         },
         source.units,
+        constraints,
     )
     named = {
         "k": key,
@@ -195,7 +196,8 @@ ASKED = {
     "unmark": ask_unmark,
     "panel": ask_panel,
     "compare": lambda message: state.update(go_compare=True, whole_page=True),
-    "pick": lambda message: state.update(pick=True),
+    "pick": lambda message: state.update(pick="pick"),
+    "basins": lambda message: state.update(pick="basins"),
     "file": lambda message: state.update(file=message["kind"]),
 }
 
@@ -311,7 +313,19 @@ def pick_states(found: Landscape) -> None:
         taken=[s for s in state.tray if len(s) == state.removed],
         names=units.names,
         word=units.word,
+        tree=found.tree,
     ).chosen
+    put_into_tray(picked)
+
+
+def pick_basins(found: Landscape) -> None:
+    """Fill the tray with the bottoms of the most persistent valleys that are not in it yet."""
+    here = [s for s in state.tray if len(s) == state.removed]
+    put_into_tray(one_per_basin(found.H, found.tree, PICKED, here))
+
+
+def put_into_tray(picked: list[Candidate]) -> None:
+    """Add states, each with its reason."""
     state.reasons = {**state.reasons, **{c.removed: c.reason for c in picked}}
     state.tray = list(dict.fromkeys([*state.tray, *(c.removed for c in picked)]))[:TRAY_LIMIT]
 
@@ -322,8 +336,8 @@ def draw(found: Landscape, data: LandscapeData, view: View, others: dict[tuple[i
     if state.pop("whole_page", False):  # what was asked for belongs to the page, not to this fragment
         state.from_lens = True
         st.rerun()
-    if state.pop("pick", False):
-        pick_states(found)
+    if pick := state.pop("pick", None):
+        {"pick": pick_states, "basins": pick_basins}[pick](found)
     write_link()
     measured = measured_so_far(state.source, str(folders.home()), Results().stamp)
     distances = distances_so_far(state.source, str(folders.home()), Results().stamp)

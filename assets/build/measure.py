@@ -12,12 +12,12 @@ import shutil
 
 import numpy as np
 import torch
+from core.landscape.minima import minima
 
 from core.calibration.calibrate import calibrate
 from core.calibration.pairs import with_pairs
 from core.calibration.secants import with_secants
 from core.energy.couplings import couplings
-from core.landscape.minima import minima
 from core.measure.evaluation import evaluate
 from core.model.load import load_model
 from core.spectrum.lowest import lowest_states

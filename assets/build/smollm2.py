@@ -13,6 +13,7 @@ import platform
 import shutil
 
 import numpy as np
+from core.landscape.minima import minima
 
 from core import jobs
 from core.calibration.own_samples import own_key
@@ -21,7 +22,6 @@ from core.compare.audit import audit_states
 from core.compare.comparison import model_key
 from core.compare.health import SEQUENCES, check_states
 from core.energy.couplings import couplings
-from core.landscape.minima import minima
 from core.measure.state_losses import DISTANCES
 from core.model.load import load_model
 from core.spectrum.lowest import lowest_states

@@ -122,6 +122,11 @@ export class Tray {
         "fill the tray with low states that differ from each other, each with its reason",
         () => lens.send({ ask: "pick" }),
       ),
+      button(
+        "One per basin",
+        "fill the tray with the lowest state of each of the most persistent valleys",
+        () => lens.send({ ask: "basins" }),
+      ),
     );
   }
 }

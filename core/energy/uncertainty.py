@@ -46,6 +46,16 @@ def energy_noise(
     return above.std(axis=0, ddof=1)
 
 
+def energy_error(A: np.ndarray, state: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Standard error of the energy of a state, bool [N], where H is the mean of the rows A [m, N].
+
+    weights: float [m], those of a domain mix. What a bootstrap over rows tends to.
+    """
+    each = (np.asarray(A, dtype=np.float64) @ state) ** 2
+    share = np.full(len(A), 1 / len(A)) if weights is None else weights / weights.sum()
+    return float(np.sqrt(share**2 @ (each - share @ each) ** 2))
+
+
 def resampled(run: Run, rng: np.random.Generator) -> Run:
     """The run as it might have been: other rows drawn, single removals moved by their standard errors."""
     singles = run.singles

@@ -117,7 +117,7 @@ def of_list(spectrum: Spectrum, temperature: float) -> Ensemble:
     above = s.energies - s.energies[0]
     w = np.exp(above / -temperature)
     z, x = float(w.sum()), s.x.astype(np.float64)
-    share = _unlisted(s, temperature, z)
+    share = unlisted(s, temperature, z)
     pairs = (x.T * (w / z)) @ x
     why = (
         f"exact: all {len(x)} states are listed"
@@ -129,7 +129,7 @@ def of_list(spectrum: Spectrum, temperature: float) -> Ensemble:
     return _made(temperature, np.diag(pairs).copy(), pairs, mean, square, math.log(z), how, share, why)
 
 
-def _unlisted(s: Spectrum, temperature: float, z: float) -> float:
+def unlisted(s: Spectrum, temperature: float, z: float) -> float:
     """The share of the weight that unlisted states may have at most; z: weight of the listed ones."""
     if math.isinf(s.lower_bound):
         return 0.0

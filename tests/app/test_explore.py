@@ -3,6 +3,7 @@
 The lens's own behaviour is tested in tests/browser.
 """
 
+import base64
 import json
 import re
 import time
@@ -483,12 +484,24 @@ def test_a_budget_restricts_every_listed_state_and_impossible_ones_are_one_sente
 
 def test_a_picked_state_carries_its_reason_and_the_snippets_say_the_view():
     app = open_app(k="100", m="6")
-    app.session_state.pick = True
+    app.session_state.pick = "pick"
     app.run()
     tray = lens_data(app)["tray"]
     assert len(tray) == 5 and all(pick["reason"] for pick in tray) and len(app.session_state.tray) == 5
     snippets = lens_data(app)["snippets"]
     assert "--remove 6" in snippets["cli"] and "lowest_states(H, 6, 100)" in snippets["python"]
+
+
+def test_one_per_basin_fills_the_tray_with_minima_that_are_not_in_it():
+    app = open_app()
+    for expected in (5, 10):
+        app.session_state.pick = "basins"
+        app.run()
+        data = lens_data(app)
+        picked, minimum = data["tray"], base64.b64decode(data["landscape"]["minimum"])
+        assert len(picked) == expected and all(minimum[pick["rank"]] for pick in picked)
+        assert all(pick["reason"].startswith("minimum of a valley of") for pick in picked)
+    assert picked[0]["rank"] == 0
 
 
 def test_uploaded_matrices_can_be_deleted():
@@ -565,6 +578,11 @@ def test_an_address_older_than_a_change_undoes_nothing_and_back_does():
         ("density~spin~-1.2e-5:3.1e-5", True),
         ("spin", True),
         ("structure~kinds", True),
+        ("tree.50.pearson~T10~spin", True),
+        ("tree.all~Tnoise", True),
+        ("tree~Tlist~0.1:0.2", True),
+        ("tree.51", False),
+        ("T12345", False),
         ("x" * 900, False),
         ("density~<b>", False),
     ],
@@ -575,5 +593,5 @@ def test_how_the_landscape_is_looked_at_comes_from_the_link_in_the_lens_s_words_
     # another landscape: a stretch of its energy axis is another
     app.number_input(key="removed").set_value(5).run()
     assert ":" not in app.session_state.look and app.session_state.look == (
-        "density~spin" if ":" in look and kept else app.session_state.look
+        "~".join(part for part in look.split("~") if ":" not in part) if kept else ""
     )

@@ -136,3 +136,23 @@ def test_branches_of_a_drawn_tree_do_not_cross_and_stems_stand_in_the_middle(cou
         assert set(inside) == part[survivor]  # a lake is one stretch: nothing of another stands in it
     left = sum(v < x[0] for v in x.values())
     assert abs(left - (len(x) - 1 - left)) <= max(1, len(x) // 2)
+
+
+@pytest.mark.parametrize("count", [40, 400, 3000])
+def test_the_minima_that_are_kept_are_the_deepest_known_and_those_they_join(count):
+    A = np.round(2 * np.random.default_rng(2).normal(size=(5, 18)))  # integers: some are on one level
+    s = lowest_states(A.T @ A, 8, count)
+    tree = barrier_tree(valleys(s, moves_of(make_rules(None, 18, 8))))
+    v, joins = tree.valleys, dict(zip(tree.dying.tolist(), tree.survivor.tolist()))
+    depth = [
+        (dict(zip(tree.dying.tolist(), tree.energy)).get(i, s.energies[-1]) - e)
+        for i, e in enumerate(v.energies)
+    ]
+    assert np.allclose(tree.known_persistence, depth)
+    assert len(depth) > 20
+    for count in range(1, len(depth) + 1):
+        kept = set(tree.lasting(count).tolist())
+        assert len(kept) == count and 0 in kept
+        assert all(joins[i] in kept for i in kept if i in joins)
+        others = [depth[i] for i in range(len(depth)) if i not in kept]
+        assert not others or max(others) <= min(depth[i] for i in kept) + 1e-12
