@@ -61,10 +61,10 @@ def figures(
 ) -> dict[str, float]:
     """The FIGURES of couplings H float64 [N, N] at M, without rules."""
     rules = make_rules(None, len(H), removed)
-    s = lowest_states(H, removed, LISTED)
+    s = lowest_states(H, removed, listed)
     found = valleys(s, moves_of(rules))
     tree = barrier_tree(found)
-    ends = sampled_basins(H, found.moves, rules, DESCENTS, tolerance=s.tolerance)
+    ends = sampled_basins(H, found.moves, rules, descents, tolerance=s.tolerance)
     ground = (ends.x == s.x[0]).all(axis=1)
     # of a valley that is not connected to the others, as deep as is known
     deep = np.minimum(
@@ -74,7 +74,7 @@ def figures(
     alike = pearson(s.x[found.minimum], s.x[found.minimum])[np.triu_indices(len(found.minimum), 1)]
     return {
         "minima": float(len(found.minimum)),
-        "basin": float(ends.hits[ground].sum() / DESCENTS),
+        "basin": float(ends.hits[ground].sum() / descents),
         "depth": float(deep[1:].max(initial=0.0)) / spread,
         "likeness": float(alike.mean()) if len(alike) else 1.0,
         "pairs": ruggedness(H, removed).share,
