@@ -12,7 +12,7 @@ from core.shape.null_models import FIGURES
 ESTIMATORS = ("h0", "hybrid", "secant", "pairs")
 FITTED = "fitted"
 CALLED = {FITTED: "fitted to all losses"}
-SURE = 2.0  # standard errors
+SURE, CHANCE = 2.0, 0.05  # standard errors; p
 SHORT = {"minima": "minima", "basin": "basin", "depth": "depth", "likeness": "likeness", "pairs": "pairs"}
 
 
@@ -76,6 +76,11 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def _picture(v: dict) -> str:
+    """Mean overlap of the minima, and what their distribution looks like."""
+    return "too few" if "too few" in v["picture"] else f"{v['overlap']:.2f}, {v['picture'].partition(',')[0]}"
+
+
 def _called(estimator: str) -> str:
     return CALLED.get(estimator, estimator)
 
@@ -94,29 +99,64 @@ def _answers(results: dict) -> list[str]:
 
 
 def _say_minima(results: dict) -> list[str]:
+    found = []
+    for moves, called in (("swap", "swaps"), ("shift", "shifts in depth")):
+        every = [c for c in _cells(results, moves) if c[2] != FITTED]
+        for model in dict.fromkeys(c[0] for c in every):
+            cells = [c for c in every if c[0] == model]
+            more = sum(c[3]["by chance"] < CHANCE for c in cells)
+            shared, expected, total = (
+                sum(c[3][key] for c in cells) for key in ("shared", "expected", "minima")
+            )
+            own = [c[3]["shared"] / c[3]["loss minima"] for c in cells]
+            other = [c[4]["of them of the other"] for c in cells]
+            found.append(
+                f"- **Minima, {model}, {called}.** Of {total} minima of the energies {shared} are minima of "
+                f"the loss, {expected:.1f} of as many random states would be; more than chance (p < "
+                f"{CHANCE}) in {_of(more, len(cells), 'cells')}. The energies have {_span(own)} of the "
+                f"minima of the loss; what one half of the sequences says are minima, {_span(other)} of it "
+                "is so on the other."
+            )
+    return found + _say_ground(results)
+
+
+def _say_ground(results: dict) -> list[str]:
     cells = [c for c in _cells(results) if c[2] != FITTED]
     if not cells:
         return []
-    more = [c for c in cells if c[3]["by chance"] < 0.05]
-    shared, expected, total = (sum(c[3][key] for c in cells) for key in ("shared", "expected", "minima"))
-    fit = [c for c in _cells(results) if c[2] == FITTED]
-    ground = [c[3]["ground"] for c in cells]
-    worse = sum(g[0] > SURE * g[1] for g in ground)
-    gain = [c[3]["ground"][0] - c[3]["best minimum"][0] for c in cells]
-    best = sum(c[3]["best minimum"][0] <= SURE * c[3]["best minimum"][1] for c in cells)
-    kept = [c[4]["of them of the other"] for c in fit]
+    ground, best = (np.array([c[3][key] for c in cells]) for key in ("ground", "best minimum"))
+    worse, better = ([int((s * v[:, 0] > SURE * v[:, 1]).sum()) for v in (ground, best)] for s in (1, -1))
+    gain = ground[:, 0] - best[:, 0]
     return [
-        f"- **Minima.** Of {total} minima of the energies {shared} are minima of the loss, {expected:.1f} of "
-        f"as many random states would be; beyond chance (p < .05) in {_of(len(more), len(cells), 'cells')}. "
-        f"Of the minima of the loss on one half of the sequences {_percent(min(kept))} to "
-        f"{_percent(max(kept))} are minima on the other: more cannot be asked for. Couplings fitted to "
-        f"all losses, the best that any calibration could find, share "
-        f"{sum(c[3]['shared'] for c in fit)} of {sum(c[3]['minima'] for c in fit)}.",
-        f"- **The ground state** lies beyond two standard errors above the best state in "
-        f"{_of(worse, len(cells), 'cells')}; the best minimum is as good as the best state, within them, in "
-        f"{best}. Measuring all minima of the energy instead of its lowest state alone gains "
-        f"{np.median(gain):.3f} nats (median; most {max(gain):.3f}).",
+        "- **The ground state** against the state that is best on one half of the sequences, judged on the "
+        f"other: worse beyond two standard errors in {worse[0]} of {len(cells)} cells, better in "
+        f"{better[0]}; the best of the energy's minima worse in {worse[1]}, better in {better[1]}. Measuring all "
+        f"minima of the energy and not its lowest state alone gains {np.median(gain):.3f} nats (median; "
+        f"{min(gain):+.3f} to {max(gain):+.3f}).",
+        *_say_explained(results),
     ]
+
+
+def _say_explained(results: dict) -> list[str]:
+    told = [
+        f"{name} at M = {m}: blocks {_percent(v['blocks explain'])}, with pairs "
+        f"{_percent(v['pairs explain'])}"
+        for name, parts in results.items()
+        for m, part in _same(parts)
+        if m > 2
+        for v in (part["loss"]["swap"],)
+    ]
+    fit = [c for c in _cells(results) if c[2] == FITTED]
+    text = "- **What any energy could do.** Of the variance of the loss explain at most, "
+    text += "; ".join(told)
+    text += ". Couplings fitted to all losses, which no calibration can reach, have "
+    shared, own = sum(c[3]["shared"] for c in fit), sum(c[3]["loss minima"] for c in fit)
+    return [f"{text}{shared} of {own} minima of the loss under swaps."] if fit else []
+
+
+def _span(shares: list[float]) -> str:
+    low, high = _percent(min(shares)), _percent(max(shares))
+    return low if low == high else f"{low} to {high}"
 
 
 def _minima(results: dict) -> list[str]:
@@ -162,7 +202,7 @@ def _loss_table(results: dict) -> list[str]:
                         f"{v['step']:.3f} ({v['step without noise']:.3f})" if moves == "swap" else "",
                         f"{_percent(v['blocks explain'])}, {_percent(v['pairs explain'])}",
                         _number(v["distance"]),
-                        f"{v['overlap']:.2f} ({v['of random']:.2f}), {v['picture'].partition(',')[0]}",
+                        f"{_picture(v)} (random {v['of random']:.2f})",
                     ]
                 )
     head = ["model", "M", "moves", "states", "minima", "of a half, of the other too"]
@@ -199,7 +239,7 @@ def _rugged_table(results: dict) -> list[str]:
             _percent(v["pairs share"]),
             f"{v['distance']:.2f}, {v['loss by distance']:.2f}",
             _percent(v["basin"]),
-            f"{v['overlap']:.2f}, {v['picture'].partition(',')[0]}",
+            _picture(v),
         ]
         for name, m, estimator, v, own in _cells(results)
     ]
@@ -224,13 +264,20 @@ def _say_barriers(results: dict) -> list[str]:
     pairs = sum(v["pairs"] for *_, v in cells)
     there = sum(v["in the loss"] * v["pairs"] for *_, v in cells)
     others = sum(v["of others"] * v["pairs"] for *_, v in cells)
-    told = [v for *_, v in cells if v["interval"]]
-    up, down = (sum(side(v["interval"]) for v in told) for side in (lambda i: i[0] > 0, lambda i: i[1] < 0))
+    climbs = sum(v["climbs"] * v["paths"] for *_, v in cells) / sum(v["paths"] for *_, v in cells)
+    told = [v["interval"] for *_, v in cells if v["interval"]]
+    order = "too few minima to say whether higher barriers are higher in the loss"
+    if told:
+        up, down = sum(low > 0 for low, _ in told), sum(high < 0 for _, high in told)
+        order = (
+            "height in the energy against height in the loss: the interval of the Spearman coefficient lies "
+            f"above 0 in {up} of {len(told)} cells that have one, below in {down}"
+        )
     return [
         f"- **Barriers.** Of {pairs} pairs of minima of the energies {_percent(there / pairs)} have a "
-        f"barrier between them in the loss at all ({_percent(others / pairs)} of pairs of states as low that "
-        "are no minima). Height in the energy against height in the loss: the interval of the Spearman "
-        f"coefficient lies above 0 in {_of(up, len(told), 'cells')} that have one, below in {down}."
+        f"barrier in the loss at all, {_percent(others / pairs)} of pairs of states as low that are no "
+        f"minima; {order}. Along the way that the energy calls easiest the loss climbs above both ends for "
+        f"{_percent(climbs)} of the pairs."
     ]
 
 
@@ -442,9 +489,9 @@ def _verdict(part: dict) -> str:
     for null, ranges in part["range"].items():
         above = [SHORT[f] for f in ranges if _side(part, null, f) > 0]
         below = [SHORT[f] for f in ranges if _side(part, null, f) < 0]
-        told = [f"more {', '.join(above)}"] if above else []
-        told += [f"less {', '.join(below)}"] if below else []
-        words.append(f"{' and '.join(told) or 'nothing else'} than {part['about'][null]}")
+        told = [f"larger {', '.join(above)}"] if above else []
+        told += [f"smaller {', '.join(below)}"] if below else []
+        words.append(f"{' and '.join(told) or 'nothing that is not in its range'} ({part['about'][null]})")
     return "; ".join(words)
 
 
