@@ -43,12 +43,16 @@ def page(results: dict) -> str:
 def _measured_on(results: dict) -> list[str]:
     found = []
     for name, parts in results.items():
-        walks = [f"all {p['loss']['swap']['states']} states of M = {m}" for m, p in _same(parts)]
+        walks = [
+            f"all {p['loss']['swap']['states']} states of M = {m} on {p['sequences']} sequences"
+            for m, p in _same(parts)
+        ]
         if walks:
-            count = next(p["sequences"] for _, p in _same(parts))
-            found.append(f"{name}: {', '.join(walks)} on {count} sequences of 128 tokens")
+            found.append(f"{name}, {', '.join(walks)}")
     machines = sorted({parts["machine"] for parts in results.values() if "machine" in parts})
-    return [f"Known in full are {'; '.join(found)}. Measured on {'; '.join(machines)}."]
+    return [
+        f"Known in full are of {'; of '.join(found)}, 128 tokens each. Measured on {'; '.join(machines)}."
+    ]
 
 
 def _same(parts: dict) -> list[tuple[int, dict]]:
@@ -130,8 +134,8 @@ def _say_ground(results: dict) -> list[str]:
     return [
         "- **The ground state** against the state that is best on one half of the sequences, judged on the "
         f"other: worse beyond two standard errors in {worse[0]} of {len(cells)} cells, better in "
-        f"{better[0]}; the best of the energy's minima worse in {worse[1]}, better in {better[1]}. Measuring all "
-        f"minima of the energy and not its lowest state alone gains {np.median(gain):.3f} nats (median; "
+        f"{better[0]}; the best of the energy's minima worse in {worse[1]}, better in {better[1]}. Measuring "
+        f"all minima of the energy and not its lowest state alone gains {np.median(gain):.3f} nats (median; "
         f"{min(gain):+.3f} to {max(gain):+.3f}).",
         *_say_explained(results),
     ]
@@ -327,18 +331,23 @@ def _rule_cells(results: dict) -> list[tuple[str, int, str, dict]]:
 
 def _pooled(cells: list, count: str, rule: str) -> tuple[float, float, int, int]:
     """(mean gap, its standard error, cells that are better and worse beyond two standard errors) of a rule
-    over cells of one model: they share their sequences, so these are averaged first.
+    over cells of one model. Cells on as many sequences share them, so these are averaged first; errors of
+    others are added as if they did.
     """
-    gaps = np.array([part["counts"][count][rule]["gap"] for *_, part in cells])
-    mean, error = gaps.mean(axis=1), gaps.std(axis=1, ddof=1) / np.sqrt(gaps.shape[1])
-    whole = gaps.mean(axis=0)
-    se = float(whole.std(ddof=1) / np.sqrt(len(whole)))
-    return (
-        float(whole.mean()),
-        se,
-        int((mean < -SURE * error).sum()),
-        int(((mean > SURE * error) & (mean > 0)).sum()),
-    )
+    gaps = [np.array(part["counts"][count][rule]["gap"]) for *_, part in cells]
+    each = np.array([(g.mean(), _error(g)) for g in gaps])
+    mean, error = 0.0, 0.0
+    for length in {len(g) for g in gaps}:
+        own = np.array([g for g in gaps if len(g) == length])
+        mean += float(own.sum() / length / len(gaps))
+        error += len(own) / len(gaps) * _error(own.mean(axis=0))
+    better, worse = (int(((s * each[:, 0] > SURE * each[:, 1]) & (each[:, 0] != 0)).sum()) for s in (-1, 1))
+    return mean, error, better, worse
+
+
+def _error(gap: np.ndarray) -> float:
+    """Standard error of the mean."""
+    return float(gap.std(ddof=1) / np.sqrt(len(gap)))
 
 
 def _by_model(results: dict) -> dict[str, list]:

@@ -38,7 +38,12 @@ from core.texts.sequences import Sequences, part_of
 
 LOG = logging.getLogger(__name__)
 NAMES = ("demo", "study-a", "smollm2")
-EVERY = {"demo": ("report", 32, (2, 3)), "study-a": ("choose", 64, (3, 5)), "study-b": ("choose", 64, (3, 5))}
+# split, and for each M of which every state is measured how many sequences
+EVERY = {
+    "demo": ("report", {2: 32, 3: 32}),
+    "study-a": ("choose", {3: 64, 5: 32}),
+    "study-b": ("choose", {3: 64, 5: 32}),
+}
 RULES_AT = {"demo": (6, 8, 12), "smollm2": (6, 10)}
 CHOOSING = {"demo": 32, "smollm2": 16}  # sequences that candidates are compared on; as many others judge
 SHARES = {"N/5": 5, "N/4": 4, "N/3": 3}
@@ -93,7 +98,7 @@ class Studied:
 
     def every(self, m: int) -> tuple[np.ndarray, np.ndarray]:
         """(x bool [K, N], losses float32 [K, S]) of all states of M."""
-        split, count, _ = EVERY[self.name]
+        split, counts = EVERY[self.name]
         last = [-1]
 
         def report(done: int, total: int, message: str) -> None:
@@ -102,7 +107,7 @@ class Studied:
                 LOG.info("%s: %s, %d %%", self.name, message, 10 * last[0])
 
         folder = self.subject.folder / "shape-walk" / str(m)
-        return prefix_walk(self.loaded, self.subject.sequences(split, count), m, folder, report)
+        return prefix_walk(self.loaded, self.subject.sequences(split, counts[m]), m, folder, report)
 
     def judges(self, m: int) -> list[Judge]:
         """Who chooses among candidates and who judges the choice: other sequences."""
@@ -210,7 +215,7 @@ def parts_of(s: Studied) -> Iterator[tuple[str, partial]]:
                     partial(_noise, s, estimator, round(n / share)),
                 )
             yield f"depths-{estimator}", partial(_depths, s, estimator)
-    every = EVERY.get(s.name, ("", 0, ()))[2]
+    every = tuple(EVERY[s.name][1]) if s.name in EVERY else ()
     for m in every:
         yield f"same-{m}", partial(_same, s, m)
     for m in RULES_AT.get(s.name, every):
@@ -242,7 +247,7 @@ def _measure(s: Studied, only: Sequence[str]) -> None:
 def _keep_losses(s: Studied) -> None:
     """The losses of all states, on two halves of the sequences."""
     if s.name in EVERY:
-        found = {m: s.every(m)[1] for m in EVERY[s.name][2]}
+        found = {m: s.every(m)[1] for m in EVERY[s.name][1]}
         parts = {str(m): np.stack([v[:, k::2].mean(axis=1) for k in (0, 1)]) for m, v in found.items()}
         np.savez_compressed(s.docs / "beds" / f"{s.name}-all.npz", allow_pickle=False, **parts)
 
