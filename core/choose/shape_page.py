@@ -89,10 +89,6 @@ def _called(estimator: str) -> str:
     return CALLED.get(estimator, estimator)
 
 
-def _of(count: int, total: int, what: str) -> str:
-    return f"{count} of {total} {what}"
-
-
 def _answers(results: dict) -> list[str]:
     """One line for each chapter, from its figures."""
     return [
@@ -103,25 +99,29 @@ def _answers(results: dict) -> list[str]:
 
 
 def _say_minima(results: dict) -> list[str]:
-    found = []
+    lines = []
     for moves, called in (("swap", "swaps"), ("shift", "shifts in depth")):
         every = [c for c in _cells(results, moves) if c[2] != FITTED]
         for model in dict.fromkeys(c[0] for c in every):
             cells = [c for c in every if c[0] == model]
-            more = sum(c[3]["by chance"] < CHANCE for c in cells)
-            shared, expected, total = (
-                sum(c[3][key] for c in cells) for key in ("shared", "expected", "minima")
+            told = [_has([c for c in cells if c[2] == e]) for e in dict.fromkeys(c[2] for c in cells)]
+            own = {c[1]: c[4] for c in cells}
+            again = "; ".join(f"{_percent(v['of them of the other'])} at M = {m}" for m, v in own.items())
+            total = sum(v["minima"] for v in own.values())
+            lines.append(
+                f"- **Minima, {model}, {called}.** Of the {total} minima of the loss so many are minima of "
+                f"the energy, too: {', '.join(told)}. Of what one half of the sequences says are minima of "
+                f"the loss, so many are on the other: {again}."
             )
-            own = [c[3]["shared"] / c[3]["loss minima"] for c in cells]
-            other = [c[4]["of them of the other"] for c in cells]
-            found.append(
-                f"- **Minima, {model}, {called}.** Of {total} minima of the energies {shared} are minima of "
-                f"the loss, {expected:.1f} of as many random states would be; more than chance (p < "
-                f"{CHANCE}) in {_of(more, len(cells), 'cells')}. The energies have {_span(own)} of the "
-                f"minima of the loss; what one half of the sequences says are minima, {_span(other)} of it "
-                "is so on the other."
-            )
-    return found + _say_ground(results)
+    return lines + _say_ground(results)
+
+
+def _has(cells: list) -> str:
+    """What the minima of one kind of couplings share with those of the loss, over all M."""
+    shared, expected = (sum(c[3][key] for c in cells) for key in ("shared", "expected"))
+    sure = sum(c[3]["by chance"] < CHANCE for c in cells)
+    beyond = f", beyond it at {sure} of {len(cells)} M" if shared else ""
+    return f"{cells[0][2]} {shared} (chance {expected:.2g}{beyond})"
 
 
 def _say_ground(results: dict) -> list[str]:
@@ -153,14 +153,9 @@ def _say_explained(results: dict) -> list[str]:
     fit = [c for c in _cells(results) if c[2] == FITTED]
     text = "- **What any energy could do.** Of the variance of the loss explain at most, "
     text += "; ".join(told)
-    text += ". Couplings fitted to all losses, which no calibration can reach, have "
+    text += ". That is the dear states: couplings fitted to all losses by least squares have only "
     shared, own = sum(c[3]["shared"] for c in fit), sum(c[3]["loss minima"] for c in fit)
     return [f"{text}{shared} of {own} minima of the loss under swaps."] if fit else []
-
-
-def _span(shares: list[float]) -> str:
-    low, high = _percent(min(shares)), _percent(max(shares))
-    return low if low == high else f"{low} to {high}"
 
 
 def _minima(results: dict) -> list[str]:
@@ -378,7 +373,10 @@ def _say_rules(results: dict) -> list[str]:
             f"{rule} better in {won} and worse in {lost} of {total} cells (on average better for "
             f"{', '.join(better) or 'none'}, worse for {', '.join(worse) or 'none'})"
         )
-    return [f"- **Candidates**, against {names[0]}, beyond two standard errors: {'; '.join(said)}."]
+    return [
+        f"- **Candidates**, against {names[0]}, beyond two standard errors ({total / 44:.1f} cells on either "
+        f"side by chance): {'; '.join(said)}."
+    ]
 
 
 def _rules(results: dict) -> list[str]:
@@ -446,17 +444,18 @@ def _side(part: dict, null: str, figure: str) -> int:
 
 
 def _say_noise(results: dict) -> list[str]:
-    cells = _noise_cells(results)
-    if not cells:
-        return []
-    said = []
-    for null in ("shuffled", "wishart", "permuted"):
-        own = [c for c in cells if null in c[3]["range"]]
-        fewer = sum(_side(c[3], null, "minima") < 0 for c in own)
-        more = sum(_side(c[3], null, "minima") > 0 for c in own)
-        about = own[0][3]["about"][null] if own else null
-        said.append(f"{fewer} have fewer and {more} more minima than {about} ({len(own)} cells)")
-    return [f"- **Structure or noise.** {'; '.join(said)}."]
+    lines = []
+    for estimator in dict.fromkeys(c[1] for c in _noise_cells(results)):
+        cells = [part for _, name, _, part in _noise_cells(results) if name == estimator]
+        said = []
+        for null in cells[0]["range"]:
+            sides = [_side(part, null, "minima") for part in cells]
+            said.append(f"{cells[0]['about'][null]}: more in {sides.count(1)}, fewer in {sides.count(-1)}")
+        lines.append(
+            f"- **Structure or noise, {estimator}.** Minima against 95 % of draws, in {len(cells)} cells: "
+            f"{'; '.join(said)}."
+        )
+    return lines
 
 
 def _noise(results: dict) -> list[str]:
@@ -519,8 +518,9 @@ def _say_over_m(results: dict) -> list[str]:
         most = max(rows, key=lambda r: r["minima"])
         steps = rows[1:]
         nested = sum(r["left"] == 0 for r in steps)
+        count = f"at most {most['minima']:.0f} minima (M = {most['m']})"
         said.append(
-            f"{name}, {estimator}: at most {most['minima']:.0f} minima (M = {most['m']}), {nested} of "
+            f"{name}, {estimator}: {count if most['minima'] > 1 else 'one minimum at every M'}, {nested} of "
             f"{len(steps)} steps nested"
         )
     return [f"- **Over M.** {'; '.join(said)}."] if said else []

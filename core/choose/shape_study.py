@@ -45,6 +45,7 @@ EVERY = {
     "study-b": ("choose", {3: 64, 5: 32}),
 }
 RULES_AT = {"demo": (6, 8, 12), "smollm2": (6, 10)}
+JUDGED_OF = {"smollm2": ("h0", "pairs")}  # couplings whose candidates are measured; else all there are
 CHOOSING = {"demo": 32, "smollm2": 16}  # sequences that candidates are compared on; as many others judge
 SHARES = {"N/5": 5, "N/4": 4, "N/3": 3}
 MEMORY = 2 << 30  # bytes of hidden states
@@ -219,7 +220,7 @@ def parts_of(s: Studied) -> Iterator[tuple[str, partial]]:
     for m in every:
         yield f"same-{m}", partial(_same, s, m)
     for m in RULES_AT.get(s.name, every):
-        for estimator in s.estimators(s.source):
+        for estimator in JUDGED_OF.get(s.name, s.estimators(s.source)):
             yield f"rules-{m}-{estimator}", partial(_rules, s, m, estimator)
 
 
