@@ -53,6 +53,7 @@ bench: $(VENV)/test.stamp
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench_spectrum
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench_targets
+	$(BIN)/python -m tests.bench_shape
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench_states
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.bench_candidates
 	$(BIN)/python -m tests.bench_gpu

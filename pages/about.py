@@ -33,8 +33,9 @@ the ground state.
 | ground state, excited state | the state of lowest energy, and any other |
 | gap, degeneracy | distance from the ground level to the next level; number of states in the ground level |
 | swap, minimum | put one removed block back and remove another; a state that no swap lowers |
-| basin, barrier | the states that steepest descent takes to a minimum; the energy that every path from it to a lower one must cross |
-| barrier tree | minima as leaves at their energies, joined where the lowest path between them is highest (disconnectivity graph) |
+| basin | the states that steepest descent takes to a minimum |
+| barrier | the energy that every path from a minimum to a lower one must cross |
+| barrier tree | minima as leaves at their energies, joined at the barriers between them |
 | temperature, ensemble | every state with the weight $e^{-E/T}$: at $T = 0$ the ground state alone |
 | blocks changed | removed blocks that the ground state keeps; the Hamming distance is twice that |
 | Pearson diversity | 1 minus the largest Pearson coefficient of a state to another picked state |

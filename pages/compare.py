@@ -27,7 +27,7 @@ from pages.compare_parts.table import show_table
 from pages.shared.chat import DEMO_PROMPT, chat_panel
 from pages.shared.link import opened_source
 from pages.shared.parts import lacks_weights, name_of, prune_panel, seconds_of_forward
-from pages.shared.view import WAIT, constraints_in_view, plain
+from pages.shared.view import WAIT, constraints_in_view, m_in_view, plain, removed_in_view
 
 PROMPTS = {"demo": DEMO_PROMPT, "smollm2": "The capital of France is"}
 DEFAULT_PROMPT = "Once upon a time"
@@ -43,9 +43,9 @@ def states_asked(source: Source) -> list[tuple[int, ...]]:
         return state.tray
     H = source.couplings(state.estimator, state.mix)
     try:
-        return lowest_states(
-            H, state.removed, state.lowest, constraints=constraints_in_view(source), time_limit=WAIT
-        ).removed
+        rules = constraints_in_view(source)
+        m = removed_in_view(rules)
+        return lowest_states(H, m, state.lowest, constraints=rules, time_limit=WAIT).removed
     except InputError as error:
         st.warning(plain(str(error)))
         return []
@@ -150,22 +150,23 @@ def page() -> None:
     ask_for_texts(source.run)
     lead = st.empty()
     states = ask(source)
-    searches = jobs.on_run(folders.find_run(source.run.key), state.removed, source.by)
+    m = m_in_view(source)
+    searches = jobs.on_run(folders.find_run(source.run.key), m, source.by)
     learned, others, raced = (latest(of_ruler(searches), kind) for kind in ("learn", "peers", "race"))
-    offer_race(source.run, states, raced)
+    offer_race(source.run, [s for s in states if len(s) == m], raced)
     job = current_benchmark()
     found = known_points(source)
     lead.html(f'<div class="finding">{html.escape(finding(found, {}, source.units.said))}</div>')
     left, right = st.columns(2, gap="large")
     with left:
         st.fragment(show_energies, run_every=1 if job and job.active else None)(source, states, job)
-        if not found.rows and not any(len(s) == state.removed for s in states):
+        if not found.rows and not any(len(s) == m for s in states):
             offer(source)
     with right:
         ids = (learned.id if learned else None, others.id if others else None)
         active = any(j and j.active for j in (learned, others))
         st.fragment(show_curves, run_every=1 if active else None)(ids, active)
-        improve(source.run, learned, others)
+        improve(source.run, m, learned, others)
     show_search_results(source, learned, others)
     show_race(source, raced)
     names = [

@@ -39,7 +39,7 @@ from core.view.unit_axes import both_titled, by_kind, titled
 from pages.shared.evidence import audit_of, audit_request, follow, start_measuring, time_of
 from pages.shared.link import opened_source
 from pages.shared.parts import chart, html_table
-from pages.shared.view import plain, source_of
+from pages.shared.view import m_in_view, plain, source_of
 
 CONFIG = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 state = st.session_state
@@ -287,7 +287,7 @@ def show_downloads(source: Source, H: np.ndarray) -> None:
     csv = lambda: "\n".join(",".join(map(repr, row)) for row in H.tolist()) + "\n"  # noqa: E731
     tag = "" if state.mix is None else "-mix-" + re.sub(r"\W+", "-", mix_text(state.mix))[:60].strip("-")
     # read now: a download is made outside any session
-    name, m = f"{state.source[:8]}-{state.estimator}{tag}", state.removed
+    name, m = f"{state.source[:8]}-{state.estimator}{tag}", m_in_view(source)
     left, right, code, _ = st.columns([1, 1.4, 1, 2])
     try:
         code.popover("Python").code(couplings_snippet(source, state.estimator, state.mix), language="python")

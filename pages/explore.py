@@ -1,17 +1,14 @@
 """Explore: the landscape of one source at one M, in one linked component."""
 
-from pathlib import Path
-
 import numpy as np
 import streamlit as st
 
 from assets.lens import lens
 from core import jobs
-from core.compare import other_tools
-from core.compare.comparison import Mean, measured_kl, model_key
+from core.compare.comparison import Mean, measured_kl
 from core.energy.couplings import Misjudged, from_gradients, misjudged, rows_of
 from core.energy.mix import mix_weights
-from core.energy.sources import list_sources
+from core.energy.sources import Source, list_sources
 from core.energy.uncertainty import energy_noise
 from core.errors import InputError
 from core.ising.states import check_blocks, indicator, short_hashes
@@ -19,12 +16,12 @@ from core.job_kinds.solve import TIME_LIMIT, solve_request, solved
 from core.landscape.candidates import Candidate, candidates, one_per_basin
 from core.landscape.landscape import Landscape, landscape
 from core.landscape.locate import place
-from core.landscape.wording import significant
+from core.landscape.wording import excess, progress_of_proof, significant
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
 from core.store import folders
 from core.store.results import Results
-from core.store.runs import Run, canonical_key, read_view, view_key
+from core.store.runs import canonical_key, read_view, view_key
 from core.view.lens import landscape_data, tray_data
 from core.view.messages import Commit, FileData, LandscapeData, MarkData, Snippets
 from core.view.report import report_html
@@ -35,10 +32,20 @@ from pages.explore_parts.controls import controls, hold, show_facts
 from pages.explore_parts.health import show_check, show_health
 from pages.explore_parts.uploads import add_marks, show_reading, show_upload
 from pages.shared.chat import chat_panel
-from pages.shared.evidence import measured_so_far
-from pages.shared.link import LABEL_LIMIT, PANELS, checked_look, read_link, write_link
+from pages.shared.evidence import choices_of_others, measured_so_far
+from pages.shared.link import PANELS, checked_look, read_link, write_link
 from pages.shared.parts import prune_panel, start_job, watch
-from pages.shared.view import RULES, TRAY_LIMIT, WAIT, constraints_in_view, plain, rules_in_view, source_of
+from pages.shared.view import (
+    RULES,
+    TRAY_LIMIT,
+    WAIT,
+    clear_rules,
+    constraints_in_view,
+    plain,
+    removed_in_view,
+    rules_in_view,
+    source_of,
+)
 
 KEY = "lens"
 LOWEST = 100  # states that a warning looks at
@@ -55,7 +62,7 @@ def solve(
     key: str,
     estimator: str,
     mix: dict | None,
-    removed: int,
+    removed: int | None,
     count: int,
     constraints: Constraints,
     job_id: str | None,
@@ -64,7 +71,7 @@ def solve(
     H = source_of(key).couplings(estimator, mix)
     found = solved(jobs.read(job_id).result, H) if job_id else None
     found = found or lowest_states(H, removed, count, constraints=constraints, time_limit=WAIT)
-    return landscape(H, found, constraints) if len(found.x) else None
+    return landscape(H, found, constraints, free=removed is None) if len(found.x) else None
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
@@ -79,7 +86,7 @@ def picture(
     key: str,
     estimator: str,
     mix: dict | None,
-    removed: int,
+    removed: int | None,
     count: int,
     constraints: Constraints,
     job_id: str | None,
@@ -146,7 +153,7 @@ def on_commit() -> None:
         return
     state.seq = message["seq"]
     # else sent before another M was chosen
-    if message["cursor"] is not None and len(message["cursor"]) == state.removed:
+    if message["cursor"] is not None and state.removed in (None, len(message["cursor"])):
         state.cursor = blocks_of(message["cursor"])
     state.tray = [blocks_of(s) for s in message["tray"]][:TRAY_LIMIT]
     state.look = checked_look(message["look"])
@@ -248,8 +255,34 @@ def show_misjudged(found: Landscape, rules: Constraints) -> None:
             st.button(f"Keep {unit}", on_click=keep_block, args=(worst.block,), type="tertiary")
 
 
-def show_search(request: dict) -> None:
-    """Where the list is not proved: go on in a job of its own, with its progress."""
+def show_excess(source: Source, found: Landscape, rules: Constraints) -> None:
+    """Where M is left free and the lowest state removes far more than the rules ask for: the energy has its
+    minimum there.
+    """
+    if found.removed is not None:
+        return
+    told = excess(rules, found.ground, source.units)
+    if told is None:
+        return
+    need, sentence = told
+    with st.container(key="excess", horizontal=True, vertical_alignment="center"):
+        st.markdown(sentence, width="content")
+        fewer = {"removed": need, "cursor": None}
+        st.button(f"Remove {need}", on_click=state.update, args=(fewer,), type="tertiary")
+        if state.estimator != source.default:
+            usual = {"estimator": source.default, "cursor": None}
+            label = f"Take {source.about(source.default).label}"
+            st.button(label, on_click=state.update, args=(usual,), type="tertiary")
+
+
+def show_search(request: dict, curve: tuple[tuple[float, float, float], ...]) -> None:
+    """Where the list is not proved: how far the proof is, and a job that goes on, with its progress."""
+    if curve:
+        shares = [max(0.0, 100 * bound / e) for _, bound, e in curve if 0 < e < np.inf]
+        with st.container(key="proof", horizontal=True, vertical_alignment="center"):
+            st.caption(progress_of_proof(*curve[-1]), width="content")
+            if len(shares) > 2:
+                st.line_chart(shares, height=60, width=160, x_label="time", y_label="%")
     job = jobs.find("solve", request)
     if job and job.status == "done":
         st.info(f"Searched for {job.result['seconds'] / 60:.0f} minutes without coming to a proof.")
@@ -262,23 +295,6 @@ def show_search(request: dict) -> None:
         )
     if job:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)
-
-
-def choices_of_others(run: Run, removed: int) -> dict[tuple[int, ...], str]:
-    """{state: who chose it} of other methods and of the learned landscape at this M, and of lists that were
-    imported.
-    """
-    found: dict[tuple[int, ...], list[str]] = {}
-    for job in jobs.on_run(folders.find_run(run.key), removed, run.by):
-        if job.kind in ("peers", "learn") and job.status == "done":
-            named = job.result["methods"] if job.kind == "peers" else {"learned": job.result["best"]}
-            for name, choice in named.items():
-                found.setdefault(run.units.state(choice["removed"]) or (), []).append(name)
-    for row in other_tools.kept(model_key(run)):
-        listed = run.units.state(row.removed)
-        if listed is not None and len(listed) == removed:
-            found.setdefault(listed, []).append(Path(row.source).stem[:LABEL_LIMIT])
-    return {s: ", ".join(dict.fromkeys(names)) for s, names in found.items()}
 
 
 def marks_data(found: Landscape, rules: Constraints, others: dict[tuple[int, ...], str]) -> list[MarkData]:
@@ -298,7 +314,9 @@ def marks_data(found: Landscape, rules: Constraints, others: dict[tuple[int, ...
             "hash": hashed,
             "own": p.removed in state.marks,
         }
-        for p, hashed in zip(place(found.H, found.spectrum, states, rules, word), hashes)
+        for p, hashed in zip(
+            place(found.H, found.spectrum, states, rules, word, found.removed is None), hashes
+        )
     ]
 
 
@@ -310,7 +328,7 @@ def pick_states(found: Landscape) -> None:
         found.spectrum,
         PICKED,
         noise=spread,
-        taken=[s for s in state.tray if len(s) == state.removed],
+        taken=[s for s in state.tray if found.removed in (None, len(s))],
         names=units.names,
         word=units.word,
         tree=found.tree,
@@ -320,7 +338,7 @@ def pick_states(found: Landscape) -> None:
 
 def pick_basins(found: Landscape) -> None:
     """Fill the tray with the bottoms of the most persistent valleys that are not in it yet."""
-    here = [s for s in state.tray if len(s) == state.removed]
+    here = [s for s in state.tray if found.removed in (None, len(s))]
     put_into_tray(one_per_basin(found.H, found.tree, PICKED, here))
 
 
@@ -351,7 +369,7 @@ def draw(found: Landscape, data: LandscapeData, view: View, others: dict[tuple[i
             "tray": tray_data(found, state.tray, state.reasons),
             "marks": marks_data(found, view.ruled, others),
             "cursor": list(
-                state.cursor if state.cursor and len(state.cursor) == state.removed else found.ground
+                state.cursor if state.cursor and found.removed in (None, len(state.cursor)) else found.ground
             ),
             "seq": state.seq,
             "panel": state.panel,
@@ -382,11 +400,11 @@ def snippets_of(view: View) -> Snippets:
         return {"python": f"# {error}", "cli": f"# {error}"}
 
 
-def view_solved(request: dict, rules: Constraints) -> tuple:
+def view_solved(request: dict, removed: int | None, rules: Constraints) -> tuple:
     """What `solve` and `picture` are asked for: the view, and the job that has searched it to the end."""
     job = jobs.find("solve", request)
     searched = job.id if job and job.status == "done" else None
-    return (state.source, state.estimator, state.mix, state.removed, state.count, rules, searched)
+    return (state.source, state.estimator, state.mix, removed, state.count, rules, searched)
 
 
 def keep_look(view: tuple) -> None:
@@ -400,9 +418,12 @@ def show_refusal(error: InputError) -> None:
     """Why the view cannot be solved, and the ways out of it."""
     st.error(plain(str(error)))
     if any(state[name].strip() for name in RULES):
-        st.button("Clear the rules", on_click=state.update, args=(RULES,))
+        st.button("Clear the rules", on_click=clear_rules)
     if state.mix is not None:
         st.button("Domains as sampled", on_click=state.update, args=({"mix": None},))
+    if state.removed is None:
+        m = source_of(state.source).opening
+        st.button(f"Remove {m}", on_click=state.update, args=({"removed": m},))
     write_link()
     show_upload()
 
@@ -439,8 +460,9 @@ def page() -> None:
     try:
         rules = constraints_in_view(source)
         mix = source.check_mix(state.mix)  # shares of sum 1: one mix, one search, however it was set
-        request = solve_request(state.source, state.estimator, state.removed, state.count, rules, mix)
-        view = view_solved(request, rules)
+        removed = removed_in_view(rules)
+        request = solve_request(state.source, state.estimator, removed, state.count, rules, mix)
+        view = view_solved(request, removed, rules)
         found = solve(*view)
         keep_look(view)
     except InputError as error:
@@ -448,23 +470,24 @@ def page() -> None:
         return
     if found is None:
         st.info("No state that fits the rules was found in the time a page may take.")
-        show_search(request)
-        st.button("Clear the rules", on_click=state.update, args=(RULES,))
+        show_search(request, ())
+        st.button("Clear the rules", on_click=clear_rules)
         write_link()
         return
     if facts is not None:
         show_facts(found, facts, badge)
         if not found.spectrum.exact:
-            show_search(request)
+            show_search(request, found.spectrum.curve)
         show_health(source, found)
         show_check(source, found)
         show_misjudged(found, rules)
-    others = choices_of_others(source.run, state.removed) if source.run else {}
+        show_excess(source, found, rules)
+    others = choices_of_others(source.run, len(found.ground)) if source.run else {}
     plain_rules, budget = rules_in_view(source)
     draw(
         found,
         picture(*view),
-        View(source, state.estimator, state.removed, state.count, mix, plain_rules, budget),
+        View(source, state.estimator, removed, state.count, mix, plain_rules, budget),
         others,
     )
     if state.get("prune_state") and source.run:

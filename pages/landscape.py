@@ -8,7 +8,7 @@ from core.shape import MOVES
 from pages.landscape_parts import depths, minima, noise, paths, states, temperature
 from pages.landscape_parts.found import shown
 from pages.shared.link import opened_source
-from pages.shared.view import constraints_in_view, plain
+from pages.shared.view import constraints_in_view, plain, removed_in_view
 
 SECTIONS = {
     "Minima": minima.show,
@@ -30,7 +30,7 @@ def page() -> None:
         return
     mixed = f" Domain mix: {mix_label(state.mix, 9)}." if state.mix is not None else ""
     about = source.about(state.estimator).label
-    removed = "as many as the budget asks for" if state.removed is None else f"M = {state.removed}"
+    removed = "as many as the rules ask for" if state.removed is None else f"M = {state.removed}"
     st.markdown(
         plain(
             f"{source.name}, {about}, {removed}.{mixed} Choose another run, couplings, M or rules in Explore."
@@ -57,13 +57,16 @@ def page() -> None:
             help="How many of the lowest minima to find; the list of states grows until they are there.",
         )
     try:
-        found = shown(
-            state.source, state.estimator, state.mix, state.removed, constraints_in_view(source), moves, count
-        )
+        rules = constraints_in_view(source)
+        m = removed_in_view(rules)
+        found = shown(state.source, state.estimator, state.mix, m, rules, moves, count)
     except InputError as error:
         st.error(plain(f"{error} Change it in Explore."))
         return
-    SECTIONS[section](found)
+    try:
+        SECTIONS[section](found)
+    except InputError as error:  # rules that leave too few states to sample
+        st.warning(plain(str(error)))
 
 
 page()

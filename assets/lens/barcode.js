@@ -108,8 +108,7 @@ export class Barcode extends Panel {
     ctx.fillStyle = colours.removed;
     const gap = m.halved ? 1.4 : this.rowHeight > 3.9 ? 0.8 : 0.3;
     for (let k = this.first; k < this.first + this.rows; k++)
-      for (let i = 0; i < m.removed; i++) {
-        const unit = m.list[k * m.removed + i];
+      for (const unit of m.list.subarray(m.starts[k], m.starts[k + 1])) {
         const [y, height] = this.lane(unit, this.y(k), this.rowHeight - gap);
         ctx.fillRect(this.x(m.block[unit]) + inset, y, this.column - 2 * inset, height);
       }

@@ -54,7 +54,7 @@ export class Card {
       [
         "Pearson to #0",
         isNaN(here.pearson) ? "–" : plus(here.pearson),
-        `${here.changed} of ${m.removed} changed`,
+        `${here.changed} of ${here.units.length} changed`,
       ],
     ];
     rows.push(...this.valleyRows());
@@ -111,7 +111,8 @@ export class Card {
     ];
   }
   strongestRows(name, factor) {
-    const { model: m, here } = this.lens;
+    const { model: m, here, matrix } = this.lens;
+    if (matrix.visible) return []; // they stand beside the couplings
     return m
       .strongestPairs(here.units, 2)
       .map(([i, j, v], n) => [

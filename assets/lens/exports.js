@@ -58,7 +58,10 @@ export class Exports {
     const { model, maximised } = this.lens;
     const panel = maximised ? `-${maximised.name}` : "";
     const by = model.halved ? "-by-branch" : "";
-    const name = `blockscape-${model.title}${by}-M${model.removed}${panel}`.replace(/[^\w.-]+/g, "-");
+    const name = `blockscape-${model.title}${by}-${model.tag.replace(" = ", "")}${panel}`.replace(
+      /[^\w.-]+/g,
+      "-",
+    );
     const url = URL.createObjectURL(blob);
     element("a", { href: url, download: `${name}.${ending}` }).click();
     setTimeout(() => URL.revokeObjectURL(url), 10000);
@@ -100,7 +103,7 @@ export class Exports {
         `<g transform="translate(${short(plot.left - left)} ${short(plot.top - top)})">${panel.svg()}</g>`
       );
     });
-    const title = `${escaped(model.title)}, M = ${model.removed}. ${escaped(sentence(lens))}`;
+    const title = `${escaped(model.title)}, ${model.tag}. ${escaped(sentence(lens))}`;
     return (
       `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" ` +
       `viewBox="0 0 ${width} ${height}" role="img"><title>${title}</title>` +

@@ -74,7 +74,7 @@ export class Finder {
     const { model } = this.lens;
     const n = this.draft.length;
     if (n === 0 || n >= model.blocks) return `Choose 1 to ${model.blocks - 1} ${model.word}s.`;
-    return n === model.removed
+    return model.compares(this.draft)
       ? model.place(model.of(this.draft))
       : `${n} of ${model.removed} ${model.word}s; opening it shows the landscape of M = ${n}`;
   }

@@ -5,7 +5,7 @@ import { button, element } from "./dom.js";
 const KEPT = "blockscape-dismissed"; // in this browser: the names of the panels whose sentence is gone
 
 const SENTENCES = {
-  levels: (m) => `A state removes ${m.many(m.removed)}; the lower it lies, the less harm is predicted.`,
+  levels: (m) => `A state removes ${m.asked}; the lower it lies, the less harm is predicted.`,
   tree: () =>
     "Each leaf is a valley's lowest state; two branches join at the energy that every way from one to the other " +
     "must climb.",

@@ -166,7 +166,7 @@ export class Landscape extends Panel {
     this.note.title =
       this.view === "tree"
         ? TREE
-        : `Each line is a way to remove ${m.many(m.removed)}; lower is predicted better. ` +
+        : `Each line is a way to remove ${m.asked}; lower is predicted better. ` +
           `A dot is a minimum, a ring a measured state, a flag a marked one.`;
     for (const t of ticks(this.lo, this.hi)) {
       const y = this.y(t);

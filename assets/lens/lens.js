@@ -268,7 +268,7 @@ class Lens {
   }
   open(units) {
     // any state; of another M by solving that one
-    if (units.length === this.model.removed) this.go(units);
+    if (this.model.compares(units)) this.go(units);
     else this.send({ ask: "open", state: units });
   }
   step(by) {
@@ -286,6 +286,13 @@ class Lens {
     const at = this.here.rank ?? this.here.below - 0.5;
     const found = direction > 0 ? minima.find((k) => k > at) : minima.findLast((k) => k < at);
     if (found !== undefined) this.select(found, true);
+  }
+  toBarrier() {
+    // the state over which the valley of the selected one joins a lower one
+    const { shape } = this.model;
+    const saddle = shape.saddle[shape.valley[this.here.rank]] ?? -1;
+    if (saddle >= 0) this.select(saddle, true);
+    else this.say("No barrier to a lower valley is known of this state.");
   }
   toggle(name) {
     this.tray = this.tray.includes(name) ? this.tray.filter((t) => t !== name) : [...this.tray, name];

@@ -27,8 +27,9 @@
  * @property {string[]} names
  * @property {number[]} block
  * @property {string} word
- * @property {number} removed
+ * @property {number | null} removed
  * @property {number} count
+ * @property {string} sizes
  * @property {string} states
  * @property {string} energy
  * @property {string} own

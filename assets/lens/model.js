@@ -9,6 +9,8 @@ export class Model {
   constructor(data) {
     Object.assign(this, data);
     this.list = decode(data.states, Uint16Array);
+    this.starts = [0]; // of each state in the list, and its end
+    for (const size of decode(data.sizes, Uint16Array)) this.starts.push(this.starts.at(-1) + size);
     for (const [name, Type] of [
       ["energy", Float64Array],
       ["own", Float64Array],
@@ -88,7 +90,18 @@ export class Model {
     return [...this.block.keys()].sort((u, v) => rank[u] - rank[v] || u - v);
   }
   state(k) {
-    return Array.from(this.list.subarray(k * this.removed, (k + 1) * this.removed));
+    return Array.from(this.list.subarray(this.starts[k], this.starts[k + 1]));
+  }
+  compares(units) {
+    // its energy with those of the list: where M is left free, any state's
+    return this.removed === null || units.length === this.removed;
+  }
+  get asked() {
+    // how much goes, and as a tag
+    return this.removed === null ? `as many ${this.word}s as the rules ask for` : this.many(this.removed);
+  }
+  get tag() {
+    return this.removed === null ? "M free" : `M = ${this.removed}`;
   }
   h(i, j) {
     return this.matrix[i * this.blocks + j];
@@ -161,7 +174,7 @@ export class Model {
     const energy = own + pairs;
     let below = 0;
     while (below < this.count && this.energy[below] < energy - this.tolerance) below += 1;
-    const same = units.length === this.removed;
+    const same = this.compares(units);
     const found = {
       name,
       units,

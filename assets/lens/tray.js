@@ -23,6 +23,7 @@ export class Tray {
     const list = element(
       "div",
       { className: "list", tabIndex: 0 },
+      lens.hints.of("tray"), // in what scrolls: the buttons keep their place, however much the card needs
       ...(picks.length || lens.hints.shows("tray")
         ? picks
         : [element("p", { className: "empty", textContent: EMPTY })]),
@@ -30,7 +31,7 @@ export class Tray {
     );
     list.setAttribute("role", "group");
     list.setAttribute("aria-label", "Picked and marked states");
-    this.node.replaceChildren(this.heading(), lens.hints.of("tray"), list, this.actions());
+    this.node.replaceChildren(this.heading(), list, this.actions());
   }
   heading() {
     const spread = this.lens.details.map((d) => d.diversity).filter((d) => d !== null);

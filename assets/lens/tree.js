@@ -226,12 +226,12 @@ export class Tree {
     };
     for (const i of first.slice(0, MOST_LABELS)) {
       const text = `#${panel.m.minima[i]}`;
-      put([this.x.get(i) - 3.35 * text.length, this.y(i) + r + 2.5, 6.7 * text.length, 10], text, {});
+      put([this.x.get(i) - 3.35 * text.length, this.y(i) + r + 5, 6.7 * text.length, 10], text, {});
     }
     if (this.colour !== "changed") return;
     for (const i of first.slice(0, MOST_LABELS).filter((leaf) => leaf > 0)) {
       const text = String(this.value.get(i));
-      const box = [this.x.get(i) + r + 2, this.y(i) - 5, 6.7 * text.length, 9];
+      const box = [this.x.get(i) + r + 4, this.y(i) - 5, 6.7 * text.length, 9];
       put(box, text, { align: "left" });
     }
   }

@@ -45,7 +45,8 @@ def check_states(listed: np.ndarray, increase: np.ndarray | None, seed: int = 0)
     where there are none: random states and windows stand in.
     """
     n, m = listed.shape[1], int(listed[0].sum())
-    far = [k for k in range(1, len(listed)) if (listed[k] & listed[0]).sum() <= m - max(2, m // 3)]
+    shared = (listed & listed[0]).sum(axis=1)
+    far = np.flatnonzero(shared <= m - max(2, m // 3)).tolist()
     low = [0, *far[: LOWEST - 1], *range(1, len(listed))][: min(LOWEST, len(listed))]
     found = removed_blocks(listed[list(dict.fromkeys(low))])
     rng = np.random.default_rng([seed, m])

@@ -10,6 +10,7 @@ from core.energy.learned import learned_at, read_learned
 from core.energy.sources import Source
 from core.errors import InputError
 from core.ising.energies import energies
+from core.ising.states import indicator
 from core.store.runs import Rows, Run
 
 RESAMPLES = 200
@@ -44,6 +45,24 @@ def energy_noise(
         e = energies(couplings(resampled(source.run, rng), estimator, mix), x)
         above[k] = e - e[:1]
     return above.std(axis=0, ddof=1)
+
+
+def energy_spread(
+    source: Source,
+    estimator: str,
+    state: tuple[int, ...],
+    mix: Mapping[str, float] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> float | None:
+    """Standard deviation of one state's own energy over such resamples; None for a bare matrix, and of a
+    learned landscape, whose posterior is not drawn again.
+    """
+    if source.run is None or learned_at(estimator) is not None:
+        return None
+    rng, x = np.random.default_rng(seed), indicator([state], source.blocks)
+    drawn = [energies(couplings(resampled(source.run, rng), estimator, mix), x)[0] for _ in range(resamples)]
+    return float(np.std(drawn, ddof=1))
 
 
 def energy_error(A: np.ndarray, state: np.ndarray, weights: np.ndarray | None = None) -> float:

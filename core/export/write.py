@@ -203,12 +203,12 @@ def _placed(
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
     try:
         checkpoint = staging / "checkpoint"
-        own_code, dtype = loaded.own_code, loaded.model.dtype
+        own_code = loaded.own_code
         written = _write(loaded, units, checkpoint, form, before, provenance)
         report(3, 4, "verifying in a fresh process")
         np.savez(staging / "probe.npz", ids=probe["ids"], logits=probe["logits"])
         found = FORMS[form].prove(checkpoint, staging / "probe.npz", own_code)
-        _check_cache(found, written, dtype)
+        _check_cache(found, written, loaded.item_size)
         size = sum(f.stat().st_size for f in checkpoint.glob(FORMS[form].weights))
         checkpoint.chmod(0o755)
         if out.exists():
@@ -259,12 +259,14 @@ def _write(
     return written
 
 
-def _check_cache(found: dict, written: Written, dtype: torch.dtype) -> None:
-    """Errors: RuntimeError where a fresh process has seen another cache than was promised."""
-    if "kv" in found and found["kv"] * dtype.itemsize != written.kv_bytes:
+def _check_cache(found: dict, written: Written, item_size: int) -> None:
+    """Errors: RuntimeError where a fresh process has seen another cache than was promised; item_size: bytes
+    of a number in the promise, which is of the source's type, in which an export need not be written.
+    """
+    if "kv" in found and found["kv"] * item_size != written.kv_bytes:
         raise RuntimeError(
-            f"The pruned checkpoint failed verification and was not kept: its cache holds "
-            f"{found['kv'] * dtype.itemsize} bytes a token, not {written.kv_bytes}."
+            f"The pruned checkpoint failed verification and was not kept: its cache holds {found['kv']} "
+            f"numbers a token, not {written.kv_bytes // item_size}."
         )
 
 

@@ -64,7 +64,8 @@ def _without(request: dict) -> str:
 def _search(request: dict) -> str:
     source, removed, count = (request.get(name) for name in ("source", "removed", "count"))
     mix = f" · mix {mix_label(request['mix'])}" if request.get("mix") else ""
-    return f"{str(source)[:8]} · M = {removed} · {count} states{mix}"
+    m = "free" if removed is None else f"= {removed}"
+    return f"{str(source)[:8]} · M {m} · {count} states{mix}"
 
 
 KINDS = {

@@ -20,6 +20,7 @@ class Landscape:
 
     H: np.ndarray  # float64 [N, N]
     spectrum: Spectrum
+    removed: int | None  # M; None: the rules say how much goes, and states of different sizes are compared
     own: np.ndarray  # float64 [K]: the part of the energy that is no pair
     valleys: Valleys  # its minima, and what drains into each
     changed: np.ndarray  # int [K]: blocks that differ from the ground state
@@ -43,19 +44,23 @@ class Landscape:
         return self.spectrum.removed[0]
 
 
-def landscape(H: np.ndarray, spectrum: Spectrum, constraints: Constraints | None = None) -> Landscape:
+def landscape(
+    H: np.ndarray, spectrum: Spectrum, constraints: Constraints | None = None, *, free: bool = False
+) -> Landscape:
     """What each listed state of a spectrum of H, float64 [N, N], is worth; constraints: those it respects.
 
-    Where the states remove different numbers of blocks, none was asked for: the constraints alone say which
-    moves count.
+    free: no number of blocks was asked for, as is plain where the states remove different numbers: the
+    constraints alone say which moves count.
     """
     x = spectrum.x
-    rules = make_rules(constraints, len(H), None if np.ptp(x.sum(axis=1)) else int(x[0].sum()))
+    removed = None if free or np.ptp(x.sum(axis=1)) else int(x[0].sum())
+    rules = make_rules(constraints, len(H), removed)
     return Landscape(
         H,
         spectrum,
+        removed,
         own_costs(H, x),
-        valleys(spectrum, moves_of(rules), H, constraints),
+        valleys(spectrum, moves_of(rules), H, rules),
         blocks_changed(x, x[0]),
         pearson(x, x[:1])[:, 0],
     )

@@ -39,9 +39,10 @@ def place(
     states: Sequence[State],
     constraints: Constraints | None = None,
     word: str = "block",
+    free: bool = False,
 ) -> list[Place]:
-    """The place of every state (sorted tuples of units of H, [N, N]) in a spectrum of one M, listed or not;
-    word: what people call a unit.
+    """The place of every state (sorted tuples of units of H, [N, N]) in a spectrum, listed or not; word: what
+    people call a unit; free: no M was asked for, so that states of any size are compared.
 
     An unlisted state of an exact spectrum lies above all listed ones, or is outside the rules, or its level
     goes on beyond the list; of one that is not proved it may lie anywhere, and `below` counts listed states
@@ -52,7 +53,7 @@ def place(
     s, n = spectrum, len(H)
     x = indicator(list(states), n)
     e = energies(H, x)
-    m = int(s.x[0].sum())
+    m = None if free else int(s.x[0].sum())
     level = levels(s.energies, s.tolerance)
     ranks = {state: k for k, state in enumerate(s.removed)}
     rules = make_rules(constraints, n, m)
@@ -60,7 +61,7 @@ def place(
     places = []
     for state, row, energy, fits in zip(states, x, e.tolist(), allowed.tolist()):
         rank = ranks.get(tuple(sorted(state)))
-        if row.sum() != m:
+        if m is not None and row.sum() != m:
             words = (
                 f"removes {int(row.sum())} {word}s, and the listed states {m}: energies of different "
                 "numbers are not compared"

@@ -66,6 +66,7 @@ class LoadedModel:
     structure: Structure
     blocks: list[Block] = field(default_factory=list)
     by: str = BLOCK  # what a state removes here: core.ising.units
+    item_size: int = 4  # bytes of a number, as the blocks count them
 
     @property
     def units(self) -> Units:
@@ -313,7 +314,7 @@ def wrap(
     files = files or WeightFiles(source, Path())
     if (stored := files.block_bytes()) is not None:
         blocks = [with_sizes(block, stored[block.index]) for block in blocks]
-    return LoadedModel(model, tokenizer, source, files, structure, blocks)
+    return LoadedModel(model, tokenizer, source, files, structure, blocks, item_size=item_size)
 
 
 def _first_line(error: Exception) -> str:

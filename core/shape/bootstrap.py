@@ -18,7 +18,7 @@ from core.errors import InputError
 from core.ising.energies import energies
 from core.shape.descent import lowered
 from core.shape.tree import BarrierTree
-from core.spectrum.constraints import Constraints, make_rules
+from core.spectrum.constraints import Rules, make_rules
 from core.store.runs import Run
 
 RESAMPLES = 100
@@ -40,7 +40,7 @@ def stability(
     run: Run,
     estimator: str,
     mix: Mapping[str, float] | None = None,
-    constraints: Constraints | None = None,
+    rules: Rules | None = None,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -48,15 +48,14 @@ def stability(
 ) -> Stability:
     """Of the minima and merges of a tree made with `couplings(run, estimator, mix)`.
 
-    Minima are tested against all moves, listed or not. Paths of a resample lead over the listed states alone,
-    which are not all of its low ones: its barriers are upper bounds. Errors: InputError for fewer than 2
-    resamples.
+    rules: those of the list; None: M alone. Minima are tested against all moves, listed or not. Paths of a
+    resample lead over the listed states alone, which are not all of its low ones: its barriers are upper
+    bounds. Errors: InputError for fewer than 2 resamples.
     """
     if resamples < 2:
         raise InputError(f"A share needs at least 2 resamples, not {resamples!r}.")
     v, s = tree.valleys, tree.valleys.spectrum
-    counts = s.x.sum(axis=1)
-    rules = make_rules(constraints, s.x.shape[1], None if np.ptp(counts) else int(counts[0]))
+    rules = rules or make_rules(None, s.x.shape[1], int(s.x[0].sum()))
     rng = np.random.default_rng(seed)
     minimum, height = np.zeros(len(v.minimum)), np.zeros((resamples, len(tree.dying)))
     one, other = v.neighbours.nonzero()

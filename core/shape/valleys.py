@@ -17,8 +17,8 @@ from core.errors import InputError
 from core.ising.units import Units
 from core.shape.descent import lowered
 from core.shape.moves import LISTED_MOST, Moves, adjacency, moves_of
-from core.spectrum.constraints import Constraints, make_rules
-from core.spectrum.lowest import COUNT_LIMIT, Spectrum, checked_count, levels, lowest_states
+from core.spectrum.constraints import Constraints, Rules
+from core.spectrum.lowest import COUNT_LIMIT, Spectrum, checked_count, checked_problem, levels, lowest_states
 
 MOST = 20_000  # states listed in search of minima
 _MORE = 4  # times as many states when a list holds too few minima
@@ -62,22 +62,21 @@ class Valleys:
 
 
 def valleys(
-    spectrum: Spectrum, moves: Moves, H: np.ndarray | None = None, constraints: Constraints | None = None
+    spectrum: Spectrum, moves: Moves, H: np.ndarray | None = None, rules: Rules | None = None
 ) -> Valleys:
-    """Of the listed states. H float64 [N, N] and the constraints: of a list that is not proved complete,
+    """Of the listed states. H float64 [N, N] and the rules: of a list that is not proved complete,
     whose minima are then tested against all moves, unlisted states too; needless otherwise.
 
     Errors: InputError for a list that is too long, or not complete and without its H.
     """
     s = spectrum
-    if not s.exact and H is None:
-        raise InputError("The list is not proved complete, so its minima need the couplings; give H.")
+    if not s.exact and (H is None or rules is None):
+        raise InputError("The list is not proved complete, so its minima need H and the rules; give both.")
     near = adjacency(s.x, moves)
     level = levels(s.energies, s.tolerance)
     out = np.zeros(len(s.x), dtype=bool)
-    if not s.exact and H is not None:
-        removed = None if np.ptp(s.x.sum(axis=1)) else int(s.x[0].sum())
-        out = lowered(H, s.x, moves, make_rules(constraints, len(H), removed), s.tolerance)
+    if not s.exact and H is not None and rules is not None:
+        out = lowered(H, s.x, moves, rules, s.tolerance)
     flat = _plateaus(near, level)
     target = _downhill(near, level, flat, out)
     root = _roots(target)
@@ -163,11 +162,12 @@ def lowest_minima(
     """
     count = checked_count(count)
     most = min(most, LISTED_MOST, COUNT_LIMIT)
-    allowed = moves_of(make_rules(constraints, len(H), removed), moves, units)
+    H, _, rules = checked_problem(H, removed, None, constraints)
+    allowed = moves_of(rules, moves, units)
     listed = min(FIRST, most)
     while True:
         s = lowest_states(H, removed, listed, constraints=constraints, time_limit=time_limit, report=report)
-        found = valleys(s, allowed, H, constraints)
+        found = valleys(s, allowed, H, rules)
         if len(found.minimum) >= count and not (
             found.open and found.level[found.minimum[count - 1]] == found.level[-1]
         ):
@@ -180,22 +180,18 @@ def lowest_minima(
 
 def _said(found: Valleys, count: int) -> Minima:
     s, have = found.spectrum, len(found.minimum)
+    given = min(have, count)
+    some = f"{given} {'minimum' if given == 1 else 'minima'}"
     if not s.exact:
-        return Minima(
-            found,
-            count,
-            False,
-            f"{min(have, count)} minima found, not proved the lowest: the list is not complete",
-        )
+        return Minima(found, count, False, f"{some} found, not proved the lowest: the list is not complete")
     if have >= count:
+        lowest = "lowest minimum" if given == 1 else f"{given} lowest minima"
         return Minima(
-            found,
-            count,
-            True,
-            f"the {count} lowest minima, proved: the {len(s.x)} lowest states are all listed",
+            found, count, True, f"the {lowest}, proved: the {len(s.x)} lowest states are all listed"
         )
     if np.isinf(s.lower_bound):
-        return Minima(found, count, True, f"all {have} minima: every state is listed")
+        every = "the only minimum" if given == 1 else f"all {some}"
+        return Minima(found, count, True, f"{every}: every state is listed")
     return Minima(
-        found, count, False, f"{have} minima among the {len(s.x)} lowest states; others may lie above them"
+        found, count, False, f"{some} among the {len(s.x)} lowest states; others may lie above them"
     )

@@ -83,6 +83,26 @@ def removed_by_groups(constraints: Constraints) -> int:
     return sum(count for _, count in constraints.groups) + len(set(constraints.remove) - grouped)
 
 
+def spare(constraints: Constraints, removed: Sequence[int], blocks: int) -> int:
+    """How many of the blocks that a state removes could stay, and the constraints be kept: they come back one
+    after the other, the lightest first, for as long as what is still gone reaches every budget.
+
+    Only blocks count that no rule and no group holds.
+    """
+    rules = make_rules(constraints, blocks, None)
+    gone = np.isin(np.arange(blocks), list(removed))
+    free = gone & (rules.fixed < 0) & (rules.counts[rules.klass] < 0)
+    weight = (rules.weights / rules.at_least[:, None]).max(axis=0, initial=0.0)
+    back = 0
+    for b in sorted(np.flatnonzero(free).tolist(), key=lambda b: weight[b]):
+        gone[b] = False
+        if (rules.weights @ gone >= rules.at_least).all():
+            back += 1
+        else:
+            gone[b] = True
+    return back
+
+
 def _of_kind(name: str, kinds: Sequence[str]) -> tuple[int, ...]:
     """The blocks of a kind, "attention + FFN", or with it as a part, "attention"; none where the name is not
     a kind's.
@@ -115,7 +135,13 @@ class Rules:
         return not self.local and bool((self.fixed < 0).all())
 
     def allows(self, x: np.ndarray) -> np.ndarray:
-        """bool [K]: which rows of x [K, N] are feasible."""
+        """bool [K]: which rows of x [K, N] are feasible; one that removes everything is not."""
+        return self.keeps(x) & ~np.atleast_2d(np.asarray(x, dtype=bool)).all(axis=1)
+
+    def keeps(self, x: np.ndarray) -> np.ndarray:
+        """bool [K]: which rows of x [K, N] respect what was asked for, the one that removes everything
+        too.
+        """
         x = np.atleast_2d(np.asarray(x, dtype=bool))
         fits = ((self.fixed < 0) | (x == (self.fixed == 1))).all(axis=1)
         for k, count in enumerate(self.counts):
@@ -203,6 +229,10 @@ def make_rules(constraints: Constraints | None, blocks: int, removed: int | None
             f"No choice of blocks satisfies max_run = {max_run} together with the counts; raise max_run or "
             "remove fewer."
         )
+    if total is not None and rules.keeps(np.ones((1, blocks)))[0]:
+        total -= 1  # the state that removes everything is none
+    if total == 0:
+        raise InputError(f"The rules remove all {blocks} blocks, and nothing would be left; let some stay.")
     return replace(rules, total=total)
 
 

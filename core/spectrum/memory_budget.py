@@ -291,17 +291,16 @@ class Fit:
     least: int
     sure: int | None
 
-    @property
-    def words(self) -> str:
-        """The same as a clause for people."""
+    def said(self, word: str) -> str:
+        """The same as a clause for people, who call a unit this."""
         if not self.least:
             return "the whole model fits"
         if self.least == self.sure:
-            return f"removing {self.least} blocks is enough, whichever they are"
+            return f"removing {self.least} {word}s is enough, whichever they are"
         if self.sure is None:
-            return f"at least {self.least} blocks must go, and which ones decides"
+            return f"at least {self.least} {word}s must go, and which ones decides"
         return (
-            f"at least {self.least} blocks must go; which ones decides, up to {self.sure}, where every "
+            f"at least {self.least} {word}s must go; which ones decides, up to {self.sure}, where every "
             "choice fits"
         )
 

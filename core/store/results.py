@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, field
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -109,8 +110,8 @@ def _standard_error(values: np.ndarray) -> float:
 class Results:
     """The store's measurements; several processes may use it at once."""
 
-    def __init__(self):
-        self.path = folders.home() / "results.sqlite"
+    def __init__(self, path: Path | None = None):
+        self.path = path or folders.home() / "results.sqlite"
 
     @property
     def _is_empty(self) -> bool:
@@ -181,6 +182,10 @@ class Results:
         if like is not None:
             where += " AND data = ? AND split = ? AND metric = ? AND settings = ?"
             values += like.columns()[2:]
+        return list(_measurements(self.path, self.stamp, where, tuple(values)))
+
+    def _read(self, where: str, values: tuple) -> Iterator[Measurement]:
+        """What the table holds under a condition, whose first value is the model."""
         with self._connection() as c:
             rows = c.execute(
                 "SELECT id, removed, data, split, metric, settings, seconds, versions, item, value FROM "
@@ -188,18 +193,16 @@ class Results:
                 f"WHERE {where} ORDER BY id, item",
                 values,
             ).fetchall()
-        found: dict[int, list] = {}
+        state_of = cache(read_name)
+        found: dict[int, tuple] = {}
         for number, removed, data, split, metric, settings, seconds, versions, item, value in rows:
-            entry = found.setdefault(
-                number,
-                [Key(model, read_name(removed), data, split, metric, settings), [], [], seconds, versions],
-            )
-            entry[1].append(item)
-            entry[2].append(value)
-        return [
-            Measurement(key, np.array(items), np.array(values), seconds, json.loads(versions))
-            for key, items, values, seconds, versions in found.values()
-        ]
+            if number not in found:
+                key = Key(values[0], state_of(removed), data, split, metric, settings)
+                found[number] = (key, [], [], seconds, versions)
+            found[number][1].append(item)
+            found[number][2].append(value)
+        for key, items, own, seconds, versions in found.values():
+            yield Measurement(key, _fixed(items), _fixed(own), seconds, json.loads(versions))
 
     def seconds_per_token(self, model: str) -> float | None:
         """Of a forward of the original, from what it took to measure its losses; None where nothing was."""
@@ -260,6 +263,19 @@ def _put(c: sqlite3.Connection, key: Key, values: dict[int, float], seconds: flo
     c.execute("UPDATE measurement SET seconds = seconds + ? WHERE id = ?", (seconds, number))
     rows = [(number, int(item), float(value)) for item, value in values.items()]
     return c.executemany("INSERT OR IGNORE INTO item VALUES (?, ?, ?)", rows).rowcount
+
+
+@lru_cache(maxsize=4)
+def _measurements(path: Path, stamp: tuple, where: str, values: tuple) -> tuple[Measurement, ...]:
+    """Read once while the file stays as it is: pages ask for the same again at every M."""
+    return tuple(Results(path)._read(where, values))
+
+
+def _fixed(values: list) -> np.ndarray:
+    """An array that nobody changes, since all who ask are given the same."""
+    array = np.array(values)
+    array.flags.writeable = False
+    return array
 
 
 def _shipped_files() -> Iterator[Path]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from core.errors import InputError
-from core.spectrum.constraints import Constraints, make_rules
+from core.spectrum.constraints import Rules, make_rules
 from core.spectrum.lowest import Spectrum
 from core.thermal.sampling import Sampled, sample
 from core.thermal.whole import Whole, whole
@@ -32,8 +32,8 @@ class Ensemble:
 
     @property
     def effective(self) -> float:
-        """Effective number of states, exp(entropy)."""
-        return math.exp(self.entropy) if self.entropy < 700 else math.inf
+        """Effective number of states, exp(entropy); NaN as there."""
+        return math.inf if self.entropy >= 700 else math.exp(self.entropy)
 
     @property
     def connected(self) -> np.ndarray:
@@ -45,23 +45,17 @@ class Ensemble:
 
 
 def ensemble(
-    H: np.ndarray,
-    spectrum: Spectrum,
-    temperature: float,
-    constraints: Constraints | None = None,
-    *,
-    seed: int = 0,
+    H: np.ndarray, spectrum: Spectrum, temperature: float, rules: Rules | None = None, *, seed: int = 0
 ) -> Ensemble:
     """The ensemble at a temperature, by the best of three ways: all states, the listed ones, samples.
 
-    H: float64 [N, N]; spectrum: its lowest states within the constraints; the number of units its states
-    remove is M, or open where they differ. Errors: InputError for a temperature that is no number above 0.
+    H: float64 [N, N]; spectrum: its lowest states within the rules (None: M alone). Errors: InputError for a
+    temperature that is no number above 0.
     """
     if not (temperature > 0 and math.isfinite(temperature)):
         raise InputError(f"The temperature must be a number above 0, not {temperature!r}.")
-    counts = spectrum.x.sum(axis=1)
-    rules = make_rules(constraints, len(H), None if np.ptp(counts) else int(counts[0]))
-    listed = of_list(spectrum, temperature)
+    rules = rules or make_rules(None, len(H), int(spectrum.x[0].sum()))
+    listed = of_list(spectrum, temperature, rules)
     if listed.error == 0:
         return listed
     if (all_ := whole(H, rules)) is not None:
@@ -111,13 +105,13 @@ def _with_fixed(problem: Whole, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return probability, both
 
 
-def of_list(spectrum: Spectrum, temperature: float) -> Ensemble:
+def of_list(spectrum: Spectrum, temperature: float, rules: Rules) -> Ensemble:
     """From the listed states alone, with the share of the weight that unlisted ones may have at most."""
     s = spectrum
     above = s.energies - s.energies[0]
     w = np.exp(above / -temperature)
     z, x = float(w.sum()), s.x.astype(np.float64)
-    share = unlisted(s, temperature, z)
+    share = unlisted(s, temperature, z, rules)
     pairs = (x.T * (w / z)) @ x
     why = (
         f"exact: all {len(x)} states are listed"
@@ -129,13 +123,12 @@ def of_list(spectrum: Spectrum, temperature: float) -> Ensemble:
     return _made(temperature, np.diag(pairs).copy(), pairs, mean, square, math.log(z), how, share, why)
 
 
-def unlisted(s: Spectrum, temperature: float, z: float) -> float:
+def unlisted(s: Spectrum, temperature: float, z: float, rules: Rules) -> float:
     """The share of the weight that unlisted states may have at most; z: weight of the listed ones."""
     if math.isinf(s.lower_bound):
         return 0.0
-    counts = s.x.sum(axis=1)
-    n = s.x.shape[1]
-    most = s.total if s.total is not None else math.comb(n, int(counts[0])) if not np.ptp(counts) else 2**n
+    n, counts = s.x.shape[1], rules.counts
+    most = rules.total or (math.comb(n, int(counts.sum())) if (counts >= 0).all() else 2**n)
     others = math.log(max(most - len(s.x), 1)) - (s.lower_bound - float(s.energies[0])) / temperature
     return 1 / (1 + math.exp(min(math.log(z) - others, 700)))
 

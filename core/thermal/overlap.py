@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import hypergeom
 
-from core.spectrum.constraints import Constraints, make_rules
+from core.spectrum.constraints import Rules, make_rules
 from core.spectrum.lowest import Spectrum
 from core.thermal.ensemble import BOUNDED, ESTIMATED, EXACT, Ensemble
 from core.thermal.whole import Whole, whole
@@ -74,7 +74,7 @@ def overlap_of_states(x: np.ndarray, how: str = EXACT) -> Overlap:
 
 
 def overlap_of_ensemble(
-    H: np.ndarray, spectrum: Spectrum, found: Ensemble, constraints: Constraints | None = None, seed: int = 0
+    H: np.ndarray, spectrum: Spectrum, found: Ensemble, rules: Rules | None = None, seed: int = 0
 ) -> Overlap | None:
     """Of two states of an ensemble of equal M; None where M varies."""
     counts = spectrum.x.sum(axis=1)
@@ -89,7 +89,7 @@ def overlap_of_ensemble(
     complete = np.isinf(spectrum.lower_bound)
     if (complete or found.how == BOUNDED) and len(spectrum.x) <= _MANY:
         return _weighted(spectrum.x, np.exp((spectrum.energies[0] - spectrum.energies) / t), found.how)
-    problem = whole(H, make_rules(constraints, len(H), int(counts[0])))
+    problem = whole(H, rules or make_rules(None, len(H), int(counts[0])))
     if problem is None:
         return None
     x = _drawn(problem, t, float(spectrum.energies[0]), np.random.default_rng(seed))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.spectrum.constraints import Constraints, make_rules
+from core.spectrum.constraints import Rules, make_rules
 from core.spectrum.lowest import Spectrum
 from core.thermal.ensemble import BOUNDED, EXACT, UNLISTED, unlisted
 from core.thermal.whole import Whole, whole
@@ -31,20 +31,19 @@ def removal(
     H: np.ndarray,
     spectrum: Spectrum,
     temperatures: Sequence[float],
-    constraints: Constraints | None = None,
+    rules: Rules | None = None,
     *,
     most: int = LIVE,
 ) -> list[Removal | None]:
     """For each temperature (above 0); None where only sampling could tell.
 
-    H float64 [N, N], spectrum, constraints: as core.thermal.ensemble.ensemble. Exact where the states can be
+    H float64 [N, N], spectrum, rules: as core.thermal.ensemble.ensemble. Exact where the states can be
     enumerated (at most `most`) or all weight is listed; else from the list, where all unlisted states
     together have at most UNLISTED of the weight.
     """
-    found = [_of_list(spectrum, t) for t in temperatures]
+    rules = rules or make_rules(None, len(H), int(spectrum.x[0].sum()))
+    found = [_of_list(spectrum, t, rules) for t in temperatures]
     missing = [k for k, one in enumerate(found) if one is None or one.how != EXACT]
-    counts = spectrum.x.sum(axis=1)
-    rules = make_rules(constraints, len(H), None if np.ptp(counts) else int(counts[0]))
     if missing and (all_ := whole(H, rules, most)) is not None:
         asked = [temperatures[k] for k in missing]
         for k, one in zip(missing, _of_all(all_, asked, float(spectrum.energies[0]))):
@@ -52,10 +51,10 @@ def removal(
     return found
 
 
-def _of_list(s: Spectrum, temperature: float) -> Removal | None:
+def _of_list(s: Spectrum, temperature: float, rules: Rules) -> Removal | None:
     w = np.exp((s.energies[0] - s.energies) / temperature)
     z = float(w.sum())
-    share = unlisted(s, temperature, z)
+    share = unlisted(s, temperature, z, rules)
     how = EXACT if share <= _ROUNDING else BOUNDED
     return Removal(temperature, w @ s.x / z, how, share) if share <= UNLISTED else None
 

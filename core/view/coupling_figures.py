@@ -3,6 +3,7 @@
 x = 1 removed: H_ij > 0 raises the energy of removing both.
 """
 
+import math
 from collections.abc import Sequence
 
 import networkx as nx
@@ -15,7 +16,7 @@ from core.ising.energies import to_spins
 from core.ising.units import BLOCK, Units, whole
 from core.spectrum.sweep import Step
 from core.view.palette import GREEDY, LEARNED, MARGIN, NEGATIVE, NODE, POSITIVE, ZERO, signed_log
-from core.view.unit_axes import by_kind, depth_ticks, symbols
+from core.view.unit_axes import TICKS, by_kind, depth_ticks, symbols
 
 # communities, repeated from the ninth on
 GROUPS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#bab0ac")
@@ -51,6 +52,8 @@ def heatmap(
     ticks = np.linspace(-top, top, 5)
     values = np.sign(ticks) * np.expm1(np.abs(ticks)) * below if scale == "signed log" else ticks
     places = np.arange(len(H))
+    gap = 1 if len(H) <= 32 else 0.5
+    kinds = units.by != BLOCK and bool((order == by_kind(units)[0]).all())
     figure = go.Figure(
         go.Heatmap(
             z=shown,
@@ -60,45 +63,46 @@ def heatmap(
             zmin=-top,
             zmax=top,
             colorscale=[[0, NEGATIVE], [0.5, ZERO], [1, POSITIVE]],
-            xgap=1,
-            ygap=1,
-            colorbar={
+            xgap=gap,
+            ygap=gap,
+            colorbar={  # above, so that a narrow page has all its width for the matrix
                 "tickvals": ticks.tolist(),
                 "ticktext": [f"{v:.2g}" for v in values],
-                "title": scale,
-                "thickness": 12,
-                "len": 0.6,
+                "title": {"text": scale, "side": "top"},
+                "orientation": "h",
+                "thickness": 10,
+                "len": 0.8,
+                "y": 1.0,
+                "yanchor": "bottom",
+                "ypad": 20 if kinds else 4,
             },
             hoverinfo="skip",
         )
     )
     figure.add_trace(_click_targets(H, spread, order, name, units))
-    every = max(1, len(H) // 16)
+    every = -(-len(H) // 12)  # names such as 12a are wide
     axis = {"tickvals": places[::every], "ticktext": [units.names[u] for u in order[::every]]}
-    depth = bool((order == places).all())
-    if depth:
+    if (order == places).all():
         axis |= depth_ticks(units)
-    word = "block" if depth else units.word
-    figure.update_layout(margin=MARGIN, height=480, xaxis_title=word, yaxis_title=word)
-    if units.by != BLOCK and (order == by_kind(units)[0]).all():
+    if kinds:
         _rule_quarters(figure, units)
-    figure.update_yaxes(range=[len(H) - 0.5, -0.5], scaleanchor="x", constrain="domain", **axis)
-    figure.update_xaxes(range=[-0.5, len(H) - 0.5], constrain="domain", **axis)
+    figure.update_layout(margin={**MARGIN, "b": 24}, height=500)
+    square: dict = {"constrain": "domain", "tickangle": 0, **axis}
+    figure.update_yaxes(range=[len(H) - 0.5, -0.5], scaleanchor="x", constraintoward="top", **square)
+    figure.update_xaxes(range=[-0.5, len(H) - 0.5], **square)
     return figure
 
 
 def _rule_quarters(figure: go.Figure, units: Units) -> None:
-    """Lines between the kinds of a matrix in order of kind, whose names stand at the top and at the right."""
-    at, n = -0.5, len(units)
+    """Lines between the kinds of a matrix in order of kind, whose names stand at the top."""
+    at = -0.5
     for kind, count in by_kind(units)[1]:
         if at > 0:
             figure.add_hline(at, line={"color": NODE, "width": 1.5})
             figure.add_vline(at, line={"color": NODE, "width": 1.5})
         middle = at + count / 2
         figure.add_annotation(x=middle, y=-0.5, text=kind, yanchor="bottom", showarrow=False)
-        figure.add_annotation(x=n - 0.5, y=middle, text=kind, xanchor="left", textangle=90, showarrow=False)
         at += count
-    figure.update_layout(margin={**MARGIN, "t": 28})
 
 
 def _click_targets(H: np.ndarray, spread: np.ndarray | None, order: np.ndarray, name: str, units: Units):
@@ -189,10 +193,10 @@ def interaction_graph(
 
 
 def _node_names(units: Units, layout: str) -> list[str]:
-    """What stands below each node; along the depth there is room for one number a block."""
-    if units.by == BLOCK or layout != "depth":
+    """What stands below each node; along the depth there is room for TICKS numbers of blocks."""
+    if layout != "depth":
         return list(units.names)
-    first = {own[len(own) // 2] for own in units.of_block if own}
+    first = {own[len(own) // 2] for own in units.of_block[:: -(-len(units.of_block) // TICKS)] if own}
     return [str(b) if u in first else "" for u, b in enumerate(units.block)]
 
 
@@ -247,10 +251,11 @@ def eigenvalues_figure(H: np.ndarray) -> go.Figure:
     return figure
 
 
-def how_many(steps: Sequence[Step], removed: int, units: Units | None = None) -> go.Figure:
+def how_many(steps: Sequence[Step], removed: int | None, units: Units | None = None) -> go.Figure:
     """Ground energy and gap of every M (log scale where all are above 0); hollow: not proved.
 
-    Hover says which units enter and leave; units: None: whole blocks.
+    removed: the M in view; None: it is left free. Hover says which units enter and leave; units: None: whole
+    blocks.
     """
     m = [step.removed for step in steps]
     shown = ["circle" if step.spectrum.exact else "circle-open" for step in steps]
@@ -275,9 +280,12 @@ def how_many(steps: Sequence[Step], removed: int, units: Units | None = None) ->
             hovertemplate=f"M = %{{x}}<br>{name} %{{y:.4g}}<br>%{{customdata}}<extra></extra>",
         )
         known = [v for v in values if v is not None]
-        logarithmic: dict = {"type": "log", "dtick": 1} if known and min(known) > 0 else {}
+        logarithmic: dict = {}
+        if known and min(known) > 0:  # a handful of powers of ten
+            logarithmic = {"type": "log", "dtick": math.ceil(math.log10(max(known) / min(known)) / 5) or 1}
         figure.update_yaxes(title_text=name, exponentformat="power", row=row, col=1, **logarithmic)
-    figure.add_vline(x=removed, line={"color": NODE, "dash": "dot", "width": 1})
+    if removed is not None:
+        figure.add_vline(x=removed, line={"color": NODE, "dash": "dot", "width": 1})
     figure.update_xaxes(title_text=f"M, removed {units.word if units else 'block'}s", row=2, col=1)
     figure.update_layout(
         margin={**MARGIN, "l": 60}, height=300, width=460, clickmode="event+select", dragmode=False

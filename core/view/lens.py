@@ -78,8 +78,9 @@ def landscape_data(
         "names": list(units.names),
         "block": list(units.block),
         "word": units.word,
-        "removed": int(s.x[0].sum()),
+        "removed": found.removed,
         "count": len(s.x),
+        "sizes": encode(s.x.sum(axis=1), "<u2"),
         "states": encode(np.nonzero(s.x)[1], "<u2"),
         "energy": encode(s.energies, "<f8"),
         "own": encode(found.own, "<f8"),
@@ -119,7 +120,7 @@ def tray_data(
     e, r, d = energies(H, x), pearson(x, s.x[:1])[:, 0], diversity(x)
     hashes = short_hashes(x)
     ranks = {state: k for k, state in enumerate(s.removed)}
-    same = x.sum(axis=1) == s.x[0].sum()
+    same = np.full(len(x), True) if found.removed is None else x.sum(axis=1) == found.removed
     return [
         {
             "removed": list(state),

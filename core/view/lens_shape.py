@@ -7,7 +7,7 @@ import numpy as np
 from core.energy.uncertainty import energy_error
 from core.landscape.landscape import Landscape
 from core.shape.tree import BarrierTree, columns
-from core.spectrum.constraints import Constraints
+from core.spectrum.constraints import Constraints, make_rules
 from core.thermal.removal import removal
 from core.view.encoding import encode
 from core.view.messages import TemperatureData, TreeData
@@ -52,7 +52,8 @@ def temperature_data(
     noise = None if rows is None else energy_error(rows, s.x[0], weights)
     asked = [(gaps * s.gap, False) for gaps in GAPS] + ([(noise, True)] if noise else [])
     asked.sort()
-    known = removal(found.H, s, [t for t, _ in asked], constraints)
+    rules = make_rules(constraints, len(found.H), found.removed)
+    known = removal(found.H, s, [t for t, _ in asked], rules)
     return [
         {
             "temperature": t,

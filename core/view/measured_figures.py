@@ -317,7 +317,7 @@ def unexplained(states: list[str], energy: np.ndarray, increase: np.ndarray, se:
     )
     figure.add_hline(y=0, line_width=1, line_color=NODE)
     figure.update_layout(margin={**MARGIN, "l": 60}, height=380)
-    figure.update_xaxes(title_text=f"predicted increase, nats (fitted: {a:.3g} · energy {b:+.3g})")
+    figure.update_xaxes(title_text=f"predicted increase, nats<br>(fitted: {a:.3g} · energy {b:+.3g})")
     figure.update_yaxes(title_text="measured − predicted, nats")
     return figure
 

@@ -37,9 +37,10 @@ class LandscapeData(TypedDict):
     names: list[str]  # of each unit: "12", "12a"
     block: list[int]  # of each unit
     word: str  # what people call a unit: "block", "unit"
-    removed: int
+    removed: int | None  # M; None: the rules say how much goes
     count: int
-    states: str  # uint16 [count, removed]
+    sizes: str  # uint16 [count]: units that each state removes
+    states: str  # uint16 [sum of sizes], one state after the other
     energy: str  # float64 [count]
     own: str  # float64 [count]: sum of H_ii over the removed units
     changed: str  # uint16 [count]: units changed against the ground state
@@ -75,7 +76,7 @@ class PickData(TypedDict):
     hash: str
     rank: int | None
     energy: float
-    delta: float | None  # above the ground state; None for another M
+    delta: float | None  # above the ground state; None for another M than was asked for
     pearson: float | None
     diversity: float | None
     reason: str | None

@@ -40,7 +40,7 @@ def report_html(
     s, source = found.spectrum, view.source
     power = exponent(s.energies)
     picked = tray_data(found, list(tray))
-    title = f"Removing {view.removed} of {source.blocks} {source.units.word}s: {source.name}"
+    title = f"Removing {view.asked}: {source.name}"
     sections = [
         f"<h1>{escape(title)}</h1>",
         f"<p>Each line below is one way to choose the {source.units.word}s; lower energy is predicted "

@@ -67,7 +67,8 @@ def _rows(found: Landscape, measured: Increases, units: Units) -> list[dict]:
             "pairs": float(s.energies[k] - found.own[k]),
             "level": level,
             "changed": int(found.changed[k]),
-            "pearson": float(found.pearson[k]),
+            # of a state that removes everything there is none
+            "pearson": float(found.pearson[k]) if math.isfinite(found.pearson[k]) else None,
             "minimum": bool(found.minimum[k]),
         }
         if state in measured:

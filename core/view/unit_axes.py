@@ -4,7 +4,7 @@ import numpy as np
 
 from core.ising.units import BLOCK, Units
 
-TICKS = 16  # at most, on an axis of parts of blocks
+TICKS = 16  # at most, on an axis of units
 SYMBOLS = ("circle", "square", "diamond", "triangle-up")  # of the kinds of branches, in depth order
 
 

@@ -18,6 +18,7 @@ from core.view.measured_figures import alike, energy_against_loss, rank_changes,
 from pages.compare_parts.preview import show_preview
 from pages.shared.evidence import rows_of_m
 from pages.shared.parts import chart, watch
+from pages.shared.view import m_in_view
 
 state = st.session_state
 
@@ -31,7 +32,7 @@ CONFIG = {
 
 def known_points(source: Source) -> Points:
     """Energies, of the couplings that the view shows, against all measured losses at its M."""
-    rows = rows_of_m(source.key, state.removed, str(folders.home()), Results().stamp)
+    rows = rows_of_m(source.key, m_in_view(source), str(folders.home()), Results().stamp)
     H = source.couplings(state.estimator, state.mix)
     states = [row.removed for row in rows if row.removed]
     energy = dict(zip(states, map(float, energies(H, indicator(states, source.blocks))))) if states else {}
@@ -64,7 +65,7 @@ def show_energies(source: Source, states: list[tuple[int, ...]], job: jobs.Job |
     )
     st.html(
         '<div class="panelhead"><b>Energy against measured '
-        f"loss</b><span>{html.escape(source.about(state.estimator).label)} · M = {state.removed} · "
+        f"loss</b><span>{html.escape(source.about(state.estimator).label)} · M = {m_in_view(source)} · "
         f"{note}</span></div>"
     )
     if not found.rows:

@@ -12,7 +12,7 @@ from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
 from core.view.measured_figures import to_be_measured
 from pages.shared.parts import chart
-from pages.shared.view import WAIT, constraints_in_view, source_of
+from pages.shared.view import WAIT, constraints_in_view, m_in_view, removed_in_view, source_of
 
 PICKED, LISTED, TAKEN = 5, 300, 20  # states that are proposed, of so many; those that one click takes
 TRAY, LOWEST = "Tray", "Lowest states"
@@ -21,7 +21,7 @@ state = st.session_state
 
 @st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={Constraints: repr})
 def proposed(
-    key: str, estimator: str, mix: dict | None, removed: int, rules: Constraints
+    key: str, estimator: str, mix: dict | None, removed: int | None, rules: Constraints
 ) -> list[tuple[int, ...]]:
     """Low states that differ from each other. Errors: InputError, as lowest_states."""
     H = source_of(key).couplings(estimator, mix)
@@ -32,17 +32,19 @@ def proposed(
 def first_states(source: Source) -> list[tuple[int, ...]]:
     """States of the view's landscape to begin with; none where no state fits the rules."""
     try:
-        return proposed(source.key, state.estimator, state.mix, state.removed, constraints_in_view(source))
+        rules = constraints_in_view(source)
+        return proposed(source.key, state.estimator, state.mix, removed_in_view(rules), rules)
     except InputError:  # Explore says why
         return []
 
 
 def show_preview(source: Source, states: list[tuple[int, ...]]) -> None:
     """The states that the page is about, or some to begin with, on the axis of energies."""
-    asked = [s for s in states if len(s) == state.removed]
+    m = m_in_view(source)
+    asked = [s for s in states if len(s) == m]
     shown = asked or first_states(source)
     if not shown:
-        st.caption(f"Nothing of M = {state.removed} is measured yet.")
+        st.caption(f"Nothing of M = {m} is measured yet.")
         return
     H = source.couplings(state.estimator, state.mix)
     names = list(map(source.units.said, shown))

@@ -30,7 +30,7 @@ def offer_race(run: Run, states: list[tuple[int, ...]], raced: jobs.Job | None) 
         st.button(
             f"Race the {len(states)} lowest{' by KL' if state.ruler == KL else ''}",
             on_click=start_race,
-            args=(run, states, state.removed),
+            args=(run, states),
             disabled=bool(raced and raced.active),
             help="All are measured on 8 sequences, those that are surely worse leave, the others are "
             f"measured on 8 more, up to {CHOOSING}. The best one is lost in at most {100 * DELTA:g} % of "
@@ -45,11 +45,11 @@ def offer_race(run: Run, states: list[tuple[int, ...]], raced: jobs.Job | None) 
             )
 
 
-def start_race(run: Run, states: list[tuple[int, ...]], removed: int) -> None:
-    """Of the button: on the choose split of the run's own texts."""
+def start_race(run: Run, states: list[tuple[int, ...]]) -> None:
+    """Of the button: states of one M, on the choose split of the run's own texts."""
     folder = folders.find_run(run.key).absolute()
     asked = {
-        "remove": removed,
+        "remove": len(states[0]),
         "states": [run.units.listed(s) for s in states],
         "sequences": CHOOSING,
         "delta": DELTA,

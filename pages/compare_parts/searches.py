@@ -14,7 +14,7 @@ from core.view.measured_figures import forwards_spent
 from pages.compare_parts.energies import CONFIG
 from pages.compare_parts.table import mini
 from pages.shared.parts import Safe, chart, html_table, seconds_of_forward, watch
-from pages.shared.view import keep_view
+from pages.shared.view import keep_view, m_in_view
 
 CHOOSING = 256  # sequences to choose on, and as many unseen ones to report on
 state = st.session_state
@@ -36,7 +36,7 @@ def of_ruler(searches: list[jobs.Job]) -> list[jobs.Job]:
     return [job for job in searches if job.request.get("ruler", LOSS) == ruler]
 
 
-def improve(run: Run, learned: jobs.Job | None, others: jobs.Job | None) -> None:
+def improve(run: Run, removed: int, learned: jobs.Job | None, others: jobs.Job | None) -> None:
     """The controls of the learned landscape and of the peers."""
     st.segmented_control(
         "Ruler",
@@ -70,7 +70,7 @@ def improve(run: Run, learned: jobs.Job | None, others: jobs.Job | None) -> None
             label,
             type="primary" if kind == "learn" else "secondary",
             on_click=start_search,
-            args=(kind, run, state.removed),
+            args=(kind, run, removed),
             width="stretch",
             disabled=bool(job and job.active),
             key=f"start-{kind}",
@@ -167,7 +167,7 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
         right.button(
             "Show the learned landscape",
             on_click=show_learned,
-            args=(source, state.removed),
+            args=(source, m_in_view(source)),
             help="Here and in Explore, beside the paper's: under Couplings.",
         )
 

@@ -18,7 +18,7 @@ from core.spectrum.memory_budget import Fit, needs, read_budget, size, smallest_
 from core.spectrum.sweep import Step, sweep
 from core.store.runs import Run
 from core.view.coupling_figures import how_many
-from pages.shared.view import COUNTS, RULES, open_at_first, plain, rules_in_view, see, source_of
+from pages.shared.view import COUNTS, RULES, clear_rules, open_at_first, plain, rules_in_view, see, source_of
 
 SLIDERS = 24  # domains that have one
 SWEEP_SECONDS, SWEEP_STEP = (4, 40), 0.3  # of a sweep at first and on request, of each M
@@ -40,7 +40,7 @@ def controls(source: Source, sources: dict[str, str]):
     mixes = len(source.domains) > 1 and source.mixes(state.estimator)
     with st.container(key="controls"):
         widths = (
-            [1.2, 0.85, 1.5, 0.72, 1.1, 0.95, 0.8, 0.75, 2.05, 1.9]
+            [1.15, 0.97, 1.42, 0.7, 1.12, 0.93, 0.9, 0.88, 2.0, 1.75]
             if mixes
             else [1.3, 1.02, 1.45, 0.75, 1.15, 0.85, 0.8, 2.08, 1.9]
         )
@@ -67,9 +67,12 @@ def controls(source: Source, sources: dict[str, str]):
         f"Remove M of {source.blocks}",
         1,
         source.blocks - 1,
+        value=None,
         key="removed",
         on_change=forget_cursor,
-        help=f"How many {source.units.word}s to remove. Each state is one way to choose them.",
+        placeholder="free",
+        help=f"How many {source.units.word}s to remove. Each state is one way to choose them. Left empty, as "
+        "many go as a budget (under M?) or groups ask for.",
     )
     with many:
         how_many_control(source)
@@ -116,7 +119,7 @@ def rules_control(source: Source) -> None:
             on_change=forget_cursor,
             placeholder="any; 1: no two neighbours",
         )
-        st.button("Clear", on_click=state.update, args=(RULES,))
+        st.button("Clear", on_click=clear_rules)
 
 
 def show_facts(found: Landscape, facts, badge) -> None:
@@ -199,7 +202,7 @@ def how_many_control(source: Source) -> None:
         width="stretch",
         key="many",
         on_change="rerun",
-        help="What each number of removed blocks costs, and what fits a budget.",
+        help=f"What each number of removed {source.units.word}s costs, and what fits a budget.",
     )
     with box:
         if box.open:
@@ -297,14 +300,21 @@ def on_sweep() -> None:
 
 
 def show_fit(run: Run, fit: Fit) -> None:
-    """How many blocks must go so that the budget is kept."""
+    """How many units must go so that the budget is kept."""
     budget = read_budget(state.fits)
     now = needs(run.meta["model"], (), budget)
     has = [f"{size(now.bytes)} whole"] * (budget.bytes is not None)
     has += [f"{size(now.active, '')} active parameters whole"] * (budget.active is not None)
-    words = fit.words[0].upper() + fit.words[1:]
+    words = fit.said(run.units.word)
+    words = words[0].upper() + words[1:]
     st.markdown(plain(f"{words} ({', '.join(has)})." if has else f"{words}."))
-    if fit.least and state.removed < fit.least:
-        st.button(
-            f"Remove {fit.least}", on_click=state.update, args=({"removed": fit.least, "cursor": None},)
-        )
+    if fit.least and state.removed is not None:
+        with st.container(horizontal=True):
+            if state.removed < fit.least:
+                set_m(f"Remove {fit.least}", fit.least)
+            set_m("As many as the budget asks for", None)
+
+
+def set_m(label: str, removed: int | None) -> None:
+    """A button that sets M, or leaves it free."""
+    st.button(label, on_click=state.update, args=({"removed": removed, "cursor": None},))

@@ -85,4 +85,4 @@ def resampled(view: Named) -> Stability:
     found = shown(*view)
     run = found.source.run
     assert run is not None  # a bare matrix has no sample: the page does not ask
-    return stability(found.tree, run, found.estimator, found.mix, found.constraints, resamples=RESAMPLES)
+    return stability(found.tree, run, found.estimator, found.mix, found.rules, resamples=RESAMPLES)

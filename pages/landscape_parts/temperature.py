@@ -3,15 +3,15 @@
 import numpy as np
 import streamlit as st
 
+from core.energy.uncertainty import energy_spread
 from core.landscape.wording import exponent, with_power
-from core.shape.bootstrap import RESAMPLES
-from core.spectrum.constraints import Constraints, make_rules
+from core.spectrum.constraints import Constraints
 from core.thermal import Ensemble, Overlap, ensemble, overlap_of_ensemble, overlap_of_states
 from core.thermal.ensemble import ESTIMATED, UNLISTED, of_list
 from core.thermal.whole import whole
 from core.view.coupling_figures import heatmap
 from core.view.shape_figures import overlap_figure, probability_figure
-from pages.landscape_parts.found import CONFIG, Named, Shown, resampled, shown
+from pages.landscape_parts.found import CONFIG, Named, Shown, shown
 from pages.shared.parts import chart, html_table
 from pages.shared.view import plain
 
@@ -22,7 +22,7 @@ GAPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 def at(view, temperature: float) -> Ensemble:
     """The ensemble of a view."""
     found = shown(*view)
-    return ensemble(found.H, found.spectrum, temperature, found.constraints)
+    return ensemble(found.H, found.spectrum, temperature, found.rules)
 
 
 @st.cache_resource(max_entries=40, show_spinner=False, hash_funcs={Constraints: repr})
@@ -30,7 +30,7 @@ def likeness(view: Named, temperature: float) -> dict[str, Overlap]:
     """Overlaps of two states of the ensemble, and of the minima."""
     found = shown(*view)
     thermal = at(view, temperature)
-    drawn = overlap_of_ensemble(found.H, found.spectrum, thermal, found.constraints)
+    drawn = overlap_of_ensemble(found.H, found.spectrum, thermal, found.rules)
     v = found.minima.valleys
     sets = {} if drawn is None else {"two states at this temperature": drawn}
     minima = v.spectrum.x[v.minimum]
@@ -53,16 +53,18 @@ def show(found: Shown) -> None:
     chosen = st.select_slider(
         "Temperature, in gaps", GAPS, value=10, key="shape_t", help=f"The gap is {with_power(unit, power)}."
     )
-    _mark_of_noise(found, unit)
+    noise = noise_of_ground(found.named)
+    _mark_of_noise(noise, unit)
     t = float(chosen) * unit
     if not _ready(found, t, chosen):
         return
     thermal = at(found.named, t)
+    spread = f" ({t / noise:.2g} standard deviations of E₀)" if noise else ""
     rough = "about " if thermal.how == ESTIMATED else ""
     st.markdown(
         plain(
-            f"T = {with_power(t, power)}: {rough}{_number(thermal.effective)} effective states, mean energy "
-            f"{with_power(thermal.energy, power)} above the ground state, heat capacity "
+            f"T = {with_power(t, power)}{spread}: {rough}{_number(thermal.effective)} effective states, mean "
+            f"energy {with_power(thermal.energy, power)} above the ground state, heat capacity "
             f"{thermal.heat_capacity:.2f} ({thermal.why})."
         )
     )
@@ -93,8 +95,7 @@ def _number(value: float) -> str:
 
 def _ready(found: Shown, t: float, chosen: float) -> bool:
     """Whether the ensemble is at hand; sampling takes a while, and is started by hand."""
-    rules = make_rules(found.constraints, found.source.blocks, found.removed)
-    if of_list(found.spectrum, t).error <= UNLISTED or whole(found.H, rules) is not None:
+    if of_list(found.spectrum, t, found.rules).error <= UNLISTED or whole(found.H, found.rules) is not None:
         return True
     st.caption(
         "There are too many states to count them all, and at this temperature those that are not listed may "
@@ -103,14 +104,19 @@ def _ready(found: Shown, t: float, chosen: float) -> bool:
     return st.toggle(f"Sample at {chosen} gaps", key=f"shape_sample_{chosen}")
 
 
-def _mark_of_noise(found: Shown, unit: float) -> None:
-    if found.source.run is None or not st.session_state.get("shape_sure"):
-        return
-    noise = resampled(found.named).ground / unit
-    st.caption(
-        f"E₀ scatters by {noise:.3g} gaps over {RESAMPLES} resamples of the calibration: up to that "
-        "temperature the ranking of single states is noise anyway."
-    )
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
+def noise_of_ground(view: Named) -> float | None:
+    """The standard deviation of E0, over resamples of the calibration; None where there are none."""
+    found = shown(*view)
+    return energy_spread(found.source, found.estimator, found.spectrum.removed[0], found.mix)
+
+
+def _mark_of_noise(noise: float | None, unit: float) -> None:
+    if noise:
+        st.caption(
+            f"E₀ scatters by {noise / unit:.3g} gaps over resamples of the calibration (estimated): up to "
+            "that temperature the ranking of single states is noise anyway."
+        )
 
 
 def _show_pairs(found: Shown, thermal: Ensemble) -> None:
@@ -127,7 +133,7 @@ def _show_pairs(found: Shown, thermal: Ensemble) -> None:
     st.html(html_table(["pair", "c", "both removed"], rows))
     st.caption(
         "c = P(both are removed) − P(one) P(other). Purple: they go together; green: one goes instead of the "
-        f"other. It is {thermal.how}, like all figures here."
+        f"other. It is {thermal.how}, as the probabilities are."
     )
 
 

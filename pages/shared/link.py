@@ -17,10 +17,11 @@ from pages.shared.view import COUNTS, RULES, TRAY_LIMIT, keep_view, open_at_firs
 RULE_LIMIT = 4000
 PANELS = ("tree", "levels", "density", "states", "matrix", "arcs")  # what a link may show alone
 LOOK = re.compile(
-    r"((density|tree(\.(10|20|50|100|all))?(\.(pearson|loss))?)~?)?"  # leaves that are shown, their colour
+    r"((density|tree(\.(10|20|30|50|100|all))?(\.(pearson|loss))?)~?)?"  # leaves that are shown, their colour
     r"(T([0-9]{1,4}|noise|list)~?)?"  # the temperature, in gaps
     r"(spin~?)?(structure~?)?(kinds~?)?(?P<zoom>-?[0-9.e+-]{1,16}:[0-9.e+-]{1,16})?"
 )  # how the lens shows the landscape, in its own words
+FREE = "free"  # M: as many as the rules ask for
 MARK_LIMIT, LABEL_LIMIT = 50, 40
 state = st.session_state
 
@@ -110,7 +111,9 @@ def _read_mix(query: Mapping[str, str], source: Source) -> None:
 
 
 def _read_removed(query: Mapping[str, str], source: Source) -> None:
-    if "m" in query:
+    if query.get("m") == FREE:
+        state.removed = None
+    elif "m" in query:
         if re.fullmatch(r"[0-9]{1,4}", query["m"]) and 1 <= int(query["m"]) < source.blocks:
             state.removed = int(query["m"])
         else:
@@ -176,7 +179,8 @@ def opened_source() -> Source | None:
 
 def link_of_view() -> dict[str, str]:
     """The view as a query: blocks, never ranks, so that links survive re-solving."""
-    link = {"run": state.source[:8], "m": str(state.removed), "e": state.estimator, "k": str(state.count)}
+    m = FREE if state.removed is None else str(state.removed)
+    link = {"run": state.source[:8], "m": m, "e": state.estimator, "k": str(state.count)}
     units = source_of(state.source).units
     if units.by != BLOCK:
         link["by"] = units.by

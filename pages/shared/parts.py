@@ -147,8 +147,9 @@ def _strip(blocks: list[dict], bars: Callable[[dict], str], gone: Callable[[dict
         mark = ' class="gone"' if gone(b) else ""
         cells.append(f'<div title="{html.escape(_held(b))}"{mark}>{bars(b)}<span>{label}</span></div>')
     kinds = sorted({b["kind"] for b in blocks})
+    dense = " dense" * (len(blocks) / step > 16)
     return (
-        f'<div class="strip" role="img" aria-label="{len(blocks)} blocks: '
+        f'<div class="strip{dense}" role="img" aria-label="{len(blocks)} blocks: '
         f'{html.escape(", ".join(kinds))}">{"".join(cells)}</div>'
     )
 
@@ -333,7 +334,7 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
         + (f" llama.cpp: {done['llama_cpp']}." if "llama_cpp" in done else "")
     )
     code, language = snippet(form, done["out"])
-    st.code(code, language=language)
+    st.code(code, language=language, wrap_lines=True)
     archive = done.get("zip") and Path(done["zip"])
     if archive and archive.is_file():
         st.download_button(

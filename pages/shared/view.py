@@ -9,7 +9,8 @@ import streamlit as st
 
 from core.energy.sources import Source, open_source
 from core.errors import InputError
-from core.spectrum.constraints import Constraints, read_constraints
+from core.spectrum.constraints import Constraints, read_constraints, removed_by_groups
+from core.spectrum.lowest import lowest_states
 from core.spectrum.memory_budget import Budget, read_budget, with_budget
 from core.store import folders
 from core.store.runs import read_view
@@ -79,6 +80,45 @@ def constraints_in_view(source: Source) -> Constraints:
     """All that a listed state must respect, the budget included. Errors: InputError."""
     rules, budget = rules_in_view(source)
     return rules if budget is None else with_budget(source.run.meta["model"], budget, rules)
+
+
+def removed_in_view(rules: Constraints) -> int | None:
+    """M as it is given; where it is left free, what groups remove together, and None where a budget decides.
+    Errors: InputError where nothing says how much goes.
+    """
+    if state.removed is not None or rules.budgeted:
+        return state.removed
+    if rules.groups:
+        return removed_by_groups(rules)
+    fits = state.fits.strip()
+    why = f"the whole model fits the budget {fits[:80]!r}" if fits else "M is left free"
+    raise InputError(f"Nothing says how much to remove: {why}. Give M, a smaller budget, or groups.")
+
+
+def clear_rules() -> None:
+    """Of a button: nothing is asked of a state but M, which is given again where the rules had to say it."""
+    state.update(RULES)
+    if state.removed is None:
+        state.removed = source_of(state.source).opening
+
+
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
+def _followed(key: str, estimator: str, mix: dict | None, rules: Constraints) -> int:
+    H = source_of(key).couplings(estimator, mix)
+    found = lowest_states(H, None, 1, constraints=rules, time_limit=WAIT)
+    return int(found.x[0].sum()) if len(found.x) else source_of(key).opening
+
+
+def m_in_view(source: Source) -> int:
+    """One M for what needs one: as `removed_in_view`, and where a budget decides, that of the lowest state;
+    of a view without any, which Explore tells, that at which the source opens.
+    """
+    try:
+        rules = constraints_in_view(source)
+        removed = removed_in_view(rules)
+        return _followed(source.key, state.estimator, state.mix, rules) if removed is None else removed
+    except InputError:
+        return source.opening
 
 
 def open_at_first(source: Source) -> None:

@@ -112,6 +112,19 @@ def test_the_tray_comes_along_and_measurements_are_shown():
     assert "+0.5000 ± 0.0000" in shown(app) and "1, 2" in shown(app)
 
 
+def test_where_m_is_left_free_the_page_is_about_that_of_the_lowest_state(monkeypatch):
+    app = compare_page(by="branch", m="free", fits="kv 60 %", e="secant")
+    assert any("M = 11 ·" in h.proto.body for h in app.get("html"))
+    app.segmented_control(key="scope").set_value("Lowest states").run()
+    assert not app.exception and not app.warning
+    (label,) = (b.label for b in app.button if b.label.startswith("Race"))
+    assert 2 <= int(label.split()[2]) < 20  # those of one M
+    asked = []
+    monkeypatch.setattr(jobs, "start", lambda kind, request: asked.append((kind, request["remove"])))
+    app.button(key="start-learn").click().run()
+    assert asked == [("learn", 11)] and not app.exception
+
+
 def test_measured_kl_stands_beside_the_loss_and_in_the_csv():
     for state, kl in (((), 0.0), ((1, 2), 0.25)):
         key = Key(MODEL, state, "t", "report", "loss")

@@ -25,9 +25,11 @@ from core.landscape.landscape import landscape
 from core.landscape.wording import exponent, proof, with_power
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
+from core.spectrum.memory_budget import read_budget, with_budget
 from core.store import folders
 from core.store.runs import load_run
 from core.view.lens import landscape_data, rank_intervals, tray_data
+from pages.shared.view import source_of
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
 
@@ -160,6 +162,7 @@ def test_a_problem_that_takes_longer_says_what_is_proved_and_goes_on_as_a_job():
     source = store_matrix(B.T @ B, "rank 2")
     app = open_app(run=source.key[:8], m="32", k="100")
     assert not app.error and "not proved lowest" in shown(app) and "✓ exact" not in shown(app)
+    assert any("proof: bound" in caption.value for caption in app.caption)
     (go,) = [b for b in app.button if b.label.startswith("Search on")]
     go.click().run()
     (job,) = jobs.list_jobs()
@@ -184,6 +187,11 @@ def test_what_the_job_found_replaces_the_bound():
         and found.lower_bound == direct.lower_bound
         and found.total == direct.total
     )
+    assert found.curve == tuple(map(tuple, job.result["curve"]))
+    before = {**job.result, "curve": [[0.3, 1.5, None]]}  # too few states were known by then
+    assert solve.solved(before, source.matrix).curve == ((0.3, 1.5, np.inf),)
+    del before["curve"]
+    assert solve.solved(before, source.matrix).curve == ()
     assert "✓ exact" in shown(open_app(run=source.key[:8], m="15", k="100"))
     Path(job.result["out"]).write_bytes(b"rot")
     assert solve.solved(job.result, source.matrix) is None
@@ -482,6 +490,65 @@ def test_a_budget_restricts_every_listed_state_and_impossible_ones_are_one_sente
     assert "bare matrix" in open_app(run=source.key[:8], fits="3 MB").error[0].value
 
 
+@pytest.mark.parametrize("by", ["block", "branch"])
+def test_m_left_free_follows_from_a_budget_everywhere(by):
+    app = open_app(e="secant", by=by, m="free", fits="weights 80 %, kv 60 %", k="300")
+    source = source_of(app.session_state.source)
+    model, H = source.run.meta["model"], source.couplings("secant")
+    rules = with_budget(model, read_budget("weights 80 %, kv 60 %"))
+    listed = lowest_states(H, None, 300, constraints=rules)
+    data = lens_data(app)
+    sizes = np.frombuffer(base64.b64decode(data["landscape"]["sizes"]), "<u2")
+    states = np.split(
+        np.frombuffer(base64.b64decode(data["landscape"]["states"]), "<u2"), sizes.cumsum()[:-1]
+    )
+    assert [tuple(s.tolist()) for s in states] == listed.removed and data["landscape"]["removed"] is None
+    assert len(set(sizes.tolist())) > 1  # of different M, in one list
+    assert data["cursor"] == list(listed.removed[0]) and app.number_input(key="removed").value is None
+    assert "".join(app.query_params["m"]) == "free" and not app.error and not app.warning
+    cli, python = (data["snippets"][name] for name in ("cli", "python"))
+    assert "--remove" not in cli and "lowest_states(H, None, 300, constraints=constraints)" in python
+    # any state is compared, and picked states differ from those of other sizes
+    app.session_state.pick, app.session_state.marks = "pick", {(0, 1): "two"}
+    app.session_state.tray = [(2, 3, 4)]
+    app.run()
+    data = lens_data(app)
+    assert len(data["tray"]) == 6 and all(pick["delta"] is not None for pick in data["tray"])
+    assert data["marks"][0]["delta"] == pytest.approx(H[:2, :2].sum() - listed.energies[0])
+    # a number is a number again, and no number asks for something that says how many
+    app.number_input(key="removed").set_value(14).run()
+    assert lens_data(app)["landscape"]["removed"] == 14 and "".join(app.query_params["m"]) == "14"
+    app.number_input(key="removed").set_value(None).run()
+    assert "".join(app.query_params["m"]) == "free"
+    app.session_state.fits = ""
+    app.run()
+    assert app.error[0].value.startswith("Nothing says how much to remove") and not app.exception
+    next(b for b in app.button if b.label == f"Remove {source.opening}").click().run()
+    assert not app.error and app.session_state.removed == source.opening
+
+
+def test_m_left_free_is_what_groups_remove_together():
+    app = open_app(e="secant", by="branch", m="free", groups="attention: 4; FFN: 2", k="100")
+    data = lens_data(app)["landscape"]
+    assert data["removed"] == 6 and not app.error and app.session_state.removed is None
+    app.switch_page("pages/couplings.py").run()
+    assert not app.exception
+    assert any(b.proto.label == "QUBO text for M = 6" for b in app.get("download_button"))
+
+
+def test_far_more_than_a_budget_asks_for_is_said_with_ways_out():
+    app = open_app(by="branch", m="free", fits="kv 60 %", k="100")
+    (said,) = (m.value for m in app.markdown if "The rules need" in m.value)
+    assert said.startswith("The rules need 10 of these 47 units to go; 37 more go because")
+    (usual,) = (b for b in app.button if b.label == "Take secant")
+    usual.click().run()
+    assert app.session_state.estimator == "secant" and app.session_state.removed is None
+    assert not any("The rules need" in m.value for m in app.markdown) and not app.exception
+    app = open_app(by="branch", m="free", fits="kv 60 %", k="100")
+    next(b for b in app.button if b.label == "Remove 10").click().run()
+    assert app.session_state.removed == 10 and not any("The rules need" in m.value for m in app.markdown)
+
+
 def test_a_picked_state_carries_its_reason_and_the_snippets_say_the_view():
     app = open_app(k="100", m="6")
     app.session_state.pick = "pick"
@@ -580,6 +647,7 @@ def test_an_address_older_than_a_change_undoes_nothing_and_back_does():
         ("structure~kinds", True),
         ("tree.50.pearson~T10~spin", True),
         ("tree.all~Tnoise", True),
+        ("tree.30.loss", True),
         ("tree~Tlist~0.1:0.2", True),
         ("tree.51", False),
         ("T12345", False),

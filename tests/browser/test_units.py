@@ -103,6 +103,25 @@ def test_lanes_are_locked_by_mouse_and_keys_and_states_named(visit):
     expect(page.locator(".lens .panel.matrix .tab[aria-pressed=true]")).to_have_text("Kind")
 
 
+def test_m_left_free_follows_from_a_budget_by_keys_and_in_a_new_browser(visit):
+    page = opened(visit(wide(m=10, k=100, fits="kv+60+%25", e="secant")))
+    field, status = page.get_by_test_id("stNumberInputField"), page.locator(".lens .status")
+    field.fill("")
+    field.press("Enter")
+    expect(page).to_have_url(re.compile("m=free"), timeout=20_000)
+    expect(status).to_have_text(re.compile(r"^State 0 removes 1f, 2a, .*23a; energy"))  # 11 of them
+    expect(page.locator(".lens .chip")).to_have_count(11)
+    page.locator(".lens .frame").focus()
+    for key in ("ArrowDown", "ArrowDown", "a"):
+        page.keyboard.press(key)
+    expect(page).to_have_url(re.compile("cur=.*tray="), timeout=20_000)
+    expect(page.locator(".lens .chip")).to_have_count(12)  # of another size, compared all the same
+    expect(status).to_have_text(re.compile("above the ground state"))
+    again = opened(visit(page.url.removeprefix(page.url.split("/?")[0])))
+    expect(again.locator(".lens .status")).to_have_text(status.inner_text())
+    expect(again.locator(".lens .pick")).to_have_count(1)
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])
 def test_by_branch_the_lens_breaks_no_accessibility_rule_and_stays_in_its_frame(visit, width, scheme):
     page = opened(visit(wide(m=12, look="kinds", keep="3a"), width=width, height=844, scheme=scheme))

@@ -395,3 +395,12 @@ def test_m_follows_from_what_must_fit_or_from_groups(capsys):
     ):
         code, failed, _ = call(capsys, *asked, *more)
         assert code == 2 and says in failed["error"]
+
+
+def test_far_too_much_under_a_free_budget_is_told(capsys):
+    assert main(["states", "--run", "demo", "--fits", "kv 60 %", "--count", "2", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)["states"][0]["removed"]) < 24
+    assert "The rules need 10 of these" in err and "Give --remove 10" in err
+    assert main(["states", "--run", "demo", "--fits", "kv 60 %", "--remove", "10", "--json"]) == 0
+    assert "The rules need" not in capsys.readouterr().err

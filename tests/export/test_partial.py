@@ -204,6 +204,15 @@ def test_quantised_bytes_stay(tmp_path):
     assert close(logits(read_back(tmp_path / "out" / deci.FILE)), expected)
 
 
+def test_of_rounded_weights_a_smaller_checkpoint_is_written_in_a_wider_type(tmp_path):
+    path = write_gguf(tmp_path / "tiny.gguf", model_of("llama"), "Q8_0")
+    blocks = len(load_model(str(path)).blocks)
+    said = write.prune(str(path), ("1a",), tmp_path / "out").to_json()
+    assert said["form"] == "portable" and said["verified"]
+    before, after = said["kv_bytes"]
+    assert after * blocks == before * (blocks - 1) > 0
+
+
 def test_a_wrong_gguf_is_found(tiny, tmp_path, monkeypatch):
     """What llama.cpp would do without an FFN of zeros is not the gated model."""
     loaded, state = of_tiny(tiny)

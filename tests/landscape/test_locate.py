@@ -71,6 +71,16 @@ def test_other_numbers_of_blocks_and_broken_rules_are_said():
     assert np.isclose(kept.energy, truth) and kept.below == (s.energies < truth).sum()
 
 
+def test_where_no_m_was_asked_for_states_of_any_size_are_compared():
+    H = np.diag([1.0, 2.0, 4.0, 8.0])
+    rules = Constraints(weights=(1.0,) * 4, at_least=2.0)
+    s = lowest_states(H, None, 4, constraints=rules)
+    assert s.removed == [(0, 1), (0, 2), (1, 2), (0, 1, 2)]
+    three, far, alone = place(H, s, [(0, 1, 2), (1, 2, 3), (3,)], rules, free=True)
+    assert three.rank == 3 and three.delta == 4.0 and far.delta == 11.0 and far.below == 4
+    assert not alone.allowed and alone.delta == 5.0 and "outside the rules" in alone.words
+
+
 def test_a_state_that_an_unproved_search_has_missed_is_placed_below():
     from dataclasses import replace
 

@@ -104,8 +104,10 @@ def test_the_list_grows_until_the_minima_are_found():
     assert (every.count, every.complete) == (len(every.valleys.minimum), False)
     assert every.valleys.removed == [r for r in slow.removed if r in set(every.valleys.removed)]
     assert "others may lie above" in every.why
+    assert lowest_minima(H, 7, 5, most=1).why.startswith("1 minimum among the 1 lowest")
     small = lowest_minima(kinds(8, 2)["random"], 3, 50)
     assert small.complete and "every state is listed" in small.why
+    assert lowest_minima(np.eye(3), 1, 5).why == "the only minimum: every state is listed"
     assert small.valleys.removed == [
         s for k, s in enumerate(Brute(kinds(8, 2)["random"], 3).states) if k in small.valleys.minimum
     ]
@@ -119,7 +121,7 @@ def test_of_a_list_that_is_not_proved_only_true_minima_count():
     holes = type(part)(
         **{**part.__dict__, "x": part.x[keep], "energies": part.energies[keep], "exact": False}
     )
-    found, true = valleys(holes, moves_of(rules), H), valleys(whole, moves_of(rules))
+    found, true = valleys(holes, moves_of(rules), H, rules), valleys(whole, moves_of(rules))
     assert set(found.removed) == set(true.removed) & set(holes.removed)
     assert (found.valley == -1).any()
     with pytest.raises(InputError, match="not proved complete"):

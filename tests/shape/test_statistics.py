@@ -12,9 +12,9 @@ from core.shape.bootstrap import joined, stability
 from core.shape.depths import depths, nested
 from core.shape.measured_minima import same_minima
 from core.shape.null_models import FIGURES, figures, structure
-from core.shape.ruggedness import ruggedness
+from core.shape.ruggedness import distance_correlation, ruggedness
 from core.shape.tree import columns
-from core.spectrum.constraints import make_rules
+from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
 from core.store import folders
 from core.store.runs import load_run
@@ -35,6 +35,8 @@ def test_the_correlation_of_swap_walks_is_that_of_all_pairs_of_neighbours(n, m, 
     walk = np.zeros((len(e), len(e)))
     for k, near in enumerate(slow.near):
         walk[k, near] = 1 / len(near)
+    apart = [len(set(slow.states[0]) - set(s)) for s in slow.states]
+    assert distance_correlation(H, slow.states[0]) == pytest.approx(np.corrcoef(slow.e, apart)[0, 1])
     third = e @ np.linalg.matrix_power(walk, 3) @ e / (e @ e)
     assert found.after(np.array([3]))[0] == pytest.approx(third)
 
@@ -85,6 +87,13 @@ def test_depths_count_minima_where_all_states_are_listed():
     large = kinds(22, 4)["random"]
     middle = next(d for d in depths(large, descents=200) if d.step.removed == 11)
     assert not middle.exact and middle.minima >= 1 and 0 <= middle.basin <= 1
+
+
+def test_depths_whose_rules_leave_too_little_to_draw_from_have_no_number_of_minima():
+    narrow = Constraints(weights=(1.0,) * 3 + (0.0,) * 57, at_least=3.0)
+    found = next(d for d in depths(kinds(60, 4)["random"], narrow, descents=20) if d.step.removed == 3)
+    assert found.step.ground == (0, 1, 2) and not found.exact
+    assert np.isnan(found.minima) and np.isnan(found.basin)
 
 
 def test_structure_is_found_where_there_is_some_and_not_in_noise():

@@ -25,7 +25,8 @@ def feasible(n: int, m: int | None, c: Constraints) -> np.ndarray:
         removed = [i for i in range(n) if bits[i]]
         runs = [len(list(run)) for value, run in itertools.groupby(bits) if value]
         if (
-            (m is None or len(removed) == m)
+            len(removed) < n
+            and (m is None or len(removed) == m)
             and not set(removed) & set(c.keep)
             and set(c.remove) <= set(removed)
             and all(len(set(blocks) & set(removed)) == count for blocks, count in c.groups)
@@ -180,6 +181,21 @@ def test_bad_or_impossible_constraints_are_one_sentence(m, fields, says):
     assert "\n" not in str(caught.value)
 
 
+def test_what_could_stay_is_what_budgets_do_not_need():
+    from core.spectrum.constraints import spare
+
+    weights = (5.0, 3.0, 2.0, 1.0, 0.0, 4.0)
+    rules = Constraints(weights=weights, at_least=8.0)
+    assert spare(rules, (0, 1), 6) == 0
+    assert spare(rules, (0, 1, 3, 4), 6) == 2
+    assert spare(rules, (0, 1, 2, 4, 5), 6) == 3  # nothing, 2, then 3: 5 + 4 stay gone
+    assert spare(Constraints(remove=(4,), weights=weights, at_least=8.0), (0, 1, 4), 6) == 0
+    grouped = Constraints(groups=(((3, 4), 1),), weights=weights, at_least=8.0)
+    assert spare(grouped, (0, 1, 2, 4), 6) == 1
+    two = Constraints(weights=(weights, (0.0, 0.0, 1.0, 0.0, 0.0, 0.0)), at_least=(8.0, 1.0))
+    assert spare(two, (0, 1, 2), 6) == 0 and spare(two, (0, 1, 2, 3), 6) == 1
+
+
 def test_constraints_as_people_write_them():
     from core.spectrum.constraints import read_constraints
 
@@ -204,3 +220,22 @@ def test_constraints_as_people_write_them():
     ):
         with pytest.raises(InputError):
             read_constraints(bad, whole(9))
+
+
+def test_where_m_is_free_something_always_stays():
+    """The lowest state of couplings that fall with every block would remove them all."""
+    H = np.ones((6, 6)) - 7 * np.eye(6)
+    B = np.diag(-np.arange(1.0, 7.0))
+    for matrix in (H, B):
+        for rules in (
+            Constraints(weights=(1.0,) * 6, at_least=2.0),
+            Constraints(groups=(((0, 1, 2), 2),)),
+            Constraints(groups=(((0, 1, 2), 3),)),
+        ):
+            s = lowest_states(matrix, None, 100, constraints=rules)
+            assert s.exact and not s.x.all(axis=1).any()
+            every = feasible(6, None, rules)
+            assert len(s.x) == len(every) == len({*s.removed})
+            assert s.total in (None, len(every))
+    with pytest.raises(InputError, match="nothing would be left"):
+        lowest_states(H, None, 3, constraints=Constraints(groups=((tuple(range(6)), 6),)))

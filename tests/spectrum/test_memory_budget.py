@@ -95,7 +95,7 @@ def test_the_fewest_blocks_and_the_states_that_fit_are_those_of_all_subsets(shar
                 smallest_removal(MODEL, b, rules)
             continue
         found = smallest_removal(MODEL, b, rules)
-        assert (found.least, found.sure) == (least, sure) and found.words
+        assert (found.least, found.sure) == (least, sure) and found.said("unit")
         A = np.random.default_rng(1).normal(size=(N, N))
         for m in range(least, N):
             fits = {s for s in allowed[m] if takes[s] <= limit}
@@ -111,7 +111,7 @@ def test_equal_blocks_need_a_number_only():
     blocks, cache = demo["blocks"], 8192 * 4 * 512
     limit = demo["bytes"] + 24 * cache - 5 * (blocks[0]["bytes"] + cache)
     found = smallest_removal(demo, Budget(bytes=limit, context=8192, batch=4))
-    assert found.least == found.sure == 5 and "whichever they are" in found.words
+    assert found.least == found.sure == 5 and "whichever they are" in found.said("block")
     assert smallest_removal(demo, Budget(bytes=limit - 1, context=8192, batch=4)).least == 6
     both = Budget(
         bytes=limit, context=8192, batch=4, active=demo["parameters"] - 6.5 * blocks[0]["parameters"]

@@ -29,14 +29,14 @@ def test_probabilities_are_those_of_all_states(kind, count):
 def test_rules_that_fix_units_are_counted_and_others_leave_the_list():
     H = kinds(12, 3)["like a model"]
     fixed = Constraints(keep=(0, 5), remove=(7,))
-    s = lowest_states(H, 5, 20, constraints=fixed)
-    for t, found in zip(T, removal(H, s, T, fixed)):
-        assert np.allclose(found.removed, ensemble(H, s, t, fixed).removed, atol=1e-9)
+    s, rules = lowest_states(H, 5, 20, constraints=fixed), make_rules(fixed, 12, 5)
+    for t, found in zip(T, removal(H, s, T, rules)):
+        assert np.allclose(found.removed, ensemble(H, s, t, rules).removed, atol=1e-9)
         assert found.removed[0] == found.removed[5] == 0 and found.removed[7] == pytest.approx(1)
     apart = Constraints(max_run=1)
-    s = lowest_states(H, 5, 5, constraints=apart)
-    assert whole(H, make_rules(apart, 12, 5)) is None  # nothing to enumerate: the list must do
-    found = removal(H, s, (0.01 * s.gap, 1e3 * s.gap), apart)
+    s, rules = lowest_states(H, 5, 5, constraints=apart), make_rules(apart, 12, 5)
+    assert whole(H, rules) is None  # nothing to enumerate: the list must do
+    found = removal(H, s, (0.01 * s.gap, 1e3 * s.gap), rules)
     assert found[0].how == "exact" and found[1] is None
 
 

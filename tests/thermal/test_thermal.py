@@ -10,7 +10,7 @@ from core.errors import InputError
 from core.shape.moves import moves_of
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
-from core.thermal import density, ensemble, overlap_of_ensemble, overlap_of_states
+from core.thermal import density, density_of_list, ensemble, overlap_of_ensemble, overlap_of_states
 from core.thermal.ensemble import of_list, of_samples
 from core.thermal.overlap import Overlap
 from core.thermal.sampling import _arrays, _temper, effective_samples, sample, split_rhat
@@ -60,7 +60,7 @@ def test_fixed_units_and_other_rules_too():
         rules = make_rules(constraints, 10, 4)
         slow = Brute(H, 4, allowed=_allowed_by(rules, 10))
         few = 5 if constraints.keep else 300
-        found = ensemble(H, lowest_states(H, 4, few, constraints=constraints), 1.0, constraints)
+        found = ensemble(H, lowest_states(H, 4, few, constraints=constraints), 1.0, rules)
         p, pairs, mean, _, entropy = _figures(H, slow.states, slow.e, 1.0)
         assert found.how == "exact"
         assert np.allclose(found.removed, p) and np.allclose(found.pairs, pairs)
@@ -72,11 +72,11 @@ def test_the_listed_states_do_where_all_others_have_little_weight():
     rules = Constraints(groups=((tuple(range(12)), 5),))  # no plain M: nothing is enumerated
     whole, part = lowest_states(H, 5, 792), lowest_states(H, None, 300, constraints=rules)
     cold = (part.lower_bound - part.energies[0]) / 25
-    found, true = of_list(part, cold), ensemble(H, whole, cold)
+    found, true = of_list(part, cold, make_rules(rules, 12, None)), ensemble(H, whole, cold)
     assert found.how == "bounded" and 0 < found.error < 0.01
     assert np.abs(found.removed - true.removed).max() <= found.error
     assert np.abs(found.pairs - true.pairs).max() <= found.error
-    hot = of_list(part, 50 * cold)
+    hot = of_list(part, 50 * cold, make_rules(rules, 12, None))
     true = ensemble(H, whole, 50 * cold)
     assert hot.error > 0.01 and np.abs(hot.removed - true.removed).max() <= hot.error
 
@@ -90,7 +90,7 @@ def test_the_sampler_agrees_with_enumeration_within_its_stated_error(constraints
     s = lowest_states(H, m, 10_000, constraints=constraints)
     rules = make_rules(constraints, n, m)
     for t in (0.5, 3.0):
-        true = of_list(s, t)
+        true = of_list(s, t, rules)
         assert true.how == "exact"
         found = of_samples(sample(H, rules, t, seed=4), float(s.energies[0]))
         assert found.how == "estimated" and found.sampled.settled and "R-hat" in found.why
@@ -148,6 +148,18 @@ def test_the_density_counts_every_state(kind):
     assert abs(found.states[3:9].sum() - len(inner)) <= (np.abs(slow.e[:, None] - found.edges) < 1e-9).sum()
 
 
+def test_the_density_of_a_whole_list_is_the_counted_one():
+    H = kinds(11, 3)["random"]
+    s = lowest_states(H, 4, 330)
+    asked = s.energies[[0, 50, 200]]
+    for top in (None, float(s.energies[100])):
+        counted = density(H, make_rules(None, 11, 4), float(s.energies[0]), asked, s.tolerance, top=top)
+        listed = density_of_list(s, asked, top=top)
+        assert listed.how == "exact" and listed.total == counted.total == 330
+        assert listed.below.tolist() == counted.below.tolist() == [0, 50, 200]
+        assert np.abs(np.cumsum(listed.states) - np.cumsum(counted.states)).max() <= 1  # at an edge
+
+
 def test_the_density_is_estimated_where_nothing_is_enumerated():
     H = kinds(16, 5)["random"]
     constraints = Constraints(groups=((tuple(range(16)), 6),))
@@ -159,6 +171,23 @@ def test_the_density_is_estimated_where_nothing_is_enumerated():
     found = density(H, rules, float(s.energies[0]), asked, s.tolerance, cold)
     assert found.how == "estimated" and found.total == 8008
     assert found.below == pytest.approx([100, 1000, 4000], rel=0.15)
+
+
+def test_within_a_budget_the_number_of_states_is_not_known():
+    H, rng = kinds(12, 5)["random"], np.random.default_rng(1)
+    weights = rng.random(12)
+    constraints = Constraints(weights=tuple(weights), at_least=float(weights.sum() / 2))
+    rules = make_rules(constraints, 12, None)
+    s = lowest_states(H, None, 20, constraints=constraints)
+    found = ensemble(H, s, 3.0, rules)
+    assert found.how == "estimated" and math.isnan(found.entropy) and math.isnan(found.effective)
+    x = np.array(list(itertools.product([False, True], repeat=12)))
+    e = np.einsum("ki,ij,kj->k", x.astype(float), H, x.astype(float))[rules.allows(x)]
+    asked = np.sort(e)[[100, 500]]
+    shares = density(H, rules, float(s.energies[0]), asked, s.tolerance, found.sampled)
+    assert math.isnan(shares.total) and shares.states.sum() == pytest.approx(1)
+    assert shares.below == pytest.approx(np.array([100, 500]) / len(e), abs=0.03)
+    assert (e < shares.quantile(0.1)).mean() == pytest.approx(0.1, abs=0.05)
 
 
 @pytest.mark.parametrize("kind", ["random", "indefinite", "zero"])

@@ -1,6 +1,8 @@
 """The snippet and the command line, executed as they are, list the states of the view."""
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,15 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.cli.main import main
 from core.energy.learned import Posterior, keep_learned, prior_from
 from core.energy.sources import Source, open_source, store_matrix
 from core.errors import InputError
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
-from core.spectrum.memory_budget import Budget
+from core.spectrum.memory_budget import Budget, read_budget
 from core.store.folders import DEMO_RUN
 from core.store.runs import keep_run, load_run, save_run
-from core.view.snippets import View, cli_line, couplings_snippet, python_snippet
+from core.view.snippets import (
+    View,
+    cli_line,
+    couplings_snippet,
+    landscape_line,
+    landscape_snippet,
+    python_snippet,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +63,7 @@ def views(tmp_path) -> dict[str, View]:
             store_matrix(A + A.T, "mine\nimport os"), "matrix", 3, 20, constraints=Constraints(max_run=1)
         ),
         "learned": View(demo, learned, 3, 10),
+        "free": View(demo.seen("branch"), "secant", None, 12, budget=read_budget("weights 80 %, kv 60 %")),
         "budget": View(demo, "h0", 6, 12, constraints=Constraints(keep=(0,)), budget=memory),
     }
 
@@ -62,7 +73,7 @@ def expected(view: View) -> list[tuple[int, ...]]:
     return lowest_states(H, view.removed, view.count, constraints=view.ruled).removed
 
 
-@pytest.mark.parametrize("name", ["plain", "ruled", "mixed", "folder", "matrix", "learned", "budget"])
+@pytest.mark.parametrize("name", ["plain", "ruled", "mixed", "folder", "matrix", "learned", "free", "budget"])
 def test_both_run_as_they_are_and_give_the_same_states(tmp_path, name):
     view = views(tmp_path)[name]
     states = expected(view)
@@ -81,8 +92,24 @@ def test_both_run_as_they_are_and_give_the_same_states(tmp_path, name):
         ["sh", "-c", cli_line(view)], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert line.returncode == 0, line.stderr
-    listed = [tuple(map(int, row.split()[-1].split(","))) for row in line.stdout.splitlines()[1:]]
+    listed = [view.source.units.parse(row.split()[-1]) for row in line.stdout.splitlines()[1:]]
     assert listed == states
+
+
+@pytest.mark.parametrize(("name", "moves"), [("plain", "swap"), ("ruled", "shift"), ("free", "swap")])
+def test_both_find_the_minima_of_the_view(tmp_path, capsys, monkeypatch, name, moves):
+    monkeypatch.chdir(ROOT)
+    view = replace(views(tmp_path)[name], count=3)
+    exec(landscape_snippet(view, moves, 1000), {})
+    said, *rest = capsys.readouterr().out.splitlines()
+    assert main(shlex.split(landscape_line(view, moves, 1000))[3:] + ["--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert said == found["says"] and len(found["minima"]) <= 3
+    units = view.source.units
+    minima = [tuple(map(int, line.split()[1:])) for line in rest[: len(found["minima"])]]
+    assert [units.listed(s) for s in minima] == [m["removed"] for m in found["minima"]]
+    joins = [line.split(" joins ")[0] for line in rest[len(minima) :]]
+    assert sorted(map(int, joins)) == sorted(j for _, j, _ in found["barriers"])
 
 
 def test_the_couplings_are_made_again(tmp_path, monkeypatch):

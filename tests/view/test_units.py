@@ -55,11 +55,11 @@ def test_a_matrix_in_order_of_kind_rules_its_quarters_off(halves, found):
     assert kinds == [("attention", 24), ("FFN", 24)] and order[:2].tolist() == [0, 2]
     figure = heatmap(found.H, order=order, units=halves.units)
     assert [line.y0 for line in figure.layout.shapes if line.y0 == line.y1] == [23.5]
-    assert [a.text for a in figure.layout.annotations] == ["attention"] * 2 + ["FFN"] * 2
+    assert [a.text for a in figure.layout.annotations] == ["attention", "FFN"]
     cells = figure.data[1]
     assert cells.text[1].startswith("0a and 1a<br>H = ") and cells.customdata[1].tolist() == [0, 2]
     deep = heatmap(found.H, units=halves.units)
-    assert not deep.layout.shapes and deep.layout.xaxis.title.text == "block"
+    assert not deep.layout.shapes
     assert deep.layout.xaxis.ticktext[1] == "2" and deep.layout.xaxis.tickvals[1] == 4.5
     assert heatmap(found.H[:9, :9]).data[1].text[1].startswith("blocks 0 and 1<br>H = ")
 
@@ -80,7 +80,7 @@ def test_the_graph_tells_kinds_by_shape(halves, found):
     assert [trace.name for trace in figure.data if trace.showlegend is not False] == ["attention", "FFN"]
     along = interaction_graph(found.H, edges, [0] * 48, "depth", halves.units)
     nodes = next(trace for trace in along.data if trace.mode == "markers+text")
-    assert [text for text in nodes.text if text] == [str(b) for b in range(24)]
+    assert [text for text in nodes.text if text] == [str(b) for b in range(0, 24, 2)]
 
 
 def test_bars_and_curves_name_units(halves, found):
