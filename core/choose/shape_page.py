@@ -13,6 +13,7 @@ ESTIMATORS = ("h0", "hybrid", "secant", "pairs")
 FITTED = "fitted"
 CALLED = {FITTED: "fitted to all losses"}
 SURE, CHANCE = 2.0, 0.05  # standard errors; p
+RUINED = 5.0  # nats: where the best choice of every rule lost as much, there is nothing to choose between
 SHORT = {"minima": "minima", "basin": "basin", "depth": "depth", "likeness": "likeness", "pairs": "pairs"}
 
 
@@ -345,11 +346,17 @@ def _error(gap: np.ndarray) -> float:
     return float(gap.std(ddof=1) / np.sqrt(len(gap)))
 
 
-def _by_model(results: dict) -> dict[str, list]:
+def _by_model(results: dict, ruined: bool = False) -> dict[str, list]:
+    """{model: cells}; ruined: also those in which nothing is left to choose between."""
     found: dict[str, list] = {}
     for cell in _rule_cells(results):
-        found.setdefault(cell[0], []).append(cell)
+        if ruined or not _ruined(cell[3]):
+            found.setdefault(cell[0], []).append(cell)
     return found
+
+
+def _ruined(part: dict) -> bool:
+    return all(v["loss"] > RUINED for rules in part["counts"].values() for v in rules.values())
 
 
 def _say_rules(results: dict) -> list[str]:
@@ -403,6 +410,12 @@ def _rules(results: dict) -> list[str]:
     if not rows:
         return [*lines, "Not measured yet."]
     names = list(next(iter(models.values()))[0][3]["counts"]["5"])
+    lost = [f"{name}, M = {m}, {e}" for name, m, e, part in _rule_cells(results) if _ruined(part)]
+    if lost:
+        lines[2] += (
+            f" Left out, as every choice of every rule loses more than {RUINED:g} nats there: "
+            f"{'; '.join(lost)}."
+        )
     lines += table(["model", "candidates", "cells", *names[1:]], rows)
     lines += [
         "",
@@ -410,7 +423,7 @@ def _rules(results: dict) -> list[str]:
         "all states:",
         "",
     ]
-    return [*lines, *_cell_table(models, names)]
+    return [*lines, *_cell_table(_by_model(results, ruined=True), names)]
 
 
 def _cell_table(models: dict[str, list], names: list[str]) -> list[str]:
