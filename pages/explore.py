@@ -282,7 +282,9 @@ def show_search(request: dict, curve: tuple[tuple[float, float, float], ...]) ->
         with st.container(key="proof", horizontal=True, vertical_alignment="center"):
             st.caption(progress_of_proof(*curve[-1]), width="content")
             if len(shares) > 2:
-                st.line_chart(shares, height=60, width=160, x_label="time", y_label="%")
+                st.metric(
+                    "The bound over time", "", chart_data=shares, width=160, label_visibility="collapsed"
+                )
     job = jobs.find("solve", request)
     if job and job.status == "done":
         st.info(f"Searched for {job.result['seconds'] / 60:.0f} minutes without coming to a proof.")

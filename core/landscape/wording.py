@@ -54,12 +54,13 @@ def progress_of_proof(seconds: float, bound: float, energy: float) -> str:
     """How far a search is: "proof: bound at 96 % of the K-th energy after 12 s". A share says nothing unless
     both are above 0.
     """
+    after = f"after {seconds:.{int(seconds < 10)}f} s"
     if not math.isfinite(energy):
-        return f"proof: too few states yet after {seconds:.0f} s"
+        return f"proof: too few states yet {after}"
     if energy > 0 and bound > 0:
         percent = f"{100 * min(1.0, bound / energy):.1f}".removesuffix(".0")
-        return f"proof: bound at {percent} % of the K-th energy after {seconds:.0f} s"
-    return f"proof: bound {bound:.3g}, K-th energy {energy:.3g} after {seconds:.0f} s"
+        return f"proof: bound at {percent} % of the K-th energy {after}"
+    return f"proof: bound {bound:.3g}, K-th energy {energy:.3g} {after}"
 
 
 def _count(n: int) -> str:

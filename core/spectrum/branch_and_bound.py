@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -270,6 +271,8 @@ def search(
     ends the search and goes on to the caller. With a node_limit one thread works and ends incomplete after
     about so many nodes: the same list on every machine and at every time, where no time limit cuts it short.
     """
+    if time_limit is not None:
+        compile_engine()  # loading takes seconds, once, and is no part of a search
     began = time.perf_counter()
     deadline = math.inf if time_limit is None else began + time_limit
     half = math.inf if time_limit is None else began + time_limit / 2  # the rest is for the bound
@@ -416,8 +419,11 @@ def _run_alone(run: _Search, deadline: float, node_limit: float) -> None:
         run.finish(*task)
 
 
+@cache
 def compile_engine() -> None:
-    """Compile everything once, into the cache beside the modules, so that nobody waits for it later."""
+    """Load what is compiled, or compile it once, into the cache beside the modules, so that nobody waits for
+    it later.
+    """
     H = np.diag(np.arange(1.0, 13.0)) + 0.1
     rules = make_rules(Constraints(max_run=3), 12, 5)
     for r in (make_rules(None, 12, 5), rules):

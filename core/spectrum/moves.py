@@ -15,6 +15,9 @@ from core.spectrum.constraints import Rules
 from core.spectrum.kbest import Pool, pack, pool_insert, pool_limit, pool_states
 from core.spectrum.relaxation import Reduced
 
+_AT_LEAST = 6  # pieces of a first round, some milliseconds each, that no time limit cuts: without states
+# that are fairly low nothing can be said
+
 
 @njit(cache=True, nogil=True)
 def _fields(Q, c, x, h):
@@ -338,8 +341,8 @@ def improve(
         return
     quiet, before = 0, math.inf
     for round_ in range(seed, seed + rounds):
-        for _ in _round(pool, problem, template, rules, slack, round_):
-            if time.perf_counter() > deadline:
+        for piece, _ in enumerate(_round(pool, problem, template, rules, slack, round_)):
+            if time.perf_counter() > deadline and (round_ > seed or piece >= _AT_LEAST):
                 return
         now = float(pool.energies[: pool.size[0]].sum())
         quiet = quiet + 1 if now == before else 0
