@@ -19,8 +19,9 @@ import numpy as np
 
 from core.choose import bed_study, shape_figures, shape_rules
 from core.choose.bed_parts import Parts, machine_of, written
-from core.choose.shape_page import ESTIMATORS, FITTED, page
+from core.choose.shape_page import FITTED, page
 from core.choose.shape_rules import Judge
+from core.choose.shape_words import ESTIMATORS
 from core.choose.study_parts import LENGTH, Subject, prepare
 from core.energy.sources import Source, open_source
 from core.errors import InputError
