@@ -86,11 +86,11 @@ def candidates(
     Errors: InputError for a count below 1, a negative window, an empty spectrum, or noise of another length.
     """
     _check(spectrum, count, window, noise)
-    size, why = _window(spectrum, count, window, noise)
+    size, why = window_of(spectrum, count, window, noise)
     x, e, s = spectrum.x[:size], spectrum.energies[:size], spectrum
     reach, power = float(max(e[-1] - e[0], 0.0)), exponent(s.energies)
     within = f"within ΔE {with_power(reach, power)}" if reach > s.tolerance else "on the ground level"
-    pool = _Pool(H, x, s, [tuple(sorted(map(int, state))) for state in taken])
+    pool = Pool(H, x, s, [tuple(sorted(map(int, state))) for state in taken])
     if 0 not in pool.found:
         level = f", one of {s.degeneracy} states that have it" if s.degeneracy > 1 else ""
         pool.take(0, f"lowest energy{level}")
@@ -116,7 +116,7 @@ def candidates(
             if len(pool.chosen) < (2 * count + 2) // 3 and k < size and pool.changed(k) > 1:
                 pool.take(k, reason)
     if len(pool.chosen) < count:
-        groups, called = _groups(x, count), names or range(len(H))
+        groups, called = medoid_groups(x, count), names or range(len(H))
         for medoid, members in sorted(groups, key=lambda g: (-len(g[1]), g[0])):
             if len(pool.chosen) < count and pool.changed(medoid) > 1:
                 common = _in_common(x, members, called)
@@ -136,7 +136,7 @@ def one_per_basin(
     """
     s = tree.valleys.spectrum
     _check(s, count, None, None)
-    pool = _Pool(H, s.x, s, [tuple(sorted(map(int, state))) for state in taken])
+    pool = Pool(H, s.x, s, [tuple(sorted(map(int, state))) for state in taken])
     for k, reason in _bottoms(tree):
         if len(pool.chosen) < count and k not in pool.found:
             pool.take(k, reason)
@@ -164,7 +164,7 @@ def _bottoms(tree: BarrierTree) -> list[tuple[int, str]]:
     return found
 
 
-class _Pool:
+class Pool:
     """The states of the window x [W, N], and what was taken of them, or from elsewhere."""
 
     def __init__(self, H: np.ndarray, x: np.ndarray, spectrum: Spectrum, taken: list[State]):
@@ -234,7 +234,7 @@ def _check(spectrum: Spectrum, count: int, window: float | None, noise: np.ndarr
         )
 
 
-def _window(
+def window_of(
     spectrum: Spectrum, count: int, window: float | None, noise: np.ndarray | None
 ) -> tuple[int, str]:
     """(listed states in the window, where it comes from)."""
@@ -290,7 +290,7 @@ def _best_measured(
     return best, same[best], len(same)
 
 
-def _groups(x: np.ndarray, count: int) -> list[tuple[int, np.ndarray]]:
+def medoid_groups(x: np.ndarray, count: int) -> list[tuple[int, np.ndarray]]:
     """(medoid, members) of up to `count` groups of the states x [W, N], by k-medoids on 1 - Pearson.
 
     Medoids are rows of x. Begun greedily (each further medoid lowers the sum of distances most), so it is the

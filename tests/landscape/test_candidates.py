@@ -16,9 +16,9 @@ from core.landscape.candidates import (
     LEAST,
     STANDARD_ERRORS,
     WITHOUT_NOISE,
-    _groups,
     candidates,
     equally_low,
+    medoid_groups,
     one_per_basin,
 )
 from core.landscape.landscape import landscape
@@ -130,7 +130,7 @@ def test_groups_are_those_of_a_brute_force_search():
         ]
     )
     distance = 1 - pearson(x, x)
-    found = _groups(x, 2)
+    found = medoid_groups(x, 2)
     assert sorted(len(own) for _, own in found) == [3, 4] and {k for _, own in found for k in own} == set(
         range(7)
     )

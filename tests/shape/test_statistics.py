@@ -9,7 +9,7 @@ import pytest
 from core.energy.couplings import couplings, outer_mean
 from core.ising.energies import energies
 from core.shape import barrier_tree, moves_of, valleys
-from core.shape.bootstrap import _joined, stability
+from core.shape.bootstrap import joined, stability
 from core.shape.depths import depths, nested
 from core.shape.measured_minima import same_minima
 from core.shape.null_models import FIGURES, figures, structure
@@ -55,7 +55,7 @@ def test_barriers_of_other_energies_over_the_same_states_are_those_of_brute_forc
     slow = Brute(other, m)
     at = [slow.number[state] for state in s.removed]
     pairs = list(itertools.combinations(range(0, 126, 9), 2))
-    heights = list(_joined(found.neighbours.nonzero(), energies(other, s.x), pairs))
+    heights = list(joined(found.neighbours.nonzero(), energies(other, s.x), pairs))
     for (a, b), height in zip(pairs, heights):
         assert height == pytest.approx(slow.e[slow.level == slow.barrier(at[a], at[b])].max())
 
