@@ -1,14 +1,11 @@
 """Explore: the landscape of one source at one M, in one linked component."""
 
-from pathlib import Path
-
 import numpy as np
 import streamlit as st
 
 from assets.lens import lens
 from core import jobs
-from core.compare import other_tools
-from core.compare.comparison import Mean, measured_kl, model_key
+from core.compare.comparison import Mean, measured_kl
 from core.energy.couplings import Misjudged, from_gradients, misjudged, rows_of
 from core.energy.mix import mix_weights
 from core.energy.sources import Source, list_sources
@@ -16,15 +13,15 @@ from core.energy.uncertainty import energy_noise
 from core.errors import InputError
 from core.ising.states import check_blocks, indicator, short_hashes
 from core.job_kinds.solve import TIME_LIMIT, solve_request, solved
-from core.landscape.candidates import candidates
+from core.landscape.candidates import Candidate, candidates, one_per_basin
 from core.landscape.landscape import Landscape, landscape
 from core.landscape.locate import place
-from core.landscape.wording import significant
-from core.spectrum.constraints import Constraints, spare
+from core.landscape.wording import excess, progress_of_proof, significant
+from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
 from core.store import folders
 from core.store.results import Results
-from core.store.runs import Run, canonical_key, read_view, view_key
+from core.store.runs import canonical_key, read_view, view_key
 from core.view.lens import landscape_data, tray_data
 from core.view.messages import Commit, FileData, LandscapeData, MarkData, Snippets
 from core.view.report import report_html
@@ -35,8 +32,8 @@ from pages.explore_parts.controls import controls, hold, show_facts
 from pages.explore_parts.health import show_check, show_health
 from pages.explore_parts.uploads import add_marks, show_reading, show_upload
 from pages.shared.chat import chat_panel
-from pages.shared.evidence import measured_so_far
-from pages.shared.link import LABEL_LIMIT, PANELS, checked_look, read_link, write_link
+from pages.shared.evidence import choices_of_others, measured_so_far
+from pages.shared.link import PANELS, checked_look, read_link, write_link
 from pages.shared.parts import prune_panel, start_job, watch
 from pages.shared.view import (
     RULES,
@@ -52,7 +49,6 @@ from pages.shared.view import (
 
 KEY = "lens"
 LOWEST = 100  # states that a warning looks at
-EXCESS = 0.25  # of what the lowest state removes: so much more than the rules ask for is worth a word
 PICKED = 5  # states that one click picks
 ALONE = (
     "<style>header[data-testid=stHeader], .st-key-chip { display: none !important; } "
@@ -112,6 +108,7 @@ def picture(
             for b in wrong(key, estimator, mix)
         },
         source.units,
+        constraints,
     )
     named = {
         "k": key,
@@ -206,7 +203,8 @@ ASKED = {
     "unmark": ask_unmark,
     "panel": ask_panel,
     "compare": lambda message: state.update(go_compare=True, whole_page=True),
-    "pick": lambda message: state.update(pick=True),
+    "pick": lambda message: state.update(pick="pick"),
+    "basins": lambda message: state.update(pick="basins"),
     "file": lambda message: state.update(file=message["kind"]),
 }
 
@@ -263,26 +261,30 @@ def show_excess(source: Source, found: Landscape, rules: Constraints) -> None:
     """
     if found.removed is not None:
         return
-    goes = len(found.ground)
-    over = spare(rules, found.ground, len(found.H))
-    if over < EXCESS * goes:
+    told = excess(rules, found.ground, source.units)
+    if told is None:
         return
+    need, sentence = told
     with st.container(key="excess", horizontal=True, vertical_alignment="center"):
-        st.markdown(
-            f"The rules need {goes - over} of these {goes} {source.units.word}s to go; {over} more go "
-            "because that lowers the energy of these couplings, which does not mean a better model.",
-            width="content",
-        )
-        fewer = {"removed": goes - over, "cursor": None}
-        st.button(f"Remove {goes - over}", on_click=state.update, args=(fewer,), type="tertiary")
+        st.markdown(sentence, width="content")
+        fewer = {"removed": need, "cursor": None}
+        st.button(f"Remove {need}", on_click=state.update, args=(fewer,), type="tertiary")
         if state.estimator != source.default:
             usual = {"estimator": source.default, "cursor": None}
             label = f"Take {source.about(source.default).label}"
             st.button(label, on_click=state.update, args=(usual,), type="tertiary")
 
 
-def show_search(request: dict) -> None:
-    """Where the list is not proved: go on in a job of its own, with its progress."""
+def show_search(request: dict, curve: tuple[tuple[float, float, float], ...]) -> None:
+    """Where the list is not proved: how far the proof is, and a job that goes on, with its progress."""
+    if curve:
+        shares = [max(0.0, 100 * bound / e) for _, bound, e in curve if 0 < e < np.inf]
+        with st.container(key="proof", horizontal=True, vertical_alignment="center"):
+            st.caption(progress_of_proof(*curve[-1]), width="content")
+            if len(shares) > 2:
+                st.metric(
+                    "The bound over time", "", chart_data=shares, width=160, label_visibility="collapsed"
+                )
     job = jobs.find("solve", request)
     if job and job.status == "done":
         st.info(f"Searched for {job.result['seconds'] / 60:.0f} minutes without coming to a proof.")
@@ -295,23 +297,6 @@ def show_search(request: dict) -> None:
         )
     if job:
         st.fragment(watch, run_every=1 if job.active else None)(job.id, job.active)
-
-
-def choices_of_others(run: Run, removed: int) -> dict[tuple[int, ...], str]:
-    """{state: who chose it} of other methods and of the learned landscape at this M, and of lists that were
-    imported.
-    """
-    found: dict[tuple[int, ...], list[str]] = {}
-    for job in jobs.on_run(folders.find_run(run.key), removed, run.by):
-        if job.kind in ("peers", "learn") and job.status == "done":
-            named = job.result["methods"] if job.kind == "peers" else {"learned": job.result["best"]}
-            for name, choice in named.items():
-                found.setdefault(run.units.state(choice["removed"]) or (), []).append(name)
-    for row in other_tools.kept(model_key(run)):
-        listed = run.units.state(row.removed)
-        if listed is not None and len(listed) == removed:
-            found.setdefault(listed, []).append(Path(row.source).stem[:LABEL_LIMIT])
-    return {s: ", ".join(dict.fromkeys(names)) for s, names in found.items()}
 
 
 def marks_data(found: Landscape, rules: Constraints, others: dict[tuple[int, ...], str]) -> list[MarkData]:
@@ -348,7 +333,19 @@ def pick_states(found: Landscape) -> None:
         taken=[s for s in state.tray if found.removed in (None, len(s))],
         names=units.names,
         word=units.word,
+        tree=found.tree,
     ).chosen
+    put_into_tray(picked)
+
+
+def pick_basins(found: Landscape) -> None:
+    """Fill the tray with the bottoms of the most persistent valleys that are not in it yet."""
+    here = [s for s in state.tray if found.removed in (None, len(s))]
+    put_into_tray(one_per_basin(found.H, found.tree, PICKED, here))
+
+
+def put_into_tray(picked: list[Candidate]) -> None:
+    """Add states, each with its reason."""
     state.reasons = {**state.reasons, **{c.removed: c.reason for c in picked}}
     state.tray = list(dict.fromkeys([*state.tray, *(c.removed for c in picked)]))[:TRAY_LIMIT]
 
@@ -359,8 +356,8 @@ def draw(found: Landscape, data: LandscapeData, view: View, others: dict[tuple[i
     if state.pop("whole_page", False):  # what was asked for belongs to the page, not to this fragment
         state.from_lens = True
         st.rerun()
-    if state.pop("pick", False):
-        pick_states(found)
+    if pick := state.pop("pick", None):
+        {"pick": pick_states, "basins": pick_basins}[pick](found)
     write_link()
     measured = measured_so_far(state.source, str(folders.home()), Results().stamp)
     distances = distances_so_far(state.source, str(folders.home()), Results().stamp)
@@ -475,14 +472,14 @@ def page() -> None:
         return
     if found is None:
         st.info("No state that fits the rules was found in the time a page may take.")
-        show_search(request)
+        show_search(request, ())
         st.button("Clear the rules", on_click=clear_rules)
         write_link()
         return
     if facts is not None:
         show_facts(found, facts, badge)
         if not found.spectrum.exact:
-            show_search(request)
+            show_search(request, found.spectrum.curve)
         show_health(source, found)
         show_check(source, found)
         show_misjudged(found, rules)

@@ -63,7 +63,10 @@ def page() -> None:
     except InputError as error:
         st.error(plain(f"{error} Change it in Explore."))
         return
-    SECTIONS[section](found)
+    try:
+        SECTIONS[section](found)
+    except InputError as error:  # rules that leave too few states to sample
+        st.warning(plain(str(error)))
 
 
 page()

@@ -98,7 +98,7 @@ def test_the_landscape_its_words_and_its_files_are_the_same():
     view, found = hybrid_view()
     blocks, parameters = view.source.run.meta["model"]["blocks"], view.source.run.meta["model"]["parameters"]
     now, before = landscape_data(found, "t", "nats", blocks, parameters), EXPECTED["landscape"]
-    new = {"names", "block", "word", "sizes"}  # a lens of before knew blocks only, and one M
+    new = {"names", "block", "word", "sizes", "tree", "temperatures"}  # a lens of before had none of these
     assert set(now) - new == set(before)
     for name, value in before.items():
         if name in ARRAYS:

@@ -17,8 +17,8 @@ from core.view.messages import LensData
 _HERE = Path(__file__).parent
 # each after those it imports; messages.js holds types only and is not sent
 _MODULES = (
-    *("palette", "dom", "wording", "glossary", "model", "recorder", "panel"),
-    *("landscape", "barcode", "matrix", "arcs"),
+    *("palette", "dom", "wording", "glossary", "shape", "model", "recorder", "panel"),
+    *("tree", "landscape", "thermometer", "barcode", "matrix", "arcs"),
     *("help", "hints", "finder", "sentences", "exports", "card", "tray", "keys", "lens"),
 )
 

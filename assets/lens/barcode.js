@@ -2,6 +2,7 @@
 // a lane for each of its units, in the strip as in every row.
 
 import { LEFT, Panel, RIGHT } from "./panel.js";
+import { Thermometer } from "./thermometer.js";
 import { shortKind } from "./wording.js";
 
 const BETWEEN = 7; // two lanes of the strip: room for the marks of both
@@ -10,6 +11,8 @@ export class Barcode extends Panel {
   constructor(...args) {
     super(...args);
     this.first = 0;
+    this.thermometer = new Thermometer(this.lens);
+    this.plot.before(this.thermometer.bar);
     this.over.addEventListener(
       "wheel",
       (e) => {
@@ -71,28 +74,34 @@ export class Barcode extends Panel {
     const c = this.column;
     const inset = c > 8 ? 1 : 0.5;
     this.title.textContent = `States × ${m.word}s`;
-    this.note.textContent =
-      `rows ${this.first}–${this.first + this.rows - 1} of ${m.count}, lowest first; ` +
-      `bars: share of them that remove a ${m.word}`;
-    ctx.fillStyle = colours.line;
-    for (let k = 0; k < m.lanes; k++) {
-      const y = this.barTop + ((k + 1) * this.barHeight) / m.lanes;
-      ctx.fillRect(LEFT, y, this.w - LEFT - RIGHT, 1);
-    }
-    const most = Math.max(...m.frequency) || 1;
-    this.text(ctx, `${Math.round(100 * most)}%`, LEFT - 6, this.barTop + 6, { align: "right" });
-    ctx.fillStyle = colours.removed;
-    for (let u = 0; u < m.blocks; u++) {
-      const [top, room] = this.lane(u, this.barTop, this.barHeight);
-      const h = (m.frequency[u] / most) * (m.halved ? room - 2 : room);
-      ctx.fillRect(this.x(m.block[u]) + inset, top + room - h, c - 2 * inset, h);
-    }
+    this.note.textContent = `rows ${this.first}–${this.first + this.rows - 1} of ${m.count}, lowest first`;
+    this.thermometer.paint();
+    this.drawBars(ctx, inset);
     ctx.fillStyle = colours.empty;
     for (let b = 0; b < m.columns; b++)
       ctx.fillRect(this.x(b) + inset, this.top, c - 2 * inset, this.rows * this.rowHeight);
     this.drawRows(ctx, inset);
     this.text(ctx, "min", this.w, m.halved ? this.numbers : this.strip + 10, { align: "right" });
     if (m.halved) this.drawNumbers(ctx);
+  }
+  drawBars(ctx, inset) {
+    // how likely each unit is removed
+    const { m, colours } = this;
+    ctx.fillStyle = colours.line;
+    for (let k = 0; k < m.lanes; k++) {
+      const y = this.barTop + ((k + 1) * this.barHeight) / m.lanes;
+      ctx.fillRect(LEFT, y, this.w - LEFT - RIGHT, 1);
+    }
+    const share = this.thermometer.share();
+    if (!share) return;
+    const most = Math.max(...share) || 1;
+    this.text(ctx, `${Math.round(100 * most)}%`, LEFT - 6, this.barTop + 6, { align: "right" });
+    ctx.fillStyle = colours.removed;
+    for (let u = 0; u < m.blocks; u++) {
+      const [top, room] = this.lane(u, this.barTop, this.barHeight);
+      const h = (share[u] / most) * (m.halved ? room - 2 : room);
+      ctx.fillRect(this.x(m.block[u]) + inset, top + room - h, this.column - 2 * inset, h);
+    }
   }
   drawRows(ctx, inset) {
     const { m, colours } = this;
@@ -239,6 +248,9 @@ export class Barcode extends Panel {
     const x = this.x(m.block[unit]) + this.column / 2 - width / 2;
     ctx.fillStyle = colour;
     ctx.fillRect(x, this.numbers - (m.halved ? 0 : 0.5) - height / 2, width, height);
+  }
+  get caption() {
+    return this.thermometer.words;
   }
   find(x, y) {
     const block = this.blockAt(x);

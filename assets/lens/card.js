@@ -57,9 +57,33 @@ export class Card {
         `${here.changed} of ${here.units.length} changed`,
       ],
     ];
+    rows.push(...this.valleyRows());
     if (here.rank !== undefined && m.ranks[here.rank])
       rows.push(["rank, 95 %", m.ranks[here.rank].join("–"), `of ${m.ranks.length}, bootstrap`]);
     return rows;
+  }
+  valleyRows() {
+    // where it lies among the minima; of listed states alone that is known
+    const { model: m, here } = this.lens;
+    if (here.rank === undefined) return [];
+    const { shape, minima } = m;
+    const i = shape.valley[here.rank];
+    if (i < 0) return [["valley", "–", "leads out of the list"]];
+    const own = minima[i] === here.rank;
+    const rows = [
+      own
+        ? ["valley", String(shape.basin[i]), `of ${m.count} listed`]
+        : ["valley of", `#${minima[i]}`, `${shape.basin[i]} of ${m.count} listed`],
+    ];
+    if (i === 0) return rows;
+    const height = shape.toGround(here.rank);
+    const apart = height === Infinity;
+    return [
+      ...rows,
+      apart
+        ? ["barrier to #0", `> ${significant(m.top)}`, "not connected in the list"]
+        : ["barrier to #0", significant(height), m.exact ? "exact" : "at most"],
+    ];
   }
   standing() {
     const { model: m, here } = this.lens;
@@ -87,7 +111,8 @@ export class Card {
     ];
   }
   strongestRows(name, factor) {
-    const { model: m, here } = this.lens;
+    const { model: m, here, matrix } = this.lens;
+    if (matrix.visible) return []; // they stand beside the couplings
     return m
       .strongestPairs(here.units, 2)
       .map(([i, j, v], n) => [

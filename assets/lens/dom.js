@@ -6,6 +6,9 @@ export const element = (tag, attributes = {}, ...children) => {
   return node;
 };
 
+// base64 of little-endian bytes, as core.view.encoding writes it
+export const decode = (text, Type) => new Type(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+
 export const button = (textContent, label, onclick, className = "") => {
   const node = element("button", { type: "button", textContent, onclick, className, title: label });
   node.setAttribute("aria-label", label);

@@ -98,6 +98,8 @@ export class Exports {
       return (
         `<text x="${short(head.left - left)}" y="${short(head.top - top + 14)}" fill="${colours.text}" ` +
         `style="font:600 14px system-ui, sans-serif">${escaped(panel.title.textContent)}</text>` +
+        `<text x="${short(head.left - left)}" y="${short(head.top - top + 31)}" fill="${colours.muted}" ` +
+        `style="font:11px system-ui, sans-serif">${escaped(panel.caption)}</text>` +
         `<g transform="translate(${short(plot.left - left)} ${short(plot.top - top)})">${panel.svg()}</g>`
       );
     });

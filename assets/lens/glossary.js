@@ -20,6 +20,26 @@ export const GLOSSARY = [
       "bottom of a valley",
   ],
   [
+    "valley",
+    "a minimum and all states from which steepest descent, one swap after the other, ends in it; also called its " +
+      "basin",
+  ],
+  [
+    "barrier",
+    "the energy that every way of swaps from one state to another must reach, taken over the easiest way; exact " +
+      "up to the last listed energy",
+  ],
+  [
+    "tree",
+    "disconnectivity graph: minima are leaves at their energies, and two branches join at the barrier between " +
+      "them; a leaf far below its join is a choice of its own",
+  ],
+  [
+    "temperature T",
+    "a state of energy E has the weight exp(−E/T): T = 0 is the ground state alone, and with it the more states " +
+      "count, as if energies were uncertain by about T",
+  ],
+  [
     "degenerate level",
     "states whose energies are equal within the tolerance; a line through them carries their number",
   ],

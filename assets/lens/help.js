@@ -5,7 +5,8 @@ import { GLOSSARY } from "./glossary.js";
 
 const KEYS = [
   ["↑ ↓ or K J", "previous, next state"],
-  ["← →", "previous, next minimum among the listed states"],
+  ["← →", "previous, next minimum among the listed states; in the tree the leaf to the left, to the right"],
+  ["B", "the state over which its valley joins a lower one: the barrier between the two"],
   ["Home", "ground state, or the lowest that was found"],
   ["A or space", "add to the tray, or take out"],
   ["Enter or M", "measure and compare the tray"],

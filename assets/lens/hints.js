@@ -1,4 +1,4 @@
-// Three sentences for a first visit, each in the panel that it speaks of, until it is dismissed.
+// Sentences for a first visit, each in the panel that it speaks of, until it is dismissed.
 
 import { button, element } from "./dom.js";
 
@@ -6,6 +6,9 @@ const KEPT = "blockscape-dismissed"; // in this browser: the names of the panels
 
 const SENTENCES = {
   levels: (m) => `A state removes ${m.asked}; the lower it lies, the less harm is predicted.`,
+  tree: () =>
+    "Each leaf is a valley's lowest state; two branches join at the energy that every way from one to the other " +
+    "must climb.",
   states: (m) =>
     `Each row is a state, the lowest first: its coloured ${m.word}s go. Walk with ↑ ↓ or a click.`,
   tray: (m) =>
@@ -52,9 +55,14 @@ export class Hints {
   }
   paint() {
     for (const [name, node] of this.nodes) {
-      node.hidden = !this.shows(name);
-      this.words.get(name).textContent = SENTENCES[name](this.lens.model);
+      node.hidden = !this.shows(name) || !this.fits(name);
+      if (this.lens.model) this.words.get(name).textContent = SENTENCES[name](this.lens.model);
     }
+  }
+  fits(name) {
+    // the panel of the levels has one for the tree
+    const tree = this.lens.levels.view === "tree";
+    return name === "tree" ? tree : name !== "levels" || !tree;
   }
   dismiss(name) {
     this.change(this.dismissed.add(name));

@@ -7,6 +7,7 @@ const STEPS = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1, J: 1, K: -1 };
 const ACTIONS = {
   ArrowRight: (lens) => lens.nextMinimum(1),
   ArrowLeft: (lens) => lens.nextMinimum(-1),
+  b: (lens) => lens.toBarrier(),
   Home: (lens) => lens.select(0, true),
   a: (lens) => lens.toggle(lens.here.name),
   " ": (lens) => lens.toggle(lens.here.name),

@@ -1,15 +1,28 @@
-// The Landscape panel: every listed state on one energy axis, as levels or as a density.
+// The Landscape panel: every listed state on one energy axis, as a tree of minima, as levels or as a density.
 
 import { button, element } from "./dom.js";
 import { LEFT, Panel, ticks } from "./panel.js";
+import { Tree } from "./tree.js";
 import { significant } from "./wording.js";
 
-const VIEWS = ["levels", "density"]; // of the same energy axis
+export const VIEWS = ["tree", "levels", "density"]; // of the same energy axis
+
+const NOTES = {
+  tree: "leaf: valley · join: barrier",
+  levels: "lower is predicted better",
+  density: "listed states in each slice of energy",
+};
+const TREE =
+  "Each leaf is a minimum at its energy, with its rank and the units changed against the ground state; two " +
+  "branches join at the barrier between them. The bar on the axis is one step of it, in gaps. A square is in " +
+  "the tray, a ring measured, a flag marked.";
 
 export class Landscape extends Panel {
   constructor(...args) {
     super(...args);
-    this.view = VIEWS[0];
+    this.view = "levels";
+    this.tree = new Tree(this);
+    this.plot.before(this.tree.bar);
     this.tabs = VIEWS.map((view) =>
       element("button", {
         type: "button",
@@ -42,9 +55,15 @@ export class Landscape extends Panel {
       { passive: false },
     );
   }
-  show(view) {
+  turn(view) {
     this.view = view;
+    this.tree.bar.hidden = view !== "tree";
+    this.lens.hints?.paint();
+  }
+  show(view) {
+    this.turn(view);
     this.lens.hovered = {};
+    this.resize(); // the tree has a bar of its own
     this.draw();
     this.lens.repaintOver();
     this.lens.looked();
@@ -96,11 +115,15 @@ export class Landscape extends Panel {
     this.range(delta - span / 2, delta + span / 2);
     return true;
   }
+  get head() {
+    // above the tree there is room for what is not connected
+    return this.view === "tree" ? 26 : 8;
+  }
   y(delta) {
-    return 8 + this.height * (1 - (delta - this.lo) / (this.hi - this.lo));
+    return this.head + this.height * (1 - (delta - this.lo) / (this.hi - this.lo));
   }
   deltaAt(y) {
-    return this.lo + (1 - (y - 8) / this.height) * (this.hi - this.lo);
+    return this.lo + (1 - (y - this.head) / this.height) * (this.hi - this.lo);
   }
 
   // -- drawing -----------------------------------------------------------------------------------
@@ -113,7 +136,7 @@ export class Landscape extends Panel {
         this.lens.here.delta === null ? 0 : this.lens.here.changed,
       ) + 1;
     this.columnWidth = (this.w - LEFT - 8) / this.columns;
-    this.height = this.h - 38;
+    this.height = this.h - 30 - this.head;
     this.tick = Math.max(3, Math.min(12, this.columnWidth * 0.16));
     this.px = new Float32Array(m.count);
     this.py = new Float32Array(m.count);
@@ -125,6 +148,7 @@ export class Landscape extends Panel {
       this.px[k] = this.columnX(c, spread);
       this.py[k] = this.y(m.delta(k));
     }
+    if (this.view === "tree") this.tree.prepare();
   }
   columnX(c, spread) {
     return LEFT + c * this.columnWidth + this.tick / 2 + 3 + spread * (this.columnWidth - this.tick - 6);
@@ -133,17 +157,17 @@ export class Landscape extends Panel {
     this.prepare();
     const { m, colours } = this;
     const ctx = this.context(this.base);
-    const density = this.view === "density";
     this.tabs.forEach((tab, k) => tab.setAttribute("aria-pressed", String(VIEWS[k] === this.view)));
     this.resetButton.disabled = !this.zoomed;
     const cut = this.zoomed
       ? `ΔE ${significant(this.lo, 3)}–${significant(this.hi, 3)} of ${significant(m.top, 3)}`
       : "";
-    this.note.textContent =
-      cut || (density ? "listed states in each slice of energy" : "lower is predicted better");
+    this.note.textContent = cut || NOTES[this.view];
     this.note.title =
-      `Each line is a way to remove ${m.asked}; lower is predicted better. ` +
-      `A dot is a minimum, a ring a measured state, a flag a marked one.`;
+      this.view === "tree"
+        ? TREE
+        : `Each line is a way to remove ${m.asked}; lower is predicted better. ` +
+          `A dot is a minimum, a ring a measured state, a flag a marked one.`;
     for (const t of ticks(this.lo, this.hi)) {
       const y = this.y(t);
       ctx.fillStyle = colours.line;
@@ -156,6 +180,16 @@ export class Landscape extends Panel {
         { align: "right" },
       );
     }
+    if (this.view === "tree") this.tree.draw(ctx);
+    else this.drawStates(ctx);
+    ctx.fillStyle = colours.ground;
+    ctx.fillRect(LEFT + 1, 0, 8 + 6.7 * (2 + m.unitText.length), 13); // the label stands on no state
+    this.text(ctx, `ΔE${m.unitText}`, LEFT + 4, 6, { align: "left" });
+    this.flags(ctx);
+  }
+  drawStates(ctx) {
+    const { m } = this;
+    const density = this.view === "density";
     ctx.save();
     ctx.beginPath();
     ctx.rect(LEFT - 1, 2, this.w - LEFT + 1, this.height + 10);
@@ -175,11 +209,7 @@ export class Landscape extends Panel {
       density ? LEFT + 24 : LEFT + (this.w - LEFT) / 2,
       this.h - 5,
     );
-    ctx.fillStyle = colours.ground;
-    ctx.fillRect(LEFT + 1, 0, 8 + 6.7 * (2 + m.unitText.length), 13); // the label stands on no state
-    this.text(ctx, `ΔE${m.unitText}`, LEFT + 4, 6, { align: "left" });
     if (density) this.legend(ctx);
-    this.flags(ctx);
   }
   drawLevels(ctx) {
     const { m } = this;
@@ -239,11 +269,11 @@ export class Landscape extends Panel {
   binAt(y) {
     return Math.min(this.bins.length - 1, Math.max(0, Math.floor((y - 8) / 7)));
   }
-  legend(ctx) {
+  legend(ctx, about = "") {
     // the ramp: units changed against the ground state
     const last = Math.min(this.m.maxChanged, this.colours.ramp.length - 1);
     const x = this.w - 18 * (last + 1);
-    this.text(ctx, `${this.m.word}s changed`, x - 8, this.h - 5, { align: "right" });
+    this.text(ctx, `${about}${this.m.word}s changed`, x - 8, this.h - 5, { align: "right" });
     for (let c = 0; c <= last; c++) {
       ctx.fillStyle = this.colours.ramp[c];
       ctx.fillRect(x + 18 * c, this.h - 3, 17, 3);
@@ -252,14 +282,13 @@ export class Landscape extends Panel {
   }
   flagAt(mark) {
     // [x, y, out of range: -1 below, 1 above, 0 within]
-    const at =
-      mark.rank !== null && this.view === "levels"
-        ? this.px[mark.rank]
-        : this.view === "density"
-          ? this.w - 30
-          : this.columnX(mark.changed, 0.5);
+    const at = this.flagX(mark);
     const y = this.y(mark.delta);
-    return y < 4 ? [at, 22, 1] : y > this.height + 10 ? [at, this.height + 2, -1] : [at, y, 0];
+    return y < 4 ? [at, 22, 1] : y > this.height + this.head + 2 ? [at, this.height + 2, -1] : [at, y, 0];
+  }
+  flagX({ rank, changed }) {
+    if (this.view === "levels") return rank !== null ? this.px[rank] : this.columnX(changed, 0.5);
+    return (this.view === "tree" && rank !== null && this.tree.xOf(rank)) || this.w - 30;
   }
   flags(ctx) {
     // marked states: listed or not, at their energy or as an arrow to where it lies
@@ -334,6 +363,7 @@ export class Landscape extends Panel {
     const here = lens.here;
     const shown = (k) => this.py[k] > 2 && this.py[k] < this.height + 12;
     if (this.view === "density") return this.overDensity(ctx);
+    if (this.view === "tree") return this.tree.drawOver(ctx);
     for (const k of lens.measuredRanks)
       if (shown(k)) {
         ctx.strokeStyle = colours.text;
@@ -411,9 +441,13 @@ export class Landscape extends Panel {
     if (here.delta !== null) line(this.y(here.delta), colours.text, m.nameOf(here));
     this.ring(ctx);
   }
+  get caption() {
+    return this.view === "tree" ? this.tree.thinned() : "";
+  }
   find(x, y) {
     for (const [k, px, py] of this.placed)
       if (Math.abs(px - x) < 8 && y < py + 4 && y > py - 16) return { mark: k };
+    if (this.view === "tree") return this.tree.find(x, y);
     if (this.view === "density") {
       const bin = this.bins[this.binAt(y)];
       return bin && bin.count ? { state: bin.first, slice: bin.count } : {};

@@ -11,7 +11,7 @@ import { Finder } from "./finder.js";
 import { Help } from "./help.js";
 import { Hints } from "./hints.js";
 import { pressed } from "./keys.js";
-import { Landscape } from "./landscape.js";
+import { Landscape, VIEWS } from "./landscape.js";
 import { Matrix } from "./matrix.js";
 import { Model } from "./model.js";
 import { PALETTE } from "./palette.js";
@@ -56,6 +56,7 @@ class Lens {
     this.finder = new Finder(this);
     this.hints = new Hints(this);
     for (const panel of [this.levels, this.barcode]) panel.plot.before(this.hints.of(panel.name));
+    this.levels.plot.before(this.hints.of("tree"));
     this.picks = new Tray(this);
     this.exports = new Exports(this);
     this.help = new Help(this);
@@ -183,8 +184,8 @@ class Lens {
     // by link: one panel, alone
     this.asked = name;
     this.alone = name !== null;
-    this.levels.view = name === "density" ? "density" : "levels";
-    const shown = name === "density" ? "levels" : name;
+    this.levels.turn(VIEWS.includes(name) ? name : "levels");
+    const shown = VIEWS.includes(name) ? "levels" : name;
     this.maximised = this.alone ? this.panels.find((panel) => panel.name === shown) : null;
   }
   takeFile(file) {
@@ -193,13 +194,15 @@ class Lens {
     this.exports.download(file.text, file.kind);
   }
 
-  // how the picture is looked at: "density", "spin", "structure", "kinds" and the stretch of the energy axis
-  // "low:high" where it is zoomed, joined by "~"
+  // how the picture is looked at: "density" or what the tree says, the temperature "T10", "spin", "structure",
+  // "kinds" and the stretch of the energy axis "low:high" where it is zoomed, joined by "~"
   get look() {
     const { lo, hi, view, zoomed } = this.levels;
     const bound = (delta) => (delta / this.model.scale).toPrecision(5);
     const parts = [];
     if (view === "density") parts.push("density");
+    if (view === "tree") parts.push(this.levels.tree.look);
+    if (this.barcode.thermometer.chosen) parts.push(`T${this.barcode.thermometer.chosen}`);
     if (this.spin) parts.push("spin");
     if (this.card.tab === "structure") parts.push("structure");
     if (this.matrix.byKind) parts.push("kinds");
@@ -209,7 +212,10 @@ class Lens {
   takeLook(text) {
     const parts = text.split("~");
     const [lo, hi] = (parts.find((part) => part.includes(":")) ?? "").split(":").map(Number);
-    if (!this.alone) this.levels.view = parts.includes("density") ? "density" : "levels";
+    const tree = parts.find((part) => part.startsWith("tree"));
+    if (!this.alone) this.levels.turn(tree ? "tree" : parts.includes("density") ? "density" : "levels");
+    if (tree) this.levels.tree.takeLook(tree);
+    this.barcode.thermometer.chosen = parts.find((part) => part.startsWith("T"))?.slice(1) ?? null;
     this.spin = parts.includes("spin");
     this.card.tab = parts.includes("structure") ? "structure" : "energy";
     this.matrix.byKind = parts.includes("kinds");
@@ -272,9 +278,21 @@ class Lens {
   }
   nextMinimum(direction) {
     const { minima } = this.model;
+    if (this.levels.view === "tree" && this.levels.visible) {
+      const beside = this.levels.tree.next(direction);
+      if (beside !== undefined) this.select(beside, true);
+      return;
+    }
     const at = this.here.rank ?? this.here.below - 0.5;
     const found = direction > 0 ? minima.find((k) => k > at) : minima.findLast((k) => k < at);
     if (found !== undefined) this.select(found, true);
+  }
+  toBarrier() {
+    // the state over which the valley of the selected one joins a lower one
+    const { shape } = this.model;
+    const saddle = shape.saddle[shape.valley[this.here.rank]] ?? -1;
+    if (saddle >= 0) this.select(saddle, true);
+    else this.say("No barrier to a lower valley is known of this state.");
   }
   toggle(name) {
     this.tray = this.tray.includes(name) ? this.tray.filter((t) => t !== name) : [...this.tray, name];
@@ -337,10 +355,16 @@ class Lens {
     this.card.paint();
     this.repaintOver();
   }
+  heated() {
+    // another temperature
+    if (this.barcode.visible) this.barcode.draw();
+    this.repaintOver();
+    this.looked();
+  }
   hover(hit) {
     const { hovered } = this;
     const same =
-      ["state", "unit", "cell", "strip", "mark"].every((name) => hit[name] === hovered[name]) &&
+      ["state", "join", "unit", "cell", "strip", "mark"].every((name) => hit[name] === hovered[name]) &&
       String(hit.pair) === String(hovered.pair);
     if (same) return;
     this.hovered = hit;

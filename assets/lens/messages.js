@@ -2,6 +2,26 @@
 // field is explained. Types only.
 
 /**
+ * @typedef {object} TreeData
+ * @property {string} valley
+ * @property {string} survivor
+ * @property {string} dying
+ * @property {string} saddle
+ * @property {string[]} orders
+ * @property {boolean} whole
+ */
+
+/**
+ * @typedef {object} TemperatureData
+ * @property {number} temperature
+ * @property {number} gaps
+ * @property {boolean} noise
+ * @property {string} how
+ * @property {number} error
+ * @property {string} removed
+ */
+
+/**
  * @typedef {object} LandscapeData
  * @property {number} blocks
  * @property {string[]} names
@@ -24,6 +44,8 @@
  * @property {number} exponent
  * @property {number} tolerance
  * @property {boolean} exact
+ * @property {TreeData} tree
+ * @property {TemperatureData[]} temperatures
  * @property {string} title
  * @property {string} unit
  * @property {string[]} kinds
@@ -88,7 +110,7 @@
  * @property {FileData | null} file
  */
 
-/** @typedef {"prune" | "open" | "mark" | "unmark" | "panel" | "compare" | "pick" | "file"} Ask */
+/** @typedef {"prune" | "open" | "mark" | "unmark" | "panel" | "compare" | "pick" | "basins" | "file"} Ask */
 
 /**
  * @typedef {object} Commit

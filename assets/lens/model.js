@@ -1,8 +1,8 @@
 // The decoded data of one solved landscape.
 
+import { decode } from "./dom.js";
+import { Shape } from "./shape.js";
 import { ranges, signed, significant, superscript } from "./wording.js";
-
-const decode = (text, Type) => new Type(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
 
 export class Model {
   // Decoded data of one solved landscape; nothing here changes afterwards.
@@ -48,6 +48,11 @@ export class Model {
       else this.levels.push([k, 1]);
       this.levelOf[k] = this.levels.length - 1;
     }
+    this.shape = new Shape(this);
+    this.temperatures = this.temperatures.map((one) => ({
+      ...one,
+      probability: decode(one.removed, Float64Array),
+    }));
     this.others = new Map();
     this.columns = Math.max(...this.block) + 1; // blocks, of which each has one unit or several
     this.unitsOf = Array.from({ length: this.columns }, () => []);
@@ -106,6 +111,12 @@ export class Model {
   }
   show(v, digits) {
     return significant(v * this.scale, digits);
+  }
+  worded(v, digits) {
+    // an energy with its unit; of its own power of ten where it is much smaller than the others
+    const power = Math.floor(Math.log10(Math.abs(v)));
+    if (v === 0 || power >= this.exponent - 1) return this.show(v, digits) + this.unitText;
+    return `${significant(v / 10 ** power, digits)} ·10${superscript(power)}`;
   }
   onLevel(k) {
     return this.levels[this.levelOf[k]][1];

@@ -101,6 +101,9 @@ export class Panel {
       this.lens.hovered = hovered;
     }
   }
+  get caption() {
+    return "";
+  } // what an exported figure says below the title
   get visible() {
     return this.w > 0 && this.h > 0;
   }

@@ -36,7 +36,8 @@ const unitSentence = (lens, unit, strip) => {
   const warning = m.warnings[unit] ? `; ${m.warnings[unit]}` : "";
   const click = !strip ? "" : lens.finder.draft ? ". Click: removed, put back" : ". Click: stays, goes, free";
   const removed = often(m.frequency[unit]);
-  return `${m.titled(unit)}${kind}: removed ${removed}, own cost ${cost}${rule}${warning}${click}.`;
+  const heat = lens.barcode.thermometer.sentence(unit);
+  return `${m.titled(unit)}${kind}: removed ${removed}${heat}, own cost ${cost}${rule}${warning}${click}.`;
 };
 
 const markSentence = ({ model: m }, mark) =>
@@ -47,6 +48,19 @@ const draftSentence = ({ finder, model }) => {
   return `By hand: ${removes}${finder.words()}`.replace(/\.?$/, ".");
 };
 
+const valley = ({ shape, minima }, k) =>
+  shape.valley[k] < 0 ? "" : `, in the valley of #${minima[shape.valley[k]]}`;
+
+const joinSentence = ({ model: m }, i) => {
+  const { shape, minima } = m;
+  const [one, other] = [minima[shape.parent[i]], minima[i]];
+  const height = `${significant(shape.barrier(i))}${m.unitText}`;
+  return (
+    `Barrier between #${one} and #${other}: ΔE ${m.exact ? "" : "at most "}${height}, over state ` +
+    `${shape.saddle[i]}; #${other} lies ${significant(shape.depth(i))}${m.unitText} below it.`
+  );
+};
+
 const stateSentence = ({ model: m, hovered }, state) => {
   const k = state.rank;
   if (k === undefined) return `This state removes ${m.said(state.units)}; ${m.place(state)}.`;
@@ -55,7 +69,11 @@ const stateSentence = ({ model: m, hovered }, state) => {
       ? m.show(m.energy[0]) + m.unitText
       : `${significant(m.delta(k))}${m.unitText} above the ${m.first}`;
   const kind =
-    k === 0 ? `the ${m.first}` : m.minimum[k] ? "a minimum: no single swap lowers it" : "not a minimum";
+    k === 0
+      ? `the ${m.first}`
+      : m.minimum[k]
+        ? "a minimum: no single swap lowers it"
+        : `not a minimum${valley(m, k)}`;
   const level = m.onLevel(k) > 1 ? `; one of ${m.onLevel(k)} states on its level` : "";
   const slice = hovered.slice ? `; the lowest of ${hovered.slice} in this slice` : "";
   return `State ${k} removes ${m.said(state.units)}; energy ${height}; ${kind}${level}${slice}.`;
@@ -66,6 +84,7 @@ export const sentence = (lens) => {
   if (hovered.pair) return pairSentence(lens, hovered.pair);
   if (hovered.unit !== undefined) return unitSentence(lens, hovered.unit, hovered.strip);
   if (hovered.mark !== undefined) return markSentence(lens, lens.marks[hovered.mark]);
+  if (hovered.join !== undefined) return joinSentence(lens, hovered.join);
   if (hovered.state !== undefined) return stateSentence(lens, model.of(model.state(hovered.state)));
   return lens.finder.draft ? draftSentence(lens) : stateSentence(lens, lens.here);
 };

@@ -132,7 +132,7 @@ def measure(
         read_texts(source), loaded.tokenizer, split, LENGTH, number
     )
     if not (folder / "run").exists():
-        run = _calibrated(loaded, partial(tokens, texts))
+        run = calibrated(loaded, partial(tokens, texts))
         save_run(replace(run, meta=_without_places(run.meta)), folder / "run")
     run, file = load_run(folder / "run"), folder / "bed.npz"
     assert run.singles is not None
@@ -170,7 +170,7 @@ def _states_of_a_group(bed: Bed) -> int:
     return bed.meta.get("count", len(bed.groups[most]))
 
 
-def _calibrated(loaded: LoadedModel, tokens: Callable[[str, int], Sequences]) -> Run:
+def calibrated(loaded: LoadedModel, tokens: Callable[[str, int], Sequences]) -> Run:
     """A run with all that a bed asks of one; tokens: of a split, so many."""
     LOG.info("calibrating %s", loaded.name)
     checkpoint = Path(os.environ["BLOCKSCAPE_HOME"]) / "calibration"

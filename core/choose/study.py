@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from core.choose import bed_chapters, bed_page, bed_searches, bed_study, bed_units
+from core.choose import bed_chapters, bed_page, bed_searches, bed_study, bed_units, shape_study
 from core.choose.bed import COUNT
 from core.choose.bed_parts import Parts, read_share
 from core.choose.study_page import page
@@ -139,7 +139,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--work", type=Path, required=True, help="everything lies here; the same folder goes on"
     )
-    parser.add_argument("--subjects", nargs="+", default=list(SUBJECTS))
+    parser.add_argument(
+        "--subjects",
+        nargs="+",
+        help=f"{', '.join(SUBJECTS)} (default all); with --shape also smollm2 (default "
+        f"{', '.join(shape_study.NAMES)})",
+    )
+    parser.add_argument(
+        "--shape",
+        nargs="*",
+        metavar="PART",
+        help="study minima, barriers and basins instead: does the energy have those of the measured loss "
+        f"(core.choose.shape_study), all parts or some of {', '.join(shape_study.KINDS)}",
+    )
     parser.add_argument("--parts", nargs="+", default=["best", "searches", "ranking", "one-shot"])
     parser.add_argument(
         "--depths", nargs="+", default=["N/5", "N/4", "N/3", "N/2"], help="of searches and ranking"
@@ -150,7 +162,11 @@ def main(argv: list[str] | None = None) -> int:
         "own texts",
     )
     parser.add_argument("--texts", metavar="FILE", help="with --model: what it is calibrated on")
-    parser.add_argument("--judge", metavar="FILE", help="with --model: what its states are judged on")
+    parser.add_argument(
+        "--judge",
+        metavar="FILE",
+        help="with --model, and of smollm2 with --shape: what its states are judged on",
+    )
     parser.add_argument("--count", type=int, default=COUNT, help="with --model: states of a group")
     parser.add_argument(
         "--searches",
@@ -198,6 +214,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     os.environ["BLOCKSCAPE_HOME"] = str(args.work.resolve() / "home")
+    if args.shape is not None:
+        torch.set_num_threads(1)
+        kinds = args.shape or shape_study.KINDS
+        print(shape_study.run(args.subjects, args.work, args.docs, args.judge, kinds, not args.write_only))
+        return 0
     if args.model:
         if not (args.write_only or args.model in SUBJECTS or (args.texts and args.judge)):
             parser.error("--model needs --texts and --judge: texts to calibrate on, and others to judge on")
@@ -206,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
         print(_one_model(args))
         return 0
     torch.set_num_threads(1)
-    subjects = [Subject(name, args.work.resolve()) for name in args.subjects]
+    subjects = [Subject(name, args.work.resolve()) for name in args.subjects or SUBJECTS]
     for s in () if args.write_only else subjects:
         prepare(s)
         depths = {label: m for label, m in depths_of(s.blocks).items() if label in args.depths}

@@ -3,7 +3,15 @@
 import argparse
 from pathlib import Path
 
-from core.cli.lowest import add_landscape, add_origin, asked_of, constraints_of, removed_of, reporter
+from core.cli.lowest import (
+    add_landscape,
+    add_origin,
+    asked_of,
+    constraints_of,
+    removed_of,
+    reporter,
+    tell_excess,
+)
 from core.cli.options import positive
 from core.errors import InputError
 from core.shape import MOVES, barrier_tree, lowest_minima
@@ -48,17 +56,19 @@ def run(args: argparse.Namespace) -> dict:
         if Path(name).suffix not in FILES:
             raise InputError(f"--out {name[:80]!r} ends in none of {', '.join(FILES)}; name one of them.")
     asked = asked_of(args)
+    constraints, removed = constraints_of(args, asked), removed_of(args, asked)
     found = lowest_minima(
         asked.H,
-        removed_of(args, asked),
+        removed,
         args.minima,
-        constraints=constraints_of(args, asked),
+        constraints=constraints,
         moves=args.moves,
         units=asked.units,
         most=args.most,
         time_limit=args.time_limit,
         report=reporter(args),
     )
+    tell_excess(found.valleys.spectrum, removed, constraints, asked)
     tree = barrier_tree(found.valleys)
     table = tree_table(tree, asked.units, found.count)
     for name in args.out:

@@ -17,6 +17,7 @@ from core.energy.sources import open_source
 from core.errors import InputError
 from core.ising.matrix_files import read_matrix
 from core.ising.units import BLOCK, Units, whole
+from core.landscape.wording import excess
 from core.spectrum.constraints import Constraints, read_constraints, removed_by_groups
 from core.spectrum.lowest import Spectrum, lowest_states
 from core.spectrum.memory_budget import read_budget, with_budget
@@ -140,14 +141,19 @@ def searched_lowest(args: argparse.Namespace, asked: Asked, count: int) -> Spect
     """The so many lowest states of --remove blocks within the rules that are named, the search shown on
     stderr. Errors: InputError.
     """
-    return lowest_states(
-        asked.H,
-        removed_of(args, asked),
-        count,
-        constraints=constraints_of(args, asked),
-        time_limit=args.time_limit,
-        report=reporter(args),
+    constraints, removed = constraints_of(args, asked), removed_of(args, asked)
+    found = lowest_states(
+        asked.H, removed, count, constraints=constraints, time_limit=args.time_limit, report=reporter(args)
     )
+    tell_excess(found, removed, constraints, asked)
+    return found
+
+
+def tell_excess(found: Spectrum, removed: int | None, constraints: Constraints, asked: Asked) -> None:
+    """A line on stderr where M is left free and far too much goes."""
+    told = excess(constraints, found.removed[0], asked.units) if removed is None and len(found.x) else None
+    if told:
+        print(f"{told[1]} Give --remove {told[0]}, or try another estimator.", file=sys.stderr)
 
 
 def removed_of(args: argparse.Namespace, asked: Asked) -> int | None:

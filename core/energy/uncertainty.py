@@ -10,6 +10,7 @@ from core.energy.learned import learned_at, read_learned
 from core.energy.sources import Source
 from core.errors import InputError
 from core.ising.energies import energies
+from core.ising.states import indicator
 from core.store.runs import Rows, Run
 
 RESAMPLES = 200
@@ -44,6 +45,34 @@ def energy_noise(
         e = energies(couplings(resampled(source.run, rng), estimator, mix), x)
         above[k] = e - e[:1]
     return above.std(axis=0, ddof=1)
+
+
+def energy_spread(
+    source: Source,
+    estimator: str,
+    state: tuple[int, ...],
+    mix: Mapping[str, float] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> float | None:
+    """Standard deviation of one state's own energy over such resamples; None for a bare matrix, and of a
+    learned landscape, whose posterior is not drawn again.
+    """
+    if source.run is None or learned_at(estimator) is not None:
+        return None
+    rng, x = np.random.default_rng(seed), indicator([state], source.blocks)
+    drawn = [energies(couplings(resampled(source.run, rng), estimator, mix), x)[0] for _ in range(resamples)]
+    return float(np.std(drawn, ddof=1))
+
+
+def energy_error(A: np.ndarray, state: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Standard error of the energy of a state, bool [N], where H is the mean of the rows A [m, N].
+
+    weights: float [m], those of a domain mix. What a bootstrap over rows tends to.
+    """
+    each = (np.asarray(A, dtype=np.float64) @ state) ** 2
+    share = np.full(len(A), 1 / len(A)) if weights is None else weights / weights.sum()
+    return float(np.sqrt(share**2 @ (each - share @ each) ** 2))
 
 
 def resampled(run: Run, rng: np.random.Generator) -> Run:

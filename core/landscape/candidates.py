@@ -7,7 +7,8 @@ The energy orders states only as well as its sample allows: below a few standard
 that differ: near-copies of the ground state share what the energy got wrong about it. Two ways to differ are
 combined. *Max-min*: again and again the state of the window whose largest Pearson coefficient with those
 chosen is smallest. *Medoids*: the window is divided into groups of states alike, and the most central state
-of each group speaks for it.
+of each group speaks for it. Where the barrier tree is known there is a third way, *one per basin*: the bottom
+of each of the most persistent valleys.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from core.errors import InputError
 from core.ising.energies import energies
 from core.ising.states import indicator, pearson
 from core.landscape.wording import exponent, with_power
+from core.shape.tree import BarrierTree
 from core.spectrum.lowest import Spectrum
 
 STANDARD_ERRORS = 1.0  # of an energy difference, inside which states count as equally low
@@ -62,11 +64,13 @@ def candidates(
     taken: list[State] | tuple[State, ...] = (),
     names: Sequence[str] | None = None,
     word: str = "block",
+    tree: BarrierTree | None = None,
 ) -> Candidates:
     """Up to `count` listed states, the ground state first; fewer where the window holds fewer.
 
     Half are chosen by max-min diversity, then come the medoids of the window that are no near-copies of those
-    chosen (all but one unit the same), then max-min goes on.
+    chosen (all but one unit the same), then max-min goes on. With the tree of the spectrum a third by
+    max-min, a third of minima of the window, the most persistent first, then medoids: no near-copies either.
 
     H: float64 [N, N], the couplings of the spectrum.
     window: energy above the ground state; None: from `noise`, else by number.
@@ -76,16 +80,17 @@ def candidates(
         second, listed or not. Losses of a split that is reported on later have no place here: choosing on
         them makes the report too good.
     taken: states picked before; the others differ from them as well, and none of them is repeated.
+    tree: of the minima of the spectrum; None: they are not looked at.
     names: of the units [N], for the reasons; None: their numbers. word: what people call a unit.
 
     Errors: InputError for a count below 1, a negative window, an empty spectrum, or noise of another length.
     """
     _check(spectrum, count, window, noise)
-    size, why = _window(spectrum, count, window, noise)
+    size, why = window_of(spectrum, count, window, noise)
     x, e, s = spectrum.x[:size], spectrum.energies[:size], spectrum
     reach, power = float(max(e[-1] - e[0], 0.0)), exponent(s.energies)
     within = f"within ΔE {with_power(reach, power)}" if reach > s.tolerance else "on the ground level"
-    pool = _Pool(H, x, s, [tuple(sorted(map(int, state))) for state in taken])
+    pool = Pool(H, x, s, [tuple(sorted(map(int, state))) for state in taken])
     if 0 not in pool.found:
         level = f", one of {s.degeneracy} states that have it" if s.degeneracy > 1 else ""
         pool.take(0, f"lowest energy{level}")
@@ -103,9 +108,15 @@ def candidates(
                 f"{within}",
             )
 
-    spread((count + 1) // 2)
+    if tree is None:
+        spread((count + 1) // 2)
+    else:
+        spread((count + 2) // 3)
+        for k, reason in _bottoms(tree):
+            if len(pool.chosen) < (2 * count + 2) // 3 and k < size and pool.changed(k) > 1:
+                pool.take(k, reason)
     if len(pool.chosen) < count:
-        groups, called = _groups(x, count), names or range(len(H))
+        groups, called = medoid_groups(x, count), names or range(len(H))
         for medoid, members in sorted(groups, key=lambda g: (-len(g[1]), g[0])):
             if len(pool.chosen) < count and pool.changed(medoid) > 1:
                 common = _in_common(x, members, called)
@@ -114,7 +125,46 @@ def candidates(
     return Candidates(pool.chosen, reach, size, why)
 
 
-class _Pool:
+def one_per_basin(
+    H: np.ndarray, tree: BarrierTree, count: int, taken: list[State] | tuple[State, ...] = ()
+) -> list[Candidate]:
+    """The bottoms of up to `count` valleys, the most persistent first, without those that are taken.
+
+    H: float64 [N, N], the couplings of the tree's spectrum; taken: states picked before. Wherever in the list
+    they lie: what the noise of the sample allows is no limit here.
+    Errors: InputError for a count below 1 or a spectrum without a state.
+    """
+    s = tree.valleys.spectrum
+    _check(s, count, None, None)
+    pool = Pool(H, s.x, s, [tuple(sorted(map(int, state))) for state in taken])
+    for k, reason in _bottoms(tree):
+        if len(pool.chosen) < count and k not in pool.found:
+            pool.take(k, reason)
+    return pool.chosen
+
+
+def _bottoms(tree: BarrierTree) -> list[tuple[int, str]]:
+    """(rank, what it is) of every minimum, the most persistent first."""
+    v, power = tree.valleys, exponent(tree.valleys.spectrum.energies)
+    depth, known = tree.persistence.tolist(), tree.known_persistence.tolist()
+    sure = "" if tree.exact else " at most"
+
+    def alone(i: int) -> str:
+        if i == 0:
+            return "the lowest of all"
+        if np.isfinite(depth[i]):
+            return f"barrier{sure} {with_power(depth[i], power)} to a lower one"
+        return f"no lower one within ΔE {with_power(known[i], power)} of it"
+
+    found, basin = [], v.basin.tolist()
+    for i in sorted(range(len(known)), key=lambda i: (i > 0, -known[i], i)):
+        states = basin[i]
+        valley = f"minimum of a valley of {states} listed state{'s' * (states != 1)}"
+        found.append((int(v.minimum[i]), f"{valley}, {alone(i)}"))
+    return found
+
+
+class Pool:
     """The states of the window x [W, N], and what was taken of them, or from elsewhere."""
 
     def __init__(self, H: np.ndarray, x: np.ndarray, spectrum: Spectrum, taken: list[State]):
@@ -184,7 +234,7 @@ def _check(spectrum: Spectrum, count: int, window: float | None, noise: np.ndarr
         )
 
 
-def _window(
+def window_of(
     spectrum: Spectrum, count: int, window: float | None, noise: np.ndarray | None
 ) -> tuple[int, str]:
     """(listed states in the window, where it comes from)."""
@@ -240,7 +290,7 @@ def _best_measured(
     return best, same[best], len(same)
 
 
-def _groups(x: np.ndarray, count: int) -> list[tuple[int, np.ndarray]]:
+def medoid_groups(x: np.ndarray, count: int) -> list[tuple[int, np.ndarray]]:
     """(medoid, members) of up to `count` groups of the states x [W, N], by k-medoids on 1 - Pearson.
 
     Medoids are rows of x. Begun greedily (each further medoid lowers the sum of distances most), so it is the

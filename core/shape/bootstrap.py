@@ -67,7 +67,7 @@ def stability(
         e = energies(H, s.x)
         ground[k] = e[0]
         minimum += ~lowered(H, s.x[v.minimum], v.moves, rules, s.tolerance)
-        barrier = np.fromiter(_joined(edges, e, pairs), dtype=np.float64, count=len(pairs))
+        barrier = np.fromiter(joined(edges, e, pairs), dtype=np.float64, count=len(pairs))
         height[k] = barrier - np.maximum(e[v.minimum[tree.survivor]], e[v.minimum[tree.dying]])
         if report:
             report(k + 1, resamples)
@@ -76,7 +76,7 @@ def stability(
     return Stability(minimum / resamples, there, interval, float(ground.std(ddof=1)), resamples)
 
 
-def _joined(
+def joined(
     edges: tuple[np.ndarray, np.ndarray], e: np.ndarray, pairs: list[tuple[int, int]]
 ) -> Iterator[float]:
     """The lowest energy up to which the two states of each pair are connected; all are, in the end."""

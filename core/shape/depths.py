@@ -1,10 +1,12 @@
 """The shape for every M: ground state, gap, minima, and whether the choices are nested."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from core.errors import InputError
 from core.shape.descent import sampled_basins
 from core.shape.moves import moves_of
 from core.shape.valleys import valleys
@@ -21,9 +23,9 @@ class Depth:
     """One M."""
 
     step: Step
-    minima: float
+    minima: float  # NaN: the rules leave too few states to draw some at random
     exact: bool  # counted; else estimated from descents, and at least so many
-    basin: float  # share of all states that drains into the ground state
+    basin: float  # share of all states that drains into the ground state; NaN likewise
 
 
 def depths(
@@ -48,7 +50,11 @@ def depths(
             yield Depth(step, len(found.minimum), True, float(found.basin[0] / rules.total))
             continue
         s = step.spectrum
-        ends = sampled_basins(H, allowed, rules, descents, tolerance=s.tolerance)
+        try:
+            ends = sampled_basins(H, allowed, rules, descents, tolerance=s.tolerance)
+        except InputError:
+            yield Depth(step, math.nan, False, math.nan)
+            continue
         ground = (ends.x == s.x[0]).all(axis=1)
         yield Depth(step, ends.minima, False, float(ends.hits[ground].sum() / descents))
 

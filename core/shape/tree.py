@@ -42,11 +42,18 @@ class BarrierTree:
         return found
 
     def lasting(self, count: int) -> np.ndarray:
-        """int64: the `count` most persistent minima, ascending; of those that end nowhere the lowest
-        first.
+        """int64: the `count` most persistent minima, ascending; of those that end nowhere the ground state
+        and then those farthest below the last listed energy.
         """
-        order = np.lexsort([np.arange(len(self.valleys.minimum)), -self.persistence])
-        return np.sort(order[:count])
+        known = self.known_persistence
+        known[:1] = np.inf
+        return np.sort(np.lexsort([np.arange(len(known)), -known])[:count])
+
+    @property
+    def known_persistence(self) -> np.ndarray:
+        """float64 [L]: the same; at least so far for those that end nowhere: below the last listed energy."""
+        v = self.valleys
+        return np.minimum(self.persistence, v.spectrum.energies[-1:].sum() - v.energies)
 
     def barriers(self) -> np.ndarray:
         """float64 [L, L]: the barrier between every two minima, absolute; their own energy on the diagonal,

@@ -17,8 +17,8 @@ from core.errors import InputError
 from core.ising.units import Units
 from core.shape.descent import lowered
 from core.shape.moves import LISTED_MOST, Moves, adjacency, moves_of
-from core.spectrum.constraints import Constraints, Rules, make_rules
-from core.spectrum.lowest import COUNT_LIMIT, Spectrum, checked_count, levels, lowest_states
+from core.spectrum.constraints import Constraints, Rules
+from core.spectrum.lowest import COUNT_LIMIT, Spectrum, checked_count, checked_problem, levels, lowest_states
 
 MOST = 20_000  # states listed in search of minima
 _MORE = 4  # times as many states when a list holds too few minima
@@ -162,7 +162,7 @@ def lowest_minima(
     """
     count = checked_count(count)
     most = min(most, LISTED_MOST, COUNT_LIMIT)
-    rules = make_rules(constraints, len(H), removed)
+    H, _, rules = checked_problem(H, removed, None, constraints)
     allowed = moves_of(rules, moves, units)
     listed = min(FIRST, most)
     while True:
@@ -180,22 +180,18 @@ def lowest_minima(
 
 def _said(found: Valleys, count: int) -> Minima:
     s, have = found.spectrum, len(found.minimum)
+    given = min(have, count)
+    some = f"{given} {'minimum' if given == 1 else 'minima'}"
     if not s.exact:
-        return Minima(
-            found,
-            count,
-            False,
-            f"{min(have, count)} minima found, not proved the lowest: the list is not complete",
-        )
+        return Minima(found, count, False, f"{some} found, not proved the lowest: the list is not complete")
     if have >= count:
+        lowest = "lowest minimum" if given == 1 else f"{given} lowest minima"
         return Minima(
-            found,
-            count,
-            True,
-            f"the {count} lowest minima, proved: the {len(s.x)} lowest states are all listed",
+            found, count, True, f"the {lowest}, proved: the {len(s.x)} lowest states are all listed"
         )
     if np.isinf(s.lower_bound):
-        return Minima(found, count, True, f"all {have} minima: every state is listed")
+        every = "the only minimum" if given == 1 else f"all {some}"
+        return Minima(found, count, True, f"{every}: every state is listed")
     return Minima(
-        found, count, False, f"{have} minima among the {len(s.x)} lowest states; others may lie above them"
+        found, count, False, f"{some} among the {len(s.x)} lowest states; others may lie above them"
     )

@@ -60,6 +60,10 @@ def read_constraints(fields: dict[str, str], units: Units) -> Constraints:
     keep, remove = (
         units.parse(fields[name]) if fields.get(name, "").strip() else () for name in ("keep", "remove")
     )
+    if both := sorted(set(keep) & set(remove)):
+        raise InputError(
+            f"{units.word.capitalize()} {units.names[both[0]]} is to be kept and to be removed; choose one."
+        )
     groups = []
     for part in filter(str.strip, fields.get("groups", "").split(";")):
         members, colon, count = part.rpartition(":")
@@ -68,7 +72,12 @@ def read_constraints(fields: dict[str, str], units: Units) -> Constraints:
                 f"{part.strip()[:60]!r} is no group of blocks; write blocks, a colon, and how many of them: "
                 "0-11: 2; 12-23: 3."
             )
-        groups.append((_of_kind(members, units.kinds) or units.parse(members), int(count)))
+        listed = _of_kind(members, units.kinds) or units.parse(members)
+        if int(count) > len(listed):
+            raise InputError(
+                f"The group {part.strip()[:60]!r} holds {len(listed)} {units.word}s; lower its count."
+            )
+        groups.append((listed, int(count)))
     run = fields.get("max_run", "").strip()
     if run and (not _NUMBER.fullmatch(run) or int(run) < 1):
         raise InputError(
@@ -135,7 +144,13 @@ class Rules:
         return not self.local and bool((self.fixed < 0).all())
 
     def allows(self, x: np.ndarray) -> np.ndarray:
-        """bool [K]: which rows of x [K, N] are feasible."""
+        """bool [K]: which rows of x [K, N] are feasible; one that removes everything is not."""
+        return self.keeps(x) & ~np.atleast_2d(np.asarray(x, dtype=bool)).all(axis=1)
+
+    def keeps(self, x: np.ndarray) -> np.ndarray:
+        """bool [K]: which rows of x [K, N] respect what was asked for, the one that removes everything
+        too.
+        """
         x = np.atleast_2d(np.asarray(x, dtype=bool))
         fits = ((self.fixed < 0) | (x == (self.fixed == 1))).all(axis=1)
         for k, count in enumerate(self.counts):
@@ -223,6 +238,10 @@ def make_rules(constraints: Constraints | None, blocks: int, removed: int | None
             f"No choice of blocks satisfies max_run = {max_run} together with the counts; raise max_run or "
             "remove fewer."
         )
+    if total is not None and rules.keeps(np.ones((1, blocks)))[0]:
+        total -= 1  # the state that removes everything is none
+    if total == 0:
+        raise InputError(f"The rules remove all {blocks} blocks, and nothing would be left; let some stay.")
     return replace(rules, total=total)
 
 

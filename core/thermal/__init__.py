@@ -2,11 +2,12 @@
 
 At temperature T a state of energy E has the weight exp(-E / T). ensemble gives what follows for every unit,
 exactly where all states can be enumerated or the listed ones hold all weight but a proved share, else from
-sampling (sampling: parallel tempering). density counts states by energy; overlap says how alike two states of
+sampling (sampling: parallel tempering). removal is its part for every unit, at several temperatures at once
+and without sampling. density counts states by energy; overlap says how alike two states of
 the ensemble are.
 """
 
-from core.thermal.density import Density, density
+from core.thermal.density import Density, density, density_of_list
 from core.thermal.ensemble import Ensemble, ensemble
 from core.thermal.overlap import Overlap, overlap_of_ensemble, overlap_of_states
 
@@ -15,6 +16,7 @@ __all__ = [
     "Ensemble",
     "Overlap",
     "density",
+    "density_of_list",
     "ensemble",
     "overlap_of_ensemble",
     "overlap_of_states",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.spectrum.constraints import Rules
+from core.spectrum.lowest import Spectrum
 from core.thermal.ensemble import ESTIMATED, EXACT
 from core.thermal.sampling import Sampled
 from core.thermal.whole import Whole, whole
@@ -18,15 +19,15 @@ class Density:
     """States by energy, and below given energies."""
 
     edges: np.ndarray  # float64 [bins + 1]
-    states: np.ndarray  # float64 [bins]: whole numbers where exact
-    below: np.ndarray  # float64 [Q]: states of lower energy than each that was asked for
-    total: float  # states of all bins
+    states: np.ndarray  # float64 [bins]: whole numbers where exact; shares where the total is not known
+    below: np.ndarray  # float64 [Q]: states of lower energy than each that was asked for, or their share
+    total: float  # all states; NaN where rules leave a number that is not known
     how: str  # exact or estimated
     why: str  # one sentence without its full stop
 
     def quantile(self, share: float) -> float:
         """The energy below which about a share of all states lies, by whole bins."""
-        return float(self.edges[1 + int(np.searchsorted(np.cumsum(self.states), share * self.total))])
+        return float(self.edges[1 + int(np.searchsorted(np.cumsum(self.states), share * self.states.sum()))])
 
 
 def density(
@@ -49,6 +50,24 @@ def density(
     if (problem := whole(H, rules)) is not None:
         return _counted(problem, ground, asked, tolerance, bins, top)
     return None if sampled is None else _estimated(sampled, asked, tolerance, bins, top)
+
+
+def density_of_list(
+    spectrum: Spectrum, asked: np.ndarray, bins: int = BINS, top: float | None = None
+) -> Density:
+    """The same, exact, of a list that holds every state."""
+    e, asked = np.sort(spectrum.energies), np.asarray(asked, dtype=np.float64)
+    top = float(e[-1]) if top is None else min(top, float(e[-1]))
+    width = (top - e[0]) / bins or 1.0
+    number = np.clip((e[e <= top] - e[0]) / width, 0, bins - 1).astype(np.int64)
+    return Density(
+        e[0] + width * np.arange(bins + 1),
+        np.bincount(number, minlength=bins).astype(np.float64),
+        np.searchsorted(e, asked - spectrum.tolerance).astype(np.float64),
+        float(len(e)),
+        EXACT,
+        f"exact: all {len(e)} states are listed",
+    )
 
 
 def _counted(

@@ -32,8 +32,8 @@ class Ensemble:
 
     @property
     def effective(self) -> float:
-        """Effective number of states, exp(entropy)."""
-        return math.exp(self.entropy) if self.entropy < 700 else math.inf
+        """Effective number of states, exp(entropy); NaN as there."""
+        return math.inf if self.entropy >= 700 else math.exp(self.entropy)
 
     @property
     def connected(self) -> np.ndarray:
@@ -111,7 +111,7 @@ def of_list(spectrum: Spectrum, temperature: float, rules: Rules) -> Ensemble:
     above = s.energies - s.energies[0]
     w = np.exp(above / -temperature)
     z, x = float(w.sum()), s.x.astype(np.float64)
-    share = _unlisted(s, temperature, z, rules)
+    share = unlisted(s, temperature, z, rules)
     pairs = (x.T * (w / z)) @ x
     why = (
         f"exact: all {len(x)} states are listed"
@@ -123,7 +123,7 @@ def of_list(spectrum: Spectrum, temperature: float, rules: Rules) -> Ensemble:
     return _made(temperature, np.diag(pairs).copy(), pairs, mean, square, math.log(z), how, share, why)
 
 
-def _unlisted(s: Spectrum, temperature: float, z: float, rules: Rules) -> float:
+def unlisted(s: Spectrum, temperature: float, z: float, rules: Rules) -> float:
     """The share of the weight that unlisted states may have at most; z: weight of the listed ones."""
     if math.isinf(s.lower_bound):
         return 0.0

@@ -1,10 +1,9 @@
 """What the Explore lens draws: plain data from a spectrum, ready for JSON.
 
-Arrays travel as base64 of little-endian bytes; the component decodes them. All
-arithmetic on states happens here, the component only draws. The fields are explained in core.view.messages.
+Arrays travel as base64 of little-endian bytes (core.view.encoding). All arithmetic on states happens here and
+in core.view.lens_shape, the component only draws. The fields are explained in core.view.messages.
 """
 
-import base64
 import math
 from collections.abc import Mapping
 
@@ -16,13 +15,12 @@ from core.ising.states import diversity, indicator, pearson, short_hashes
 from core.ising.units import BLOCK, BRANCH, Units, whole
 from core.landscape.landscape import Landscape
 from core.landscape.wording import exponent
+from core.spectrum.constraints import Constraints
+from core.view.encoding import encode
+from core.view.lens_shape import temperature_data, tree_data
 from core.view.messages import LandscapeData, PickData
 
 ARCS_PER_UNIT = {BLOCK: 3, BRANCH: 2}
-
-
-def _encode(values: np.ndarray, dtype: str) -> str:
-    return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode()
 
 
 def strongest_edges(H: np.ndarray, per_unit: int = ARCS_PER_UNIT[BLOCK]) -> list[list[float]]:
@@ -66,11 +64,13 @@ def landscape_data(
     weights: np.ndarray | None = None,
     warnings: dict[int, str] | None = None,
     units: Units | None = None,
+    constraints: Constraints | None = None,
 ) -> LandscapeData:
     """The part of the lens's data that depends on run, M, estimator, mix and count only.
 
     blocks: what the model says of each unit; rows [m, N], weights [m]: those whose mean product H is;
-    warnings: {unit: what to know before it is removed}; units: of the view, None: whole blocks.
+    warnings: {unit: what to know before it is removed}; units: of the view, None: whole blocks;
+    constraints: those that the listed states respect.
     """
     s, units = found.spectrum, units or whole(len(found.H))
     return {
@@ -80,21 +80,23 @@ def landscape_data(
         "word": units.word,
         "removed": found.removed,
         "count": len(s.x),
-        "sizes": _encode(s.x.sum(axis=1), "<u2"),
-        "states": _encode(np.nonzero(s.x)[1], "<u2"),
-        "energy": _encode(s.energies, "<f8"),
-        "own": _encode(found.own, "<f8"),
-        "changed": _encode(found.changed, "<u2"),
-        "pearson": _encode(found.pearson, "<f8"),
-        "minimum": _encode(found.minimum, "<u1"),
+        "sizes": encode(s.x.sum(axis=1), "<u2"),
+        "states": encode(np.nonzero(s.x)[1], "<u2"),
+        "energy": encode(s.energies, "<f8"),
+        "own": encode(found.own, "<f8"),
+        "changed": encode(found.changed, "<u2"),
+        "pearson": encode(found.pearson, "<f8"),
+        "minimum": encode(found.minimum, "<u1"),
         "hash": short_hashes(s.x),
         "ranks": rank_intervals(rows, found, weights),
-        "matrix": _encode(found.H, "<f8"),
+        "matrix": encode(found.H, "<f8"),
         "edges": strongest_edges(found.H, ARCS_PER_UNIT[units.by]),
-        "frequency": _encode(s.x.mean(axis=0), "<f8"),
+        "frequency": encode(s.x.mean(axis=0), "<f8"),
         "exponent": exponent(s.energies),
         "tolerance": s.tolerance,
         "exact": s.exact,
+        "tree": tree_data(found.tree),
+        "temperatures": temperature_data(found, rows, weights, constraints),
         "title": title,
         "unit": unit,
         "kinds": [b["kind"] for b in blocks] if blocks else [],

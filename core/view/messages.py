@@ -8,6 +8,28 @@ blocks or their branches by number; energies are those of the couplings, unscale
 from typing import Literal, NotRequired, TypedDict
 
 
+class TreeData(TypedDict):
+    """The barrier tree: minima are told by their position among them, states by their rank."""
+
+    valley: str  # int32 [count]: the minimum that each state drains into; -1: out of the list
+    survivor: str  # uint16 [merges], lowest barrier first: the lowest minimum of the part that goes on
+    dying: str  # uint16 [merges]: that of the other
+    saddle: str  # uint16 [merges]: the state in which they meet; its energy is the barrier
+    orders: list[str]  # uint16 [n] each: the n most persistent minima from left to right; the last: all
+    whole: bool  # every state is listed; else minima may be not connected below the last one
+
+
+class TemperatureData(TypedDict):
+    """How likely each unit is removed at one temperature."""
+
+    temperature: float  # energy
+    gaps: float  # the same in gaps
+    noise: bool  # it is the standard error of the ground state's energy
+    how: str  # exact, bounded or unknown
+    error: float  # a probability is off by at most so much
+    removed: str  # float64 [blocks]; empty where unknown
+
+
 class LandscapeData(TypedDict):
     """One solved landscape: it depends on run, M, estimator, mix, count and rules only."""
 
@@ -32,6 +54,8 @@ class LandscapeData(TypedDict):
     exponent: int  # of the power of ten that energies are shown in
     tolerance: float
     exact: bool
+    tree: TreeData
+    temperatures: list[TemperatureData]  # ascending; [] where all listed states are on one level
     title: str
     unit: str
     kinds: list[str]  # of each unit, as the next two; [] without a model
@@ -101,7 +125,7 @@ class LensData(TypedDict):
     file: FileData | None
 
 
-Ask = Literal["prune", "open", "mark", "unmark", "panel", "compare", "pick", "file"]
+Ask = Literal["prune", "open", "mark", "unmark", "panel", "compare", "pick", "basins", "file"]
 
 
 class Commit(TypedDict):

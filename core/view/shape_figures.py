@@ -44,8 +44,12 @@ def probability_figure(found: Ensemble, ground: Sequence[int], units: Units) -> 
     return figure
 
 
-def path_figure(path: Path, units: Units, losses: Sequence[float | None] | None = None) -> go.Figure:
-    """The energy along a path, what each of its states removes, and measured increases (nats) if any."""
+def path_figure(
+    path: Path, units: Units, losses: Sequence[tuple[float, float] | None] | None = None
+) -> go.Figure:
+    """The energy along a path, what each of its states removes, and measured increases (nats, standard error)
+    if any.
+    """
     steps = np.arange(len(path.energies))
     above = path.energies - path.energies.min()
     figure = make_subplots(
@@ -74,7 +78,8 @@ def path_figure(path: Path, units: Units, losses: Sequence[float | None] | None 
     if losses is not None and any(v is not None for v in losses):
         figure.add_scatter(
             x=steps,
-            y=list(losses),
+            y=[one and one[0] for one in losses],
+            error_y={"array": [one and one[1] for one in losses], "thickness": 1, "width": 0},
             mode="lines+markers",
             name="measured, nats",
             secondary_y=True,
@@ -125,6 +130,7 @@ def density_figure(found: Density, marks: Mapping[str, np.ndarray], ground: floa
     """States by energy above the ground state, on a logarithmic scale, and where some energies lie."""
     middle = (found.edges[:-1] + found.edges[1:]) / 2 - ground
     states = np.where(found.states > 0, found.states, np.nan)
+    word = "of all states" if np.isnan(found.total) else "states"
     figure = go.Figure(
         go.Bar(
             x=middle,
@@ -132,7 +138,7 @@ def density_figure(found: Density, marks: Mapping[str, np.ndarray], ground: floa
             width=np.diff(found.edges),
             marker={"color": NODE, "line": {"width": 0}},
             name="states",
-            hovertemplate="ΔE about %{x:.3g}<br>%{y:.4g} states<extra></extra>",
+            hovertemplate=f"ΔE about %{{x:.3g}}<br>%{{y:.4g}} {word}<extra></extra>",
             showlegend=False,
         )
     )
@@ -156,7 +162,11 @@ def density_figure(found: Density, marks: Mapping[str, np.ndarray], ground: floa
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
     )
     figure.update_xaxes(title_text="ΔE", exponentformat="power")
-    figure.update_yaxes(title_text="states", type="log", exponentformat="power")
+    figure.update_yaxes(
+        title_text="share of states" if np.isnan(found.total) else "states",
+        type="log",
+        exponentformat="power",
+    )
     return figure
 
 

@@ -5,15 +5,17 @@ import json
 import streamlit as st
 
 from core.energy.learned import learned_at
+from core.errors import InputError
 from core.ising.states import removed_blocks
 from core.landscape.wording import exponent, with_power
 from core.shape.bootstrap import RESAMPLES, Stability
 from core.shape.descent import SampledBasins, sampled_basins
 from core.spectrum.constraints import Constraints
+from core.view.snippets import View, landscape_line, landscape_snippet
 from core.view.tree_files import tree_csv, tree_graphml, tree_svg, tree_table
-from pages.landscape_parts.found import Named, Shown, resampled, shown
+from pages.landscape_parts.found import LISTED, WAIT, Named, Shown, resampled, shown
 from pages.shared.parts import html_table
-from pages.shared.view import plain
+from pages.shared.view import plain, rules_in_view
 
 DESCENTS = 1000
 state = st.session_state
@@ -33,18 +35,8 @@ def show(found: Shown) -> None:
     """The table of minima, what is known of all, and the files."""
     tree, s = found.tree, found.spectrum
     word = found.source.units.word
-    sampled = basins(found.named)
-    seen = len(sampled.hits)
-    more = (
-        f"; their number is estimated at {sampled.minima:.0f} or more" if sampled.minima > seen + 0.5 else ""
-    )
-    st.markdown(
-        plain(
-            f"{found.minima.why[0].upper()}{found.minima.why[1:]}. {DESCENTS} steepest descents from random "
-            f"states end in {seen} different minima{more} (estimated); "
-            f"{100 * sampled.unseen:.0f} % of all states drain to minima that none of them met."
-        )
-    )
+    sampled, said = _sampled(found)
+    st.markdown(plain(f"{found.minima.why[0].upper()}{found.minima.why[1:]}. {said}"))
     sure = None
     if found.source.run is not None and learned_at(found.estimator) is None:
         if st.toggle(
@@ -74,23 +66,44 @@ def show(found: Shown) -> None:
     _files(found)
 
 
+def _sampled(found: Shown) -> tuple[SampledBasins | None, str]:
+    """Where random states drain to, and what that says; None where the rules leave too few to draw."""
+    try:
+        sampled = basins(found.named)
+    except InputError as error:
+        return None, f"Basins of all states cannot be estimated: {error}"
+    seen = len(sampled.hits)
+    more = (
+        f"; their number is estimated at {sampled.minima:.0f} or more" if sampled.minima > seen + 0.5 else ""
+    )
+    return sampled, (
+        f"{DESCENTS} steepest descents from random states end in {seen} different minima{more} (estimated); "
+        f"{100 * sampled.unseen:.0f} % of all states drain to minima that none of them met."
+    )
+
+
 def _about(moves: str, word: str) -> str:
     if moves == "shift":
         return f"a move shifts one removed {word} by one in depth"
     return f"a move puts one removed {word} back and removes another"
 
 
-def _rows(found: Shown, sampled: SampledBasins, sure: Stability | None) -> tuple[list[list], list[str]]:
+def _rows(
+    found: Shown, sampled: SampledBasins | None, sure: Stability | None
+) -> tuple[list[list], list[str]]:
     v, tree, units = found.minima.valleys, found.tree, found.source.units
     power, ground = exponent(found.spectrum.energies), float(found.spectrum.energies[0])
     joins = {int(j): b for b, j in enumerate(tree.dying)}
-    hits = dict(zip(removed_blocks(sampled.x), sampled.hits.tolist()))
+    hits = {} if sampled is None else dict(zip(removed_blocks(sampled.x), sampled.hits.tolist()))
     head = ["", "removed", "ΔE", "basin, listed", "basin, all", "barrier", "to"]
     head += ["a minimum", "barrier there"] if sure is not None else []
     rows = []
     removed, basin = v.removed, v.basin
     for k in range(found.minima.count):
-        low, high = sampled.share(hits.get(removed[k], 0))
+        of_all = "–"
+        if sampled is not None:
+            low, high = sampled.share(hits.get(removed[k], 0))
+            of_all = f"{100 * low:.1f}–{100 * high:.1f} %"
         b = joins.get(k)
         barrier = (
             ["–", "–"]
@@ -103,7 +116,7 @@ def _rows(found: Shown, sampled: SampledBasins, sure: Stability | None) -> tuple
             units.said(removed[k]),
             with_power(float(v.energies[k]) - ground, power) if k else "0",
             f"{int(basin[k])}",
-            f"{100 * low:.1f}–{100 * high:.1f} %",
+            of_all,
             *barrier,
         ]
         if sure is not None:
@@ -122,8 +135,15 @@ def _files(found: Shown) -> None:
         ("Tree as SVG", "svg", "image/svg+xml", lambda: tree_svg(tree, units)),
         ("GraphML", "graphml", "application/xml", lambda: tree_graphml(table)),
     )
+    rules, budget = rules_in_view(found.source)
+    asked = View(
+        found.source, found.estimator, found.removed, found.minima.asked, found.mix, rules, budget, WAIT
+    )
     with st.container(horizontal=True):
         for label, ending, kind, text in files:
-            st.download_button(
-                label, text, f"{name}.{ending}", kind, on_click="ignore", key=f"shape_{ending}"
-            )
+            st.download_button(label, text, f"{name}.{ending}", kind, on_click="ignore", key=ending)
+        try:
+            st.popover("Python").code(landscape_snippet(asked, found.moves, LISTED), language="python")
+            st.popover("Command").code(landscape_line(asked, found.moves, LISTED), language="sh")
+        except InputError as error:  # of a source that is kept nowhere
+            st.caption(plain(str(error)))

@@ -50,7 +50,7 @@ def show(found: Shown) -> None:
     )
     losses = _losses(found, way)
     chart(st, path_figure(way, found.source.units, losses), key="shape_path", config=CONFIG)
-    _said_of_losses(way, losses)
+    _said_of_losses(losses)
     _measure(found, way, losses)
 
 
@@ -70,31 +70,42 @@ def _row(removed: tuple[int, ...], n: int) -> np.ndarray:
     return np.isin(np.arange(n), removed)[None]
 
 
-def _losses(found: Shown, way: Path) -> list[float | None] | None:
+Losses = list[tuple[float, float] | None]  # of each step, nats and their standard error
+
+
+def _losses(found: Shown, way: Path) -> Losses | None:
     """Measured increases along the path; None where nothing can be measured."""
     if found.source.run is None:
         return None
     known = measured_so_far(found.source.key, str(folders.home()), Results().stamp)
-    return [known[s][0] if s in known else None for s in way.removed]
+    return [known[s][:2] if s in known else None for s in way.removed]
 
 
-def _said_of_losses(way: Path, losses: list[float | None] | None) -> None:
-    if not losses or any(v is None for v in losses):
+def _said_of_losses(losses: Losses | None) -> None:
+    steps = [one for one in losses or () if one is not None]
+    if not losses or len(steps) < len(losses):
         return
-    values = np.array(losses, dtype=float)
-    over = float(values.max() - max(values[0], values[-1]))
-    if over > 0:
+    values, errors = np.array(steps).T
+    top = int(values.argmax())
+    end = 0 if values[0] >= values[-1] else -1
+    over, error = values[top] - values[end], float(np.hypot(errors[top], errors[end]))
+    if over > 2 * error:
         st.caption(
-            f"In the measured loss the path rises {over:.3f} nats above its worse end, at step "
-            f"{int(values.argmax())} (estimated from a sample of texts): the barrier is there as well."
+            f"In the measured loss the path rises {over:.3f} ± {error:.3f} nats above its worse end, at step "
+            f"{top} (estimated from a sample of texts): the barrier is there as well."
+        )
+    elif over > 0:
+        st.caption(
+            f"In the measured loss step {top} is {over:.3f} ± {error:.3f} nats above the worse end "
+            "(estimated): that cannot be told from no barrier."
         )
     else:
         st.caption(
-            "In the measured loss no state of the path is worse than its ends: there the barrier is not."
+            "In the measured loss no state of the path is worse than its ends (estimated): no barrier there."
         )
 
 
-def _measure(found: Shown, way: Path, losses: list[float | None] | None) -> None:
+def _measure(found: Shown, way: Path, losses: Losses | None) -> None:
     if losses is None:
         st.caption("A bare matrix has no model, so no loss can be measured along the path.")
         return

@@ -3,15 +3,15 @@
 import numpy as np
 import streamlit as st
 
+from core.energy.uncertainty import energy_spread
 from core.landscape.wording import exponent, with_power
-from core.shape.bootstrap import RESAMPLES
 from core.spectrum.constraints import Constraints
 from core.thermal import Ensemble, Overlap, ensemble, overlap_of_ensemble, overlap_of_states
 from core.thermal.ensemble import ESTIMATED, UNLISTED, of_list
 from core.thermal.whole import whole
 from core.view.coupling_figures import heatmap
 from core.view.shape_figures import overlap_figure, probability_figure
-from pages.landscape_parts.found import CONFIG, Named, Shown, resampled, shown
+from pages.landscape_parts.found import CONFIG, Named, Shown, shown
 from pages.shared.parts import chart, html_table
 from pages.shared.view import plain
 
@@ -53,16 +53,18 @@ def show(found: Shown) -> None:
     chosen = st.select_slider(
         "Temperature, in gaps", GAPS, value=10, key="shape_t", help=f"The gap is {with_power(unit, power)}."
     )
-    _mark_of_noise(found, unit)
+    noise = noise_of_ground(found.named)
+    _mark_of_noise(noise, unit)
     t = float(chosen) * unit
     if not _ready(found, t, chosen):
         return
     thermal = at(found.named, t)
+    spread = f" ({t / noise:.2g} standard deviations of E₀)" if noise else ""
     rough = "about " if thermal.how == ESTIMATED else ""
     st.markdown(
         plain(
-            f"T = {with_power(t, power)}: {rough}{_number(thermal.effective)} effective states, mean energy "
-            f"{with_power(thermal.energy, power)} above the ground state, heat capacity "
+            f"T = {with_power(t, power)}{spread}: {rough}{_number(thermal.effective)} effective states, mean "
+            f"energy {with_power(thermal.energy, power)} above the ground state, heat capacity "
             f"{thermal.heat_capacity:.2f} ({thermal.why})."
         )
     )
@@ -102,14 +104,19 @@ def _ready(found: Shown, t: float, chosen: float) -> bool:
     return st.toggle(f"Sample at {chosen} gaps", key=f"shape_sample_{chosen}")
 
 
-def _mark_of_noise(found: Shown, unit: float) -> None:
-    if found.source.run is None or not st.session_state.get("shape_sure"):
-        return
-    noise = resampled(found.named).ground / unit
-    st.caption(
-        f"E₀ scatters by {noise:.3g} gaps over {RESAMPLES} resamples of the calibration: up to that "
-        "temperature the ranking of single states is noise anyway."
-    )
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
+def noise_of_ground(view: Named) -> float | None:
+    """The standard deviation of E0, over resamples of the calibration; None where there are none."""
+    found = shown(*view)
+    return energy_spread(found.source, found.estimator, found.spectrum.removed[0], found.mix)
+
+
+def _mark_of_noise(noise: float | None, unit: float) -> None:
+    if noise:
+        st.caption(
+            f"E₀ scatters by {noise / unit:.3g} gaps over resamples of the calibration (estimated): up to "
+            "that temperature the ranking of single states is noise anyway."
+        )
 
 
 def _show_pairs(found: Shown, thermal: Ensemble) -> None:
@@ -126,7 +133,7 @@ def _show_pairs(found: Shown, thermal: Ensemble) -> None:
     st.html(html_table(["pair", "c", "both removed"], rows))
     st.caption(
         "c = P(both are removed) − P(one) P(other). Purple: they go together; green: one goes instead of the "
-        f"other. It is {thermal.how}, like all figures here."
+        f"other. It is {thermal.how}, as the probabilities are."
     )
 
 

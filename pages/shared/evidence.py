@@ -1,11 +1,14 @@
 """What is measured of the couplings in view, and the measurements that would tell more of them."""
 
+from pathlib import Path
+
 import numpy as np
 import streamlit as st
 
 from core import jobs
+from core.compare import other_tools
 from core.compare.audit import Audit, audit, audit_states
-from core.compare.comparison import Row, measured_increases, measured_rows, pair_losses
+from core.compare.comparison import Row, measured_increases, measured_rows, model_key, pair_losses
 from core.compare.health import SEQUENCES
 from core.energy.sources import Source
 from core.jobs.costs import in_words, measure_seconds
@@ -14,6 +17,7 @@ from core.store.results import Results
 from core.store.runs import Run
 from core.tasks.items import BUNDLED
 from core.view.state_files import Increases
+from pages.shared.link import LABEL_LIMIT
 from pages.shared.parts import seconds_of_forward, show_progress
 from pages.shared.view import source_of
 
@@ -47,6 +51,23 @@ def audit_of(source: Source, estimator: str, mix: dict | None = None) -> Audit |
     bootstraps.
     """
     return _audit(source.key, estimator, mix, str(folders.home()), Results().stamp)
+
+
+def choices_of_others(run: Run, removed: int) -> dict[tuple[int, ...], str]:
+    """{state: who chose it} of other methods and of the learned landscape at this M, and of lists that were
+    imported.
+    """
+    found: dict[tuple[int, ...], list[str]] = {}
+    for job in jobs.on_run(folders.find_run(run.key), removed, run.by):
+        if job.kind in ("peers", "learn") and job.status == "done":
+            named = job.result["methods"] if job.kind == "peers" else {"learned": job.result["best"]}
+            for name, choice in named.items():
+                found.setdefault(run.units.state(choice["removed"]) or (), []).append(name)
+    for row in other_tools.kept(model_key(run)):
+        listed = run.units.state(row.removed)
+        if listed is not None and len(listed) == removed:
+            found.setdefault(listed, []).append(Path(row.source).stem[:LABEL_LIMIT])
+    return {s: ", ".join(dict.fromkeys(names)) for s, names in found.items()}
 
 
 def audit_request(run: Run) -> dict:

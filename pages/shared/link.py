@@ -15,9 +15,11 @@ from core.store.folders import SHIPPED_RUNS
 from pages.shared.view import COUNTS, RULES, TRAY_LIMIT, keep_view, open_at_first, source_of
 
 RULE_LIMIT = 4000
-PANELS = ("levels", "density", "states", "matrix", "arcs")  # what a link may show alone
+PANELS = ("tree", "levels", "density", "states", "matrix", "arcs")  # what a link may show alone
 LOOK = re.compile(
-    r"(density~?)?(spin~?)?(structure~?)?(kinds~?)?(-?[0-9.e+-]{1,16}:[0-9.e+-]{1,16})?"
+    r"((density|tree(\.(10|20|30|50|100|all))?(\.(pearson|loss))?)~?)?"  # leaves that are shown, their colour
+    r"(T([0-9]{1,4}|noise|list)~?)?"  # the temperature, in gaps
+    r"(spin~?)?(structure~?)?(kinds~?)?(?P<zoom>-?[0-9.e+-]{1,16}:[0-9.e+-]{1,16})?"
 )  # how the lens shows the landscape, in its own words
 FREE = "free"  # M: as many as the rules ask for
 MARK_LIMIT, LABEL_LIMIT = 50, 40
@@ -147,7 +149,7 @@ def checked_look(text: str) -> str:
     """How the lens shows the landscape; plainly where a link does not say it in the lens's words."""
     found = LOOK.fullmatch(text)
     try:
-        low, high = map(float, found[5].split(":")) if found and found[5] else (0.0, 1.0)
+        low, high = map(float, found["zoom"].split(":")) if found and found["zoom"] else (0.0, 1.0)
     except ValueError:
         return ""
     return text if found and -math.inf < low < high < math.inf else ""

@@ -162,6 +162,7 @@ def test_a_problem_that_takes_longer_says_what_is_proved_and_goes_on_as_a_job():
     source = store_matrix(B.T @ B, "rank 2")
     app = open_app(run=source.key[:8], m="32", k="100")
     assert not app.error and "not proved lowest" in shown(app) and "✓ exact" not in shown(app)
+    assert any("proof: bound" in caption.value for caption in app.caption)
     (go,) = [b for b in app.button if b.label.startswith("Search on")]
     go.click().run()
     (job,) = jobs.list_jobs()
@@ -186,6 +187,11 @@ def test_what_the_job_found_replaces_the_bound():
         and found.lower_bound == direct.lower_bound
         and found.total == direct.total
     )
+    assert found.curve == tuple(map(tuple, job.result["curve"]))
+    before = {**job.result, "curve": [[0.3, 1.5, None]]}  # too few states were known by then
+    assert solve.solved(before, source.matrix).curve == ((0.3, 1.5, np.inf),)
+    del before["curve"]
+    assert solve.solved(before, source.matrix).curve == ()
     assert "✓ exact" in shown(open_app(run=source.key[:8], m="15", k="100"))
     Path(job.result["out"]).write_bytes(b"rot")
     assert solve.solved(job.result, source.matrix) is None
@@ -503,7 +509,7 @@ def test_m_left_free_follows_from_a_budget_everywhere(by):
     cli, python = (data["snippets"][name] for name in ("cli", "python"))
     assert "--remove" not in cli and "lowest_states(H, None, 300, constraints=constraints)" in python
     # any state is compared, and picked states differ from those of other sizes
-    app.session_state.pick, app.session_state.marks = True, {(0, 1): "two"}
+    app.session_state.pick, app.session_state.marks = "pick", {(0, 1): "two"}
     app.session_state.tray = [(2, 3, 4)]
     app.run()
     data = lens_data(app)
@@ -545,12 +551,24 @@ def test_far_more_than_a_budget_asks_for_is_said_with_ways_out():
 
 def test_a_picked_state_carries_its_reason_and_the_snippets_say_the_view():
     app = open_app(k="100", m="6")
-    app.session_state.pick = True
+    app.session_state.pick = "pick"
     app.run()
     tray = lens_data(app)["tray"]
     assert len(tray) == 5 and all(pick["reason"] for pick in tray) and len(app.session_state.tray) == 5
     snippets = lens_data(app)["snippets"]
     assert "--remove 6" in snippets["cli"] and "lowest_states(H, 6, 100)" in snippets["python"]
+
+
+def test_one_per_basin_fills_the_tray_with_minima_that_are_not_in_it():
+    app = open_app()
+    for expected in (5, 10):
+        app.session_state.pick = "basins"
+        app.run()
+        data = lens_data(app)
+        picked, minimum = data["tray"], base64.b64decode(data["landscape"]["minimum"])
+        assert len(picked) == expected and all(minimum[pick["rank"]] for pick in picked)
+        assert all(pick["reason"].startswith("minimum of a valley of") for pick in picked)
+    assert picked[0]["rank"] == 0
 
 
 def test_uploaded_matrices_can_be_deleted():
@@ -627,6 +645,12 @@ def test_an_address_older_than_a_change_undoes_nothing_and_back_does():
         ("density~spin~-1.2e-5:3.1e-5", True),
         ("spin", True),
         ("structure~kinds", True),
+        ("tree.50.pearson~T10~spin", True),
+        ("tree.all~Tnoise", True),
+        ("tree.30.loss", True),
+        ("tree~Tlist~0.1:0.2", True),
+        ("tree.51", False),
+        ("T12345", False),
         ("x" * 900, False),
         ("density~<b>", False),
     ],
@@ -637,5 +661,5 @@ def test_how_the_landscape_is_looked_at_comes_from_the_link_in_the_lens_s_words_
     # another landscape: a stretch of its energy axis is another
     app.number_input(key="removed").set_value(5).run()
     assert ":" not in app.session_state.look and app.session_state.look == (
-        "density~spin" if ":" in look and kept else app.session_state.look
+        "~".join(part for part in look.split("~") if ":" not in part) if kept else ""
     )

@@ -13,13 +13,16 @@ from playwright.sync_api import expect
 from core.energy.couplings import couplings
 from core.ising.energies import energies
 from core.ising.states import indicator
+from core.landscape.landscape import landscape
+from core.shape.tree import columns
 from core.spectrum.lowest import lowest_states
 from core.store.folders import DEMO_RUN
 from core.store.runs import load_run
+from core.thermal import ensemble
 from tests.browser.test_tour import chips, opened, painted
 
 PROBES = Path(__file__).parent / "probes.js"
-PAGES = ["", "calibrate", "couplings", "compare", "jobs", "about"]
+PAGES = ["", "calibrate", "couplings", "landscape", "compare", "jobs", "about"]
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 # of Streamlit's own making, each looked at: (rule, what its HTML holds, why)
 REVIEWED = [
@@ -59,11 +62,79 @@ def test_hover_at_128_blocks_and_2600_states_stays_within_a_frame_and_sends_noth
     sent = []
     page.on("request", lambda r: sent.append(r.url))
     page.on("websocket", lambda w: w.on("framesent", lambda f: sent.append("frame")))
-    for view in ("Levels", "Density"):
+    for view in ("Levels", "Density", "Tree"):
         page.locator(".lens .tools .tab", has_text=view).click()
         times = page.evaluate("() => window.hoverMoves(120)")
         assert np.median(times) <= 16, (view, np.percentile(times, [50, 95, 100]))
     assert not sent
+
+
+def test_the_tree_shows_what_lasts_walks_from_leaf_to_leaf_and_is_linked(visit):
+    found = landscape(couplings(load_run(DEMO_RUN)), demo(8, 2600))
+    v, tree = found.valleys, found.tree
+    kept = tree.lasting(10)
+    leaves = v.minimum[kept[np.argsort(columns(tree, kept))]].tolist()
+    page = opened(visit("/?m=8"))
+    page.locator(".lens .tools .tab", has_text="Tree").click()
+    said, slider = page.locator(".lens .levels .said"), page.get_by_label("minima the tree shows")
+    expect(said).to_have_text(f"All {len(v.minimum)} minima among the listed states.")
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(said).to_have_text(re.compile(rf"^10 of {len(v.minimum)} minima; the others lie at most .* below"))
+    page.get_by_label("Colour of the tree").select_option("Pearson to tray")
+    page.wait_for_url(re.compile("look=tree.10.pearson"))
+    page.locator(".lens .frame").focus()
+    title, beside = page.locator(".lens .card h2"), leaves[leaves.index(0) + 1 :]
+    for rank in beside[:3]:
+        page.keyboard.press("ArrowRight")
+        expect(title).to_have_text(f"State #{rank}")
+    page.keyboard.press("ArrowLeft")
+    expect(title).to_have_text(f"State #{beside[1]}")
+    i = v.minimum.tolist().index(beside[1])
+    barrier = tree.barriers()[0, i] - v.energies[0]
+    shown = page.locator(".lens .card dt", has_text="barrier to #0").locator("+ dd")
+    assert float(shown.inner_text()) * 1e-4 == pytest.approx(barrier, rel=0.01)
+    outside = next(k for k in range(1, 99) if not found.minimum[k] and v.minimum[v.valley[k]] in leaves)
+    page.keyboard.press("Home")
+    for _ in range(outside):
+        page.keyboard.press("ArrowDown")
+    valley = v.minimum[v.valley[outside]]
+    expect(page.locator(".lens .status")).to_contain_text(f"not a minimum, in the valley of #{valley}")
+    page.keyboard.press("ArrowRight")  # from a state on a branch to its leaf
+    expect(title).to_have_text(f"State #{valley}")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    i = v.minimum.tolist().index(beside[0])
+    page.keyboard.press("b")  # over the barrier
+    expect(title).to_have_text(f"State #{tree.saddle[tree.dying.tolist().index(i)]}")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="download the figure as SVG").click()
+    svg = Path(saved.value.path()).read_text()
+    assert all(f">#{rank}</text>" in svg for rank in leaves[:3]) and "not connected below" in svg
+
+
+def test_the_strip_tells_how_likely_a_block_goes_at_a_temperature(visit):
+    H, listed = couplings(load_run(DEMO_RUN)), demo(6, 300)
+    page = opened(visit("/?m=6&k=300"))
+    said, status = page.locator(".lens .states .said"), page.locator(".lens .status")
+    expect(said).to_have_text(re.compile(r"^probability of removal at T = .* \(10 gaps\): exact$"))
+    page.get_by_label("Temperature").focus()
+    page.keyboard.press("ArrowRight")
+    expect(said).to_contain_text("(20 gaps)")
+    p = ensemble(H, listed, 20 * listed.gap).removed
+    page.locator(".lens .frame").focus()
+    page.keyboard.press("Shift+ArrowRight")
+    for block in range(24):
+        expect(status).to_contain_text(f"Block {block}")
+        percent = re.search(r"probability of (over 99|under 1|\d+) %", status.inner_text())[1]
+        said_p = {"over 99": 0.9975, "under 1": 0.0025}.get(percent) or int(percent) / 100
+        assert said_p == pytest.approx(p[block], abs=0.0051)
+        assert ("safe to remove at this temperature" in status.inner_text()) == (p[block] >= 0.95)
+        page.keyboard.press("Shift+ArrowRight")
+    page.get_by_label("Temperature").focus()
+    page.keyboard.press("Home")
+    expect(said).to_have_text("share of the 300 listed states that remove a block")
+    page.wait_for_url(re.compile("look=Tlist"))
 
 
 # the key's own repeats, thirty a second: timed in the page, so that a machine which is busy delays them and
@@ -293,7 +364,8 @@ def test_how_many_shows_every_m_and_a_budget_becomes_the_constraint(visit):
 def test_every_page_keeps_the_accessibility_rules(visit, path, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     tray = "?tray=1-6-9-11-13-15-19-20&mark=theirs:1-2-3-4-5-6-7-8"
-    page = visit(f"/{path}{tray}", scheme=scheme)
+    look = "" if path else "&look=tree"
+    page = visit(f"/{path}{tray}{look}", scheme=scheme)
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=60_000)
     if not path:
         opened(page)

@@ -171,6 +171,15 @@ def _matrix(folder):
     return folder / "h.csv"
 
 
+@pytest.mark.parametrize("argv", [("states", "--count", 2), ("landscape", "--minima", 1)])
+def test_where_couplings_remove_far_more_than_a_budget_needs_it_is_said(argv, capsys):
+    of = (*argv, "--run", "demo", "--fits", "kv 60 %")
+    code, _, said = call(capsys, *of)
+    assert code == 0 and "The rules need 10 of these 23 blocks to go; 13 more go because" in said
+    assert "Give --remove 10, or try another estimator." in said
+    assert "The rules need" not in call(capsys, *of, "--remove", 10)[2]
+
+
 def test_states_of_a_domain_mix(capsys):
     argv = ["states", "--run", "demo", "--remove", 8, "--count", 5]
     run, plain = load_run(DEMO_RUN), call(capsys, *argv)[1]

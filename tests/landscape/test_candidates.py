@@ -12,12 +12,23 @@ from core.energy.uncertainty import energy_noise
 from core.errors import InputError
 from core.ising.energies import energies
 from core.ising.states import indicator, pearson
-from core.landscape.candidates import LEAST, STANDARD_ERRORS, WITHOUT_NOISE, _groups, candidates, equally_low
+from core.landscape.candidates import (
+    LEAST,
+    STANDARD_ERRORS,
+    WITHOUT_NOISE,
+    candidates,
+    equally_low,
+    medoid_groups,
+    one_per_basin,
+)
+from core.landscape.landscape import landscape
+from core.landscape.wording import exponent, with_power
 from core.measure.evaluation import sequence_losses
 from core.model.load import load_model
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
 from core.texts import pack, read_texts
+from tests.shape.brute import Brute
 
 
 def problem(seed: int, n: int = 12, m: int = 4, count: int = 300):
@@ -119,7 +130,7 @@ def test_groups_are_those_of_a_brute_force_search():
         ]
     )
     distance = 1 - pearson(x, x)
-    found = _groups(x, 2)
+    found = medoid_groups(x, 2)
     assert sorted(len(own) for _, own in found) == [3, 4] and {k for _, own in found for k in own} == set(
         range(7)
     )
@@ -192,6 +203,53 @@ def test_bad_requests_are_one_sentence(wrong):
     with pytest.raises(InputError) as caught:
         candidates(H, s, **wrong)
     assert "\n" not in str(caught.value)
+
+
+def basins(seed: int = 3):
+    """A whole landscape with several minima, and the same the slow way."""
+    A = np.random.default_rng(seed).normal(size=(4, 12))
+    H = A.T @ A
+    return H, landscape(H, lowest_states(H, 5, 900)), Brute(H, 5)
+
+
+def test_one_per_basin_gives_the_bottoms_of_the_deepest_valleys_and_says_why():
+    H, found, slow = basins()
+    minima, power = slow.minima(), exponent(found.spectrum.energies)
+    ends = [slow.descent(k) for k in range(len(slow.states))]
+    chosen = one_per_basin(H, found.tree, 99)
+    assert sorted(c.rank for c in chosen) == minima and chosen[0].rank == 0 and len(minima) > 3
+    heights = []
+    for c in chosen[1:]:
+        lower = [k for k in minima if k < c.rank]
+        height = min(slow.e[slow.level == slow.barrier(c.rank, k)].min() for k in lower) - c.energy
+        heights.append(height)
+        assert c.removed == slow.states[c.rank] and c.reason == (
+            f"minimum of a valley of {ends.count(c.rank)} listed state{'s' * (ends.count(c.rank) > 1)}, "
+            f"barrier {with_power(height, power)} to a lower one"
+        )
+    assert heights == sorted(heights, reverse=True)
+    assert chosen[0].reason.endswith("the lowest of all")
+    three = one_per_basin(H, found.tree, 2, taken=[chosen[0].removed, chosen[2].removed])
+    assert [c.removed for c in three] == [chosen[1].removed, chosen[3].removed]
+    with pytest.raises(InputError, match="at least 1"):
+        one_per_basin(H, found.tree, 0)
+
+
+def test_with_the_tree_a_third_of_the_candidates_are_minima_and_no_near_copies():
+    H, found, _ = basins()
+    s = found.spectrum
+    chosen = candidates(H, s, 9, window=1e9, tree=found.tree).chosen
+    kinds_of = [c.reason.split()[0] for c in chosen]
+    assert kinds_of[:3] == ["lowest", "differs", "differs"] and len(chosen) == 9
+    named = [c for c in chosen if c.reason.startswith("minimum")]
+    assert 1 <= len(named) <= 3
+    for c in named:
+        before = [b.removed for b in chosen[: chosen.index(c)]]
+        assert found.minimum[c.rank] and min(len(set(c.removed) - set(b)) for b in before) > 1
+    low = candidates(H, s, 9, window=0.0, noise=None, tree=found.tree)
+    assert all(c.energy <= s.energies[0] + s.tolerance for c in low.chosen)
+    plain = candidates(H, s, 9, window=1e9).chosen
+    assert not any(c.reason.startswith("minimum") for c in plain)
 
 
 def test_at_half_removal_the_demos_candidates_hold_a_better_state_than_as_many_lowest():

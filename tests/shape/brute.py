@@ -30,12 +30,14 @@ def kinds(n: int, seed: int) -> dict[str, np.ndarray]:
 class Brute:
     """All states of M of n units under a swap (or shift by one), their levels and what follows."""
 
-    def __init__(self, H: np.ndarray, m: int, move: str = "swap", allowed=lambda state: True):
+    def __init__(self, H: np.ndarray, m: int | None, move: str = "swap", allowed=lambda state: True):
+        """m None: any number of units, of which one may also come or go alone."""
         n = len(H)
-        states = [s for s in itertools.combinations(range(n), m) if allowed(s)]
+        sizes = range(n + 1) if m is None else [m]
+        states = [s for k in sizes for s in itertools.combinations(range(n), k) if allowed(s)]
         x = np.array([[i in s for i in range(n)] for s in states])
         e = energies(H, x)
-        level = levels(e, tie_tolerance(H, m))
+        level = levels(e, tie_tolerance(H, n - 1 if m is None else m))
         order = sorted(range(len(states)), key=lambda k: (level[k], states[k]))
         self.states = [states[k] for k in order]
         self.e, self.level = e[order], level[order]
@@ -50,6 +52,10 @@ class Brute:
             )
             for s in self.states
         ]
+        if m is None:
+            for k, s in enumerate(self.states):
+                alone = [tuple(sorted({*s} ^ {j})) for j in range(n)]
+                self.near[k] = sorted({*self.near[k], *(self.number[t] for t in alone if t in self.number)})
 
     def plateau(self, k: int) -> set[int]:
         """The states of the level that moves within it join with state k."""

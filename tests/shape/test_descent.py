@@ -104,11 +104,19 @@ def test_the_list_grows_until_the_minima_are_found():
     assert (every.count, every.complete) == (len(every.valleys.minimum), False)
     assert every.valleys.removed == [r for r in slow.removed if r in set(every.valleys.removed)]
     assert "others may lie above" in every.why
+    assert lowest_minima(H, 7, 5, most=1).why.startswith("1 minimum among the 1 lowest")
     small = lowest_minima(kinds(8, 2)["random"], 3, 50)
     assert small.complete and "every state is listed" in small.why
+    assert lowest_minima(np.eye(3), 1, 5).why == "the only minimum: every state is listed"
     assert small.valleys.removed == [
         s for k, s in enumerate(Brute(kinds(8, 2)["random"], 3).states) if k in small.valleys.minimum
     ]
+
+
+@pytest.mark.parametrize("removed", [-1, 0, 8, 9])
+def test_more_or_less_than_can_go_is_refused(removed):
+    with pytest.raises(InputError, match=f"M = {removed} blocks cannot be removed from 8"):
+        lowest_minima(np.eye(8), removed, 3)
 
 
 def test_of_a_list_that_is_not_proved_only_true_minima_count():

@@ -9,7 +9,7 @@ from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
 from tests.shape.brute import Brute, kinds
 
-SIZES = [(5, 2), (7, 3), (8, 4), (9, 2), (10, 5), (12, 3)]
+SIZES = [*((n, m) for n in (4, 6, 7) for m in range(1, n)), (8, 4), (9, 2), (10, 5), (12, 3)]
 
 
 def _case(n, m, kind, move="swap", count=10**5, constraints=None):
@@ -89,3 +89,26 @@ def test_rules_restrict_the_moves():
     assert sorted(sorted(found.neighbours[[k]].indices.tolist()) for k in range(len(s.x))) == sorted(
         map(sorted, slow.near)
     )
+
+
+@pytest.mark.parametrize("kind", ["random", "indefinite", "integer"])
+def test_where_a_budget_says_how_much_goes_units_come_and_go_alone(kind):
+    H, n = kinds(7, 3)[kind], 7
+    constraints = Constraints(weights=(1.0, 2.0, 1.0, 3.0, 1.0, 2.0, 1.0), at_least=4.0)
+    rules = make_rules(constraints, n, None)
+    slow = Brute(H, None, allowed=lambda s: bool(s) and bool(rules.allows(np.isin(np.arange(n), s)[None])[0]))
+    s = lowest_states(H, None, 200, constraints=constraints)
+    found = valleys(s, moves_of(rules))
+    assert sorted(s.removed) == sorted(slow.states)
+    assert sorted(found.removed) == sorted(slow.states[k] for k in slow.minima())
+    here = [slow.number[state] for state in s.removed]
+    barriers = barrier_tree(found).barriers()
+    for i, a in enumerate(found.minimum):
+        for j, b in enumerate(found.minimum):
+            if i != j:
+                top = slow.e[slow.level == slow.barrier(here[a], here[b])]
+                assert top.min() - 1e-9 <= barriers[i, j] <= top.max() + 1e-9
+    way = path(H, found, s.removed[0], s.removed[-1], rules)
+    steps = [slow.number[state] for state in way.removed]
+    assert way.exact and all(b in slow.near[a] for a, b in zip(steps, steps[1:]))
+    assert max(slow.level[k] for k in steps) == slow.barrier(steps[0], steps[-1])

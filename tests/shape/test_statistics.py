@@ -1,6 +1,7 @@
 """Bootstrap, ruggedness, null models, figures over M, minima of measured losses."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -8,13 +9,13 @@ import pytest
 from core.energy.couplings import couplings, outer_mean
 from core.ising.energies import energies
 from core.shape import barrier_tree, moves_of, valleys
-from core.shape.bootstrap import _joined, stability
+from core.shape.bootstrap import joined, stability
 from core.shape.depths import depths, nested
 from core.shape.measured_minima import same_minima
 from core.shape.null_models import FIGURES, figures, structure
-from core.shape.ruggedness import ruggedness
+from core.shape.ruggedness import distance_correlation, ruggedness
 from core.shape.tree import columns
-from core.spectrum.constraints import make_rules
+from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
 from core.store import folders
 from core.store.runs import load_run
@@ -35,6 +36,8 @@ def test_the_correlation_of_swap_walks_is_that_of_all_pairs_of_neighbours(n, m, 
     walk = np.zeros((len(e), len(e)))
     for k, near in enumerate(slow.near):
         walk[k, near] = 1 / len(near)
+    apart = [len(set(slow.states[0]) - set(s)) for s in slow.states]
+    assert distance_correlation(H, slow.states[0]) == pytest.approx(np.corrcoef(slow.e, apart)[0, 1])
     third = e @ np.linalg.matrix_power(walk, 3) @ e / (e @ e)
     assert found.after(np.array([3]))[0] == pytest.approx(third)
 
@@ -52,7 +55,7 @@ def test_barriers_of_other_energies_over_the_same_states_are_those_of_brute_forc
     slow = Brute(other, m)
     at = [slow.number[state] for state in s.removed]
     pairs = list(itertools.combinations(range(0, 126, 9), 2))
-    heights = list(_joined(found.neighbours.nonzero(), energies(other, s.x), pairs))
+    heights = list(joined(found.neighbours.nonzero(), energies(other, s.x), pairs))
     for (a, b), height in zip(pairs, heights):
         assert height == pytest.approx(slow.e[slow.level == slow.barrier(at[a], at[b])].max())
 
@@ -87,6 +90,13 @@ def test_depths_count_minima_where_all_states_are_listed():
     assert not middle.exact and middle.minima >= 1 and 0 <= middle.basin <= 1
 
 
+def test_depths_whose_rules_leave_too_little_to_draw_from_have_no_number_of_minima():
+    narrow = Constraints(weights=(1.0,) * 3 + (0.0,) * 57, at_least=3.0)
+    found = next(d for d in depths(kinds(60, 4)["random"], narrow, descents=20) if d.step.removed == 3)
+    assert found.step.ground == (0, 1, 2) and not found.exact
+    assert np.isnan(found.minima) and np.isnan(found.basin)
+
+
 def test_structure_is_found_where_there_is_some_and_not_in_noise():
     rng = np.random.default_rng(3)
     modes = rng.normal(size=(3, 16))  # three directions carry nearly everything: far from random pairs
@@ -100,6 +110,14 @@ def test_structure_is_found_where_there_is_some_and_not_in_noise():
     low, high = found.nulls["wishart"].range("minima")
     assert low <= high
     assert structure(outer_mean(A), 5, draws=2).nulls.keys() == {"shuffled", "wishart"}
+
+
+def test_noise_whose_proof_takes_too_long_still_has_figures():
+    B = np.random.default_rng(0).normal(size=(80, 80))
+    began = time.process_time()
+    found = figures(B @ B.T, 40, time_limit=0.2)
+    assert time.process_time() - began < 10  # the proof takes minutes
+    assert found["minima"] >= 1 and all(np.isfinite(v) for v in found.values())
 
 
 def test_the_shuffled_null_keeps_what_it_says():
@@ -136,3 +154,23 @@ def test_branches_of_a_drawn_tree_do_not_cross_and_stems_stand_in_the_middle(cou
         assert set(inside) == part[survivor]  # a lake is one stretch: nothing of another stands in it
     left = sum(v < x[0] for v in x.values())
     assert abs(left - (len(x) - 1 - left)) <= max(1, len(x) // 2)
+
+
+@pytest.mark.parametrize("count", [40, 400, 3000])
+def test_the_minima_that_are_kept_are_the_deepest_known_and_those_they_join(count):
+    A = np.round(2 * np.random.default_rng(2).normal(size=(5, 18)))  # integers: some are on one level
+    s = lowest_states(A.T @ A, 8, count)
+    tree = barrier_tree(valleys(s, moves_of(make_rules(None, 18, 8))))
+    v, joins = tree.valleys, dict(zip(tree.dying.tolist(), tree.survivor.tolist()))
+    depth = [
+        (dict(zip(tree.dying.tolist(), tree.energy)).get(i, s.energies[-1]) - e)
+        for i, e in enumerate(v.energies)
+    ]
+    assert np.allclose(tree.known_persistence, depth)
+    assert len(depth) > 20
+    for count in range(1, len(depth) + 1):
+        kept = set(tree.lasting(count).tolist())
+        assert len(kept) == count and 0 in kept
+        assert all(joins[i] in kept for i in kept if i in joins)
+        others = [depth[i] for i in range(len(depth)) if i not in kept]
+        assert not others or max(others) <= min(depth[i] for i in kept) + 1e-12

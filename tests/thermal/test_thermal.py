@@ -10,7 +10,7 @@ from core.errors import InputError
 from core.shape.moves import moves_of
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
-from core.thermal import density, ensemble, overlap_of_ensemble, overlap_of_states
+from core.thermal import density, density_of_list, ensemble, overlap_of_ensemble, overlap_of_states
 from core.thermal.ensemble import of_list, of_samples
 from core.thermal.overlap import Overlap
 from core.thermal.sampling import _arrays, _temper, effective_samples, sample, split_rhat
@@ -148,6 +148,18 @@ def test_the_density_counts_every_state(kind):
     assert abs(found.states[3:9].sum() - len(inner)) <= (np.abs(slow.e[:, None] - found.edges) < 1e-9).sum()
 
 
+def test_the_density_of_a_whole_list_is_the_counted_one():
+    H = kinds(11, 3)["random"]
+    s = lowest_states(H, 4, 330)
+    asked = s.energies[[0, 50, 200]]
+    for top in (None, float(s.energies[100])):
+        counted = density(H, make_rules(None, 11, 4), float(s.energies[0]), asked, s.tolerance, top=top)
+        listed = density_of_list(s, asked, top=top)
+        assert listed.how == "exact" and listed.total == counted.total == 330
+        assert listed.below.tolist() == counted.below.tolist() == [0, 50, 200]
+        assert np.abs(np.cumsum(listed.states) - np.cumsum(counted.states)).max() <= 1  # at an edge
+
+
 def test_the_density_is_estimated_where_nothing_is_enumerated():
     H = kinds(16, 5)["random"]
     constraints = Constraints(groups=((tuple(range(16)), 6),))
@@ -159,6 +171,23 @@ def test_the_density_is_estimated_where_nothing_is_enumerated():
     found = density(H, rules, float(s.energies[0]), asked, s.tolerance, cold)
     assert found.how == "estimated" and found.total == 8008
     assert found.below == pytest.approx([100, 1000, 4000], rel=0.15)
+
+
+def test_within_a_budget_the_number_of_states_is_not_known():
+    H, rng = kinds(12, 5)["random"], np.random.default_rng(1)
+    weights = rng.random(12)
+    constraints = Constraints(weights=tuple(weights), at_least=float(weights.sum() / 2))
+    rules = make_rules(constraints, 12, None)
+    s = lowest_states(H, None, 20, constraints=constraints)
+    found = ensemble(H, s, 3.0, rules)
+    assert found.how == "estimated" and math.isnan(found.entropy) and math.isnan(found.effective)
+    x = np.array(list(itertools.product([False, True], repeat=12)))
+    e = np.einsum("ki,ij,kj->k", x.astype(float), H, x.astype(float))[rules.allows(x)]
+    asked = np.sort(e)[[100, 500]]
+    shares = density(H, rules, float(s.energies[0]), asked, s.tolerance, found.sampled)
+    assert math.isnan(shares.total) and shares.states.sum() == pytest.approx(1)
+    assert shares.below == pytest.approx(np.array([100, 500]) / len(e), abs=0.03)
+    assert (e < shares.quantile(0.1)).mean() == pytest.approx(0.1, abs=0.05)
 
 
 @pytest.mark.parametrize("kind", ["random", "indefinite", "zero"])
