@@ -11,7 +11,7 @@ from core.__main__ import main
 from core.errors import InputError
 from core.export.write import is_export_of, is_healed_of
 from core.job_kinds import heal
-from core.jobs.progress import Progress
+from core.jobs.progress import Cancelled, Progress
 from core.jobs.requests import request_of
 from core.measure.evaluation import sequence_losses
 from core.model.load import load_model
@@ -116,6 +116,30 @@ def test_half_precision_is_written_as_it_is_verified(tiny, some_texts, tmp_path)
     found, _ = done(request, tmp_path)
     assert found["verified"] and found["replies"] == {}
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_healing_that_was_cancelled_goes_on(tiny, some_texts, tmp_path, monkeypatch):
+    steps, report = [], Progress.report
+
+    def told(self, done, total, message):
+        if message.startswith("healing"):
+            steps.append(done)
+            if done == 20 and len(steps) == 20:
+                (self.folder / "cancel").touch()
+        report(self, done, total, message)
+
+    monkeypatch.setattr(Progress, "report", told)
+    settings = {"method": "seams", "tokens": 4000, "batch": 4}
+    request = a_request(tiny["llama"], some_texts, tmp_path / "out", settings, prompt=None)
+    with pytest.raises(Cancelled):
+        done(request, tmp_path)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "job" / "cancel").unlink()
+    found, progress = done(request, tmp_path)
+    assert found["training"]["steps"] == 41 and steps[20] == 16  # the last checkpoint is of step 15
+    noted = [json.loads(line) for line in (progress.folder / "curves.jsonl").read_text().splitlines()]
+    tokens = [x for name, x, _, _ in noted if name == "kl"]
+    assert tokens[0] == 0 and tokens == sorted(set(tokens)) and tokens[-1] == 41 * 4 * 24
 
 
 @pytest.mark.parametrize(
