@@ -16,8 +16,8 @@ from core.job_kinds.solve import TIME_LIMIT, solve_request, solved
 from core.landscape.candidates import Candidate, candidates, one_per_basin
 from core.landscape.landscape import Landscape, landscape
 from core.landscape.locate import place
-from core.landscape.wording import significant
-from core.spectrum.constraints import Constraints, excess
+from core.landscape.wording import excess, progress_of_proof, significant
+from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
 from core.store import folders
 from core.store.results import Results
@@ -261,21 +261,30 @@ def show_excess(source: Source, found: Landscape, rules: Constraints) -> None:
     """
     if found.removed is not None:
         return
-    if (told := excess(rules, found.ground, source.units)) is None:
+    told = excess(rules, found.ground, source.units)
+    if told is None:
         return
-    needed, sentence = told
+    need, sentence = told
     with st.container(key="excess", horizontal=True, vertical_alignment="center"):
         st.markdown(sentence, width="content")
-        fewer = {"removed": needed, "cursor": None}
-        st.button(f"Remove {needed}", on_click=state.update, args=(fewer,), type="tertiary")
+        fewer = {"removed": need, "cursor": None}
+        st.button(f"Remove {need}", on_click=state.update, args=(fewer,), type="tertiary")
         if state.estimator != source.default:
             usual = {"estimator": source.default, "cursor": None}
             label = f"Take {source.about(source.default).label}"
             st.button(label, on_click=state.update, args=(usual,), type="tertiary")
 
 
-def show_search(request: dict) -> None:
-    """Where the list is not proved: go on in a job of its own, with its progress."""
+def show_search(request: dict, curve: tuple[tuple[float, float, float], ...]) -> None:
+    """Where the list is not proved: how far the proof is, and a job that goes on, with its progress."""
+    if curve:
+        shares = [max(0.0, 100 * bound / e) for _, bound, e in curve if 0 < e < np.inf]
+        with st.container(key="proof", horizontal=True, vertical_alignment="center"):
+            st.caption(progress_of_proof(*curve[-1]), width="content")
+            if len(shares) > 2:
+                st.metric(
+                    "The bound over time", "", chart_data=shares, width=160, label_visibility="collapsed"
+                )
     job = jobs.find("solve", request)
     if job and job.status == "done":
         st.info(f"Searched for {job.result['seconds'] / 60:.0f} minutes without coming to a proof.")
@@ -463,14 +472,14 @@ def page() -> None:
         return
     if found is None:
         st.info("No state that fits the rules was found in the time a page may take.")
-        show_search(request)
+        show_search(request, ())
         st.button("Clear the rules", on_click=clear_rules)
         write_link()
         return
     if facts is not None:
         show_facts(found, facts, badge)
         if not found.spectrum.exact:
-            show_search(request)
+            show_search(request, found.spectrum.curve)
         show_health(source, found)
         show_check(source, found)
         show_misjudged(found, rules)

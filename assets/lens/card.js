@@ -111,7 +111,8 @@ export class Card {
     ];
   }
   strongestRows(name, factor) {
-    const { model: m, here } = this.lens;
+    const { model: m, here, matrix } = this.lens;
+    if (matrix.visible) return []; // they stand beside the couplings
     return m
       .strongestPairs(here.units, 2)
       .map(([i, j, v], n) => [

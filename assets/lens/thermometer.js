@@ -68,7 +68,7 @@ export class Thermometer {
     const { how, error } = this.stop;
     if (how === "exact") return "exact";
     return how === "bounded"
-      ? `± ${(100 * error).toFixed(2)} % at most`
+      ? `at most ${significant(Math.max(100 * error, 0.001), 1)} % off`
       : "only sampling tells, page Landscape";
   }
   paint() {

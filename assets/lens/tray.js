@@ -125,7 +125,7 @@ export class Tray {
       ),
       button(
         "One per basin",
-        "fill the tray with the lowest state of each of the most persistent valleys",
+        "add the lowest state of each of the most persistent valleys to the tray",
         () => lens.send({ ask: "basins" }),
       ),
     );

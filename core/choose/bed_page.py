@@ -27,6 +27,7 @@ from core.ising.energies import energies
 from core.measure.state_losses import KL
 from core.store.runs import Run, Secants, load_run
 
+DIVISIONS = 20  # of the judging sequences
 CHAPTERS = {"domains": domains, "variance": variance, "lowest": lowest, "tasks": tasks}
 
 
@@ -83,12 +84,13 @@ def page(
         "",
         f"Written by `python -m core study --model {model} --texts {_name(run)} --judge {bed.meta['texts']} "
         f"--work DIR` (the chapters beyond the bed with --domains and --tasks) on {platform.machine()}, "
-        f"{os.cpu_count()} cores, torch {torch.__version__} (CPU, float32){_elsewhere(bed)}. {bed.blocks} "
-        f"blocks. Calibrated "
-        f"on {_name(run)}: {len(run.rows.A)} rows of {LENGTH} tokens, single removals on "
-        f"{run.singles.sequences} sequences, secants on {len(run.secants.A[0])}, pairs on "
-        f"{run.pairs.part.shape[1]}. Judged on {bed.values.shape[2]} sequences of {bed.meta['texts']} that "
-        f"no choice has seen: the original's loss is {bed.values[0][bed.at[()]].mean():.3f} nats. "
+        f"{os.cpu_count()} cores, torch {torch.__version__}.",
+        "",
+        f"{bed.blocks} blocks. Calibrated on {_name(run)} ({run.meta['machine']}): {len(run.rows.A)} rows "
+        f"of {LENGTH} tokens, single removals on {run.singles.sequences} sequences, secants on "
+        f"{len(run.secants.A[0])}, pairs on {run.pairs.part.shape[1]}. Judged on {bed.values.shape[2]} "
+        f"sequences of {bed.meta['texts']} that no choice has seen{_elsewhere(bed)}: the original's loss is "
+        f"{bed.values[0][bed.at[()]].mean():.3f} nats. "
         f"[beds/{model}](beds/{model}) holds all that was measured, so every figure here is computed again "
         f"in seconds, without the model: `python -m core study --model {model} --work DIR --write-only`.",
     ]
@@ -123,7 +125,7 @@ def _missing(model: str, chapters: dict) -> list[list[str]]:
 def _elsewhere(bed: Bed) -> str:
     """Where the bed and the chapters were measured, if that is known."""
     machine = bed.meta.get("machine")
-    return f"; bed and chapters measured on {machine}" if machine else ""
+    return f" (bed and chapters on {machine})" if machine else ""
 
 
 def _name(run: Run) -> str:
@@ -131,14 +133,14 @@ def _name(run: Run) -> str:
 
 
 def _what_there_is(bed: Bed, depths: list[int]) -> list[str]:
-    increase = bed.increase().mean(axis=1)
-    halves = [bed.increase(bed.half(judging)).mean(axis=1) for judging in (False, True)]
+    every = bed.increase()
+    increase = every.mean(axis=1)
     rows = [
         [
             name,
             str(len(own)),
             *(f"{f(increase[own]):+.2f}" for f in (np.min, np.median, np.max)),
-            f"{spearman(halves[0][own], halves[1][own]):.2f}",
+            f"{_halves(every[own]):.2f}",
         ]
         for name, own in groups_of(bed, depths)
     ]
@@ -148,11 +150,21 @@ def _what_there_is(bed: Bed, depths: list[int]) -> list[str]:
         f"{len(bed.removed)} states. Random: any sets of M blocks. Cheapest: random sets of the 2 M (at "
         "most three quarters) blocks that are cheapest to remove alone, where choices are made. One kind "
         "alone misleads: random states ask who sees the fatal blocks, cheap ones ask for more. Increases in "
-        "nats; the last column says how one half of the sequences orders the states as the other does: more "
-        "cannot be asked for.",
+        "nats; the last column says how one half of the sequences orders the states as the other does, mean "
+        f"of {DIVISIONS} random divisions: the lower it is, the less can be asked of couplings.",
         "",
         *table(["states", "number", "least", "median", "most", "half against half"], rows),
     ]
+
+
+def _halves(increase: np.ndarray) -> float:
+    """How one half of the sequences orders states as the other does; float64 [states, sequences]."""
+    found, count = [], increase.shape[1]
+    for seed in range(DIVISIONS):
+        order = np.random.default_rng(seed).permutation(count)
+        one, other = (increase[:, half].mean(axis=1) for half in (order[: count // 2], order[count // 2 :]))
+        found.append(spearman(one, other))
+    return float(np.mean(found))
 
 
 def _order(bed: Bed, found: dict[str, Candidate], depths: list[int]) -> list[str]:
@@ -250,9 +262,10 @@ def _pairs(bed: Bed, found: dict[str, Candidate], run: Run) -> list[str]:
             rows.append([name, *cells])
     distances = [(1, 1), (2, 2), (3, 5), (6, n)]
     by_distance = ", ".join(
-        f"{part[light & (j - i >= a) & (j - i <= b)].mean():+.3f} "
+        f"{part[some].mean():+.3f} "
         + (f"at distance {a}" if a == b else f"at {a} to {b if b < n else 'any more'}")
         for a, b in distances
+        if (some := light & (j - i >= a) & (j - i <= b)).any()
     )
     return [
         "## Two bodies",

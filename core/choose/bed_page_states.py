@@ -118,17 +118,31 @@ def _by_loss(run: Run, part: dict, name: str) -> list[str]:
     ]
 
 
-def _by_items(part: dict, name: str, asked: dict) -> list[str]:
-    states, every = [tuple(s) for s in part["lists"][name]], _values(asked)
-    values, gain = np.array([every[s] for s in states]), []
+def gained_items(part: dict, name: str, asked: dict) -> np.ndarray:
+    """float64 [items]: what the best of a list gains over its ground state, chosen on every second item and
+    judged on the others, both ways.
+    """
+    values, _ = _listed(part, name, asked)
+    gain = []
     for first in (0, 1):
         best = int(values[:, first::2].mean(axis=1).argmax())
         gain.append(values[best, 1 - first :: 2] - values[0, 1 - first :: 2])
+    return np.concatenate(gain)
+
+
+def _listed(part: dict, name: str, asked: dict) -> tuple[np.ndarray, np.ndarray]:
+    """float64 [K, items] of a list of lowest states, the ground state first; [items] of the original."""
+    every = _values(asked)
+    return np.array([every[tuple(s)] for s in part["lists"][name]]), every[()]
+
+
+def _by_items(part: dict, name: str, asked: dict) -> list[str]:
+    values, original = _listed(part, name, asked)
     score = values.mean(axis=1)
     rank = agreement(best_of(part, name).mean, score)
     return [
-        *(f"{v:.2f}" for v in (every[()].mean(), score[0], score.mean(), score.max())),
-        with_error(np.concatenate(gain)),
+        *(f"{v:.2f}" for v in (original.mean(), score[0], score.mean(), score.max())),
+        with_error(gained_items(part, name, asked)),
         f"{rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}]" if rank else "-",
     ]
 

@@ -24,7 +24,8 @@ def section(searches: Searches, run: Run) -> list[str]:
         f"**{SCRATCH}**: single removals, measured on the first chunk, and the forward of block influence "
         f"are counted in, and nothing of a run is used. **{LEARNED}**: its single removals, secants and "
         "measured pairs are the prior for nothing, since it is there. Increases in nats on "
-        f"{meta['judged']} sequences of {meta['judge']}, mean of the seeds.",
+        f"{meta['judged']} sequences of {meta['judge']}, mean of the seeds"
+        + (f" (on {meta['machine']})." if "machine" in meta else "."),
         "",
         *_held(searches),
         "",

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from core.choose.bed_tables import table
-from core.choose.bed_units import ATTENTION, ESTIMATORS, UNITS, WHOLE, best_choices, state_of
+from core.choose.bed_units import ATTENTION, ESTIMATORS, UNITS, WHOLE, best_choices, state_of, targets_of
 from core.compare.agreement import agreement
 from core.compare.comparison import wilson
 from core.energy.couplings import couplings
@@ -65,22 +65,31 @@ def section(found: Found) -> list[str]:
         f"The same calibration by branch: {len(units)} units. Judged on {meta['judged']} sequences of "
         f"{meta['judge']} that no choice has seen, on {meta['machine']}. Learned: {meta['budget']:g} "
         f"forwards of {meta['choosing']} sequences of {meta['length']} tokens beyond the calibration, "
-        f"{spent:.1f} of 256, {meta['seeds']} times on different ones; all other choices take none.{timed}",
+        f"{spent:.1f} of 256, {meta['seeds']} times on different ones; all other choices take none. Of each "
+        f"kind of choice the best is the one that loses least on all {meta['choosing'] * meta['seeds']} "
+        f"choosing sequences; intervals are over the judging sequences.{timed}",
         "",
         "### Where do finer cuts pay?",
         "",
         *answer({"": found}),
         "",
+        *_overshot(found),
         *_by_target(found),
         *_on_tasks(found),
-        "",
-        "### Who orders states of units?",
-        "",
-        "Spearman of energy and measured increase over random states, the blocks at both ends left in, with "
-        "its 95 % interval.",
-        "",
         *_orders(found),
-    ]
+        *_missing(found),
+    ][:-1]
+
+
+def _missing(found: Found) -> list[str]:
+    """What is still to be measured of finer cuts."""
+    there = {(c["target"], c["space"]) for c in found.content["choices"]}
+    wanted = [(t.name, space) for t in targets_of(found.run, found.times) for space in t.spaces]
+    lacking = [f"{space} at {target}" for target, space in wanted if (target, space) not in there]
+    lacking += [word for word in ("random", "tasks") if not found.content[word]]
+    if not lacking:
+        return []
+    return [f"Still to be measured: {', '.join(lacking).replace('random', 'random states')}.", ""]
 
 
 def overview(models: Mapping[str, Found]) -> list[str]:
@@ -101,23 +110,25 @@ def answer(models: Mapping[str, Found]) -> list[str]:
     """The answer in words, and the table that it is read from; models by name, one without a name is not
     named.
     """
-    rows, verdicts = [], {UNITS: [], ATTENTION: []}  # type: tuple[list, dict[str, list]]
+    told, rows = [], []
     for model, found in models.items():
+        lines = [*(_sentence(found, space) for space in (UNITS, ATTENTION)), _same(found), _tasks_told(found)]
+        if model and _missing(found):
+            lines.append(f"not all is measured yet: see [its page](study-{model}.md).")
+        told += [
+            f"- {model}: {line}" if model else f"- {line[0].upper()}{line[1:]}" for line in lines if line
+        ]
         for target, best in found.best.items():
             row = [model, target] if model else [target]
             row += [_loss(best.get(space)) for space in (WHOLE, UNITS, ATTENTION)]
-            for space in (UNITS, ATTENTION):
-                row.append(_against(best, space))
-                if WHOLE in best and space in best:
-                    verdict = _verdict(_gap(best, space))
-                    verdicts[space].append((verdict, f"{target} ({model})" if model else target))
+            row += [_against(best, space) for space in (UNITS, ATTENTION)]
             rows.append([*row, *_tasks(found, best)])
     asked = any(found.content["tasks"] for found in models.values())
     head = ["model"] if "" not in models else []
     head += ["what is left or goes", WHOLE, UNITS, ATTENTION, "units - blocks", "attention - blocks"]
     head += ["tasks: blocks", "units", "attention"] if asked else []
     return [
-        *(_sentence(space, own) for space, own in verdicts.items() if own),
+        *told,
         "",
         "Increase of the loss in nats, of each kind the choice that lost least on the choosing sequences; "
         "differences are paired over the judging sequences, with 95 % intervals."
@@ -130,16 +141,74 @@ def answer(models: Mapping[str, Found]) -> list[str]:
     ]
 
 
-def _sentence(space: str, verdicts: list[tuple[str, str]]) -> str:
+def _compared(found: Found, space: str) -> dict[str, np.ndarray]:
+    """{target: what the best of a kind loses over the best whole blocks}, where there are both."""
+    return {
+        target: _gap(best, space) for target, best in found.best.items() if WHOLE in best and space in best
+    }
+
+
+def _sentence(found: Found, space: str) -> str:
     """Where a kind of choice loses less than whole blocks, where more, where it cannot be told."""
     words = {PAYS: "lose less than whole blocks", EVEN: "cannot be told from them", COSTS: "lose more"}
+    gaps = sorted(_compared(found, space).items(), key=lambda item: float(item[1].mean()))
     told = [
         f"{words[verdict]} at {', '.join(own)}"
         for verdict in words
-        if (own := [target for v, target in verdicts if v == verdict])
+        if (own := [f"{target} ({gap.mean():+.2f})" for target, gap in gaps if _verdict(gap) == verdict])
     ]
-    subject = "Units" if space == UNITS else "Attention alone: the best choices"
-    return f"- {subject} {'; '.join(told)}."
+    subject = "units" if space == UNITS else "the best attentions alone"
+    return f"{subject} {'; '.join(told)}." if told else ""
+
+
+def _same(found: Found) -> str:
+    """Where the best units are attentions alone."""
+    parts, units = found.run.meta["model"]["blocks"], found.run.units
+    same = [
+        target
+        for target, best in found.best.items()
+        if UNITS in best and all(parts[u]["kv_bytes"] for u in state_of(best[UNITS]["removed"], units))
+    ]
+    return f"the best units are attentions alone at {', '.join(same)}." if same else ""
+
+
+def _tasks_told(found: Found) -> str:
+    """Which differences of tasks are beyond their intervals."""
+    gaps: list[tuple[str, np.ndarray]] = []
+    for target, best in found.best.items():
+        base = found.right(best[WHOLE]["removed"]) if WHOLE in best else None
+        others = {tuple(best[space]["removed"]): space for space in (ATTENTION, UNITS) if space in best}
+        for removed, space in others.items():  # the same state once
+            own = found.right(list(removed))
+            if base is not None and own is not None:
+                gaps.append((f"{space} at {target} ({(own - base).mean():+.3f})", own - base))
+    if not gaps:
+        return ""
+    clear = [label for label, gap in gaps if _verdict(gap) != EVEN]
+    items = len(gaps[0][1])
+    return (
+        f"on {items} items of tasks {len(clear) or 'none'} of {len(gaps)} differences to whole blocks "
+        f"{'is' if len(clear) == 1 else 'are'} beyond the 95 % interval"
+        + (f": {', '.join(clear)}." if clear else ".")
+    )
+
+
+def _overshot(found: Found) -> list[str]:
+    """What removes far more than was asked: a floor is all that binds it."""
+    units, size = found.run.units, [float(p["bytes"]) for p in found.run.meta["model"]["blocks"]]
+    told: dict[int, list[str]] = {}
+    for c in found.content["choices"]:
+        state = state_of(c["removed"], units)
+        if c["space"] == UNITS and c["method"] == "h0" and sum(size[u] for u in state) > sum(size) / 2:
+            told.setdefault(len(state), []).append(c["target"])
+    if not told:
+        return []
+    words = "; ".join(f"{count} of {len(units)} units at {', '.join(at)}" for count, at in told.items())
+    return [
+        f"H0 answers a floor with far more than it asks ({words}): to it a model without nearly all of its "
+        "units costs nearly nothing. Where their number is fixed it cannot do that.",
+        "",
+    ]
 
 
 def _gap(best: dict[str, dict], space: str) -> np.ndarray:
@@ -158,7 +227,10 @@ def _verdict(gap: np.ndarray) -> str:
 
 
 def _loss(choice: dict | None) -> str:
-    return "-" if choice is None else f"{np.mean(choice['increase']):+.2f}"
+    if choice is None:
+        return "-"
+    increase = np.array(choice["increase"])
+    return f"{increase.mean():+.2f} ± {_interval(increase):.2f}"
 
 
 def _against(best: dict[str, dict], space: str) -> str:
@@ -248,11 +320,13 @@ def _on_tasks(found: Found) -> list[str]:
         "",
         *table(["choice", *tasks], rows),
         "",
-    ][:-1]
+    ]
 
 
 def _orders(found: Found) -> list[str]:
     groups, run = found.content["random"], found.run
+    if not groups:
+        return []
     rows = []
     x = {
         name: indicator([run.units.parse(s) for s in states], len(run.units))
@@ -265,4 +339,12 @@ def _orders(found: Found) -> list[str]:
             rank = agreement(energies(H, x[group]), np.array(list(states.values())))
             cells.append(f"{rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}]" if rank else "-")
         rows.append([name, *cells])
-    return table(["couplings", *(f"{len(states)} x {name}" for name, states in groups.items())], rows)
+    return [
+        "### Who orders states of units?",
+        "",
+        "Spearman of energy and measured increase over random states, the blocks at both ends left in, with "
+        "its 95 % interval.",
+        "",
+        *table(["couplings", *(f"{len(states)} x {name}" for name, states in groups.items())], rows),
+        "",
+    ]

@@ -157,7 +157,7 @@ def from_nothing(blocks: int) -> KnownPairs:
 
 def influence(loaded: LoadedModel, sequences: Sequences, forwards: Forwards, removed: int) -> list[State]:
     """What `learn` may be proposed: the blocks of lowest block influence, whose forward is charged. On
-    SmolLM2 it is the best choice that measures nothing at M = 3 and 6 (docs/study-smollm2.md).
+    SmolLM2 it is the best choice that measures nothing (at M = 6 one of two; docs/study-smollm2.md).
     """
     chosen = block_influence(loaded, sequences, removed)[check_removed(removed, forwards.blocks)]
     forwards.charged += chosen.forwards

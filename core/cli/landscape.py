@@ -10,7 +10,7 @@ from core.cli.lowest import (
     constraints_of,
     removed_of,
     reporter,
-    say_excess,
+    tell_excess,
 )
 from core.cli.options import positive
 from core.errors import InputError
@@ -56,18 +56,19 @@ def run(args: argparse.Namespace) -> dict:
         if Path(name).suffix not in FILES:
             raise InputError(f"--out {name[:80]!r} ends in none of {', '.join(FILES)}; name one of them.")
     asked = asked_of(args)
+    constraints, removed = constraints_of(args, asked), removed_of(args, asked)
     found = lowest_minima(
         asked.H,
-        removed_of(args, asked),
+        removed,
         args.minima,
-        constraints=constraints_of(args, asked),
+        constraints=constraints,
         moves=args.moves,
         units=asked.units,
         most=args.most,
         time_limit=args.time_limit,
         report=reporter(args),
     )
-    say_excess(args, asked, found.valleys.spectrum)
+    tell_excess(found.valleys.spectrum, removed, constraints, asked)
     tree = barrier_tree(found.valleys)
     table = tree_table(tree, asked.units, found.count)
     for name in args.out:

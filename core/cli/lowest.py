@@ -17,7 +17,8 @@ from core.energy.sources import open_source
 from core.errors import InputError
 from core.ising.matrix_files import read_matrix
 from core.ising.units import BLOCK, Units, whole
-from core.spectrum.constraints import Constraints, excess, read_constraints, removed_by_groups
+from core.landscape.wording import excess
+from core.spectrum.constraints import Constraints, read_constraints, removed_by_groups
 from core.spectrum.lowest import Spectrum, lowest_states
 from core.spectrum.memory_budget import read_budget, with_budget
 from core.store.folders import find_run
@@ -140,24 +141,19 @@ def searched_lowest(args: argparse.Namespace, asked: Asked, count: int) -> Spect
     """The so many lowest states of --remove blocks within the rules that are named, the search shown on
     stderr. Errors: InputError.
     """
+    constraints, removed = constraints_of(args, asked), removed_of(args, asked)
     found = lowest_states(
-        asked.H,
-        removed_of(args, asked),
-        count,
-        constraints=constraints_of(args, asked),
-        time_limit=args.time_limit,
-        report=reporter(args),
+        asked.H, removed, count, constraints=constraints, time_limit=args.time_limit, report=reporter(args)
     )
-    say_excess(args, asked, found)
+    tell_excess(found, removed, constraints, asked)
     return found
 
 
-def say_excess(args: argparse.Namespace, asked: Asked, found: Spectrum) -> None:
-    """On stderr, where M is left free and the lowest state removes far more than the rules ask for."""
-    if args.remove is not None or not len(found.x):
-        return
-    if told := excess(constraints_of(args, asked), found.removed[0], asked.units):
-        print(f"{told[1]} Give --remove {told[0]}, or try another estimator.", file=sys.stderr)
+def tell_excess(found: Spectrum, removed: int | None, constraints: Constraints, asked: Asked) -> None:
+    """A line on stderr where M is left free and far too much goes."""
+    told = excess(constraints, found.removed[0], asked.units) if removed is None and len(found.x) else None
+    if told:
+        print(f"{told[1]} Give --remove {told[0]} to ask for no more.", file=sys.stderr)
 
 
 def removed_of(args: argparse.Namespace, asked: Asked) -> int | None:

@@ -34,14 +34,27 @@ def agreement(energy: np.ndarray, loss: np.ndarray, seed: int = 0) -> Agreement 
     if n < FEWEST or np.ptp(energy) == 0 or np.ptp(loss) == 0:
         return None
     picks = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
-    a, b = (stats.rankdata(values[picks], axis=1) for values in (energy, loss))
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    resampled = (a * b).sum(axis=1)[scale > 0] / scale[scale > 0]
+    counts = np.bincount((picks + n * np.arange(RESAMPLES)[:, None]).ravel(), minlength=RESAMPLES * n)
+    counts = counts.reshape(RESAMPLES, n).astype(float)
+    a, b = (_ranks(values, counts) - (n + 1) / 2 for values in (energy, loss))
+    scale = np.sqrt((counts * a * a).sum(axis=1) * (counts * b * b).sum(axis=1))
+    resampled = (counts * a * b).sum(axis=1)[scale > 0] / scale[scale > 0]
     low, high = np.quantile(resampled, [0.025, 0.975])
     return Agreement(
         spearman(energy, loss), float(low), float(high), float(stats.kendalltau(energy, loss).statistic), n
     )
+
+
+def _ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """float64 [R, n]: the rank, from 1 on, of each of the values [n] in R resamples; equal ones share a mean
+    rank. One sort serves all resamples. counts: float64 [R, n], how often each holds which.
+    """
+    order = np.argsort(values)
+    _, first, group = np.unique(values[order], return_index=True, return_inverse=True)
+    held = np.add.reduceat(counts[:, order], first, axis=1)
+    ranks = np.empty_like(counts)
+    ranks[:, order] = (held.cumsum(axis=1) - (held - 1) / 2)[:, group]
+    return ranks
 
 
 def regret(energy: np.ndarray, loss: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from core.energy.sources import open_source
 from core.ising.energies import energies
 from core.jobs.progress import Progress
+from core.landscape.wording import progress_of_proof
 from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import Spectrum, lowest_states
 from core.store import folders
@@ -47,12 +48,8 @@ def run(request: dict, progress: Progress) -> dict:
     H = open_source(request["source"]).couplings(request["estimator"], request.get("mix"))
 
     def report(now) -> None:
-        share = (
-            f"bound {now.bound:.4g}, worst listed {now.energy:.4g}"
-            if math.isfinite(now.energy)
-            else f"bound {now.bound:.4g}"
-        )
-        progress.report(int(now.seconds), int(TIME_LIMIT), f"{now.nodes:.2g} nodes, {share}")
+        far = progress_of_proof(now.seconds, now.bound, now.energy)
+        progress.report(int(now.seconds), int(TIME_LIMIT), f"{far}, {now.nodes:.2g} nodes")
 
     fields = request["constraints"]
     constraints = Constraints(
@@ -68,7 +65,9 @@ def run(request: dict, progress: Progress) -> dict:
     np.savez_compressed(buffer, x=found.x)
     target = folders.keep("spectra", buffer.getvalue(), ".npz")
     bound = None if math.isinf(found.lower_bound) else found.lower_bound
-    return {"out": str(target), "lower_bound": bound, **{fact: getattr(found, fact) for fact in _FACTS}}
+    curve = [[v if math.isfinite(v) else None for v in point] for point in found.curve]
+    facts = {fact: getattr(found, fact) for fact in _FACTS}
+    return {"out": str(target), "lower_bound": bound, "curve": curve, **facts}
 
 
 def _tuples(value):
@@ -88,5 +87,17 @@ def solved(result: dict, H: np.ndarray) -> Spectrum | None:
         return None
     bound = math.inf if result["lower_bound"] is None else result["lower_bound"]
     return Spectrum(
-        x=x, energies=energies(H, x), lower_bound=bound, **{fact: result[fact] for fact in _FACTS}
+        x=x,
+        energies=energies(H, x),
+        lower_bound=bound,
+        curve=_curve(result),
+        **{fact: result[fact] for fact in _FACTS},
+    )
+
+
+def _curve(result: dict) -> tuple[tuple[float, float, float], ...]:
+    """How far the proof was, by time: core.spectrum.lowest.Spectrum.curve; none of a job of before."""
+    return tuple(
+        (seconds, *(math.inf if v is None else v for v in values))
+        for seconds, *values in result.get("curve", [])
     )

@@ -60,9 +60,32 @@ def ruggedness(H: np.ndarray, removed: int) -> Ruggedness:
         G = outside - (row[:, None] + row) / (n - 2) + total / ((n - 1) * (n - 2))
         np.fill_diagonal(G, 0)
         second = float(2 * (G**2).sum() * (p[2] - 2 * p[3] + p[4]))
-    # what a unit adds on average where it is removed: its cost, and its pairs with M - 1 of the others
-    slope = diagonal + 2 * row * (m - 1) / (n - 2) if n > 2 else diagonal
-    first = float(((slope - slope.mean()) ** 2).sum() * m * (n - m) / (n * (n - 1)))
+    slope = _slopes(H, m)
+    first = float((slope**2).sum() * m * (n - m) / (n * (n - 1)))
     one, two = _decay(n, m)
     both = first + second
     return Ruggedness(first, second, (first * one + second * two) / both if both else 1.0, m, n)
+
+
+def _slopes(H: np.ndarray, m: int) -> np.ndarray:
+    """float64 [N], mean 0: what a unit adds on average where it is removed, its cost and its pairs with M - 1
+    of the others.
+    """
+    n, diagonal = len(H), np.diag(H)
+    row = H.sum(axis=1) - diagonal
+    slope = diagonal + 2 * row * (m - 1) / (n - 2) if n > 2 else diagonal
+    return slope - slope.mean()
+
+
+def distance_correlation(H: np.ndarray, state: tuple[int, ...]) -> float:
+    """Correlation of the energy with the number of swaps to one state, over all states of as many units
+    without rules: exact, near 1 where the landscape is one funnel around it (fitness-distance correlation,
+    Jones and Forrest 1995). NaN where all energies are equal.
+
+    Only the part of first order has to do with a distance, which is of first order itself.
+    """
+    n, m = len(H), len(state)
+    found = ruggedness(H, m)
+    total = (found.own + found.pairs) * m * (n - m) / n * (m * (n - m)) / (n * (n - 1))
+    covariance = float(_slopes(H, m)[list(state)].sum()) * m * (n - m) / (n * (n - 1))
+    return -covariance / math.sqrt(total) if total > 0 else math.nan

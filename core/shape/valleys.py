@@ -17,8 +17,8 @@ from core.errors import InputError
 from core.ising.units import Units
 from core.shape.descent import lowered
 from core.shape.moves import LISTED_MOST, Moves, adjacency, moves_of
-from core.spectrum.constraints import Constraints, Rules, make_rules
-from core.spectrum.lowest import COUNT_LIMIT, Spectrum, check_removed, checked_count, levels, lowest_states
+from core.spectrum.constraints import Constraints, Rules
+from core.spectrum.lowest import COUNT_LIMIT, Spectrum, checked_count, checked_problem, levels, lowest_states
 
 MOST = 20_000  # states listed in search of minima
 _MORE = 4  # times as many states when a list holds too few minima
@@ -161,9 +161,8 @@ def lowest_minima(
     Errors: InputError as there.
     """
     count = checked_count(count)
-    removed = None if removed is None else check_removed(removed, len(H))
     most = min(most, LISTED_MOST, COUNT_LIMIT)
-    rules = make_rules(constraints, len(H), removed)
+    H, _, rules = checked_problem(H, removed, None, constraints)
     allowed = moves_of(rules, moves, units)
     listed = min(FIRST, most)
     while True:

@@ -16,12 +16,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from core.spectrum.constraints import Constraints, Rules, make_rules
-from core.spectrum.kbest import new_pool, pack, pool_insert, unpack
+from core.spectrum.kbest import new_pool, pack, pool_insert, pool_limit, pool_states
 from core.spectrum.moves import improve, insert_states
 from core.spectrum.relaxation import Nested, Reduced, branching_order, nest, tighten
 from core.spectrum.tree_walk import merge, walk
@@ -160,7 +161,7 @@ class _Search:
     def lowest_open(self) -> float:
         """No unseen state lies below."""
         open_ = [*self.running.values(), *(task[0] for task in self.tasks[:1])]
-        return min([self.threshold[0] - self.slack, *open_])
+        return float(min([self.threshold[0] - self.slack, *open_]))
 
     def finished(self) -> bool:
         return self.failure is not None or not (self.tasks or self.running)
@@ -183,8 +184,8 @@ class _Search:
             rest.append((max(bound, form.nested.bound - form.nested.rounding + other[k]), child))
         with self.condition:
             self.nodes += nodes
-            if found[2][0]:
-                merge(self.pool, *found[:2], found[2][0], self.slack)
+            if found.size[0]:
+                merge(self.pool, found, self.slack)
                 self.update()
         return rest
 
@@ -199,8 +200,32 @@ class _Search:
         return None if problem is None else _prepare(self, problem, template, form.rules)
 
     def update(self) -> None:
-        if self.pool[2][0] == self.keep:
-            self.threshold[0] = min(self.threshold[0], self.pool[0][-1])
+        self.threshold[0] = min(self.threshold[0], pool_limit(self.pool))
+
+    def next_task(self) -> tuple[float, _Form, np.ndarray] | None:
+        """The task of lowest bound; None when none is left, or none below the threshold. Under the lock."""
+        if not self.tasks:
+            return None
+        task = self.pop()
+        if task[0] < self.threshold[0] - self.slack:
+            return task
+        self.tasks.clear()
+        return None
+
+    def finish(self, bound: float, form: _Form, prefix: np.ndarray) -> None:
+        """Walk a task, and make tasks of what is left of it."""
+        with self.condition:
+            hard = self.nodes > _HARD and self.forms < _FORMS
+            open_ = len(self.tasks)
+        budget = 1 << 62 if open_ > 100_000 else _FIRST if open_ < 64 else _WALK
+        rest = self.step(form, prefix, bound, budget)
+        if rest and hard:  # worth a form of its own: begin again in that
+            deeper = self.tightened(form, prefix)
+            form = deeper or form
+            rest = self.step(deeper, np.zeros(0), bound, budget) if deeper else []
+        with self.condition:
+            for left, child in rest:
+                self.push(left, form, child)
 
     def work(self) -> None:
         """One thread: the task of lowest bound, again and again."""
@@ -213,23 +238,12 @@ class _Search:
                     if self.threshold[1] or not self.tasks:
                         self.condition.notify_all()
                         return
-                    bound, form, prefix = self.pop()
-                    if bound >= self.threshold[0] - self.slack:
-                        self.tasks.clear()
+                    task = self.next_task()
+                    if task is None:
                         continue
-                    self.running[me] = bound
-                    hard = self.nodes > _HARD and self.forms < _FORMS
-                    budget = (
-                        1 << 62 if len(self.tasks) > 100_000 else (_FIRST if len(self.tasks) < 64 else _WALK)
-                    )
-                rest = self.step(form, prefix, bound, budget)
-                if rest and hard:  # worth a form of its own: begin again in that
-                    deeper = self.tightened(form, prefix)
-                    form = deeper or form
-                    rest = self.step(deeper, np.zeros(0), bound, budget) if deeper else []
+                    self.running[me] = task[0]
+                self.finish(*task)
                 with self.condition:
-                    for left, child in rest:
-                        self.push(left, form, child)
                     del self.running[me]
                     self.condition.notify_all()
         except BaseException as error:
@@ -248,15 +262,20 @@ def search(
     time_limit: float | None = None,
     report: Callable[[Progress], None] | None = None,
     seeds: np.ndarray | None = None,
+    node_limit: float = math.inf,
 ) -> Found:
     """The `keep` lowest feasible states; states closer than `tolerance` to the last of them may be exchanged.
 
     H: float64 [N, N] symmetric; linear: float64 [N]; seeds: bool [k, N], feasible states to start from.
     Ends incomplete after `time_limit` seconds. `report` is called from this thread; what it raises
-    ends the search and goes on to the caller.
+    ends the search and goes on to the caller. With a node_limit one thread works and ends incomplete after
+    about so many nodes: the same list on every machine and at every time, where no time limit cuts it short.
     """
+    if time_limit is not None:
+        compile_engine()  # loading takes seconds, once, and is no part of a search
     began = time.perf_counter()
     deadline = math.inf if time_limit is None else began + time_limit
+    half = math.inf if time_limit is None else began + time_limit / 2  # the rest is for the bound
     n = len(H)
     run = _Search(n, keep, tolerance)
     problem, template = start_problem(H, linear, rules)
@@ -265,19 +284,22 @@ def search(
     with one_blas_thread:
         if rules.local:  # feasible states to start from, by a first look into the tree
             run.update()
-            form = _prepare(run, problem, template.copy(), rules)
+            form = _prepare(run, problem, template.copy(), rules, half)
             if form is not None:
                 run.step(form, np.zeros(0), -math.inf, _FIRST)
-        improve(run.pool, problem, template, rules, run.slack, rounds=20)
+        improve(run.pool, problem, template, rules, run.slack, rounds=20, deadline=half)
         run.update()
-        form = _prepare(run, problem, template, rules)
+        form = _prepare(run, problem, template, rules, deadline)
         if form is not None:
             bound = form.nested.bound - form.nested.rounding
             for left, prefix in run.step(form, np.zeros(0), bound, _FIRST):
                 run.push(left, form, prefix)
-            _run_threads(run, began, deadline, report)
+            if math.isinf(node_limit):
+                _run_threads(run, began, deadline, report)
+            else:
+                _run_alone(run, deadline, node_limit)
     complete = not run.tasks
-    states = unpack(run.pool[1][: run.pool[2][0]], n)
+    states = pool_states(run.pool, n)
     return Found(
         states, complete, math.inf if complete and len(states) < keep else run.lowest_open(), run.nodes
     )
@@ -314,25 +336,27 @@ def _fix(problem: Reduced, value: np.ndarray, template: np.ndarray) -> Reduced |
     return smaller
 
 
-def _prepare(run: _Search, problem: Reduced, template: np.ndarray, rules: Rules) -> _Form | None:
-    """Fix what no state below the threshold can have otherwise, and nest the rest; None when nothing is left
-    to find.
+def _prepare(
+    run: _Search, problem: Reduced, template: np.ndarray, rules: Rules, deadline: float = math.inf
+) -> _Form | None:
+    """Fix what no state below the threshold can have otherwise, and nest the rest, as far as that goes by
+    `deadline`; None when nothing is left to find.
     """
     shift, early = None, True
     while len(problem.blocks):
         if not rules.runs_fit(template[None] == 1)[0]:  # the tree looks at runs only where it removes a block
             return None
         target = run.threshold[0]
-        relaxation = tighten(problem, target, run.slack / 4, early=early, start=shift)
+        relaxation = tighten(problem, target, run.slack / 4, early=early, start=shift, deadline=deadline)
         nested = nest(problem, relaxation.shift, np.arange(len(problem.blocks)), target)
         run.allow(nested.rounding)
         value, shift = _decided(relaxation, nested, target - run.slack), relaxation.shift
         if value is None:
             return None
-        early = bool((value >= 0).any())
-        if not early and not relaxation.converged:
+        early, late = bool((value >= 0).any()), time.perf_counter() > deadline
+        if not early and not relaxation.converged and not late:
             continue
-        if not early:
+        if not early or late:
             nested = nest(problem, shift, branching_order(problem, relaxation), target)
             run.allow(nested.rounding)
             return _Form(problem, nested, rules, template)
@@ -374,7 +398,8 @@ def _run_threads(run: _Search, began: float, deadline: float, report) -> None:
         while not run.finished():
             with run.condition:
                 run.condition.wait_for(run.finished, min(0.25, max(0.0, deadline - time.perf_counter())))
-                energy = float(run.pool[0][max(0, run.keep - 2)])
+                place = max(0, run.keep - 2)  # one more is kept than asked for
+                energy = float(np.partition(run.pool.energies, place)[place])
                 progress = Progress(run.nodes, energy, run.lowest_open(), time.perf_counter() - began)
             if run.finished() or time.perf_counter() >= deadline:
                 break
@@ -388,8 +413,17 @@ def _run_threads(run: _Search, began: float, deadline: float, report) -> None:
         raise run.failure
 
 
+def _run_alone(run: _Search, deadline: float, node_limit: float) -> None:
+    """Work on the tasks in this thread alone until none is left, or the time or the nodes are up."""
+    while run.nodes < node_limit and time.perf_counter() < deadline and (task := run.next_task()):
+        run.finish(*task)
+
+
+@cache
 def compile_engine() -> None:
-    """Compile everything once, into the cache beside the modules, so that nobody waits for it later."""
+    """Load what is compiled, or compile it once, into the cache beside the modules, so that nobody waits for
+    it later.
+    """
     H = np.diag(np.arange(1.0, 13.0)) + 0.1
     rules = make_rules(Constraints(max_run=3), 12, 5)
     for r in (make_rules(None, 12, 5), rules):

@@ -15,7 +15,6 @@ from core.errors import InputError
 from core.ising.units import Units
 
 _NUMBER = re.compile(r"[0-9]{1,4}")
-_EXCESS = 0.25  # of what a state removes: so much more than the rules ask for is worth a word
 _COUNTING_LIMIT = 200_000  # states of the counting recursion
 
 
@@ -113,19 +112,6 @@ def spare(constraints: Constraints, removed: Sequence[int], blocks: int) -> int:
     return back
 
 
-def excess(constraints: Constraints, removed: Sequence[int], units: Units) -> tuple[int, str] | None:
-    """(units that the constraints need to go, a sentence), where a state removes far more than these: the
-    energy has its minimum there. None elsewhere.
-    """
-    goes, over = len(removed), spare(constraints, removed, len(units))
-    if over < _EXCESS * goes:
-        return None
-    return goes - over, (
-        f"The rules need {goes - over} of these {goes} {units.word}s to go; {over} more go because that "
-        "lowers the energy of these couplings, which does not mean a better model."
-    )
-
-
 def _of_kind(name: str, kinds: Sequence[str]) -> tuple[int, ...]:
     """The blocks of a kind, "attention + FFN", or with it as a part, "attention"; none where the name is not
     a kind's.
@@ -158,7 +144,13 @@ class Rules:
         return not self.local and bool((self.fixed < 0).all())
 
     def allows(self, x: np.ndarray) -> np.ndarray:
-        """bool [K]: which rows of x [K, N] are feasible."""
+        """bool [K]: which rows of x [K, N] are feasible; one that removes everything is not."""
+        return self.keeps(x) & ~np.atleast_2d(np.asarray(x, dtype=bool)).all(axis=1)
+
+    def keeps(self, x: np.ndarray) -> np.ndarray:
+        """bool [K]: which rows of x [K, N] respect what was asked for, the one that removes everything
+        too.
+        """
         x = np.atleast_2d(np.asarray(x, dtype=bool))
         fits = ((self.fixed < 0) | (x == (self.fixed == 1))).all(axis=1)
         for k, count in enumerate(self.counts):
@@ -246,6 +238,10 @@ def make_rules(constraints: Constraints | None, blocks: int, removed: int | None
             f"No choice of blocks satisfies max_run = {max_run} together with the counts; raise max_run or "
             "remove fewer."
         )
+    if total is not None and rules.keeps(np.ones((1, blocks)))[0]:
+        total -= 1  # the state that removes everything is none
+    if total == 0:
+        raise InputError(f"The rules remove all {blocks} blocks, and nothing would be left; let some stay.")
     return replace(rules, total=total)
 
 

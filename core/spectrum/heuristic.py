@@ -7,7 +7,7 @@ import numpy as np
 from core.ising.energies import energies
 from core.spectrum.branch_and_bound import one_blas_thread, search, start_problem
 from core.spectrum.constraints import Constraints
-from core.spectrum.kbest import new_pool, unpack
+from core.spectrum.kbest import new_pool, pool_states
 from core.spectrum.lowest import (
     Spectrum,
     check_time_limit,
@@ -63,7 +63,7 @@ def heuristic_states(
         seed=seed * 100_003,
         deadline=began + time_limit,
     )
-    x = unpack(pool[1][: pool[2][0]], n)
+    x = pool_states(pool, n)
     e = energies(H, x, g)
     order = level_order(e, x, tolerance)
     with one_blas_thread:

@@ -8,7 +8,7 @@ lowest are kept. All others by branch and bound (core.spectrum.branch_and_bound)
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,10 +19,13 @@ from core.spectrum.constraints import Constraints, Rules, make_rules
 from core.spectrum.enumeration import ENUMERATION_LIMIT, parts
 
 BLOCK_LIMIT = 256
-COUNT_LIMIT = 20_000  # of the search: its list of best states is kept in order by insertion
+COUNT_LIMIT = 20_000  # states of a search
 # fewer states than this are enumerated in less time than a search takes to start
 _ENUMERATION_WINS = 3 * 10**6
 TIE_TOLERANCE = 1e-9  # relative to the spread of the matrix
+# how far is looked for the end of a level that is cut: states beyond the list, nodes of the search
+_FURTHER, _FURTHER_NODES = 1000, 10**7
+_POINTS = 100  # of a curve, at most
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Spectrum:
     seconds: float
     nodes: int = 0  # nodes of the search tree; 0: by enumeration
     level_size: int | None = None  # states in the last level, listed or not; None: not cheap to count
+    # how far the proof was, by time: (seconds, bound of all unseen states, highest energy of the list; inf:
+    # the list was not full)
+    curve: tuple[tuple[float, float, float], ...] = ()
 
     @property
     def removed(self) -> list[tuple[int, ...]]:
@@ -143,7 +149,8 @@ def lowest_states(
         check_time_limit(time_limit)
     method = _checked_method(method, rules, removed, count)
     tolerance = tie_tolerance(H, len(H) - 1 if removed is None else removed, g)
-    solver = _Solver(H, g, rules, tolerance, method == "enumerate", report, seeds)
+    curve = _Curve(report)
+    solver = _Solver(H, g, rules, tolerance, method == "enumerate", curve.add, seeds)
     # one more than asked: it decides level_cut and the lower bound
     found = solver.lowest(int(min(count + 1, solver.most)), time_limit)
     if not len(found.x) and found.complete:
@@ -152,18 +159,15 @@ def lowest_states(
             "relax the rules."
         )
     k = min(count, len(found.x))
-    nodes, size = found.nodes, None
-    if found.complete and not found.cut(k, tolerance):
+    size = None
+    if found.complete and not found.cut(k, 1.5 * tolerance):  # surely: the next is known to half a level
         size = _level_size(found.energies[:k], k, tolerance)
     elif found.complete:
-        wider = _look_further(solver, count, time.perf_counter() - began, time_limit)
-        nodes += wider.nodes if wider else 0
-        if wider and wider.complete and solver.holds_level(wider, k):
-            found = wider
-            size = _level_size(found.energies, k, tolerance)
+        left = None if time_limit is None else time_limit - (time.perf_counter() - began)
+        found, size = _look_further(solver, found, count, left)
     # the width of a level covers the rounding of an energy
     rest = min([found.bound, *(found.energies[k:] - tolerance)])
-    return Spectrum(
+    spectrum = Spectrum(
         x=found.x[:k],
         energies=found.energies[:k],
         exact=found.complete or bool(k == count and rest >= found.energies[k - 1] - tolerance),
@@ -172,9 +176,34 @@ def lowest_states(
         tolerance=tolerance,
         level_cut=found.cut(k, tolerance),
         seconds=time.perf_counter() - began,
-        nodes=nodes,
+        nodes=found.nodes,
         level_size=size,
     )
+    return replace(spectrum, curve=curve.ended(spectrum))
+
+
+class _Curve:
+    """Collects what a search reports, at fewer and fewer points, and hands it on."""
+
+    def __init__(self, report: Callable | None):
+        self.report, self.every, self.seen = report, 1, 0
+        self.points: list[tuple[float, float, float]] = []
+
+    def add(self, progress) -> None:
+        """Take a core.spectrum.branch_and_bound.Progress."""
+        if self.seen % self.every == 0:
+            self.points.append((progress.seconds, progress.bound, progress.energy))
+        self.seen += 1
+        if len(self.points) == _POINTS:
+            self.points, self.every = self.points[::2], 2 * self.every
+        if self.report is not None:
+            self.report(progress)
+
+    def ended(self, s: Spectrum) -> tuple[tuple[float, float, float], ...]:
+        """The points, and where the search has come to; none of one that was over before the first."""
+        if not self.points:
+            return ()
+        return (*self.points, (s.seconds, s.lower_bound, float(s.energies[-1]) if len(s.x) else math.inf))
 
 
 def _checked_seeds(seeds: np.ndarray, rules: Rules) -> np.ndarray:
@@ -247,8 +276,8 @@ class _Solver:
         """Number of feasible states; inf where it is not cheap to count."""
         return _number(self.rules)
 
-    def lowest(self, keep: int, time_limit: float | None) -> _Listed:
-        """The `keep` lowest states; fewer, and not complete, when the time is up before."""
+    def lowest(self, keep: int, time_limit: float | None, node_limit: float = math.inf) -> _Listed:
+        """The `keep` lowest states; fewer, and not complete, when the time or the nodes are up before."""
         if self.by_enumeration:
             x = _enumerate_lowest(self.H, self.linear, int(self.rules.counts[-1]), keep, self.tolerance)
             # what was dropped on the way lies above the highest energy kept, less the width of a level
@@ -258,10 +287,11 @@ class _Solver:
             # here: compiled code takes a while to load, and enumeration needs none
             from core.spectrum.branch_and_bound import search
 
-            found = search(
-                self.H, self.linear, self.rules, keep, self.tolerance, time_limit, self.report, self.seeds
-            )
+            free = bool((self.rules.counts < 0).any())  # then one more: the tree knows the state without any
+            problem = (self.H, self.linear, self.rules, keep + free, self.tolerance)
+            found = search(*problem, time_limit, self.report, self.seeds, node_limit)
             x, complete, bound, nodes = found.x, found.complete, found.lower_bound, found.nodes
+            x = x[~x.all(axis=1)]
         if len(x) == self.most:  # all of them are known, whatever the tree says
             complete, bound = True, math.inf
         e = energies(self.H, x, self.linear)
@@ -275,12 +305,44 @@ class _Solver:
         )
 
 
-def _look_further(solver: _Solver, count: int, spent: float, time_limit: float | None) -> _Listed | None:
-    """A longer list, for a level that is cut and may end soon; None where that would take too long."""
-    left = math.inf if time_limit is None else time_limit - spent
-    if spent >= min(0.5, left) or min(count + 1, solver.most) >= COUNT_LIMIT:
-        return None
-    return solver.lowest(int(min(count + 1000, solver.most)), min(0.2 + 2 * spent, left))
+def _look_further(
+    solver: _Solver, found: _Listed, count: int, time_limit: float | None
+) -> tuple[_Listed, int | None]:
+    """(a complete list that is cut in a level, with the same members of that level every time; how many
+    states the level has, where it ends soon).
+
+    Which members a search with many threads finds depends on their timing. A longer list is therefore made by
+    one thread: where it holds the whole level, those with the smallest block lists are taken, else those of
+    what it has seen.
+    """
+    k = min(count, len(found.x))
+    if time_limit is not None and time_limit <= 0:
+        return found, None
+    wider = solver.lowest(int(min(count + _FURTHER, solver.most)), time_limit, _FURTHER_NODES)
+    nodes = found.nodes + wider.nodes
+    if not wider.complete:
+        return replace(_with_members(found, wider, k, solver.tolerance), nodes=nodes), None
+    whole = solver.holds_level(wider, k)
+    size = _level_size(wider.energies, k, solver.tolerance) if whole else None
+    return replace(wider, nodes=nodes), size
+
+
+def _with_members(found: _Listed, wider: _Listed, k: int, tolerance: float) -> _Listed:
+    """`found`, the members of the level of its k-th state taken from `wider` first, by their block lists."""
+    known = np.concatenate([found.x, wider.x])
+    e = np.concatenate([found.energies, wider.energies])
+    level = levels(e, tolerance)
+    first = np.unique(np.packbits(known, axis=1), axis=0, return_index=True)[1]
+    later = np.zeros(len(e), dtype=bool)  # where the others do not suffice
+    later[: len(found.x)] = (level[: len(found.x)] == level[k - 1]) & ~_among(found.x, wider.x)
+    order = first[level_order((2.0 * level + later)[first], known[first], 0.5)]
+    return replace(found, x=known[order], energies=e[order])
+
+
+def _among(x: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """bool [K]: which rows of x bool [K, N] are rows of `others`."""
+    known = {row.tobytes() for row in others}
+    return np.array([row.tobytes() in known for row in x], dtype=bool)
 
 
 def checked_problem(

@@ -6,13 +6,17 @@ Seeded and without proof. The exact search starts from them; core.spectrum.heuri
 
 import math
 import time
+from collections.abc import Iterator
 
 import numpy as np
 from numba import njit
 
 from core.spectrum.constraints import Rules
-from core.spectrum.kbest import Pool, pack, pool_insert, pool_limit, unpack
+from core.spectrum.kbest import Pool, pack, pool_insert, pool_limit, pool_states
 from core.spectrum.relaxation import Reduced
+
+_AT_LEAST = 6  # pieces of a first round, some milliseconds each, that no time limit cuts: without states
+# that are fairly low nothing can be said
 
 
 @njit(cache=True, nogil=True)
@@ -180,6 +184,7 @@ def _anneal(Q, c, constant, klass, need, free, extras, base, starts, sweeps, res
         _fields(Q, c, x, h)
         _descend(Q, klass, free, extras, slack, x, h)
         energy = constant + _fields(Q, c, x, g)
+        limit = pool_limit(pool)
         hot, cold = _temperatures(Q, klass, free, x, h)
         if hot > 0:
             cold = max(cold, 1e-4 * hot)
@@ -206,9 +211,10 @@ def _anneal(Q, c, constant, klass, need, free, extras, base, starts, sweeps, res
                         else:
                             _swap(Q, x, h, i, j)
                         energy += change
-                        if energy < pool_limit(pool) - slack:  # what is passed on the way counts as well
+                        if energy < limit - slack:  # what is passed on the way counts as well
                             _words(x, blocks, base, words)
                             pool_insert(pool, constant + _fields(Q, c, x, g), words, slack)
+                            limit = pool_limit(pool)
             _descend(Q, klass, free, extras, slack, x, h)
         _words(x, blocks, base, words)
         pool_insert(pool, constant + _fields(Q, c, x, g), words, slack)
@@ -223,7 +229,7 @@ def _kick(Q, c, constant, klass, free, extras, base, kicks, seed, slack, pool):
     x, y, h = np.zeros(n, np.int64), np.zeros(n, np.int64), np.empty(n)
     words = np.zeros(len(base), np.uint64)
     for _ in range(kicks):
-        _read(pool[1][np.random.randint(pool[2][0])], blocks, x)
+        _read(pool.words[np.random.randint(pool.size[0])], blocks, x)
         y[:] = x
         moves = 2 + np.random.randint(4)
         for _ in range(20 * moves):
@@ -248,63 +254,55 @@ def _kick(Q, c, constant, klass, free, extras, base, kicks, seed, slack, pool):
 
 
 @njit(cache=True, nogil=True)
-def _enter(pool, energy, words, slack, known):
-    """Offer a state to the pool and move the marks of those behind it; its place, or the pool's length when
-    it is not taken.
-    """
-    place = pool_insert(pool, energy, words, slack)
-    if place < 0:
-        return len(known)
-    for p in range(len(known) - 1, place, -1):
-        known[p] = known[p - 1]
-    known[place] = False
-    return place
-
-
-@njit(cache=True, nogil=True)
-def _close(Q, c, constant, klass, free, extras, base, limit, slack, pool, known):
-    """Insert every state that one swap (or flip in a free class) makes from a state of the pool, until
-    nothing enters. known: bool [K], which places of the pool are expanded already; it follows the insertions.
+def _close(Q, c, constant, klass, free, extras, base, most, slack, pool):
+    """Offer every state that one swap (or flip in a free class) makes from a state of the pool, the lowest
+    first, until nothing enters; `most`: states to take at most. How many were taken.
     """
     weights, at_least, blocks, template, max_run, local = extras
     n = len(c)
-    _, rows, size = pool
     x, h = np.zeros(n, np.int64), np.empty(n)
     words = np.zeros(len(base), np.uint64)
+    batch = max(64, len(pool.energies) // 16)  # then the order is looked at again
     expanded = 0
-    at = 0
-    while at < size[0] and expanded < limit:
-        if known[at]:
-            at += 1
-            continue
-        known[at] = True
-        expanded += 1
-        _read(rows[at], blocks, x)
-        energy = constant + _fields(Q, c, x, h)
-        first = at + 1
-        for i in range(n):
-            if free[i]:
-                change = h[i] if x[i] == 0 else -h[i]
-                if energy + change < pool_limit(pool) - slack:
-                    x[i] = 1 - x[i]
-                    if not local or _allowed(x, weights, at_least, blocks, template, max_run):
-                        _words(x, blocks, base, words)
-                        first = min(first, _enter(pool, energy + change, words, slack, known))
-                    x[i] = 1 - x[i]
-            if x[i] == 0:
+    limit = pool_limit(pool)  # asked for seldom: the arrays of a tuple are slow to reach
+    while True:
+        before = expanded
+        for slot in np.argsort(pool.energies[: pool.size[0]]):
+            if pool.closed[slot]:
                 continue
-            for j in range(n):
-                if x[j] or klass[j] != klass[i]:
+            if expanded == most:
+                return expanded
+            if expanded == before + batch:
+                break
+            pool.closed[slot] = True
+            expanded += 1
+            _read(pool.words[slot], blocks, x)
+            energy = constant + _fields(Q, c, x, h)
+            for i in range(n):
+                if free[i]:
+                    change = h[i] if x[i] == 0 else -h[i]
+                    if energy + change < limit - slack:
+                        x[i] = 1 - x[i]
+                        if not local or _allowed(x, weights, at_least, blocks, template, max_run):
+                            _words(x, blocks, base, words)
+                            if pool_insert(pool, energy + change, words, slack):
+                                limit = pool_limit(pool)
+                        x[i] = 1 - x[i]
+                if x[i] == 0:
                     continue
-                change = h[j] - h[i] - 2 * Q[i, j]
-                if energy + change < pool_limit(pool) - slack:
-                    x[i], x[j] = 0, 1
-                    if not local or _allowed(x, weights, at_least, blocks, template, max_run):
-                        _words(x, blocks, base, words)
-                        first = min(first, _enter(pool, energy + change, words, slack, known))
-                    x[i], x[j] = 1, 0
-        at = first
-    return expanded
+                for j in range(n):
+                    if x[j] or klass[j] != klass[i]:
+                        continue
+                    change = h[j] - h[i] - 2 * Q[i, j]
+                    if energy + change < limit - slack:
+                        x[i], x[j] = 0, 1
+                        if not local or _allowed(x, weights, at_least, blocks, template, max_run):
+                            _words(x, blocks, base, words)
+                            if pool_insert(pool, energy + change, words, slack):
+                                limit = pool_limit(pool)
+                        x[i], x[j] = 1, 0
+        if expanded == before:
+            return expanded
 
 
 def _open_form(problem: Reduced, template: np.ndarray, rules: Rules) -> tuple:
@@ -339,25 +337,38 @@ def improve(
 
     With a budget or a run limit random states are rarely feasible: there the pool must hold a state.
     """
-    n = len(problem.blocks)
-    if n == 0 or (rules.local and pool[2][0] == 0):
+    if len(problem.blocks) == 0 or (rules.local and pool.size[0] == 0):
         return
+    quiet, before = 0, math.inf
+    for round_ in range(seed, seed + rounds):
+        for piece, _ in enumerate(_round(pool, problem, template, rules, slack, round_)):
+            if time.perf_counter() > deadline and (round_ > seed or piece >= _AT_LEAST):
+                return
+        now = float(pool.energies[: pool.size[0]].sum())
+        quiet = quiet + 1 if now == before else 0
+        before = now
+        if quiet == patience:
+            break
+
+
+def _round(
+    pool: Pool, problem: Reduced, template: np.ndarray, rules: Rules, slack: float, seed: int
+) -> Iterator[None]:
+    """One round of `improve`, in pieces of some milliseconds so that a time limit is kept."""
+    n = len(problem.blocks)
     free, extras, base = _open_form(problem, template, rules)
     energy = (problem.Q, problem.c, problem.constant, problem.klass)
     starts = np.zeros((0, n), np.int64)
-    quiet, before = 0, math.inf
-    closed: set[bytes] = set()  # states of which no swap is new: the limit of the pool only falls
-    for round_ in range(seed, seed + rounds):
-        if rules.local:
-            starts = unpack(pool[1][: pool[2][0]], len(template))[:, problem.blocks].astype(np.int64)
-        _anneal(*energy, problem.need, free, extras, base, starts, 60, 2, round_, slack, pool)
-        _kick(*energy, free, extras, base, 64, round_, slack, pool)
-        known = np.zeros(len(pool[0]), dtype=bool)
-        known[: pool[2][0]] = [row.tobytes() in closed for row in pool[1][: pool[2][0]]]
-        _close(*energy, free, extras, base, 4 * len(pool[0]), slack, pool, known)
-        closed = {row.tobytes() for row in pool[1][known]}
-        now = float(pool[0][: pool[2][0]].sum())
-        quiet = quiet + 1 if now == before else 0
-        before = now
-        if quiet == patience or time.perf_counter() > deadline:
-            break
+    if rules.local:
+        starts = pool_states(pool, len(template))[:, problem.blocks].astype(np.int64)
+    for part in range(2):
+        _anneal(*energy, problem.need, free, extras, base, starts, 60, 1, 2 * seed + part, slack, pool)
+        yield
+    for part in range(4):
+        _kick(*energy, free, extras, base, 16, 4 * seed + part, slack, pool)
+        yield
+    left, piece, done = 4 * len(pool.energies), max(1, 2**20 // n**2), math.inf
+    while left > 0 and done >= piece:
+        done = _close(*energy, free, extras, base, min(left, piece), slack, pool)
+        left -= int(done)
+        yield

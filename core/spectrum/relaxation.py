@@ -11,6 +11,8 @@ bound + sum_k (R_k . x - b_k)^2 with R lower triangular, as in sphere decoding: 
 all completions of a partial choice.
 """
 
+import math
+import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -105,8 +107,10 @@ def tighten(
     share: float = 0.02,
     early: bool = True,
     start: Shift | None = None,
+    deadline: float = math.inf,
 ) -> Relaxation:
-    """The highest continuous bound, up to `share` of its distance to `target` or up to `close`.
+    """The highest continuous bound, up to `share` of its distance to `target` or up to `close`, or what is
+    reached of it by `deadline` (of time.perf_counter).
 
     With `early`, ends before that when the bound already decides many variables for states
     below `target`, or those of the largest couplings. start: a shift to begin with, as returned for a
@@ -143,6 +147,8 @@ def tighten(
             break
         if early and np.isfinite(target) and _decides_enough(G, below, spins):
             converged = False
+            break
+        if time.perf_counter() > deadline:
             break
         mu = gap / (2 * (len(Z) + len(price)))
         hessian, towards = _newton(G, W @ X @ W.T, spins.budgets)
@@ -309,7 +315,8 @@ def branching_order(problem: Reduced, relaxation: Relaxation) -> np.ndarray:
         order.append(i)
         open_[i] = False
         left[problem.klass[i]] -= 1
-        C = C - np.outer(C[:, i], C[i]) / variance[i]
+        if variance[i] > 1e-280:  # else nothing is left to vary
+            C = C - np.outer(C[:, i], C[i]) / variance[i]
         if tied[i] and left[problem.klass[i]] == 1:  # decided now, so no reason to wait
             last = int(np.flatnonzero(open_ & (problem.klass == problem.klass[i]))[0])
             order.append(last)

@@ -8,7 +8,7 @@ has decided the first k of them, and the first k squares of the form bound all t
 import numpy as np
 from numba import njit
 
-from core.spectrum.kbest import pool_insert
+from core.spectrum.kbest import pool_insert, pool_limit
 
 _FASTMATH = {"reassoc", "contract", "nsz"}  # sums in any order; infinities stay
 
@@ -126,12 +126,10 @@ def walk(form, exact, prefix, bound, threshold, slack, budget, pool, x, other):
     nodes = 0
     k = depth0
     entering = True
+    own = pool_limit(pool)  # a pool that fills up lowers the threshold as well
     while True:
-        # a pool that fills up lowers the threshold
-        shared = threshold[0]
-        energies = pool[0]
-        own = energies[len(energies) - 1]
-        cut = min(shared, own) - slack + rounding - root
+        limit = min(threshold[0], own)  # other threads lower the threshold
+        cut = limit - slack + rounding - root
         if entering:
             nodes += 1
             if (nodes > budget or threshold[1] != 0.0) and k < n:
@@ -142,9 +140,10 @@ def walk(form, exact, prefix, bound, threshold, slack, budget, pool, x, other):
                 fits = True
                 for q in range(len(at_least)):
                     fits &= weight[q, n] >= at_least[q]
-                if fits and energy < min(shared, own) - slack:
+                if fits and energy < limit - slack:
                     _pack(bits, blocks, base, words)
                     pool_insert(pool, energy, words, 0.0)
+                    own = pool_limit(pool)
                 entering = False
                 continue
             s = _dot(R[k], x, k) - b[k]
@@ -206,7 +205,7 @@ def walk(form, exact, prefix, bound, threshold, slack, budget, pool, x, other):
 
 
 @njit(cache=True, nogil=True)
-def merge(pool, energies, words, size, slack):
-    """Insert the first `size` states of a pool's arrays into `pool`."""
-    for i in range(size):
-        pool_insert(pool, energies[i], words[i], slack)
+def merge(pool, found, slack):
+    """Insert the states of `found` into `pool`."""
+    for i in range(found.size[0]):
+        pool_insert(pool, found.energies[i], found.words[i], slack)

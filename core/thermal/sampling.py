@@ -210,6 +210,8 @@ def _move(H, x, field, load, energy, row, beta, units, swap, alone, some_alone, 
             after += weights[b, go]
         if after < at_least[b]:
             return
+    if go >= 0 and back < 0 and x.sum() == len(x) - 1:
+        return  # something must stay
     if go >= 0 and max_run < len(x):
         run, k = 1, go - 1
         while k >= 0 and x[k] and k != back:

@@ -81,35 +81,59 @@ def python_snippet(view: View) -> str:
 
     Errors: InputError for a source that is kept nowhere.
     """
-    source = view.source
-    imports = [
-        "from core.energy.sources import open_source",
-        "from core.spectrum.lowest import lowest_states",
+    lines = [
+        f"found = lowest_states({_asked(view)})",
+        "for removed, energy in zip(found.removed, found.energies):",
+        '    print(f"{energy:.12g}", *removed)',
     ]
-    lines = _opened(source, view.estimator, view.mix)
+    about = f"The {view.count} lowest ways to remove {view.asked}"
+    return _program(view, about, ["from core.spectrum.lowest import lowest_states"], lines)
+
+
+def landscape_snippet(view: View, moves: str, most: int) -> str:
+    """A program that prints the `view.count` lowest minima and their barriers; moves, most: as
+    core.shape.lowest_minima. Errors: as `python_snippet`.
+    """
+    seen = "" if moves == "swap" else f", moves={moves!r}, units=source.units"
+    lines = [
+        f"found = lowest_minima({_asked(view)}, most={most}{seen})",
+        "print(found.why)",
+        "valleys, tree = found.valleys, barrier_tree(found.valleys)",
+        "for removed, energy in list(zip(valleys.removed, valleys.energies))[: found.count]:",
+        '    print(f"{energy:.12g}", *removed)',
+        "for survivor, dying, energy in zip(tree.survivor, tree.dying, tree.energy):",
+        "    if dying < found.count:",
+        '        print(f"{dying} joins {survivor} at {energy:.12g}")',
+    ]
+    about = f"The {view.count} lowest minima where {view.asked} are removed"
+    return _program(view, about, ["from core.shape import barrier_tree, lowest_minima"], lines)
+
+
+def _asked(view: View) -> str:
+    """The arguments of what lists states."""
+    words = [f"H, {view.removed}, {view.count}"]
+    words += ["constraints=constraints"] * bool(_constraints_code(view.constraints) or view.budget)
+    return ", ".join(words + [f"time_limit={view.time_limit!r}"] * (view.time_limit is not None))
+
+
+def _program(view: View, about: str, imports: list[str], lines: list[str]) -> str:
+    """The lines with those before them that make H and the constraints."""
+    source = view.source
+    imports = ["from core.energy.sources import open_source", *imports]
+    opened = _opened(source, view.estimator, view.mix)
     rules = _constraints_code(view.constraints)
     if rules or view.budget:
         imports.append("from core.spectrum.constraints import Constraints")
-        lines.append(f"constraints = Constraints({rules})")
+        opened.append(f"constraints = Constraints({rules})")
     if view.budget:
         imports.append("from core.spectrum.memory_budget import read_budget, with_budget")
-        lines.append(
+        opened.append(
             f'constraints = with_budget(source.run.meta["model"], read_budget({budget_text(view.budget)!r}), '
             "constraints)"
         )
-    asked = [f"H, {view.removed}, {view.count}"]
-    asked += ["constraints=constraints"] * bool(rules or view.budget) + [
-        f"time_limit={view.time_limit!r}"
-    ] * (view.time_limit is not None)
-    lines.append(f"found = lowest_states({', '.join(asked)})")
-    lines.append("for removed, energy in zip(found.removed, found.energies):")
-    lines.append('    print(f"{energy:.12g}", *removed)')
     name = " ".join(source.name.split())
-    about = (
-        f"# The {view.count} lowest ways to remove {view.asked}: {name}, {view.estimator}. Run it in "
-        "Blockscape's folder."
-    )
-    return "\n".join([about, *sorted(imports), "", *lines]) + "\n"
+    head = f"# {about}: {name}, {view.estimator}. Run it in Blockscape's folder."
+    return "\n".join([head, *sorted(imports), "", *opened, *lines]) + "\n"
 
 
 def cli_line(view: View) -> str:
@@ -117,8 +141,18 @@ def cli_line(view: View) -> str:
 
     Errors: as `python_snippet`.
     """
+    return _command(view, "states", ["--count", str(view.count)])
+
+
+def landscape_line(view: View, moves: str, most: int) -> str:
+    """The command that prints what `landscape_snippet` prints."""
+    own = ["--minima", str(view.count), "--most", str(most)]
+    return _command(view, "landscape", own + ([] if moves == "swap" else ["--moves", moves]))
+
+
+def _command(view: View, command: str, own: list[str]) -> str:
     c, source = view.constraints, view.source
-    words = ["python", "-m", "core", "states"]
+    words = ["python", "-m", "core", command]
     words += (
         ["--matrix", str(_matrix_file(source))]
         if source.run is None
@@ -126,7 +160,7 @@ def cli_line(view: View) -> str:
     )
     words += [] if source.by == BLOCK else ["--by", source.by]
     words += [] if view.removed is None else ["--remove", str(view.removed)]
-    words += ["--count", str(view.count)]
+    words += own
     if view.mix is not None:
         words += ["--mix", mix_text(view.mix)]
     groups = "; ".join(f"{source.units.write(members)}: {count}" for members, count in c.groups)

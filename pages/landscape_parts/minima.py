@@ -11,10 +11,11 @@ from core.landscape.wording import exponent, with_power
 from core.shape.bootstrap import RESAMPLES, Stability
 from core.shape.descent import SampledBasins, sampled_basins
 from core.spectrum.constraints import Constraints
+from core.view.snippets import View, landscape_line, landscape_snippet
 from core.view.tree_files import tree_csv, tree_graphml, tree_svg, tree_table
-from pages.landscape_parts.found import Named, Shown, resampled, shown
+from pages.landscape_parts.found import LISTED, WAIT, Named, Shown, resampled, shown
 from pages.shared.parts import html_table
-from pages.shared.view import plain
+from pages.shared.view import plain, rules_in_view
 
 DESCENTS = 1000
 state = st.session_state
@@ -134,8 +135,15 @@ def _files(found: Shown) -> None:
         ("Tree as SVG", "svg", "image/svg+xml", lambda: tree_svg(tree, units)),
         ("GraphML", "graphml", "application/xml", lambda: tree_graphml(table)),
     )
+    rules, budget = rules_in_view(found.source)
+    asked = View(
+        found.source, found.estimator, found.removed, found.minima.asked, found.mix, rules, budget, WAIT
+    )
     with st.container(horizontal=True):
         for label, ending, kind, text in files:
-            st.download_button(
-                label, text, f"{name}.{ending}", kind, on_click="ignore", key=f"shape_{ending}"
-            )
+            st.download_button(label, text, f"{name}.{ending}", kind, on_click="ignore", key=ending)
+        try:
+            st.popover("Python").code(landscape_snippet(asked, found.moves, LISTED), language="python")
+            st.popover("Command").code(landscape_line(asked, found.moves, LISTED), language="sh")
+        except InputError as error:  # of a source that is kept nowhere
+            st.caption(plain(str(error)))

@@ -4,7 +4,7 @@ import streamlit as st
 
 from core.energy.couplings import rows_of
 from core.shape.null_models import DRAWS, FIGURES, LISTED, Structure, structure
-from core.shape.ruggedness import ruggedness
+from core.shape.ruggedness import distance_correlation, ruggedness
 from core.view.shape_figures import walk_figure
 from pages.landscape_parts.found import CONFIG, Shown
 from pages.shared.parts import chart, html_table
@@ -30,7 +30,7 @@ def show(found: Shown) -> None:
     result = beside_noise(found.source.key, found.estimator, found.mix, found.removed)
     rows = []
     for figure, about in FIGURES.items():
-        cells = [about, f"{result.real[figure]:.3g}"]
+        cells = [f"{figure}: {about}", f"{result.real[figure]:.3g}"]
         for name in result.nulls:
             low, high = result.nulls[name].range(figure)
             outside = figure in result.outside(name)
@@ -43,12 +43,19 @@ def show(found: Shown) -> None:
         "search find, without rules; * outside. All figures of this table are estimated."
     )
     walk = ruggedness(found.H, found.removed)
+    ground = found.spectrum.removed[0]
+    apart = len(found.tree.roots)
     st.markdown(
         plain(
             f"A random walk of swaps remembers its energy for {walk.length:.1f} swaps; "
-            f"{100 * walk.share:.0f} % of the energy's variance over all states is in pairs, the rest is "
-            "blocks "
-            "that add up (exact, without rules)."
+            f"{100 * walk.share:.0f} % "
+            "of the energy's variance over all states is in pairs, the rest is blocks that add up; energy "
+            "and "
+            f"distance to the ground state correlate with {distance_correlation(found.H, ground):+.2f} "
+            "(exact, "
+            f"without rules). Below the end of the list there "
+            f"{'is one funnel' if apart == 1 else f'are {apart} funnels'}: "
+            "parts of the tree that no path joins there."
         )
     )
     chart(st, walk_figure(walk), key="shape_walk", config=CONFIG)
@@ -58,7 +65,9 @@ def verdict(result: Structure) -> str:
     """One line."""
     parts = []
     for name, null in result.nulls.items():
-        outside = result.outside(name)
-        said = ", ".join(FIGURES[f] for f in outside) if outside else "nothing"
-        parts.append(f"against {null.about}: {said}")
+        told = []
+        for figure in result.outside(name):
+            low, high = null.range(figure)
+            told.append(f"{figure} {result.real[figure]:.2g} (noise {low:.2g} to {high:.2g})")
+        parts.append(f"{', '.join(told) or 'nothing'} against {null.about}")
     return f"Beyond noise, at 95 %: {'; '.join(parts)}."

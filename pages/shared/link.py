@@ -17,7 +17,7 @@ from pages.shared.view import COUNTS, RULES, TRAY_LIMIT, keep_view, open_at_firs
 RULE_LIMIT = 4000
 PANELS = ("tree", "levels", "density", "states", "matrix", "arcs")  # what a link may show alone
 LOOK = re.compile(
-    r"((density|tree(\.(10|20|50|100|all))?(\.(pearson|loss))?)~?)?"  # leaves that are shown, their colour
+    r"((density|tree(\.(10|20|30|50|100|all))?(\.(pearson|loss))?)~?)?"  # leaves that are shown, their colour
     r"(T([0-9]{1,4}|noise|list)~?)?"  # the temperature, in gaps
     r"(spin~?)?(structure~?)?(kinds~?)?(?P<zoom>-?[0-9.e+-]{1,16}:[0-9.e+-]{1,16})?"
 )  # how the lens shows the landscape, in its own words

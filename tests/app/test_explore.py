@@ -162,6 +162,7 @@ def test_a_problem_that_takes_longer_says_what_is_proved_and_goes_on_as_a_job():
     source = store_matrix(B.T @ B, "rank 2")
     app = open_app(run=source.key[:8], m="32", k="100")
     assert not app.error and "not proved lowest" in shown(app) and "✓ exact" not in shown(app)
+    assert any("proof: bound" in caption.value for caption in app.caption)
     (go,) = [b for b in app.button if b.label.startswith("Search on")]
     go.click().run()
     (job,) = jobs.list_jobs()
@@ -186,6 +187,11 @@ def test_what_the_job_found_replaces_the_bound():
         and found.lower_bound == direct.lower_bound
         and found.total == direct.total
     )
+    assert found.curve == tuple(map(tuple, job.result["curve"]))
+    before = {**job.result, "curve": [[0.3, 1.5, None]]}  # too few states were known by then
+    assert solve.solved(before, source.matrix).curve == ((0.3, 1.5, np.inf),)
+    del before["curve"]
+    assert solve.solved(before, source.matrix).curve == ()
     assert "✓ exact" in shown(open_app(run=source.key[:8], m="15", k="100"))
     Path(job.result["out"]).write_bytes(b"rot")
     assert solve.solved(job.result, source.matrix) is None
@@ -641,6 +647,7 @@ def test_an_address_older_than_a_change_undoes_nothing_and_back_does():
         ("structure~kinds", True),
         ("tree.50.pearson~T10~spin", True),
         ("tree.all~Tnoise", True),
+        ("tree.30.loss", True),
         ("tree~Tlist~0.1:0.2", True),
         ("tree.51", False),
         ("T12345", False),

@@ -41,7 +41,7 @@ def test_the_script_reads_and_writes_names_as_core_does(chromium):
     found = landscape(H, lowest_states(H, 6, 20))
     data = landscape_data(found, "t", "u", source.run.meta["model"]["blocks"], 1, units=units)
     page = chromium.new_page()
-    text = "\n".join((LENS / f"{name}.js").read_text() for name in ("wording", "model"))
+    text = "\n".join((LENS / f"{name}.js").read_text() for name in ("dom", "wording", "shape", "model"))
     page.add_script_tag(content=re.sub(r"^(import .*|export )", "", text, flags=re.MULTILINE))
     rng = np.random.default_rng(0)
     made = "([data, x]) => { const m = new Model(data); return x.map((s) => "

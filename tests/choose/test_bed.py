@@ -71,5 +71,5 @@ def test_every_figure_of_the_page_in_docs_is_computed_from_the_bed(folder):
         pytest.skip("not measured yet")
     written = (DOCS / f"study-{folder.name}.md").read_text(encoding="utf-8").splitlines()
     found = bed_page.page(folder.name, *bed_page.read(folder), *bed_page.read_more(folder)).splitlines()
-    own_line = 2  # names the machine
+    own_line = 2  # names the machine that wrote it
     assert found[:own_line] + found[own_line + 1 :] == written[:own_line] + written[own_line + 1 :]

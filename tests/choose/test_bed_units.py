@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from core.choose import bed_units, bed_units_page
+from core.choose import bed_page, bed_units, bed_units_page
 from core.choose.bed_parts import Parts, read_share
 from core.choose.bed_units import ATTENTION, FILE, UNITS, WHOLE, Asked, best_choices, state_of, targets_of
 from core.choose.bed_units_page import Found
@@ -18,6 +18,7 @@ from core.model.load import load_model
 from core.store.runs import load_run
 from core.texts import pack, read_texts
 from tests.choose.bed_cases import measured_run, write_tasks
+from tests.choose.test_bed import DOCS
 
 TIMES = {
     "machine": "a clock",
@@ -112,6 +113,12 @@ def test_the_page_says_what_the_file_holds(studied):
     assert f"{best['space']}, {best['method']}" in told and f"| {np.mean(best['increase']):+.2f} (" in told
     assert all(f"**{target}**" in told for target in {c["target"] for c in content["choices"]})
     assert sum(line.startswith(("| h0 |", "| singles |", "| secant |")) for line in lines) == 3
+    assert "Still to be measured" not in told
+    half = Found({**content, "tasks": {}}, run, TIMES)
+    (line,) = [line for line in bed_units_page.overview({"a": found, "b": half}) if "not all" in line]
+    assert line == "- b: not all is measured yet: see [its page](study-b.md)."
+    told = "\n".join(bed_units_page.section(Found({**content, "random": {}, "tasks": {}}, run, TIMES)))
+    assert told.endswith("Still to be measured: random states, tasks.") and "Who orders" not in told
     chosen = found.best["time at 64 tokens 75 %"]
     gap = np.array(chosen[UNITS]["increase"]) - np.array(chosen[WHOLE]["increase"])
     half = 1.96 * gap.std(ddof=1) / 2
@@ -120,9 +127,41 @@ def test_the_page_says_what_the_file_holds(studied):
     assert f"| {found.right(chosen[WHOLE]['removed']).mean():.3f} |" in row
     (told,) = [line for line in lines if line.startswith("- Units ")]
     words = "lose less" if gap.mean() < -half else "lose more" if gap.mean() > half else "cannot be told"
-    assert "time at 64 tokens 75 %" in told[told.index(words) :].partition(";")[0]
+    assert f"time at 64 tokens 75 % ({gap.mean():+.2f})" in told[told.index(words) :].partition(";")[0]
     every = bed_units_page.overview({"tiny": found, "other": found})
     assert sum("time at 64 tokens 75 % |" in line for line in every) == 2
+    assert f"- other: {told[2].lower()}{told[3:]}" in every
+
+
+def test_the_page_says_where_tasks_tell_and_what_removes_too_much(studied):
+    content, run, _, _ = studied
+    units = run.seen(BRANCH).units
+    every, rest = units.listed(range(len(units) - 1)), units.listed((0,))
+    choices = [
+        {"target": "t", "about": "", "space": WHOLE, "method": "singles", "removed": rest},
+        {"target": "t", "about": "", "space": UNITS, "method": "h0", "removed": every},
+    ]
+    choices = [{**c, "chosen on": 0.0, "increase": [0.1, 0.2]} for c in choices]
+    names = ["", *(units.write(state_of(c["removed"], units)) for c in choices)]
+    right = dict(zip(names, ("1111", "1111", "0000")))
+    tasks = {"piqa": {"task": "piqa", "metric": "acc,none", "right": right}}
+    lines = bed_units_page.section(Found({**content, "choices": choices, "tasks": tasks}, run))
+    assert (
+        "- On 4 items of tasks 1 of 1 differences to whole blocks is beyond the 95 % interval: units at t "
+        "(-1.000)." in lines
+    )
+    assert any(f"({len(every)} of {len(units)} units at t)" in line for line in lines)
+    assert "Still to be measured: " in lines[-1] and ", attention only at weights of 1 blocks" in lines[-1]
+    right[names[2]] = "1110"
+    lines = bed_units_page.section(Found({**content, "choices": choices, "tasks": tasks}, run))
+    assert any("none of 1 differences to whole blocks are beyond" in line for line in lines)
+
+
+def test_the_overview_in_docs_is_computed_from_the_beds():
+    models = bed_page.finer_cuts(DOCS)
+    assert models
+    written = (DOCS / "study-units.md").read_text(encoding="utf-8")
+    assert "\n".join(bed_units_page.overview(models)) + "\n" == written
 
 
 def test_a_share_is_a_part_of_the_work(tmp_path):

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from core.compare.agreement import agreement, clustered, fitted, regret, scaled
+from core.compare.agreement import RESAMPLES, agreement, clustered, fitted, regret, scaled
 
 
 def test_an_order_that_agrees_entirely_and_one_that_does_not():
@@ -23,6 +24,19 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         found = agreement(a, 0.6 * a + 0.8 * rng.normal(size=80))
         inside += found.low <= truth <= found.high
     assert inside >= 50
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_interval_is_that_of_the_resamples_ranked_one_by_one(ties):
+    rng = np.random.default_rng(3)
+    a = rng.normal(size=30)
+    b = a + rng.normal(size=30)
+    if ties:
+        a, b = np.round(a), np.round(2 * b)
+    picks = np.random.default_rng(0).integers(0, 30, (RESAMPLES, 30))
+    own = [stats.spearmanr(a[p], b[p]).statistic for p in picks]
+    found = agreement(a, b)
+    assert (found.low, found.high) == pytest.approx(np.quantile(own, [0.025, 0.975]), abs=1e-9)
 
 
 def test_too_few_points_have_no_coefficient():

@@ -13,7 +13,7 @@ from core.shape.bootstrap import _joined, stability
 from core.shape.depths import depths, nested
 from core.shape.measured_minima import same_minima
 from core.shape.null_models import FIGURES, figures, structure
-from core.shape.ruggedness import ruggedness
+from core.shape.ruggedness import distance_correlation, ruggedness
 from core.shape.tree import columns
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
@@ -36,6 +36,8 @@ def test_the_correlation_of_swap_walks_is_that_of_all_pairs_of_neighbours(n, m, 
     walk = np.zeros((len(e), len(e)))
     for k, near in enumerate(slow.near):
         walk[k, near] = 1 / len(near)
+    apart = [len(set(slow.states[0]) - set(s)) for s in slow.states]
+    assert distance_correlation(H, slow.states[0]) == pytest.approx(np.corrcoef(slow.e, apart)[0, 1])
     third = e @ np.linalg.matrix_power(walk, 3) @ e / (e @ e)
     assert found.after(np.array([3]))[0] == pytest.approx(third)
 
@@ -112,6 +114,7 @@ def test_structure_is_found_where_there_is_some_and_not_in_noise():
 
 def test_noise_whose_proof_takes_too_long_still_has_figures():
     B = np.random.default_rng(0).normal(size=(80, 80))
+    figures(B @ B.T, 2, time_limit=0.2)  # compiles
     began = time.process_time()
     found = figures(B @ B.T, 40, time_limit=0.2)
     assert time.process_time() - began < 10  # the proof takes minutes

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import InputError
-from core.spectrum import branch_and_bound
+from core.spectrum import branch_and_bound, lowest
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
 from core.spectrum.sweep import sweep
@@ -95,6 +95,7 @@ def test_forms_tightened_in_the_tree_lose_nothing(monkeypatch):
     )
     for name, value in {"_FIRST": 5, "_WALK": 5, "_HARD": 0}.items():
         monkeypatch.setattr(branch_and_bound, name, value)
+    monkeypatch.setattr(lowest, "_FURTHER_NODES", 2000)
     rng = np.random.default_rng(0)
     for seed, (family, make) in enumerate([*FAMILIES.items()] * 5):
         H, m, count = make(14, seed), int(rng.integers(2, 13)), int(rng.choice([1, 30]))
@@ -179,6 +180,93 @@ def test_the_time_limit_gives_an_honest_part():
     assert found.lower_bound < found.energies[-1] and found.bound_gap == pytest.approx(
         found.energies[-1] - found.lower_bound
     )
+
+
+@pytest.mark.parametrize("count", [100, 10_000])
+def test_the_time_limit_ends_the_warm_start(count):
+    """At 128 blocks moves and the first bound take longer than this: both end early, with what holds by
+    then.
+    """
+    H = hard()
+    lowest_states(H, 64, count, time_limit=0.001)  # compiled by then
+    began = time.process_time()
+    found = lowest_states(H, 64, count, time_limit=0.05)
+    assert time.process_time() - began < 0.3
+    assert not found.exact and len(found.x) and (found.x.sum(axis=1) == 64).all()
+    assert np.isfinite(found.lower_bound) and found.lower_bound < found.energies[0]
+
+
+def test_the_curve_of_the_proof_rises():
+    seen = []
+    found = lowest_states(hard(), 64, 20, time_limit=2.0, report=seen.append)
+    seconds, bounds, energies = np.array(found.curve).T
+    assert [(p.seconds, p.bound, p.energy) for p in seen] == list(found.curve[:-1]) and len(seen) > 1
+    assert (np.diff(seconds) > 0).all() and (np.diff(bounds) >= -found.tolerance).all()
+    assert (np.diff(energies) <= 0).all()
+    assert found.curve[-1] == (found.seconds, found.lower_bound, found.energies[-1])
+    assert lowest_states(np.eye(30), 15, 5).curve == ()
+
+
+def test_a_long_curve_is_thinned(monkeypatch):
+    monkeypatch.setattr(lowest, "_POINTS", 8)
+    curve = lowest._Curve(None)
+    for k in range(100):
+        curve.add(branch_and_bound.Progress(k, 2.0, 1.0, float(k)))
+    times = [seconds for seconds, *_ in curve.points]
+    assert 4 <= len(times) <= 8 and len(set(np.diff(times))) == 1 and times[0] == 0
+
+
+TIES = {
+    "integer": (integer(28, 4), 12),
+    "integer, another": (integer(24, 9), 8),
+    "duplicated": (duplicated(28, 3, copies=4), 12),
+    "one level": (np.full((60, 60), 0.1), 20),
+    "few levels": (np.diag(np.repeat([0.0, 1.0, 2.0], 14)), 20),
+    **{
+        name: (H, len(H) // 2) for name in ("cint_N24_s1", "cint_N32_s1") if (H := instance(name)) is not None
+    },
+}
+
+
+@pytest.mark.parametrize("name", TIES)
+def test_members_of_a_level_that_is_cut_do_not_depend_on_threads(monkeypatch, name):
+    """The same states, energies and words for any number of threads, and again; a level that ends soon is cut
+    by its block lists.
+    """
+    monkeypatch.setattr(branch_and_bound, "_FIRST", 300)  # many tasks, so that threads meet
+    monkeypatch.setattr(branch_and_bound, "_WALK", 300)
+    if "dup" in name:  # where nothing is known beforehand, it differed
+        monkeypatch.setattr(branch_and_bound, "improve", lambda *a, **k: None)
+    H, m = TIES[name]
+    listed = []
+    for threads in (1, 4, 2, 4):
+        monkeypatch.setattr(branch_and_bound.os, "cpu_count", lambda threads=threads: threads)
+        listed.append(lowest_states(H, m, 40, method="search"))
+    one = listed[0]
+    assert one.exact and one.level_cut
+    for found in listed[1:]:
+        assert found.removed == one.removed and (found.energies == one.energies).all()
+        assert (found.level_cut, found.level_size, found.lower_bound) == (
+            one.level_cut,
+            one.level_size,
+            one.lower_bound,
+        )
+    if math.comb(len(H), m) < 4e6:
+        assert one.removed == lowest_states(H, m, 40, method="enumerate").removed
+
+
+@pytest.mark.parametrize("name", ["integer", "duplicated"])
+def test_members_do_not_depend_on_threads_where_a_level_is_too_long_to_look_through(monkeypatch, name):
+    monkeypatch.setattr(lowest, "_FURTHER_NODES", 1)  # what is seen by one thread, and no further
+    monkeypatch.setattr(branch_and_bound, "_FIRST", 100)
+    H, m = TIES[name]
+    listed = []
+    for threads in (1, 4, 2, 4):
+        monkeypatch.setattr(branch_and_bound.os, "cpu_count", lambda threads=threads: threads)
+        listed.append(lowest_states(H, m, 40, method="search"))
+    assert all(found.removed == listed[0].removed and found.exact for found in listed)
+    truth = lowest_states(H, m, 40, method="enumerate" if len(H) < 26 else "search")
+    np.testing.assert_allclose(listed[0].energies, truth.energies, rtol=0, atol=2 * truth.tolerance)
 
 
 def test_a_bound_reached_early_holds():

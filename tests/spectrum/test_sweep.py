@@ -20,7 +20,13 @@ RULES = [
     None,
     Constraints(keep=(0,), remove=(3,)),
     Constraints(groups=(((0, 1, 2, 3), 2),), max_run=2),
+    Constraints(groups=(((0, 1, 2), 1), ((5, 6, 7), 2))),
+    Constraints(groups=(((0, 1, 2, 3), 2), ((4, 5, 6, 7), 1))),  # they hold every block: M = 3 alone
     Constraints(weights=(1.0,) * 8, at_least=3),
+    Constraints(weights=((1.0, 3.0) * 4, (2.0, 0.5) * 4), at_least=(7.0, 5.0)),
+    Constraints(
+        keep=(7,), remove=(1,), groups=(((2, 3, 4), 1),), weights=tuple(range(8)), at_least=6.0, max_run=2
+    ),
 ]
 
 

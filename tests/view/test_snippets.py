@@ -1,6 +1,8 @@
 """The snippet and the command line, executed as they are, list the states of the view."""
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.cli.main import main
 from core.energy.learned import Posterior, keep_learned, prior_from
 from core.energy.sources import Source, open_source, store_matrix
 from core.errors import InputError
@@ -17,7 +20,14 @@ from core.spectrum.lowest import lowest_states
 from core.spectrum.memory_budget import Budget, read_budget
 from core.store.folders import DEMO_RUN
 from core.store.runs import keep_run, load_run, save_run
-from core.view.snippets import View, cli_line, couplings_snippet, python_snippet
+from core.view.snippets import (
+    View,
+    cli_line,
+    couplings_snippet,
+    landscape_line,
+    landscape_snippet,
+    python_snippet,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,6 +94,22 @@ def test_both_run_as_they_are_and_give_the_same_states(tmp_path, name):
     assert line.returncode == 0, line.stderr
     listed = [view.source.units.parse(row.split()[-1]) for row in line.stdout.splitlines()[1:]]
     assert listed == states
+
+
+@pytest.mark.parametrize(("name", "moves"), [("plain", "swap"), ("ruled", "shift"), ("free", "swap")])
+def test_both_find_the_minima_of_the_view(tmp_path, capsys, monkeypatch, name, moves):
+    monkeypatch.chdir(ROOT)
+    view = replace(views(tmp_path)[name], count=3)
+    exec(landscape_snippet(view, moves, 1000), {})
+    said, *rest = capsys.readouterr().out.splitlines()
+    assert main(shlex.split(landscape_line(view, moves, 1000))[3:] + ["--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert said == found["says"] and len(found["minima"]) <= 3
+    units = view.source.units
+    minima = [tuple(map(int, line.split()[1:])) for line in rest[: len(found["minima"])]]
+    assert [units.listed(s) for s in minima] == [m["removed"] for m in found["minima"]]
+    joins = [line.split(" joins ")[0] for line in rest[len(minima) :]]
+    assert sorted(map(int, joins)) == sorted(j for _, j, _ in found["barriers"])
 
 
 def test_the_couplings_are_made_again(tmp_path, monkeypatch):
