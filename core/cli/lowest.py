@@ -153,7 +153,7 @@ def tell_excess(found: Spectrum, removed: int | None, constraints: Constraints, 
     """A line on stderr where M is left free and far too much goes."""
     told = excess(constraints, found.removed[0], asked.units) if removed is None and len(found.x) else None
     if told:
-        print(f"{told[1]} Give --remove {told[0]} to ask for no more.", file=sys.stderr)
+        print(f"{told[1]} Give --remove {told[0]}, or try another estimator.", file=sys.stderr)
 
 
 def removed_of(args: argparse.Namespace, asked: Asked) -> int | None:

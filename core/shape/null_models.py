@@ -56,15 +56,15 @@ class Structure:
         return [name for name, (low, high) in ranges.items() if not low <= self.real[name] <= high]
 
 
-def figures(
-    H: np.ndarray, removed: int, *, listed: int = LISTED, descents: int = DESCENTS
-) -> dict[str, float]:
-    """The FIGURES of couplings H float64 [N, N] at M, without rules."""
+def figures(H: np.ndarray, removed: int, time_limit: float | None = None) -> dict[str, float]:
+    """The FIGURES of couplings H float64 [N, N] at M, without rules; time_limit: seconds that the list of
+    states may take, which is not proved when they are over.
+    """
     rules = make_rules(None, len(H), removed)
-    s = lowest_states(H, removed, listed)
-    found = valleys(s, moves_of(rules))
+    s = lowest_states(H, removed, LISTED, time_limit=time_limit)
+    found = valleys(s, moves_of(rules), H, rules)
     tree = barrier_tree(found)
-    ends = sampled_basins(H, found.moves, rules, descents, tolerance=s.tolerance)
+    ends = sampled_basins(H, found.moves, rules, DESCENTS, tolerance=s.tolerance)
     ground = (ends.x == s.x[0]).all(axis=1)
     # of a valley that is not connected to the others, as deep as is known
     deep = np.minimum(
@@ -74,7 +74,7 @@ def figures(
     alike = pearson(s.x[found.minimum], s.x[found.minimum])[np.triu_indices(len(found.minimum), 1)]
     return {
         "minima": float(len(found.minimum)),
-        "basin": float(ends.hits[ground].sum() / descents),
+        "basin": float(ends.hits[ground].sum() / DESCENTS),
         "depth": float(deep[1:].max(initial=0.0)) / spread,
         "likeness": float(alike.mean()) if len(alike) else 1.0,
         "pairs": ruggedness(H, removed).share,
@@ -88,10 +88,11 @@ def structure(
     *,
     draws: int = DRAWS,
     seed: int = 0,
+    time_limit: float | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> Structure:
     """The figures of H float64 [N, N] at M beside those of noise; A: float [m, N], rows whose mean product H
-    is, for the null model that needs them.
+    is, for the null model that needs them; time_limit: as `figures`, for each.
     """
     rng = np.random.default_rng(seed)
     kinds: dict[str, tuple[str, Callable[[], np.ndarray]]] = {
@@ -104,11 +105,11 @@ def structure(
             "the rows, each column permuted on its own",
             lambda: outer_mean(rng.permuted(rows, axis=0)),
         )
-    real, nulls, done = figures(H, removed), {}, 0
+    real, nulls, done = figures(H, removed, time_limit), {}, 0
     for name, (about, draw) in kinds.items():
         found = []
         for _ in range(draws):
-            found.append(figures(draw(), removed))
+            found.append(figures(draw(), removed, time_limit))
             done += 1
             if report:
                 report(done, draws * len(kinds))

@@ -60,6 +60,10 @@ def read_constraints(fields: dict[str, str], units: Units) -> Constraints:
     keep, remove = (
         units.parse(fields[name]) if fields.get(name, "").strip() else () for name in ("keep", "remove")
     )
+    if both := sorted(set(keep) & set(remove)):
+        raise InputError(
+            f"{units.word.capitalize()} {units.names[both[0]]} is to be kept and to be removed; choose one."
+        )
     groups = []
     for part in filter(str.strip, fields.get("groups", "").split(";")):
         members, colon, count = part.rpartition(":")
@@ -68,7 +72,12 @@ def read_constraints(fields: dict[str, str], units: Units) -> Constraints:
                 f"{part.strip()[:60]!r} is no group of blocks; write blocks, a colon, and how many of them: "
                 "0-11: 2; 12-23: 3."
             )
-        groups.append((_of_kind(members, units.kinds) or units.parse(members), int(count)))
+        listed = _of_kind(members, units.kinds) or units.parse(members)
+        if int(count) > len(listed):
+            raise InputError(
+                f"The group {part.strip()[:60]!r} holds {len(listed)} {units.word}s; lower its count."
+            )
+        groups.append((listed, int(count)))
     run = fields.get("max_run", "").strip()
     if run and (not _NUMBER.fullmatch(run) or int(run) < 1):
         raise InputError(

@@ -36,13 +36,13 @@ def show(found: Shown) -> None:
     )
     degenerate = [d.step.removed for d in result if d.step.degeneracy > 1]
     tied = f" Ground states are degenerate at M = {', '.join(map(str, degenerate))}." if degenerate else ""
-    st.markdown(
-        plain(
-            f"In {len(grown)} of {every_m} steps the ground state is the one before and one {units.word} "
-            "more, as "
-            f"greedy removal assumes.{broken}{tied}"
-        )
+    steps = (
+        f"In {len(grown)} of {every_m} steps the ground state is the one before and one {units.word} more, "
+        f"as greedy removal assumes."
+        if every_m
+        else f"The rules leave one M, {result[0].step.removed}."
     )
+    st.markdown(plain(f"{steps}{broken}{tied}"))
     st.caption(
         "Filled: proved, or counted over all states. Hollow: estimated from random descents (minima: at "
         "least so "

@@ -10,13 +10,16 @@ from pages.landscape_parts.found import CONFIG, Shown
 from pages.shared.parts import chart, html_table
 from pages.shared.view import plain, source_of
 
+WAIT = 1.0  # seconds for the list of each draw: noise has no structure that would make a proof quick
 
-@st.cache_resource(max_entries=12, show_spinner="Drawing noise")
+
+@st.cache_resource(max_entries=12, show_spinner="Drawing noise, in up to two minutes")
 def beside_noise(key: str, estimator: str, mix: dict | None, removed: int) -> Structure:
     """The figures of a view beside those of noise."""
     source = source_of(key)
     rows = rows_of(source.run, estimator) if source.run is not None and mix is None else None
-    return structure(source.couplings(estimator, mix), removed, None if rows is None else rows.A)
+    H, A = source.couplings(estimator, mix), None if rows is None else rows.A
+    return structure(H, removed, A, time_limit=WAIT)
 
 
 def show(found: Shown) -> None:
@@ -36,9 +39,8 @@ def show(found: Shown) -> None:
     st.html(html_table(["", "here", *(null.about for null in result.nulls.values())], rows))
     st.markdown(plain(verdict(result)))
     st.caption(
-        f"The middle 95 % of {DRAWS} draws each, the {LISTED} lowest states listed, without rules; * "
-        "outside. "
-        "All figures of this table are estimated."
+        f"The middle 95 % of {DRAWS} draws each, the {LISTED} lowest states listed, or what {WAIT:.0f} s of "
+        "search find, without rules; * outside. All figures of this table are estimated."
     )
     walk = ruggedness(found.H, found.removed)
     ground = found.spectrum.removed[0]

@@ -113,6 +113,12 @@ def test_the_list_grows_until_the_minima_are_found():
     ]
 
 
+@pytest.mark.parametrize("removed", [-1, 0, 8, 9])
+def test_more_or_less_than_can_go_is_refused(removed):
+    with pytest.raises(InputError, match=f"M = {removed} blocks cannot be removed from 8"):
+        lowest_minima(np.eye(8), removed, 3)
+
+
 def test_of_a_list_that_is_not_proved_only_true_minima_count():
     H, m = kinds(10, 4)["indefinite"], 4
     rules = make_rules(None, 10, m)

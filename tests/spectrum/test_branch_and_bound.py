@@ -95,6 +95,7 @@ def test_forms_tightened_in_the_tree_lose_nothing(monkeypatch):
     )
     for name, value in {"_FIRST": 5, "_WALK": 5, "_HARD": 0}.items():
         monkeypatch.setattr(branch_and_bound, name, value)
+    monkeypatch.setattr(lowest, "_FURTHER_NODES", 2000)
     rng = np.random.default_rng(0)
     for seed, (family, make) in enumerate([*FAMILIES.items()] * 5):
         H, m, count = make(14, seed), int(rng.integers(2, 13)), int(rng.choice([1, 30]))

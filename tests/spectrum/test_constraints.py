@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import InputError
-from core.ising.units import whole
+from core.ising.units import BRANCH, units_of, whole
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
 from tests.families import llm_like, wishart
@@ -208,6 +208,11 @@ def test_constraints_as_people_write_them():
     by_kind = read_constraints({"groups": "Mamba: 1; attention + FFN: 0; 3: 1"}, whole(4, kinds))
     assert by_kind.groups == (((0, 2), 1), ((1,), 0), ((3,), 1))
     assert read_constraints({"groups": "attention: 1"}, whole(4, kinds)).groups == (((1, 3), 1),)
+    branches = units_of([("attention", "FFN")] * 4, BRANCH)
+    with pytest.raises(InputError, match="^Unit 2a is to be kept and to be removed"):
+        read_constraints({"keep": "2", "remove": "1,2a"}, branches)
+    with pytest.raises(InputError, match="^The group 'attention: 5' holds 4 units; lower its count"):
+        read_constraints({"groups": "attention: 5; FFN: 4"}, branches)
     with pytest.raises(InputError, match="'moon'"):
         read_constraints({"groups": "moon: 1"}, whole(4, kinds))
     for bad in (
