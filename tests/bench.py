@@ -22,7 +22,7 @@ from core.spectrum.lowest import lowest_states
 from core.store.folders import DEMO_RUN
 from core.store.runs import load_run
 
-PAGES = ["calibrate", "couplings", "landscape", "compare", "jobs", "about"]
+PAGES = ["calibrate", "couplings", "landscape", "compare", "heal", "jobs", "about"]
 FIGURES: list[tuple[str, float, float | None, str]] = []
 
 

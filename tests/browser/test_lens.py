@@ -22,7 +22,7 @@ from core.thermal import ensemble
 from tests.browser.test_tour import chips, opened, painted
 
 PROBES = Path(__file__).parent / "probes.js"
-PAGES = ["", "calibrate", "couplings", "landscape", "compare", "jobs", "about"]
+PAGES = ["", "calibrate", "couplings", "landscape", "compare", "heal", "jobs", "about"]
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 # of Streamlit's own making, each looked at: (rule, what its HTML holds, why)
 REVIEWED = [

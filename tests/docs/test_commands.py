@@ -21,6 +21,7 @@ NOT_RUN = {
         "python -m core evaluate --model MODEL --preset quick-real --data DIR",
         "python -m core study",
         "python -m core study --model smollm2",
+        "python -m core study --shape",
     ],
     "docs/smollm2.md": ["python -m tests.benchmarks --model smollm2"],
     "docs/clusters.md": [
