@@ -282,9 +282,7 @@ def show_search(request: dict, curve: tuple[tuple[float, float, float], ...]) ->
         with st.container(key="proof", horizontal=True, vertical_alignment="center"):
             st.caption(progress_of_proof(*curve[-1]), width="content")
             if len(shares) > 2:
-                st.metric(
-                    "The bound over time", "", chart_data=shares, width=160, label_visibility="collapsed"
-                )
+                st.html(sparkline(shares, "the bound, in shares of the K-th energy, as the search went on"))
     job = jobs.find("solve", request)
     if job and job.status == "done":
         st.info(f"Searched for {job.result['seconds'] / 60:.0f} minutes without coming to a proof.")

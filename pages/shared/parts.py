@@ -183,6 +183,18 @@ def block_table(blocks: list[dict]) -> str:
     return html_table(head, rows)
 
 
+def sparkline(values: list[float], about: str) -> str:
+    """HTML: a small line from first to last value, lowest at the foot; about: what it shows, in words."""
+    low, high = min(values), max(values)
+    step, reach = 120 / max(1, len(values) - 1), (high - low) or 1.0
+    points = " ".join(f"{k * step:.1f},{26 - 24 * (v - low) / reach:.1f}" for k, v in enumerate(values))
+    return (
+        f'<svg class="spark" viewBox="0 0 120 28" width="120" height="28" role="img" '
+        f'aria-label="{html.escape(about)}"><polyline points="{points}" fill="none" '
+        'stroke="currentColor" stroke-width="1.5"/></svg>'
+    )
+
+
 class Safe(str):
     """HTML of our own making, which a table takes as it is."""
 
