@@ -34,7 +34,7 @@ from pages.explore_parts.uploads import add_marks, show_reading, show_upload
 from pages.shared.chat import chat_panel
 from pages.shared.evidence import choices_of_others, measured_so_far
 from pages.shared.link import PANELS, checked_look, read_link, write_link
-from pages.shared.parts import prune_panel, start_job, watch
+from pages.shared.parts import prune_panel, sparkline, start_job, watch
 from pages.shared.view import (
     RULES,
     TRAY_LIMIT,
