@@ -123,10 +123,8 @@ export class Tray {
         "fill the tray with low states that differ from each other, each with its reason",
         () => lens.send({ ask: "pick" }),
       ),
-      button(
-        "One per basin",
-        "add the lowest state of each of the most persistent valleys to the tray",
-        () => lens.send({ ask: "basins" }),
+      button("One per basin", "add the lowest state of each of the most persistent valleys to the tray", () =>
+        lens.send({ ask: "basins" }),
       ),
     );
   }
