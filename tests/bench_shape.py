@@ -17,7 +17,8 @@ from core.shape.descent import sampled_basins
 from core.shape.tree import columns
 from core.spectrum.constraints import make_rules
 from core.spectrum.lowest import lowest_states
-from core.thermal import density, ensemble
+from core.thermal.density import density
+from core.thermal.ensemble import ensemble
 from core.thermal.sampling import sample
 from tests.bench import failed, figure, machine
 from tests.families import llm_like

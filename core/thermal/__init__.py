@@ -5,19 +5,6 @@ exactly where all states can be enumerated or the listed ones hold all weight bu
 sampling (sampling: parallel tempering). removal is its part for every unit, at several temperatures at once
 and without sampling. density counts states by energy; overlap says how alike two states of
 the ensemble are.
+
+Import from the modules: sampling is compiled code, which takes a while to load and which few need.
 """
-
-from core.thermal.density import Density, density, density_of_list
-from core.thermal.ensemble import Ensemble, ensemble
-from core.thermal.overlap import Overlap, overlap_of_ensemble, overlap_of_states
-
-__all__ = [
-    "Density",
-    "Ensemble",
-    "Overlap",
-    "density",
-    "density_of_list",
-    "ensemble",
-    "overlap_of_ensemble",
-    "overlap_of_states",
-]

@@ -2,14 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from core.spectrum.constraints import Rules
 from core.spectrum.lowest import Spectrum
 from core.thermal.ensemble import ESTIMATED, EXACT
-from core.thermal.sampling import Sampled
 from core.thermal.whole import Whole, whole
+
+if TYPE_CHECKING:
+    from core.thermal.sampling import Sampled
 
 BINS = 200
 
@@ -36,7 +39,7 @@ def density(
     ground: float,
     asked: np.ndarray,
     tolerance: float,
-    sampled: Sampled | None = None,
+    sampled: "Sampled | None" = None,
     bins: int = BINS,
     top: float | None = None,
 ) -> Density | None:
@@ -101,7 +104,9 @@ def _counted(
     )
 
 
-def _estimated(found: Sampled, asked: np.ndarray, tolerance: float, bins: int, top: float | None) -> Density:
+def _estimated(
+    found: "Sampled", asked: np.ndarray, tolerance: float, bins: int, top: float | None
+) -> Density:
     """All replicas together, every sample by the inverse of how likely the ladder is to draw it (multistate
     reweighting, Ferrenberg and Swendsen 1989).
     """

@@ -2,14 +2,17 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from core.errors import InputError
 from core.spectrum.constraints import Rules, make_rules
 from core.spectrum.lowest import Spectrum
-from core.thermal.sampling import Sampled, sample
 from core.thermal.whole import Whole, whole
+
+if TYPE_CHECKING:
+    from core.thermal.sampling import Sampled
 
 EXACT, BOUNDED, ESTIMATED = "exact", "bounded", "estimated"
 UNLISTED = 0.01  # share of the weight that unlisted states may have at most, for the list to do
@@ -28,7 +31,7 @@ class Ensemble:
     how: str  # exact, bounded or estimated
     error: float  # a probability is off by at most so much; where estimated, the largest standard error
     why: str  # one sentence without its full stop
-    sampled: Sampled | None = field(default=None, compare=False)
+    sampled: "Sampled | None" = field(default=None, compare=False)
 
     @property
     def effective(self) -> float:
@@ -62,6 +65,9 @@ def ensemble(
         return of_all(all_, temperature, float(spectrum.energies[0]))
     if listed.error <= UNLISTED:
         return listed
+    # here: compiled code takes a while to load
+    from core.thermal.sampling import sample
+
     return of_samples(sample(H, rules, temperature, seed=seed), float(spectrum.energies[0]))
 
 
@@ -133,7 +139,7 @@ def unlisted(s: Spectrum, temperature: float, z: float, rules: Rules) -> float:
     return 1 / (1 + math.exp(min(math.log(z) - others, 700)))
 
 
-def of_samples(found: Sampled, ground: float) -> Ensemble:
+def of_samples(found: "Sampled", ground: float) -> Ensemble:
     """From samples of parallel tempering; ground: the lowest energy known."""
     x = found.x.reshape(-1, found.x.shape[-1]).astype(np.float64)
     pairs = x.T @ x / len(x)

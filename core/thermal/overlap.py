@@ -6,10 +6,10 @@ valleys give two peaks (two-valleyed); above the temperature where the energies 
 drawn at random (disordered). The question comes from spin glasses (Parisi 1983).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import hypergeom
 
 from core.spectrum.constraints import Rules, make_rules
 from core.spectrum.lowest import Spectrum
@@ -107,7 +107,8 @@ def _weighted(x: np.ndarray, w: np.ndarray, how: str, itself: bool = True) -> Ov
             weight[rows, rows + start] = 0
         found += np.bincount(common.ravel(), weight.ravel(), minlength=m + 1)
     q, total = np.arange(m + 1), max(found.sum(), np.finfo(float).tiny)
-    random = hypergeom.pmf(q, x.shape[1], m, m)
+    n = x.shape[1]  # of M units drawn from N, so many among M given ones (hypergeometric)
+    random = np.array([math.comb(m, k) * math.comb(n - m, m - k) / math.comb(n, m) for k in range(m + 1)])
     return Overlap(q / m, found / total, how, random, len(x))
 
 

@@ -8,7 +8,7 @@ from core.ising.states import indicator
 from core.spectrum.constraints import Constraints
 from core.store import folders
 from core.store.results import Results
-from core.thermal import Density, density, density_of_list
+from core.thermal.density import Density, density, density_of_list
 from core.thermal.sampling import Sampled, sample
 from core.view.shape_figures import density_figure
 from pages.landscape_parts.found import CONFIG, Named, Shown, shown

@@ -6,8 +6,8 @@ import streamlit as st
 from core.energy.uncertainty import energy_spread
 from core.landscape.wording import exponent, with_power
 from core.spectrum.constraints import Constraints
-from core.thermal import Ensemble, Overlap, ensemble, overlap_of_ensemble, overlap_of_states
-from core.thermal.ensemble import ESTIMATED, UNLISTED, of_list
+from core.thermal.ensemble import ESTIMATED, UNLISTED, Ensemble, ensemble, of_list
+from core.thermal.overlap import Overlap, overlap_of_ensemble, overlap_of_states
 from core.thermal.whole import whole
 from core.view.coupling_figures import heatmap
 from core.view.shape_figures import overlap_figure, probability_figure

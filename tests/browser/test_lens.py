@@ -18,7 +18,7 @@ from core.shape.tree import columns
 from core.spectrum.lowest import lowest_states
 from core.store.folders import DEMO_RUN
 from core.store.runs import load_run
-from core.thermal import ensemble
+from core.thermal.ensemble import ensemble
 from tests.browser.test_tour import chips, opened, painted
 
 PROBES = Path(__file__).parent / "probes.js"

@@ -10,9 +10,9 @@ from core.errors import InputError
 from core.shape.moves import moves_of
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
-from core.thermal import density, density_of_list, ensemble, overlap_of_ensemble, overlap_of_states
-from core.thermal.ensemble import of_list, of_samples
-from core.thermal.overlap import Overlap
+from core.thermal.density import density, density_of_list
+from core.thermal.ensemble import ensemble, of_list, of_samples
+from core.thermal.overlap import Overlap, overlap_of_ensemble, overlap_of_states
 from core.thermal.sampling import _arrays, _temper, effective_samples, sample, split_rhat
 from tests.shape.brute import Brute, kinds
 

@@ -11,7 +11,7 @@ from core.landscape.landscape import landscape
 from core.spectrum.lowest import lowest_states
 from core.store import folders
 from core.store.runs import load_run
-from core.thermal import ensemble
+from core.thermal.ensemble import ensemble
 from core.view.lens_shape import GAPS, temperature_data, tree_data
 
 
