@@ -44,6 +44,35 @@ def probability_figure(found: Ensemble, ground: Sequence[int], units: Units) -> 
     return figure
 
 
+def _add_barcode(
+    figure: go.Figure, x: np.ndarray, at: Sequence[int] | np.ndarray, units: Units, title: str, row: int
+) -> None:
+    """States x bool [K, N] as columns at places [K], units from top to bottom."""
+    figure.add_heatmap(
+        z=x.T.astype(int),
+        x=at,
+        y=np.arange(len(units)),
+        colorscale=_BARCODE,
+        zmin=0,
+        zmax=1,
+        showscale=False,
+        xgap=1,
+        ygap=1,
+        hoverinfo="skip",
+        row=row,
+        col=1,
+    )
+    every = max(1, math.ceil(len(units) / 16))
+    figure.update_yaxes(
+        tickvals=np.arange(0, len(units), every),
+        ticktext=units.names[::every],
+        autorange="reversed",
+        title_text=title,
+        row=row,
+        col=1,
+    )
+
+
 def path_figure(
     path: Path, units: Units, losses: Sequence[tuple[float, float] | None] | None = None
 ) -> go.Figure:
@@ -91,29 +120,7 @@ def path_figure(
         )
         figure.update_yaxes(title_text="nats", secondary_y=True, showgrid=False, row=1, col=1)
     x = indicator(list(path.removed), len(units))
-    figure.add_heatmap(
-        z=x.T.astype(int),
-        x=steps,
-        y=np.arange(len(units)),
-        colorscale=_BARCODE,
-        zmin=0,
-        zmax=1,
-        showscale=False,
-        xgap=1,
-        ygap=1,
-        hoverinfo="skip",
-        row=2,
-        col=1,
-    )
-    every = max(1, math.ceil(len(units) / 16))
-    figure.update_yaxes(
-        tickvals=np.arange(0, len(units), every),
-        ticktext=units.names[::every],
-        autorange="reversed",
-        title_text=units.word,
-        row=2,
-        col=1,
-    )
+    _add_barcode(figure, x, steps, units, units.word, row=2)
     figure.update_yaxes(
         title_text="ΔE", exponentformat="power", rangemode="tozero", row=1, col=1, secondary_y=False
     )
@@ -200,29 +207,7 @@ def depths_figure(depths: Sequence[Depth], removed: int | None, units: Units) ->
     figure.update_yaxes(rangemode="tozero", row=2, col=1)
     figure.update_yaxes(tickformat=".0%", range=[0, 1.05], row=3, col=1)
     grounds = indicator([d.step.ground for d in depths], len(units))
-    figure.add_heatmap(
-        z=grounds.T.astype(int),
-        x=m,
-        y=np.arange(len(units)),
-        colorscale=_BARCODE,
-        zmin=0,
-        zmax=1,
-        xgap=1,
-        ygap=1,
-        showscale=False,
-        hoverinfo="skip",
-        row=4,
-        col=1,
-    )
-    every = max(1, math.ceil(len(units) / 16))
-    figure.update_yaxes(
-        tickvals=np.arange(0, len(units), every),
-        ticktext=units.names[::every],
-        autorange="reversed",
-        title_text="ground state",
-        row=4,
-        col=1,
-    )
+    _add_barcode(figure, grounds, m, units, "ground state", row=4)
     if removed is not None:
         figure.add_vline(x=removed, line={"color": NODE, "dash": "dot", "width": 1})
     figure.update_xaxes(title_text=f"M, removed {units.word}s", row=4, col=1)
