@@ -7,9 +7,8 @@ import streamlit as st
 from core import jobs
 from core.export.card import snippet
 from core.export.form_names import NATIVE
-from core.spectrum.memory_budget import size
 from core.view.heal_figures import healing
-from pages.shared.parts import chart, html_table, watch
+from pages.shared.parts import chart, html_table, offer_zip, watch
 from pages.shared.view import plain
 
 _FEW = 20  # steps
@@ -70,15 +69,8 @@ def _home(done: dict) -> None:
     )
     code, language = snippet(NATIVE, done["out"])
     st.code(code, language=language, wrap_lines=True)
-    curve, archive = Path(done["curve"]), done.get("zip") and Path(done["zip"])
+    curve = Path(done["curve"])
     with st.container(horizontal=True):
         if curve.is_file():
             st.download_button("Curve as CSV", curve.read_bytes, curve.name, "text/csv", on_click="ignore")
-        if archive and archive.is_file():
-            st.download_button(
-                f"Download as .zip ({size(archive.stat().st_size)})",
-                archive.read_bytes,
-                archive.name,
-                "application/zip",
-                on_click="ignore",
-            )
+        offer_zip(done)

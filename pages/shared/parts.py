@@ -347,6 +347,13 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
     )
     code, language = snippet(form, done["out"])
     st.code(code, language=language, wrap_lines=True)
+    offer_zip(done)
+    if not done.get("zip"):
+        st.caption("Too large to send through the browser: copy the folder.")
+
+
+def offer_zip(done: dict) -> None:
+    """The checkpoint that a job wrote as one file, where that is small enough and still there."""
     archive = done.get("zip") and Path(done["zip"])
     if archive and archive.is_file():
         st.download_button(
@@ -356,5 +363,3 @@ def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
             "application/zip",
             on_click="ignore",
         )
-    elif not archive:
-        st.caption("Too large to send through the browser: copy the folder.")
