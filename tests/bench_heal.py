@@ -1,119 +1,107 @@
-"""What healing wins back of the demo's loss: every method at an equal budget, on two states.
+"""What healing wins back of the demo's loss, for docs/healing.md.
 
-`python -m tests.bench_heal --seconds 60 --out FILE.json` adds what FILE lacks and prints the table of
-docs/healing.md. The budget is CPU seconds of the training, by the process's own clock: a busy machine
-changes nothing.
+`python -m tests.bench_heal PART` measures what docs/healing.json lacks of a part: `methods` (every method at
+one budget), `long` (all weights, 15 CPU minutes), `states` (ten states at one budget). Killed, the same command
+goes on. `python -m tests.healing_page` then writes the page.
 """
 
 import argparse
 import json
-import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from core.calibration.corpus import draw, read_sources
 from core.energy.sources import open_source
-from core.heal.replacement import replace_blocks
 from core.heal.settings import METHODS, Settings
-from core.heal.teacher import Teacher
-from core.heal.training import train
+from core.ising.states import diversity
 from core.measure.evaluation import sequence_losses
 from core.model.load import load_model
-from core.model.surgery import remove_blocks
 from core.spectrum.lowest import lowest_states
-from core.texts.sequences import part_of
+from tests.heal_runs import Bench, healed
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "healing.json"
 LENGTH, LEARN, HELD, REPORT = 128, 1589, 32, 128
-PROBE = 12  # steps that tell what a token costs
+REMOVED = (6, 12)  # a quarter and half of the blocks
+LISTED, MEASURED, STATES = 100, 40, 10  # states by energy; of them measured; of those healed
+SECONDS = {"methods": 60, "long": 900, "states": 30}  # of CPU time, a training
+SEEDS = {"methods": 2, "long": 1, "states": 1}
 
 
-def measured(method: str, removed: list[int], seed: int, seconds: float) -> dict:
-    """Losses on the report split and what came back, of one state healed by one method."""
-    original, student, texts = load_model("demo"), load_model("demo"), read_sources(None)
-    learn, held, report = (
-        draw(original, texts, split, LENGTH, count)
-        for split, count in (("calibrate", LEARN), ("choose", HELD), ("report", REPORT))
-    )
-    before, pruned = (float(sequence_losses(original, report.ids, r).mean()) for r in ((), removed))
-    began = time.process_time()
-    if METHODS[method].rate is None:
-        replace_blocks(student, original, removed, method, part_of(learn, slice(0, 256)))
-        tokens = 0
-    else:
-        remove_blocks(student, removed)
-        budget = int(seconds / _token_seconds(method, removed, learn, held))
-        began = time.process_time()
-        settings = Settings(method, tokens=budget, seed=seed)
-        with tempfile.TemporaryDirectory() as work:
-            tokens = train(student, Teacher(original), removed, settings, learn, held, Path(work)).tokens
-    spent = time.process_time() - began
-    healed = float(sequence_losses(student, report.ids).mean())
-    won = (pruned - healed) / (pruned - before)
-    return {
-        "original": before,
-        "pruned": pruned,
-        "healed": healed,
-        "won": won,
-        "cpu": spent,
-        "tokens": tokens,
-    }
+def bench_of() -> Bench:
+    """The demo and its bundled texts."""
+    loaded, texts = load_model("demo"), read_sources(None)
+    parts = (("calibrate", LEARN), ("choose", HELD), ("report", REPORT))
+    return Bench("demo", *(draw(loaded, texts, split, LENGTH, count) for split, count in parts))
 
 
-def _token_seconds(method: str, removed: list[int], learn, held) -> float:
-    """CPU seconds of a token in a training of a few steps, evaluations included."""
-    original, student = load_model("demo"), load_model("demo")
-    remove_blocks(student, removed)
-    settings = Settings(method, tokens=PROBE * 8 * LENGTH, evaluations=1)
-    began = time.process_time()
-    with tempfile.TemporaryDirectory() as work:
-        found = train(student, Teacher(original), removed, settings, learn, held, Path(work))
-    return (time.process_time() - began) / found.tokens
+def asked_of(part: str, bench: Bench) -> Iterator[tuple[str, list[int], Settings, dict]]:
+    """(key, removed blocks, settings, what else is kept with it) of all that a part heals."""
+    source = open_source("demo")
+    H = source.couplings(source.default)
+    for m in REMOVED:
+        if part == "states":
+            for name, state, energy in states_of(H, m, bench):
+                yield f"{m} {name}", state, Settings(tokens=1), {"energy": energy}
+            continue
+        state = list(lowest_states(H, m, 1).removed[0])
+        for method in METHODS if part == "methods" else ("kl",):
+            for seed in range(SEEDS[part] if METHODS[method].rate else 1):
+                settings = Settings(method, tokens=1, seed=seed)
+                yield f"{m} {method} {seed}", state, settings, {}
 
 
-def table(found: dict) -> str:
-    """Markdown: a line a state and method, the mean over seeds with the lowest and the highest."""
-    lines = [
-        "| M | method | loss, pruned | healed | won back | tokens | CPU seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    groups: dict[tuple, list[dict]] = {}
-    for key, row in found.items():
-        m, method, _ = key.split(" ")
-        groups.setdefault((int(m), method), []).append(row)
-    for (m, method), rows in groups.items():
-        won = [100 * row["won"] for row in rows]
-        mean = {name: np.mean([row[name] for row in rows]) for name in ("pruned", "healed", "tokens", "cpu")}
-        spread = f" ({min(won):.0f} to {max(won):.0f})" if len(won) > 1 else ""
-        lines.append(
-            f"| {m} | `{method}` | {mean['pruned']:.4f} | {mean['healed']:.4f} | {np.mean(won):.0f} %{spread}"
-            f" | {mean['tokens'] / 1000:.0f}k | {mean['cpu']:.0f} |"
-        )
-    return "\n".join(lines)
+def states_of(H: np.ndarray, m: int, bench: Bench) -> Iterator[tuple[str, list[int], float]]:
+    """(name, removed blocks, energy) of the states that are healed: the lowest by energy, the best measured and
+    the most diverse of the LISTED lowest, and others of them from the lowest measured loss to the highest.
+
+    Measured on the held-out sequences, which choose and do not judge.
+    """
+    found = lowest_states(H, m, LISTED)
+    few = np.unique(np.linspace(0, LISTED - 1, MEASURED).round().astype(int))
+    loaded = load_model(bench.model)
+    losses = [sequence_losses(loaded, bench.held.ids, found.removed[k]).mean() for k in few]
+    order = few[np.argsort(losses)]
+    named = {"lowest": 0, "best measured": int(order[0]), "most diverse": int(diversity(found.x).argmax())}
+    others = [k for k in order if k not in named.values()]
+    spread = np.linspace(0, len(others) - 1, STATES - len(named)).round().astype(int)
+    named |= {f"rank {others[at] + 1}": int(others[at]) for at in spread}
+    for name, k in named.items():
+        yield name, list(found.removed[k]), float(found.energies[k])
+
+
+def kept(row: dict) -> dict:
+    """A row as the file has it: losses of sequences to four digits."""
+    return {name: np.round(v, 4).tolist() if isinstance(v, np.ndarray) else v for name, v in row.items()}
+
+
+def measure(part: str, file: Path) -> None:
+    """Heal and judge what the file lacks of a part."""
+    bench = bench_of()
+    original = load_model("demo")
+    for key, removed, settings, more in asked_of(part, bench):
+        found = json.loads(file.read_text()) if file.exists() else {}
+        rows = found.setdefault(part, {"seconds": SECONDS[part], "rows": {}})["rows"]
+        if key in rows:
+            continue
+        _, row = healed(bench, removed, settings, SECONDS[part])
+        pruned = bench.losses(original, removed)
+        rows[key] = kept({"removed": removed, **more, **row, "pruned": pruned})
+        found["original"] = np.round(bench.losses(original), 4).tolist()
+        file.write_text(json.dumps(found))
+        print(key, {name: v for name, v in rows[key].items() if name not in ("losses", "pruned")}, flush=True)
 
 
 def main() -> None:
-    """Measure what is not in the file yet, then print."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--seconds", type=float, default=60, help="CPU seconds of a training")
-    asked.add_argument("--seeds", type=int, default=2)
-    asked.add_argument("--out", type=Path, required=True)
+    """Measure a part."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("part", choices=SECONDS)
+    asked.add_argument("--out", type=Path, default=PAGE)
     args = asked.parse_args()
-    found = json.loads(args.out.read_text()) if args.out.exists() else {}
-    source = open_source("demo")
-    H = source.couplings(source.default)
-    for seed in range(args.seeds):
-        for m in (6, 12):
-            removed = [int(b) for b in lowest_states(H, m, 1).removed[0]]
-            for method in METHODS:
-                key = f"{m} {method} {seed}"
-                if key in found or (seed and METHODS[method].rate is None):  # no seed in those
-                    continue
-                found[key] = {"removed": removed, **measured(method, removed, seed, args.seconds)}
-                args.out.write_text(json.dumps(found, indent=1))
-                print(key, found[key], flush=True)
-    print(table(found))
+    torch.set_num_threads(1)
+    measure(args.part, args.out)
 
 
 if __name__ == "__main__":
