@@ -68,7 +68,8 @@ def needs_of_state(
     own: parameters of each block of the model; parameters: of all of it; parts: the blocks that each round
     removes, a single one of a state that goes at once; the rest as `needs`.
     """
-    found, gone = [], []
+    found: list[Needs] = []
+    gone: list[int] = []
     for part in parts:
         gone = [*gone, *part]
         kept = tuple(p for b, p in enumerate(own) if b not in gone)

@@ -55,7 +55,7 @@ def train_in_rounds(
             states_room=states_room,
             states=work / STATES,
             report=_in_all(report, number, len(parts)),
-            note=lambda row, told=told: note(_behind(told, row)),
+            note=_after(told, note),
         )
         shutil.rmtree(own / CHECKPOINTS, ignore_errors=True)  # the best weights are beside them
         told = _both(told, found, f"Round {number + 1} of {len(parts)}: ")
@@ -69,6 +69,11 @@ def _in_all(report: Report, number: int, rounds: int) -> Report:
         report(number * total + done, rounds * total, f"round {number + 1} of {rounds}, {message}")
 
     return tell
+
+
+def _after(earlier: Trained, note: Note) -> Note:
+    """What notes a round's log behind that of the earlier ones."""
+    return lambda row: note(_behind(earlier, row))
 
 
 def _behind(earlier: Trained, row: Mapping[str, float]) -> dict[str, float]:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from core.calibration.corpus import Read, available, read_sources
 from core.errors import InputError
@@ -128,7 +129,7 @@ def _healed(
     """The student pruned and healed in place, and what that took."""
     source, unseen = Teacher(teacher), Padded(held)
     removed = sorted(b for part in parts for b in part)
-    how = {"states_room": STATES_ROOM, "report": progress.report, "note": _curve(progress)}
+    how: dict[str, Any] = {"states_room": STATES_ROOM, "report": progress.report, "note": _curve(progress)}
     if len(parts) > 1:
         return train_in_rounds(student, source, parts, settings, learn, held, progress.work, **how)
     if settings.replacement:
