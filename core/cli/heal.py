@@ -4,11 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from core import jobs
 from core.cli.lowest import add_landscape, landscape_of, searched_lowest
 from core.cli.options import LENGTH, REPORTED, RUN, SEED, add_texts, form_of, positive, texts_of
 from core.cli.running import as_job, check_writable
 from core.errors import InputError
+from core.heal.parts import in_parts, share_of
 from core.heal.settings import KL, METHODS, REPLACED, Settings
 from core.ising.units import BLOCK, read_names
 from core.spectrum.lowest import check_removed
@@ -31,6 +34,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     add_texts(command)
     command.add_argument("--method", default=KL, metavar="HOW", help=f"{', '.join(METHODS)} (default {KL})")
+    command.add_argument(
+        "--rounds",
+        type=positive,
+        default=1,
+        metavar="K",
+        help="remove a part of the blocks, heal, remove the next, at one budget (default 1: all at once)",
+    )
     command.add_argument(
         "--replace", metavar="HOW", help=f"before training, {' or '.join(REPLACED)} in place of plain removal"
     )
@@ -73,14 +83,15 @@ def run(args: argparse.Namespace) -> dict:
         hidden=args.hidden,
         rank=args.lora_rank,
     )
-    args.model, blocks = _state(args)
+    args.model, blocks, H = _state(args)
     out = Path(args.out).absolute()
     request = jobs.request_of(
         args.model,
         texts_of(args),
         (),
         form_of(args),
-        blocks=blocks,
+        blocks=sorted(blocks),
+        **_rounds(args.rounds, blocks, settings, H),
         settings=settings.to_json(),
         sequences=args.sequences,
         held=args.held,
@@ -116,15 +127,26 @@ def _budget(args: argparse.Namespace) -> dict:
     return given if any(v is not None for v in given.values()) else {"minutes": 5.0}
 
 
-def _state(args: argparse.Namespace) -> tuple[str, list[int]]:
-    """(the model, the blocks to remove), named or the K-th lowest of a run. Errors: InputError."""
+def _rounds(rounds: int, blocks: list[int], settings: Settings, H: np.ndarray | None) -> dict:
+    """{parts} of a state that goes in several rounds. Errors: InputError where it cannot."""
+    if rounds == 1:
+        return {}
+    share_of(settings, rounds, 0)
+    return {"parts": in_parts(blocks, rounds, H)}
+
+
+def _state(args: argparse.Namespace) -> tuple[str, list[int], np.ndarray | None]:
+    """(the model, the blocks to remove, the couplings), named or the K-th lowest of a run; no couplings of
+    named ones. Errors: InputError.
+    """
     if args.blocks and args.model and not args.run:
-        names = list(read_names(args.blocks))
+        names = read_names(args.blocks)
         if parts := [name for name in names if isinstance(name, str)]:
             raise InputError(
                 f"Healing takes whole blocks, and {parts[0]!r} is a part of one; name the block."
             )
-        return args.model, [int(name) for name in names]
+        ordered = [name for part in args.blocks.split(",") for name in read_names(part)]
+        return args.model, [int(name) for name in ordered], None
     if not args.run or args.remove is None or args.blocks or args.model:
         raise InputError(
             "Which state is to be healed is not clear; give --model with --blocks, or --run with --remove "
@@ -134,10 +156,11 @@ def _state(args: argparse.Namespace) -> tuple[str, list[int]]:
         raise InputError(f"Healing takes whole blocks, so --by {args.by} is not for it; leave it out.")
     run = load_run(find_run(args.run))
     check_removed(args.remove, len(run.units))
-    found = searched_lowest(args, landscape_of(args), args.rank)
+    asked = landscape_of(args)
+    found = searched_lowest(args, asked, args.rank)
     if len(found.removed) < args.rank:
         raise InputError(f"There are {len(found.removed)} states; choose a --rank up to that.")
-    return run.meta["model"]["source"], [int(b) for b in found.removed[args.rank - 1]]
+    return run.meta["model"]["source"], [int(b) for b in found.removed[args.rank - 1]], asked.H
 
 
 def describe(result: dict) -> str:

@@ -7,11 +7,15 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from core.calibration.corpus import Read, available, read_sources
+from core.errors import InputError
 from core.export.write import is_healed_of, write_healed, zip_export
-from core.heal.needs import STATES_ROOM, Sizes, check_room, needs, seams
+from core.heal.needs import STATES_ROOM, check_room, needs_of_state
+from core.heal.parts import share_of
 from core.heal.replacement import replace_blocks
+from core.heal.rounds import train_in_rounds
 from core.heal.settings import LINEAR, Settings
 from core.heal.teacher import Padded, Teacher
 from core.heal.training import Trained, judged, train
@@ -32,8 +36,9 @@ COLUMNS = ("step", "tokens", "seconds", "loss", "kl", "held_loss")
 
 
 def run(request: dict, progress: Progress) -> dict:
-    """Heal the request's `model` without `blocks` by its `settings` (core.heal.settings.Settings), on the
-    calibrate split of its texts; judged while it trains on the choose split, in the end on the report split.
+    """Heal the request's `model` without `blocks` by its `settings` (core.heal.settings.Settings), or without
+    one of its `parts` after the other where it has any, on the calibrate split of its texts; judged while it
+    trains on the choose split, in the end on the report split.
 
     The result: `table`, {original, pruned, healed: {loss, loss_se, perplexity, tasks}}; `won`, the share of
     the loss increase that came back; `training` (core.heal.training.Trained) or None; `needs` in bytes;
@@ -49,13 +54,14 @@ def run(request: dict, progress: Progress) -> dict:
     learn, held, report = (
         draw_sequences(teacher, texts, request, split, samples, progress) for split, samples in counts.items()
     )
-    told = _checked(teacher, removed, settings, learn, progress.work)
+    parts = _parts(request, removed)
+    told = _checked(teacher, parts, settings, learn, progress.work)
     table = {
         "original": _row(teacher, report, request, (), progress),
         "pruned": _row(teacher, report, request, removed, progress),
     }
     replies = _replies(teacher, request, {"original": (), "pruned": removed})
-    taught = _healed(student, teacher, removed, settings, learn, held, progress)
+    taught = _healed(student, teacher, parts, settings, learn, held, progress)
     table["healed"] = _row(student, report, request, (), progress)
     replies |= _replies(student, request, {"healed": ()})
     won = _won(table)
@@ -82,27 +88,39 @@ def _there_are(teacher: LoadedModel, texts: Read, request: Mapping) -> int:
     return max(1, min(most, int(min(have) * sum(p["weight"] for p in parts))))
 
 
+def _parts(request: Mapping, removed: list[int]) -> list[list[int]]:
+    """What each round removes: all at once, or the request's `parts`. Errors: InputError where these are not
+    the blocks that are removed.
+    """
+    parts = request.get("parts") or [removed]
+    if sorted(b for part in parts for b in part) != removed or not all(parts):
+        raise InputError(f"The rounds {parts} are no parts of {removed}; divide what is removed among them.")
+    return parts
+
+
 def _checked(
-    teacher: LoadedModel, removed: list[int], settings: Settings, learn: Sequences, work: Path
+    teacher: LoadedModel, parts: list[list[int]], settings: Settings, learn: Sequences, work: Path
 ) -> dict[str, int]:
     """What it takes (core.heal.needs.Needs). Errors: InputError where it does not fit."""
-    config = teacher.config
-    own = [block.parameters for block in teacher.blocks]
-    kept = tuple(p for b, p in enumerate(own) if b not in removed)
-    rest = teacher.parameters() - sum(own)
-    sizes = Sizes(teacher.parameters(), kept, rest, config.hidden_size, config.vocab_size)
-    exported = teacher.weights_bytes() * sizes.student // max(1, sizes.teacher)
-    found = needs(sizes, settings, seams(removed, len(own)), learn.ids.shape[1], len(learn.ids), exported)
+    if len(parts) > 1:
+        share_of(settings, len(parts), 0)  # before anything is measured
+    config, own = teacher.config, [block.parameters for block in teacher.blocks]
+    total = teacher.parameters()
+    left = total - sum(own[b] for part in parts for b in part)
+    shape = learn.ids.shape[1], len(learn.ids)
+    exported = teacher.weights_bytes() * left // max(1, total)
+    found = needs_of_state(
+        own, total, config.hidden_size, config.vocab_size, parts, settings, *shape, exported
+    )
     on_cpu = teacher.device.type == "cpu"
-    loaded = 2 * sizes.teacher * 4
-    check_room(found, loaded, free_memory() if on_cpu else None, work)
+    check_room(found, 2 * total * 4, free_memory() if on_cpu else None, work)
     return asdict(found)
 
 
 def _healed(
     student: LoadedModel,
     teacher: LoadedModel,
-    removed: list[int],
+    parts: list[list[int]],
     settings: Settings,
     learn: Sequences,
     held: Sequences,
@@ -110,6 +128,10 @@ def _healed(
 ) -> Trained:
     """The student pruned and healed in place, and what that took."""
     source, unseen = Teacher(teacher), Padded(held)
+    removed = sorted(b for part in parts for b in part)
+    how: dict[str, Any] = {"states_room": STATES_ROOM, "report": progress.report, "note": _curve(progress)}
+    if len(parts) > 1:
+        return train_in_rounds(student, source, parts, settings, learn, held, progress.work, **how)
     if settings.replacement:
         with without(student, removed):
             before = judged(student, source, unseen)
@@ -120,18 +142,7 @@ def _healed(
             return Trained(before, judged(student, source, unseen), 0, 0, read, 0.0, 0, None)
     else:
         remove_blocks(student, removed)
-    return train(
-        student,
-        source,
-        removed,
-        settings,
-        learn,
-        held,
-        progress.work,
-        states_room=STATES_ROOM,
-        report=progress.report,
-        note=_curve(progress),
-    )
+    return train(student, source, removed, settings, learn, held, progress.work, **how)
 
 
 def _curve(progress: Progress) -> Callable[[Mapping[str, float]], None]:
@@ -178,7 +189,7 @@ def _replies(loaded: LoadedModel, request: Mapping, models: Mapping[str, Sequenc
 
 def _asked(request: Mapping) -> dict:
     """What decides how a model was healed: all of the request but where it goes."""
-    names = ("settings", "texts", "form", "length", "sequences", "held", "seed")
+    names = ("settings", "parts", "texts", "form", "length", "sequences", "held", "seed")
     return {name: request[name] for name in names if request.get(name) is not None}
 
 

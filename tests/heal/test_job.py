@@ -142,6 +142,21 @@ def test_a_healing_that_was_cancelled_goes_on(tiny, some_texts, tmp_path, monkey
     assert tokens[0] == 0 and tokens == sorted(set(tokens)) and tokens[-1] == 41 * 4 * 24
 
 
+def test_a_state_that_goes_in_rounds(tiny, some_texts, tmp_path):
+    settings = {"method": "seams", "tokens": 4000, "batch": 4}
+    asked = {"blocks": [1, 3, 4], "parts": [[4], [1, 3]], "prompt": None}
+    request = a_request(tiny["llama"], some_texts, tmp_path / "out", settings, **asked)
+    assert jobs.about("heal", request) == "llama · without 1, 3, 4, seams, 4000 tokens, in 2 rounds"
+    found, _ = done(request, tmp_path)
+    record = json.loads((tmp_path / "out" / "blockscape.json").read_text())
+    assert record["healed"]["asked"]["parts"] == [[4], [1, 3]] and record["removed"] == [1, 3, 4]
+    assert found["training"]["steps"] == 2 * (2000 // 96) and found["blocks"] == [6, 3]
+    assert found["table"]["healed"]["loss"] < found["table"]["pruned"]["loss"]
+    request["parts"] = [[4], [1, 2]]
+    with pytest.raises(InputError, match="are no parts of"):
+        done(request, tmp_path)
+
+
 @pytest.mark.parametrize(
     "options, said",
     [
@@ -151,6 +166,8 @@ def test_a_healing_that_was_cancelled_goes_on(tiny, some_texts, tmp_path, monkey
         (["--run", "demo", "--remove", "3", "--by", "branch"], "whole blocks"),
         (["--model", "demo", "--blocks", "3", "--method", "glue"], "no method 'glue'"),
         (["--model", "demo", "--blocks", "3", "--minutes", "0"], "minutes must be"),
+        (["--model", "demo", "--blocks", "3", "--rounds", "2"], "cannot be removed in 2 rounds"),
+        (["--model", "demo", "--blocks", "3,4", "--rounds", "2", "--replace", "merge"], "plain removal"),
         (["--model", "demo", "--blocks", "3", "--minutes", "1", "--tokens", "9"], "one budget"),
     ],
 )
