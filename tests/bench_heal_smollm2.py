@@ -24,7 +24,7 @@ from core.model.load import LoadedModel, load_model
 from core.store.results import Results
 from core.store.runs import canonical_key
 from core.tasks.presets import Preset, asked
-from tests.heal_runs import Bench, healed, won_back
+from tests.heal_runs import Bench, healed, tokens_within, won_back
 
 MODEL, LENGTH = "smollm2", 128
 REMOVED = (
@@ -60,7 +60,11 @@ def heal(args: argparse.Namespace) -> None:
     )
     args.work.mkdir(parents=True, exist_ok=True)
     bench, wrote = bench_of(args)
-    student, row = healed(bench, REMOVED, settings, args.seconds, args.work / "training")
+    budget = args.work / "tokens.json"
+    if not budget.exists():
+        budget.write_text(json.dumps(tokens_within(bench, REMOVED, settings, args.seconds)))
+    settings = replace(settings, tokens=json.loads(budget.read_text()))
+    student, row = healed(bench, REMOVED, settings, args.work / "training")
     original = load_model(MODEL)
     student.model.save_pretrained(args.work / "model")
     original.tokenizer.save_pretrained(args.work / "model")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from core.heal.replacement import replace_blocks
+from core.heal.rounds import train_in_rounds
 from core.heal.settings import Settings
 from core.heal.teacher import Padded, Teacher
 from core.heal.training import train
@@ -46,23 +47,30 @@ class Bench:
 
 
 def won_back(original: np.ndarray, pruned: np.ndarray, healed: np.ndarray) -> tuple[float, float]:
-    """(share of the increase that came back, ± of its 95 % interval): a ratio of means over sequences, paired."""
+    """(share of the increase that came back, ± of its 95 % interval): paired over sequences, a ratio of
+    means. All: nats [S].
+    """
     lost, back = pruned - original, pruned - healed
     share = back.mean() / lost.mean()
     return float(share), float(1.96 * (back - share * lost).std(ddof=1) / len(lost) ** 0.5 / lost.mean())
 
 
 def healed(
-    bench: Bench, removed: Sequence[int], settings: Settings, seconds: float, work: Path | None = None
+    bench: Bench,
+    removed: Sequence[int],
+    settings: Settings,
+    work: Path | None = None,
+    parts: Sequence[Sequence[int]] = (),
 ) -> tuple[LoadedModel, dict]:
-    """A student healed within CPU seconds, and {losses [S], cpu, tokens, best_tokens, before, after, curve}.
+    """A student healed with the settings' tokens, and {losses [S], cpu, tokens, best_tokens, before, after,
+    curve}: CPU seconds; tokens read, and up to the best; before, after: (KL, loss) on `bench.held`.
 
-    work: a folder from which a call that was cut off goes on; None: one for this call. before, after: (KL,
-    loss) on `bench.held`.
+    work: a folder from which a call that was cut off goes on; None: one for this call. parts: the removed
+    blocks in rounds.
     """
     if work is None:
         with TemporaryDirectory() as own:
-            return healed(bench, removed, settings, seconds, Path(own))
+            return healed(bench, removed, settings, Path(own), parts)
     work.mkdir(parents=True, exist_ok=True)
     original, student = load_model(bench.model), load_model(bench.model)
     if settings.replacement:
@@ -72,17 +80,17 @@ def healed(
         )
         spent = time.process_time() - began
     else:
-        remove_blocks(student, removed)
         spent = 0.0
+        if not parts:
+            remove_blocks(student, removed)
     row: dict = {"tokens": 0}
     if settings.trains:
-        tokens = _tokens(bench, removed, settings, seconds, work)
         clock = _Clock(work / "cpu.json")
-        found = train(
+        found = (train_in_rounds if parts else train)(
             student,
             Teacher(original),
-            removed,
-            replace(settings, tokens=tokens, minutes=None),
+            parts or removed,
+            settings,
             bench.learn,
             bench.held,
             work,
@@ -96,31 +104,34 @@ def healed(
             "before": [found.before.kl, found.before.loss],
             "after": [found.after.kl, found.after.loss],
             "stopped": found.stopped,
-            "curve": [point for point in found.curve if "kl" in point],
+            "curve": [
+                {**point, "cpu": clock.at[str(point["tokens"])]} for point in found.curve if "kl" in point
+            ],
         }
     return student, {"cpu": spent, **row, "losses": bench.losses(student)}
 
 
 class _Clock:
-    """CPU seconds of a training over all processes that it took: told at each line of its log."""
+    """CPU seconds of a training over all processes that it took: kept at each line of its log."""
 
     def __init__(self, path: Path):
         self.path, self.began = path, time.process_time()
-        self.earlier = json.loads(path.read_text()) if path.exists() else 0.0
+        kept = json.loads(path.read_text()) if path.exists() else {"spent": 0.0, "at": {}}
+        self.earlier: float = kept["spent"]
+        self.at: dict[str, float] = kept["at"]  # at the first line with so many tokens
 
     def spent(self) -> float:
         """Of this process and those before."""
         return self.earlier + time.process_time() - self.began
 
     def __call__(self, row) -> None:
-        self.path.write_text(json.dumps(self.spent()))
+        self.at.setdefault(str(row["tokens"]), round(self.spent(), 1))
+        self.path.write_text(json.dumps({"spent": self.spent(), "at": self.at}))
 
 
-def _tokens(bench: Bench, removed: Sequence[int], settings: Settings, seconds: float, work: Path) -> int:
-    """Of a training that takes so many CPU seconds, by one of a few steps on a copy; kept in `work`."""
-    path, each = work / "tokens.json", settings.batch * settings.accumulate * bench.learn.ids.shape[1]
-    if path.exists():
-        return json.loads(path.read_text())
+def tokens_within(bench: Bench, removed: Sequence[int], settings: Settings, seconds: float) -> int:
+    """Of a training that takes so many CPU seconds, by one of a few steps."""
+    each = settings.batch * settings.accumulate * bench.learn.ids.shape[1]
     original, student = load_model(bench.model), load_model(bench.model)
     remove_blocks(student, removed)
     teacher, marks = Teacher(original), []
@@ -144,7 +155,6 @@ def _tokens(bench: Bench, removed: Sequence[int], settings: Settings, seconds: f
     if count * each > bench.learn.ids.size:  # read again and again: what the original says of it is kept
         reading = _reading(teacher, bench.learn)
         count = int((left - reading * bench.learn.ids.size) / (step - reading * each))
-    path.write_text(json.dumps(count * each))
     return count * each
 
 
