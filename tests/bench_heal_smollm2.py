@@ -45,9 +45,11 @@ def bench_of(args: argparse.Namespace) -> tuple[Bench, float]:
     began = time.process_time()
     if args.learn == "own":
         kept = args.work / "own"
-        learn = own_sequences(loaded, "calibrate", LENGTH, LEARN, args.seed, batch=32, checkpoint=kept)
+        learn = own_sequences(
+            loaded, "calibrate", LENGTH, args.sequences, args.seed, batch=32, checkpoint=kept
+        )
     else:
-        learn = draw(loaded, read_sources([args.learn]), "calibrate", LENGTH, LEARN)
+        learn = draw(loaded, read_sources([args.learn]), "calibrate", LENGTH, args.sequences)
     took = time.process_time() - began
     held = draw(loaded, valid, "choose", LENGTH, HELD)
     return Bench(MODEL, learn, held, draw(loaded, test, "report", LENGTH, args.report)), took
@@ -125,6 +127,7 @@ def main() -> None:
     own.add_argument("--learn", required=True, help="a text file, or own")
     own.add_argument("--held", required=True, help="a text file whose choose split chooses the checkpoint")
     own.add_argument("--judge", required=True, help="a text file whose report split judges")
+    own.add_argument("--sequences", type=int, default=LEARN, help="to learn from")
     own.add_argument("--report", type=int, default=REPORT)
     own.add_argument("--seconds", type=float, required=True, help="of CPU time")
     own.add_argument("--method", default="kl", choices=TRAINED)

@@ -175,7 +175,8 @@ def states(found: dict) -> str:
         "States of the 1000 lowest by energy, healed by `kl` with equal tokens "
         f"({budget}; about {own['seconds']} CPU seconds), seed 0: the lowest; of 40 others the best by "
         "measured loss; the one least correlated with the lowest (Pearson); and seven from the lowest "
-        "measured loss to the highest. Measured, to choose them, on the held-out sequences, which do not judge."
+        "measured loss to the highest. They were measured, to choose them, on the held-out sequences, not on "
+        "those that judge."
         "\n\n"
         + _table(head, lines)
         + "\n\nSpearman, with 95 % bootstrap intervals over states:\n\n"
@@ -222,8 +223,7 @@ def smollm2(found: dict) -> str:
         for name, row in runs.items()
     ]
     course = [
-        [f"{p['tokens'] / 1000:.0f}k", f"{p['cpu'] / 60:.1f}", f"{p['kl']:.3f}", f"{p['held_loss']:.3f}"]
-        for p in first["curve"]
+        [f"{p['tokens'] / 1000:.0f}k", f"{p['kl']:.3f}", f"{p['held_loss']:.3f}"] for p in first["curve"]
     ]
     return (
         f"SmolLM2-135M without blocks {', '.join(map(str, first['removed']))} (6 of 30), `kl`, batches of "
@@ -235,7 +235,7 @@ def smollm2(found: dict) -> str:
             lines,
         )
         + "\n\nThe first of these as it learns, on the held-out sequences of the valid part:\n\n"
-        + _table("tokens | CPU minutes | KL | loss", course)
+        + _table("tokens | KL | loss", course)
     )
 
 
