@@ -67,10 +67,9 @@ def heal(args: argparse.Namespace) -> None:
         budget.write_text(json.dumps(tokens_within(bench, REMOVED, settings, args.seconds)))
     settings = replace(settings, tokens=json.loads(budget.read_text()))
     student, row = healed(bench, REMOVED, settings, args.work / "training")
-    original = load_model(MODEL)
     student.model.save_pretrained(args.work / "model")
-    original.tokenizer.save_pretrained(args.work / "model")
-    before, pruned = bench.losses(original), bench.losses(original, REMOVED)
+    student.tokenizer.save_pretrained(args.work / "model")
+    before, pruned = judged(bench, args.judged)
     share, about = won_back(before, pruned, row["losses"])
     losses = {"original": before, "pruned": pruned, "losses": row["losses"]}
     asks = {"method": args.method, "rate": args.rate, "batch": args.batch, "seed": args.seed}
@@ -86,6 +85,15 @@ def heal(args: argparse.Namespace) -> None:
     }
     (args.work / "healing.json").write_text(json.dumps(found))
     print({name: value for name, value in found.items() if name not in losses})
+
+
+def judged(bench: Bench, earlier: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Losses [S] of the original and of the pruned model: measured, or of an earlier healing's file."""
+    if earlier is not None:
+        kept = json.loads(earlier.read_text())
+        return np.array(kept["original"]), np.array(kept["pruned"])
+    original = load_model(MODEL)
+    return bench.losses(original), bench.losses(original, REMOVED)
 
 
 def right(loaded: LoadedModel, state: tuple[int, ...], protocol: Preset, items: int) -> dict[str, str]:
@@ -129,6 +137,7 @@ def main() -> None:
     own.add_argument("--judge", required=True, help="a text file whose report split judges")
     own.add_argument("--sequences", type=int, default=LEARN, help="to learn from")
     own.add_argument("--report", type=int, default=REPORT)
+    own.add_argument("--judged", type=Path, help="a healing.json of the same judging sequences")
     own.add_argument("--seconds", type=float, required=True, help="of CPU time")
     own.add_argument("--method", default="kl", choices=TRAINED)
     own.add_argument("--rate", type=float, default=3e-4)
