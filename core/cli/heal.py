@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from core import jobs
 from core.cli.lowest import add_landscape, landscape_of, searched_lowest
 from core.cli.options import LENGTH, REPORTED, RUN, SEED, add_texts, form_of, positive, texts_of
 from core.cli.running import as_job, check_writable
+from core.compare.healed import Healed, orders_of
 from core.errors import InputError
 from core.heal.parts import in_parts, share_of
 from core.heal.settings import KL, METHODS, REPLACED, Settings
@@ -30,7 +32,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--run", **RUN)
     command.add_argument("--remove", type=int, metavar="M", help="with --run: blocks to remove")
     command.add_argument(
-        "--rank", type=positive, default=1, metavar="K", help="with --run: the K-th lowest state (default 1)"
+        "--rank",
+        type=_ranks,
+        default=[1],
+        metavar="K",
+        help="with --run: the K-th lowest state (default 1), or several, 1,5,17: healed alike and compared",
     )
     add_texts(command)
     command.add_argument("--method", default=KL, metavar="HOW", help=f"{', '.join(METHODS)} (default {KL})")
@@ -64,12 +70,24 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", **SEED)
     command.add_argument("--no-tasks", action="store_true", help="loss only: tasks are the demo's")
     command.add_argument("--prompt", metavar="TEXT", help="ask the three models this, too")
-    command.add_argument("--out", required=True, metavar="DIR", help="a new folder; the curve is DIR.csv")
+    command.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="a new folder; the curve is DIR.csv; of several states DIR/rank-K each",
+    )
     add_landscape(command)
 
 
+def _ranks(text: str) -> list[int]:
+    """Ranks, each once, the lowest first."""
+    return sorted({positive(part.strip()) for part in text.split(",")})
+
+
 def run(args: argparse.Namespace) -> dict:
-    """The losses of original, pruned and healed, the training, and where the checkpoint is."""
+    """The losses of original, pruned and healed, the training, and where the checkpoint is; of several states
+    those of each, and how they are ordered before and after.
+    """
     settings = Settings(
         args.method,
         args.replace,
@@ -83,15 +101,30 @@ def run(args: argparse.Namespace) -> dict:
         hidden=args.hidden,
         rank=args.lora_rank,
     )
-    args.model, blocks, H = _state(args)
-    out = Path(args.out).absolute()
-    request = jobs.request_of(
+    args.model, states, H = _asked(args)
+    out, texts = Path(args.out).absolute(), texts_of(args)
+    several = len(states) > 1
+    places = [out / f"rank-{state.rank}" if several else out for state in states]
+    requests = [_request(args, texts, settings, *each, H) for each in zip(states, places)]
+    for place, request in zip(places, requests):
+        if jobs.find("heal", request) is None:  # neither made nor under way: the folder must be free
+            check_writable(place)
+            check_free(place)
+    found = [_found(as_job("heal", request)) for request in requests]
+    return _compared(states, found) if several else found[0]
+
+
+def _request(
+    args: argparse.Namespace, texts: list[str], settings: Settings, state: "_State", out: Path, H
+) -> dict:
+    """What the job of one state is asked. Errors: InputError for more rounds than blocks."""
+    return jobs.request_of(
         args.model,
-        texts_of(args),
+        texts,
         (),
         form_of(args),
-        blocks=sorted(blocks),
-        **_rounds(args.rounds, blocks, settings, H),
+        blocks=sorted(state.blocks),
+        **_rounds(args.rounds, state.blocks, settings, H),
         settings=settings.to_json(),
         sequences=args.sequences,
         held=args.held,
@@ -105,16 +138,26 @@ def run(args: argparse.Namespace) -> dict:
         provenance={},
         remote_code=args.trust_remote_code,
     )
-    if jobs.find("heal", request) is None:  # neither made nor under way: the folder must be free
-        check_writable(out)
-        check_free(out)
-    done = as_job("heal", request)
+
+
+def _found(done: dict) -> dict:
+    """What the command tells of a job's result."""
     return {
         "removed": done["removed"],
         **{name: done[name] for name in ("table", "won", "training", "needs")},
         **({"replies": done["replies"]} if done["replies"] else {}),
         **{name: done[name] for name in _TOLD},
     }
+
+
+def _compared(states: list["_State"], found: list[dict]) -> dict:
+    """{states: what is told of each, its rank and energy first; orders: core.compare.healed.Orders}."""
+    healed = []
+    for state, own in zip(states, found):
+        original, before, after = (own["table"][name]["loss"] for name in ("original", "pruned", "healed"))
+        healed.append(Healed(tuple(own["removed"]), original, before, after, state.energy, state.rank))
+    told = [{"rank": s.rank, "energy": s.energy, **own} for s, own in zip(states, found)]
+    return {"states": told, "orders": orders_of(healed).to_json()}
 
 
 def _budget(args: argparse.Namespace) -> dict:
@@ -135,18 +178,26 @@ def _rounds(rounds: int, blocks: list[int], settings: Settings, H: np.ndarray | 
     return {"parts": in_parts(blocks, rounds, H)}
 
 
-def _state(args: argparse.Namespace) -> tuple[str, list[int], np.ndarray | None]:
-    """(the model, the blocks to remove, the couplings), named or the K-th lowest of a run; no couplings of
-    named ones. Errors: InputError.
+@dataclass(frozen=True)
+class _State:
+    """What is removed, in the order in which it is named; energy and rank of one that a landscape lists."""
+
+    blocks: list[int]
+    rank: int | None = None
+    energy: float | None = None
+
+
+def _asked(args: argparse.Namespace) -> tuple[str, list[_State], np.ndarray | None]:
+    """(the model, the states, the couplings), named, without couplings, or the K-th lowest of a run.
+    Errors: InputError.
     """
     if args.blocks and args.model and not args.run:
-        names = read_names(args.blocks)
-        if parts := [name for name in names if isinstance(name, str)]:
+        if parts := [name for name in read_names(args.blocks) if isinstance(name, str)]:
             raise InputError(
                 f"Healing takes whole blocks, and {parts[0]!r} is a part of one; name the block."
             )
         ordered = [name for part in args.blocks.split(",") for name in read_names(part)]
-        return args.model, [int(name) for name in ordered], None
+        return args.model, [_State([int(name) for name in ordered])], None
     if not args.run or args.remove is None or args.blocks or args.model:
         raise InputError(
             "Which state is to be healed is not clear; give --model with --blocks, or --run with --remove "
@@ -157,14 +208,19 @@ def _state(args: argparse.Namespace) -> tuple[str, list[int], np.ndarray | None]
     run = load_run(find_run(args.run))
     check_removed(args.remove, len(run.units))
     asked = landscape_of(args)
-    found = searched_lowest(args, asked, args.rank)
-    if len(found.removed) < args.rank:
+    found = searched_lowest(args, asked, args.rank[-1])
+    if len(found.removed) < args.rank[-1]:
         raise InputError(f"There are {len(found.removed)} states; choose a --rank up to that.")
-    return run.meta["model"]["source"], [int(b) for b in found.removed[args.rank - 1]], asked.H
+    states = [
+        _State([int(b) for b in found.removed[k - 1]], k, float(found.energies[k - 1])) for k in args.rank
+    ]
+    return run.meta["model"]["source"], states, asked.H
 
 
 def describe(result: dict) -> str:
     """The table for a person, then the rest a line each."""
+    if "states" in result:
+        return _side_by_side(result)
     lines = [f"{'':<9} {'loss':>8} {'perplexity':>11}  tasks"]
     for name, row in result["table"].items():
         tasks = ", ".join(f"{task} {own['accuracy']:.3f}" for task, own in row["tasks"].items())
@@ -176,3 +232,23 @@ def describe(result: dict) -> str:
     lines += [training["stopped"]] if training["stopped"] else []
     lines += [f"{name} answers: {text}" for name, text in result.get("replies", {}).items()]
     return "\n".join([*lines, *(f"{name}: {result[name]}" for name in _TOLD)])
+
+
+def _side_by_side(result: dict) -> str:
+    """A line a state, then how the orders agree."""
+    places = result["orders"]["places"]
+    original = result["states"][0]["table"]["original"]["loss"]
+    lines = [f"the original: {original:.4f} nats; in brackets the place in that order"]
+    lines.append(f"{'rank':>5} {'energy':>14} {'pruned':>12} {'healed':>12}  removed blocks")
+    for k, own in enumerate(result["states"]):
+        values = {
+            "energy": f"{own['energy']:.6g}",
+            "before": f"{own['table']['pruned']['loss']:.4f}",
+            "after": f"{own['table']['healed']['loss']:.4f}",
+        }
+        cells = [f"{value} ({places[name][k]})" for name, value in values.items()]
+        blocks = ",".join(map(str, own["removed"]))
+        lines.append(f"{own['rank']:>5} {cells[0]:>14} {cells[1]:>12} {cells[2]:>12}  {blocks}")
+    for pair, value in result["orders"]["spearman"].items():
+        lines.append(f"Spearman of {pair}: {value:.2f}")
+    return "\n".join([*lines, *(f"{own['out']}, verified" for own in result["states"])])

@@ -8,9 +8,11 @@ import torch
 
 from core import jobs
 from core.__main__ import main
+from core.cli.heal import describe
 from core.errors import InputError
 from core.export.write import is_export_of, is_healed_of
 from core.job_kinds import heal
+from core.jobs.files import id_of
 from core.jobs.progress import Cancelled, Progress
 from core.jobs.requests import request_of
 from core.measure.evaluation import sequence_losses
@@ -179,3 +181,30 @@ def test_what_the_command_refuses(tmp_path, capsys, options, said):
 def test_a_healing_in_the_list_of_jobs(tiny, some_texts, tmp_path):
     request = a_request(tiny["llama"], some_texts, tmp_path, {"method": "lora", "minutes": 2.5})
     assert jobs.about("heal", request) == "llama · without 2, 3, lora, 2.5 minutes"
+
+
+def test_several_states_are_healed_alike_and_compared(tmp_path, capsys, monkeypatch):
+    def here(kind, request):  # no worker to wait for
+        folder = jobs.folder_of(id_of(kind, request))
+        folder.mkdir(parents=True, exist_ok=True)
+        return heal.run(request, Progress(folder))
+
+    monkeypatch.setattr("core.cli.heal.as_job", here)
+    small = ["--method", "merge", "--held", "4", "--report", "8", "--no-tasks"]
+    command = ["heal", "--run", "demo", "--remove", "3", "--rank", "9,1,3", *small]
+    assert main([*command, "--out", str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [own["rank"] for own in found["states"]] == [1, 3, 9]
+    energies = [own["energy"] for own in found["states"]]
+    assert energies == sorted(energies) and found["orders"]["places"]["energy"] == [1, 2, 3]
+    for name, model in (("before", "pruned"), ("after", "healed")):
+        losses = [own["table"][model]["loss"] for own in found["states"]]
+        assert found["orders"]["places"][name] == [sorted(losses).index(loss) + 1 for loss in losses]
+    assert set(found["orders"]["spearman"]) == {"energy, before", "energy, after", "before, after"}
+    for own in found["states"]:
+        record = json.loads((tmp_path / "out" / f"rank-{own['rank']}" / "blockscape.json").read_text())
+        assert record["removed"] == own["removed"] and record["healed"]["asked"]["settings"] == {
+            "method": "merge"
+        }
+    printed = describe(found)
+    assert "Spearman of before, after" in printed and printed.count(", verified") == 3
