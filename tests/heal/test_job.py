@@ -190,7 +190,7 @@ def test_several_states_are_healed_alike_and_compared(tmp_path, capsys, monkeypa
         return heal.run(request, Progress(folder))
 
     monkeypatch.setattr("core.cli.heal.as_job", here)
-    small = ["--method", "merge", "--held", "4", "--report", "8", "--no-tasks"]
+    small = ["--method", "merge", "--sequences", "8", "--held", "4", "--report", "8", "--no-tasks"]
     command = ["heal", "--run", "demo", "--remove", "3", "--rank", "9,1,3", *small]
     assert main([*command, "--out", str(tmp_path / "out"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
