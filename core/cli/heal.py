@@ -13,9 +13,9 @@ from core.cli.options import LENGTH, REPORTED, RUN, SEED, add_texts, form_of, po
 from core.cli.running import as_job, check_writable
 from core.compare.healed import Healed, orders_of
 from core.errors import InputError
-from core.heal.parts import in_parts, share_of
+from core.heal.parts import check_names, in_parts, share_of
 from core.heal.settings import KL, METHODS, REPLACED, Settings
-from core.ising.units import BLOCK, read_names
+from core.ising.units import BLOCK, Name, in_order, read_names
 from core.spectrum.lowest import check_removed
 from core.store.folders import check_free, find_run
 from core.store.named_models import is_demo
@@ -28,7 +28,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """The options of the command."""
     command.add_argument("--model", metavar="M", help="the original, with --blocks; or a run, with --run")
     command.add_argument("--trust-remote-code", action="store_true", help="as for prune")
-    command.add_argument("--blocks", metavar="LIST", help="whole blocks to remove, for example 3,7-9")
+    command.add_argument(
+        "--blocks", metavar="LIST", help="what to remove, for example 3,7-9; with kl or lora also 12a, 13f"
+    )
     command.add_argument("--run", **RUN)
     command.add_argument("--remove", type=int, metavar="M", help="with --run: blocks to remove")
     command.add_argument(
@@ -123,7 +125,7 @@ def _request(
         texts,
         (),
         form_of(args),
-        blocks=sorted(state.blocks),
+        blocks=list(in_order(state.blocks)),
         **_rounds(args.rounds, state.blocks, settings, H),
         settings=settings.to_json(),
         sequences=args.sequences,
@@ -170,19 +172,20 @@ def _budget(args: argparse.Namespace) -> dict:
     return given if any(v is not None for v in given.values()) else {"minutes": 5.0}
 
 
-def _rounds(rounds: int, blocks: list[int], settings: Settings, H: np.ndarray | None) -> dict:
-    """{parts} of a state that goes in several rounds. Errors: InputError where it cannot."""
+def _rounds(rounds: int, blocks: list[Name], settings: Settings, H: np.ndarray | None) -> dict:
+    """{parts} of a state that goes in several rounds. Errors: InputError where it cannot be healed so."""
+    check_names(blocks, settings, rounds)
     if rounds == 1:
         return {}
     share_of(settings, rounds, 0)
-    return {"parts": in_parts(blocks, rounds, H)}
+    return {"parts": in_parts([b for b in blocks if isinstance(b, int)], rounds, H)}
 
 
 @dataclass(frozen=True)
 class _State:
     """What is removed, in the order in which it is named; energy and rank of one that a landscape lists."""
 
-    blocks: list[int]
+    blocks: list[Name]
     rank: int | None = None
     energy: float | None = None
 
@@ -192,27 +195,26 @@ def _asked(args: argparse.Namespace) -> tuple[str, list[_State], np.ndarray | No
     Errors: InputError.
     """
     if args.blocks and args.model and not args.run:
-        if parts := [name for name in read_names(args.blocks) if isinstance(name, str)]:
-            raise InputError(
-                f"Healing takes whole blocks, and {parts[0]!r} is a part of one; name the block."
-            )
-        ordered = [name for part in args.blocks.split(",") for name in read_names(part)]
-        return args.model, [_State([int(name) for name in ordered])], None
+        read_names(args.blocks)  # as a whole: nothing twice
+        return args.model, [_State([b for part in args.blocks.split(",") for b in read_names(part)])], None
     if not args.run or args.remove is None or args.blocks or args.model:
         raise InputError(
             "Which state is to be healed is not clear; give --model with --blocks, or --run with --remove "
             "(and --rank)."
         )
-    if args.by != BLOCK:
-        raise InputError(f"Healing takes whole blocks, so --by {args.by} is not for it; leave it out.")
     run = load_run(find_run(args.run))
-    check_removed(args.remove, len(run.units))
     asked = landscape_of(args)
+    check_removed(args.remove, len(asked.units))
+    if args.rounds > 1 and args.by != BLOCK:
+        raise InputError(
+            f"Rounds take whole blocks, so --by {args.by} is not for them; leave one of the two out."
+        )
     found = searched_lowest(args, asked, args.rank[-1])
     if len(found.removed) < args.rank[-1]:
         raise InputError(f"There are {len(found.removed)} states; choose a --rank up to that.")
     states = [
-        _State([int(b) for b in found.removed[k - 1]], k, float(found.energies[k - 1])) for k in args.rank
+        _State(list(asked.units.stored(found.removed[k - 1])), k, float(found.energies[k - 1]))
+        for k in args.rank
     ]
     return run.meta["model"]["source"], states, asked.H
 

@@ -23,12 +23,13 @@ import transformers
 import core
 from core.errors import InputError
 from core.export.card import card
-from core.export.form_names import NATIVE, PARTIAL, form_of
-from core.export.forms import FORMS, HEALED, Form, Written
+from core.export.form_names import NATIVE, PARTIAL, PORTABLE, form_of
+from core.export.forms import FORMS, HEALED, Form, Written, healed_parts
 from core.export.verify import made_up_ids
 from core.ising.units import BLOCK, BRANCH, Name, in_order
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model
+from core.model.places import Place
 from core.model.surgery import check_removal, divided
 from core.store.folders import check_free
 from core.store.runs import file_sha256
@@ -112,11 +113,7 @@ def prune(
     report(0, 4, "loading")
     loaded, units = _asked(load_model(source, device="cpu", remote_code=remote_code), removed)
     named = form_of(loaded.units.stored(units), form)
-    if loaded.files.partial:
-        raise InputError(
-            f"{source!r} lacks parts of blocks already, which a second removal would forget; prune the model "
-            "that it was made from."
-        )
+    check_whole(loaded)
     FORMS[named].check(loaded, units)
     before = _before(loaded, units, source)
     report(1, 4, "reference logits")
@@ -130,6 +127,15 @@ def prune(
     return _placed(loaded, units, out, named, FORMS[named], before, probe, provenance or {}, workshop, report)
 
 
+def check_whole(loaded: LoadedModel) -> None:
+    """Errors: InputError for a model that lacks parts of blocks already."""
+    if loaded.files.partial:
+        raise InputError(
+            f"{loaded.source!r} lacks parts of blocks already, which a second removal would forget; take the "
+            "model that it was made from."
+        )
+
+
 def write_healed(
     original: LoadedModel,
     student: LoadedModel,
@@ -137,15 +143,17 @@ def write_healed(
     out: Path,
     *,
     healed: dict,
+    places: Sequence[Place] = (),
     provenance: dict | None = None,
     workshop: Path | None = None,
     report: Report = lambda done, total, message: None,
 ) -> Export:
-    """Write a student, `original` without the blocks `removed` and trained since, as `prune` writes a pruned
+    """Write a student, `original` without its units `removed` and trained since, as `prune` writes a pruned
     model: verified in a fresh process against the student's own logits.
 
-    healed: how, which blockscape.json holds under that name, so that nobody takes it for the pruned model.
-    The student's weights are rounded to the checkpoint's own type. Errors: as `prune`.
+    places: what core.model.surgery.remove_blocks has left empty in blocks that stay: then it is written in
+    the portable form. healed: how, which blockscape.json holds under that name, so that nobody takes it for
+    the pruned model. The student's weights are rounded to the checkpoint's own type. Errors: as `prune`.
     """
     out = Path(out)
     check_free(out)
@@ -159,7 +167,8 @@ def write_healed(
     for p in student.model.parameters():
         p.data = p.data.to(dtype)
     told = {**(provenance or {}), "healed": healed}
-    done = _placed(student, (), out, NATIVE, HEALED, before, probe, told, workshop, report)
+    form, how = (PORTABLE, healed_parts(places)) if places else (NATIVE, HEALED)
+    done = _placed(student, (), out, form, how, before, probe, told, workshop, report)
     for p in student.model.parameters():
         p.data = p.data.float()
     return done
@@ -176,6 +185,7 @@ class _Before(NamedTuple):
     bytes: int
     blocks: int
     units: int
+    gone: int  # of the units
     kv_bytes: int
 
 
@@ -204,6 +214,7 @@ def _before(loaded: LoadedModel, units: Sequence[int], source: str) -> _Before:
         loaded.weights_bytes(),
         len(loaded.blocks),
         len(loaded.units),
+        len(units),
         sum(b.kv_bytes for b in loaded.blocks),
     )
 
@@ -248,7 +259,7 @@ def _placed(
         (before.kv_bytes, written.kv_bytes),
         found["difference"],
         form,
-        None if form == NATIVE else (before.units, before.units - len(units)),
+        None if form == NATIVE else (before.units, before.units - before.gone),
         found.get("llama_cpp"),
     )
 
@@ -277,7 +288,7 @@ def _write(
     for file in (*copied, *own_code):
         shutil.copyfile(file, checkpoint / file.name)
     if form != NATIVE:
-        text = card(form, before.name, before.removed, (before.units, before.units - len(units)))
+        text = card(form, before.name, before.removed, (before.units, before.units - before.gone))
         (checkpoint / "README.md").write_text(text, encoding="utf-8")
     record = {
         "removed": list(before.removed),
@@ -321,12 +332,12 @@ def is_export_of(out: Path, source: str, removed: Sequence[Name], form: str | No
         return False
 
 
-def is_healed_of(out: Path, source: str, removed: Sequence[int], asked: dict) -> bool:
+def is_healed_of(out: Path, source: str, removed: Sequence[Name], asked: dict) -> bool:
     """Whether `out` is what `write_healed` wrote of `source` where the same was asked."""
     try:
         record = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
         own = (record["source"], record["removed"], record["healed"]["asked"])
-        return own == (source, sorted(removed), asked)
+        return own == (source, list(in_order(removed)), asked)
     except (OSError, ValueError, TypeError, KeyError):
         return False
 

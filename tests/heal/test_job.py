@@ -88,6 +88,30 @@ def test_a_healed_checkpoint_is_the_student_and_says_so(tiny, some_texts, tmp_pa
         assert [y for name, _, y, _ in noted if name == "kl"] == pytest.approx(held)
 
 
+@pytest.mark.parametrize("kind, method", [("llama", "kl"), ("gpt2", "lora")])
+def test_attention_and_ffn_alone_are_healed_too(tiny, some_texts, tmp_path, kind, method):
+    """Written in the portable form, which a stranger's process must load and find to be the student."""
+    settings = {"method": method, "tokens": 4000, "rate": 3e-3, "batch": 4}
+    state = [1, "2a", "4f"]
+    request = a_request(tiny[kind], some_texts, tmp_path / "out", settings, blocks=state)
+    found, progress = done(request, tmp_path)
+    record = json.loads((tmp_path / "out" / "blockscape.json").read_text())
+    assert record["removed"] == state and record["form"] == found["form"] == "portable"
+    assert found["verified"] and found["units"] == [12, 8] and found["blocks"] == [6, 5]
+    table = {name: row["loss"] for name, row in found["table"].items()}
+    training = found["training"]
+    assert training["after"]["kl"] < 0.9 * training["before"]["kl"] and training["steps"] == 4000 // 96
+    again, original = load_model(str(tmp_path / "out")), load_model(str(tiny[kind])).seen("branch")
+    assert again.parameters() == found["parameters"][1] < found["parameters"][0]
+    texts = heal.draw_sequences(original, heal.read_sources(some_texts), request, "report", 16, progress)
+    assert sequence_losses(again, texts.ids).mean() == pytest.approx(table["healed"], abs=1e-5)
+    pruned = sequence_losses(original, texts.ids, original.units.parse("1,2a,4f")).mean()
+    assert pruned == pytest.approx(table["pruned"], abs=1e-6)
+    assert is_healed_of(tmp_path / "out", request["model"], state, heal._asked(request))
+    with pytest.raises(InputError, match="take the model that it was made from"):
+        done({**request, "model": str(tmp_path / "out"), "blocks": [0]}, tmp_path / "job")
+
+
 def test_what_was_won_back_is_a_share_of_the_increase():
     def won(*losses):
         return heal._won({n: {"loss": x} for n, x in zip(("original", "pruned", "healed"), losses)})
@@ -164,8 +188,10 @@ def test_a_state_that_goes_in_rounds(tiny, some_texts, tmp_path):
     [
         (["--model", "demo"], "Which state is to be healed"),
         (["--run", "demo"], "Which state is to be healed"),
-        (["--model", "demo", "--blocks", "3,12a"], "'12a' is a part of one"),
-        (["--run", "demo", "--remove", "3", "--by", "branch"], "whole blocks"),
+        (["--model", "demo", "--blocks", "3,12a", "--method", "seams"], "'12a' is a part of a block"),
+        (["--model", "demo", "--blocks", "3,12a", "--replace", "linear"], "'linear' is about whole ones"),
+        (["--model", "demo", "--blocks", "3,12a", "--rounds", "2"], "2 rounds take whole ones"),
+        (["--run", "demo", "--remove", "3", "--by", "branch", "--rounds", "2"], "Rounds take whole blocks"),
         (["--model", "demo", "--blocks", "3", "--method", "glue"], "no method 'glue'"),
         (["--model", "demo", "--blocks", "3", "--minutes", "0"], "minutes must be"),
         (["--model", "demo", "--blocks", "3", "--rounds", "2"], "cannot be removed in 2 rounds"),
