@@ -142,11 +142,12 @@ def _landscape(told: Mapping | None) -> list[str]:
     if not told:
         return []
     mean = f"Energy {told['energy']:.6g} by the estimator {told['estimator']} ({told['meaning']})."
-    health = f"Health of that landscape: {told['health']['colour']}. {told['health']['sentence']}"
+    health = f"Is that landscape to be trusted? {told['health']['sentence']}"
     where = f"Calibrated on {told['texts']} (run {told['run'][:8]})."
+    rank = "" if told["rank"] is None else " Ranks begin at 0, the ground state."
     return [
         "## What the landscape says",
-        f"{mean} {told['place']} {where}",
+        f"{mean} {told['place']}{rank} {where}",
         health,
         *_scores(told["measured"]),
     ]

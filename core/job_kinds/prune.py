@@ -3,9 +3,12 @@
 import shutil
 from pathlib import Path
 
+from core.compare.facts import facts
+from core.energy.sources import open_source
 from core.export.making import put_back
 from core.export.record import zip_export
 from core.export.write import prune as write_pruned
+from core.ising.units import name_text
 from core.jobs.progress import Progress
 
 
@@ -13,7 +16,8 @@ def run(request: dict, progress: Progress) -> dict:
     """A real checkpoint without the request's `blocks`, blocks and branches by name, in its `form` where it
     names one; verified, in the folder `out`, and beside it a .zip when `zip` asks and it is small.
 
-    An equal export that is there stays until the new one is verified.
+    An equal export that is there stays until the new one is verified. The request's `landscape`, {run: a
+    folder, by, estimator, mix}, is what the card tells of the state.
     """
     out = Path(request["out"])
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +30,7 @@ def run(request: dict, progress: Progress) -> dict:
         request["blocks"],
         out,
         form=request.get("written"),
-        provenance=request["provenance"],
+        provenance=request["provenance"] | _landscape(request, progress),
         workshop=progress.work if same_disk else None,
         remote_code=request.get("remote_code", False),
         replace=True,  # of a worker that was killed behind its end
@@ -34,3 +38,15 @@ def run(request: dict, progress: Progress) -> dict:
     )
     archive = zip_export(out) if request["zip"] else None
     return {**done.to_json(), "zip": archive and str(archive)}
+
+
+def _landscape(request: dict, progress: Progress) -> dict:
+    """{"landscape": what is known of the state}, where the request names one."""
+    asked = request.get("landscape")
+    if not asked:
+        return {}
+    progress.report(0, 4, "what the landscape says")
+    source = open_source(asked["run"]).seen(asked["by"])
+    assert source.run is not None
+    state = source.run.units.parse(name_text(request["blocks"]))
+    return {"landscape": facts(source, asked["estimator"], asked.get("mix"), state)}
