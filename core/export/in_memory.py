@@ -1,15 +1,17 @@
 """A pruned model by way of the loaded one: in each form, and a healed one as it is."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from core.errors import InputError
-from core.export.form_names import NATIVE, form_of
+from core.export.config_changes import differences
+from core.export.form_names import GGUF, NATIVE, form_of
 from core.export.forms import FORMS, HEALED, Form
-from core.export.making import Before, Making, Report, beside
+from core.export.making import Before, Making, Report, Written, beside
 from core.export.verify import made_up_ids
 from core.ising.units import BLOCK, BRANCH, Name
 from core.model.gates import gated, removal
@@ -20,11 +22,11 @@ from core.model.surgery import check_removal, divided
 def pruned(
     source: str, removed: Sequence[Name], form: str | None, remote_code: bool, report: Report
 ) -> Making:
-    """Of `source` without these blocks and branches. Errors: InputError for bad units, or a model that cannot
-    be pruned, or not in this form.
+    """Of `source` without these blocks and branches; without any, where the form is another than its own.
+    Errors: InputError for bad units, or a model that cannot be pruned, or not in this form.
     """
     report(0, 4, "loading")
-    loaded, units = _asked(load_model(source, device="cpu", remote_code=remote_code), removed)
+    loaded, units = _asked(load_model(source, device="cpu", remote_code=remote_code), removed, form)
     named = form_of(loaded.units.stored(units), form)
     if loaded.files.partial:
         raise InputError(
@@ -40,7 +42,9 @@ def pruned(
     if dtype != loaded.model.dtype:
         report(1, 4, "loading in the checkpoint's own type")
         del loaded
-        loaded, _ = _asked(load_model(source, device="cpu", dtype=dtype, remote_code=remote_code), removed)
+        loaded, _ = _asked(
+            load_model(source, device="cpu", dtype=dtype, remote_code=remote_code), removed, form
+        )
     return _making(loaded, units, named, how, before, probe)
 
 
@@ -68,25 +72,27 @@ def _making(
 ) -> Making:
     own_code = loaded.own_code
 
+    def write(folder: Path, report: Report) -> Written:
+        config = loaded.model.config.to_dict()
+        report(2, 4, f"writing about {sum(p.nbytes for p in loaded.model.parameters()) / 1e9:.2g} GB")
+        written = how.write(loaded, units, folder)
+        return replace(
+            written, config=tuple(differences(config, loaded.model.config.to_dict())) if units else ()
+        )
+
     def prove(checkpoint: Path, scratch: Path) -> dict:
         np.savez(scratch / "probe.npz", ids=probe["ids"], logits=probe["logits"])
         return how.prove(checkpoint, scratch / "probe.npz", own_code)
 
-    return Making(
-        before,
-        form,
-        lambda folder, report: how.write(loaded, units, folder),
-        prove,
-        beside(loaded.files),
-        how.weights,
-        loaded.item_size,
-    )
+    return Making(before, form, write, prove, beside(loaded.files), how.weights, loaded.item_size)
 
 
-def _asked(loaded: LoadedModel, removed: Sequence[Name]) -> tuple[LoadedModel, list[int]]:
+def _asked(loaded: LoadedModel, removed: Sequence[Name], form: str | None) -> tuple[LoadedModel, list[int]]:
     """(the model by branch where a part of a block goes alone, else by block; its units of these names).
     Errors: InputError.
     """
+    if not removed and form == GGUF:  # a mere conversion
+        return loaded.seen(BLOCK), []
     if any(isinstance(name, str) for name in removed):
         branches = loaded.seen(BRANCH)
         state = branches.units.parse(",".join(map(str, removed)))

@@ -16,6 +16,7 @@ import transformers
 
 import core
 from core.export.card import card
+from core.export.config_changes import Change
 from core.export.form_names import LOGITS, NATIVE
 from core.export.record import PROVENANCE, Export
 from core.ising.units import Name
@@ -64,6 +65,7 @@ class Written:
 
     parameters: int
     kv_bytes: int  # of keys and values a token, as the description of what is left promises
+    config: tuple[Change, ...] = ()  # what was changed in it
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def made(
         (before.units, before.units - before.gone) if before.partial else None,
         found.get("llama_cpp"),
         found.get("proof", LOGITS),
+        written.config,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InputError
+from core.export.config_changes import Change
 from core.export.form_names import LOGITS, NATIVE, form_of, forms_of
 from core.ising.units import Name, in_order
 
@@ -31,6 +32,7 @@ class Export:
     units: tuple[int, int] | None = None  # before, after, where a part of a block went alone
     llama_cpp: str | None = None  # what it did with a GGUF file
     proof: str = LOGITS  # of core.export.form_names.PROOFS
+    config: tuple[Change, ...] = ()  # what was changed in it
 
     def to_json(self) -> dict:
         """What a job's result says of it."""
@@ -43,6 +45,7 @@ class Export:
             "kv_bytes": list(self.kv_bytes),
             "verified": True,
             "proof": self.proof,
+            **({"config": [list(change) for change in self.config]} if self.config else {}),
             **({} if self.units is None else {"units": list(self.units)}),
             **({} if self.form == NATIVE else self._of_form()),
         }
