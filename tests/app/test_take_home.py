@@ -1,13 +1,11 @@
 """The Take home page: what it offers of a state, what it foretells, and what it refuses."""
 
-import json
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
 from core import jobs
 from core.export.hub import TOKEN
-from core.jobs.control import asked_job
 from core.jobs.files import write_whole
 from core.store import folders
 
@@ -87,31 +85,18 @@ def test_what_is_ready_goes_to_the_hub(no_worker, monkeypatch):
     assert not any("hf_secret" in f.read_text() for f in folders.home().rglob("*.json*"))
 
 
-def test_what_was_healed_goes_home_like_any_other(monkeypatch, tmp_path):
+def test_what_was_healed_goes_home_like_any_other(no_worker, monkeypatch, tmp_path):
     monkeypatch.setenv("BLOCKSCAPE_OPENS", "demo")
     request = jobs.request_of(
         "demo", blocks=[3], settings={"method": "kl", "minutes": 1.0}, out=str(tmp_path)
     )
-    job_id = asked_job("heal", request).id
-    result = {
-        "out": str(tmp_path),
-        "removed": [3],
-        "bytes": [10, 9],
-        "proof": "logits",
-        "won": 0.5,
-        "zip": None,
-    }
-    write_whole(
-        folders.home() / "jobs" / job_id / "result.json", {"status": "done", "result": result, "t": 0.0}
-    )
+    job = jobs.start("heal", request)
+    result = {"out": str(tmp_path), "removed": [3], "bytes": [10, 9], "won": 0.5, "zip": None}
+    write_whole(job.folder / "result.json", {"status": "done", "result": result, "t": 0.0})
     app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/take_home.py").run()
     assert any(
         "healed: demo · without 3, kl, 1 minutes, 50 % won back" in o
         for o in app.selectbox(key="home_state").options
     )
-    app.selectbox(key="home_state").select(job_id).run()
-    assert (
-        not app.exception
-        and "Hub" in cards(app)
-        and json.dumps(str(tmp_path)).strip('"') in app.code[0].value
-    )
+    app.selectbox(key="home_state").select(job.id).run()
+    assert not app.exception and "Hub" in cards(app) and str(tmp_path) in app.code[0].value
