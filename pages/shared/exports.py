@@ -131,8 +131,14 @@ def export_card(run: Run, removed: State, offer: Offer) -> None:
     if job is None or not (job.active or job.status == "done"):
         label = "Resume" if job and job.status in ("interrupted", "cancelled") else "Write and verify"
         key = f"prune-{offer.form}-{'-'.join(map(str, removed))}"
-        kind = "primary" if offer.form == offers_of(run, removed)[0].form else "secondary"
-        st.button(label, key=key, type=kind, on_click=start_job, args=("prune", request))
+        usual = offer.form == offers_of(run, removed)[0].form
+        st.button(
+            label,
+            key=key,
+            type="primary" if usual else "secondary",
+            on_click=start_job,
+            args=("prune", request),
+        )
         st.caption(_takes(run, removed, offer.form))
 
 
