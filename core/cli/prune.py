@@ -4,9 +4,10 @@ import argparse
 from pathlib import Path
 
 from core import jobs
-from core.cli.chosen import add_state, state_of
+from core.cli.chosen import add_state, states_of
 from core.cli.running import as_job, check_writable
 from core.export.form_names import NATIVE, PARTIAL, PORTABLE, WHOLE, form_of
+from core.ising.units import in_order
 from core.store.folders import check_free
 
 # of the result
@@ -30,11 +31,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     """Where the checkpoint is, and parameters, bytes, blocks, units and KV bytes before and after."""
-    out, chosen = Path(args.out).absolute(), state_of(args)
+    out, (chosen,) = Path(args.out).absolute(), states_of(args)
     form_of(chosen.removed, args.format)  # refused before anything is loaded
     request = jobs.request_of(
         chosen.model,
-        blocks=list(chosen.removed),
+        blocks=list(in_order(chosen.removed)),
         out=str(out),
         zip=False,
         provenance={},
