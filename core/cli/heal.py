@@ -153,9 +153,13 @@ def _rounds(args: argparse.Namespace, state: Chosen, settings: Settings) -> dict
     check_names(state.removed, settings, args.rounds)
     if args.rounds == 1:
         return {}
+    if args.by != BLOCK:
+        raise InputError(
+            f"Rounds take whole blocks, so --by {args.by} is not for them; leave one of the two out."
+        )
     share_of(settings, args.rounds, 0)
     blocks = [name for name in state.removed if isinstance(name, int)]
-    return {"parts": in_parts(blocks, args.rounds, None if args.by != BLOCK else state.H)}
+    return {"parts": in_parts(blocks, args.rounds, state.H)}
 
 
 def describe(result: dict) -> str:
