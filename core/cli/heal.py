@@ -9,6 +9,7 @@ from core.cli.chosen import Chosen, add_state, states_of
 from core.cli.options import LENGTH, REPORTED, SEED, add_texts, form_of, positive, texts_of
 from core.cli.running import as_job, check_writable
 from core.compare.healed import Healed, orders_of
+from core.errors import InputError
 from core.heal.parts import check_names, in_parts, share_of
 from core.heal.settings import KL, METHODS, REPLACED, Settings
 from core.ising.units import BLOCK, in_order
@@ -150,13 +151,13 @@ def _budget(args: argparse.Namespace) -> dict:
 
 def _rounds(args: argparse.Namespace, state: Chosen, settings: Settings) -> dict:
     """{parts} of a state that goes in several rounds. Errors: InputError where it cannot be healed so."""
-    check_names(state.removed, settings, args.rounds)
-    if args.rounds == 1:
-        return {}
-    if args.by != BLOCK:
+    if args.rounds > 1 and args.by != BLOCK:
         raise InputError(
             f"Rounds take whole blocks, so --by {args.by} is not for them; leave one of the two out."
         )
+    check_names(state.removed, settings, args.rounds)
+    if args.rounds == 1:
+        return {}
     share_of(settings, args.rounds, 0)
     blocks = [name for name in state.removed if isinstance(name, int)]
     return {"parts": in_parts(blocks, args.rounds, state.H)}

@@ -187,7 +187,7 @@ def test_a_state_that_goes_in_rounds(tiny, some_texts, tmp_path):
     "options, said",
     [
         (["--model", "demo"], "Which state is meant"),
-        (["--run", "demo"], "Which state is meant"),
+        (["--run", "demo"], "Nothing says how much to remove"),
         (["--model", "demo", "--blocks", "3,12a", "--method", "seams"], "'12a' is a part of a block"),
         (["--model", "demo", "--blocks", "3,12a", "--replace", "linear"], "'linear' is about whole ones"),
         (["--model", "demo", "--blocks", "3,12a", "--rounds", "2"], "2 rounds take whole ones"),
