@@ -5,30 +5,20 @@ import sys
 from pathlib import Path
 
 from core import jobs
-from core.cli.lowest import add_landscape, landscape_of, searched_lowest
-from core.cli.options import LENGTH, REPORTED, RUN, SEED, add_texts, form_of, positive, texts_of
+from core.cli.chosen import add_state, state_of
+from core.cli.options import LENGTH, REPORTED, SEED, add_texts, form_of, positive, texts_of
 from core.cli.running import as_job, check_writable
 from core.errors import InputError
 from core.heal.settings import KL, METHODS, REPLACED, Settings
-from core.ising.units import BLOCK, read_names
-from core.spectrum.lowest import check_removed
-from core.store.folders import check_free, find_run
+from core.store.folders import check_free
 from core.store.named_models import is_demo
-from core.store.runs import load_run
 
 _TOLD = ("out", "curve", "parameters", "bytes", "blocks", "verified")
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    command.add_argument("--model", metavar="M", help="the original, with --blocks; or a run, with --run")
-    command.add_argument("--trust-remote-code", action="store_true", help="as for prune")
-    command.add_argument("--blocks", metavar="LIST", help="whole blocks to remove, for example 3,7-9")
-    command.add_argument("--run", **RUN)
-    command.add_argument("--remove", type=int, metavar="M", help="with --run: blocks to remove")
-    command.add_argument(
-        "--rank", type=positive, default=1, metavar="K", help="with --run: the K-th lowest state (default 1)"
-    )
+    add_state(command)
     add_texts(command)
     command.add_argument("--method", default=KL, metavar="HOW", help=f"{', '.join(METHODS)} (default {KL})")
     command.add_argument(
@@ -55,7 +45,6 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--no-tasks", action="store_true", help="loss only: tasks are the demo's")
     command.add_argument("--prompt", metavar="TEXT", help="ask the three models this, too")
     command.add_argument("--out", required=True, metavar="DIR", help="a new folder; the curve is DIR.csv")
-    add_landscape(command)
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -117,27 +106,11 @@ def _budget(args: argparse.Namespace) -> dict:
 
 
 def _state(args: argparse.Namespace) -> tuple[str, list[int]]:
-    """(the model, the blocks to remove), named or the K-th lowest of a run. Errors: InputError."""
-    if args.blocks and args.model and not args.run:
-        names = list(read_names(args.blocks))
-        if parts := [name for name in names if isinstance(name, str)]:
-            raise InputError(
-                f"Healing takes whole blocks, and {parts[0]!r} is a part of one; name the block."
-            )
-        return args.model, [int(name) for name in names]
-    if not args.run or args.remove is None or args.blocks or args.model:
-        raise InputError(
-            "Which state is to be healed is not clear; give --model with --blocks, or --run with --remove "
-            "(and --rank)."
-        )
-    if args.by != BLOCK:
-        raise InputError(f"Healing takes whole blocks, so --by {args.by} is not for it; leave it out.")
-    run = load_run(find_run(args.run))
-    check_removed(args.remove, len(run.units))
-    found = searched_lowest(args, landscape_of(args), args.rank)
-    if len(found.removed) < args.rank:
-        raise InputError(f"There are {len(found.removed)} states; choose a --rank up to that.")
-    return run.meta["model"]["source"], [int(b) for b in found.removed[args.rank - 1]]
+    """(the model, the blocks to remove). Errors: InputError."""
+    chosen = state_of(args)
+    if parts := [name for name in chosen.removed if isinstance(name, str)]:
+        raise InputError(f"Healing takes whole blocks, and {parts[0]!r} is a part of one; name the block.")
+    return chosen.model, [name for name in chosen.removed if isinstance(name, int)]
 
 
 def describe(result: dict) -> str:

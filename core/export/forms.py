@@ -6,19 +6,13 @@ from pathlib import Path
 
 from core.errors import InputError
 from core.export import deci, form_names, nas
+from core.export.making import Written
 from core.export.verify import verify_elsewhere, verify_portable
+from core.ising.units import BRANCH
 from core.model import partial
 from core.model.load import LoadedModel
 from core.model.silence import silence
 from core.model.surgery import divided, remove_blocks
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a form has put into a folder."""
-
-    parameters: int
-    kv_bytes: int  # of keys and values a token, as the description of what is left promises
 
 
 @dataclass(frozen=True)
@@ -77,6 +71,8 @@ def _shapes(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
 
 
 def _gguf(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
+    names, loaded = loaded.units.stored(units), loaded.seen(BRANCH)
+    units = loaded.units.state(names) or ()
     parts = [part for block in loaded.blocks for part in block.branches]
     kv_bytes = sum(part.kv_bytes for unit, part in enumerate(parts) if unit not in units)
     zeros = deci.zero_heads(loaded, deci.layout_of(loaded, units))

@@ -2,14 +2,14 @@
 
 import csv
 import math
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from core.calibration.corpus import Read, available, read_sources
-from core.export.write import is_healed_of, write_healed, zip_export
+from core.export.making import put_back
+from core.export.record import zip_export
+from core.export.write import write_healed
 from core.heal.needs import STATES_ROOM, Sizes, check_room, needs, seams
 from core.heal.replacement import replace_blocks
 from core.heal.settings import LINEAR, Settings
@@ -196,11 +196,7 @@ def _written(
     out, curve = Path(request["out"]), Path(f"{request['out']}.csv")
     out.parent.mkdir(parents=True, exist_ok=True)
     same_disk = out.parent.stat().st_dev == progress.work.stat().st_dev
-    # a killed worker's: moved away whole, never thinned out
-    if is_healed_of(out, teacher.source, removed, record["asked"]):
-        earlier = progress.work / "earlier"
-        shutil.rmtree(earlier, ignore_errors=True)
-        os.replace(out, earlier) if same_disk else shutil.rmtree(out)
+    put_back(progress.work, out)
     done = write_healed(
         teacher,
         student,

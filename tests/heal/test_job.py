@@ -9,7 +9,7 @@ import torch
 from core import jobs
 from core.__main__ import main
 from core.errors import InputError
-from core.export.write import is_export_of, is_healed_of
+from core.export.record import is_export_of, is_healed_of
 from core.job_kinds import heal
 from core.jobs.progress import Cancelled, Progress
 from core.jobs.requests import request_of
