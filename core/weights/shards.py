@@ -24,7 +24,7 @@ _BITS = re.compile(r"(?:F|BF|I|U|C)(\d+)")
 
 
 @dataclass(frozen=True)
-class Stored:
+class OnDisk:
     """A tensor in a file."""
 
     file: Path
@@ -45,7 +45,7 @@ class Stored:
                 left -= len(piece)
                 yield piece
 
-    def same(self, other: "Stored") -> bool:
+    def same(self, other: "OnDisk") -> bool:
         """Whether type, shape and every byte are those of another."""
         if (self.dtype, self.shape, self.size) != (other.dtype, other.shape, other.size):
             return False
@@ -71,11 +71,11 @@ def weight_files(files: WeightFiles) -> list[Path]:
     return [files.folder / name for name in shards]
 
 
-def stored_tensors(files: WeightFiles) -> dict[str, Stored]:
+def stored_tensors(files: WeightFiles) -> dict[str, OnDisk]:
     """{name: tensor}, file by file, in the order of each. Errors: InputError for a damaged or cut file, and
     for a name in two.
     """
-    found: dict[str, Stored] = {}
+    found: dict[str, OnDisk] = {}
     for path in weight_files(files):
         for name, tensor in _header(path, files.source).items():
             if name in found:
@@ -87,7 +87,7 @@ def stored_tensors(files: WeightFiles) -> dict[str, Stored]:
     return found
 
 
-def _header(path: Path, source: str) -> dict[str, Stored]:
+def _header(path: Path, source: str) -> dict[str, OnDisk]:
     """The tensors of a file. Errors: InputError."""
     size = path.stat().st_size
     try:
@@ -100,7 +100,7 @@ def _header(path: Path, source: str) -> dict[str, Stored]:
         found = {}
         for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
             begin, end = entry["data_offsets"]
-            tensor = Stored(path, entry["dtype"], tuple(entry["shape"]), 8 + length + begin, end - begin)
+            tensor = OnDisk(path, entry["dtype"], tuple(entry["shape"]), 8 + length + begin, end - begin)
             bits = _bits(tensor.dtype)
             if bits and math.prod(tensor.shape) * bits != tensor.size * 8:
                 raise ValueError(f"{name} has {tensor.size} bytes, which its shape does not fit")
@@ -123,7 +123,7 @@ def _bits(dtype: str) -> int:
     return own or (int(match[1]) if match else 0)
 
 
-def write_tensors(path: Path, tensors: Sequence[tuple[str, Stored]], copied: Callable[[int], None]) -> None:
+def write_tensors(path: Path, tensors: Sequence[tuple[str, OnDisk]], copied: Callable[[int], None]) -> None:
     """A new safetensors file of these tensors under their new names, on disk when this returns.
 
     copied: told how many bytes more there are, piece by piece. The largest types come first, so that every
