@@ -127,14 +127,8 @@ REFUSALS: Refusals = (
 )
 # what a config of the type cannot say: of the config of the language model
 INEXPRESSIBLE: Refusals = (
-    (
-        "no attention would be left, and its cache counts tokens by that",
-        _last_attention,
-    ),
-    (
-        "its config says by a period which blocks are attention and which have experts",
-        _breaks_a_period,
-    ),
+    ("no attention would be left, and its cache counts tokens by that", _last_attention),
+    ("its config says by a period which blocks are attention and which have experts", _breaks_a_period),
     (
         "its attention subtracts by an amount that depends on the block's number",
         lambda config, removed: config.model_type == "diffllama",

@@ -199,9 +199,9 @@ def _is_stack(own: list[Call], length: int) -> bool:
     """Whether the calls of a list's children are those of blocks: each once, in order, on hidden states of
     one shape.
     """
-    if [int(call.path.rpartition(".")[2]) for call in own] != list(range(length)) or next(
-        own[0].module.children(), None
-    ) is None:
+    if [int(call.path.rpartition(".")[2]) for call in own] != list(range(length)) or not any(
+        next(call.module.children(), None) for call in own
+    ):
         return False
     shapes = {
         _shape(hidden) for call in own for hidden in (call.output, hidden_argument(call.args, call.kwargs))

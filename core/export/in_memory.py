@@ -16,7 +16,7 @@ from core.export.verify import made_up_ids
 from core.ising.units import BLOCK, BRANCH, Name
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model
-from core.model.surgery import check_removal, divided
+from core.model.surgery import check_units, divided
 
 
 def pruned(
@@ -26,7 +26,7 @@ def pruned(
     Errors: InputError for bad units, or a model that cannot be pruned, or not in this form.
     """
     report(0, 4, "loading")
-    loaded, units = _asked(load_model(source, device="cpu", remote_code=remote_code), removed, form)
+    loaded, units = _asked(_loaded(source, None, remote_code, form), removed, form)
     named = form_of(loaded.units.stored(units), form)
     if loaded.files.partial:
         raise InputError(
@@ -42,10 +42,13 @@ def pruned(
     if dtype != loaded.model.dtype:
         report(1, 4, "loading in the checkpoint's own type")
         del loaded
-        loaded, _ = _asked(
-            load_model(source, device="cpu", dtype=dtype, remote_code=remote_code), removed, form
-        )
+        loaded, _ = _asked(_loaded(source, dtype, remote_code, form), removed, form)
     return _making(loaded, units, named, how, before, probe)
+
+
+def _loaded(source: str, dtype: torch.dtype | None, remote_code: bool, form: str | None) -> LoadedModel:
+    """The model on the CPU. Its tokenizer is asked for by GGUF alone, which holds it: files of it are copied."""
+    return load_model(source, device="cpu", dtype=dtype, remote_code=remote_code, tokenizer=form == GGUF)
 
 
 def healed(original: LoadedModel, student: LoadedModel, removed: Sequence[int]) -> Making:
@@ -98,9 +101,9 @@ def _asked(loaded: LoadedModel, removed: Sequence[Name], form: str | None) -> tu
         state = branches.units.parse(",".join(map(str, removed)))
         removed = branches.units.stored(state)
         if any(isinstance(name, str) for name in removed):
-            return branches, check_removal(branches, state)
+            return branches, check_units(branches, state)
     loaded = loaded.seen(BLOCK)
-    return loaded, check_removal(loaded, [name for name in removed if isinstance(name, int)])
+    return loaded, check_units(loaded, [name for name in removed if isinstance(name, int)])
 
 
 def _before(loaded: LoadedModel, units: Sequence[int], source: str) -> Before:

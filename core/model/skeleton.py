@@ -168,7 +168,7 @@ def hollow(files: WeightFiles) -> PreTrainedModel:
                 config, attn_implementation=attention, dtype=torch.float32, **arguments
             )
         )
-        model.tie_weights()
+    model.tie_weights()  # the context has made each its own
     take_out(model, gone)
     model.set_experts_implementation("eager")  # grouped products take no zero seen as many
     zeros: dict[int, nn.Parameter] = {}
@@ -210,7 +210,7 @@ def _packed_homes(
     """
     names, homes, there = Names(model), {}, set()
     count, left = len(model.get_submodule(blocks[:-1])), []  # type: ignore[arg-type]  # a list
-    for name in tensors:
+    for name in sorted(tensors, key=dot_natural_key):
         home, _ = names.home(name)
         number = home.removeprefix(blocks).partition(".")[0] if home.startswith(blocks) else ""
         owner = names.owner(home)
@@ -244,9 +244,7 @@ def _check_fit(model: PreTrainedModel, tensors: dict[str, OnDisk], source: str) 
             f"{source!r} has weights of the type {unknown.pop()!r}, which is not known here; convert them to "
             "BF16."
         )
-    state = {
-        name: torch.empty(t.shape, dtype=DTYPES[t.dtype], device="meta") for name, t in tensors.items()
-    }
+    state = {name: torch.empty(t.shape, dtype=DTYPES[t.dtype], device="meta") for name, t in tensors.items()}
     try:
         _, info = type(model).from_pretrained(
             None, config=model.config, state_dict=state, device_map={"": "meta"}, output_loading_info=True

@@ -30,7 +30,7 @@ from core.ising.states import check_blocks
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel
 from core.model.partial import take_out
-from core.model.places import Place, find_places
+from core.model.places import Place, find_passed, find_places
 
 # logits of a few tokens, of the largest: rounding alone; half precision may send a token to another expert
 _CLOSE, _CLOSE_HALF = 1e-4, 0.1
@@ -121,6 +121,21 @@ def remove_blocks(loaded: LoadedModel, removed: Sequence[int]) -> list[Place]:
     if partial:
         same_as_gated(loaded, expected, names, usual)
     return [_renumbered(place, loaded, kept) for place in places]
+
+
+def pass_on(loaded: LoadedModel, blocks: Sequence[int]) -> list[Place]:
+    """Whole blocks that pass on what they are given, in place: the others keep their numbers, and the config
+    stays. Gives their places, as core.model.partial.take_out finds them in a model of that config.
+
+    Errors: InputError where the model then is not the gated one: tried on a few tokens.
+    """
+    units = [unit for b in blocks for unit in loaded.units.of_block[b]]
+    names, expected, usual = loaded.units.write(units), gated_logits(loaded, units), _cache_error(loaded)
+    places = find_passed(loaded, blocks)
+    take_out(loaded.model, places)
+    loaded.blocks = [block for b, block in enumerate(loaded.blocks) if b not in set(blocks)]
+    same_as_gated(loaded, expected, names, usual)
+    return places
 
 
 def _keep_blocks(loaded: LoadedModel, kept: list[int]) -> None:

@@ -10,7 +10,7 @@ same of what is left, else the modules that it meant are named one by one.
 import fnmatch
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,7 @@ class Renamed:
     def settings(self, value: Any) -> Any:
         """The settings of what is left; lists and keys of any depth are looked through."""
         if isinstance(value, dict):
-            return {
-                new: self.settings(inner)
-                for key, inner in value.items()
-                for new in ([key] if key in _PLAIN_KEYS else self.name(key))
-            }
+            return {new: self.settings(inner) for key, inner in value.items() for new in self.name(key)}
         if isinstance(value, list):
             named = [self.name(v) if isinstance(v, str) else [self.settings(v)] for v in value]
             return [v for one in named for v in one]
@@ -96,22 +92,12 @@ class Renamed:
     def _glob(self, text: str) -> list[str]:
         return self._meant(text, lambda name: fnmatch.fnmatchcase(name, text), lambda name: name)
 
-    def _meant(
-        self, text: str, fits: Callable[[str], bool], written: Callable[[str], str]
-    ) -> list[str]:
+    def _meant(self, text: str, fits: Callable[[str], bool], written: Callable[[str], str]) -> list[str]:
         """A pattern where it says the same of what is left, else what it meant, one by one."""
         meant = {self.modules[name] for name in filter(fits, self.modules)} - {None}
         if meant == {*filter(fits, self.after)}:
             return [text] if meant or not any(map(fits, self.modules)) else []
-        return [written(name) for name in _outermost(meant)]  # type: ignore[arg-type]
-
-
-# of settings themselves, never of modules: they stay
-_PLAIN_KEYS = frozenset({"config_groups", "weights", "input_activations", "output_activations", "targets"})
-
-
-def _outermost(names: Iterable[str]) -> list[str]:
-    return sorted(names)
+        return [written(name) for name in sorted(name for name in meant if name)]
 
 
 def rewrite(raw: dict, source: dict, renamed: Renamed) -> None:
