@@ -123,8 +123,8 @@ def _check_expressed(loaded: LoadedModel) -> None:
     wrong = sorted(n for n in {*now, *then} if now.get(n) != then.get(n))
     if wrong:
         raise InputError(
-            f"{loaded.source!r} without these blocks is nothing that its type ({config.model_type!r}) can be: "
-            f"its config would make another {wrong[0]}; write the portable form."
+            f"{loaded.source!r} without these blocks is nothing that its type ({config.model_type!r}) can "
+            f"be: its config would make another {wrong[0]}; write the portable form."
         )
 
 
@@ -231,8 +231,8 @@ def pruned(
     blocks = [name for name in removed if isinstance(name, int)]
     if len(blocks) < len(removed) or form not in FORMS:
         raise InputError(
-            f"Shard by shard, whole blocks are removed, and written in the form {' or '.join(FORMS)}; leave that "
-            "out for parts of blocks and for other forms."
+            f"Shard by shard, whole blocks are removed, and written in the form {' or '.join(FORMS)}; leave "
+            "that out for parts of blocks and for other forms."
         )
     report(0, 1, "reading the headers")
     skeleton = open_skeleton(source, remote_code)

@@ -47,7 +47,7 @@ def pruned(
 
 
 def _loaded(source: str, dtype: torch.dtype | None, remote_code: bool, form: str | None) -> LoadedModel:
-    """The model on the CPU. Its tokenizer is asked for by GGUF alone, which holds it: files of it are copied."""
+    """The model on the CPU. Its tokenizer is asked for by GGUF alone, which holds it."""
     return load_model(source, device="cpu", dtype=dtype, remote_code=remote_code, tokenizer=form == GGUF)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from core.errors import InputError
 from core.export.form_names import LOGITS, TENSORS
-from core.export.verify import LOGITS_TOLERANCE, compare, made_up_ids
+from core.export.verify import compare, made_up_ids
 from core.model.devices import free_memory
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model

@@ -40,15 +40,15 @@ def find_passed(loaded: LoadedModel, blocks: Sequence[int]) -> list[Place]:
     found = []
     for b, call in sorted(block_calls(loaded, blocks).items()):
         output, kept = call.output, loaded.blocks[b].kv_bytes
-        several = isinstance(output, (tuple, list))
+        others = len(output) - 1 if isinstance(output, (tuple, list)) else None
         found.append(
             {
                 "path": f"{loaded.structure.path}.{b}",
                 "input": 0 if call.args else "hidden_states",
                 "width": None,
                 "rows": False,
-                "form": type(output).__name__ if several else None,
-                "others": len(output) - 1 if several else 0,
+                "form": None if others is None else type(output).__name__,
+                "others": others or 0,
                 "layer": block_number(call.module) if kept else None,
             }
         )

@@ -115,8 +115,8 @@ def open_skeleton(source: str, remote_code: bool = False) -> Skeleton:
     files = find_weights(source, remote_code, packed=True)
     if type(files) is not WeightFiles:
         raise InputError(
-            f"{source!r} is no folder of safetensors with its own config.json, and only those are pruned shard "
-            "by shard; leave that out."
+            f"{source!r} is no folder of safetensors with its own config.json, and only those are pruned "
+            "shard by shard; leave that out."
         )
     tensors, quantised = stored_tensors(files), is_packed(files.config, files.folder)
     try:
@@ -246,7 +246,7 @@ def _check_fit(model: PreTrainedModel, tensors: dict[str, OnDisk], source: str) 
         )
     state = {name: torch.empty(t.shape, dtype=DTYPES[t.dtype], device="meta") for name, t in tensors.items()}
     try:
-        _, info = type(model).from_pretrained(
+        read: Any = type(model).from_pretrained(  # a pair, which transformers does not declare
             None, config=model.config, state_dict=state, device_map={"": "meta"}, output_loading_info=True
         )
     except NotImplementedError:  # some huge tensors are converted as numbers alone; the proof loads them
@@ -256,7 +256,7 @@ def _check_fit(model: PreTrainedModel, tensors: dict[str, OnDisk], source: str) 
             f"The weights of {source!r} do not fit its config ({first_line(error, 160)}); take both from the "
             "same place."
         ) from error
-    check_names(info, source)
+    check_names(read[1], source)
 
 
 def stored_dtype(tensors: Mapping[str, OnDisk]) -> torch.dtype:

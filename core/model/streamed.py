@@ -3,16 +3,18 @@
 What is beside the blocks is brought for its own call where it is large (embeddings, the head), else it stays.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import nn
 
 from core.model.load import LoadedModel
-from core.model.skeleton import DTYPES, Skeleton
+from core.model.skeleton import Skeleton
 
 SMALL = 1 << 20  # values that may stay
 
@@ -77,7 +79,9 @@ class _Weights:
 
     def __init__(self, skeleton: Skeleton):
         self.skeleton, self.model = skeleton, skeleton.loaded.model
-        self.names, self.held, self.files = skeleton.names, {}, {}
+        self.names = skeleton.names
+        self.held: dict[str, Any] = {}  # what was in the place of a weight that is here now
+        self.files: dict[Path, Any] = {}
         self.sources: dict[str, list[tuple[str, str | None]]] = {}
         for name, home in skeleton.homes.items():
             self.sources.setdefault(home, []).append((name, self.names.home(name)[1]))
@@ -124,12 +128,12 @@ class _Weights:
         parts = self.sources[home]
         return {home: self._read(parts[0][0])} if parts[0][1] is None else self._converted(home, self._read)
 
-    def _converted(self, home: str, read) -> dict[str, torch.Tensor]:
+    def _converted(self, home: str, read: Callable[[str], Any]) -> dict[str, torch.Tensor]:
         """What transformers makes of the tensors of a home, by names in the model."""
         parts = self.sources[home]
         converter = deepcopy(next(c for c in self.names.converters if parts[0][1] in c.source_patterns))
         for name, pattern in parts:
-            converter.add_tensor(home, name, pattern, read(name))
+            converter.add_tensor(home, name, str(pattern), read(name))
         made = converter.convert(home, model=self.model, config=self.model.config)
         return {name: value[0] if isinstance(value, list) else value for name, value in made.items()}
 

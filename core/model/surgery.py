@@ -57,8 +57,8 @@ def check_removal(loaded: LoadedModel, removed: Sequence[int]) -> list[int]:
     for reason, holds in REFUSALS:
         if whole and holds(loaded.model.config, whole):
             raise InputError(
-                f"{loaded.source!r} cannot be pruned natively: {reason}; write the portable form, or evaluate "
-                "it with gates instead."
+                f"{loaded.source!r} cannot be pruned natively: {reason}; write the portable form, or "
+                "evaluate it with gates instead."
             )
     return units
 

@@ -18,7 +18,10 @@ from core.weights.guard import read_object
 
 KEY = "quantization_config"
 _TEXT = "text_config"
-_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")  # beside config.json
+_FILES = (
+    *("hf_quant_config.json", "quantization_config.json"),
+    *("quantize_config.json", "quant_config.json"),
+)  # beside config.json
 _EXPRESSION = re.compile(r"(re:|[+-]:)")
 _SPECIAL = re.compile(r"[\\^$*+?()\[\]|{}]")
 
