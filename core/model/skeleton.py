@@ -29,10 +29,9 @@ from core.blocks.description import describe_blocks
 from core.blocks.structure import Branch, Structure, find_stack
 from core.errors import InputError, first_line
 from core.model.load import LoadedModel, auto_class, check_names, with_attention
-from core.model.partial import take_out
+from core.model.partial import PartialConfig, take_out
 from core.weights.files import WeightFiles
 from core.weights.find import find_weights
-from core.weights.guard import read_object
 from core.weights.packed import is_packed
 from core.weights.shards import OnDisk, stored_tensors
 
@@ -154,8 +153,8 @@ def hollow(files: WeightFiles) -> PreTrainedModel:
     """
     reader, own_code = auto_class(files.config, files.source, files.own_code), files.own_code
     if files.partial:
-        raw = read_object(files.folder / "config.json", files.source)
-        config, gone = CONFIG_MAPPING[raw["whole"]["model_type"]].from_dict(raw["whole"]), raw["removed"]
+        own = PartialConfig.from_pretrained(files.folder)
+        config, gone = CONFIG_MAPPING[own.whole["model_type"]].from_dict(own.whole), own.removed
     else:
         config = AutoConfig.from_pretrained(files.folder, local_files_only=True, trust_remote_code=own_code)
         gone = []

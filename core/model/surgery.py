@@ -178,7 +178,7 @@ def _say(config, kept: Sequence[int], before: int) -> None:
     config.num_hidden_layers = len(kept)
     if differing is not None:
         by_number = differing.per_layer_overrides
-        config.per_layer_config = {n: by_number[i] for n, i in enumerate(kept) if i in by_number} or None
+        config.per_layer_config = {n: by_number[i] for n, i in enumerate(kept) if i in by_number}
 
 
 def _rest(block: Block, gone: Sequence[int]) -> Block:
