@@ -77,14 +77,14 @@ def card(record: Mapping, model: str, blocks: int) -> str:
     loads = _LOADS[form] + (_DECI if form == GGUF and parts else "")
     sections = [
         _front_matter(record, form),
-        f"# {model} without {written(removed)}",
+        f"# {model} without {written(removed)}" if removed else f"# {model}",
         f"{len(kept)} of {blocks} blocks{' or parts of them' if parts else ''} are left, "
         f"{after:,} of {before:,} parameters. {named if parts else ''}`blockscape.json` has the origin, and "
         "the SHA-256 of every file.",
         forms_of(removed)[form].about,
         loads,
-        "## What was removed",
-        f"Removed, by the original's numbers from 0: {written(removed)}. Kept: {_ranges(kept)}.",
+        *_removal(removed, kept),
+        *_of(record.get("of")),
         *_healing(record.get("healed")),
         *_landscape(record.get("landscape")),
         "## How to cite",
@@ -104,6 +104,27 @@ def _front_matter(record: Mapping, form: str) -> str:
         "tags: [blockscape, block-removal, pruned]",
     ]
     return "\n".join(["---", *filter(None, lines), "---"])
+
+
+def _removal(removed: Sequence, kept: Sequence[int]) -> list[str]:
+    if not removed:
+        return []
+    return [
+        "## What was removed",
+        f"Removed, by the original's numbers from 0: {written(removed)}. Kept: {_ranges(kept)}.",
+    ]
+
+
+def _of(earlier: Mapping | None) -> list[str]:
+    """Of what was itself made with Blockscape: blocks of the first original have other numbers here."""
+    if not earlier:
+        return []
+    return [
+        "## Its origin",
+        f"The model that this was made from is {earlier['source']} without {written(earlier['removed'])}; "
+        "`blockscape.json` has its record under `of`.",
+        *_healing(earlier.get("healed")),
+    ]
 
 
 def _ranges(kept: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from core.errors import InputError
 from core.export.config_changes import differences
-from core.export.form_names import GGUF, NATIVE, form_of
+from core.export.form_names import GGUF, NATIVE, SHAPES, form_of
 from core.export.forms import FORMS, HEALED, Form
 from core.export.making import Before, Making, Report, Written, beside
 from core.export.verify import made_up_ids
@@ -77,7 +77,7 @@ def _making(
 
     def write(folder: Path, report: Report) -> Written:
         config = loaded.model.config.to_dict()
-        report(2, 4, f"writing about {sum(p.nbytes for p in loaded.model.parameters()) / 1e9:.2g} GB")
+        report(2, 4, f"writing about {size / 1e9:.2g} GB")
         written = how.write(loaded, units, folder)
         return replace(
             written, config=tuple(differences(config, loaded.model.config.to_dict())) if units else ()
@@ -87,7 +87,17 @@ def _making(
         np.savez(scratch / "probe.npz", ids=probe["ids"], logits=probe["logits"])
         return how.prove(checkpoint, scratch / "probe.npz", own_code)
 
-    return Making(before, form, write, prove, beside(loaded.files), how.weights, loaded.item_size)
+    size = _size(loaded, units, form)
+    return Making(before, form, write, prove, beside(loaded.files), how.weights, loaded.item_size, size)
+
+
+def _size(loaded: LoadedModel, units: Sequence[int], form: str) -> int:
+    """Bytes of the weights that are written, about."""
+    own = [b.parameters for b in loaded.blocks]
+    if loaded.by != BLOCK:
+        own = [part.parameters for b in loaded.blocks for part in b.branches]
+    gone = 0 if form == SHAPES else sum(own[unit] for unit in units)
+    return (loaded.parameters() - gone) * next(loaded.model.parameters()).element_size()
 
 
 def _asked(loaded: LoadedModel, removed: Sequence[Name], form: str | None) -> tuple[LoadedModel, list[int]]:

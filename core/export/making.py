@@ -15,6 +15,7 @@ from pathlib import Path
 import transformers
 
 import core
+from core.errors import InputError
 from core.export.card import card
 from core.export.config_changes import Change
 from core.export.form_names import LOGITS, NATIVE
@@ -74,7 +75,8 @@ class Making:
 
     write: into a new folder. prove: (that folder, one for what the proof needs) -> what was found, with the
     problem if there is one raised as RuntimeError. beside: files of the original that go along. weights: a
-    pattern of the files that hold them. item: bytes of a number in the promise of a cache.
+    pattern of the files that hold them. item: bytes of a number in the promise of a cache. size: bytes that
+    will be written, about.
     """
 
     before: Before
@@ -84,6 +86,7 @@ class Making:
     beside: Sequence[Path] = field(default=())
     weights: str = "*.safetensors"
     item: int = 4
+    size: int = 0
 
 
 def beside(files: WeightFiles) -> list[Path]:
@@ -103,10 +106,12 @@ def made(
     """What was written to `out`, once it is proved; what is there already is replaced then, and not before.
 
     provenance: what else blockscape.json says. workshop: a folder on the disk of `out` to write in; None:
-    beside `out`. Errors: RuntimeError where the proof fails; nothing of it is then left.
+    beside `out`. Errors: InputError where the disk lacks room; RuntimeError where the proof fails. Nothing of
+    it is then left.
     """
     before = making.before
     out.parent.mkdir(parents=True, exist_ok=True)
+    _check_room(making.size, workshop or out.parent)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
     try:
         checkpoint = staging / "checkpoint"
@@ -138,6 +143,16 @@ def made(
         found.get("proof", LOGITS),
         written.config,
     )
+
+
+def _check_room(size: int, folder: Path) -> None:
+    """Errors: InputError."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise InputError(
+            f"The checkpoint takes {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free at {str(folder)!r}; "
+            "free some, or give another place."
+        )
 
 
 def put_back(workshop: Path, out: Path) -> None:

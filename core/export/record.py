@@ -78,6 +78,15 @@ def is_healed_of(out: Path, source: str, removed: Sequence[int], asked: dict) ->
         return False
 
 
+def origin_of(folder: Path) -> dict:
+    """{"of": what an export that is pruned or converted again says of itself}; empty of any other model."""
+    try:
+        record = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        return {"of": {name: value for name, value in record.items() if name != "files"}}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
 def zip_export(out: Path, limit: int = ZIP_LIMIT) -> Path | None:
     """A checkpoint as one .zip beside its folder, whole or absent; None when its files have more than `limit`
     bytes.

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from core.export import in_memory
 from core.export.making import Report, made
-from core.export.record import Export, is_export_of, is_healed_of
+from core.export.record import Export, is_export_of, is_healed_of, origin_of
 from core.ising.units import Name
 from core.model.load import LoadedModel
 from core.store.folders import check_free
+from core.store.named_models import place_of
 
 
 def prune(
@@ -38,7 +39,8 @@ def prune(
     if not (replace and is_export_of(out, source, removed, form)):
         check_free(out)
     making = in_memory.pruned(source, removed, form, remote_code, report)
-    return made(making, out, provenance=provenance, workshop=workshop, report=report)
+    told = {**origin_of(place_of(source)), **(provenance or {})}
+    return made(making, out, provenance=told, workshop=workshop, report=report)
 
 
 def write_healed(
