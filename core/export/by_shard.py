@@ -7,7 +7,6 @@ afterwards. Quantised weights are copied as they are, and their settings speak o
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,12 +132,6 @@ def write_plan(plan: Plan, folder: Path, report: Report) -> Written:
 
     Errors: InputError for a source that is cut off in the middle; OSError where the disk is full.
     """
-    free = shutil.disk_usage(folder.parent).free
-    if free < plan.size:
-        raise InputError(
-            f"The pruned model takes {plan.size / 1e9:.2g} GB and {free / 1e9:.2g} GB of the disk of "
-            f"{str(folder.parent)!r} are free; make room, or choose another folder."
-        )
     folder.mkdir()
     loaded, done, shards = plan.skeleton.loaded, 0, plan.shards()
     names: dict[str, str] = {}
@@ -243,10 +236,8 @@ def pruned(
             "that it was made from."
         )
     count, parameters = len(loaded.blocks), loaded.parameters()
-    size, kv_bytes = (
-        sum(sizes)
-        for sizes in ((f.stat().st_size for f in weight_files(files)), (b.kv_bytes for b in loaded.blocks))
-    )
+    size = sum(file.stat().st_size for file in weight_files(files))
+    kv_bytes = sum(block.kv_bytes for block in loaded.blocks)
     plan = plan_of(skeleton, blocks, form)
     gone = tuple(sorted(blocks))
     before = Before(source, loaded.name, gone, plan.kept, parameters, size, count, count, len(gone), kv_bytes)
@@ -258,4 +249,12 @@ def pruned(
             found |= verify_portable(checkpoint, probe)
         return found
 
-    return Making(before, form, lambda folder, report: write_plan(plan, folder, report), prove, beside(files))
+    return Making(
+        before,
+        form,
+        lambda folder, report: write_plan(plan, folder, report),
+        prove,
+        beside(files),
+        item=loaded.item_size,
+        size=plan.size,
+    )

@@ -153,8 +153,8 @@ def hollow(files: WeightFiles) -> PreTrainedModel:
     """
     reader, own_code = auto_class(files.config, files.source, files.own_code), files.own_code
     if files.partial:
-        own = PartialConfig.from_pretrained(files.folder)
-        config, gone = CONFIG_MAPPING[own.whole["model_type"]].from_dict(own.whole), own.removed
+        said = PartialConfig.from_pretrained(files.folder)
+        config, gone = CONFIG_MAPPING[said.whole["model_type"]].from_dict(said.whole), said.removed
     else:
         config = AutoConfig.from_pretrained(files.folder, local_files_only=True, trust_remote_code=own_code)
         gone = []
