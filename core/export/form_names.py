@@ -58,7 +58,8 @@ PROOFS = {
     LOGITS: "reloaded in a fresh process and verified: no tensor missing or left over, the gated model's "
     "logits, the same tokens with and without cache",
     TENSORS: "proved tensor by tensor in a fresh process: just the names and shapes that the config asks "
-    "for, each the original's own bytes. It is too large for this machine's memory to be run here",
+    "for, each the original's own bytes. It was not run here: it is too large for this machine's memory, or "
+    "its weights are packed in a way that is not run here",
 }
 
 

@@ -17,7 +17,7 @@ from core.ising.units import BLOCK, BRANCH, Name
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model
 from core.model.places import Place
-from core.model.surgery import check_removal, divided
+from core.model.surgery import check_units, divided
 
 
 def pruned(
@@ -27,7 +27,7 @@ def pruned(
     Errors: InputError for bad units, or a model that cannot be pruned, or not in this form.
     """
     report(0, 4, "loading")
-    loaded, units = _asked(load_model(source, device="cpu", remote_code=remote_code), removed, form)
+    loaded, units = _asked(_loaded(source, None, remote_code, form), removed, form)
     named = form_of(loaded.units.stored(units), form)
     check_whole(loaded)
     how = FORMS[named]
@@ -39,9 +39,7 @@ def pruned(
     if dtype != loaded.model.dtype:
         report(1, 4, "loading in the checkpoint's own type")
         del loaded
-        loaded, _ = _asked(
-            load_model(source, device="cpu", dtype=dtype, remote_code=remote_code), removed, form
-        )
+        loaded, _ = _asked(_loaded(source, dtype, remote_code, form), removed, form)
     return _making(loaded, units, named, how, before, probe)
 
 
@@ -52,6 +50,11 @@ def check_whole(loaded: LoadedModel) -> None:
             f"{loaded.source!r} lacks parts of blocks already, which a second removal would forget; take the "
             "model that it was made from."
         )
+
+
+def _loaded(source: str, dtype: torch.dtype | None, remote_code: bool, form: str | None) -> LoadedModel:
+    """The model on the CPU. Its tokenizer is asked for by GGUF alone, which holds it."""
+    return load_model(source, device="cpu", dtype=dtype, remote_code=remote_code, tokenizer=form == GGUF)
 
 
 def healed(
@@ -117,9 +120,9 @@ def _asked(loaded: LoadedModel, removed: Sequence[Name], form: str | None) -> tu
         state = branches.units.parse(",".join(map(str, removed)))
         removed = branches.units.stored(state)
         if any(isinstance(name, str) for name in removed):
-            return branches, check_removal(branches, state)
+            return branches, check_units(branches, state)
     loaded = loaded.seen(BLOCK)
-    return loaded, check_removal(loaded, [name for name in removed if isinstance(name, int)])
+    return loaded, check_units(loaded, [name for name in removed if isinstance(name, int)])
 
 
 def _before(loaded: LoadedModel, units: Sequence[int], source: str) -> Before:

@@ -21,6 +21,7 @@ from core.export.config_changes import Change
 from core.export.form_names import LOGITS, NATIVE
 from core.export.record import PROVENANCE, Export
 from core.ising.units import Name
+from core.store.folders import writing
 from core.store.runs import file_sha256
 from core.weights.files import WeightFiles
 
@@ -106,28 +107,29 @@ def made(
     """What was written to `out`, once it is proved; what is there already is replaced then, and not before.
 
     provenance: what else blockscape.json says. workshop: a folder on the disk of `out` to write in; None:
-    beside `out`. Errors: InputError where the disk lacks room; RuntimeError where the proof fails. Nothing of
-    it is then left.
+    beside `out`. Errors: InputError where the disk lacks room or says no; RuntimeError where the proof fails.
+    Nothing of it is then left.
     """
     before = making.before
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(making.size, workshop or out.parent)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
-    try:
-        checkpoint = staging / "checkpoint"
-        report(2, 4, "writing")
-        written = making.write(checkpoint, report)
-        _add_record(making, written, checkpoint, provenance or {})
-        report(3, 4, "verifying in a fresh process")
-        found = making.prove(checkpoint, staging)
-        _check_cache(found, written, making.item)
-        size = sum(f.stat().st_size for f in checkpoint.glob(making.weights))
-        checkpoint.chmod(0o755)
-        if out.exists():
-            os.replace(out, staging / "earlier")
-        os.replace(checkpoint, out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(making.size, workshop or out.parent)
+        staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
+        try:
+            checkpoint = staging / "checkpoint"
+            report(2, 4, "writing")
+            written = making.write(checkpoint, report)
+            _add_record(making, written, checkpoint, provenance or {})
+            report(3, 4, "verifying in a fresh process")
+            found = making.prove(checkpoint, staging)
+            _check_cache(found, written, making.item)
+            size = sum(f.stat().st_size for f in checkpoint.glob(making.weights))
+            checkpoint.chmod(0o755)
+            if out.exists():
+                os.replace(out, staging / "earlier")
+            os.replace(checkpoint, out)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
     report(4, 4, "done")
     return Export(
         out,

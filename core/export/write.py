@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.export import by_shard as by_files
 from core.export import in_memory
 from core.export.making import Report, made
 from core.export.record import Export, is_export_of, is_healed_of, origin_of
@@ -23,6 +24,7 @@ def prune(
     workshop: Path | None = None,
     remote_code: bool = False,
     replace: bool = False,
+    by_shard: bool | None = None,
     report: Report = lambda done, total, message: None,
 ) -> Export:
     """Remove blocks, or attention or FFN of them, from `source` and write a folder of the pruned model.
@@ -30,16 +32,21 @@ def prune(
     removed: blocks by number, branches by name ("12a"). form: of core.export.form_names; None: where only
     whole blocks go, a checkpoint that loads as `source` does, by from_pretrained of its auto class; else the
     portable form. `workshop` is a folder on the disk of `out` to write in until it is verified; None: beside
-    `out`. Weights keep the checkpoint's own type; quantised ones are written in bf16
-    (core.weights.quantised), which is larger. remote_code: as in core.model.load.load_model; the code goes
-    with the checkpoint. replace: an equal export that is at `out` is replaced once this one is verified.
+    `out`. Weights keep the checkpoint's own type. remote_code: as in core.model.load.load_model; the code
+    goes with the checkpoint. replace: an equal export that is at `out` is replaced once this one is verified.
+    by_shard: whole blocks are removed by way of the files, in little memory, and quantised weights stay as
+    they are; None: where the model does not fit in memory, or is quantised (core.export.by_shard.wanted).
+    Otherwise quantised weights are written in bf16 (core.weights.quantised), which is larger.
     Errors: InputError for bad units, an existing `out`, or a model that cannot be pruned, or not in this
     form; RuntimeError when the written folder fails verification (it is then removed).
     """
     out = Path(out)
     if not (replace and is_export_of(out, source, removed, form)):
         check_free(out)
-    making = in_memory.pruned(source, removed, form, remote_code, report)
+    if by_shard is None:
+        by_shard = by_files.wanted(source, removed, form, remote_code)
+    way = by_files if by_shard else in_memory
+    making = way.pruned(source, removed, form, remote_code, report)
     told = {**origin_of(place_of(source)), **(provenance or {})}
     return made(making, out, provenance=told, workshop=workshop, report=report)
 

@@ -34,6 +34,7 @@ def run(request: dict, progress: Progress) -> dict:
         workshop=progress.work if same_disk else None,
         remote_code=request.get("remote_code", False),
         replace=True,  # of a worker that was killed behind its end
+        by_shard=request.get("by_shard"),
         report=progress.report,
     )
     archive = zip_export(out) if request["zip"] else None
