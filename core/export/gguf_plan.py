@@ -1,0 +1,160 @@
+"""What a GGUF file says of its blocks, and what it must say once some are gone. Loads no torch.
+
+llama.cpp's loaders know more than a file says: periods of attention (core.weights.gguf_patterns), and, for
+two architectures, how attention is scaled, by the number of blocks alone. Whatever a file without these
+blocks could not say is refused.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gguf import GGUFValueType
+
+from core.errors import InputError
+from core.ising.states import check_blocks
+from core.weights.gguf_header import Header, read_array
+from core.weights.gguf_patterns import PATTERNS, full_attention, periodic
+
+# architectures of which it is known what belongs to a block: those that transformers reads, so that a file
+# can be proved, but for t5 (whose first blocks hold what all share) and gemma4 (whose blocks share keys)
+_ALIKE = (
+    *("bloom", "deci", "falcon", "gpt2", "lfm2", "llama", "mamba", "minimax-m2", "nemotron", "phi3"),
+    *("qwen2", "qwen2moe", "qwen3", "qwen3moe", "stablelm", "starcoder2"),
+)
+KNOWN = frozenset({*_ALIKE, *PATTERNS})
+# arrays that have an entry of something else than a block
+_NOT_OF_BLOCKS = ("rope.dimension_sections",)
+# a number of blocks by which llama.cpp knows the largest model of a family, whose attention it then scales by
+# the width of the model and not by that of a head
+_SCALED_BY_COUNT = {"gemma2": 46, "gemma3": 62}
+_COUNT, _DENSE, _DRAFTING = "block_count", "leading_dense_block_count", "nextn_predict_layers"
+_HEADS_KV = "attention.head_count_kv"
+
+
+class Change(NamedTuple):
+    """Of an entry: what it said (None: it was not there), what it must say; kind: of the numbers."""
+
+    before: Any
+    after: Any
+    kind: int
+
+
+class Plan(NamedTuple):
+    """kept: blocks by their old numbers; blocks: of the stack before, drafting ones left out."""
+
+    kept: list[int]
+    blocks: int
+    changes: dict[str, Change]
+
+
+def plan_of(path: Path, header: Header, removed: Sequence[int], source: str) -> Plan:
+    """How the header of a file (of the first part of a split one) changes without these blocks.
+
+    header.tensors must hold the tensors of all parts. Errors: InputError for an architecture that is not
+    known here, for damage, and for a removal that no file of this architecture can say.
+    """
+    arch = header.architecture
+    if arch not in KNOWN:
+        raise InputError(
+            f"{source!r} is a GGUF file of the architecture {arch[:40]!r}, and what belongs to its blocks is "
+            f"known only for {', '.join(sorted(KNOWN))}; llama-quantize --prune-layers takes blocks out of "
+            "others, without a proof."
+        )
+    count, drafting = header.own(_COUNT), header.own(_DRAFTING) or 0
+    if count != header.blocks or not 0 <= drafting < count:
+        raise InputError(
+            f"The GGUF file {path.name!r} says that it has {count} blocks, {drafting} of them for drafting, "
+            f"and holds {header.blocks}; take it anew from its origin."
+        )
+    blocks = count - drafting
+    gone = set(check_blocks(removed, blocks))
+    if not gone:
+        raise InputError("No blocks to remove were given; name at least one, for example 3,7-9.")
+    kept = [b for b in range(blocks) if b not in gone]
+    changes = _arrays(path, header, kept, source) | _numbers(header, kept, gone)
+    changes |= _pattern(path, header, kept, source)
+    _check_count(header, blocks, len(kept), source)
+    _check_attention(path, header, kept, source)
+    return Plan(kept, blocks, {f"{arch}.{name}": change for name, change in changes.items()})
+
+
+def _arrays(path: Path, header: Header, kept: list[int], source: str) -> dict[str, Change]:
+    """Every array with an entry for each block, without those that go."""
+    changes, prefix = {}, f"{header.architecture}."
+    for key, length in header.lengths.items():
+        name = key.removeprefix(prefix)
+        if name == key or length != header.blocks or name in _NOT_OF_BLOCKS:
+            continue
+        values = read_array(path, header, key)
+        if values is None:
+            raise InputError(
+                f"{source!r} has a list of words for its blocks, {key[:60]!r}, which is not known here; "
+                "export it as a Hugging Face folder."
+            )
+        changes[name] = Change(values, [values[b] for b in kept], header.spans[key].inner or 0)
+    return changes
+
+
+def _numbers(header: Header, kept: list[int], gone: set[int]) -> dict[str, Change]:
+    """Counts of blocks; drafting ones, which predict from the whole stack, go with all that they have."""
+    changes = {_COUNT: (header.blocks, len(kept))}
+    if header.own(_DRAFTING):
+        changes[_DRAFTING] = (header.own(_DRAFTING), 0)
+    if dense := header.own(_DENSE):
+        changes[_DENSE] = (dense, dense - sum(b < dense for b in gone))
+    kinds = {name: header.spans[f"{header.architecture}.{name}"].kind for name in changes}
+    return {name: Change(*pair, kinds[name]) for name, pair in changes.items() if pair[0] != pair[1]}
+
+
+def _pattern(path: Path, header: Header, kept: list[int], source: str) -> dict[str, Change]:
+    """Which blocks have full attention, where the usual period no longer says it."""
+    full, pattern = full_attention(path, header), PATTERNS.get(header.architecture)
+    if full is None or pattern is None:
+        return {}
+    left = [full[b] for b in kept]
+    if f"{header.architecture}.{pattern.array_key}" in header.lengths:
+        return {}  # it is one of the arrays
+    said = header.own(pattern.period_key)
+    if left == periodic(said or pattern.period, len(left)):
+        return {}
+    if pattern.array_key:
+        return {pattern.array_key: Change(None, [not own for own in left], GGUFValueType.BOOL)}
+    fits = (p for p in range(1, len(left) + 2) if periodic(p, len(left)) == left)
+    if (period := next(fits, None)) is None:
+        raise InputError(
+            f"Without these blocks {source!r} has full attention in the blocks "
+            f"{[n for n, own in enumerate(left) if own]} of {len(left)}, and llama.cpp knows it of "
+            f"{header.architecture} only as every n-th; remove others, for example {said or pattern.period} in a row, "
+            "or export a Hugging Face folder."
+        )
+    return {pattern.period_key: Change(said, period, GGUFValueType.UINT32)}
+
+
+def _check_count(header: Header, before: int, after: int, source: str) -> None:
+    special = _SCALED_BY_COUNT.get(header.architecture)
+    heads, width = header.own("attention.head_count"), header.own("embedding_length")
+    if special not in (before, after) or (heads and width // heads == header.own("attention.key_length")):
+        return
+    raise InputError(
+        f"{source!r} has {before} blocks and would have {after}, and llama.cpp knows by {special} blocks of "
+        f"{header.architecture} how attention is scaled; remove another number of blocks, or export a "
+        "Hugging Face folder."
+    )
+
+
+def _check_attention(path: Path, header: Header, kept: list[int], source: str) -> None:
+    """Of a hybrid, one block with attention must stay; of deci, which may lack it, the first must have it."""
+    full = full_attention(path, header) if header.architecture.startswith("qwen35") else None
+    heads = read_array(path, header, f"{header.architecture}.{_HEADS_KV}")
+    has = full or ([bool(count) for count in heads] if heads else None)
+    if has and not any(has[b] for b in kept):
+        raise InputError(
+            f"Without these blocks {source!r} has no attention left, and it could not be run; keep one of "
+            f"the blocks {[b for b, own in enumerate(has) if own]}."
+        )
+    if header.architecture == "deci" and has and not has[kept[0]]:
+        raise InputError(
+            f"Without these blocks {source!r} begins with block {kept[0]}, which has no attention, and "
+            f"llama.cpp does not load that; keep block {has.index(True)} before it."
+        )
