@@ -108,27 +108,24 @@ def _numbers(header: Header, kept: list[int], gone: set[int]) -> dict[str, Chang
 
 
 def _pattern(path: Path, header: Header, kept: list[int], source: str) -> dict[str, Change]:
-    """Which blocks have full attention, where the usual period no longer says it."""
+    """Which blocks have full attention, as a list where the usual period no longer says it."""
     full, pattern = full_attention(path, header), PATTERNS.get(header.architecture)
     if full is None or pattern is None:
         return {}
     left = [full[b] for b in kept]
-    if f"{header.architecture}.{pattern.array_key}" in header.lengths:
+    if all(left) and not all(full):
+        raise InputError(
+            f"Without these blocks {source!r} has none left of {pattern.other.replace('_', ' ')}, and "
+            f"llama.cpp does not load that as {header.architecture}; keep one of the blocks "
+            f"{[b for b, own in enumerate(full) if not own]}."
+        )
+    key, said = pattern.array_key, header.own(pattern.period_key)
+    if f"{header.architecture}.{key}" in header.lengths:
         return {}  # it is one of the arrays
-    said = header.own(pattern.period_key)
     if left == periodic(said or pattern.period, len(left)):
         return {}
-    if pattern.array_key:
-        return {pattern.array_key: Change(None, [not own for own in left], GGUFValueType.BOOL)}
-    fits = (p for p in range(1, len(left) + 2) if periodic(p, len(left)) == left)
-    if (period := next(fits, None)) is None:
-        raise InputError(
-            f"Without these blocks {source!r} has full attention in the blocks "
-            f"{[n for n, own in enumerate(left) if own]} of {len(left)}, and llama.cpp knows it of "
-            f"{header.architecture} only as every n-th; remove others, for example {said or pattern.period} in a row, "
-            "or export a Hugging Face folder."
-        )
-    return {pattern.period_key: Change(said, period, GGUFValueType.UINT32)}
+    before = said if key == pattern.period_key else None
+    return {key: Change(before, [not own for own in left], GGUFValueType.BOOL)}
 
 
 def _check_count(header: Header, before: int, after: int, source: str) -> None:

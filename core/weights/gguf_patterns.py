@@ -11,22 +11,23 @@ from core.weights.gguf_header import Header, read_array
 class Pattern(NamedTuple):
     """Of an architecture whose blocks differ in their attention: every `period`-th has full attention.
 
-    period_key: the entry of that period, which may be missing; other: what the rest have, as transformers
-    calls it; array_key: the entry of an array that says it block by block, where llama.cpp takes one.
+    period_key: the entry of that period, which may be missing; array_key: the entry of a list that says it
+    block by block, true where attention is not full; other: what that is, as transformers calls it.
     """
 
     period_key: str
+    array_key: str
     period: int
     other: str
-    array_key: str | None = None
 
 
-_SLIDING = "attention.sliding_window_pattern"
-_RECURRENT = Pattern("full_attention_interval", 4, "linear_attention", "attention.recurrent_layers")
+_SLIDING = "attention.sliding_window_pattern"  # a period, or a list
+_BY_TWO = Pattern(_SLIDING, _SLIDING, 2, "sliding_attention")
+_RECURRENT = Pattern("full_attention_interval", "attention.recurrent_layers", 4, "linear_attention")
 PATTERNS = {
-    "gemma2": Pattern(_SLIDING, 2, "sliding_attention"),
-    "gemma3": Pattern(_SLIDING, 6, "sliding_attention"),
-    "gpt-oss": Pattern(_SLIDING, 2, "sliding_attention"),
+    "gemma2": _BY_TWO,
+    "gemma3": _BY_TWO._replace(period=6),
+    "gpt-oss": _BY_TWO,
     "qwen35": _RECURRENT,
     "qwen35moe": _RECURRENT,
 }
