@@ -16,13 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import gguf
 import numpy as np
 import torch
 
 from core.errors import InputError
 from core.export import llama_cpp
-from core.export.gguf_same import same_bytes, write_float32
+from core.export.gguf_same import is_plain, same_bytes, write_float32
 from core.export.verify import GREEDY_TOKENS, LOGITS_TOLERANCE, made_up_ids
 from core.ising.states import block_list, parse_blocks
 from core.measure.evaluation import greedy
@@ -114,14 +113,7 @@ def _seen(loaded: LoadedModel, removed: Sequence[int]) -> _Seen:
         logits = loaded.model(input_ids=ids, use_cache=False).logits.float().numpy()
     text = loaded.tokenizer(_TEXT)["input_ids"] if loaded.tokenizer else ids[0].tolist()
     text = text[: _LOSS_TOKENS + 1]
-    return _Seen(ids, logits, text, _log_probabilities(loaded.model, text))
-
-
-@torch.no_grad()
-def _log_probabilities(model: Any, ids: list[int]) -> list[float]:
-    given = torch.tensor([ids])
-    scores = model(input_ids=given, use_cache=False).logits[0, :-1].float().log_softmax(dim=-1)
-    return scores.gather(1, given[0, 1:, None])[:, 0].tolist()
+    return _Seen(ids, logits, text, llama_cpp.by_transformers(loaded.model, text))
 
 
 @torch.no_grad()
@@ -141,22 +133,19 @@ def _in_llama_cpp(source_file: Path, file: Path, model: Any, seen: _Seen, folder
     """What llama.cpp did with it, in words, and what its arithmetic costs. Errors: RuntimeError."""
     if not llama_cpp.at_hand():
         return {"llama_cpp": "not run here"}
-    ids, vocabulary = seen.ids[0].tolist(), seen.logits.shape[-1]
-    own, words = greedy(model, seen.ids[:1], GREEDY_TOKENS, False)[0, len(ids) :].tolist(), "loads it"
-    plain = {t.tensor_type for t in gguf.GGUFReader(file).tensors} == {gguf.GGMLQuantizationType.F32}
+    words = "loads it and continues"
+    plain = is_plain(file)
     if sum(p.numel() for p in model.parameters()) * 4 <= KEPT_BYTES:
         exact = file if plain else folder / "float32.gguf"
         if not plain:
             write_float32(file, exact)
-        found = llama_cpp.continued(exact, ids, GREEDY_TOKENS)
-        if own[: len(found)] != found:
-            raise RuntimeError(f"llama.cpp continues with the tokens {found}, not {own}")
+        llama_cpp.check_exact(exact, model, seen.ids[0].tolist(), GREEDY_TOKENS)
         words = "continues with the same tokens" + ("" if plain else " from the same numbers in float32")
     if plain:
         return {"llama_cpp": words}
-    whole = llama_cpp.log_probabilities(source_file, seen.text, vocabulary)
-    pruned = llama_cpp.log_probabilities(file, seen.text, vocabulary)
-    costs = [_apart(whole, seen.losses), _apart(pruned, _log_probabilities(model, seen.text))]
+    whole = llama_cpp.log_probabilities(source_file, seen.text)
+    pruned = llama_cpp.log_probabilities(file, seen.text)
+    costs = [_apart(whole, seen.losses), _apart(pruned, llama_cpp.by_transformers(model, seen.text))]
     if not costs[1] <= 2 * costs[0] + _SLACK:
         raise RuntimeError(
             f"in llama.cpp its tokens are {costs[1]:.2g} nats off, and those of the original {costs[0]:.2g}"
@@ -165,7 +154,7 @@ def _in_llama_cpp(source_file: Path, file: Path, model: Any, seen: _Seen, folder
 
 
 def _apart(found: Sequence[float], expected: Sequence[float]) -> float:
-    return float(np.abs(np.subtract(found, expected)).mean())
+    return float(np.nanmean(np.abs(np.subtract(found, expected))))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ one of them; and one written anew in float32. Loads no torch.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -11,8 +12,11 @@ import numpy as np
 
 from core.export.gguf_blocks import plan_gguf
 from core.weights.gguf_copy import Piece, parts_of, read_content, start_of
+from core.weights.gguf_header import read_header
 
 Field = gguf.gguf_reader.ReaderField
+_FLOAT32, _FLOAT16 = gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16
+_PLAIN = {_FLOAT32: "<f4", _FLOAT16: "<f2"}
 
 
 def same_bytes(source_file: Path, file: Path, removed: Sequence[int]) -> int:
@@ -65,14 +69,27 @@ def _digest(data: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(data)).hexdigest()
 
 
+def is_plain(file: Path) -> bool:
+    """Whether every tensor of a file is float32."""
+    return {tensor.kind for tensor in read_header(file).tensors.values()} == {_FLOAT32}
+
+
 def write_float32(file: Path, out: Path) -> None:
     """The same model with every tensor as float32, as the package gguf dequantises it. Errors: OSError."""
     header, entries, pieces = read_content([file])
-    plain = gguf.GGMLQuantizationType.F32
-    wide = [Piece(n, t.__class__(t.shape, plain, 0), p, at) for n, t, p, at in pieces]
-    step = header.step
+    wide = [piece._replace(tensor=replace(piece.tensor, kind=_FLOAT32)) for piece in pieces]
     with open(out, "wb") as target:
         target.write(start_of(header, entries, wide)[0])
-        for tensor in gguf.GGUFReader(file).tensors:
-            values = np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type), dtype="<f4").tobytes()
-            target.write(values.ljust(-(-len(values) // step) * step, b"\0"))
+        for piece in pieces:
+            values = np.asarray(_values(piece), dtype="<f4").tobytes()
+            target.write(values.ljust(-(-len(values) // header.step) * header.step, b"\0"))
+
+
+def _values(piece: Piece) -> np.ndarray:
+    """Its numbers, in its shape."""
+    _, tensor, path, at = piece
+    if tensor.kind in (_FLOAT32, _FLOAT16):
+        return np.memmap(path, _PLAIN[tensor.kind], "r", at, tensor.shape)
+    each, held = gguf.GGML_QUANT_SIZES[tensor.kind]
+    rows = (*tensor.shape[:-1], tensor.shape[-1] // each * held)
+    return gguf.dequantize(np.memmap(path, np.uint8, "r", at, rows), tensor.kind)
