@@ -16,10 +16,10 @@ from core.ising.states import check_blocks
 from core.weights.gguf_header import Header, read_array
 from core.weights.gguf_patterns import PATTERNS, full_attention, periodic
 
-# architectures of which it is known what belongs to a block: those that transformers reads, so that a file
-# can be proved, but for t5 (whose first blocks hold what all share) and gemma4 (whose blocks share keys)
+# architectures of which it is known what belongs to a block, and whose files transformers reads, so that they
+# can be proved. Left out: t5, whose first blocks hold what all share, and gemma4, whose blocks share keys
 _ALIKE = (
-    *("bloom", "deci", "falcon", "gpt2", "lfm2", "llama", "mamba", "minimax-m2", "nemotron", "phi3"),
+    *("bloom", "falcon", "gpt2", "lfm2", "llama", "mamba", "minimax-m2", "nemotron", "phi3"),
     *("qwen2", "qwen2moe", "qwen3", "qwen3moe", "stablelm", "starcoder2"),
 )
 KNOWN = frozenset({*_ALIKE, *PATTERNS})
@@ -29,7 +29,6 @@ _NOT_OF_BLOCKS = ("rope.dimension_sections",)
 # the width of the model and not by that of a head
 _SCALED_BY_COUNT = {"gemma2": 46, "gemma3": 62}
 _COUNT, _DENSE, _DRAFTING = "block_count", "leading_dense_block_count", "nextn_predict_layers"
-_HEADS_KV = "attention.head_count_kv"
 
 
 class Change(NamedTuple):
@@ -141,17 +140,13 @@ def _check_count(header: Header, before: int, after: int, source: str) -> None:
 
 
 def _check_attention(path: Path, header: Header, kept: list[int], source: str) -> None:
-    """Of a hybrid, one block with attention must stay; of deci, which may lack it, the first must have it."""
-    full = full_attention(path, header) if header.architecture.startswith("qwen35") else None
-    heads = read_array(path, header, f"{header.architecture}.{_HEADS_KV}")
-    has = full or ([bool(count) for count in heads] if heads else None)
+    """Of a hybrid, one block with attention must stay."""
+    heads = read_array(path, header, f"{header.architecture}.attention.head_count_kv")
+    has = [bool(count) for count in heads] if heads else None
+    if header.architecture.startswith("qwen35"):
+        has = full_attention(path, header)
     if has and not any(has[b] for b in kept):
         raise InputError(
             f"Without these blocks {source!r} has no attention left, and it could not be run; keep one of "
             f"the blocks {[b for b, own in enumerate(has) if own]}."
-        )
-    if header.architecture == "deci" and has and not has[kept[0]]:
-        raise InputError(
-            f"Without these blocks {source!r} begins with block {kept[0]}, which has no attention, and "
-            f"llama.cpp does not load that; keep block {has.index(True)} before it."
         )

@@ -22,12 +22,10 @@ class Pattern(NamedTuple):
 
 
 _SLIDING = "attention.sliding_window_pattern"  # a period, or a list
-_BY_TWO = Pattern(_SLIDING, _SLIDING, 2, "sliding_attention")
 _RECURRENT = Pattern("full_attention_interval", "attention.recurrent_layers", 4, "linear_attention")
 PATTERNS = {
-    "gemma2": _BY_TWO,
-    "gemma3": _BY_TWO._replace(period=6),
-    "gpt-oss": _BY_TWO,
+    "gemma2": Pattern(_SLIDING, _SLIDING, 2, "sliding_attention"),
+    "gemma3": Pattern(_SLIDING, _SLIDING, 6, "sliding_attention"),
     "qwen35": _RECURRENT,
     "qwen35moe": _RECURRENT,
 }
