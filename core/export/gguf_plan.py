@@ -61,7 +61,7 @@ def plan_of(path: Path, header: Header, removed: Sequence[int], source: str) -> 
             "others, without a proof."
         )
     count, drafting = header.own(_COUNT), header.own(_DRAFTING) or 0
-    if count != header.blocks or not 0 <= drafting < count:
+    if count != header.blocks or not isinstance(drafting, int) or not 0 <= drafting < count:
         raise InputError(
             f"The GGUF file {path.name!r} says that it has {count} blocks, {drafting} of them for drafting, "
             f"and holds {header.blocks}; take it anew from its origin."
@@ -72,9 +72,9 @@ def plan_of(path: Path, header: Header, removed: Sequence[int], source: str) -> 
         raise InputError("No blocks to remove were given; name at least one, for example 3,7-9.")
     kept = [b for b in range(blocks) if b not in gone]
     changes = _arrays(path, header, kept, source) | _numbers(header, kept, gone)
-    changes |= _pattern(path, header, kept, source)
+    changes |= _pattern(path, header, kept)
     _check_count(header, blocks, len(kept), source)
-    _check_attention(path, header, kept, source)
+    _check_kinds(path, header, kept, source)
     return Plan(kept, blocks, {f"{arch}.{name}": change for name, change in changes.items()})
 
 
@@ -106,25 +106,16 @@ def _numbers(header: Header, kept: list[int], gone: set[int]) -> dict[str, Chang
     return {name: Change(*pair, kinds[name]) for name, pair in changes.items() if pair[0] != pair[1]}
 
 
-def _pattern(path: Path, header: Header, kept: list[int], source: str) -> dict[str, Change]:
+def _pattern(path: Path, header: Header, kept: list[int]) -> dict[str, Change]:
     """Which blocks have full attention, as a list where the usual period no longer says it."""
     full, pattern = full_attention(path, header), PATTERNS.get(header.architecture)
-    if full is None or pattern is None:
-        return {}
-    left = [full[b] for b in kept]
-    if all(left) and not all(full):
-        raise InputError(
-            f"Without these blocks {source!r} has none left of {pattern.other.replace('_', ' ')}, and "
-            f"llama.cpp does not load that as {header.architecture}; keep one of the blocks "
-            f"{[b for b, own in enumerate(full) if not own]}."
-        )
-    key, said = pattern.array_key, header.own(pattern.period_key)
-    if f"{header.architecture}.{key}" in header.lengths:
-        return {}  # it is one of the arrays
+    if full is None or pattern is None or f"{header.architecture}.{pattern.array_key}" in header.lengths:
+        return {}  # a list is one of the arrays
+    left, said = [full[b] for b in kept], header.own(pattern.period_key)
     if left == periodic(said or pattern.period, len(left)):
         return {}
-    before = said if key == pattern.period_key else None
-    return {key: Change(before, [not own for own in left], GGUFValueType.BOOL)}
+    before = said if pattern.array_key == pattern.period_key else None
+    return {pattern.array_key: Change(before, [not own for own in left], GGUFValueType.BOOL)}
 
 
 def _check_count(header: Header, before: int, after: int, source: str) -> None:
@@ -139,14 +130,20 @@ def _check_count(header: Header, before: int, after: int, source: str) -> None:
     )
 
 
-def _check_attention(path: Path, header: Header, kept: list[int], source: str) -> None:
-    """Of a hybrid, one block with attention must stay."""
-    heads = read_array(path, header, f"{header.architecture}.attention.head_count_kv")
-    has = [bool(count) for count in heads] if heads else None
-    if header.architecture.startswith("qwen35"):
-        has = full_attention(path, header)
-    if has and not any(has[b] for b in kept):
-        raise InputError(
-            f"Without these blocks {source!r} has no attention left, and it could not be run; keep one of "
-            f"the blocks {[b for b, own in enumerate(has) if own]}."
-        )
+def _check_kinds(path: Path, header: Header, kept: list[int], source: str) -> None:
+    """llama.cpp asks for a block of each kind where an architecture has two: one without full attention, or
+    it ends itself; and of a hybrid one with attention.
+    """
+    full = full_attention(path, header)
+    if header.architecture == "lfm2":
+        heads = read_array(path, header, "lfm2.attention.head_count_kv")
+        full = [bool(count) for count in heads] if heads else None
+    if full is None:
+        return
+    hybrid = header.architecture not in ("gemma2", "gemma3")
+    for kind, has in (("with", full), ("without", [not own for own in full])):
+        if any(has) and not any(has[b] for b in kept) and (hybrid or kind == "without"):
+            raise InputError(
+                f"Without these blocks {source!r} has none left {kind} full attention, and llama.cpp could "
+                f"not run it; keep one of the blocks {[b for b, own in enumerate(has) if own]}."
+            )

@@ -60,10 +60,9 @@ def prove_gguf(
     try:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, json.JSONDecodeError) as error:
-        raise RuntimeError(
-            f"The pruned GGUF file could not be verified: "
-            f"{(done.stderr.strip().splitlines() or ['no output'])[-1][:200]}"
-        ) from error
+        lines = done.stderr.strip().splitlines() or ["no output"]
+        told = next((line for line in lines if "ASSERT" in line), lines[-1])  # how llama.cpp ends itself
+        raise RuntimeError(f"The pruned GGUF file could not be verified: {told[:200]}") from error
     if problem := found.pop("problem"):
         raise RuntimeError(f"The pruned GGUF file failed verification and was not kept: {problem}.")
     report(1, 1, "verified")
