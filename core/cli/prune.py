@@ -26,6 +26,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help=f"{', '.join(WHOLE)} (default {NATIVE}); of a model without parts of blocks "
         f"{', '.join(PARTIAL)} (default {PORTABLE})",
     )
+    command.add_argument(
+        "--by-shard",
+        action="store_true",
+        help="whole blocks by way of the weight files, in little memory, quantised ones as they are; by "
+        "itself where the model is quantised or does not fit",
+    )
     command.add_argument("--out", required=True, metavar="DIR", help="a new folder")
 
 
@@ -42,6 +48,7 @@ def run(args: argparse.Namespace) -> dict:
         remote_code=args.trust_remote_code,
         written=args.format,
         landscape=chosen.landscape,
+        by_shard=args.by_shard or None,
     )
     if jobs.find("prune", request) is None:  # neither made nor under way: the folder must be free
         check_writable(out)
