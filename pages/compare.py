@@ -25,8 +25,9 @@ from pages.compare_parts.race import offer_race, show_race
 from pages.compare_parts.searches import improve, latest, of_ruler, show_curves, show_search_results
 from pages.compare_parts.table import show_table
 from pages.shared.chat import DEMO_PROMPT, chat_panel
+from pages.shared.exports import prune_panel
 from pages.shared.link import opened_source
-from pages.shared.parts import lacks_weights, name_of, prune_panel, seconds_of_forward
+from pages.shared.parts import lacks_weights, name_of, seconds_of_forward
 from pages.shared.view import WAIT, constraints_in_view, m_in_view, plain, removed_in_view
 
 PROMPTS = {"demo": DEMO_PROMPT, "smollm2": "The capital of France is"}

@@ -2,45 +2,27 @@
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from core import jobs
-from core.cli.lowest import add_landscape, landscape_of, searched_lowest
-from core.cli.options import LENGTH, REPORTED, RUN, SEED, add_texts, form_of, positive, texts_of
+from core.cli.chosen import Chosen, add_state, states_of
+from core.cli.options import LENGTH, REPORTED, SEED, add_texts, form_of, positive, texts_of
 from core.cli.running import as_job, check_writable, together
 from core.compare.healed import Healed, orders_of
 from core.errors import InputError
 from core.heal.parts import check_names, in_parts, share_of
 from core.heal.settings import KL, METHODS, REPLACED, Settings
-from core.ising.units import BLOCK, Name, in_order, read_names
+from core.ising.units import BLOCK, in_order
 from core.ranks import launched
-from core.spectrum.lowest import check_removed
-from core.store.folders import check_free, find_run
+from core.store.folders import check_free
 from core.store.named_models import is_demo
-from core.store.runs import load_run
 
 _TOLD = ("out", "curve", "parameters", "bytes", "blocks", "verified")
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    command.add_argument("--model", metavar="M", help="the original, with --blocks; or a run, with --run")
-    command.add_argument("--trust-remote-code", action="store_true", help="as for prune")
-    command.add_argument(
-        "--blocks", metavar="LIST", help="what to remove, for example 3,7-9; with kl or lora also 12a, 13f"
-    )
-    command.add_argument("--run", **RUN)
-    command.add_argument("--remove", type=int, metavar="M", help="with --run: blocks to remove")
-    command.add_argument(
-        "--rank",
-        type=_ranks,
-        default=[1],
-        metavar="K",
-        help="with --run: the K-th lowest state (default 1), or several, 1,5,17: healed alike and compared",
-    )
+    add_state(command, several=True)
     add_texts(command)
     command.add_argument("--method", default=KL, metavar="HOW", help=f"{', '.join(METHODS)} (default {KL})")
     command.add_argument(
@@ -79,12 +61,6 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="a new folder; the curve is DIR.csv; of several states DIR/rank-K each",
     )
-    add_landscape(command)
-
-
-def _ranks(text: str) -> list[int]:
-    """Ranks, each once, the lowest first."""
-    return sorted({positive(part.strip()) for part in text.split(",")})
 
 
 def run(args: argparse.Namespace) -> dict | None:
@@ -104,11 +80,12 @@ def run(args: argparse.Namespace) -> dict | None:
         hidden=args.hidden,
         rank=args.lora_rank,
     )
-    args.model, states, H = _asked(args)
+    states = states_of(args)
+    args.model = states[0].model
     out, texts = Path(args.out).absolute(), texts_of(args)
     several = len(states) > 1
     places = [out / f"rank-{state.rank}" if several else out for state in states]
-    requests = [_request(args, texts, settings, *each, H) for each in zip(states, places)]
+    requests = [_request(args, texts, settings, *each) for each in zip(states, places)]
     for place, request in zip(places, requests):
         if jobs.find("heal", request) is None:  # neither made nor under way: the folder must be free
             check_writable(place)
@@ -121,7 +98,7 @@ def run(args: argparse.Namespace) -> dict | None:
 
 
 def _request(
-    args: argparse.Namespace, texts: list[str], settings: Settings, state: "_State", out: Path, H
+    args: argparse.Namespace, texts: list[str], settings: Settings, state: Chosen, out: Path
 ) -> dict:
     """What the job of one state is asked. Errors: InputError for more rounds than blocks."""
     return jobs.request_of(
@@ -129,8 +106,8 @@ def _request(
         texts,
         (),
         form_of(args),
-        blocks=list(in_order(state.blocks)),
-        **_rounds(args.rounds, state.blocks, settings, H),
+        blocks=list(in_order(state.removed)),
+        **_rounds(args, state, settings),
         settings=settings.to_json(),
         sequences=args.sequences,
         held=args.held,
@@ -156,7 +133,7 @@ def _found(done: dict) -> dict:
     }
 
 
-def _compared(states: list["_State"], found: list[dict]) -> dict:
+def _compared(states: list[Chosen], found: list[dict]) -> dict:
     """{states: what is told of each, its rank and energy first; orders: core.compare.healed.Orders}."""
     healed = []
     for state, own in zip(states, found):
@@ -176,51 +153,18 @@ def _budget(args: argparse.Namespace) -> dict:
     return given if any(v is not None for v in given.values()) else {"minutes": 5.0}
 
 
-def _rounds(rounds: int, blocks: list[Name], settings: Settings, H: np.ndarray | None) -> dict:
+def _rounds(args: argparse.Namespace, state: Chosen, settings: Settings) -> dict:
     """{parts} of a state that goes in several rounds. Errors: InputError where it cannot be healed so."""
-    check_names(blocks, settings, rounds)
-    if rounds == 1:
-        return {}
-    share_of(settings, rounds, 0)
-    return {"parts": in_parts([b for b in blocks if isinstance(b, int)], rounds, H)}
-
-
-@dataclass(frozen=True)
-class _State:
-    """What is removed, in the order in which it is named; energy and rank of one that a landscape lists."""
-
-    blocks: list[Name]
-    rank: int | None = None
-    energy: float | None = None
-
-
-def _asked(args: argparse.Namespace) -> tuple[str, list[_State], np.ndarray | None]:
-    """(the model, the states, the couplings), named, without couplings, or the K-th lowest of a run.
-    Errors: InputError.
-    """
-    if args.blocks and args.model and not args.run:
-        read_names(args.blocks)  # as a whole: nothing twice
-        return args.model, [_State([b for part in args.blocks.split(",") for b in read_names(part)])], None
-    if not args.run or args.remove is None or args.blocks or args.model:
-        raise InputError(
-            "Which state is to be healed is not clear; give --model with --blocks, or --run with --remove "
-            "(and --rank)."
-        )
-    run = load_run(find_run(args.run))
-    asked = landscape_of(args)
-    check_removed(args.remove, len(asked.units))
     if args.rounds > 1 and args.by != BLOCK:
         raise InputError(
             f"Rounds take whole blocks, so --by {args.by} is not for them; leave one of the two out."
         )
-    found = searched_lowest(args, asked, args.rank[-1])
-    if len(found.removed) < args.rank[-1]:
-        raise InputError(f"There are {len(found.removed)} states; choose a --rank up to that.")
-    states = [
-        _State(list(asked.units.stored(found.removed[k - 1])), k, float(found.energies[k - 1]))
-        for k in args.rank
-    ]
-    return run.meta["model"]["source"], states, asked.H
+    check_names(state.removed, settings, args.rounds)
+    if args.rounds == 1:
+        return {}
+    share_of(settings, args.rounds, 0)
+    blocks = [name for name in state.removed if isinstance(name, int)]
+    return {"parts": in_parts(blocks, args.rounds, state.H)}
 
 
 def describe(result: dict) -> str:

@@ -2,8 +2,6 @@
 
 import csv
 import math
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +11,10 @@ from core.calibration.corpus import Read, available, read_sources
 from core.errors import InputError
 from core.export.form_names import PORTABLE, form_of
 from core.export.forms import FORMS
-from core.export.write import check_whole, is_healed_of, write_healed, zip_export
+from core.export.in_memory import check_whole
+from core.export.making import put_back
+from core.export.record import zip_export
+from core.export.write import write_healed
 from core.heal.needs import STATES_ROOM, check_room, needs_of_state
 from core.heal.parts import check_names, share_of
 from core.heal.replacement import replace_blocks
@@ -253,11 +254,7 @@ def _written(
     out, curve = Path(request["out"]), Path(f"{request['out']}.csv")
     out.parent.mkdir(parents=True, exist_ok=True)
     same_disk = out.parent.stat().st_dev == progress.work.stat().st_dev
-    # a killed worker's: moved away whole, never thinned out
-    if is_healed_of(out, teacher.source, teacher.units.stored(removed), record["asked"]):
-        earlier = progress.work / "earlier"
-        shutil.rmtree(earlier, ignore_errors=True)
-        os.replace(out, earlier) if same_disk else shutil.rmtree(out)
+    put_back(progress.work, out)
     done = write_healed(
         teacher,
         student,

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import platformdirs
 
-from core.errors import InputError
+from core.errors import InputError, first_line
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DEMO = ASSETS / "demo"
@@ -64,9 +64,23 @@ def keep(kind: str, content: bytes, suffix: str, stem: str = "") -> Path:
 
 
 def check_free(out: Path) -> None:
-    """Errors: InputError when `out` exists and is not an empty folder."""
+    """Errors: InputError when `out` exists and is not an empty folder, or is a link to elsewhere."""
+    if out.is_symlink():
+        raise InputError(f"{str(out)!r} is a symbolic link; give a new folder for the pruned model.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{str(out)!r} already exists; give a new folder for the pruned model.")
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Errors: InputError for what the system says when `out` cannot be written: a full disk, no right to."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{str(out)!r} cannot be written: {first_line(error)}; make room, or choose a folder on another "
+            "disk."
+        ) from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from core import jobs
 from core.__main__ import main
 from core.cli.heal import describe
 from core.errors import InputError
-from core.export.write import is_export_of, is_healed_of
+from core.export.record import is_export_of, is_healed_of
 from core.job_kinds import heal
 from core.jobs.files import id_of
 from core.jobs.progress import Cancelled, Progress
@@ -186,8 +186,8 @@ def test_a_state_that_goes_in_rounds(tiny, some_texts, tmp_path):
 @pytest.mark.parametrize(
     "options, said",
     [
-        (["--model", "demo"], "Which state is to be healed"),
-        (["--run", "demo"], "Which state is to be healed"),
+        (["--model", "demo"], "Which state is meant"),
+        (["--run", "demo"], "Nothing says how much to remove"),
         (["--model", "demo", "--blocks", "3,12a", "--method", "seams"], "'12a' is a part of a block"),
         (["--model", "demo", "--blocks", "3,12a", "--replace", "linear"], "'linear' is about whole ones"),
         (["--model", "demo", "--blocks", "3,12a", "--rounds", "2"], "2 rounds take whole ones"),
