@@ -190,7 +190,7 @@ def measure(args, kept: dict, keep) -> None:
     need([(), *((b,) for b in range(N))])
     on_choose = lambda b, with_map: loss_of(loaded, [b], maps["stream"], choose.ids, with_map)  # noqa: E731
     mapped_in["mixed"] = {b for b in range(N) if on_choose(b, {b}) < on_choose(b, set())}
-    A = rows(loaded, learn.ids, maps)
+    A = rows(loaded, learn.ids[: args.rows], maps)
     better = np.isin(np.arange(N), list(mapped_in["mixed"]))
     A["mixed"] = np.where(better, A["stream"], A["plain"])
     H = {name: own.T @ own / len(own) for name, own in A.items()}
@@ -265,6 +265,7 @@ def main() -> None:
     asked.add_argument("--states", type=int, default=60, help="of a group")
     asked.add_argument("--length", type=int, default=128)
     asked.add_argument("--learn", type=int, default=512, help="sequences for maps and rows")
+    asked.add_argument("--rows", type=int, help="sequences for rows alone (default all of these)")
     asked.add_argument("--report", type=int, default=64)
     asked.add_argument("--folded", action="store_true", help="also core.heal.replacement's, a fit a state")
     asked.add_argument("--out", type=Path, required=True)
