@@ -107,7 +107,9 @@ def test_without_memory_for_a_block_the_bytes_are_the_proof(cut, tmp_path, monke
     assert found == {"problem": None, "difference": None, "proof": "tensors", "tensors": len(tensors_in(out))}
 
 
-def test_a_model_that_stays_on_disk_computes_the_same(cut):
+@pytest.mark.parametrize("small", [0, 160, 1 << 20])
+def test_a_model_that_stays_on_disk_computes_the_same(cut, monkeypatch, small):
+    monkeypatch.setattr("core.model.streamed.SMALL", small)  # beside the blocks: rows, or all of it
     skeleton = open_skeleton(str(cut))
     ids = torch.arange(12).view(2, 6) + 3
     with streamed(skeleton) as loaded, torch.no_grad():
