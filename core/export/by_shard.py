@@ -17,6 +17,7 @@ from transformers import GenerationConfig
 from core.errors import InputError
 from core.export.config_changes import differences
 from core.export.form_names import NATIVE, PORTABLE, form_of
+from core.export.in_memory import check_whole
 from core.export.making import Before, Making, Report, Written, beside
 from core.export.verify import prove_elsewhere, verify_portable
 from core.ising.units import Name
@@ -230,11 +231,7 @@ def pruned(
     report(0, 1, "reading the headers")
     skeleton = open_skeleton(source, remote_code)
     loaded, files = skeleton.loaded, skeleton.loaded.files
-    if files.partial:
-        raise InputError(
-            f"{source!r} lacks parts of blocks already, which a second removal would forget; prune the model "
-            "that it was made from."
-        )
+    check_whole(loaded)
     count, parameters = len(loaded.blocks), loaded.parameters()
     size = sum(file.stat().st_size for file in weight_files(files))
     kv_bytes = sum(block.kv_bytes for block in loaded.blocks)

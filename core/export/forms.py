@@ -11,6 +11,7 @@ from core.export.verify import verify_elsewhere, verify_portable
 from core.ising.units import BRANCH
 from core.model import partial
 from core.model.load import LoadedModel
+from core.model.places import Place
 from core.model.silence import silence
 from core.model.surgery import check_native, divided, is_native, pass_on, remove_blocks
 
@@ -51,6 +52,16 @@ def _portable(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Writte
         places += pass_on(loaded, whole) if whole else []
     partial.save(loaded.model, folder, places)
     return _left(loaded)
+
+
+def healed_parts(places: Sequence[Place]) -> Form:
+    """The portable form of a model that has lost these places already, and has learned since."""
+
+    def write(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
+        partial.save(loaded.model, folder, list(places))
+        return _left(loaded)
+
+    return Form(write, _proved_alone)
 
 
 def _proved_alone(folder: Path, probe: Path, own_code: bool) -> dict:

@@ -9,13 +9,14 @@ import torch
 
 from core.errors import InputError
 from core.export.config_changes import differences
-from core.export.form_names import GGUF, NATIVE, SHAPES, form_of
-from core.export.forms import FORMS, HEALED, Form
+from core.export.form_names import GGUF, NATIVE, PORTABLE, SHAPES, form_of
+from core.export.forms import FORMS, HEALED, Form, healed_parts
 from core.export.making import Before, Making, Report, Written, beside
 from core.export.verify import made_up_ids
 from core.ising.units import BLOCK, BRANCH, Name
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model
+from core.model.places import Place
 from core.model.surgery import check_units, divided
 
 
@@ -28,11 +29,7 @@ def pruned(
     report(0, 4, "loading")
     loaded, units = _asked(_loaded(source, None, remote_code, form), removed, form)
     named = form_of(loaded.units.stored(units), form)
-    if loaded.files.partial:
-        raise InputError(
-            f"{source!r} lacks parts of blocks already, which a second removal would forget; prune the model "
-            "that it was made from."
-        )
+    check_whole(loaded)
     how = FORMS[named]
     how.check(loaded, units)
     before = _before(loaded, units, source)
@@ -46,14 +43,25 @@ def pruned(
     return _making(loaded, units, named, how, before, probe)
 
 
+def check_whole(loaded: LoadedModel) -> None:
+    """Errors: InputError for a model that lacks parts of blocks already."""
+    if loaded.files.partial:
+        raise InputError(
+            f"{loaded.source!r} lacks parts of blocks already, which a second removal would forget; take the "
+            "model that it was made from."
+        )
+
+
 def _loaded(source: str, dtype: torch.dtype | None, remote_code: bool, form: str | None) -> LoadedModel:
     """The model on the CPU. Its tokenizer is asked for by GGUF alone, which holds it."""
     return load_model(source, device="cpu", dtype=dtype, remote_code=remote_code, tokenizer=form == GGUF)
 
 
-def healed(original: LoadedModel, student: LoadedModel, removed: Sequence[int]) -> Making:
-    """Of a student, `original` without the blocks `removed` and trained since, whose weights are rounded to
-    the checkpoint's own type.
+def healed(
+    original: LoadedModel, student: LoadedModel, removed: Sequence[int], places: Sequence[Place] = ()
+) -> Making:
+    """Of a student, `original` without its units `removed` and trained since, whose weights are rounded to
+    the checkpoint's own type; places: as core.export.write.write_healed has them.
     """
     before, dtype = _before(original, removed, original.source), original.files.written()
     with torch.no_grad():  # the weights alone: positions are computed in float32, whatever those are in
@@ -62,7 +70,8 @@ def healed(original: LoadedModel, student: LoadedModel, removed: Sequence[int]) 
     probe = _probe(student, ())
     for p in student.model.parameters():
         p.data = p.data.to(dtype)
-    return _making(student, (), NATIVE, HEALED, before, probe)
+    form, how = (PORTABLE, healed_parts(places)) if places else (NATIVE, HEALED)
+    return _making(student, (), form, how, before, probe)
 
 
 def _making(

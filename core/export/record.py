@@ -68,12 +68,12 @@ def is_export_of(out: Path, source: str, removed: Sequence[Name], form: str | No
         return False
 
 
-def is_healed_of(out: Path, source: str, removed: Sequence[int], asked: dict) -> bool:
+def is_healed_of(out: Path, source: str, removed: Sequence[Name], asked: dict) -> bool:
     """Whether `out` is what `write_healed` wrote of `source` where the same was asked."""
     try:
         record = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
         own = (record["source"], record["removed"], record["healed"]["asked"])
-        return own == (source, sorted(removed), asked)
+        return own == (source, list(in_order(removed)), asked)
     except (OSError, ValueError, TypeError, KeyError):
         return False
 

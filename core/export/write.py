@@ -9,6 +9,7 @@ from core.export.making import Report, made
 from core.export.record import Export, is_export_of, is_healed_of, origin_of
 from core.ising.units import Name
 from core.model.load import LoadedModel
+from core.model.places import Place
 from core.store.folders import check_free
 from core.store.named_models import place_of
 
@@ -57,21 +58,23 @@ def write_healed(
     out: Path,
     *,
     healed: dict,
+    places: Sequence[Place] = (),
     provenance: dict | None = None,
     workshop: Path | None = None,
     report: Report = lambda done, total, message: None,
 ) -> Export:
-    """Write a student, `original` without the blocks `removed` and trained since, as `prune` writes a pruned
+    """Write a student, `original` without its units `removed` and trained since, as `prune` writes a pruned
     model: verified in a fresh process against the student's own logits.
 
-    healed: how, which blockscape.json holds under that name, so that nobody takes it for the pruned model; an
-    export of the same that is at `out` is replaced once this one is verified.
+    places: what core.model.surgery.remove_blocks has left empty in blocks that stay: then it is written in
+    the portable form. healed: how, which blockscape.json holds under that name, so that nobody takes it for
+    the pruned model; an export of the same that is at `out` is replaced once this one is verified.
     Errors: as `prune`.
     """
     out = Path(out)
-    if not is_healed_of(out, original.source, removed, healed["asked"]):
+    if not is_healed_of(out, original.source, original.units.stored(removed), healed["asked"]):
         check_free(out)
-    making = in_memory.healed(original, student, removed)
+    making = in_memory.healed(original, student, removed, places)
     told = {**(provenance or {}), "healed": healed}
     done = made(making, out, provenance=told, workshop=workshop, report=report)
     for p in student.model.parameters():

@@ -32,7 +32,8 @@ from core.texts import Sequences
 
 Report = Callable[[int, int, str], None]
 Note = Callable[[Mapping[str, float]], None]
-_WHOLE, _PLAN, _BEST, _END, _STATES = "whole", "plan.json", "best.safetensors", "end.json", "teacher.npy"
+_WHOLE, _PLAN, _BEST, _END = "whole", "plan.json", "best.safetensors", "end.json"
+STATES, CHECKPOINTS = "teacher.npy", "checkpoints"
 _LONG = 3  # evaluations in a row above the unhealed student: it diverges
 _TIMED = 3  # steps
 
@@ -195,6 +196,7 @@ def train(
     work: Path,
     *,
     states_room: int = 0,
+    states: Path | None = None,
     report: Report = lambda done, total, message: None,
     note: Note = lambda row: None,
 ) -> Trained:
@@ -203,8 +205,8 @@ def train(
 
     removed: the blocks of the teacher that the student lacks. work: a folder of its own for checkpoints, from
     which the same call goes on. states_room: bytes that the teacher's hidden states may take on disk, where
-    texts are read more than once: then they are computed once. report: steps done, of all; it may raise to
-    end the work. note: gets every line of the log.
+    texts are read more than once: then they are computed once, into the file `states` (None: in work).
+    report: steps done, of all; it may raise to end the work. note: gets every line of the log.
     Errors: InputError where the method trains nothing of this model, or where the first loss is no number.
     """
     assert settings.trains
@@ -215,8 +217,12 @@ def train(
     assert module.heads[0] is head
     unseen, end = Padded(held), work / _END
     judge = lambda: judged(student, teacher, unseen)  # noqa: E731
-    if not end.exists():
-        steps = _planned(module, teacher, settings, data, judge, work, states_room, report)
+    if end.exists():
+        for row in json.loads(end.read_text())["curve"]:
+            note({name: value for name, value in row.items() if value is not None})
+    else:
+        kept = states or work / STATES
+        steps = _planned(module, teacher, settings, data, judge, work / _PLAN, kept, states_room, report)
         healer = _Healer(
             teacher,
             judge,
@@ -239,14 +245,15 @@ def _planned(
     settings: Settings,
     data: Padded,
     judge: Callable[[], Held],
-    work: Path,
+    path: Path,
+    states: Path,
     states_room: int,
     report: Report,
 ) -> int:
     """Steps that the budget holds, decided once and kept. Where they read the texts more than once, and there
     is room, the teacher's states are kept, which makes steps cheaper and minutes hold more of them.
     """
-    path, each = work / _PLAN, settings.batch * settings.accumulate
+    each = settings.batch * settings.accumulate
     if path.exists():
         plan = json.loads(path.read_text())
     else:
@@ -254,11 +261,11 @@ def _planned(
         fits = teacher.bytes_of(data) <= states_room
         plan = {"steps": steps, "states": fits and steps * each > len(data)}
         if plan["states"]:
-            teacher.keep(work / _STATES, data, report)
+            teacher.keep(states, data, report)
             plan["steps"] = _steps(module, teacher, settings, data, judge)
         _write(path, plan)
     if plan["states"]:
-        teacher.keep(work / _STATES, data, report)
+        teacher.keep(states, data, report)
     return plan["steps"]
 
 
@@ -302,7 +309,7 @@ def _arguments(settings: Settings, steps: int, work: Path) -> TrainingArguments:
     every = -(-steps // settings.evaluations)
     gpu = torch.cuda.is_available()
     return TrainingArguments(
-        output_dir=str(work / "checkpoints"),
+        output_dir=str(work / CHECKPOINTS),
         max_steps=steps,
         per_device_train_batch_size=settings.batch,
         gradient_accumulation_steps=settings.accumulate,
@@ -333,7 +340,7 @@ def _arguments(settings: Settings, steps: int, work: Path) -> TrainingArguments:
 def _trained(healer: _Healer, watch: _Watch, work: Path) -> dict:
     """What `end.json` says of the training, from its last whole checkpoint to its end."""
     healer.add_callback(watch)
-    last = _last_whole(work / "checkpoints")
+    last = _last_whole(work / CHECKPOINTS)
     healer.args.eval_on_start = last is None  # the log of a checkpoint begins with it
     healer.train(resume_from_checkpoint=last)
     log = [_row(row) for row in healer.state.log_history]

@@ -64,7 +64,8 @@ def _without(request: dict) -> str:
 def _healing(request: dict) -> str:
     asked = request.get("settings", {})
     budget = next((f", {asked[unit]:g} {unit}" for unit in ("minutes", "tokens") if asked.get(unit)), "")
-    return f"{_without(request)}, {asked.get('method')}{budget}"
+    rounds = f", in {len(request['parts'])} rounds" if request.get("parts") else ""
+    return f"{_without(request)}, {asked.get('method')}{budget}{rounds}"
 
 
 def _is_there(result: dict) -> bool:

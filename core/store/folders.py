@@ -9,6 +9,7 @@ HOME/spectra/          states that a search has listed
 HOME/jobs/             work and its progress (core.jobs.job)
 HOME/results.sqlite    measurements (core.store.results); results.lock: held by who makes its tables
 HOME/exports/          pruned checkpoints without an explicit place
+HOME/healing.lock      held by the healing whose turn it is
 """
 
 import fcntl
@@ -17,7 +18,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,6 +89,23 @@ def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def in_turn(path: Path, waiting: Callable[[], None], every: float = 0.5) -> Iterator[None]:
+    """As `locked`; `waiting` is called every so many seconds until it is one's turn, and what it raises ends
+    the wait.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waiting()
+                time.sleep(every)
         yield
 
 

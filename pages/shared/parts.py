@@ -12,7 +12,7 @@ from core.compare.comparison import model_key
 from core.errors import InputError
 from core.ising.states import indicator, short_hashes
 from core.ising.units import BRANCH, Units, units_of
-from core.jobs.costs import forward_seconds
+from core.jobs.costs import counted, forward_seconds
 from core.spectrum.memory_budget import size
 from core.store.named_models import missing
 from core.store.results import Results
@@ -46,11 +46,7 @@ def _chip() -> None:
     with st.container(key="chip"):
         if running:
             job = running[0]
-            parts = [
-                jobs.kind_of(job.kind).doing,
-                f"{job.done} of {job.total}" if job.total > 1 else "",
-                clock(job.seconds_left),
-            ]
+            parts = [jobs.kind_of(job.kind).doing, counted(job.done, job.total), clock(job.seconds_left)]
             more = f" (+{len(running) - 1})" if len(running) > 1 else ""
             st.page_link("pages/jobs.py", label=" · ".join(filter(None, parts)) + more)
     if state.chip_running and not running:
@@ -76,9 +72,9 @@ def cancel_job(job_id: str) -> None:
 def show_progress(job: jobs.Job) -> None:
     """A running job's bar with its rate and a cancel button, or how it ended when it did not end well."""
     if job.active:
-        rate = f"{job.rate:.0f}/s" if job.rate >= 1 else ""
-        counted = f"{job.done} of {job.total}" if job.total > 1 else ""
-        text = " · ".join(filter(None, [job.message or "waiting", counted, rate, clock(job.seconds_left)]))
+        rate = f"{job.rate:,.0f}/s" if 1 <= job.rate < 1e5 else ""
+        far = counted(job.done, job.total)
+        text = " · ".join(filter(None, [job.message or "waiting", far, rate, clock(job.seconds_left)]))
         st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=text)
         st.button("Cancel", key=f"cancel-{job.id}", on_click=cancel_job, args=(job.id,))
     elif job.status == "failed":

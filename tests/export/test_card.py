@@ -40,7 +40,7 @@ def test_the_landscape_of_a_state_is_told():
     assert "2602.00161" in told
 
 
-@pytest.mark.parametrize("form", {*WHOLE, *PARTIAL})
+@pytest.mark.parametrize("form", sorted({*WHOLE, *PARTIAL}))
 def test_every_form_has_one(form):
     removed = [1, "2a"] if form in PARTIAL else [1]
     told = card({**RECORD, "removed": removed, "form": form, "source": "/a/b"}, "name", 7)

@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from core.errors import InputError
 from core.export import deci, form_names, nas, verify, write
-from core.export.deci_proof import LLAMA_CPP, in_llama_cpp, read_back
+from core.export.deci_proof import in_llama_cpp, read_back
 from core.export.forms import FORMS
+from core.export.llama_cpp import LLAMA_CPP
 from core.ising.units import BRANCH
 from core.model import partial
 from core.model.gates import gated, removal
