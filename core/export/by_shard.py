@@ -7,7 +7,8 @@ afterwards. Quantised weights are copied as they are, and their settings speak o
 """
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,8 +129,9 @@ def _check_expressed(loaded: LoadedModel) -> None:
         )
 
 
-def write_plan(plan: Plan, folder: Path, report: Report) -> Written:
-    """The checkpoint in a new folder, without its tokenizer; report: (bytes done, all bytes, message).
+def write_plan(plan: Plan, folder: Path, report: Report, shelf: Path | None = None) -> Written:
+    """The checkpoint in a new folder, without its tokenizer; report: (bytes done, all bytes, message); shelf:
+    a folder on the same disk in which files that are whole stay for who goes on after a kill.
 
     Errors: InputError for a source that is cut off in the middle; OSError where the disk is full.
     """
@@ -144,7 +146,11 @@ def write_plan(plan: Plan, folder: Path, report: Report) -> Written:
 
     for number, tensors in enumerate(shards, 1):
         name = SINGLE if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        write_tensors(folder / name, tensors, copied)
+        if shelf is None:
+            write_tensors(folder / name, tensors, copied)
+        else:
+            _shelved(shelf / name, tensors, copied)
+            os.link(shelf / name, folder / name)
         names.update((tensor, name) for tensor, _ in tensors)
     if len(shards) > 1:
         write_index(folder, names, plan.size)
@@ -152,6 +158,17 @@ def write_plan(plan: Plan, folder: Path, report: Report) -> Written:
     kv_bytes = sum(block.kv_bytes for block in loaded.blocks)
     changed = () if plan.places else tuple(differences(plan.config, loaded.model.config.to_dict()))
     return Written(loaded.parameters(), kv_bytes, changed)
+
+
+def _shelved(file: Path, tensors: Sequence[tuple[str, OnDisk]], copied: Callable[[int], None]) -> None:
+    """The file of these tensors, if it is not there: what has its name is whole, as the proof will see."""
+    if file.is_file():
+        copied(sum(tensor.size for _, tensor in tensors))
+        return
+    file.parent.mkdir(exist_ok=True)
+    staging = file.with_name(f".{file.name}")
+    write_tensors(staging, tensors, copied)
+    os.replace(staging, file)
 
 
 def _write_config(plan: Plan, folder: Path) -> None:
@@ -249,7 +266,7 @@ def pruned(
     return Making(
         before,
         form,
-        lambda folder, report: write_plan(plan, folder, report),
+        lambda folder, report, shelf: write_plan(plan, folder, report, shelf),
         prove,
         beside(files),
         item=loaded.item_size,

@@ -320,6 +320,35 @@ def test_cancelled_in_the_middle_leaves_nothing(cut, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_files_that_were_whole_are_not_copied_again(cut, tmp_path, monkeypatch):
+    """Who goes on after a kill takes them from the shelf; a proof that fails clears it."""
+    names: list[str] = []
+    write_tensors = by_shard.write_tensors
+
+    def killed_at_the_third(path, tensors, copied):
+        names.append(path.name.strip("."))
+        if len(names) == 3:
+            raise KeyboardInterrupt
+        write_tensors(path, tensors, copied)
+
+    monkeypatch.setattr(by_shard, "write_tensors", killed_at_the_third)
+    place = {"workshop": tmp_path / "work", "by_shard": True}
+    place["workshop"].mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        write.prune(str(cut), REMOVED, tmp_path / "out", **place)
+    first = names[:2]
+    assert sorted(file.name for file in (tmp_path / "work" / "shelf").iterdir()) == sorted(first)
+    write.prune(str(cut), REMOVED, tmp_path / "out", **place)
+    assert not set(first) & set(names[2:])
+    write.prune(str(cut), REMOVED, tmp_path / "plain", by_shard=True)
+    assert digests(tmp_path / "out") == digests(tmp_path / "plain")
+    file = tmp_path / "work" / "shelf" / first[0]
+    file.write_bytes(file.read_bytes()[:-4] + b"oops")
+    with pytest.raises(RuntimeError, match="is not what the original has"):
+        write.prune(str(cut), REMOVED, tmp_path / "again", **place)
+    assert not (tmp_path / "work" / "shelf").exists() and not (tmp_path / "again").exists()
+
+
 def test_killed_at_random_moments_nothing_half_has_the_name(cut, tmp_path, monkeypatch):
     before, rng, seen = digests(cut), random.Random(3), set()
     found = {"difference": 0.0, "proof": LOGITS, "problem": None}
