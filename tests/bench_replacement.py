@@ -138,19 +138,21 @@ def mapped(loaded: LoadedModel, state, maps: torch.Tensor):
         yield
 
 
-def losses_of(loaded: LoadedModel, state, maps, learn, report: np.ndarray, folded: bool) -> dict:
-    """{removal: mean loss on the reported sequences} of a state; None where a map does not fold."""
-    found = {"plain": float(sequence_losses(loaded, report, state).mean())}
+def losses_of(loaded: LoadedModel, state, maps, report: np.ndarray) -> dict:
+    """{plain, stream: mean loss on the reported sequences} of a state."""
+    plain = float(sequence_losses(loaded, report, state).mean())
     with mapped(loaded, state, maps["stream"]):
-        found["stream"] = float(sequence_losses(loaded, report).mean())
-    if folded and len(state):
-        student = load_model(loaded.source)
-        try:
-            replace_blocks(student, loaded, list(state), "linear", part_of(learn, slice(0, 128)))
-            found["folded"] = float(sequence_losses(student, report).mean())
-        except InputError:  # the first block has none before it
-            found["folded"] = None
-    return found
+        return {"plain": plain, "stream": float(sequence_losses(loaded, report).mean())}
+
+
+def folded_loss(loaded: LoadedModel, state, learn, report: np.ndarray) -> float | None:
+    """As core.heal.replacement folds it; None where a map does not fold: the first block has none before."""
+    student = load_model(loaded.source)
+    try:
+        replace_blocks(student, loaded, list(state), "linear", part_of(learn, slice(0, 128)))
+    except InputError:
+        return None
+    return float(sequence_losses(student, report).mean())
 
 
 def states_of(N: int, m: int, count: int, singles: np.ndarray, H: dict[str, np.ndarray]) -> dict[str, list]:
@@ -179,15 +181,18 @@ def measure(args, kept: dict, keep) -> None:
     H = {name: np.array(own) for name, own in kept["H"].items()}
     found = kept.setdefault("losses", {})
 
-    def need(states, folded: bool) -> None:
+    def need(states) -> None:
         for state in states:
             name = ",".join(map(str, state))
             if name not in found:
-                found[name] = losses_of(loaded, state, maps, learn, report.ids, folded)
+                found[name] = losses_of(loaded, state, maps, report.ids)
+                keep()
+            if args.folded and state and "folded" not in found[name]:
+                found[name]["folded"] = folded_loss(loaded, state, learn, report.ids)
                 keep()
 
     N = len(loaded.blocks)
-    need([(), *((b,) for b in range(N))], args.folded)
+    need([(), *((b,) for b in range(N))])
     singles = np.array([found[str(b)]["plain"] - found[""]["plain"] for b in range(N)])
     kept["groups"] = {}
     for m in args.remove:
@@ -195,7 +200,7 @@ def measure(args, kept: dict, keep) -> None:
         kept["groups"][str(m)] = {g: [",".join(map(str, s)) for s in own] for g, own in groups.items()}
         keep()
         for own in groups.values():
-            need(own, args.folded)
+            need(own)
 
 
 def energy(H: np.ndarray, name: str) -> float:

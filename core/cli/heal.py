@@ -7,12 +7,13 @@ from pathlib import Path
 from core import jobs
 from core.cli.chosen import Chosen, add_state, states_of
 from core.cli.options import LENGTH, REPORTED, SEED, add_texts, form_of, positive, texts_of
-from core.cli.running import as_job, check_writable
+from core.cli.running import as_job, check_writable, together
 from core.compare.healed import Healed, orders_of
 from core.errors import InputError
 from core.heal.parts import check_names, in_parts, share_of
 from core.heal.settings import KL, METHODS, REPLACED, Settings
 from core.ising.units import BLOCK, in_order
+from core.ranks import launched
 from core.store.folders import check_free
 from core.store.named_models import is_demo
 
@@ -62,9 +63,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> dict:
+def run(args: argparse.Namespace) -> dict | None:
     """The losses of original, pruned and healed, the training, and where the checkpoint is; of several states
-    those of each, and how they are ordered before and after.
+    those of each, and how they are ordered before and after; None on ranks that tell nothing.
     """
     settings = Settings(
         args.method,
@@ -89,7 +90,10 @@ def run(args: argparse.Namespace) -> dict:
         if jobs.find("heal", request) is None:  # neither made nor under way: the folder must be free
             check_writable(place)
             check_free(place)
-    found = [_found(as_job("heal", request)) for request in requests]
+    done = [together("heal", r) if launched() else as_job("heal", r) for r in requests]
+    found = [_found(own) for own in done if own]
+    if not found:
+        return None
     return _compared(states, found) if several else found[0]
 
 

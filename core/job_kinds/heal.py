@@ -30,6 +30,7 @@ from core.model.devices import free_memory
 from core.model.load import LoadedModel
 from core.model.places import Place
 from core.model.surgery import check_removal, divided, remove_blocks, without
+from core.ranks import ALONE, Ranks
 from core.store import folders
 from core.store.folders import in_turn
 from core.tasks.items import read_tasks
@@ -41,7 +42,7 @@ _FITTED = 256  # sequences that a linear map is fitted on: 32 768 tokens of 128
 COLUMNS = ("step", "tokens", "seconds", "loss", "kl", "held_loss")
 
 
-def run(request: dict, progress: Progress) -> dict:
+def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     """Heal the request's `model` without `blocks` by its `settings` (core.heal.settings.Settings), or without
     one of its `parts` after the other where it has any, on the calibrate split of its texts; judged while it
     trains on the choose split, in the end on the report split.
@@ -51,32 +52,34 @@ def run(request: dict, progress: Progress) -> dict:
     `replies` to the request's `prompt`, where it has one; what core.export.write says of the checkpoint in
     `out`; `curve`, the CSV beside it. A worker that was killed goes on from its last checkpoint.
 
-    Healings take turns: minutes of one budget are those of a machine that does nothing else.
+    Healings take turns: minutes of one budget are those of a machine that does nothing else. Of several ranks
+    all train, and the first does the rest and has the result, the others None.
     """
+    if ranks.rank:
+        return _in_its_turn(request, progress, ranks)
     waiting = lambda: progress.report(0, 1, "waiting for another healing to end")  # noqa: E731
     with in_turn(folders.home() / "healing.lock", waiting):
-        return _in_its_turn(request, progress)
+        return _in_its_turn(request, progress, ranks)
 
 
-def _in_its_turn(request: dict, progress: Progress) -> dict:
+def _in_its_turn(request: dict, progress: Progress, ranks: Ranks) -> dict | None:
     """See `run`."""
     progress.report(0, 1, "loading the model")
-    settings, texts = Settings(**request["settings"]), read_sources(request["texts"])
+    settings = Settings(**request["settings"])
     teacher, student = (seen_for(load(request), [request["blocks"]]) for _ in range(2))
     removed = check_removal(teacher, state_of(request["blocks"], teacher))
     parts = _parts(request, teacher, removed, settings)
-    count = request["sequences"] or _there_are(teacher, texts, request)
-    counts = {"calibrate": count, "choose": request["held"], "report": request["report"]}
-    learn, held, report = (
-        draw_sequences(teacher, texts, request, split, samples, progress) for split, samples in counts.items()
-    )
+    learn, held, report = ranks.agree(_drawn(teacher, request, progress) if ranks.rank == 0 else None)
     told = _checked(teacher, parts, settings, learn, progress.work)
+    if ranks.rank:
+        _healed(student, teacher, parts, settings, learn, held, progress, ranks)
+        return None
     table = {
         "original": _row(teacher, report, request, (), progress),
         "pruned": _row(teacher, report, request, removed, progress),
     }
     replies = _replies(teacher, request, {"original": (), "pruned": removed})
-    taught, places = _healed(student, teacher, parts, settings, learn, held, progress)
+    taught, places = _healed(student, teacher, parts, settings, learn, held, progress, ranks)
     table["healed"] = _row(student, report, request, (), progress)
     replies |= _replies(student, request, {"healed": ()})
     won = _won(table)
@@ -91,6 +94,17 @@ def _in_its_turn(request: dict, progress: Progress) -> dict:
     }
     done = _written(teacher, student, removed, places, request, record, progress)
     return {**done, "table": table, "won": won, "training": training, "needs": told, "replies": replies}
+
+
+def _drawn(teacher: LoadedModel, request: Mapping, progress: Progress) -> list[Sequences]:
+    """The sequences to train on, to watch, and to report on. Errors: InputError."""
+    texts = read_sources(request["texts"])
+    count = request["sequences"] or _there_are(teacher, texts, request)
+    counts = {"calibrate": count, "choose": request["held"], "report": request["report"]}
+    return [
+        draw_sequences(teacher, texts, dict(request), split, samples, progress)
+        for split, samples in counts.items()
+    ]
 
 
 def _there_are(teacher: LoadedModel, texts: Read, request: Mapping) -> int:
@@ -155,11 +169,14 @@ def _healed(
     learn: Sequences,
     held: Sequences,
     progress: Progress,
+    ranks: Ranks,
 ) -> tuple[Trained, list[Place]]:
     """(what it took to prune and heal the student in place, what is left empty in blocks that stay)."""
     source, unseen = Teacher(teacher), Padded(held)
     removed = sorted(b for part in parts for b in part)
-    how: dict[str, Any] = {"states_room": STATES_ROOM, "report": progress.report, "note": _curve(progress)}
+    how: dict[str, Any] = {"states_room": STATES_ROOM, "report": progress.report, "ranks": ranks}
+    if ranks.rank == 0:
+        how["note"] = _curve(progress)
     if len(parts) > 1:
         return train_in_rounds(student, source, parts, settings, learn, held, progress.work, **how), []
     if settings.replacement:

@@ -76,11 +76,11 @@ def _table(states: list[Healed]) -> None:
                 k + 1,
                 written(own.removed),
                 *(_cell(name, value, orders.places, k) for name, value in values.items()),
+                "" if own.won is None else f"{100 * own.won:.0f} %".replace("-", "−"),
                 own.rank or "",
-                "" if own.won is None else f"{100 * own.won:.0f} %",
             ]
         )
-    head = ["", "removes", "energy", "loss pruned", "loss healed", "rank", "won back"]
+    head = ["", "removes", "energy", "loss pruned", "loss healed", "won back", "rank"]
     st.html(html_table(head, rows))
     told = [f"The original has {states[0].original:.4f} nats; in brackets the place in that order."]
     told += [f"Spearman of {WORDS[a]} and {WORDS[b]}: {v:.2f}." for (a, b), v in orders.spearman.items()]

@@ -28,6 +28,7 @@ NOT_RUN = {
     "docs/clusters.md": [
         ".venv/bin/torchrun --standalone --nproc-per-node 8 -m core calibrate",
         ".venv/bin/torchrun --standalone --nproc-per-node 8 -m core benchmark",
+        ".venv/bin/torchrun --standalone --nproc-per-node 8 -m core heal",
         "export BLOCKSCAPE_HOME=/shared/blockscape",
         ".venv/bin/accelerate launch --multi_gpu -m core calibrate",
     ],
