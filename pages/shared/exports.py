@@ -72,6 +72,10 @@ def prune_panel(run: Run, removed: State) -> None:
         form = st.selectbox("Form", list(found), format_func=lambda f: found[f].name.title, key=key)
     show_saving(run, removed, form)
     export_card(run, removed, found[form])
+
+
+def home_link() -> None:
+    """To the page that has every form."""
     st.page_link("pages/take_home.py", label="Take home: every form, and the files that people run")
 
 
@@ -136,8 +140,13 @@ def write_card(request: dict, key: str, takes: str, primary: bool = False) -> No
     st.fragment(_written, run_every=1 if job and job.active else None)(request, bool(job and job.active))
     if job is None or not (job.active or job.status == "done"):
         label = "Resume" if job and job.status in ("interrupted", "cancelled") else "Write and verify"
-        kind = "primary" if primary else "secondary"
-        st.button(label, key=key, type=kind, on_click=start_job, args=("prune", request))
+        st.button(
+            label,
+            key=key,
+            type="primary" if primary else "secondary",
+            on_click=start_job,
+            args=("prune", request),
+        )
         st.caption(takes)
 
 
