@@ -84,7 +84,8 @@ def _commands(model: dict, place: Path, whole: list[int], done: Mapping[str, dic
     if NATIVE in done:
         out = Path(done[NATIVE]["out"])
         found["vLLM"] = vllm_command(out)
-        found["to GGUF, by llama.cpp's own converter"] = converter_command(out, model["type"])
+        if model["type"] != "llama":
+            found["to GGUF, by llama.cpp's own converter"] = converter_command(out, model["type"])
     if GGUF in done:
         file = Path(done[GGUF]["out"]) / "model.gguf"
         found |= run_commands(file) | {"smaller, by llama.cpp": quantize_command(file)}
@@ -114,13 +115,12 @@ def _as_gguf(done: dict) -> dict:
 
 
 def _shown(cards: Mapping[str, Callable[[], None]]) -> None:
-    """Cards by their titles, two beside each other where there is room."""
-    own = list(cards.items())
-    for start in range(0, len(own), 2):
-        for place, (title, draw) in zip(st.columns(2), own[start : start + 2]):
-            with place.container(border=True):
-                st.markdown(f"**{title}**")
-                draw()
+    """Cards by their titles, in two columns where there is room."""
+    places = st.columns(2)
+    for number, (title, draw) in enumerate(cards.items()):
+        with places[number % 2].container(border=True):
+            st.markdown(f"**{title}**")
+            draw()
 
 
 def _done(run: Run, removed: tuple[int, ...], offer: Offer) -> dict | None:
