@@ -31,9 +31,8 @@ from tests.weights.tiny_gguf import model_of
 from tests.weights.tiny_gguf import write as write_gguf
 
 REMOVED = (1, 4)
-# plain, experts that are one tensor in memory, tied, hybrid, a text part in a model that reads images, norms
-# by depth, what a config cannot say
-TYPES = ["llama", "mixtral", "gpt2", "nemotron_h", "gemma3", "minicpm3", "jamba"]
+# experts that are one tensor in memory, tied, hybrid, a text part in a model that reads images, periods
+TYPES = ["mixtral", "gpt2", "nemotron_h", "gemma3", "jamba"]
 
 
 @pytest.fixture(scope="module")
@@ -362,7 +361,7 @@ def test_killed_at_random_moments_nothing_half_has_the_name(cut, tmp_path, monke
     began = time.monotonic()
     os.waitpid(in_a_fork(work), 0)
     took = time.monotonic() - began
-    for _ in range(12):
+    for _ in range(8):
         shutil.rmtree(tmp_path / "home")
         child = in_a_fork(work)
         time.sleep(rng.uniform(0.3, 1.05) * took)
