@@ -31,9 +31,8 @@ from tests.weights.tiny_gguf import model_of
 from tests.weights.tiny_gguf import write as write_gguf
 
 REMOVED = (1, 4)
-# plain, experts that are one tensor in memory, tied, hybrid, a text part in a model that reads images, norms
-# by depth, what a config cannot say
-TYPES = ["llama", "mixtral", "gpt2", "nemotron_h", "gemma3", "minicpm3", "jamba"]
+# experts that are one tensor in memory, tied, hybrid, a text part in a model that reads images, periods
+TYPES = ["mixtral", "gpt2", "nemotron_h", "gemma3", "jamba"]
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +65,11 @@ def test_every_way_gives_the_same(kind):
     assert targets(kind) == {"memory": "", "shards": "", "portable": ""}
 
 
-def test_a_checkpoint_goes_shard_by_shard_as_in_memory(cut, tmp_path):
+def test_a_checkpoint_goes_shard_by_shard_as_in_memory(cut, tmp_path, monkeypatch):
     before, told = digests(cut), []
+    monkeypatch.chdir(cut.parent)  # a name from here is one for the process of the proof, too
     done = write.prune(
-        str(cut), REMOVED, tmp_path / "out", by_shard=True, report=lambda *told_now: told.append(told_now)
+        cut.name, REMOVED, tmp_path / "out", by_shard=True, report=lambda *told_now: told.append(told_now)
     )
     other = write.prune(str(cut), REMOVED, tmp_path / "memory", by_shard=False)
     assert differs(tmp_path / "out", tmp_path / "memory") is None and digests(cut) == before
@@ -362,7 +362,7 @@ def test_killed_at_random_moments_nothing_half_has_the_name(cut, tmp_path, monke
     began = time.monotonic()
     os.waitpid(in_a_fork(work), 0)
     took = time.monotonic() - began
-    for _ in range(12):
+    for _ in range(8):
         shutil.rmtree(tmp_path / "home")
         child = in_a_fork(work)
         time.sleep(rng.uniform(0.3, 1.05) * took)

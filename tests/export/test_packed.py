@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from core.errors import InputError
 from core.export import write
 from core.export.by_shard import plan_of, wanted, write_plan
+from core.export.form_names import PORTABLE
 from core.export.shard_proof import prove_by_shard
 from core.model.load import load_model
 from core.model.skeleton import open_skeleton
@@ -206,3 +207,13 @@ def test_what_compressed_tensors_reads_as_fp8_is_kept(tmp_path):
     write_plan(plan_of(open_skeleton(str(source)), REMOVED), tmp_path / "out", lambda *_: None)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"] == COMPRESSED
     assert {n for n in tensors_in(tmp_path / "out") if "scale" in n and ".1." in n}
+
+
+def test_in_the_portable_form_blocks_and_their_names_keep_their_numbers(tmp_path):
+    source, _ = write_quantised(tmp_path / "source", "llama", LLAMA, *METHODS["awq"][1::-1])
+    plan = plan_of(open_skeleton(str(source)), REMOVED, PORTABLE)
+    write_plan(plan, tmp_path / "out", lambda *_: None)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["whole"]["quantization_config"] == METHODS["awq"][1]
+    assert {*tensors_in(tmp_path / "out")} < {*tensors_in(source)}
+    assert prove_by_shard(str(source), tmp_path / "out", REMOVED)["problem"] is None

@@ -17,7 +17,7 @@ def names(prefix: str = "model.layers") -> Renamed:
             modules[f"{prefix}.{b}{part}"] = f"{new}{part}" if new else None
         tower = f"vision.encoder.layers.{b}.mlp"
         modules[tower] = tower
-    return Renamed(modules, prefix, KEPT)
+    return Renamed(modules, prefix, {b: n for n, b in enumerate(KEPT)})
 
 
 @pytest.mark.parametrize(
