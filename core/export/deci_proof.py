@@ -14,7 +14,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from core.export import llama_cpp
-from core.export.deci import ARCHITECTURE
 from core.model.partial import take_out
 
 
@@ -88,16 +87,23 @@ def _empty(block: int, name: str, config: LlamaConfig) -> dict:
 
 
 def _config(reader: gguf.GGUFReader, tensors: dict) -> LlamaConfig:
+    architecture = reader.fields["general.architecture"].contents()
+
     def said(name: str) -> Any:
-        return reader.fields[f"{ARCHITECTURE}.{name}"].contents()
+        return reader.fields[f"{architecture}.{name}"].contents()
+
+    def largest(name: str) -> int:
+        """Of a number for all blocks, or one for each."""
+        found = said(name)
+        return max(found) if isinstance(found, list) else found
 
     return LlamaConfig(
         vocab_size=len(tensors["token_embd.weight"].data),
         hidden_size=said("embedding_length"),
-        intermediate_size=max(said("feed_forward_length")),
+        intermediate_size=largest("feed_forward_length"),
         num_hidden_layers=said("block_count"),
-        num_attention_heads=max(said("attention.head_count")),
-        num_key_value_heads=max(said("attention.head_count_kv")),
+        num_attention_heads=largest("attention.head_count"),
+        num_key_value_heads=largest("attention.head_count_kv"),
         head_dim=said("attention.key_length"),
         max_position_embeddings=said("context_length"),
         rms_norm_eps=said("attention.layer_norm_rms_epsilon"),

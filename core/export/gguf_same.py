@@ -66,7 +66,7 @@ def _check_entries(old: dict[str, Field], new: dict[str, Field], changed: dict) 
 
 
 def _digest(data: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(data)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()
 
 
 def is_plain(file: Path) -> bool:

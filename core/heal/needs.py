@@ -1,8 +1,8 @@
 """What a healing takes in memory and on disk, told before it begins. Loads no torch."""
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from core.errors import InputError
@@ -52,15 +52,51 @@ def seams(removed: Sequence[int], blocks: int) -> list[int]:
     return [i for i, b in enumerate(kept) if b - 1 in gone or b + 1 in gone]
 
 
+def needs_of_state(
+    own: Sequence[int],
+    parameters: int,
+    hidden: int,
+    vocabulary: int,
+    parts: Sequence[Sequence[int]],
+    settings: Settings,
+    length: int,
+    sequences: int,
+    exported: int = 0,
+    lost: Mapping[int, int] | None = None,
+) -> Needs:
+    """What it takes to heal a state, in its most demanding round.
+
+    own: parameters of each block of the model; parameters: of all of it; parts: the blocks that each round
+    removes, a single one of a state that goes at once; lost: {block that stays: parameters of what goes of
+    it}; the rest as `needs`.
+    """
+    found: list[Needs] = []
+    gone: list[int] = []
+    for part in parts:
+        gone = [*gone, *part]
+        kept = tuple(p - (lost or {}).get(b, 0) for b, p in enumerate(own) if b not in gone)
+        sizes = Sizes(parameters, kept, parameters - sum(own), hidden, vocabulary)
+        beside = seams(gone, len(own))
+        found.append(needs(sizes, settings, beside, length, sequences, exported, len(parts)))
+    return Needs(*(max(values) for values in zip(*map(astuple, found))))
+
+
 def needs(
-    sizes: Sizes, settings: Settings, seam_blocks: list[int], length: int, sequences: int, exported: int = 0
+    sizes: Sizes,
+    settings: Settings,
+    seam_blocks: list[int],
+    length: int,
+    sequences: int,
+    exported: int = 0,
+    rounds: int = 1,
 ) -> Needs:
     """What a healing on `sequences` of `length` tokens takes, on the CPU in float32; within a factor of 1.5
     of what was measured (tests/heal/test_needs.py).
 
     seam_blocks: numbers of the kept blocks beside cuts (`seams`); exported: bytes of the
-    checkpoint that is written in the end. Of a block a token leaves about 8 hidden states and what its
-    matrices put out for the backward; nothing is kept below the lowest block that learns.
+    checkpoint that is written in the end; rounds: of which each keeps its best weights. Of a block a token
+    leaves about 8 hidden states and what its matrices put out for the backward; nothing is kept below the
+    lowest block that learns.
     """
     depth = len(sizes.kept)
     trained, reached = {
@@ -80,7 +116,7 @@ def needs(
     if settings.method == LORA:
         memory += trained * FLOAT
     # two checkpoints of weights and AdamW's two moments, and the best weights
-    disk = 7 * trained * FLOAT + states + exported
+    disk = (6 + rounds) * trained * FLOAT + states + exported
     return Needs(memory, disk, states, trained)
 
 

@@ -64,7 +64,8 @@ def _without(request: dict) -> str:
 def _healing(request: dict) -> str:
     asked = request.get("settings", {})
     budget = next((f", {asked[unit]:g} {unit}" for unit in ("minutes", "tokens") if asked.get(unit)), "")
-    return f"{_without(request)}, {asked.get('method')}{budget}"
+    rounds = f", in {len(request['parts'])} rounds" if request.get("parts") else ""
+    return f"{_without(request)}, {asked.get('method')}{budget}{rounds}"
 
 
 def _is_there(result: dict) -> bool:
@@ -86,6 +87,7 @@ KINDS = {
     "evaluate": Kind("Evaluation", "evaluating"),
     "speed": Kind("Speed", "timing tokens", lambda request: f"at {request.get('context')} tokens"),
     "prune": Kind("Prune", "pruning", _without, _is_there),
+    "push": Kind("Send to the hub", "sending to the hub", lambda request: f"to {request.get('repo')}"),
     "heal": Kind("Heal", "healing", _healing, _is_there),
     "learn": Kind("Learned landscape", "learning the landscape", _budget),
     "race": Kind("Race", "racing states", _race),
