@@ -7,7 +7,8 @@ afterwards. Quantised weights are copied as they are, and their settings speak o
 """
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from transformers import GenerationConfig
 from core.errors import InputError
 from core.export.config_changes import differences
 from core.export.form_names import NATIVE, PORTABLE, form_of
+from core.export.forms import FORMS
 from core.export.in_memory import check_whole
 from core.export.making import Before, Making, Report, Written, beside
 from core.export.verify import prove_elsewhere, verify_portable
@@ -26,13 +28,13 @@ from core.model.devices import free_memory
 from core.model.load import LoadedModel
 from core.model.places import find_passed
 from core.model.skeleton import Names, Skeleton, no_products, open_skeleton
-from core.model.surgery import check_native, check_units, remove_blocks
+from core.model.surgery import check_units, remove_blocks
 from core.weights.files import WeightFiles
 from core.weights.find import find_weights
 from core.weights.packed import Renamed, is_packed, rewrite, rewrite_files
 from core.weights.shards import SINGLE, OnDisk, weight_files, write_index, write_tensors
 
-FORMS = (NATIVE, PORTABLE)
+WRITTEN = (NATIVE, PORTABLE)  # forms
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def plan_of(skeleton: Skeleton, removed: Sequence[int], form: str = NATIVE) -> P
     """
     loaded, config = skeleton.loaded, skeleton.loaded.model.config.to_dict()
     gone = check_units(loaded, removed)
+    FORMS[form].check(loaded, gone)
     kept = [i for i in range(len(loaded.blocks)) if i not in set(gone)]
     if form == PORTABLE:
         with no_products():
@@ -74,11 +77,9 @@ def plan_of(skeleton: Skeleton, removed: Sequence[int], form: str = NATIVE) -> P
         loaded.blocks = [loaded.blocks[i] for i in kept]
         homes = {n: h for n, h in skeleton.homes.items() if skeleton.block_of(h) not in set(gone)}
         return Plan(skeleton, kept, form, {name: name for name in homes}, places, config)
-    check_native(loaded, gone)
     remove_blocks(loaded, gone)
     names = _renumbered(skeleton, kept)
-    if not skeleton.quantised:
-        _check_expressed(loaded)
+    _check_expressed(loaded)
     return Plan(skeleton, kept, form, names, [], config)
 
 
@@ -116,9 +117,7 @@ def _check_expressed(loaded: LoadedModel) -> None:
     """Errors: InputError where the pruned config builds another model than what is left."""
     config, model = loaded.model.config, loaded.model
     with torch.device("meta"):
-        fresh = (
-            type(model)._from_config(config) if hasattr(type(model), "_from_config") else type(model)(config)
-        )
+        fresh = type(model)._from_config(config)
     now, then = ({n: tuple(p.shape) for n, p in m.state_dict().items()} for m in (model, fresh))
     wrong = sorted(n for n in {*now, *then} if now.get(n) != then.get(n))
     if wrong:
@@ -128,8 +127,9 @@ def _check_expressed(loaded: LoadedModel) -> None:
         )
 
 
-def write_plan(plan: Plan, folder: Path, report: Report) -> Written:
-    """The checkpoint in a new folder, without its tokenizer; report: (bytes done, all bytes, message).
+def write_plan(plan: Plan, folder: Path, report: Report, shelf: Path | None = None) -> Written:
+    """The checkpoint in a new folder, without its tokenizer; report: (bytes done, all bytes, message); shelf:
+    a folder on the same disk in which files that are whole stay for who goes on after a kill.
 
     Errors: InputError for a source that is cut off in the middle; OSError where the disk is full.
     """
@@ -144,7 +144,11 @@ def write_plan(plan: Plan, folder: Path, report: Report) -> Written:
 
     for number, tensors in enumerate(shards, 1):
         name = SINGLE if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        write_tensors(folder / name, tensors, copied)
+        if shelf is None:
+            write_tensors(folder / name, tensors, copied)
+        else:
+            _shelved(shelf / name, tensors, copied)
+            os.link(shelf / name, folder / name)
         names.update((tensor, name) for tensor, _ in tensors)
     if len(shards) > 1:
         write_index(folder, names, plan.size)
@@ -152,6 +156,17 @@ def write_plan(plan: Plan, folder: Path, report: Report) -> Written:
     kv_bytes = sum(block.kv_bytes for block in loaded.blocks)
     changed = () if plan.places else tuple(differences(plan.config, loaded.model.config.to_dict()))
     return Written(loaded.parameters(), kv_bytes, changed)
+
+
+def _shelved(file: Path, tensors: Sequence[tuple[str, OnDisk]], copied: Callable[[int], None]) -> None:
+    """The file of these tensors, if it is not there: what has its name is whole, as the proof will see."""
+    if file.is_file():
+        copied(sum(tensor.size for _, tensor in tensors))
+        return
+    file.parent.mkdir(exist_ok=True)
+    staging = file.with_name(f".{file.name}")
+    write_tensors(staging, tensors, copied)
+    os.replace(staging, file)
 
 
 def _write_config(plan: Plan, folder: Path) -> None:
@@ -192,14 +207,15 @@ def _renamed(plan: Plan) -> Renamed:
     first, block = inside[0]
     stacks = (first[:at] for at, part in enumerate(first) if part == str(block))
     stack = next(s for s in stacks if all(p[: len(s) + 1] == [*s, str(b)] for p, b in inside))
-    return Renamed(modules, ".".join(stack), plan.kept)
+    numbers = {b: b if plan.form == PORTABLE else n for n, b in enumerate(plan.kept)}
+    return Renamed(modules, ".".join(stack), numbers)
 
 
 def wanted(source: str, removed: Sequence[Name], form: str | None, remote_code: bool = False) -> bool:
     """Whether a removal goes by way of the files without being asked to: weights that are quantised, or more
     than memory takes. Errors: InputError where there is no such model.
     """
-    if any(isinstance(name, str) for name in removed) or form_of(removed, form) not in FORMS:
+    if any(isinstance(name, str) for name in removed) or form_of(removed, form) not in WRITTEN:
         return False
     files = find_weights(source, remote_code, packed=True)
     if type(files) is not WeightFiles or files.partial:
@@ -223,10 +239,10 @@ def pruned(
     """
     form = form_of(removed, form)
     blocks = [name for name in removed if isinstance(name, int)]
-    if len(blocks) < len(removed) or form not in FORMS:
+    if len(blocks) < len(removed) or form not in WRITTEN:
         raise InputError(
-            f"Shard by shard, whole blocks are removed, and written in the form {' or '.join(FORMS)}; leave "
-            "that out for parts of blocks and for other forms."
+            f"Shard by shard, whole blocks are removed, and written in the form {' or '.join(WRITTEN)}; "
+            "leave that out for parts of blocks and for other forms."
         )
     report(0, 1, "reading the headers")
     skeleton = open_skeleton(source, remote_code)
@@ -241,7 +257,7 @@ def pruned(
 
     def prove(checkpoint: Path, scratch: Path) -> dict:
         probe = scratch / "probe.npz"
-        found = prove_elsewhere(source, checkpoint, gone, probe, remote_code)
+        found = prove_elsewhere(files.folder, checkpoint, gone, probe, remote_code)
         if form == PORTABLE and probe.is_file() and _fits_memory(parameters):
             found |= verify_portable(checkpoint, probe)
         return found
@@ -249,7 +265,7 @@ def pruned(
     return Making(
         before,
         form,
-        lambda folder, report: write_plan(plan, folder, report),
+        lambda folder, report, shelf: write_plan(plan, folder, report, shelf),
         prove,
         beside(files),
         item=loaded.item_size,

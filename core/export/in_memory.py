@@ -84,7 +84,7 @@ def _making(
 ) -> Making:
     own_code = loaded.own_code
 
-    def write(folder: Path, report: Report) -> Written:
+    def write(folder: Path, report: Report, shelf: Path | None) -> Written:
         config = loaded.model.config.to_dict()
         report(2, 4, f"writing about {size / 1e9:.2g} GB")
         written = how.write(loaded, units, folder)

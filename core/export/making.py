@@ -26,6 +26,7 @@ from core.store.runs import file_sha256
 from core.weights.files import WeightFiles
 
 Report = Callable[[int, int, str], None]
+SHELF = "shelf"  # in a workshop: what is whole of an export that was not done
 _COPIED = (  # what is beside config and weights: the tokenizer, and what prepares images
     "tokenizer*",
     "special_tokens_map.json",
@@ -74,7 +75,8 @@ class Written:
 class Making:
     """One way to write a model in a form.
 
-    write: into a new folder. prove: (that folder, one for what the proof needs) -> what was found, with the
+    write: into a new folder; given a second one, what is whole is kept there, too, for who goes on after a
+    kill. prove: (that folder, one for what the proof needs) -> what was found, with the
     problem if there is one raised as RuntimeError. beside: files of the original that go along. weights: a
     pattern of the files that hold them. item: bytes of a number in the promise of a cache. size: bytes that
     will be written, about.
@@ -82,7 +84,7 @@ class Making:
 
     before: Before
     form: str
-    write: Callable[[Path, Report], Written]
+    write: Callable[[Path, Report, Path | None], Written]
     prove: Callable[[Path, Path], dict]
     beside: Sequence[Path] = field(default=())
     weights: str = "*.safetensors"
@@ -113,16 +115,22 @@ def made(
     before = making.before
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        _check_room(making.size, workshop or out.parent)
+        shelf = workshop and workshop / SHELF
+        there = sum(file.stat().st_size for file in shelf.glob("*")) if shelf else 0
+        _check_room(making.size - there, workshop or out.parent)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
         try:
             checkpoint = staging / "checkpoint"
             report(2, 4, "writing")
-            written = making.write(checkpoint, report)
+            written = making.write(checkpoint, report, shelf)
             _add_record(making, written, checkpoint, provenance or {})
             report(3, 4, "verifying in a fresh process")
-            found = making.prove(checkpoint, staging)
-            _check_cache(found, written, making.item)
+            try:
+                found = making.prove(checkpoint, staging)
+                _check_cache(found, written, making.item)
+            except RuntimeError:  # what is on the shelf is no better
+                shutil.rmtree(shelf or staging, ignore_errors=True)
+                raise
             size = sum(f.stat().st_size for f in checkpoint.glob(making.weights))
             checkpoint.chmod(0o755)
             if out.exists():
@@ -158,10 +166,14 @@ def _check_room(size: int, folder: Path) -> None:
 
 
 def put_back(workshop: Path, out: Path) -> None:
-    """The export that a worker was just replacing when it was killed gets its name again."""
+    """The export that a worker was just replacing when it was killed gets its name again; else nothing of
+    that worker is left but its shelf.
+    """
     for earlier in workshop.glob("*/earlier"):
         if not out.exists():
             os.replace(earlier, out)
+    for staging in workshop.glob(f".{out.name}-*"):
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _add_record(making: Making, written: Written, checkpoint: Path, provenance: dict) -> None:

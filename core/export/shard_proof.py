@@ -22,7 +22,7 @@ from core.model.skeleton import Skeleton, open_skeleton
 from core.model.streamed import largest_held, streamed
 from core.weights.shards import OnDisk
 
-TOKENS = 3  # greedy ones: each reads all weights again
+TOKENS = 2  # greedy ones, one of them behind cached ones: each reads all weights again
 ROOM = 0.8  # of the free memory that a block may take
 
 

@@ -42,7 +42,7 @@ def verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> dict:
 
 
 def prove_elsewhere(
-    source: str, checkpoint: Path, removed: Sequence[int], probe: Path, remote_code: bool
+    source: Path, checkpoint: Path, removed: Sequence[int], probe: Path, remote_code: bool
 ) -> dict:
     """Run core.export.shard_proof in a fresh process, which leaves what it expects of logits at `probe`; its
     finding.
@@ -50,14 +50,8 @@ def prove_elsewhere(
     Errors: RuntimeError with the problem that it found.
     """
     blocks = ",".join(map(str, removed))
-    command = [
-        "-m",
-        "core.export.shard_proof",
-        source,
-        str(checkpoint.resolve()),
-        blocks,
-        str(probe.resolve()),
-    ]
+    folders = (str(source.resolve()), str(checkpoint.resolve()))
+    command = ["-m", "core.export.shard_proof", *folders, blocks, str(probe.resolve())]
     return _found([*command, *["--trust-remote-code"] * remote_code], Path(__file__).resolve().parents[2])
 
 

@@ -1,6 +1,5 @@
 """A pruned checkpoint, verified."""
 
-import shutil
 from pathlib import Path
 
 from core.compare.facts import facts
@@ -22,8 +21,6 @@ def run(request: dict, progress: Progress) -> dict:
     out = Path(request["out"])
     out.parent.mkdir(parents=True, exist_ok=True)
     put_back(progress.work, out)
-    shutil.rmtree(progress.work, ignore_errors=True)  # what a worker that was killed has left
-    progress.work.mkdir(exist_ok=True)
     same_disk = out.parent.stat().st_dev == progress.work.stat().st_dev
     done = write_pruned(
         request["model"],

@@ -1,10 +1,10 @@
 """Run a model whose weights stay on disk: a block at a time is in memory, in float32.
 
-What is beside the blocks is brought for its own call where it is large (embeddings, the head), else it stays.
+Of embeddings and the head rows are read as they are needed; what else is beside the blocks stays.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,13 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from core.model.head import forward_as
 from core.model.load import LoadedModel
+from core.model.memory import give_back
 from core.model.skeleton import Skeleton
 
-SMALL = 1 << 20  # values that may stay
+SMALL = 1 << 22  # values that may be here beside a block
+Rows = Callable[[int, int], torch.Tensor]
 
 
 @contextmanager
@@ -25,32 +28,68 @@ def streamed(skeleton: Skeleton) -> Iterator[LoadedModel]:
     weights = _Weights(skeleton)
     model, blocks = skeleton.loaded.model, set(skeleton.loaded.modules)
     inside = {module for block in blocks for module in block.modules()}
-    handles = []
-    for path, module in model.named_modules():
-        names = [f"{path}.{name}".lstrip(".") for name in _own(module)]
-        if module in blocks:
-            handles += _brought(module, weights, [f"{path}.{name}" for name in _below(module)])
-        elif module not in inside and names:
-            large = sum(p.numel() for p in module._parameters.values() if p is not None) > SMALL
-            if large and isinstance(module, (nn.Linear, nn.Embedding)):
-                handles += _brought(module, weights, names)
-            else:
-                weights.bring(names)
-    try:
+    with ExitStack() as stack:
+        stack.callback(lambda: weights.release(list(weights.held)))
+        for path, module in model.named_modules():
+            names = [f"{path}.{name}".lstrip(".") for name in _own(module)]
+            if module in blocks:
+                _bring(module, weights, [f"{path}.{name}" for name in _below(module)], stack)
+            elif module not in inside and names:
+                _beside_blocks(module, weights, path, names, stack)
         yield skeleton.loaded
-    finally:
-        for handle in handles:
-            handle.remove()
-        weights.release(list(weights.held))
+
+
+def _beside_blocks(
+    module: nn.Module, weights: "_Weights", path: str, names: list[str], stack: ExitStack
+) -> None:
+    """Weights that are no block's: small ones stay, of large plain ones rows are read as they are needed."""
+    if sum(p.numel() for p in module._parameters.values() if p is not None) <= SMALL:
+        weights.bring(names)
+        return
+    read = weights.rows(f"{path}.weight")
+    if read and type(module) is nn.Linear:
+        weights.bring([name for name in names if not name.endswith(".weight")])
+        stack.enter_context(forward_as(module, lambda _: _product(module, read)))
+    elif read and type(module) is nn.Embedding:
+        stack.enter_context(forward_as(module, lambda _: _lookup(read)))
+    else:
+        _bring(module, weights, names, stack)
+
+
+def _product(module: nn.Linear, rows: Rows) -> Callable[[torch.Tensor], torch.Tensor]:
+    """x W^T + b, some rows of W at a time."""
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        step = max(1, SMALL // module.in_features)
+        last = module.out_features
+        parts = (rows(at, min(at + step, last)) for at in range(0, last, step))
+        found = torch.cat([x @ part.T for part in parts], dim=-1)
+        return found if module.bias is None else found + module.bias
+
+    return forward
+
+
+def _lookup(rows: Rows) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The rows of these ids."""
+
+    def forward(ids: torch.Tensor) -> torch.Tensor:
+        found, at = ids.unique(return_inverse=True)
+        return torch.cat([rows(i, i + 1) for i in found.tolist()])[at]
+
+    return forward
 
 
 def largest_held(skeleton: Skeleton) -> int:
-    """Bytes that the weights take that are in memory at once, at most, as `streamed` brings them."""
-    loaded = skeleton.loaded
-    blocks = max(sum(p.numel() for p in module.parameters()) for module in loaded.modules)
-    inside = {p for module in loaded.modules for p in module.parameters()}
-    beside = [p.numel() for p in loaded.model.parameters() if p not in inside]
-    return 4 * (max([blocks, *beside]) + sum(n for n in beside if n <= SMALL))
+    """Bytes that the weights take that are in memory at once, at most, as `streamed` brings them: a block in
+    float32, or what is beside the blocks and no plain matrix.
+    """
+    loaded, plain = skeleton.loaded, (nn.Linear, nn.Embedding)
+    sizes = [sum(p.numel() for p in module.parameters()) for module in loaded.modules]
+    inside = {module for block in loaded.modules for module in block.modules()}
+    for module in loaded.model.modules():
+        if module not in inside and type(module) not in plain:
+            sizes += [p.numel() for p in module._parameters.values() if p is not None]
+    return 4 * max(sizes)
 
 
 def _own(module: nn.Module) -> list[str]:
@@ -66,12 +105,12 @@ def _below(module: nn.Module) -> list[str]:
     return [f"{path}.{name}".lstrip(".") for path, own in module.named_modules() for name in _own(own)]
 
 
-def _brought(module: nn.Module, weights: "_Weights", names: list[str]) -> list:
-    """Hooks that bring the weights of these names for each call of the module."""
-    return [
-        module.register_forward_pre_hook(lambda *_: weights.bring(names)),
-        module.register_forward_hook(lambda *_: weights.release(names), always_call=True),
-    ]
+def _bring(module: nn.Module, weights: "_Weights", names: list[str], stack: ExitStack) -> None:
+    """The weights of these names are there while the module is called."""
+    before = module.register_forward_pre_hook(lambda *_: weights.bring(names))
+    behind = module.register_forward_hook(lambda *_: weights.release(names), always_call=True)
+    for handle in (before, behind):
+        stack.callback(handle.remove)
 
 
 class _Weights:
@@ -111,6 +150,16 @@ class _Weights:
             if name in self.held:
                 module, own, entries = self._place(name)
                 entries[own] = self.held.pop(name)
+        give_back()
+
+    def rows(self, name: str) -> Rows | None:
+        """Reads rows of a weight, from one to another, in float32; None where it is not on disk as it is."""
+        source = name if name in self.group else self.tied.get(name, "")
+        parts = self.sources.get(source, [])
+        if len(parts) != 1 or parts[0][1] is not None:
+            return None
+        part = self._file(parts[0][0]).get_slice(parts[0][0])
+        return lambda begin, end: part[begin:end].float()
 
     def _put(self, name: str, value: torch.Tensor) -> None:
         module, own, entries = self._place(name)
@@ -141,7 +190,11 @@ class _Weights:
         return self.skeleton.tensors[name]
 
     def _read(self, name: str) -> torch.Tensor:
+        return self._file(name).get_tensor(name)
+
+    def _file(self, name: str) -> Any:
+        """The open file that a name is in."""
         path = self._on_disk(name).file
         if path not in self.files:
             self.files[path] = safe_open(path, framework="pt", backend="pread")
-        return self.files[path].get_tensor(name)
+        return self.files[path]

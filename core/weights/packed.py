@@ -10,7 +10,7 @@ same of what is left, else the modules that it meant are named one by one.
 import fnmatch
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +41,14 @@ def is_packed(config: dict, folder: Path) -> bool:
 class Renamed:
     """What becomes of names of modules as they are on disk."""
 
-    def __init__(self, modules: dict[str, str | None], stack: str, kept: Sequence[int]):
+    def __init__(self, modules: dict[str, str | None], stack: str, numbers: dict[int, int]):
         """modules: {name before: name after, None where it goes}. stack: the path of the blocks on disk.
-        kept: their numbers, in order.
+        numbers: {number of a block that stays: its number afterwards}.
         """
         self.modules = modules
         self.after = {name for name in modules.values() if name}
         *self.above, self.list = stack.split(".")
-        self.kept = list(kept)
+        self.numbers = numbers
 
     def settings(self, value: Any) -> Any:
         """The settings of what is left; lists and keys of any depth are looked through."""
@@ -80,9 +80,9 @@ class Renamed:
             above = parts[: at - 1]
             whole = self.above[len(self.above) - len(above) :] if len(above) <= len(self.above) else None
             if part.isdigit() and parts[at - 1] == self.list and above == whole:
-                if int(part) not in self.kept:
+                if int(part) not in self.numbers:
                     return []
-                return [".".join([*parts[:at], str(self.kept.index(int(part))), *parts[at + 1 :]])]
+                return [".".join([*parts[:at], str(self.numbers[int(part)]), *parts[at + 1 :]])]
         return [text]
 
     def _pattern(self, text: str, expression: str, mark: str) -> list[str]:
