@@ -25,6 +25,7 @@ def show() -> None:
             st.Page("pages/landscape.py", title="Landscape"),
             st.Page("pages/compare.py", title="Compare"),
             st.Page("pages/heal.py", title="Heal"),
+            st.Page("pages/take_home.py", title="Take home"),
             st.Page("pages/jobs.py", title="Jobs"),
             st.Page("pages/about.py", title="About"),
         ],

@@ -1,12 +1,19 @@
-"""Heal: a state, a method and a budget; the curve while it learns, and what came back."""
+"""The Heal page: states, a method and a budget; the curve while it learns, and what came back."""
 
 import streamlit as st
 
 from core import jobs
-from pages.heal_parts.asked import asked_settings, asked_state, costs, request_of
+from pages.heal_parts.asked import asked_how, asked_states, costs, requests_of
+from pages.heal_parts.compared import show_states
 from pages.heal_parts.shown import show
 from pages.shared.link import opened_source
 from pages.shared.parts import lacks_weights, start_job
+
+
+def start_all(requests: list[dict]) -> None:
+    """Of a button: healings take turns by themselves."""
+    for request in requests:
+        start_job("heal", request)
 
 
 def page() -> None:
@@ -24,18 +31,26 @@ def page() -> None:
         return
     if lacks_weights(source.run):
         return
-    blocks, settings = asked_state(source.run), asked_settings()
+    states, how = asked_states(source.run), asked_how()
     prompt = st.text_input("Ask all three", key="heal_prompt", placeholder="a prompt, or nothing")
-    if blocks is None or settings is None:
+    if not states or how is None:
         return
-    request = request_of(source.run, blocks, settings, prompt.strip())
-    job = jobs.find("heal", request)
-    if job is None or not (job.active or job.status == "done"):
-        label = "Resume" if job and job.status in ("interrupted", "cancelled") else "Heal"
-        st.button(label, type="primary", on_click=start_job, args=("heal", request), key="heal_start")
-        st.caption(costs(source.run, blocks, settings))
-    if job is not None:
-        show(job)
+    requests = requests_of(source, states, how, prompt.strip())
+    if not requests:
+        return
+    found = [jobs.find("heal", request) for request in requests]
+    open_ = [k for k, job in enumerate(found) if job is None or not (job.active or job.status == "done")]
+    if open_:
+        resumed = any(job and job.status in ("interrupted", "cancelled") for job in found)
+        label = "Resume" if resumed else "Heal"
+        label += f" {len(open_)} states" if len(open_) > 1 else ""
+        wanted = [requests[k] for k in open_]
+        st.button(label, type="primary", on_click=start_all, args=(wanted,), key="heal_start")
+        st.caption(costs(source.run, [states[k] for k in open_], how))
+    if len(states) > 1:
+        show_states(source, states, found)
+    elif found[0] is not None:
+        show(found[0])
 
 
 page()

@@ -6,6 +6,7 @@ import time
 import streamlit as st
 
 from core import jobs
+from core.jobs.costs import counted
 from pages.shared.parts import clock, show_progress, start_job
 from pages.shared.view import plain
 
@@ -27,7 +28,8 @@ def ago(moment: float) -> str:
 
 def show(job: jobs.Job) -> None:
     """One job with its progress or end, its result and its log."""
-    when = f"{job.done} of {job.total} {clock(job.seconds_left)}".strip() if job.active else ago(job.changed)
+    far = f"{counted(job.done, job.total)} {clock(job.seconds_left)}".strip()
+    when = far if job.active else ago(job.changed)
     name, about = jobs.kind_of(job.kind).name, jobs.about(job.kind, job.request)
     label = f"{MARKS[job.status]} {name} · {about} · {job.status} · {when}"
     with st.expander(plain(label), expanded=job.active):

@@ -5,6 +5,9 @@ import os
 import subprocess
 import sys
 
+import pytest
+from safetensors.torch import load_file
+
 from core import jobs
 from core.__main__ import main
 from core.calibration.calibrate import calibrate
@@ -196,3 +199,27 @@ def test_a_launched_command_that_is_wrong_says_so(tiny, text_file, tmp_path):
     ]
     done = subprocess.run([*map(str, [*launch, *argv])], timeout=240, capture_output=True, text=True)
     assert done.returncode and "error: Too little text" in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_ranks_heal_as_one_process_with_their_batches_together(tiny, text_file, tmp_path, capsys):
+    """Two ranks that read two sequences a step each learn what one learns that reads the four."""
+    small = ["--model", tiny["llama"], "--texts", text_file, "--blocks", "2,3", "--method", "seams", "--json"]
+    small += ["--tokens", 3000, "--length", 24, "--sequences", 32, "--held", 8, "--report", 8]
+    argv = lambda batch, out: list(map(str, ["heal", *small, "--batch", batch, "--out", tmp_path / out]))  # noqa: E731
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launch, "-m", "core", *argv(2, "two")], check=True, timeout=400, capture_output=True, text=True
+    )
+    many = json.loads(done.stdout)  # one object: rank 0's
+    (job,) = jobs.list_jobs()
+    assert job.status == "done" and not (job.folder / "work").exists()
+    assert main(argv(4, "one")) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert many["training"]["steps"] == one["training"]["steps"] == 3000 // (4 * 24)
+    assert many["training"]["after"]["kl"] < 0.9 * many["training"]["before"]["kl"]
+    assert many["training"]["after"]["kl"] == pytest.approx(one["training"]["after"]["kl"], rel=1e-3)
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("two", "one")]
+    apart = {name: float((w - weights[1][name]).abs().max()) for name, w in weights[0].items()}
+    assert apart.keys() == weights[1].keys() and max(apart.values()) < 1e-3
+    noted = [json.loads(line)[0] for line in (job.folder / "curves.jsonl").read_text().splitlines()]
+    assert noted.count("kl") == 1 + -(-31 // 4)  # rank 0's alone: each evaluation once, and the unhealed one

@@ -58,8 +58,16 @@ PER_BLOCK_LISTS = (
     "intermediate_size",
     "num_attention_heads_per_layer",
 )
+# kinds that a config goes through over and over: written out, then sliced
+CYCLES = ("block_types",)
 # numbers of blocks: those kept, renumbered
 BLOCK_NUMBERS = ("attn_layer_indices", "mlp_only_layers", "moe_layers", "hybrid_layer_ids")
+# how many blocks there are: every one of them that says so
+DEPTHS = ("num_hidden_layers", "decoder_layers", "num_blocks")
+# divided by the root of how many there are when the model is built
+OVER_ROOT_DEPTH = ("scale_depth",)
+# heads that foretell several tokens: no blocks, never loaded, so none are left in what is written
+PREDICTS_MORE = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers")
 # sub-module attributes that hold the block's own number: the KV cache is addressed by them
 OWN_NUMBERS = ("layer_idx", "layer_id")
 
@@ -77,9 +85,34 @@ def _image_depth(config) -> int:
     )
 
 
-# what depends on a block's depth, so that a native config cannot express its removal: (reason, when it holds
-# of a config and the sorted blocks to remove)
-REFUSALS: tuple[tuple[str, Callable[[Any, Sequence[int]], bool]], ...] = (
+def _kinds(config) -> list[str]:
+    """What each block is, by its config; empty where that says nothing."""
+    values = (getattr(config, name, None) for name in ("layers_block_type", "layer_types"))
+    return next((list(v) for v in values if isinstance(v, (list, tuple))), [])
+
+
+def _last_attention(config, removed: Sequence[int]) -> bool:
+    """Whether attention is in the whole model and in none of the blocks that are kept."""
+    here = ["attention" in str(kind) and "linear" not in str(kind) for kind in _kinds(config)]
+    return any(here) and not any(has for b, has in enumerate(here) if b not in removed)
+
+
+def _breaks_a_period(config, removed: Sequence[int]) -> bool:
+    """Whether a config computes what each block is from its number, and what is kept is something else."""
+    for name in ("layers_block_type", "layers_num_experts"):
+        computed = isinstance(getattr(type(config), name, None), property)
+        if computed and not any(hasattr(config, cycle) for cycle in CYCLES):
+            values = list(getattr(config, name))
+            kept = [v for b, v in enumerate(values) if b not in removed]
+            if kept != values[: len(kept)]:
+                return True
+    return False
+
+
+Refusals = tuple[tuple[str, Callable[[Any, Sequence[int]], bool]], ...]
+# what removing blocks and renumbering the others would change: (reason, when it holds of a config and the
+# sorted blocks to remove)
+REFUSALS: Refusals = (
     (
         "its attention is scaled by the block's index (scale_attn_by_inverse_layer_idx), which changes when "
         "blocks are renumbered",
@@ -90,5 +123,22 @@ REFUSALS: tuple[tuple[str, Callable[[Any, Sequence[int]], bool]], ...] = (
     (
         "its first blocks take image features by their number (deepstack), so they have to stay",
         lambda config, removed: removed[0] < _image_depth(config),
+    ),
+)
+# what a config of the type cannot say: of the config of the language model
+INEXPRESSIBLE: Refusals = (
+    ("no attention would be left, and its cache counts tokens by that", _last_attention),
+    ("its config says by a period which blocks are attention and which have experts", _breaks_a_period),
+    (
+        "its attention subtracts by an amount that depends on the block's number",
+        lambda config, removed: config.model_type == "diffllama",
+    ),
+    (
+        "its residual stream takes up earlier outputs by the block's number",
+        lambda config, removed: config.model_type == "beam",
+    ),
+    (
+        "each of its blocks reads a part of one wide embedding by its number (hidden_size_per_layer_input)",
+        lambda config, removed: bool(getattr(config, "hidden_size_per_layer_input", 0)),
     ),
 )

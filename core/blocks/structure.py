@@ -63,7 +63,8 @@ def input_device(model: PreTrainedModel) -> torch.device:
     """
     embeddings: Any = model.get_input_embeddings()
     hook: Any = getattr(embeddings, "_hf_hook", None)
-    return torch.device(hook.execution_device if embeddings.weight.is_meta else embeddings.weight.device)
+    away = embeddings.weight.is_meta and hook is not None
+    return torch.device(hook.execution_device if away else embeddings.weight.device)
 
 
 def probe_ids(model: PreTrainedModel) -> torch.Tensor:
@@ -143,6 +144,28 @@ def find_structure(model: PreTrainedModel, source: str) -> Structure:
 
     Errors: InputError that says what was looked for in vain.
     """
+    path, axis, own = find_stack(model, source)
+    types = getattr(model.config.get_text_config(decoder=True), "layer_types", None)
+    known: dict[tuple, tuple[str, ...] | None] = {}
+    branches = []
+    for i, call in enumerate(own):
+        signature = tuple((name, type(module).__qualname__) for name, module in call.module.named_modules())
+        if signature not in known:
+            known[signature] = find_branches(call.module, call.args, call.kwargs)
+        attention = LAYER_TYPES.get(types[i]) if types is not None and len(types) == len(own) else None
+        branches.append(_name_branches(call.module, known[signature], attention))
+    # one gate for all blocks: their derivatives must be comparable
+    if any(b[0].path == "" for b in branches):
+        branches = [(Branch("", " + ".join(b.kind for b in block)),) for block in branches]
+    return Structure(path, axis, tuple(branches))
+
+
+def find_stack(model: PreTrainedModel, source: str) -> tuple[str, int, list[Call]]:
+    """(the path of the list of blocks, the batch axis of what they are called with, how each was called) of
+    a model in evaluation mode; what its weights are does not matter.
+
+    Errors: as `find_structure`.
+    """
     lists = {
         path: module
         for path, module in model.named_modules()
@@ -169,28 +192,16 @@ def find_structure(model: PreTrainedModel, source: str) -> Structure:
     own = called[path]
     axis = _batch_axis(_shape(own[0].output))
     assert axis is not None  # or it would be no stack
-    types = getattr(model.config.get_text_config(decoder=True), "layer_types", None)
-    known: dict[tuple, tuple[str, ...] | None] = {}
-    branches = []
-    for i, call in enumerate(own):
-        signature = tuple((name, type(module).__qualname__) for name, module in call.module.named_modules())
-        if signature not in known:
-            known[signature] = find_branches(call.module, call.args, call.kwargs)
-        attention = LAYER_TYPES.get(types[i]) if types is not None and len(types) == len(own) else None
-        branches.append(_name_branches(call.module, known[signature], attention))
-    # one gate for all blocks: their derivatives must be comparable
-    if any(b[0].path == "" for b in branches):
-        branches = [(Branch("", " + ".join(b.kind for b in block)),) for block in branches]
-    return Structure(path, axis, tuple(branches))
+    return path, axis, own
 
 
 def _is_stack(own: list[Call], length: int) -> bool:
     """Whether the calls of a list's children are those of blocks: each once, in order, on hidden states of
     one shape.
     """
-    if [int(call.path.rpartition(".")[2]) for call in own] != list(range(length)) or next(
-        own[0].module.children(), None
-    ) is None:
+    if [int(call.path.rpartition(".")[2]) for call in own] != list(range(length)) or not any(
+        next(call.module.children(), None) for call in own
+    ):
         return False
     shapes = {
         _shape(hidden) for call in own for hidden in (call.output, hidden_argument(call.args, call.kwargs))

@@ -4,34 +4,25 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from core import jobs
-from core.cli.lowest import add_landscape, landscape_of, searched_lowest
-from core.cli.options import LENGTH, REPORTED, RUN, SEED, add_texts, form_of, positive, texts_of
-from core.cli.running import as_job, check_writable
+from core.cli.chosen import Chosen, add_state, states_of
+from core.cli.options import LENGTH, REPORTED, SEED, add_texts, form_of, positive, texts_of
+from core.cli.running import as_job, check_writable, together
+from core.compare.healed import Healed, orders_of
 from core.errors import InputError
-from core.heal.parts import in_parts, share_of
+from core.heal.parts import check_names, in_parts, share_of
 from core.heal.settings import KL, METHODS, REPLACED, Settings
-from core.ising.units import BLOCK, read_names
-from core.spectrum.lowest import check_removed
-from core.store.folders import check_free, find_run
+from core.ising.units import BLOCK, in_order
+from core.ranks import launched
+from core.store.folders import check_free
 from core.store.named_models import is_demo
-from core.store.runs import load_run
 
 _TOLD = ("out", "curve", "parameters", "bytes", "blocks", "verified")
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    command.add_argument("--model", metavar="M", help="the original, with --blocks; or a run, with --run")
-    command.add_argument("--trust-remote-code", action="store_true", help="as for prune")
-    command.add_argument("--blocks", metavar="LIST", help="whole blocks to remove, for example 3,7-9")
-    command.add_argument("--run", **RUN)
-    command.add_argument("--remove", type=int, metavar="M", help="with --run: blocks to remove")
-    command.add_argument(
-        "--rank", type=positive, default=1, metavar="K", help="with --run: the K-th lowest state (default 1)"
-    )
+    add_state(command, several=True)
     add_texts(command)
     command.add_argument("--method", default=KL, metavar="HOW", help=f"{', '.join(METHODS)} (default {KL})")
     command.add_argument(
@@ -64,12 +55,18 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", **SEED)
     command.add_argument("--no-tasks", action="store_true", help="loss only: tasks are the demo's")
     command.add_argument("--prompt", metavar="TEXT", help="ask the three models this, too")
-    command.add_argument("--out", required=True, metavar="DIR", help="a new folder; the curve is DIR.csv")
-    add_landscape(command)
+    command.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="a new folder; the curve is DIR.csv; of several states DIR/rank-K each",
+    )
 
 
-def run(args: argparse.Namespace) -> dict:
-    """The losses of original, pruned and healed, the training, and where the checkpoint is."""
+def run(args: argparse.Namespace) -> dict | None:
+    """The losses of original, pruned and healed, the training, and where the checkpoint is; of several states
+    those of each, and how they are ordered before and after; None on ranks that tell nothing.
+    """
     settings = Settings(
         args.method,
         args.replace,
@@ -83,15 +80,34 @@ def run(args: argparse.Namespace) -> dict:
         hidden=args.hidden,
         rank=args.lora_rank,
     )
-    args.model, blocks, H = _state(args)
-    out = Path(args.out).absolute()
-    request = jobs.request_of(
+    states = states_of(args)
+    args.model = states[0].model
+    out, texts = Path(args.out).absolute(), texts_of(args)
+    several = len(states) > 1
+    places = [out / f"rank-{state.rank}" if several else out for state in states]
+    requests = [_request(args, texts, settings, *each) for each in zip(states, places)]
+    for place, request in zip(places, requests):
+        if jobs.find("heal", request) is None:  # neither made nor under way: the folder must be free
+            check_writable(place)
+            check_free(place)
+    done = [together("heal", r) if launched() else as_job("heal", r) for r in requests]
+    found = [_found(own) for own in done if own]
+    if not found:
+        return None
+    return _compared(states, found) if several else found[0]
+
+
+def _request(
+    args: argparse.Namespace, texts: list[str], settings: Settings, state: Chosen, out: Path
+) -> dict:
+    """What the job of one state is asked. Errors: InputError for more rounds than blocks."""
+    return jobs.request_of(
         args.model,
-        texts_of(args),
+        texts,
         (),
         form_of(args),
-        blocks=sorted(blocks),
-        **_rounds(args.rounds, blocks, settings, H),
+        blocks=list(in_order(state.removed)),
+        **_rounds(args, state, settings),
         settings=settings.to_json(),
         sequences=args.sequences,
         held=args.held,
@@ -105,16 +121,26 @@ def run(args: argparse.Namespace) -> dict:
         provenance={},
         remote_code=args.trust_remote_code,
     )
-    if jobs.find("heal", request) is None:  # neither made nor under way: the folder must be free
-        check_writable(out)
-        check_free(out)
-    done = as_job("heal", request)
+
+
+def _found(done: dict) -> dict:
+    """What the command tells of a job's result."""
     return {
         "removed": done["removed"],
         **{name: done[name] for name in ("table", "won", "training", "needs")},
         **({"replies": done["replies"]} if done["replies"] else {}),
         **{name: done[name] for name in _TOLD},
     }
+
+
+def _compared(states: list[Chosen], found: list[dict]) -> dict:
+    """{states: what is told of each, its rank and energy first; orders: core.compare.healed.Orders}."""
+    healed = []
+    for state, own in zip(states, found):
+        original, before, after = (own["table"][name]["loss"] for name in ("original", "pruned", "healed"))
+        healed.append(Healed(tuple(own["removed"]), original, before, after, state.energy, state.rank))
+    told = [{"rank": s.rank, "energy": s.energy, **own} for s, own in zip(states, found)]
+    return {"states": told, "orders": orders_of(healed).to_json()}
 
 
 def _budget(args: argparse.Namespace) -> dict:
@@ -127,44 +153,24 @@ def _budget(args: argparse.Namespace) -> dict:
     return given if any(v is not None for v in given.values()) else {"minutes": 5.0}
 
 
-def _rounds(rounds: int, blocks: list[int], settings: Settings, H: np.ndarray | None) -> dict:
-    """{parts} of a state that goes in several rounds. Errors: InputError where it cannot."""
-    if rounds == 1:
-        return {}
-    share_of(settings, rounds, 0)
-    return {"parts": in_parts(blocks, rounds, H)}
-
-
-def _state(args: argparse.Namespace) -> tuple[str, list[int], np.ndarray | None]:
-    """(the model, the blocks to remove, the couplings), named or the K-th lowest of a run; no couplings of
-    named ones. Errors: InputError.
-    """
-    if args.blocks and args.model and not args.run:
-        names = read_names(args.blocks)
-        if parts := [name for name in names if isinstance(name, str)]:
-            raise InputError(
-                f"Healing takes whole blocks, and {parts[0]!r} is a part of one; name the block."
-            )
-        ordered = [name for part in args.blocks.split(",") for name in read_names(part)]
-        return args.model, [int(name) for name in ordered], None
-    if not args.run or args.remove is None or args.blocks or args.model:
+def _rounds(args: argparse.Namespace, state: Chosen, settings: Settings) -> dict:
+    """{parts} of a state that goes in several rounds. Errors: InputError where it cannot be healed so."""
+    if args.rounds > 1 and args.by != BLOCK:
         raise InputError(
-            "Which state is to be healed is not clear; give --model with --blocks, or --run with --remove "
-            "(and --rank)."
+            f"Rounds take whole blocks, so --by {args.by} is not for them; leave one of the two out."
         )
-    if args.by != BLOCK:
-        raise InputError(f"Healing takes whole blocks, so --by {args.by} is not for it; leave it out.")
-    run = load_run(find_run(args.run))
-    check_removed(args.remove, len(run.units))
-    asked = landscape_of(args)
-    found = searched_lowest(args, asked, args.rank)
-    if len(found.removed) < args.rank:
-        raise InputError(f"There are {len(found.removed)} states; choose a --rank up to that.")
-    return run.meta["model"]["source"], [int(b) for b in found.removed[args.rank - 1]], asked.H
+    check_names(state.removed, settings, args.rounds)
+    if args.rounds == 1:
+        return {}
+    share_of(settings, args.rounds, 0)
+    blocks = [name for name in state.removed if isinstance(name, int)]
+    return {"parts": in_parts(blocks, args.rounds, state.H)}
 
 
 def describe(result: dict) -> str:
     """The table for a person, then the rest a line each."""
+    if "states" in result:
+        return _side_by_side(result)
     lines = [f"{'':<9} {'loss':>8} {'perplexity':>11}  tasks"]
     for name, row in result["table"].items():
         tasks = ", ".join(f"{task} {own['accuracy']:.3f}" for task, own in row["tasks"].items())
@@ -176,3 +182,23 @@ def describe(result: dict) -> str:
     lines += [training["stopped"]] if training["stopped"] else []
     lines += [f"{name} answers: {text}" for name, text in result.get("replies", {}).items()]
     return "\n".join([*lines, *(f"{name}: {result[name]}" for name in _TOLD)])
+
+
+def _side_by_side(result: dict) -> str:
+    """A line a state, then how the orders agree."""
+    places = result["orders"]["places"]
+    original = result["states"][0]["table"]["original"]["loss"]
+    lines = [f"the original: {original:.4f} nats; in brackets the place in that order"]
+    lines.append(f"{'rank':>5} {'energy':>14} {'pruned':>12} {'healed':>12}  removed blocks")
+    for k, own in enumerate(result["states"]):
+        values = {
+            "energy": f"{own['energy']:.6g}",
+            "before": f"{own['table']['pruned']['loss']:.4f}",
+            "after": f"{own['table']['healed']['loss']:.4f}",
+        }
+        cells = [f"{value} ({places[name][k]})" for name, value in values.items()]
+        blocks = ",".join(map(str, own["removed"]))
+        lines.append(f"{own['rank']:>5} {cells[0]:>14} {cells[1]:>12} {cells[2]:>12}  {blocks}")
+    for pair, value in result["orders"]["spearman"].items():
+        lines.append(f"Spearman of {pair}: {value:.2f}")
+    return "\n".join([*lines, *(f"{own['out']}, verified" for own in result["states"])])

@@ -28,6 +28,7 @@ COMMANDS = {
     "race": "Find the best of some states, and all that cannot be told from it, without measuring each on "
     "everything.",
     "prune": "Remove blocks for real and write a checkpoint, verified in a fresh process.",
+    "push": "Send an export to the Hugging Face hub.",
     "heal": "Win back what removing blocks costs: distillation from the original, a linear map or merged "
     "weights; writes a checkpoint.",
     "benchmark": "Measure the loss of many choices of blocks in one job, the original first; "

@@ -3,6 +3,8 @@
 import sys
 import time
 
+from core.jobs.costs import BYTES, counted
+
 
 class Progress:
     """One line on stderr, rewritten on a terminal and at most every two seconds elsewhere."""
@@ -17,7 +19,8 @@ class Progress:
         if done < total and now - self.last < (0.1 if self.live else 2.0):
             return
         self.last = now
-        line = f"{message}: {done}/{total}" + (
+        far = counted(done, total) if total >= BYTES else f"{done}/{total}"
+        line = f"{message}: {far}" + (
             f", about {left:.0f} s left" if left is not None and done < total else ""
         )
         print(

@@ -1,5 +1,5 @@
-"""GGUF without some attentions and FFNs, through llama.cpp's architecture `deci`: a Llama whose blocks may
-each lack either.
+"""GGUF of a Llama without some blocks, and without some attentions and FFNs by llama.cpp's architecture
+`deci`: a Llama whose blocks may each lack either.
 
 Head counts and FFN widths are lists with 0 for what is gone, and its tensors are left out. Two traps of its
 graph, both seen: a block without FFN silently drops its attention, too, so that an FFN of zeros stands there;
@@ -22,7 +22,7 @@ from core.model.surgery import divided
 from core.weights.gguf_files import GgufFiles
 
 FILE = "model.gguf"
-ARCHITECTURE = "deci"
+ARCHITECTURE, WHOLE = "deci", "llama"  # WHOLE: where only whole blocks go
 TINY = 32  # width of an FFN of zeros
 _PLAIN = {
     torch.float32: gguf.GGMLQuantizationType.F32,
@@ -46,6 +46,11 @@ class Layout(NamedTuple):
     no_attention: set[int]
     no_ffn: set[int]
 
+    @property
+    def architecture(self) -> str:
+        """Of llama.cpp."""
+        return ARCHITECTURE if self.no_attention or self.no_ffn else WHOLE
+
 
 def check(loaded: LoadedModel, units: Sequence[int]) -> None:
     """Errors: InputError for a model that the architecture cannot hold."""
@@ -63,13 +68,13 @@ def check(loaded: LoadedModel, units: Sequence[int]) -> None:
         wrong = f"its positions are scaled by {scaling!r}"
     if wrong:
         raise InputError(
-            f"{loaded.source!r} cannot be written as GGUF without parts of blocks, for llama.cpp's "
-            f"{ARCHITECTURE} is a Llama, and {wrong}; choose another form."
+            f"{loaded.source!r} cannot be written as GGUF here, where only Llama models are, and {wrong}; "
+            "choose another form, or convert a checkpoint of it with llama.cpp's own script."
         )
 
 
 def layout_of(loaded: LoadedModel, units: Sequence[int]) -> Layout:
-    """Of a state of a Llama that is seen by branch."""
+    """Of a state of a Llama."""
     whole, partial = divided(loaded, units)
     gone = {
         kind: {b for b, own in partial.items() if kind in (loaded.blocks[b].branches[k].kind for k in own)}
@@ -89,7 +94,7 @@ def write(loaded: LoadedModel, units: Sequence[int], folder: Path) -> int:
     """Write FILE into a new folder; how many numbers its tensors hold."""
     folder.mkdir()
     layout = layout_of(loaded, units)
-    writer = gguf.GGUFWriter(folder / FILE, ARCHITECTURE)
+    writer = gguf.GGUFWriter(folder / FILE, layout.architecture)
     if isinstance(loaded.files, GgufFiles):
         reader = gguf.GGUFReader(loaded.files.path)
         _copy_entries(writer, reader)
@@ -118,11 +123,16 @@ def _shape_entries(writer: gguf.GGUFWriter, loaded: LoadedModel, layout: Layout)
     has = [b not in layout.no_attention for b in layout.kept]
     first = int(not has[0])  # a head of zeros
     writer.add_block_count(len(layout.kept))
-    writer.add_head_count([heads if own else first * (n == 0) for n, own in enumerate(has)])
-    writer.add_head_count_kv([kv if own else first * (n == 0) for n, own in enumerate(has)])
-    writer.add_feed_forward_length(
-        [TINY if b in layout.no_ffn else config.intermediate_size for b in layout.kept]
-    )
+    if layout.architecture == WHOLE:
+        writer.add_head_count(heads)
+        writer.add_head_count_kv(kv)
+        writer.add_feed_forward_length(config.intermediate_size)
+    else:
+        writer.add_head_count([heads if own else first * (n == 0) for n, own in enumerate(has)])
+        writer.add_head_count_kv([kv if own else first * (n == 0) for n, own in enumerate(has)])
+        writer.add_feed_forward_length(
+            [TINY if b in layout.no_ffn else config.intermediate_size for b in layout.kept]
+        )
     writer.add_key_length(size)
     writer.add_value_length(size)
     writer.add_rope_dimension_count(size)
@@ -179,13 +189,13 @@ def _copy_entries(writer: gguf.GGUFWriter, reader: gguf.GGUFReader) -> None:
     """What a GGUF file of a Llama says of itself, but for what `_shape_entries` says."""
     for field in reader.fields.values():
         name = (
-            field.name.replace("llama.", f"{ARCHITECTURE}.", 1)
-            if field.name.startswith("llama.")
+            field.name.replace(f"{WHOLE}.", f"{writer.arch}.", 1)
+            if field.name.startswith(f"{WHOLE}.")
             else field.name
         )
         if name.startswith("GGUF.") or name == "general.architecture":
             continue
-        if name.removeprefix(f"{ARCHITECTURE}.") in _SHAPES:
+        if name.removeprefix(f"{writer.arch}.") in _SHAPES:
             continue
         inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(name, field.contents(), field.types[0], sub_type=inner)

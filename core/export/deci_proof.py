@@ -1,9 +1,8 @@
 """A GGUF file of core.export.deci, read back: by the package gguf into a Llama of transformers, and by
-llama.cpp where the package xllamacpp is installed (it is not required).
+core.export.llama_cpp.
 """
 
 import copy
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,8 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from core.export.deci import ARCHITECTURE
+from core.export import llama_cpp
 from core.model.partial import take_out
-
-LLAMA_CPP = "xllamacpp"
 
 
 @torch.no_grad()
@@ -90,16 +87,23 @@ def _empty(block: int, name: str, config: LlamaConfig) -> dict:
 
 
 def _config(reader: gguf.GGUFReader, tensors: dict) -> LlamaConfig:
+    architecture = reader.fields["general.architecture"].contents()
+
     def said(name: str) -> Any:
-        return reader.fields[f"{ARCHITECTURE}.{name}"].contents()
+        return reader.fields[f"{architecture}.{name}"].contents()
+
+    def largest(name: str) -> int:
+        """Of a number for all blocks, or one for each."""
+        found = said(name)
+        return max(found) if isinstance(found, list) else found
 
     return LlamaConfig(
         vocab_size=len(tensors["token_embd.weight"].data),
         hidden_size=said("embedding_length"),
-        intermediate_size=max(said("feed_forward_length")),
+        intermediate_size=largest("feed_forward_length"),
         num_hidden_layers=said("block_count"),
-        num_attention_heads=max(said("attention.head_count")),
-        num_key_value_heads=max(said("attention.head_count_kv")),
+        num_attention_heads=largest("attention.head_count"),
+        num_key_value_heads=largest("attention.head_count_kv"),
         head_dim=said("attention.key_length"),
         max_position_embeddings=said("context_length"),
         rms_norm_eps=said("attention.layer_norm_rms_epsilon"),
@@ -113,30 +117,12 @@ def in_llama_cpp(path: Path, model: LlamaForCausalLM, ids: list[int], count: int
     """What llama.cpp does with a file, in words.
 
     A file of float32 must continue with the same greedy tokens; of others llama.cpp rounds activations.
-    Errors: RuntimeError for other tokens.
+    Errors: RuntimeError for other tokens, and where it does not load it.
     """
-    if importlib.util.find_spec(LLAMA_CPP) is None:
+    if not llama_cpp.at_hand():
         return "not run here"
-    found = _continued(path, ids, count)
     if {t.tensor_type for t in gguf.GGUFReader(path).tensors} != {gguf.GGMLQuantizationType.F32}:
-        return "loads it and continues" if found else "loads it"
-    own = list(ids)
-    for _ in range(count):
-        own.append(int(model(input_ids=torch.tensor([own]), use_cache=False).logits[0, -1].argmax()))
-    expected = own[len(ids) :]
-    if expected[: len(found)] != found:
-        raise RuntimeError(f"llama.cpp continues with the tokens {found}, not {expected}")
+        llama_cpp.next_tokens(path, ids, len(ids) - 1)
+        return "loads it and continues"
+    llama_cpp.check_exact(path, model, ids, count)
     return "continues with the same tokens"
-
-
-def _continued(path: Path, ids: list[int], count: int) -> list[int]:
-    """The greedy tokens of llama.cpp, up to where it ends by itself."""
-    llama: Any = importlib.import_module(LLAMA_CPP)
-    asked = llama.CommonParams()
-    asked.model.path, asked.n_ctx, asked.n_gpu_layers, asked.n_parallel = str(path), 256, 0, 1
-    asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = torch.get_num_threads()
-    said = llama.Server(asked).handle_completions(
-        {"prompt": ids, "n_predict": count, "temperature": 0.0, "stream": False, "logprobs": 1}
-    )
-    choice = said["choices"][0]
-    return [token["id"] for token in (choice.get("logprobs") or {}).get("content", [])]

@@ -14,8 +14,21 @@ class FormName(NamedTuple):
     about: str  # what it is good for, in one or two sentences
 
 
-NATIVE, PORTABLE, SHAPES, GGUF, NAS = "native", "portable", "shapes", "gguf", "nas"
-WHOLE = FormName("a checkpoint of its own type", "It loads as the original does.")
+NATIVE, PORTABLE, SHAPES, GGUF, NAS = "hf", "portable", "shapes", "gguf", "nas"
+_OF_GGUF = "llama.cpp, Ollama and LM Studio run it."
+WHOLE = {
+    NATIVE: FormName(
+        "Hugging Face checkpoint", "A checkpoint of its own type: it loads wherever the original does."
+    ),
+    GGUF: FormName(
+        "GGUF file", f"{_OF_GGUF} From a GGUF file every tensor that stays is the file's own bytes."
+    ),
+    PORTABLE: FormName(
+        "portable",
+        "For types whose config cannot say that a block is gone: it loads by AutoModelForCausalLM with "
+        "trust_remote_code=True, or by the one Python file beside it.",
+    ),
+}
 # where attention or FFN went on its own: no type of checkpoint says that, so there are several ways
 PARTIAL = {
     PORTABLE: FormName(
@@ -39,19 +52,37 @@ PARTIAL = {
         "either.",
     ),
 }
+# how an export was proved, in a fresh process
+LOGITS, TENSORS = "logits", "tensors"
+PROOFS = {
+    LOGITS: "reloaded in a fresh process and verified: no tensor missing or left over, the gated model's "
+    "logits, the same tokens with and without cache",
+    TENSORS: "proved tensor by tensor in a fresh process: just the names and shapes that the config asks "
+    "for, each the original's own bytes. It was not run here: it is too large for this machine's memory, or "
+    "its weights are packed in a way that is not run here",
+}
+
+
+def forms_of(removed: Iterable[Name]) -> dict[str, FormName]:
+    """The forms that a state may be written in, the usual one first."""
+    return PARTIAL if any(isinstance(name, str) for name in removed) else WHOLE
 
 
 def form_of(removed: Iterable[Name], asked: str | None = None) -> str:
     """The form that a state is written in, asked for or not. Errors: InputError."""
-    if not any(isinstance(name, str) for name in removed):
-        if asked not in (None, NATIVE):
-            raise InputError(
-                f"The form {asked[:40]!r} is for attention or FFN that goes on its own, and only whole "
-                "blocks are removed here; leave the form out."
-            )
-        return NATIVE
+    forms = forms_of(removed)
     if asked is None:
-        return PORTABLE
-    if asked not in PARTIAL:
-        raise InputError(f"There is no form {asked[:40]!r}; choose one of {', '.join(PARTIAL)}.")
-    return asked
+        return next(iter(forms))
+    if asked in forms:
+        return asked
+    if asked in PARTIAL:
+        raise InputError(
+            f"The form {asked[:40]!r} is for attention or FFN that goes on its own, and only whole blocks "
+            f"are removed here; choose one of {', '.join(forms)}."
+        )
+    if asked in WHOLE:
+        raise InputError(
+            f"The form {asked[:40]!r} cannot say that attention or FFN went on its own; choose one of "
+            f"{', '.join(forms)}."
+        )
+    raise InputError(f"There is no form {asked[:40]!r}; choose one of {', '.join(forms)}.")

@@ -6,19 +6,14 @@ from pathlib import Path
 
 from core.errors import InputError
 from core.export import deci, form_names, nas
+from core.export.making import Written
 from core.export.verify import verify_elsewhere, verify_portable
+from core.ising.units import BRANCH
 from core.model import partial
 from core.model.load import LoadedModel
+from core.model.places import Place
 from core.model.silence import silence
-from core.model.surgery import divided, remove_blocks
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a form has put into a folder."""
-
-    parameters: int
-    kv_bytes: int  # of keys and values a token, as the description of what is left promises
+from core.model.surgery import check_native, divided, is_native, pass_on, remove_blocks
 
 
 @dataclass(frozen=True)
@@ -29,7 +24,7 @@ class Form:
 
     write: Callable[[LoadedModel, Sequence[int], Path], Written]
     prove: Callable[[Path, Path, bool], dict]
-    check: Callable[[LoadedModel, Sequence[int]], None] = lambda loaded, units: None
+    check: Callable[[LoadedModel, Sequence[int]], object] = lambda loaded, units: None
     weights: str = "*.safetensors"
 
 
@@ -49,9 +44,24 @@ def _as_it_is(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Writte
 
 
 def _portable(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
-    places = remove_blocks(loaded, units)
+    whole, parts = divided(loaded, units)
+    if parts and is_native(loaded, units):
+        places = remove_blocks(loaded, units)
+    else:  # numbers and config stay
+        places = remove_blocks(loaded, [u for u in units if loaded.units.block[u] in parts]) if parts else []
+        places += pass_on(loaded, whole) if whole else []
     partial.save(loaded.model, folder, places)
     return _left(loaded)
+
+
+def healed_parts(places: Sequence[Place]) -> Form:
+    """The portable form of a model that has lost these places already, and has learned since."""
+
+    def write(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
+        partial.save(loaded.model, folder, list(places))
+        return _left(loaded)
+
+    return Form(write, _proved_alone)
 
 
 def _proved_alone(folder: Path, probe: Path, own_code: bool) -> dict:
@@ -77,6 +87,8 @@ def _shapes(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
 
 
 def _gguf(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
+    names, loaded = loaded.units.stored(units), loaded.seen(BRANCH)
+    units = loaded.units.state(names) or ()
     parts = [part for block in loaded.blocks for part in block.branches]
     kv_bytes = sum(part.kv_bytes for unit, part in enumerate(parts) if unit not in units)
     zeros = deci.zero_heads(loaded, deci.layout_of(loaded, units))
@@ -92,7 +104,7 @@ def _nas(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
 
 HEALED = Form(_as_it_is, verify_elsewhere)  # blocks are gone already, and what is left has learned since
 FORMS: Mapping[str, Form] = {
-    form_names.NATIVE: Form(_native, verify_elsewhere),
+    form_names.NATIVE: Form(_native, verify_elsewhere, check_native),
     form_names.PORTABLE: Form(_portable, _proved_alone, _check_portable),
     form_names.SHAPES: Form(_shapes, verify_elsewhere),
     form_names.GGUF: Form(_gguf, verify_elsewhere, deci.check, "*.gguf"),

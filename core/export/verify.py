@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,20 @@ def verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> dict:
     """
     command = ["-m", "core.export.verify", str(checkpoint.resolve()), str(probe.resolve())]
     return _found([*command, *["--trust-remote-code"] * own_code], Path(__file__).resolve().parents[2])
+
+
+def prove_elsewhere(
+    source: Path, checkpoint: Path, removed: Sequence[int], probe: Path, remote_code: bool
+) -> dict:
+    """Run core.export.shard_proof in a fresh process, which leaves what it expects of logits at `probe`; its
+    finding.
+
+    Errors: RuntimeError with the problem that it found.
+    """
+    blocks = ",".join(map(str, removed))
+    folders = (str(source.resolve()), str(checkpoint.resolve()))
+    command = ["-m", "core.export.shard_proof", *folders, blocks, str(probe.resolve())]
+    return _found([*command, *["--trust-remote-code"] * remote_code], Path(__file__).resolve().parents[2])
 
 
 def verify_portable(checkpoint: Path, probe: Path) -> dict:
@@ -80,24 +95,31 @@ def verify(checkpoint: Path, probe: Path, remote_code: bool = False) -> dict:
     logits); of a GGUF file also llama_cpp, what that did with it.
     """
     with np.load(probe, allow_pickle=False) as expected:
-        ids, logits = torch.from_numpy(expected["ids"]), expected["logits"]
+        ids, logits = (torch.from_numpy(expected[name]) for name in ("ids", "logits"))
     more: dict = {}
     model: PreTrainedModel
     if (file := checkpoint / deci.FILE).is_file():
         model = read_back(file)
         more["llama_cpp"] = in_llama_cpp(file, model, ids[0].tolist(), GREEDY_TOKENS)
     else:  # refuses missing, unexpected and mismatched tensors
-        model = load_model(str(checkpoint), device="cpu", remote_code=remote_code).model
-    with torch.no_grad():
-        own = model(input_ids=ids, use_cache=False).logits.float().numpy()
-        cached, plain = (greedy(model, ids, GREEDY_TOKENS, use_cache) for use_cache in (True, False))
-    difference = float(np.abs(own - logits).max()) if own.shape == logits.shape else float("inf")
+        model = load_model(str(checkpoint), device="cpu", remote_code=remote_code, tokenizer=False).model
+    return {**compare(model, ids, logits, GREEDY_TOKENS), **more}
+
+
+@torch.no_grad()
+def compare(model: PreTrainedModel, ids: torch.Tensor, logits: torch.Tensor, tokens: int) -> dict:
+    """{problem, difference}, as `verify` gives them, of a model that must have these logits [B, T, V] at ids
+    int64 [B, T], and so many greedy tokens, with and without cache.
+    """
+    own = model(input_ids=ids, use_cache=False).logits.float()
+    cached, plain = (greedy(model, ids, tokens, use_cache) for use_cache in (True, False))
+    difference = float((own - logits).abs().max()) if own.shape == logits.shape else float("inf")
     problem = None
-    if not difference <= LOGITS_TOLERANCE * float(np.abs(logits).max()):
+    if not difference <= LOGITS_TOLERANCE * float(logits.abs().max()):
         problem = f"its logits differ from the gated model's by {difference:.2g}"
     elif not torch.equal(cached, plain):
         problem = "greedy tokens differ with and without cache"
-    return {"problem": problem, "difference": difference, **more}
+    return {"problem": problem, "difference": difference}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What a healing takes in memory and on disk, told before it begins. Loads no torch."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -62,17 +62,19 @@ def needs_of_state(
     length: int,
     sequences: int,
     exported: int = 0,
+    lost: Mapping[int, int] | None = None,
 ) -> Needs:
     """What it takes to heal a state, in its most demanding round.
 
     own: parameters of each block of the model; parameters: of all of it; parts: the blocks that each round
-    removes, a single one of a state that goes at once; the rest as `needs`.
+    removes, a single one of a state that goes at once; lost: {block that stays: parameters of what goes of
+    it}; the rest as `needs`.
     """
     found: list[Needs] = []
     gone: list[int] = []
     for part in parts:
         gone = [*gone, *part]
-        kept = tuple(p for b, p in enumerate(own) if b not in gone)
+        kept = tuple(p - (lost or {}).get(b, 0) for b, p in enumerate(own) if b not in gone)
         sizes = Sizes(parameters, kept, parameters - sum(own), hidden, vocabulary)
         beside = seams(gone, len(own))
         found.append(needs(sizes, settings, beside, length, sequences, exported, len(parts)))

@@ -1,4 +1,6 @@
-"""A state removed in several rounds: which of its blocks go first. Loads no torch."""
+"""What can be healed: states of whole blocks, at once or in several rounds, which of them then go first; and
+states without an attention or an FFN alone. Loads no torch.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from core.errors import InputError
-from core.heal.settings import Settings
+from core.heal.settings import KL, LORA, Settings
+from core.ising.units import Name
 from core.spectrum.lowest import lowest_states
 
 Parts = list[list[int]]
@@ -37,6 +40,22 @@ def in_parts(removed: Sequence[int], rounds: int, H: np.ndarray | None = None) -
         gone += parts[-1]
         open_ = [b for b in open_ if b not in gone]
     return [*parts, open_]
+
+
+def check_names(removed: Sequence[Name], settings: Settings, rounds: int) -> None:
+    """Errors: InputError where a part of a block goes alone, and the method or rounds take whole blocks."""
+    part = next((name for name in removed if isinstance(name, str)), None)
+    if part is None:
+        return
+    if settings.method not in (KL, LORA) or settings.replace:
+        raise InputError(
+            f"{part!r} is a part of a block, and {settings.replace or settings.method!r} is about whole "
+            f"ones; choose the method {KL!r} or {LORA!r}, without a replacement."
+        )
+    if rounds > 1:
+        raise InputError(
+            f"{part!r} is a part of a block, and {rounds} rounds take whole ones; leave the rounds out."
+        )
 
 
 def share_of(settings: Settings, rounds: int, number: int) -> Settings:

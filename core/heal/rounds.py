@@ -11,6 +11,7 @@ from core.heal.teacher import Padded, Teacher
 from core.heal.training import CHECKPOINTS, STATES, Note, Report, Trained, judged, train
 from core.model.load import LoadedModel
 from core.model.surgery import remove_blocks, without
+from core.ranks import ALONE, Ranks
 from core.texts import Sequences
 
 
@@ -26,6 +27,7 @@ def train_in_rounds(
     states_room: int = 0,
     report: Report = lambda done, total, message: None,
     note: Note = lambda row: None,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """As core.heal.training.train, of a student that is whole: each part is removed and healed with an equal
     share of the budget, the next from the best of it. Killed, the same call goes on in its round.
@@ -56,8 +58,10 @@ def train_in_rounds(
             states=work / STATES,
             report=_in_all(report, number, len(parts)),
             note=_after(told, note),
+            ranks=ranks,
         )
-        shutil.rmtree(own / CHECKPOINTS, ignore_errors=True)  # the best weights are beside them
+        if ranks.rank == 0:
+            shutil.rmtree(own / CHECKPOINTS, ignore_errors=True)  # the best weights are beside them
         told = _both(told, found, f"Round {number + 1} of {len(parts)}: ")
     return told
 

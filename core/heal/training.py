@@ -28,6 +28,7 @@ from core.heal.student import keep, made_ready, merged, take
 from core.heal.teacher import Padded, Teacher
 from core.model.load import LoadedModel
 from core.model.losses import sample_means, token_distances
+from core.ranks import ALONE, Ranks
 from core.texts import Sequences
 
 Report = Callable[[int, int, str], None]
@@ -146,7 +147,8 @@ class _Watch(TrainerCallback):
         if not math.isfinite(kls[-1]):
             self._stop(control, "The held-out loss is no number any more: the learning rate is too high.")
         elif kls[-1] <= min(k for k in kls if math.isfinite(k)) and kls.index(kls[-1]) == len(kls) - 1:
-            keep(self.model, self.work / _BEST)
+            if state.is_world_process_zero:
+                keep(self.model, self.work / _BEST)
         elif len(kls) > _LONG and min(kls[-_LONG:]) > kls[0]:
             self._stop(
                 control,
@@ -160,7 +162,8 @@ class _Watch(TrainerCallback):
 
     def on_save(self, args, state, control, **_):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / _WHOLE).touch()  # a worker that is killed while it writes leaves none
+        if state.is_world_process_zero:
+            (folder / _WHOLE).touch()  # a worker that is killed while it writes leaves none
 
     def _stop(self, control, why: str) -> None:
         control.should_training_stop, self.why = True, self.why or why
@@ -199,6 +202,7 @@ def train(
     states: Path | None = None,
     report: Report = lambda done, total, message: None,
     note: Note = lambda row: None,
+    ranks: Ranks = ALONE,
 ) -> Trained:
     """Train the pruned student against its teacher, within the settings' budget; afterwards it is the best of
     what was seen on `held`, LoRA merged, frozen.
@@ -206,7 +210,8 @@ def train(
     removed: the blocks of the teacher that the student lacks. work: a folder of its own for checkpoints, from
     which the same call goes on. states_room: bytes that the teacher's hidden states may take on disk, where
     texts are read more than once: then they are computed once, into the file `states` (None: in work).
-    report: steps done, of all; it may raise to end the work. note: gets every line of the log.
+    report: steps done, of all; it may raise to end the work. note: gets every line of the log. ranks: each
+    reads sequences of its own, as many a step, and all learn the same; the first keeps what is kept.
     Errors: InputError where the method trains nothing of this model, or where the first loss is no number.
     """
     assert settings.trains
@@ -216,70 +221,100 @@ def train(
     module = _Distillation(model, student, teacher, settings)
     assert module.heads[0] is head
     unseen, end = Padded(held), work / _END
-    judge = lambda: judged(student, teacher, unseen)  # noqa: E731
-    if end.exists():
+    judge = lambda: ranks.agree(judged(student, teacher, unseen) if ranks.rank == 0 else None)  # noqa: E731
+    if ranks.agree(end.exists()):
         for row in json.loads(end.read_text())["curve"]:
             note({name: value for name, value in row.items() if value is not None})
     else:
         kept = states or work / STATES
-        steps = _planned(module, teacher, settings, data, judge, work / _PLAN, kept, states_room, report)
+        budget = _Budget(settings, teacher, data, ranks)
+        steps = _planned(budget, module, judge, work / _PLAN, kept, states_room, report)
         healer = _Healer(
             teacher,
             judge,
-            settings.batch * settings.accumulate * data.ids.shape[1],
+            budget.tokens_a_step,
             model=module,
             args=_arguments(settings, steps, work),
             train_dataset=data,
             eval_dataset=unseen,
         )
-        _write(end, _trained(healer, _Watch(module, work, settings, report, note), work))
-    found = json.loads(end.read_text())
+        told = _trained(healer, _Watch(module, work, settings, report, note), work, ranks)
+        if ranks.rank == 0:
+            _write(end, told)
+    found = ranks.agree(json.loads(end.read_text()) if ranks.rank == 0 else None)
     take(module, work / _BEST)
     merged(model)
     return _told(found)
 
 
+@dataclass(frozen=True)
+class _Budget:
+    """What is to be spent, and on what."""
+
+    settings: Settings
+    teacher: Teacher
+    data: Padded
+    ranks: Ranks
+
+    @property
+    def sequences_a_step(self) -> int:
+        """That all ranks read together."""
+        return self.settings.batch * self.settings.accumulate * self.ranks.world
+
+    @property
+    def tokens_a_step(self) -> int:
+        """As `sequences_a_step`."""
+        return self.sequences_a_step * self.data.ids.shape[1]
+
+
 def _planned(
+    budget: _Budget,
     module: _Distillation,
-    teacher: Teacher,
-    settings: Settings,
-    data: Padded,
     judge: Callable[[], Held],
     path: Path,
     states: Path,
     states_room: int,
     report: Report,
 ) -> int:
-    """Steps that the budget holds, decided once and kept. Where they read the texts more than once, and there
-    is room, the teacher's states are kept, which makes steps cheaper and minutes hold more of them.
+    """Steps that the budget holds, decided once and kept in a file. Where they read the texts more than once,
+    and there is room, the teacher's states are kept, which makes steps cheaper and minutes hold more of them.
     """
-    each = settings.batch * settings.accumulate
-    if path.exists():
-        plan = json.loads(path.read_text())
-    else:
-        steps = _steps(module, teacher, settings, data, judge)
-        fits = teacher.bytes_of(data) <= states_room
-        plan = {"steps": steps, "states": fits and steps * each > len(data)}
-        if plan["states"]:
+    teacher, data, ranks = budget.teacher, budget.data, budget.ranks
+    plan = ranks.agree(json.loads(path.read_text()) if ranks.rank == 0 and path.exists() else None)
+
+    def keep_states() -> None:
+        if ranks.rank == 0:
             teacher.keep(states, data, report)
-            plan["steps"] = _steps(module, teacher, settings, data, judge)
-        _write(path, plan)
-    if plan["states"]:
+        ranks.agree(None)  # the others find them there
         teacher.keep(states, data, report)
+
+    if plan is None:
+        steps = _steps(budget, module, judge)
+        fits = teacher.bytes_of(data) <= states_room
+        plan = {"steps": steps, "states": fits and steps * budget.sequences_a_step > len(data)}
+        if plan["states"]:
+            keep_states()
+            plan["steps"] = _steps(budget, module, judge)
+        if ranks.rank == 0:
+            _write(path, plan)
+    elif plan["states"]:
+        keep_states()
     return plan["steps"]
 
 
-def _steps(module, teacher: Teacher, settings: Settings, data: Padded, judge) -> int:
-    """How many the budget holds: of minutes, as many measured ones as fit in beside the evaluations."""
-    each = settings.batch * settings.accumulate * data.ids.shape[1]
+def _steps(budget: _Budget, module: _Distillation, judge: Callable[[], Held]) -> int:
+    """How many the budget holds: of minutes, as many as fit in beside the evaluations, by the first rank's
+    measured ones.
+    """
+    settings = budget.settings
     if settings.tokens is not None:
-        return max(1, int(settings.tokens // each))
+        return max(1, int(settings.tokens // budget.tokens_a_step))
     assert settings.minutes is not None  # Settings has one of the two
-    step = settings.accumulate * _step_seconds(module, teacher, settings, data)
+    step = settings.accumulate * _step_seconds(module, budget.teacher, settings, budget.data)
     began = time.monotonic()
     judge()
     judging = (settings.evaluations + 1) * (time.monotonic() - began)
-    return max(1, int((60 * settings.minutes - judging) / step))
+    return budget.ranks.agree(max(1, int((60 * settings.minutes - judging) / step)))
 
 
 def _step_seconds(module, teacher: Teacher, settings: Settings, data: Padded) -> float:
@@ -337,10 +372,10 @@ def _arguments(settings: Settings, steps: int, work: Path) -> TrainingArguments:
     )
 
 
-def _trained(healer: _Healer, watch: _Watch, work: Path) -> dict:
+def _trained(healer: _Healer, watch: _Watch, work: Path, ranks: Ranks) -> dict:
     """What `end.json` says of the training, from its last whole checkpoint to its end."""
     healer.add_callback(watch)
-    last = _last_whole(work / CHECKPOINTS)
+    last = ranks.agree(_last_whole(work / CHECKPOINTS) if ranks.rank == 0 else None)
     healer.args.eval_on_start = last is None  # the log of a checkpoint begins with it
     healer.train(resume_from_checkpoint=last)
     log = [_row(row) for row in healer.state.log_history]

@@ -2,8 +2,6 @@
 
 import csv
 import math
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,21 +9,30 @@ from typing import Any
 
 from core.calibration.corpus import Read, available, read_sources
 from core.errors import InputError
-from core.export.write import is_healed_of, write_healed, zip_export
+from core.export.form_names import PORTABLE, form_of
+from core.export.forms import FORMS
+from core.export.in_memory import check_whole
+from core.export.making import put_back
+from core.export.record import zip_export
+from core.export.write import write_healed
 from core.heal.needs import STATES_ROOM, check_room, needs_of_state
-from core.heal.parts import share_of
+from core.heal.parts import check_names, share_of
 from core.heal.replacement import replace_blocks
 from core.heal.rounds import train_in_rounds
 from core.heal.settings import LINEAR, Settings
 from core.heal.teacher import Padded, Teacher
 from core.heal.training import Trained, judged, train
-from core.job_kinds.common import draw_sequences, load, paired, state_of
+from core.job_kinds.common import draw_sequences, load, paired, seen_for, state_of
 from core.jobs.progress import Progress
 from core.measure.chat import reply
 from core.measure.evaluation import option_scores, sequence_losses, task_results
 from core.model.devices import free_memory
 from core.model.load import LoadedModel
-from core.model.surgery import check_removal, remove_blocks, without
+from core.model.places import Place
+from core.model.surgery import check_removal, divided, remove_blocks, without
+from core.ranks import ALONE, Ranks
+from core.store import folders
+from core.store.folders import in_turn
 from core.tasks.items import read_tasks
 from core.texts import Sequences
 from core.texts.sequences import part_of
@@ -35,7 +42,7 @@ _FITTED = 256  # sequences that a linear map is fitted on: 32 768 tokens of 128
 COLUMNS = ("step", "tokens", "seconds", "loss", "kl", "held_loss")
 
 
-def run(request: dict, progress: Progress) -> dict:
+def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     """Heal the request's `model` without `blocks` by its `settings` (core.heal.settings.Settings), or without
     one of its `parts` after the other where it has any, on the calibrate split of its texts; judged while it
     trains on the choose split, in the end on the report split.
@@ -44,24 +51,35 @@ def run(request: dict, progress: Progress) -> dict:
     the loss increase that came back; `training` (core.heal.training.Trained) or None; `needs` in bytes;
     `replies` to the request's `prompt`, where it has one; what core.export.write says of the checkpoint in
     `out`; `curve`, the CSV beside it. A worker that was killed goes on from its last checkpoint.
+
+    Healings take turns: minutes of one budget are those of a machine that does nothing else. Of several ranks
+    all train, and the first does the rest and has the result, the others None.
     """
+    if ranks.rank:
+        return _in_its_turn(request, progress, ranks)
+    waiting = lambda: progress.report(0, 1, "waiting for another healing to end")  # noqa: E731
+    with in_turn(folders.home() / "healing.lock", waiting):
+        return _in_its_turn(request, progress, ranks)
+
+
+def _in_its_turn(request: dict, progress: Progress, ranks: Ranks) -> dict | None:
+    """See `run`."""
     progress.report(0, 1, "loading the model")
-    settings, texts = Settings(**request["settings"]), read_sources(request["texts"])
-    teacher, student = load(request), load(request)
+    settings = Settings(**request["settings"])
+    teacher, student = (seen_for(load(request), [request["blocks"]]) for _ in range(2))
     removed = check_removal(teacher, state_of(request["blocks"], teacher))
-    count = request["sequences"] or _there_are(teacher, texts, request)
-    counts = {"calibrate": count, "choose": request["held"], "report": request["report"]}
-    learn, held, report = (
-        draw_sequences(teacher, texts, request, split, samples, progress) for split, samples in counts.items()
-    )
-    parts = _parts(request, removed)
+    parts = _parts(request, teacher, removed, settings)
+    learn, held, report = ranks.agree(_drawn(teacher, request, progress) if ranks.rank == 0 else None)
     told = _checked(teacher, parts, settings, learn, progress.work)
+    if ranks.rank:
+        _healed(student, teacher, parts, settings, learn, held, progress, ranks)
+        return None
     table = {
         "original": _row(teacher, report, request, (), progress),
         "pruned": _row(teacher, report, request, removed, progress),
     }
     replies = _replies(teacher, request, {"original": (), "pruned": removed})
-    taught = _healed(student, teacher, parts, settings, learn, held, progress)
+    taught, places = _healed(student, teacher, parts, settings, learn, held, progress, ranks)
     table["healed"] = _row(student, report, request, (), progress)
     replies |= _replies(student, request, {"healed": ()})
     won = _won(table)
@@ -74,8 +92,19 @@ def run(request: dict, progress: Progress) -> dict:
         "report": table,
         "won": won,
     }
-    done = _written(teacher, student, removed, request, record, progress)
+    done = _written(teacher, student, removed, places, request, record, progress)
     return {**done, "table": table, "won": won, "training": training, "needs": told, "replies": replies}
+
+
+def _drawn(teacher: LoadedModel, request: Mapping, progress: Progress) -> list[Sequences]:
+    """The sequences to train on, to watch, and to report on. Errors: InputError."""
+    texts = read_sources(request["texts"])
+    count = request["sequences"] or _there_are(teacher, texts, request)
+    counts = {"calibrate": count, "choose": request["held"], "report": request["report"]}
+    return [
+        draw_sequences(teacher, texts, dict(request), split, samples, progress)
+        for split, samples in counts.items()
+    ]
 
 
 def _there_are(teacher: LoadedModel, texts: Read, request: Mapping) -> int:
@@ -88,13 +117,20 @@ def _there_are(teacher: LoadedModel, texts: Read, request: Mapping) -> int:
     return max(1, min(most, int(min(have) * sum(p["weight"] for p in parts))))
 
 
-def _parts(request: Mapping, removed: list[int]) -> list[list[int]]:
+def _parts(request: Mapping, teacher: LoadedModel, removed: list[int], settings: Settings) -> list[list[int]]:
     """What each round removes: all at once, or the request's `parts`. Errors: InputError where these are not
-    the blocks that are removed.
+    the blocks that are removed, or the settings cannot heal this.
     """
     parts = request.get("parts") or [removed]
     if sorted(b for part in parts for b in part) != removed or not all(parts):
         raise InputError(f"The rounds {parts} are no parts of {removed}; divide what is removed among them.")
+    check_whole(teacher)
+    names = teacher.units.stored(removed)
+    check_names(names, settings, len(parts))
+    if form_of(names) == PORTABLE:
+        FORMS[PORTABLE].check(teacher, removed)
+    if len(parts) > 1:
+        share_of(settings, len(parts), 0)
     return parts
 
 
@@ -102,15 +138,23 @@ def _checked(
     teacher: LoadedModel, parts: list[list[int]], settings: Settings, learn: Sequences, work: Path
 ) -> dict[str, int]:
     """What it takes (core.heal.needs.Needs). Errors: InputError where it does not fit."""
-    if len(parts) > 1:
-        share_of(settings, len(parts), 0)  # before anything is measured
-    config, own = teacher.config, [block.parameters for block in teacher.blocks]
-    total = teacher.parameters()
-    left = total - sum(own[b] for part in parts for b in part)
-    shape = learn.ids.shape[1], len(learn.ids)
+    config, blocks, total = teacher.config, teacher.blocks, teacher.parameters()
+    own = [block.parameters for block in blocks]
+    whole, partial = divided(teacher, [unit for part in parts for unit in part])
+    lost = {b: sum(blocks[b].branches[k].parameters for k in gone) for b, gone in partial.items()}
+    left = total - sum(own[b] for b in whole) - sum(lost.values())
     exported = teacher.weights_bytes() * left // max(1, total)
     found = needs_of_state(
-        own, total, config.hidden_size, config.vocab_size, parts, settings, *shape, exported
+        own,
+        total,
+        config.hidden_size,
+        config.vocab_size,
+        parts if len(parts) > 1 else [whole],
+        settings,
+        learn.ids.shape[1],
+        len(learn.ids),
+        exported,
+        lost,
     )
     on_cpu = teacher.device.type == "cpu"
     check_room(found, 2 * total * 4, free_memory() if on_cpu else None, work)
@@ -125,13 +169,16 @@ def _healed(
     learn: Sequences,
     held: Sequences,
     progress: Progress,
-) -> Trained:
-    """The student pruned and healed in place, and what that took."""
+    ranks: Ranks,
+) -> tuple[Trained, list[Place]]:
+    """(what it took to prune and heal the student in place, what is left empty in blocks that stay)."""
     source, unseen = Teacher(teacher), Padded(held)
     removed = sorted(b for part in parts for b in part)
-    how: dict[str, Any] = {"states_room": STATES_ROOM, "report": progress.report, "note": _curve(progress)}
+    how: dict[str, Any] = {"states_room": STATES_ROOM, "report": progress.report, "ranks": ranks}
+    if ranks.rank == 0:
+        how["note"] = _curve(progress)
     if len(parts) > 1:
-        return train_in_rounds(student, source, parts, settings, learn, held, progress.work, **how)
+        return train_in_rounds(student, source, parts, settings, learn, held, progress.work, **how), []
     if settings.replacement:
         with without(student, removed):
             before = judged(student, source, unseen)
@@ -139,10 +186,9 @@ def _healed(
         replace_blocks(student, teacher, removed, settings.replacement, some, progress.report)
         if not settings.trains:
             read = some.ids.size if settings.method == LINEAR else 0
-            return Trained(before, judged(student, source, unseen), 0, 0, read, 0.0, 0, None)
-    else:
-        remove_blocks(student, removed)
-    return train(student, source, removed, settings, learn, held, progress.work, **how)
+            return Trained(before, judged(student, source, unseen), 0, 0, read, 0.0, 0, None), []
+    places = [] if settings.replacement else remove_blocks(student, removed)
+    return train(student, source, removed, settings, learn, held, progress.work, **how), places
 
 
 def _curve(progress: Progress) -> Callable[[Mapping[str, float]], None]:
@@ -197,6 +243,7 @@ def _written(
     teacher: LoadedModel,
     student: LoadedModel,
     removed: Sequence[int],
+    places: list[Place],
     request: Mapping,
     record: Mapping,
     progress: Progress,
@@ -207,17 +254,14 @@ def _written(
     out, curve = Path(request["out"]), Path(f"{request['out']}.csv")
     out.parent.mkdir(parents=True, exist_ok=True)
     same_disk = out.parent.stat().st_dev == progress.work.stat().st_dev
-    # a killed worker's: moved away whole, never thinned out
-    if is_healed_of(out, teacher.source, removed, record["asked"]):
-        earlier = progress.work / "earlier"
-        shutil.rmtree(earlier, ignore_errors=True)
-        os.replace(out, earlier) if same_disk else shutil.rmtree(out)
+    put_back(progress.work, out)
     done = write_healed(
         teacher,
         student,
         removed,
         out,
         healed=dict(record),
+        places=places,
         provenance=request["provenance"],
         workshop=progress.work if same_disk else None,
         report=progress.report,

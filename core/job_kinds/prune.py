@@ -1,35 +1,50 @@
 """A pruned checkpoint, verified."""
 
-import os
-import shutil
 from pathlib import Path
 
-from core.export.write import is_export_of, zip_export
+from core.compare.facts import facts
+from core.energy.sources import open_source
+from core.export.making import put_back
+from core.export.record import zip_export
 from core.export.write import prune as write_pruned
+from core.ising.units import name_text
 from core.jobs.progress import Progress
 
 
 def run(request: dict, progress: Progress) -> dict:
     """A real checkpoint without the request's `blocks`, blocks and branches by name, in its `form` where it
     names one; verified, in the folder `out`, and beside it a .zip when `zip` asks and it is small.
+
+    An equal export that is there stays until the new one is verified. The request's `landscape`, {run: a
+    folder, by, estimator, mix}, is what the card tells of the state.
     """
     out = Path(request["out"])
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(progress.work, ignore_errors=True)  # what a worker that was killed has left
-    progress.work.mkdir(exist_ok=True)
+    put_back(progress.work, out)
     same_disk = out.parent.stat().st_dev == progress.work.stat().st_dev
-    # a killed worker's: moved away whole, never thinned out
-    if is_export_of(out, request["model"], request["blocks"], request.get("written")):
-        os.replace(out, progress.work / "earlier") if same_disk else shutil.rmtree(out)
     done = write_pruned(
         request["model"],
         request["blocks"],
         out,
         form=request.get("written"),
-        provenance=request["provenance"],
+        provenance=request["provenance"] | _landscape(request, progress),
         workshop=progress.work if same_disk else None,
         remote_code=request.get("remote_code", False),
+        replace=True,  # of a worker that was killed behind its end
+        by_shard=request.get("by_shard"),
         report=progress.report,
     )
     archive = zip_export(out) if request["zip"] else None
     return {**done.to_json(), "zip": archive and str(archive)}
+
+
+def _landscape(request: dict, progress: Progress) -> dict:
+    """{"landscape": what is known of the state}, where the request names one."""
+    asked = request.get("landscape")
+    if not asked:
+        return {}
+    progress.report(0, 4, "what the landscape says")
+    source = open_source(asked["run"]).seen(asked["by"])
+    assert source.run is not None
+    state = source.run.units.parse(name_text(request["blocks"]))
+    return {"landscape": facts(source, asked["estimator"], asked.get("mix"), state)}

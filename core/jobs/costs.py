@@ -4,6 +4,7 @@ searching, from how fast the model was before; an export; a chat.
 
 import math
 
+from core.spectrum.memory_budget import size
 from core.store.runs import BRANCH_SINGLES
 from core.texts.packing import shares
 
@@ -12,6 +13,7 @@ from core.texts.packing import shares
 _START, _TOKEN, _READ = 8.0, 0.01, 9e9
 _TOKENS = 6e10  # parameters times tokens a second of a forward, there, where the model was never measured
 _SHARED = 0.75  # of a state's forward that is no prefix of a state measured before it: 12 states of 30 blocks
+BYTES = 10**6  # no job has so many steps
 _WRITTEN = 4e7  # bytes a second of an export, there: SmolLM2-135M takes 40 s, the demo half a minute
 
 
@@ -103,6 +105,13 @@ def in_words(seconds: float) -> str:
         if seconds < 5400
         else f"{seconds / 3600:.1f} h"
     )
+
+
+def counted(done: int, total: int) -> str:
+    """How far work is: "3 of 8", and of millions, which are bytes, "1.2 GB of 3 GB"; nothing of one step."""
+    if total >= BYTES:
+        return f"{size(done)} of {size(total)}"
+    return f"{done} of {total}" if total > 1 else ""
 
 
 def prune_seconds(weights: int) -> float:

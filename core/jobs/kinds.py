@@ -87,6 +87,7 @@ KINDS = {
     "evaluate": Kind("Evaluation", "evaluating"),
     "speed": Kind("Speed", "timing tokens", lambda request: f"at {request.get('context')} tokens"),
     "prune": Kind("Prune", "pruning", _without, _is_there),
+    "push": Kind("Send to the hub", "sending to the hub", lambda request: f"to {request.get('repo')}"),
     "heal": Kind("Heal", "healing", _healing, _is_there),
     "learn": Kind("Learned landscape", "learning the landscape", _budget),
     "race": Kind("Race", "racing states", _race),

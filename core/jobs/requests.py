@@ -15,7 +15,13 @@ from core.texts.form import FORM, READING
 from core.texts.places import placed, sources_at
 from core.texts.text_source import BUNDLED, BUNDLED_NAME, OWN
 
-_USUAL = {"remote_code": False, "against": None, "ruler": LOSS}  # left out of a request
+_USUAL = {
+    "remote_code": False,
+    "against": None,
+    "ruler": LOSS,
+    "landscape": None,
+    "by_shard": None,
+}  # left out of a request
 
 
 def request_of(

@@ -202,7 +202,11 @@ def _not_causal(source: str, name: str, model_type: str) -> InputError:
 
 
 def load_model(
-    source: str, device: str | None = None, dtype: Asked = None, remote_code: bool = False
+    source: str,
+    device: str | None = None,
+    dtype: Asked = None,
+    remote_code: bool = False,
+    tokenizer: bool = True,
 ) -> LoadedModel:
     """Load `source` (core.weights.find.find_weights) with frozen weights.
 
@@ -210,14 +214,15 @@ def load_model(
     for the stored one; None: float32 on the CPU, on GPUs half precision where the weights are. What uses a
     GPU has not been run on one; its hooks have, with weights on the CPU and on disk. Quantised weights are
     turned into bf16 first (core.weights.quantised). remote_code: whether Python files of the model's folder
-    may be run, where its config asks for them.
+    may be run, where its config asks for them. tokenizer: False for what works on tokens alone, which then
+    has none.
     Errors: InputError for a missing, damaged, incomplete or unsupported model, and for one that does not fit.
     """
     files = find_weights(source, remote_code)
     model, item_size = _read_model(files, device, dtype)
-    tokenizer = _read_tokenizer(files)
+    reads = _read_tokenizer(files) if tokenizer else None
     gc.collect()
-    loaded = wrap(model, tokenizer, source, files, item_size)
+    loaded = wrap(model, reads, source, files, item_size)
     if reads_ahead(model):
         raise InputError(
             f"{source!r} (type {model.config.model_type!r}) sees later tokens when it reads text alone, so "
@@ -256,8 +261,8 @@ def _read_model(files: WeightFiles, device: str | None, dtype: Asked) -> tuple[P
     return model, stored.dtype.itemsize if stored.dtype else 2
 
 
-def _check_weights(model: PreTrainedModel, info: dict, source: str) -> None:
-    """Errors: InputError for weights that are not those of the config, or not finite; info: of loading."""
+def check_names(info: dict, source: str) -> None:
+    """Errors: InputError for weights that are not those of the config; info: of loading."""
     wrong = {
         kind: sorted(map(str, info.get(f"{kind}_keys") or []))
         for kind in ("missing", "unexpected", "mismatched")
@@ -268,6 +273,11 @@ def _check_weights(model: PreTrainedModel, info: dict, source: str) -> None:
                 f"The weights of {source!r} do not fit its config: {len(names)} {kind} tensors, the first "
                 f"{names[0]}; take both from the same place."
             )
+
+
+def _check_weights(model: PreTrainedModel, info: dict, source: str) -> None:
+    """Errors: InputError for weights that are not those of the config, or not finite; info: of loading."""
+    check_names(info, source)
     for name, p in model.named_parameters():
         if not p.is_meta and not torch.isfinite(p).all():  # meta: left outside the GPU until it is used
             raise InputError(

@@ -1,4 +1,4 @@
-"""A model of which attentions and FFNs are removed on their own. Needs torch and transformers, nothing else.
+"""A model of which attentions, FFNs or whole blocks are left out. Needs torch and transformers, nothing else.
 
 This file goes with every such checkpoint as it stands, as modeling_partial.py. There
 
@@ -128,7 +128,7 @@ def load(folder, config: PartialConfig | None = None, **options):
         def save_pretrained(self, save_directory, *args, **others):
             """As the class's own, with the config that says what is removed."""
             super().save_pretrained(save_directory, *args, **others)
-            _say(Path(save_directory), removed)
+            say(Path(save_directory), removed)
 
     Partial.__name__ = native.__name__
     asked = options.pop("output_loading_info", False)
@@ -143,11 +143,11 @@ def load(folder, config: PartialConfig | None = None, **options):
 def save(model, folder, removed: list[dict]) -> None:
     """Write a model from which `take_out` took these places."""
     model.save_pretrained(folder)
-    _say(Path(folder), removed)
+    say(Path(folder), removed)
 
 
-def _say(folder: Path, removed: list[dict]) -> None:
-    """The config that this file reads, and this file."""
+def say(folder: Path, removed: list[dict]) -> None:
+    """Beside weights and the config of their class, put the config that this file reads, and this file."""
     place = folder / "config.json"
     whole = json.loads(place.read_text(encoding="utf-8"))
     names = {"AutoConfig": "PartialConfig", "AutoModelForCausalLM": "PartialForCausalLM"}

@@ -32,6 +32,29 @@ def find_places(loaded: LoadedModel, gone: Mapping[int, Sequence[int]]) -> list[
     return found
 
 
+@torch.no_grad()
+def find_passed(loaded: LoadedModel, blocks: Sequence[int]) -> list[Place]:
+    """The places of whole blocks that pass on what they are given, and keep their numbers; paths from the
+    model's root.
+    """
+    found = []
+    for b, call in sorted(block_calls(loaded, blocks).items()):
+        output, kept = call.output, loaded.blocks[b].kv_bytes
+        others = len(output) - 1 if isinstance(output, (tuple, list)) else None
+        found.append(
+            {
+                "path": f"{loaded.structure.path}.{b}",
+                "input": 0 if call.args else "hidden_states",
+                "width": None,
+                "rows": False,
+                "form": None if others is None else type(output).__name__,
+                "others": others or 0,
+                "layer": block_number(call.module) if kept else None,
+            }
+        )
+    return found
+
+
 def block_calls(loaded: LoadedModel, blocks: Iterable[int]) -> dict[int, Call]:
     """How these blocks are called on a few tokens."""
     with torch.no_grad(), recorded({str(b): loaded.modules[b] for b in blocks}) as calls:

@@ -5,13 +5,24 @@ sliced, what cannot be written in a native config is refused with the reason. A 
 stays, and the modules of its others go (core.model.places).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
-from core.blocks.architectures import BLOCK_NUMBERS, OWN_NUMBERS, PER_BLOCK_LISTS, REFUSALS
+from core.blocks.architectures import (
+    BLOCK_NUMBERS,
+    CYCLES,
+    DEPTHS,
+    INEXPRESSIBLE,
+    OVER_ROOT_DEPTH,
+    OWN_NUMBERS,
+    PER_BLOCK_LISTS,
+    PREDICTS_MORE,
+    REFUSALS,
+)
 from core.blocks.description import Block
 from core.blocks.structure import cache_argument, probe_ids
 from core.errors import InputError, first_line
@@ -19,27 +30,61 @@ from core.ising.states import check_blocks
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel
 from core.model.partial import take_out
-from core.model.places import Place, find_places
+from core.model.places import Place, find_passed, find_places
 
 # logits of a few tokens, of the largest: rounding alone; half precision may send a token to another expert
 _CLOSE, _CLOSE_HALF = 1e-4, 0.1
 
 
-def check_removal(loaded: LoadedModel, removed: Sequence[int]) -> list[int]:
+def check_units(loaded: LoadedModel, removed: Sequence[int]) -> list[int]:
     """The sorted units to remove: blocks, or branches of a model that is seen by branch.
 
-    Errors: InputError for unknown, doubled, no or all units, or a refused structure.
+    Errors: InputError for unknown, doubled, no or all units.
     """
     units = list(check_blocks(removed, len(loaded.units)))
     if not units:
         raise InputError("No blocks to remove were given; name at least one, for example 3,7-9.")
+    return units
+
+
+def check_removal(loaded: LoadedModel, removed: Sequence[int]) -> list[int]:
+    """As `check_units`, of units that can be removed and the others renumbered.
+
+    Errors: InputError, as there, and for a refused structure.
+    """
+    units = check_units(loaded, removed)
     whole, _ = divided(loaded, units)
     for reason, holds in REFUSALS:
         if whole and holds(loaded.model.config, whole):
             raise InputError(
-                f"{loaded.source!r} cannot be pruned natively: {reason}; evaluate it with gates instead."
+                f"{loaded.source!r} cannot be pruned natively: {reason}; write the portable form, or "
+                "evaluate it with gates instead."
             )
     return units
+
+
+def check_native(loaded: LoadedModel, removed: Sequence[int]) -> list[int]:
+    """As `check_removal`, of units whose removal a config of the type can say. Errors: InputError, as there,
+    with the reason.
+    """
+    units = check_removal(loaded, removed)
+    whole, _ = divided(loaded, units)
+    for reason, holds in INEXPRESSIBLE:
+        if whole and holds(loaded.config, whole):
+            raise InputError(
+                f"{loaded.source!r} without {loaded.units.write(units)} is nothing that its type "
+                f"({loaded.model.config.model_type!r}) can be: {reason}; write the portable form."
+            )
+    return units
+
+
+def is_native(loaded: LoadedModel, removed: Sequence[int]) -> bool:
+    """Whether `check_native` lets the units pass."""
+    try:
+        check_native(loaded, removed)
+    except InputError:
+        return False
+    return True
 
 
 def divided(loaded: LoadedModel, removed: Sequence[int]) -> tuple[list[int], dict[int, list[int]]]:
@@ -78,6 +123,21 @@ def remove_blocks(loaded: LoadedModel, removed: Sequence[int]) -> list[Place]:
     return [_renumbered(place, loaded, kept) for place in places]
 
 
+def pass_on(loaded: LoadedModel, blocks: Sequence[int]) -> list[Place]:
+    """Whole blocks that pass on what they are given, in place: the others keep their numbers, and the config
+    stays. Gives their places, as core.model.partial.take_out finds them in a model of that config.
+
+    Errors: InputError where the model then is not the gated one: tried on a few tokens.
+    """
+    units = [unit for b in blocks for unit in loaded.units.of_block[b]]
+    names, expected, usual = loaded.units.write(units), gated_logits(loaded, units), _cache_error(loaded)
+    places = find_passed(loaded, blocks)
+    take_out(loaded.model, places)
+    loaded.blocks = [block for b, block in enumerate(loaded.blocks) if b not in set(blocks)]
+    same_as_gated(loaded, expected, names, usual)
+    return places
+
+
 def _keep_blocks(loaded: LoadedModel, kept: list[int]) -> None:
     """These blocks alone, renumbered, and their config."""
     if len(kept) == len(loaded.blocks):
@@ -90,17 +150,35 @@ def _keep_blocks(loaded: LoadedModel, kept: list[int]) -> None:
                 if hasattr(module, attribute):
                     setattr(module, attribute, number)
     setattr(loaded.model.get_submodule(parent_path), name, blocks)
-    config = loaded.config
-    for attribute in PER_BLOCK_LISTS:
-        values = vars(config).get(attribute)
-        if isinstance(values, (list, tuple)):
-            setattr(config, attribute, [values[i] for i in kept])
-    for attribute in BLOCK_NUMBERS:
-        values = vars(config).get(attribute)
-        if isinstance(values, (list, tuple)):
-            setattr(config, attribute, [kept.index(i) for i in values if i in kept])
-    config.num_hidden_layers = len(kept)
+    _say(loaded.config, kept, len(loaded.blocks))
     loaded.blocks = [loaded.blocks[i] for i in kept]
+
+
+def _say(config, kept: Sequence[int], before: int) -> None:
+    """The config of what is left of so many blocks."""
+    own = vars(config)
+    lists = {name: value for name, value in own.items() if isinstance(value, (list, tuple))}
+    for name in {*PER_BLOCK_LISTS, *CYCLES} & {*lists}:
+        values = list(lists[name])
+        if name in CYCLES:
+            values = [values[i % len(values)] for i in range(before)]
+        setattr(config, name, [values[i] for i in kept])
+    for name in {*BLOCK_NUMBERS} & {*lists}:
+        setattr(config, name, [kept.index(i) for i in lists[name] if i in kept])
+    for name in OVER_ROOT_DEPTH:
+        if own.get(name):
+            setattr(config, name, own[name] * math.sqrt(len(kept) / before))
+    for name in PREDICTS_MORE:
+        if own.get(name):
+            setattr(config, name, 0)
+    differing = own.get("_heterogeneity_spec")  # what single blocks have otherwise, by their numbers
+    for name in DEPTHS:
+        if getattr(config, name, None) == before:
+            setattr(config, name, len(kept))
+    config.num_hidden_layers = len(kept)
+    if differing is not None:
+        by_number = differing.per_layer_overrides
+        config.per_layer_config = {n: by_number[i] for n, i in enumerate(kept) if i in by_number}
 
 
 def _rest(block: Block, gone: Sequence[int]) -> Block:
@@ -186,8 +264,7 @@ def without(loaded: LoadedModel, removed: Sequence[int]) -> Iterator[None]:
         return
     config, path = loaded.config, loaded.structure.path
     modules, blocks = loaded.modules, loaded.blocks
-    values = {a: vars(config).get(a) for a in (*PER_BLOCK_LISTS, *BLOCK_NUMBERS)}
-    depth = getattr(config, "num_hidden_layers", None)
+    said = dict(vars(config))  # lists in it are replaced, never changed
     numbers = [(m, a, getattr(m, a)) for m in modules.modules() for a in OWN_NUMBERS if hasattr(m, a)]
     inside = [(m, dict(m._modules)) for m in modules.modules() if m._modules]
     try:
@@ -199,11 +276,8 @@ def without(loaded: LoadedModel, removed: Sequence[int]) -> Iterator[None]:
         for module, children in inside:
             module._modules.clear()
             module._modules.update(children)
-        for attribute, value in values.items():
-            if value is not None:
-                setattr(config, attribute, value)
-        if depth is not None:
-            config.num_hidden_layers = depth
+        vars(config).clear()
+        vars(config).update(said)
         for module, attribute, value in numbers:
             setattr(module, attribute, value)
         loaded.blocks = blocks

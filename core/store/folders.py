@@ -9,6 +9,7 @@ HOME/spectra/          states that a search has listed
 HOME/jobs/             work and its progress (core.jobs.job)
 HOME/results.sqlite    measurements (core.store.results); results.lock: held by who makes its tables
 HOME/exports/          pruned checkpoints without an explicit place
+HOME/healing.lock      held by the healing whose turn it is
 """
 
 import fcntl
@@ -17,13 +18,14 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
 
-from core.errors import InputError
+from core.errors import InputError, first_line
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 DEMO = ASSETS / "demo"
@@ -62,9 +64,23 @@ def keep(kind: str, content: bytes, suffix: str, stem: str = "") -> Path:
 
 
 def check_free(out: Path) -> None:
-    """Errors: InputError when `out` exists and is not an empty folder."""
+    """Errors: InputError when `out` exists and is not an empty folder, or is a link to elsewhere."""
+    if out.is_symlink():
+        raise InputError(f"{str(out)!r} is a symbolic link; give a new folder for the pruned model.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{str(out)!r} already exists; give a new folder for the pruned model.")
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Errors: InputError for what the system says when `out` cannot be written: a full disk, no right to."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{str(out)!r} cannot be written: {first_line(error)}; make room, or choose a folder on another "
+            "disk."
+        ) from error
 
 
 @contextmanager
@@ -73,6 +89,23 @@ def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def in_turn(path: Path, waiting: Callable[[], None], every: float = 0.5) -> Iterator[None]:
+    """As `locked`; `waiting` is called every so many seconds until it is one's turn, and what it raises ends
+    the wait.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waiting()
+                time.sleep(every)
         yield
 
 

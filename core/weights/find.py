@@ -17,16 +17,17 @@ _WHERE = "a folder with config.json and .safetensors files, a .gguf file, a hub 
 )
 
 
-def find_weights(source: str, remote_code: bool = False) -> WeightFiles:
+def find_weights(source: str, remote_code: bool = False, packed: bool = False) -> WeightFiles:
     """The weight files of a name (core.store.named_models), a folder, a .gguf file, an adapter's folder or a
     hub id (downloaded, or taken from the local cache).
 
     remote_code: whether Python files of the model's folder may be run, where its config asks for them.
+    packed: whether it may be quantised by a method whose weights are not read here, for who copies them.
     Errors: InputError when there is no such model, or it may not be read.
     """
     place = _place(source, remote_code)
     if not (place / adapter.CONFIG).is_file():
-        return _in(place, source, remote_code)
+        return _in(place, source, remote_code, packed)
     named = _base(place, source)
     base = _place(named, remote_code)
     if (base / adapter.CONFIG).is_file():
@@ -38,7 +39,7 @@ def find_weights(source: str, remote_code: bool = False) -> WeightFiles:
     return adapter.AdapterFiles(source, files.folder, files.own_code, base=files, adapter=place)
 
 
-def _in(place: Path, source: str, remote_code: bool) -> WeightFiles:
+def _in(place: Path, source: str, remote_code: bool, packed: bool = False) -> WeightFiles:
     """The weight files of a folder or file that is no adapter. Errors: as `find_weights`."""
     if place.is_file():
         return open_gguf(place, source)
@@ -46,7 +47,7 @@ def _in(place: Path, source: str, remote_code: bool) -> WeightFiles:
         any(place.glob("*.safetensors")) or not any(place.glob(f"*{SUFFIX}"))
     ):
         files = WeightFiles(source, place)
-        return replace(files, own_code=check_folder(place, source, remote_code))
+        return replace(files, own_code=check_folder(place, source, remote_code, packed))
     return open_gguf(_only_gguf(place, source), source)
 
 

@@ -7,7 +7,6 @@ small model the dequantised weights are kept there too: each job loads it anew, 
 
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -29,12 +28,12 @@ from core.errors import InputError, first_line
 from core.store import folders
 from core.store.runs import file_sha256
 from core.weights.files import Stored, WeightFiles
+from core.weights.gguf_copy import parts_of, read_content, write_content
 from core.weights.gguf_header import Damaged, Header, read_header
+from core.weights.gguf_patterns import PATTERNS, full_attention
 
 SUFFIX = ".gguf"
 KEPT_BYTES = 2**30  # of dequantised weights; those of larger models are not worth the disk
-_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<parts>\d{5})\.gguf", re.IGNORECASE)
-_SPLIT_KEYS = "split."  # of a split file: what the parts have and the whole has not
 _PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 # what transformers calls an architecture that ggml writes in another way
 _WRITTEN = {
@@ -76,7 +75,7 @@ class GgufFiles(WeightFiles):
         """Read from the header."""
         sizes: dict[str, int] = {}
         for tensor in self.header.tensors.values():
-            sizes[tensor.kind.name] = sizes.get(tensor.kind.name, 0) + int(np.prod(tensor.shape))
+            sizes[tensor.kind.name] = sizes.get(tensor.kind.name, 0) + tensor.numbers
         plain = all(name in _PLAIN for name in sizes)
         dtype = _PLAIN[max(sizes, key=sizes.__getitem__)] if plain and sizes else None
         return Stored(sum(sizes.values()), dtype, self.bytes)
@@ -97,8 +96,7 @@ class GgufFiles(WeightFiles):
         found = [0] * self.header.blocks
         for name, tensor in self.header.tensors.items():
             if name.startswith("blk."):
-                each, held = gguf.GGML_QUANT_SIZES[tensor.kind]
-                found[int(name.split(".")[1])] += int(np.prod(tensor.shape)) // each * held
+                found[int(name.split(".")[1])] += tensor.bytes
         return found
 
     def arguments(self) -> dict[str, Any]:
@@ -136,7 +134,7 @@ def open_gguf(path: Path, source: str) -> GgufFiles:
 
     Errors: InputError for what is no whole GGUF file of a kind that transformers reads.
     """
-    parts = _parts(path, source)
+    parts = parts_of(path, source)
     whole = _joined(parts, source) if parts else path.absolute()
     header = _header(whole, source)
     digest = _digest(whole, header)
@@ -148,12 +146,7 @@ def open_gguf(path: Path, source: str) -> GgufFiles:
 
 def _header(path: Path, source: str) -> Header:
     """Errors: InputError for a file that is damaged, or that the loader does not know."""
-    try:
-        header = read_header(path)
-    except Damaged as error:
-        raise _unreadable(source, path, str(error)) from error
-    except (OSError, ValueError) as error:
-        raise _unreadable(source, path, f"cannot be read ({first_line(error, 100)})") from error
+    header = _read(path, source)
     if unknown := sorted({t.kind for t in header.tensors.values()} - set(_quantisations())):
         raise InputError(
             f"{source!r} has tensors of the GGUF type {unknown[0].name}, which cannot be turned into plain "
@@ -169,6 +162,16 @@ def _header(path: Path, source: str) -> Header:
     if claimed != header.blocks:
         raise _unreadable(source, path, f"says that it has {claimed} blocks and holds {header.blocks}")
     return header
+
+
+def _read(path: Path, source: str) -> Header:
+    """Errors: InputError for a file that is damaged."""
+    try:
+        return read_header(path)
+    except Damaged as error:
+        raise _unreadable(source, path, str(error)) from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(source, path, f"cannot be read ({first_line(error, 100)})") from error
 
 
 def _unreadable(source: str, path: Path, why: str) -> InputError:
@@ -206,6 +209,7 @@ def _describe(path: Path, header: Header, folder: Path, source: str) -> None:
     def write(staging: Path) -> None:
         config = AutoConfig.from_pretrained(staging, gguf_file=str(path))
         _scale_positions(config, path, header)
+        _tell_blocks_apart(config, path, header)
         config.save_pretrained(staging)
         AutoTokenizer.from_pretrained(staging, gguf_file=str(path)).save_pretrained(staging)
 
@@ -242,6 +246,16 @@ def _scale_positions(config: Any, path: Path, header: Header) -> None:
         raise ValueError(f"its positions are scaled in a way not known here, {str(asked['type'])[:20]!r}")
 
 
+def _tell_blocks_apart(config: Any, path: Path, header: Header) -> None:
+    """Which blocks have full attention, where the file has another pattern than the type's usual one, which
+    transformers' loader passes over.
+    """
+    full = full_attention(path, header)
+    if full is not None and len(getattr(config, "layer_types", None) or ()) == len(full):
+        other = PATTERNS[header.architecture].other
+        config.layer_types = ["full_attention" if own else other for own in full]
+
+
 def _whole(folder: Path, write: Callable[[Path], None]) -> None:
     """A folder as `write` fills it, whole or absent, whoever else writes it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -257,26 +271,9 @@ def _whole(folder: Path, write: Callable[[Path], None]) -> None:
 # files that were split
 
 
-def _parts(path: Path, source: str) -> list[Path]:
-    """All parts of a split file, in order; none where it is whole. Errors: InputError for a missing one."""
-    found = _PART.fullmatch(path.name)
-    if not found or found["parts"] == "00001":
-        return []
-    names = [
-        f"{found['stem']}-{k + 1:05d}-of-{found['parts']}{path.suffix}" for k in range(int(found["parts"]))
-    ]
-    parts = [path.absolute().with_name(name) for name in names]
-    if missing := [part.name for part in parts if not part.is_file()]:
-        raise InputError(
-            f"{source!r} is part of a GGUF file that was split into {len(parts)} and {len(missing)} of them "
-            f"are not beside it, the first {missing[0]!r}; put them there."
-        )
-    return parts
-
-
 def _joined(parts: list[Path], source: str) -> Path:
     """The parts as one file, which transformers needs: kept in HOME/gguf, made once."""
-    digests = [_digest(part, _part_header(part, source)) + str(part.stat().st_size) for part in parts]
+    digests = [_digest(part, _read(part, source)) + str(part.stat().st_size) for part in parts]
     digest = hashlib.sha256("".join(digests).encode()).hexdigest()[:32]
     folder = folders.home() / "gguf" / f"{digest}-joined"
     if not folder.is_dir():
@@ -290,34 +287,13 @@ def _joined(parts: list[Path], source: str) -> Path:
             )
         try:
             _whole(folder, lambda staging: _join(parts, staging / "joined.gguf"))
-        except (ValueError, KeyError, IndexError) as error:
+        except Damaged as error:
             raise _unreadable(source, parts[0], f"cannot be joined ({first_line(error, 100)})") from error
     return folder / "joined.gguf"
 
 
-def _part_header(part: Path, source: str) -> Header:
-    try:
-        return read_header(part)
-    except (Damaged, OSError, ValueError) as error:
-        raise _unreadable(source, part, str(error)) from error
-
-
 def _join(parts: list[Path], out: Path) -> None:
     """Writes the entries of the first part and the tensors of all, as they are."""
-    readers = [gguf.GGUFReader(part) for part in parts]
-    first = readers[0]
-    writer = gguf.GGUFWriter(out, first.fields["general.architecture"].contents())
-    for field in first.fields.values():
-        written = field.name.startswith(("GGUF.", _SPLIT_KEYS)) or field.name == "general.architecture"
-        if not written:
-            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=inner)
-    tensors = [tensor for reader in readers for tensor in reader.tensors]
-    for t in tensors:
-        writer.add_tensor_info(t.name, t.data.shape, t.data.dtype, t.data.nbytes, t.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    for t in tensors:
-        writer.write_tensor_data(t.data)
-    writer.close()
+    content = read_content(parts)
+    with open(out, "wb") as file:
+        write_content(file, *content, lambda done, total, message: None)

@@ -10,14 +10,15 @@ import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
-_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
+# how struct calls the format's numbers
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, ARRAY = 8, 9
 MOST_ENTRIES = 2_000_000  # of an array: the largest vocabularies have 300,000 tokens, and merges as many
 MOST_DIMENSIONS = 4
 
@@ -34,15 +35,41 @@ class Tensor:
     kind: GGMLQuantizationType
     start: int  # from where tensors begin
 
+    @property
+    def numbers(self) -> int:
+        """How many it holds."""
+        return prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in the file."""
+        each, held = GGML_QUANT_SIZES[self.kind]
+        return self.numbers // each * held
+
+
+class Span(NamedTuple):
+    """Where an entry lies in the file, its name included; kind: of its value; inner: of an array's."""
+
+    start: int
+    end: int
+    kind: int
+    inner: int | None = None
+
 
 @dataclass(frozen=True)
 class Header:
-    """values: every entry but arrays, of which their lengths are in `lengths`; tensors by name."""
+    """values: every entry but arrays, of which their lengths are in `lengths`; tensors by name.
+
+    spans: of every entry, in the order of the file. step: bytes to whose multiples tensors are aligned.
+    """
 
     values: dict[str, Any]
     lengths: dict[str, int]
     tensors: dict[str, Tensor]
     size: int  # bytes before the tensors
+    spans: dict[str, Span]
+    version: int
+    step: int
 
     @property
     def architecture(self) -> str:
@@ -54,6 +81,25 @@ class Header:
         """How many blocks the tensors are of, by their names blk.0., blk.1., ..."""
         numbers = [name.split(".")[1] for name in self.tensors if name.startswith("blk.")]
         return 1 + max((int(n) for n in numbers if n.isdecimal()), default=-1)
+
+    def own(self, name: str) -> Any:
+        """What the file says of its architecture under a name without the prefix; None: nothing, or an
+        array.
+        """
+        return self.values.get(f"{self.architecture}.{name}")
+
+
+def read_array(path: Path, header: Header, key: str) -> list | None:
+    """The numbers of an array in a file's header; None where it has no array of numbers by that name.
+    Errors: OSError.
+    """
+    span = header.spans.get(key)
+    if span is None or span.inner not in SCALARS:
+        return None
+    form = f"<{header.lengths[key]}{SCALARS[span.inner]}"
+    with open(path, "rb") as file:
+        file.seek(span.end - struct.calcsize(form))
+        return list(struct.unpack(form, file.read(struct.calcsize(form))))
 
 
 def read_header(path: Path) -> Header:
@@ -99,20 +145,20 @@ class _Walk:
         """A value of one of the format's types; of an array, its length."""
         if kind == _STRING:
             return self.string()
-        if kind == _ARRAY:
+        if kind == ARRAY:
             return self.array()
-        if kind not in _SCALARS:
+        if kind not in SCALARS:
             raise Damaged(f"has a value of the type {kind}, which the format does not know")
-        return self.take(_SCALARS[kind])
+        return self.take(SCALARS[kind])
 
     def array(self) -> int:
         """Passes over an array; its length."""
         kind = self.take("I")
-        each = struct.calcsize(f"<{_SCALARS[kind]}") if kind in _SCALARS else 8
+        each = struct.calcsize(f"<{SCALARS[kind]}") if kind in SCALARS else 8
         length = self.count("entries of an array", each)
         if length > MOST_ENTRIES:
             raise Damaged(f"has an array of {length:,} entries and at most {MOST_ENTRIES:,} are read")
-        if kind in _SCALARS:
+        if kind in SCALARS:
             self.at += length * each
         elif kind == _STRING:
             for _ in range(length):
@@ -141,10 +187,16 @@ class _Walk:
         tensors, entries = self.count("tensors", 24), self.count("entries", 13)
         values: dict[str, Any] = {}
         lengths: dict[str, int] = {}
+        spans: dict[str, Span] = {}
         for _ in range(entries):
+            start = self.at
             key, kind = self.string(), self.take("I")
-            found: dict[str, Any] = lengths if kind == _ARRAY else values
+            inner = struct.unpack_from("<I", self.content, self.at)[0] if kind == ARRAY else None
+            found: dict[str, Any] = lengths if kind == ARRAY else values
             found[key] = self.value(kind)
+            spans[key] = Span(start, self.at, kind, inner)
+        if len(spans) < entries:
+            raise Damaged("names an entry twice")
         table = dict(self.tensor() for _ in range(tensors))
         if len(table) < tensors:
             raise Damaged("names a tensor twice")
@@ -154,12 +206,11 @@ class _Walk:
         size = -(-self.at // step) * step
         for name, tensor in table.items():
             self._check(name, tensor, size)
-        return Header(values, lengths, table, size)
+        return Header(values, lengths, table, size, spans, version, step)
 
     def _check(self, name: str, tensor: Tensor, size: int) -> None:
-        each, held = GGML_QUANT_SIZES[tensor.kind]
-        values = prod(tensor.shape)
-        if not values or tensor.shape[-1] % each:
+        each, _ = GGML_QUANT_SIZES[tensor.kind]
+        if not tensor.numbers or tensor.shape[-1] % each:
             raise Damaged(f"says that the tensor {name[:60]!r} has the shape {list(tensor.shape)}")
-        if size + tensor.start + values // each * held > len(self.content):
+        if size + tensor.start + tensor.bytes > len(self.content):
             raise Damaged(f"is cut off: the tensor {name[:60]!r} lies beyond its {len(self.content):,} bytes")

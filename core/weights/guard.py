@@ -40,9 +40,9 @@ def is_partial(config: dict) -> bool:
     return config.get("model_type") == PARTIAL and config.get("auto_map") == _PARTIAL_CODE
 
 
-def check_folder(folder: Path, source: str, remote_code: bool = False) -> bool:
+def check_folder(folder: Path, source: str, remote_code: bool = False, packed: bool = False) -> bool:
     """Whether the model folder runs its own code when it is loaded, which `remote_code` allows of Python
-    files in it.
+    files in it; packed: quantised weights are only copied, of whichever method.
 
     Errors: InputError, naming file and key, when it asks for code that is not allowed, has no safetensors, or
     quantised ones that cannot be read.
@@ -52,7 +52,7 @@ def check_folder(folder: Path, source: str, remote_code: bool = False) -> bool:
             f"{source!r} asks to run its own code (folder custom_generate), which Blockscape never does; "
             "remove that folder."
         )
-    own_code = check_configs(folder, source, remote_code)
+    own_code = check_configs(folder, source, remote_code, packed)
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
         found = f"only {pickles[0]}, a pickle that can run code" if pickles else "no .safetensors weights"
@@ -71,9 +71,10 @@ def check_folder(folder: Path, source: str, remote_code: bool = False) -> bool:
     return own_code
 
 
-def check_configs(folder: Path, source: str, remote_code: bool = False) -> bool:
+def check_configs(folder: Path, source: str, remote_code: bool = False, packed: bool = False) -> bool:
     """Whether the JSON files of a folder lead to Python files in it. Errors: as `check_folder`."""
-    return any([_check_json(path, source, remote_code) for path in sorted(folder.glob("*config*.json"))])
+    configs = sorted(folder.glob("*config*.json"))
+    return any([_check_json(path, source, remote_code, packed) for path in configs])
 
 
 def read_object(path: Path, source: str) -> dict:
@@ -92,7 +93,7 @@ def read_object(path: Path, source: str) -> dict:
     return content
 
 
-def _check_json(path: Path, source: str, remote_code: bool) -> bool:
+def _check_json(path: Path, source: str, remote_code: bool, packed: bool) -> bool:
     """Whether the file leads to code in its folder, allowed by remote_code."""
     content = read_object(path, source)
     runs = False
@@ -116,7 +117,7 @@ def _check_json(path: Path, source: str, remote_code: bool) -> bool:
                 f"{source!r} asks to {_CODE_KEYS[name]} ({where}), which Blockscape never does; use a model "
                 "of a built-in type."
             )
-        if name in _QUANTISED:
+        if name in _QUANTISED and not packed:
             check_method(
                 value if path.name == "config.json" and value is content.get("quantization_config") else None,
                 where,

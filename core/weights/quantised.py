@@ -81,11 +81,11 @@ def check_method(settings, where: str, source: str) -> None:
 
 
 def quantisation(config: dict) -> Method | None:
-    """The method of a raw config whose weights are read (see `check_method`); None where they are not
-    quantised.
+    """The method of a raw config; None where its weights are not quantised. Which are read, `check_method`
+    says.
     """
     settings = config.get("quantization_config")
-    return METHODS[method_name(settings)] if settings else None
+    return METHODS.get(method_name(settings), _UNKNOWN) if settings else None
 
 
 def reading(method: Method | None) -> dict:

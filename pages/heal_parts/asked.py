@@ -1,15 +1,18 @@
 """What is to be healed, how, and what that takes."""
 
 import json
+from dataclasses import dataclass
 
 import streamlit as st
 
 from core import jobs
 from core.compare.comparison import model_key
+from core.energy.sources import Source
 from core.errors import InputError
-from core.heal.needs import Needs, Sizes, needs, seams
+from core.heal.needs import Needs, needs_of_state
+from core.heal.parts import Parts, check_names, in_parts, share_of
 from core.heal.settings import METHODS, REPLACED, TRAINED, Settings
-from core.ising.units import name_text, read_names
+from core.ising.units import BLOCK, BRANCH, Name, Units, written
 from core.jobs.costs import in_words, measure_seconds, prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders
@@ -19,43 +22,69 @@ from pages.shared.parts import seconds_of_forward
 from pages.shared.view import plain
 
 HELD, REPORT = 32, 128  # sequences
-TYPED = "typed"
+MOST = 12  # states at once
 PLAIN = "plain removal"
+Names = tuple[Name, ...]
 state = st.session_state
 
 
-def asked_state(run: Run) -> list[int] | None:
-    """The blocks that the page is about: a state of the tray, the selected one, or typed; None where they
-    are none, which is then told.
+@dataclass(frozen=True)
+class How:
+    """Method and budget, and in how many rounds blocks go."""
+
+    settings: Settings
+    rounds: int = 1
+
+    def parts(self, source: Source, removed: Names) -> Parts:
+        """What each round removes, by the order of energies of the couplings in view. Errors: InputError."""
+        check_names(removed, self.settings, self.rounds)
+        share_of(self.settings, self.rounds, 0)
+        blocks = source.seen(BLOCK)
+        estimator = state.estimator if state.estimator in blocks.estimators else blocks.default
+        mix = state.mix if blocks.mixes(estimator) else None
+        return in_parts(
+            [b for b in removed if isinstance(b, int)], self.rounds, blocks.couplings(estimator, mix)
+        )
+
+
+def asked_states(run: Run) -> list[Names]:
+    """The states that the page is about, of the tray, the selected one, or typed; none where they cannot be,
+    which is then told.
     """
     units = run.units
     listed = [state.cursor, state.prune_state, *state.tray]
-    named = [units.stored(s) for s in dict.fromkeys(map(tuple, filter(None, listed)))]
-    texts = [name_text(names) for names in named if all(isinstance(name, int) for name in names)]
-    chosen = st.selectbox(
-        "State",
-        [*texts, TYPED],
-        format_func=lambda text: "another, typed" if text == TYPED else f"removes {text}",
-        key="heal_state",
-        help="The selected state and those of the tray, from Explore.",
+    known = [written(units.stored(s)) for s in dict.fromkeys(map(tuple, filter(None, listed)))]
+    chosen = st.multiselect(
+        "States, by the blocks that go",
+        known,
+        default=known[:1],
+        key="heal_states",
+        max_selections=MOST,
+        accept_new_options=True,
+        placeholder="pick one or more, or type blocks: 3,7-9",
+        help="The selected state and those of the tray, from Explore, or any that you type. Several are "
+        "healed one after the other with the same settings, and compared.",
     )
-    if chosen == TYPED:
-        chosen = st.text_input("Blocks to remove", key="heal_typed", placeholder="for example 3,7-9")
-    if not chosen.strip():
-        st.info("Pick a state in Explore, or type the blocks to remove.")
-        return None
+    if not chosen:
+        st.info("Pick a state, or type the blocks to remove; Explore's tray brings its states here.")
     try:
-        names = run.units.stored(run.units.parse(name_text(read_names(chosen))))
+        return list(dict.fromkeys(_named(run, text) for text in chosen))
     except InputError as error:
         st.error(plain(str(error)))
-        return None
-    if parts := [name for name in names if isinstance(name, str)]:
-        st.error(f"Healing takes whole blocks, and {parts[0]} is a part of one.")
-        return None
-    return [name for name in names if isinstance(name, int)]
+        return []
 
 
-def asked_settings() -> Settings | None:
+def _named(run: Run, text: str) -> Names:
+    """A state's names, of blocks and, where the run knows them, of branches. Errors: InputError."""
+    units = _finest(run)
+    return units.stored(units.parse(text))
+
+
+def _finest(run: Run) -> Units:
+    return run.seen(BRANCH).units if BRANCH in run.views else run.units
+
+
+def asked_how() -> How | None:
     """Method and budget of the controls; None where they cannot be, which is then told."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         method = st.selectbox(
@@ -63,7 +92,7 @@ def asked_settings() -> Settings | None:
         )
         if method not in TRAINED:
             st.caption(METHODS[method].about)
-            return Settings(method)
+            return How(Settings(method))
         replace = st.selectbox(
             "Begins with",
             [PLAIN, *REPLACED],
@@ -72,28 +101,51 @@ def asked_settings() -> Settings | None:
             width=180,
         )
         minutes = st.number_input("Minutes", 0.1, 10_000.0, 5.0, key="heal_minutes", width=120)
+        rounds = st.number_input(
+            "Rounds",
+            1,
+            64,
+            key="heal_rounds",
+            width=110,
+            help="Blocks go in so many parts, with a part of the minutes of training after each: first those "
+            "that are lowest in energy together.",
+        )
         batch = st.number_input("Sequences a step", 1, 1024, 8, key="heal_batch", width=140)
         seed = st.number_input("Seed", 0, 999_999, 0, key="heal_seed", width=100)
     st.caption(METHODS[method].about)
     try:
-        return Settings(
-            method, None if replace == PLAIN else replace, minutes=minutes, batch=int(batch), seed=int(seed)
-        )
+        replaced = None if replace == PLAIN else replace
+        settings = Settings(method, replaced, minutes=minutes, batch=int(batch), seed=int(seed))
     except InputError as error:
         st.error(plain(str(error)))
         return None
+    return How(settings, int(rounds))
 
 
-def request_of(run: Run, blocks: list[int], settings: Settings, prompt: str) -> dict:
-    """What the job is asked for a state of a run, on the run's own texts."""
-    model, told = run.meta["model"], settings.to_json()
+def requests_of(source: Source, states: list[Names], how: How, prompt: str) -> list[dict]:
+    """What the job of each state is asked, on the run's own texts; none where one cannot be, which is then
+    told.
+    """
+    try:
+        return [_request_of(source, removed, how, prompt) for removed in states]
+    except InputError as error:
+        st.error(plain(str(error)))
+        return []
+
+
+def _request_of(source: Source, removed: Names, how: How, prompt: str) -> dict:
+    run = source.run
+    model, told = run.meta["model"], how.settings.to_json()
+    check_names(removed, how.settings, how.rounds)
+    parts = {"parts": how.parts(source, removed)} if how.rounds > 1 else {}
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])[:60]
-    how = "-".join(str(value) for value in told.values())
-    name = f"{label}-{model_key(run)[:6]}-without-{'-'.join(map(str, blocks))}-healed-{how}"
+    way = "-".join([*map(str, told.values()), *(["rounds", str(how.rounds)] if parts else [])])
+    name = f"{label}-{model_key(run)[:6]}-without-{'-'.join(map(str, removed))}-healed-{way}"
     return jobs.request_for(
         run,
         with_texts=True,
-        blocks=blocks,
+        blocks=list(removed),
+        **parts,
         settings=told,
         sequences=None,
         held=HELD,
@@ -108,21 +160,44 @@ def request_of(run: Run, blocks: list[int], settings: Settings, prompt: str) -> 
     )
 
 
-def costs(run: Run, blocks: list[int], settings: Settings) -> str:
-    """Time, memory and disk in a sentence."""
+def costs(run: Run, states: list[Names], how: How) -> str:
+    """Time, memory and disk in a sentence; of several states the time of all, and what the largest takes."""
     model, length = run.meta["model"], run.meta["texts"]["length"]
     judging = measure_seconds(seconds_of_forward(run, REPORT, length), 2)
-    after = model["bytes"] * (1 - sum(model["blocks"][b]["parameters"] for b in blocks) / model["parameters"])
-    seconds = 60 * (settings.minutes or 0.0) + judging + prune_seconds(int(after))
-    found = _needs(run, blocks, settings, int(after))
-    room = f", {size(found.memory)} of memory and up to {size(found.disk)} of disk" if found else ""
+    seconds, found = 0.0, []
+    for removed in states:
+        whole, lost = _gone(run, removed)
+        left = model["parameters"] - sum(model["blocks"][b]["parameters"] for b in whole) - sum(lost.values())
+        exported = int(model["bytes"] * left / model["parameters"])
+        seconds += 60 * (how.settings.minutes or 0.0) + judging + prune_seconds(exported)
+        found.append(_needs(run, whole, lost, how, exported))
+    most = [n for n in found if n]
+    room = (
+        f", {size(max(n.memory for n in most))} of memory and up to {size(max(n.disk for n in most))} of disk"
+        if most
+        else ""
+    )
+    several = f" for {len(states)} states, one after the other" if len(states) > 1 else ""
     return (
-        f"About {in_words(seconds)}, with losses of the three models and a verified checkpoint at the end"
-        f"{room}."
+        f"About {in_words(seconds)}{several}, with losses of the three models and a verified checkpoint at "
+        f"the end{room}."
     )
 
 
-def _needs(run: Run, blocks: list[int], settings: Settings, exported: int) -> Needs | None:
+def _gone(run: Run, removed: Names) -> tuple[list[int], dict[int, int]]:
+    """(blocks that go whole, {block that stays: parameters of what goes of it})."""
+    blocks, lost = run.meta["model"]["blocks"], dict[int, int]()
+    units = _finest(run)
+    for name in removed:
+        if isinstance(name, str):
+            unit = units.number[name]
+            b = units.block[unit]
+            part = blocks[b]["branches"][units.of_block[b].index(unit)]
+            lost[b] = lost.get(b, 0) + part.get("parameters", 0)
+    return [name for name in removed if isinstance(name, int)], lost
+
+
+def _needs(run: Run, whole: list[int], lost: dict[int, int], how: How, exported: int) -> Needs | None:
     """As the job will see it; None where the model's config is not on this machine."""
     try:
         text = (place_of(run.meta["model"]["source"]) / "config.json").read_text(encoding="utf-8")
@@ -132,9 +207,17 @@ def _needs(run: Run, blocks: list[int], settings: Settings, exported: int) -> Ne
         vocabulary = config["vocab_size"]
     except (OSError, ValueError, KeyError, StopIteration):
         return None
-    model, length = run.meta["model"], run.meta["texts"]["length"]
-    own = [block["parameters"] for block in model["blocks"]]
-    kept = tuple(p for b, p in enumerate(own) if b not in blocks)
-    sizes = Sizes(model["parameters"], kept, model["parameters"] - sum(own), hidden, vocabulary)
-    most = run.meta["texts"]["available"]
-    return needs(sizes, settings, seams(blocks, len(own)), length, min(4096, most), exported)
+    model, texts = run.meta["model"], run.meta["texts"]
+    parts = in_parts(whole, min(how.rounds, len(whole))) if whole else [[]]
+    return needs_of_state(
+        [block["parameters"] for block in model["blocks"]],
+        model["parameters"],
+        hidden,
+        vocabulary,
+        parts,
+        how.settings,
+        texts["length"],
+        min(4096, texts["available"]),
+        exported,
+        lost,
+    )

@@ -32,7 +32,7 @@ def _result(done: dict) -> None:
     """The three models side by side, what they answer, and the way home."""
     table, training = done["table"], done["training"]
     if done["won"] is not None:
-        st.markdown(f"**{100 * done['won']:.0f} % of the loss increase came back**, on texts not trained on.")
+        st.markdown(_won(done["won"]))
     if training["stopped"]:
         st.warning(plain(training["stopped"]))
     if 0 < training["steps"] < _FEW:
@@ -62,12 +62,19 @@ def _result(done: dict) -> None:
     _home(done)
 
 
+def _won(share: float) -> str:
+    """What came back of the loss increase, in a sentence."""
+    if share < 0:
+        return f"**Worse than plain removal**: the loss increase is {1 - share:.1f} times as large."
+    return f"**{100 * share:.0f} % of the loss increase came back**, on texts not trained on."
+
+
 def _home(done: dict) -> None:
     st.success(
         "Written, reloaded in a fresh process and verified against the healed model's own logits. "
         "blockscape.json says how it was healed."
     )
-    code, language = snippet(NATIVE, done["out"])
+    code, language = snippet(done.get("form", NATIVE), done["out"])
     st.code(code, language=language, wrap_lines=True)
     curve = Path(done["curve"])
     with st.container(horizontal=True):

@@ -1,4 +1,4 @@
-"""What several pages share: the job chip, the progress of a job, the block strip, pruning a state."""
+"""What several pages share: the job chip, the progress of a job, the block strip, tables."""
 
 import html
 from collections.abc import Callable
@@ -10,13 +10,10 @@ import streamlit as st
 from core import jobs
 from core.compare.comparison import model_key
 from core.errors import InputError
-from core.export.card import snippet
-from core.export.form_names import NATIVE, PARTIAL, SHAPES, form_of
 from core.ising.states import indicator, short_hashes
 from core.ising.units import BRANCH, Units, units_of
-from core.jobs.costs import forward_seconds, prune_seconds
+from core.jobs.costs import counted, forward_seconds
 from core.spectrum.memory_budget import size
-from core.store import folders
 from core.store.named_models import missing
 from core.store.results import Results
 from core.store.runs import Run
@@ -49,11 +46,7 @@ def _chip() -> None:
     with st.container(key="chip"):
         if running:
             job = running[0]
-            parts = [
-                jobs.kind_of(job.kind).doing,
-                f"{job.done} of {job.total}" if job.total > 1 else "",
-                clock(job.seconds_left),
-            ]
+            parts = [jobs.kind_of(job.kind).doing, counted(job.done, job.total), clock(job.seconds_left)]
             more = f" (+{len(running) - 1})" if len(running) > 1 else ""
             st.page_link("pages/jobs.py", label=" · ".join(filter(None, parts)) + more)
     if state.chip_running and not running:
@@ -79,9 +72,9 @@ def cancel_job(job_id: str) -> None:
 def show_progress(job: jobs.Job) -> None:
     """A running job's bar with its rate and a cancel button, or how it ended when it did not end well."""
     if job.active:
-        rate = f"{job.rate:.0f}/s" if job.rate >= 1 else ""
-        counted = f"{job.done} of {job.total}" if job.total > 1 else ""
-        text = " · ".join(filter(None, [job.message or "waiting", counted, rate, clock(job.seconds_left)]))
+        rate = f"{job.rate:,.0f}/s" if 1 <= job.rate < 1e5 else ""
+        far = counted(job.done, job.total)
+        text = " · ".join(filter(None, [job.message or "waiting", far, rate, clock(job.seconds_left)]))
         st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=text)
         st.button("Cancel", key=f"cancel-{job.id}", on_click=cancel_job, args=(job.id,))
     elif job.status == "failed":
@@ -210,25 +203,6 @@ def html_table(head: list, rows: list[list], name: str = "") -> str:
     )
 
 
-def prune_request(run: Run, removed: tuple[int, ...], form: str | None = None) -> dict:
-    """What a prune job is asked for a state of a run; form: of one without parts of blocks."""
-    model = run.meta["model"]
-    label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])
-    name = f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, run.units.stored(removed)))}"[
-        :120
-    ].rstrip("-.")
-    name += f"-{form}" if form else ""
-    provenance = {"run": run.key, "model": {key: model[key] for key in ("config", "weights")}}
-    return jobs.request_for(
-        run,
-        blocks=list(run.units.stored(removed)),
-        out=str(folders.home() / "exports" / name),
-        zip=True,
-        provenance=provenance,
-        written=form,
-    )
-
-
 def seconds_of_forward(run: Run, sequences: int, length: int) -> float:
     """Of the run's original model over so many sequences, as fast as it was when it was measured."""
     per_token = _per_token(model_key(run), Results().stamp)
@@ -246,110 +220,6 @@ def lacks_weights(run: Run) -> bool:
     if lacking:
         st.info(plain(f"{lacking} Its landscape is here; measuring, pruning and learning need the weights."))
     return lacking is not None
-
-
-def prune_panel(run: Run, removed: tuple[int, ...]) -> None:
-    """Before and after, the button, its progress, and the way home: path, code, and one file when it is
-    small.
-    """
-    if lacks_weights(run):
-        return
-    request = prune_request(run, removed, _ask_form(run, removed))
-    job = jobs.find("prune", request)
-    st.fragment(_pruned, run_every=1 if job and job.active else None)(run, removed, request)
-    if job is None or not (job.active or job.status == "done"):
-        label = "Resume" if job and job.status in ("interrupted", "cancelled") else "Prune and verify"
-        if st.button(label, key=f"prune-{'-'.join(map(str, removed))}", type="primary"):
-            jobs.start("prune", request)
-            st.rerun()
-        model = run.meta["model"]
-        gone = [model["blocks"][i] for i in _left_out(run, removed, request)]
-        seconds = prune_seconds(_bytes_after(model, gone))
-        st.caption(
-            f"About {seconds:.0f} s: a checkpoint, tried in a process of its own before it gets its name."
-        )
-
-
-def _ask_form(run: Run, removed: tuple[int, ...]) -> str | None:
-    """The form of a model without parts of blocks; None where whole blocks go."""
-    names = run.units.stored(removed)
-    if form_of(names) == NATIVE:
-        return None
-    chosen = st.selectbox(
-        "Form",
-        list(PARTIAL),
-        format_func=lambda form: PARTIAL[form].title,
-        key=f"form-{'-'.join(map(str, names))}",
-    )
-    st.caption(PARTIAL[chosen].about)
-    return chosen
-
-
-def _bytes_after(model: dict, gone: list[dict]) -> int:
-    """Of the weights of an export, told beforehand: quantised ones are written in a wider type."""
-    if "written_item" not in model:  # runs of before: every model was written as it was stored
-        return model["bytes"] - sum(b["bytes"] for b in gone)
-    return (model["parameters"] - sum(b["parameters"] for b in gone)) * model["written_item"]
-
-
-def _left_out(run: Run, removed: tuple[int, ...], request: dict) -> tuple[int, ...]:
-    """The units that a form does not write."""
-    if request.get("written") != SHAPES:
-        return removed
-    whole = [name for name in run.units.stored(removed) if isinstance(name, int)]
-    return run.units.state(whole) or ()
-
-
-def _strip_without(run: Run, removed: tuple[int, ...]) -> str:
-    if run.whole is None:
-        return block_strip(run.meta["model"]["blocks"], removed)
-    return branch_strip(run.whole.meta["model"]["blocks"], run.units, removed)
-
-
-def _pruned(run: Run, removed: tuple[int, ...], request: dict) -> None:
-    model, blocks = run.meta["model"], run.meta["model"]["blocks"]
-    job = jobs.find("prune", request)
-    done = job.result if job and job.status == "done" else None
-    gone = [blocks[i] for i in _left_out(run, removed, request)]
-    kv = sum(b.get("kv_bytes", 0) for b in blocks)
-    before_after = {
-        f"{run.units.word}s": (len(blocks), len(blocks) - len(removed)),
-        "parameters": done["parameters"]
-        if done
-        else (model["parameters"], model["parameters"] - sum(b["parameters"] for b in gone)),
-        "bytes of weights": done["bytes"] if done else (model["bytes"], _bytes_after(model, gone)),
-        "KV bytes a token": done["kv_bytes"] if done else (kv, kv - sum(b.get("kv_bytes", 0) for b in gone)),
-    }
-    rows = [
-        [name, f"{a:,}", f"{b:,}", f"{100 * (b - a) / a:+.0f} %".replace("-", "−") if a else ""]
-        for name, (a, b) in before_after.items()
-    ]
-    st.html(
-        f'<div class="model">removes <b>{run.units.said(removed)}</b></div>'
-        + _strip_without(run, removed)
-        + html_table(["", "before", "after", ""], rows)
-    )
-    if before_after["bytes of weights"][1] > before_after["bytes of weights"][0]:
-        st.caption(
-            "The model's file holds rounded weights. The checkpoint holds the numbers that they stand for, "
-            "as they were measured, in a wider type: so it has fewer parameters and more bytes."
-        )
-    if done is None:
-        if job:
-            show_progress(job)
-        return
-    form = done.get("form", NATIVE)
-    st.success(
-        "Written, reloaded in a fresh process and verified: no tensor missing or left over, the gated "
-        "model's logits, "
-        "the same tokens with and without cache. The figures above are those of the files on disk."
-        + (f" llama.cpp: {done['llama_cpp']}." if "llama_cpp" in done else "")
-    )
-    code, language = snippet(form, done["out"])
-    st.code(code, language=language, wrap_lines=True)
-    offer_zip(done)
-    if not done.get("zip"):
-        st.caption("Too large to send through the browser: copy the folder.")
 
 
 def offer_zip(done: dict) -> None:

@@ -1,11 +1,15 @@
 """The Heal page: what it asks for, and how it refuses."""
 
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 from streamlit.testing.v1 import AppTest
 
 from core import jobs
+from core.energy.sources import open_source
 from core.heal.settings import METHODS
+from core.jobs.files import write_whole
 
 APP = str(Path(__file__).parents[2] / "app.py")
 
@@ -14,15 +18,19 @@ def opened() -> AppTest:
     return AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/heal.py").run()
 
 
+def typed(app: AppTest, *states: str) -> AppTest:
+    return app.multiselect(key="heal_states").set_value(list(states)).run()
+
+
 def test_a_typed_state_becomes_a_job(no_worker, monkeypatch):
     monkeypatch.setenv("BLOCKSCAPE_OPENS", "demo")
     app = opened()
     assert not app.exception and app.selectbox(key="heal_method").options == [
         m.title for m in METHODS.values()
     ]
-    app.selectbox(key="heal_state").select("typed").run()
+    typed(app)
     assert "type the blocks" in app.info[0].value and not app.button
-    app.text_input(key="heal_typed").input("3,7-9").run()
+    typed(app, "3,7-9")
     assert not app.exception
     told = app.caption[-1].value
     assert told.startswith("About ") and "of memory" in told and "of disk" in told
@@ -32,14 +40,72 @@ def test_a_typed_state_becomes_a_job(no_worker, monkeypatch):
     assert not app.exception and len(no_worker) == 1
     (job,) = jobs.list_jobs()
     assert job.kind == "heal" and job.request["blocks"] == [3, 7, 8, 9] and job.request["tasks"]
-    assert job.request["settings"] == {"method": "lora", "minutes": 2.0}
+    assert job.request["settings"] == {"method": "lora", "minutes": 2.0} and "parts" not in job.request
     assert "without-3-7-8-9-healed-lora" in job.request["out"]
 
 
+def test_rounds_take_the_lowest_in_energy_first(no_worker):
+    app = typed(opened(), "3,7-9")
+    app.number_input(key="heal_rounds").set_value(2).run()
+    app.button(key="heal_start").click().run()
+    (job,) = jobs.list_jobs()
+    source = open_source("demo")
+    H = source.couplings(source.default)
+    pairs = {pair: H[np.ix_(pair, pair)].sum() for pair in combinations([3, 7, 8, 9], 2)}
+    lowest = min(pairs, key=pairs.get)
+    assert job.request["parts"] == [list(lowest), sorted({3, 7, 8, 9} - set(lowest))]
+    assert job.request["out"].endswith("rounds-2")
+    app.number_input(key="heal_rounds").set_value(5).run()
+    assert "cannot be removed in 5 rounds" in app.error[0].value and not app.exception
+
+
+def test_parts_of_blocks_take_what_trains(no_worker):
+    app = typed(opened(), "3,12a")
+    app.button(key="heal_start").click().run()
+    assert not app.exception and jobs.list_jobs()[0].request["blocks"] == [3, "12a"]
+    app.selectbox(key="heal_method").select("seams").run()
+    assert "is a part of a block" in app.error[0].value
+
+
+def test_several_states_are_one_job_each_and_then_a_table(no_worker):
+    app = typed(opened(), "2,5", "3,7", "8,9a")
+    assert "for 3 states, one after the other" in app.caption[-1].value
+    app.button(key="heal_start").click().run()
+    assert not app.exception and len(no_worker) == 3
+    made = {tuple(job.request["blocks"]): job for job in jobs.list_jobs()}
+    losses = {(2, 5): (1.2, 0.9), (3, 7): (1.1, 1.0), (8, "9a"): (1.3, 0.95)}
+    for state, (pruned, healed) in losses.items():
+        rows = {"original": 0.8, "pruned": pruned, "healed": healed}
+        row = lambda loss: {"loss": loss, "loss_se": 0.01, "perplexity": 2.0, "tasks": {}}  # noqa: E731
+        result = {
+            "out": str(made[state].folder),
+            "curve": "none",
+            "table": {name: row(loss) for name, loss in rows.items()},
+            "won": 0.5,
+            "replies": {},
+            "training": {
+                "steps": 40,
+                "tokens": 9000,
+                "seconds": 60.0,
+                "best_step": 40,
+                "stopped": None,
+                "before": {"kl": 0.2},
+                "after": {"kl": 0.1},
+            },
+        }
+        write_whole(made[state].folder / "result.json", {"status": "done", "result": result, "t": 0.0})
+    app.run()
+    assert not app.exception and not [b for b in app.button if b.key == "heal_start"]
+    table = next(h.value for h in app.get("html") if "won back" in h.value)
+    assert "1.1000 (1)" in table and "0.9000 (1)" in table and "1.0000 (3)" in table
+    told = " ".join(c.value for c in app.caption)
+    assert "Spearman of loss before and loss after: -0.50" in told and "energy" not in told  # 9a has none
+    app.selectbox(key="heal_one").select((8, "9a")).run()
+    assert not app.exception
+
+
 def test_what_trains_nothing_has_no_budget(no_worker):
-    app = opened()
-    app.selectbox(key="heal_state").select("typed").run()
-    app.text_input(key="heal_typed").input("5").run()
+    app = typed(opened(), "5")
     app.selectbox(key="heal_method").select("linear").run()
     assert not app.exception and not app.number_input
     app.button(key="heal_start").click().run()
@@ -47,7 +113,5 @@ def test_what_trains_nothing_has_no_budget(no_worker):
 
 
 def test_blocks_that_are_not_there_are_refused():
-    app = opened()
-    app.selectbox(key="heal_state").select("typed").run()
-    app.text_input(key="heal_typed").input("3,99").run()
+    app = typed(opened(), "3,99")
     assert app.error and not app.exception and not app.button

@@ -86,7 +86,7 @@ def test_from_a_card_to_a_pruned_model(visit, server):
     expect(page.locator(".lens .picked")).to_have_count(2)
     page.wait_for_url(re.compile("tray=.*_"))
     page.keyboard.press("p")
-    page.get_by_role("button", name="Prune and verify").click()
+    page.get_by_role("button", name="Write and verify").click()
     dialog = page.get_by_role("dialog").last
     expect(dialog).to_contain_text("reloaded in a fresh process and verified", timeout=60_000)
     expect(dialog).to_contain_text("KV bytes a token")

@@ -46,8 +46,8 @@ def test_from_the_landscape_to_a_chat_with_the_pruned_model(visit, server):
     page.wait_for_url(re.compile("tray="))
     page.keyboard.press("p")
     dialog = page.get_by_role("dialog").last
-    expect(dialog.get_by_text(re.compile(r"About \d+ s: a checkpoint"))).to_be_visible()
-    dialog.get_by_role("button", name="Prune and verify").click()
+    expect(dialog.get_by_text(re.compile(r"About \d+ s and"))).to_be_visible()
+    dialog.get_by_role("button", name="Write and verify").click()
     expect(dialog).to_contain_text("reloaded in a fresh process and verified", timeout=MINUTES)
     (export,) = (p for p in (server.home / "exports").iterdir() if p.is_dir())
     assert (export / "model.safetensors").stat().st_size > 300e6

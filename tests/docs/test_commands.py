@@ -18,6 +18,7 @@ from tests.docs.fences import PAGES, ROOT, Fence, fences, prose
 NOT_RUN = {
     "docs/command-line.md": [
         "python -m core calibrate --model OWNER/MODEL",
+        "python -m core push --folder pruned --repo OWNER/NAME",
         "python -m core evaluate --model MODEL --preset quick-real --data DIR",
         "python -m core study",
         "python -m core study --model smollm2",
@@ -27,6 +28,7 @@ NOT_RUN = {
     "docs/clusters.md": [
         ".venv/bin/torchrun --standalone --nproc-per-node 8 -m core calibrate",
         ".venv/bin/torchrun --standalone --nproc-per-node 8 -m core benchmark",
+        ".venv/bin/torchrun --standalone --nproc-per-node 8 -m core heal",
         "export BLOCKSCAPE_HOME=/shared/blockscape",
         ".venv/bin/accelerate launch --multi_gpu -m core calibrate",
     ],

@@ -15,8 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from core.errors import InputError
 from core.export import deci, form_names, nas, verify, write
-from core.export.deci_proof import LLAMA_CPP, in_llama_cpp, read_back
+from core.export.deci_proof import in_llama_cpp, read_back
 from core.export.forms import FORMS
+from core.export.llama_cpp import LLAMA_CPP
 from core.ising.units import BRANCH
 from core.model import partial
 from core.model.gates import gated, removal
@@ -184,6 +185,18 @@ def test_gguf_is_exported_and_verified(tmp_path):
     assert found == {"block_count": 23, "feed_forward_length": [width] * 3 + [deci.TINY] + [width] * 19}
 
 
+def test_whole_blocks_are_a_llama_of_llama_cpp(tmp_path):
+    done = write.prune("demo", (3, 7), tmp_path / "out", form="gguf")
+    file = tmp_path / "out" / deci.FILE
+    fields = gguf.GGUFReader(file).fields
+    assert (
+        fields["general.architecture"].contents() == "llama" and fields["llama.block_count"].contents() == 22
+    )
+    assert done.llama_cpp in ("continues with the same tokens", "not run here")
+    assert done.units is None and done.to_json()["form"] == "gguf" and done.blocks == (24, 22)
+    assert "deci" not in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_quantised_bytes_stay(tmp_path):
     path = write_gguf(tmp_path / "tiny.gguf", model_of("llama"), "Q8_0")
     loaded = load_model(str(path)).seen(BRANCH)
@@ -254,17 +267,20 @@ def test_a_form_that_does_not_fit_is_refused(tiny, tmp_path, kind, form, says):
 
 
 def test_forms_are_for_parts_of_blocks():
-    assert form_names.form_of([1, 2]) == "native" and form_names.form_of([1, "2a"]) == "portable"
-    with pytest.raises(InputError, match="only whole blocks are removed here; leave the form out"):
-        form_names.form_of([1, 2], "gguf")
+    assert form_names.form_of([1, 2]) == "hf" and form_names.form_of([1, "2a"]) == "portable"
+    with pytest.raises(InputError, match="only whole blocks are removed here; choose one of hf, gguf"):
+        form_names.form_of([1, 2], "shapes")
+    with pytest.raises(InputError, match="cannot say that attention or FFN went"):
+        form_names.form_of(["1a"], "hf")
     with pytest.raises(InputError, match="no form 'onnx'; choose one of portable, shapes, gguf, nas"):
         form_names.form_of(["1a"], "onnx")
-    assert set(FORMS) == {form_names.NATIVE, *form_names.PARTIAL}
+    assert set(FORMS) == {*form_names.WHOLE, *form_names.PARTIAL}
 
 
 def test_both_halves_are_the_block(tiny, tmp_path):
     done = write.prune(str(tiny["llama"]), ["1a", "1f", 4], tmp_path / "out")
-    assert done.removed == (1, 4) and done.form == "native" and not (tmp_path / "out" / "README.md").exists()
+    assert done.removed == (1, 4) and done.form == "hf"
+    assert "Kept: 0, 2-3, 5." in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_what_goes_along_needs_torch_and_transformers_alone(tiny, tmp_path):

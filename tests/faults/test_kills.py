@@ -18,7 +18,8 @@ import torch
 
 from core import jobs
 from core.calibration import calibrate
-from core.export.write import PROVENANCE
+from core.export import making
+from core.export.record import PROVENANCE
 from core.job_kinds import prune
 from core.jobs.files import is_held
 from core.jobs.worker import work
@@ -273,32 +274,37 @@ def test_an_export_killed_at_twenty_moments_is_whole_or_absent(tiny, no_worker):
     assert not is_whole(exports / "pruned")
 
 
-def test_an_earlier_export_is_never_thinned_out(tmp_path, monkeypatch):
-    """A kill in the middle of a removal, or right after it, leaves the earlier export whole or absent."""
+@pytest.mark.parametrize("at", ["writing", "swapping"])
+def test_an_earlier_export_stays_until_the_new_one_is_verified(tiny, tmp_path, monkeypatch, at):
+    """A cancel or a kill while an equal export is written again leaves the earlier one, or the next worker
+    puts it back.
+    """
 
     class Killed(BaseException):
         pass
-
-    def removal_cut_off(path, **_):
-        for file in sorted(Path(path).glob("*"))[:1]:
-            file.unlink()
-            raise Killed
 
     def killed(*_, **__):
         raise Killed
 
     out = folders.home() / "exports" / "pruned"
-    out.mkdir(parents=True)
-    (out / "model.safetensors").touch()
-    (out / PROVENANCE).write_text('{"source": "m", "removed": [1]}')
-    monkeypatch.setattr(prune.shutil, "rmtree", removal_cut_off)
+    request = {"model": str(tiny["llama"]), "blocks": [1], "out": str(out), "zip": False, "provenance": {}}
+    progress = jobs.Progress(tmp_path)
+    prune.run(request, progress)
+    before = inode(out)
+    if at == "writing":
+        monkeypatch.setattr(making, "card", killed)
+    else:  # between the two renames, and nothing is tidied up
+        renames = iter([os.replace, killed])
+        monkeypatch.setattr(making.os, "replace", lambda *paths: next(renames)(*paths))
+        monkeypatch.setattr(making.shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(Killed):
+        prune.run(request, progress)
+    monkeypatch.undo()
+    assert out.exists() == (at == "writing")
     monkeypatch.setattr(prune, "write_pruned", killed)
     with pytest.raises(Killed):
-        prune.run(
-            {"model": "m", "blocks": [1], "out": str(out), "zip": False, "provenance": {}},
-            jobs.Progress(tmp_path),
-        )
-    assert not out.exists() and len(list((tmp_path / "work" / "earlier").iterdir())) == 2
+        prune.run(request, progress)
+    assert inode(out) == before and is_whole(out)
 
 
 # --- races

@@ -8,9 +8,11 @@ import torch
 
 from core import jobs
 from core.__main__ import main
+from core.cli.heal import describe
 from core.errors import InputError
-from core.export.write import is_export_of, is_healed_of
+from core.export.record import is_export_of, is_healed_of
 from core.job_kinds import heal
+from core.jobs.files import id_of
 from core.jobs.progress import Cancelled, Progress
 from core.jobs.requests import request_of
 from core.measure.evaluation import sequence_losses
@@ -84,6 +86,30 @@ def test_a_healed_checkpoint_is_the_student_and_says_so(tiny, some_texts, tmp_pa
         assert min(held) == pytest.approx(found["training"]["after"]["kl"])
         noted = [json.loads(line) for line in (progress.folder / "curves.jsonl").read_text().splitlines()]
         assert [y for name, _, y, _ in noted if name == "kl"] == pytest.approx(held)
+
+
+@pytest.mark.parametrize("kind, method", [("llama", "kl"), ("gpt2", "lora")])
+def test_attention_and_ffn_alone_are_healed_too(tiny, some_texts, tmp_path, kind, method):
+    """Written in the portable form, which a stranger's process must load and find to be the student."""
+    settings = {"method": method, "tokens": 4000, "rate": 3e-3, "batch": 4}
+    state = [1, "2a", "4f"]
+    request = a_request(tiny[kind], some_texts, tmp_path / "out", settings, blocks=state)
+    found, progress = done(request, tmp_path)
+    record = json.loads((tmp_path / "out" / "blockscape.json").read_text())
+    assert record["removed"] == state and record["form"] == found["form"] == "portable"
+    assert found["verified"] and found["units"] == [12, 8] and found["blocks"] == [6, 5]
+    table = {name: row["loss"] for name, row in found["table"].items()}
+    training = found["training"]
+    assert training["after"]["kl"] < 0.9 * training["before"]["kl"] and training["steps"] == 4000 // 96
+    again, original = load_model(str(tmp_path / "out")), load_model(str(tiny[kind])).seen("branch")
+    assert again.parameters() == found["parameters"][1] < found["parameters"][0]
+    texts = heal.draw_sequences(original, heal.read_sources(some_texts), request, "report", 16, progress)
+    assert sequence_losses(again, texts.ids).mean() == pytest.approx(table["healed"], abs=1e-5)
+    pruned = sequence_losses(original, texts.ids, original.units.parse("1,2a,4f")).mean()
+    assert pruned == pytest.approx(table["pruned"], abs=1e-6)
+    assert is_healed_of(tmp_path / "out", request["model"], state, heal._asked(request))
+    with pytest.raises(InputError, match="take the model that it was made from"):
+        done({**request, "model": str(tmp_path / "out"), "blocks": [0]}, tmp_path / "job")
 
 
 def test_what_was_won_back_is_a_share_of_the_increase():
@@ -160,10 +186,12 @@ def test_a_state_that_goes_in_rounds(tiny, some_texts, tmp_path):
 @pytest.mark.parametrize(
     "options, said",
     [
-        (["--model", "demo"], "Which state is to be healed"),
-        (["--run", "demo"], "Which state is to be healed"),
-        (["--model", "demo", "--blocks", "3,12a"], "'12a' is a part of one"),
-        (["--run", "demo", "--remove", "3", "--by", "branch"], "whole blocks"),
+        (["--model", "demo"], "Which state is meant"),
+        (["--run", "demo"], "Nothing says how much to remove"),
+        (["--model", "demo", "--blocks", "3,12a", "--method", "seams"], "'12a' is a part of a block"),
+        (["--model", "demo", "--blocks", "3,12a", "--replace", "linear"], "'linear' is about whole ones"),
+        (["--model", "demo", "--blocks", "3,12a", "--rounds", "2"], "2 rounds take whole ones"),
+        (["--run", "demo", "--remove", "3", "--by", "branch", "--rounds", "2"], "Rounds take whole blocks"),
         (["--model", "demo", "--blocks", "3", "--method", "glue"], "no method 'glue'"),
         (["--model", "demo", "--blocks", "3", "--minutes", "0"], "minutes must be"),
         (["--model", "demo", "--blocks", "3", "--rounds", "2"], "cannot be removed in 2 rounds"),
@@ -179,3 +207,30 @@ def test_what_the_command_refuses(tmp_path, capsys, options, said):
 def test_a_healing_in_the_list_of_jobs(tiny, some_texts, tmp_path):
     request = a_request(tiny["llama"], some_texts, tmp_path, {"method": "lora", "minutes": 2.5})
     assert jobs.about("heal", request) == "llama · without 2, 3, lora, 2.5 minutes"
+
+
+def test_several_states_are_healed_alike_and_compared(tmp_path, capsys, monkeypatch):
+    def here(kind, request):  # no worker to wait for
+        folder = jobs.folder_of(id_of(kind, request))
+        folder.mkdir(parents=True, exist_ok=True)
+        return heal.run(request, Progress(folder))
+
+    monkeypatch.setattr("core.cli.heal.as_job", here)
+    small = ["--method", "merge", "--sequences", "8", "--held", "4", "--report", "8", "--no-tasks"]
+    command = ["heal", "--run", "demo", "--remove", "3", "--rank", "9,1,3", *small]
+    assert main([*command, "--out", str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [own["rank"] for own in found["states"]] == [1, 3, 9]
+    energies = [own["energy"] for own in found["states"]]
+    assert energies == sorted(energies) and found["orders"]["places"]["energy"] == [1, 2, 3]
+    for name, model in (("before", "pruned"), ("after", "healed")):
+        losses = [own["table"][model]["loss"] for own in found["states"]]
+        assert found["orders"]["places"][name] == [sorted(losses).index(loss) + 1 for loss in losses]
+    assert set(found["orders"]["spearman"]) == {"energy, before", "energy, after", "before, after"}
+    for own in found["states"]:
+        record = json.loads((tmp_path / "out" / f"rank-{own['rank']}" / "blockscape.json").read_text())
+        assert record["removed"] == own["removed"] and record["healed"]["asked"]["settings"] == {
+            "method": "merge"
+        }
+    printed = describe(found)
+    assert "Spearman of before, after" in printed and printed.count(", verified") == 3

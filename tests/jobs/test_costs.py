@@ -6,6 +6,7 @@ from dataclasses import replace
 from core.jobs.costs import (
     calibration_cost,
     chat_seconds,
+    counted,
     forward_seconds,
     in_words,
     lacking,
@@ -76,3 +77,8 @@ def test_measuring_and_searching_are_told_by_what_was_measured_before():
     assert search_seconds(forward, 50) > 50 * forward
     assert race_seconds(forward, 20) > measure_seconds(forward, 20)  # and judges what is left
     assert [in_words(s) for s in (5.4, 600, 7200)] == ["5 s", "10 min", "2.0 h"]
+
+
+def test_how_far_work_is_in_steps_and_in_bytes():
+    assert counted(3, 8) == "3 of 8" and counted(0, 1) == ""
+    assert counted(1_200_000_000, 3_000_000_000) == "1.2 GB of 3 GB"

@@ -3,7 +3,7 @@ export.
 """
 
 import json
-from shutil import copytree
+from shutil import copyfile, copytree
 
 import numpy as np
 import pytest
@@ -14,10 +14,16 @@ from core.calibration.calibrate import run_key
 from core.calibration.gradient_rows import gradient_rows
 from core.errors import InputError
 from core.export import write
+from core.export.by_shard import plan_of, write_plan
+from core.export.making import beside
+from core.export.shard_proof import prove_by_shard
 from core.measure.evaluation import sequence_losses
 from core.model.gates import GATE, gate_of
 from core.model.load import load_model
+from core.model.skeleton import open_skeleton
+from core.model.surgery import remove_blocks
 from core.texts import pack, read_texts
+from tests.targets import differs
 
 CONFIGURATION = """
 from transformers import LlamaConfig
@@ -122,6 +128,20 @@ def test_an_export_takes_the_code_along_and_is_verified_with_it(own, tmp_path):
         load_model(str(tmp_path / "out"))
     again = load_model(str(tmp_path / "out"), remote_code=True)
     assert np.allclose(sequence_losses(again, IDS), expected, atol=1e-5) and len(again.blocks) == 4
+
+
+def test_own_code_is_taken_along_shard_by_shard_too(own, tmp_path):
+    folder, _ = own
+    skeleton = open_skeleton(str(folder), remote_code=True)
+    write_plan(plan_of(skeleton, (1, 4)), tmp_path / "out", lambda *_: None)
+    for file in beside(skeleton.loaded.files):
+        copyfile(file, tmp_path / "out" / file.name)
+    found = prove_by_shard(str(folder), tmp_path / "out", (1, 4), remote_code=True)
+    assert found["problem"] is None and found["proof"] == "logits"
+    loaded = load_model(str(folder), remote_code=True)
+    remove_blocks(loaded, [1, 4])
+    loaded.model.save_pretrained(tmp_path / "memory")
+    assert differs(tmp_path / "memory", tmp_path / "out") is None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from core.measure.evaluation import greedy
 from core.measure.token_time import cache_bytes, filled_cache
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model, wrap
-from core.model.surgery import remove_blocks, without
+from core.model.surgery import _say, check_native, is_native, pass_on, remove_blocks, without
 from tests import zoo
 
 IDS = torch.randint(3, 80, (2, 10), generator=torch.Generator().manual_seed(1))
@@ -130,3 +130,73 @@ def test_a_wrong_removal_is_found(tiny, monkeypatch):
     with pytest.raises(InputError, match="0a cannot be taken out.*with and without cache"):
         with without(loaded, loaded.units.parse("0a")):
             pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "name", "after"),
+    [
+        ("bart", {}, "decoder_layers", 2),
+        ("whisper", {}, "decoder_layers", 2),
+        ("xlstm", {}, "num_blocks", 2),
+        (
+            "recurrent_gemma",
+            {"block_types": ["recurrent", "attention"]},
+            "block_types",
+            ["recurrent", "attention"],
+        ),
+        ("minicpm3", {"scale_depth": 1.4}, "scale_depth", 1.4 / 2**0.5),
+        ("deepseek_v3", {"num_nextn_predict_layers": 1}, "num_mtp_layers", 0),
+        ("qwen2_moe", {"mlp_only_layers": [0, 2, 3]}, "mlp_only_layers", [0, 1]),
+        ("cohere2", {"layer_types": ["a", "b", "c", "d"]}, "layer_types", ["a", "d"]),
+    ],
+)
+def test_a_config_says_what_is_left(kind, changes, name, after):
+    config = zoo.tiny_config(kind)
+    for entry, value in changes.items():
+        setattr(config, entry, value)
+    _say(config, [0, 3], 4)
+    assert getattr(config, name) == pytest.approx(after)
+    assert config.num_hidden_layers == 2
+
+
+def test_what_single_blocks_have_otherwise_follows_them():
+    config = zoo.tiny_config("gemma4_unified_text")
+    before = dict(config._heterogeneity_spec.per_layer_overrides)
+    assert before.keys() == {1, 3}
+    _say(config, [0, 3], 4)
+    assert config._heterogeneity_spec.per_layer_overrides == {1: before[3]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "removed", "why"),
+    [
+        ("nemotron_h", (2,), "no attention would be left"),
+        ("jamba", (1, 2), "no attention would be left"),
+        ("jamba", (0,), "by a period which blocks are attention"),
+        ("diffllama", (1,), "depends on the block's number"),
+        ("beam", (1,), "earlier outputs by the block's number"),
+        ("gemma4_text", (1,), "hidden_size_per_layer_input"),
+    ],
+)
+def test_what_a_config_cannot_say_is_refused_with_its_reason(kind, removed, why):
+    loaded = wrap(zoo.tiny_model(kind), None, kind, None)
+    with pytest.raises(InputError, match=why) as caught:
+        check_native(loaded, removed)
+    assert "write the portable form" in str(caught.value) and "\n" not in str(caught.value)
+    assert is_native(loaded, (3,)) == (kind in ("nemotron_h", "jamba"))
+
+
+def test_blocks_that_pass_on_keep_the_others_numbers():
+    loaded = wrap(zoo.tiny_model("diffllama"), None, "diffllama", None)
+    expected, parameters = gated_logits(loaded, (1, 2)), loaded.parameters()
+    places = pass_on(loaded, (1, 2))
+    assert [place["path"] for place in places] == ["model.layers.1", "model.layers.2"]
+    assert torch.allclose(logits(loaded), expected, atol=1e-5) and loaded.parameters() < parameters
+    assert torch.equal(*(greedy(loaded.model, IDS, 8, cache) for cache in (True, False)))
+    assert len(loaded.blocks) == 2 and loaded.config.num_hidden_layers == 4
+
+
+def test_a_block_that_others_need_more_of_does_not_pass_on():
+    loaded = wrap(zoo.tiny_model("gemma3n_text"), None, "gemma3n_text", None)
+    with pytest.raises(InputError, match="cannot be taken out"):
+        pass_on(loaded, (1,))

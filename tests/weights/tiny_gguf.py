@@ -66,6 +66,24 @@ def model_of(kind: str, blocks: int = 3, **changes) -> torch.nn.Module:
     return AutoModelForCausalLM.from_config(config).eval()
 
 
+def _add_tokenizer(writer: gguf.GGUFWriter, bos: bool = False) -> int:
+    """Writes its entries; how many tokens it has."""
+    tokens, merges = _vocabulary()
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if t in _SPECIAL else 1 for t in tokens])
+    writer.add_token_merges(merges)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_pad_token_id(2)
+    writer.add_add_bos_token(bos)
+    writer.add_chat_template(TEMPLATE)
+    return len(tokens)
+
+
 def _pairs(weight: np.ndarray, heads: int) -> np.ndarray:
     """Rows of each head from halves to pairs."""
     return weight.reshape(heads, 2, -1, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
@@ -114,19 +132,7 @@ def write(
         writer.add_layer_norm_rms_eps(c.rms_norm_eps)
         writer.add_rope_freq_base(c.rope_parameters["rope_theta"])
         writer.add_rope_dimension_count(c.hidden_size // c.num_attention_heads)
-        writer.add_vocab_size(c.vocab_size)
-        tokens, merges = _vocabulary()
-        writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre("smollm")
-        writer.add_token_list(tokens)
-        writer.add_token_types([3 if t in _SPECIAL else 1 for t in tokens])
-        writer.add_token_merges(merges)
-        writer.add_bos_token_id(1)
-        writer.add_eos_token_id(2)
-        writer.add_unk_token_id(0)
-        writer.add_pad_token_id(2)
-        writer.add_add_bos_token(bos)
-        writer.add_chat_template(TEMPLATE)
+        _add_tokenizer(writer, bos)
         for name, value in extra.items():
             writer.add_key_value(name.replace("__", "."), value, gguf.GGUFValueType.get_type(value))
     if part is not None:
@@ -137,6 +143,32 @@ def write(
             plain = array.ndim == 1 or kind == gguf.GGMLQuantizationType.F32
             data = array if plain else gguf.quantize(array, kind)
             writer.add_tensor(name, data, raw_dtype=None if plain else kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_random(path: Path, arch: str, entries: dict, shapes: dict[str, tuple], kind: str = "F32") -> Path:
+    """A file of any architecture with random numbers in it. entries: what it says of the architecture;
+    shapes: of its tensors by name, first dimension first, 0 for the number of tokens.
+    """
+    writer, quantised = gguf.GGUFWriter(path, arch), gguf.GGMLQuantizationType[kind]
+    writer.add_name(f"tiny {arch}")
+    for name, value in entries.items():
+        add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}
+        add.get(type(value), writer.add_array)(f"{arch}.{name}", value)
+    tokens, random = _add_tokenizer(writer), np.random.default_rng(0)
+    for name, shape in shapes.items():
+        array = random.normal(0, 0.15, [n or tokens for n in shape]).astype(np.float32)
+        if name.endswith("norm.weight"):
+            array = 1 + array
+        if name.endswith("ssm_a"):  # decays, whose logarithms transformers takes
+            array = -np.abs(array)
+        plain = kind == "F32" or len(shape) == 1 or shape[-1] % 32
+        data = array if plain else gguf.quantize(array, quantised)
+        writer.add_tensor(name, data, raw_dtype=None if plain else quantised)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

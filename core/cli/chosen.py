@@ -1,0 +1,102 @@
+"""States of a model, as several commands ask for them: blocks by number, or ranks in a run."""
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.cli.lowest import add_landscape, landscape_of, searched_lowest
+from core.cli.options import RUN, positive
+from core.errors import InputError
+from core.ising.units import Name, read_names
+from core.spectrum.lowest import check_removed
+from core.store.folders import find_run
+from core.store.runs import load_run
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model's source, and what to remove of it, in the order in which it is named.
+
+    Of a state of a run also the landscape that it was chosen in, as a prune job's request has it; its rank
+    from 1 on, its energy, and the couplings, float64 [N, N].
+    """
+
+    model: str
+    removed: tuple[Name, ...]
+    landscape: dict | None = None
+    rank: int | None = None
+    energy: float | None = None
+    H: np.ndarray | None = None
+
+
+def add_state(command: argparse.ArgumentParser, several: bool = False) -> None:
+    """--model with --blocks, or --run with --remove and --rank, and what names its landscape; several: more
+    than one rank may be named.
+    """
+    command.add_argument("--model", metavar="M", help="the original, with --blocks; or a run, with --run")
+    command.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run the Python files of the model's own folder; only for models you trust",
+    )
+    command.add_argument(
+        "--blocks", metavar="LIST", help="for example 3,7-9, or with parts of blocks 3,12a,13f"
+    )
+    command.add_argument("--run", **RUN)
+    command.add_argument("--remove", type=int, metavar="M", help="with --run: blocks (or units) to remove")
+    more = ", or several, 1,5,17: treated alike and compared" if several else ""
+    command.add_argument(
+        "--rank",
+        type=_ranks if several else lambda text: [positive(text)],
+        default=[1],
+        metavar="K",
+        help=f"with --run: the K-th lowest state (default 1){more}",
+    )
+    add_landscape(command)
+
+
+def _ranks(text: str) -> list[int]:
+    """Ranks, each once, the lowest first."""
+    return sorted({positive(part.strip()) for part in text.split(",")})
+
+
+def states_of(args: argparse.Namespace) -> list[Chosen]:
+    """What the options of `add_state` name, a rank as `states` lists it for the same run, M, estimator and
+    rules. Errors: InputError.
+    """
+    if args.blocks and args.model and not args.run:
+        read_names(args.blocks)  # as a whole: nothing twice
+        return [Chosen(args.model, tuple(b for part in args.blocks.split(",") for b in read_names(part)))]
+    if not args.run or args.blocks or args.model:
+        raise InputError(
+            "Which state is meant is not clear; give --model with --blocks, or --run with --remove (and "
+            "--rank)."
+        )
+    folder = find_run(args.run)
+    run = load_run(folder).seen(args.by)
+    if args.remove is not None:
+        check_removed(args.remove, len(run.units))
+    asked = landscape_of(args)
+    found = searched_lowest(args, asked, args.rank[-1])
+    if len(found.removed) < args.rank[-1]:
+        raise InputError(
+            f"There are {len(found.removed)} states; choose a --rank up to that, not {args.rank[-1]}."
+        )
+    landscape = {
+        "run": str(folder),
+        "by": args.by,
+        "estimator": asked.estimator,
+        **({} if asked.mix is None else {"mix": asked.mix}),
+    }
+    return [
+        Chosen(
+            run.meta["model"]["source"],
+            run.units.stored(found.removed[k - 1]),
+            landscape,
+            k,
+            float(found.energies[k - 1]),
+            asked.H,
+        )
+        for k in args.rank
+    ]

@@ -1,0 +1,27 @@
+"""`python -m core push`."""
+
+import argparse
+from pathlib import Path
+
+from core.cli.running import as_job
+from core.export.hub import TOKEN, check_push
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The options of the command."""
+    command.add_argument(
+        "--folder", required=True, metavar="DIR", help="an export, as prune or heal wrote it"
+    )
+    command.add_argument(
+        "--repo", required=True, metavar="OWNER/NAME", help=f"made where it is not there; {TOKEN} is its key"
+    )
+    command.add_argument(
+        "--public", action="store_true", help="a new repository is private unless you say so"
+    )
+
+
+def run(args: argparse.Namespace) -> dict:
+    """{"repo", "url" of the commit}."""
+    folder = Path(args.folder).absolute()
+    check_push(folder, args.repo)
+    return as_job("push", {"folder": str(folder), "repo": args.repo, "private": not args.public})

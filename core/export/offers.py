@@ -1,0 +1,67 @@
+"""Which forms a state of a model can be written in, and what that takes, told before anything is loaded."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.export.form_names import GGUF, SHAPES, FormName, forms_of
+from core.ising.units import Name
+
+_SUFFIX = ".gguf"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A form, in words; why_not: a sentence where it is known that it cannot be had."""
+
+    form: str
+    name: FormName
+    why_not: str | None = None
+
+
+def offers(model: Mapping[str, Any], place: Path, removed: Sequence[Name]) -> list[Offer]:
+    """The forms of a state, the usual one first; model: what a run says of it, whose weights are at `place`.
+
+    A form that is offered may still be refused by what its weights say when they are read.
+    """
+    return [
+        Offer(form, name, _no_llama(model) if form == GGUF and not from_gguf(place, removed) else None)
+        for form, name in forms_of(removed).items()
+    ]
+
+
+def from_gguf(place: Path, removed: Sequence[Name]) -> bool:
+    """Whether whole blocks go from a GGUF file, whose bytes then stay as they are."""
+    return place.suffix.lower() == _SUFFIX and not any(isinstance(name, str) for name in removed)
+
+
+def _no_llama(model: Mapping[str, Any]) -> str | None:
+    if model["type"] == "llama":
+        return None
+    return (
+        f"Blockscape writes GGUF of Llama models and from GGUF files, and this is of the type "
+        f"{model['type']!r}: take the Hugging Face checkpoint, and convert it with llama.cpp's own script."
+    )
+
+
+def bytes_after(model: Mapping[str, Any], gone: Sequence[Mapping[str, Any]], as_stored: bool = False) -> int:
+    """Of the weights of an export without the units `gone`: quantised ones are written in a wider type,
+    unless they stay as they are stored.
+    """
+    if as_stored or "written_item" not in model:  # of before: every model was written as it was stored
+        return model["bytes"] - sum(b["bytes"] for b in gone)
+    return (model["parameters"] - sum(b["parameters"] for b in gone)) * model["written_item"]
+
+
+def left_out(names: Sequence[Name], form: str) -> list[Name]:
+    """What a form does not write, of what is removed."""
+    return [name for name in names if form != SHAPES or isinstance(name, int)]
+
+
+def free_bytes(folder: Path) -> int:
+    """Of the disk on which a folder is, or would be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,102 @@
+"""The Take home page: what it offers of a state, what it foretells, and what it refuses."""
+
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+from core import jobs
+from core.export.hub import TOKEN
+from core.jobs.files import write_whole
+from core.store import folders
+
+APP = str(Path(__file__).parents[2] / "app.py")
+
+
+def opened(monkeypatch, typed: str) -> AppTest:
+    monkeypatch.setenv("BLOCKSCAPE_OPENS", "demo")
+    app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/take_home.py").run()
+    app.selectbox(key="home_state").select("typed").run()
+    app.text_input(key="home_typed").input(typed).run()
+    assert not app.exception
+    return app
+
+
+def cards(app: AppTest) -> list[str]:
+    return [m.value.strip("*") for m in app.markdown if m.value.startswith("**")]
+
+
+def tables(app: AppTest) -> str:
+    return " ".join(h.proto.body for h in app.get("html"))
+
+
+def test_whole_blocks_are_offered_in_every_form_that_can_be(no_worker, monkeypatch):
+    app = opened(monkeypatch, "3,7")
+    assert cards(app)[:3] == ["Hugging Face checkpoint", "GGUF file", "portable"]
+    assert "num_hidden_layers</td><td>24</td><td>22" in tables(app)
+    assert sum(c.value.startswith("About ") and "that are free" in c.value for c in app.caption) >= 2
+    app.button(key="prune-gguf-3-7").click().run()
+    assert not app.exception and len(no_worker) == 1
+    (job,) = jobs.list_jobs()
+    assert job.request["written"] == "gguf" and job.request["out"].endswith("-without-3-7-gguf")
+    assert job.request["landscape"]["estimator"] == "pairs" and job.request["landscape"]["by"] == "block"
+
+
+def test_parts_of_blocks_are_seen_by_branch(no_worker, monkeypatch):
+    app = opened(monkeypatch, "3,12a")
+    assert "removes <b>3, 12a" in tables(app) and "same shapes, for everything" in cards(app)
+    app.button(key="prune-portable-" + "-".join(map(str, (6, 7, 24)))).click().run()
+    assert jobs.list_jobs()[0].request["blocks"] == [3, "12a"]
+
+
+def test_what_cannot_be_is_told(monkeypatch):
+    app = opened(monkeypatch, "3,99")
+    assert app.error and not app.button
+
+
+def test_what_is_ready_goes_to_the_hub(no_worker, monkeypatch):
+    app = opened(monkeypatch, "3,7")
+    app.button(key="prune-hf-3-7").click().run()
+    (job,) = jobs.list_jobs()
+    out = Path(job.request["out"])
+    out.mkdir(parents=True)
+    result = {
+        "out": str(out),
+        "removed": [3, 7],
+        "bytes": [10, 8],
+        "proof": "logits",
+        "config": [["num_hidden_layers", 24, 22], ["layer_types", ["full"] * 3, ["full"] * 2]],
+        "zip": None,
+    }
+    write_whole(job.folder / "result.json", {"status": "done", "result": result, "t": 0.0})
+    app.run()
+    assert not app.exception and "Ready: reloaded in a fresh process" in app.success[0].value.replace(
+        "\\", ""
+    )
+    assert "full × 3</td><td>full × 2" in tables(app) and "Hub" in cards(app)
+    name = out.name
+    app.text_input(key=f"hub-{name}").input("me/small").run()
+    assert app.button(key=f"hub-send-{name}").disabled
+    monkeypatch.setenv(TOKEN, "hf_secret")
+    app.run()
+    app.button(key=f"hub-send-{name}").click().run()
+    assert not app.exception
+    sent = next(job for job in jobs.list_jobs() if job.kind == "push")
+    assert sent.request == {"folder": str(out), "repo": "me/small", "private": True}
+    assert not any("hf_secret" in f.read_text() for f in folders.home().rglob("*.json*"))
+
+
+def test_what_was_healed_goes_home_like_any_other(no_worker, monkeypatch, tmp_path):
+    monkeypatch.setenv("BLOCKSCAPE_OPENS", "demo")
+    request = jobs.request_of(
+        "demo", blocks=[3], settings={"method": "kl", "minutes": 1.0}, out=str(tmp_path)
+    )
+    job = jobs.start("heal", request)
+    result = {"out": str(tmp_path), "removed": [3], "bytes": [10, 9], "won": 0.5, "zip": None}
+    write_whole(job.folder / "result.json", {"status": "done", "result": result, "t": 0.0})
+    app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/take_home.py").run()
+    assert any(
+        "healed: demo · without 3, kl, 1 minutes, 50 % won back" in o
+        for o in app.selectbox(key="home_state").options
+    )
+    app.selectbox(key="home_state").select(job.id).run()
+    assert not app.exception and "Hub" in cards(app) and str(tmp_path) in app.code[0].value

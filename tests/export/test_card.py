@@ -1,0 +1,69 @@
+"""The card of an export says what is left, what the landscape says, and where it is from."""
+
+import json
+
+import pytest
+
+from core.errors import InputError
+from core.export import making, write
+from core.export.card import card
+from core.export.form_names import PARTIAL, WHOLE
+
+RECORD = {
+    "removed": [1, 2],
+    "kept": [0, 3, 4, 6],
+    "source": "owner/name",
+    "parameters": [1000, 600],
+    "versions": {"blockscape": "1"},
+}
+TOLD = {
+    "run": "0123456789",
+    "estimator": "pairs",
+    "meaning": "secant + pairs",
+    "energy": 0.125,
+    "rank": 16,
+    "place": "Rank 16.",
+    "health": {"colour": "red", "sentence": "Do not trust it."},
+    "texts": "own",
+    "measured": [
+        {"name": "original", "loss": 2.5, "tasks": {"arc": {"accuracy": 0.5, "low": 0.4, "high": 0.6}}},
+        {"name": "pruned", "loss": 2.75, "tasks": {}},
+    ],
+}
+
+
+def test_the_landscape_of_a_state_is_told():
+    told = card({**RECORD, "landscape": TOLD}, "name", 7)
+    assert told.startswith("---\nbase_model: owner/name\n") and "Kept: 0, 3-4, 6." in told
+    assert "Energy 0.125 by the estimator pairs" in told and "Do not trust it." in told
+    assert "| original | 2.5000 | 50.0 % [40.0, 60.0] |\n| pruned | 2.7500 |  |" in told
+    assert "2602.00161" in told
+
+
+@pytest.mark.parametrize("form", sorted({*WHOLE, *PARTIAL}))
+def test_every_form_has_one(form):
+    removed = [1, "2a"] if form in PARTIAL else [1]
+    told = card({**RECORD, "removed": removed, "form": form, "source": "/a/b"}, "name", 7)
+    assert "base_model" not in told and "FOLDER" in told
+
+
+def test_a_model_that_was_made_here_names_its_origin(tiny, tmp_path):
+    write.prune(str(tiny["llama"]), [1], tmp_path / "first")
+    done = write.prune(str(tmp_path / "first"), [0], tmp_path / "second")
+    record = json.loads((done.out / "blockscape.json").read_text())
+    assert record["of"]["removed"] == [1] and record["removed"] == [0]
+    assert f"made from is {tiny['llama']} without 1" in (done.out / "README.md").read_text()
+
+
+def test_a_full_disk_is_told_before_anything_is_written(tiny, tmp_path, monkeypatch):
+    usage = making.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(making.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match="0.00 GB are free"):
+        write.prune(str(tiny["llama"]), [1], tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_becomes_gguf_without_any_removal(tmp_path):
+    done = write.prune("demo", (), tmp_path / "file", form="gguf")
+    assert done.blocks == (24, 24) and done.removed == () and done.bytes[1] > 0
+    assert "## What was removed" not in (done.out / "README.md").read_text()
