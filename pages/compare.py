@@ -25,7 +25,7 @@ from pages.compare_parts.race import offer_race, show_race
 from pages.compare_parts.searches import improve, latest, of_ruler, show_curves, show_search_results
 from pages.compare_parts.table import show_table
 from pages.shared.chat import DEMO_PROMPT, chat_panel
-from pages.shared.exports import prune_panel
+from pages.shared.exports import home_link, prune_panel
 from pages.shared.link import opened_source
 from pages.shared.parts import lacks_weights, name_of, seconds_of_forward
 from pages.shared.view import WAIT, constraints_in_view, m_in_view, plain, removed_in_view
@@ -133,6 +133,7 @@ def show_prune(run: Run, states: list[tuple[int, ...]]) -> None:
     name = lambda s: f"{name_of(s, run.blocks)}: {run.units.said(s)}"  # noqa: E731
     chosen = st.selectbox("State", states, format_func=name, key="compare_state")
     prune_panel(run, chosen)
+    home_link()
     chat_panel(run, chosen)
 
 

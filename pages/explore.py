@@ -33,7 +33,7 @@ from pages.explore_parts.health import show_check, show_health
 from pages.explore_parts.uploads import add_marks, show_reading, show_upload
 from pages.shared.chat import chat_panel
 from pages.shared.evidence import choices_of_others, measured_so_far
-from pages.shared.exports import prune_panel
+from pages.shared.exports import home_link, prune_panel
 from pages.shared.link import PANELS, checked_look, read_link, write_link
 from pages.shared.parts import sparkline, start_job, watch
 from pages.shared.view import (
@@ -219,6 +219,7 @@ def close_prune() -> None:
 def prune_dialog(key: str, removed: tuple[int, ...]) -> None:
     """Prune a state and talk with it, over the page."""
     prune_panel(source_of(key).run, removed)
+    home_link()
     chat_panel(source_of(key).run, removed)
 
 

@@ -8,8 +8,16 @@ from pathlib import Path
 import streamlit as st
 
 from core import jobs
+from core.export.commands import (
+    Command,
+    converter_command,
+    prune_layers_command,
+    quantize_command,
+    run_commands,
+    vllm_command,
+)
 from core.export.config_changes import foretold
-from core.export.form_names import NATIVE, WHOLE
+from core.export.form_names import GGUF, NATIVE, forms_of
 from core.export.offers import Offer
 from core.store.named_models import place_of
 from core.store.runs import Run
@@ -20,11 +28,13 @@ from pages.shared.exports import (
     offers_of,
     show_saving,
     show_written,
+    takes,
+    write_card,
 )
 from pages.shared.link import opened_source
 from pages.shared.parts import lacks_weights
 from pages.take_home_parts.asked import asked
-from pages.take_home_parts.cards import hub_card
+from pages.take_home_parts.cards import commands_card, hub_card, recipe_card
 
 
 def page() -> None:
@@ -44,7 +54,7 @@ def page() -> None:
         return
     chosen = asked(source.run)
     if isinstance(chosen, jobs.Job):
-        _healed(chosen.result or {})
+        _healed(chosen, source.run)
     elif chosen is not None:
         _state(*chosen)
 
@@ -53,26 +63,64 @@ def _state(run: Run, removed: tuple[int, ...]) -> None:
     found = offers_of(run, removed)
     show_saving(run, removed, found[0].form)
     _config(run, removed, found[0])
-    done = _done(run, removed, found[0])
-    _shown(
-        {offer.name.title: partial(export_card, run, removed, offer) for offer in found}
-        | ({"Hub": partial(hub_card, Path(done["out"]))} if done else {})
+    cards = {offer.name.title: partial(export_card, run, removed, offer) for offer in found}
+    model, names = run.meta["model"], run.units.stored(removed)
+    whole, place = [name for name in names if isinstance(name, int)], place_of(model["source"])
+    if len(whole) == len(names) and place.suffix != ".gguf":
+        blocks = len((run.whole or run).units)
+        cards["mergekit recipe"] = partial(recipe_card, model, place, blocks, whole)
+    done = {offer.form: made for offer in found if (made := _done(run, removed, offer))}
+    more = _commands(model, place, whole if len(whole) == len(names) else [], done)
+    if more:
+        cards["Run it elsewhere"] = partial(commands_card, more)
+    if done:
+        cards["Hub"] = partial(hub_card, Path(next(iter(done.values()))["out"]))
+    _shown(cards)
+
+
+def _commands(model: dict, place: Path, whole: list[int], done: Mapping[str, dict]) -> dict[str, Command]:
+    """{what for: command} of what is written, and of what others do with the original's file."""
+    found: dict[str, Command] = {}
+    if NATIVE in done:
+        out = Path(done[NATIVE]["out"])
+        found["vLLM"] = vllm_command(out)
+        if model["type"] != "llama":
+            found["to GGUF, by llama.cpp's own converter"] = converter_command(out, model["type"])
+    if GGUF in done:
+        file = Path(done[GGUF]["out"]) / "model.gguf"
+        found |= run_commands(file) | {"smaller, by llama.cpp": quantize_command(file)}
+    if whole and place.suffix == ".gguf":
+        out = place.with_name(f"{place.stem}-pruned.gguf")
+        found["the blocks out, by llama.cpp"] = prune_layers_command(place, whole, out)
+    return found
+
+
+def _healed(job: jobs.Job, run: Run) -> None:
+    """A healed checkpoint, which is there already."""
+    done, form = job.result or {}, (job.result or {}).get("form", NATIVE)
+    cards = {forms_of(done["removed"])[form].title: partial(show_written, done)}
+    if form == NATIVE and run.meta["model"]["type"] == "llama":
+        title = forms_of(())[GGUF].title
+        cards[title] = partial(write_card, _as_gguf(done), f"gguf-{job.id}", takes(done["bytes"][1]))
+    if more := _commands(run.meta["model"], Path(), [], {form: done}):
+        cards["Run it elsewhere"] = partial(commands_card, more)
+    _shown({**cards, "Hub": partial(hub_card, Path(done["out"]))})
+
+
+def _as_gguf(done: dict) -> dict:
+    """A request: what was healed, in the form that llama.cpp reads."""
+    return jobs.request_of(
+        done["out"], blocks=[], out=f"{done['out']}-gguf", zip=True, provenance={}, written=GGUF
     )
 
 
-def _healed(done: dict) -> None:
-    """A healed checkpoint, which is there already."""
-    _shown({WHOLE[NATIVE].title: partial(show_written, done), "Hub": partial(hub_card, Path(done["out"]))})
-
-
 def _shown(cards: Mapping[str, Callable[[], None]]) -> None:
-    """Cards by their titles, two beside each other where there is room."""
-    own = list(cards.items())
-    for start in range(0, len(own), 2):
-        for place, (title, draw) in zip(st.columns(2), own[start : start + 2]):
-            with place.container(border=True):
-                st.markdown(f"**{title}**")
-                draw()
+    """Cards by their titles, in two columns where there is room."""
+    places = st.columns(2)
+    for number, (title, draw) in enumerate(cards.items()):
+        with places[number % 2].container(border=True):
+            st.markdown(f"**{title}**")
+            draw()
 
 
 def _done(run: Run, removed: tuple[int, ...], offer: Offer) -> dict | None:

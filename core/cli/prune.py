@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from core import jobs
-from core.cli.chosen import add_state, states_of
+from core.cli.chosen import Chosen, add_state, states_of
 from core.cli.running import as_job, check_writable
-from core.export.form_names import NATIVE, PARTIAL, PORTABLE, WHOLE, form_of
+from core.export.form_names import GGUF, NATIVE, PARTIAL, PORTABLE, WHOLE, form_of
 from core.ising.units import in_order
 from core.store.folders import check_free
 
@@ -24,7 +24,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--format",
         metavar="FORM",
         help=f"{', '.join(WHOLE)} (default {NATIVE}); of a model without parts of blocks "
-        f"{', '.join(PARTIAL)} (default {PORTABLE})",
+        f"{', '.join(PARTIAL)} (default {PORTABLE}); {GGUF} without --blocks is a mere conversion",
     )
     command.add_argument(
         "--by-shard",
@@ -37,7 +37,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict:
     """Where the checkpoint is, and parameters, bytes, blocks, units and KV bytes before and after."""
-    out, (chosen,) = Path(args.out).absolute(), states_of(args)
+    out = Path(args.out).absolute()
+    as_it_is = args.format == GGUF and args.model and not (args.blocks or args.run)
+    (chosen,) = [Chosen(args.model, ())] if as_it_is else states_of(args)
     form_of(chosen.removed, args.format)  # refused before anything is loaded
     request = jobs.request_of(
         chosen.model,

@@ -27,6 +27,7 @@ KNOWN = frozenset({*_ALIKE, *PATTERNS})
 _NOT_OF_BLOCKS = ("rope.dimension_sections",)
 # a number of blocks by which llama.cpp knows the largest model of a family, whose attention it then scales by
 # the width of the model and not by that of a head
+_RECURRENT = ("qwen35", "qwen35moe")  # whose blocks without full attention keep no keys
 _SCALED_BY_COUNT = {"gemma2": 46, "gemma3": 62}
 _COUNT, _DENSE, _DRAFTING = "block_count", "leading_dense_block_count", "nextn_predict_layers"
 
@@ -147,3 +148,14 @@ def _check_kinds(path: Path, header: Header, kept: list[int], source: str) -> No
                 f"Without these blocks {source!r} has none left {kind} full attention, and llama.cpp could "
                 f"not run it; keep one of the blocks {[b for b, own in enumerate(has) if own]}."
             )
+
+
+def cached_numbers(path: Path, header: Header) -> list[int]:
+    """How many numbers of keys and values each block keeps of a token; 0 of a recurrent one."""
+    heads, blocks = header.own("attention.head_count") or 0, header.blocks
+    own = read_array(path, header, f"{header.architecture}.attention.head_count_kv")
+    kv = own or [header.values.get(f"{header.architecture}.attention.head_count_kv", heads)] * blocks
+    usual = header.own("embedding_length") // heads if heads else 0
+    width = sum(header.own(f"attention.{name}_length") or usual for name in ("key", "value"))
+    full = full_attention(path, header) if header.architecture in _RECURRENT else None
+    return [kv[b] * width * has for b, has in enumerate(full or [True] * blocks)]

@@ -21,10 +21,13 @@ import torch
 
 from core.errors import InputError
 from core.export import llama_cpp
+from core.export.form_names import TENSORS
+from core.export.gguf_blocks import plan_gguf
 from core.export.gguf_same import is_plain, same_bytes, write_float32
 from core.export.verify import GREEDY_TOKENS, LOGITS_TOLERANCE, made_up_ids
 from core.ising.states import block_list, parse_blocks
 from core.measure.evaluation import greedy
+from core.model.devices import free_memory
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model
 from core.weights.gguf_copy import parts_of
@@ -43,7 +46,8 @@ def prove_gguf(
 ) -> dict:
     """That `file` is `source_file` without the blocks `removed`: {tensors: how many are the same bytes,
     difference: largest of a logit to the gated model's, llama_cpp: in words what that did, and with it
-    quantised: nats a token that its arithmetic costs, of the whole file and of the pruned one}.
+    quantised: nats a token that its arithmetic costs, of the whole file and of the pruned one}. Of a model
+    that does not fit in memory the bytes alone are proved: difference is None, and proof says so.
 
     Errors: RuntimeError with what is wrong, or why it could not be proved.
     """
@@ -85,12 +89,29 @@ def prove(source_file: Path, file: Path, removed: Sequence[int]) -> dict:
     where a file cannot be loaded.
     """
     tensors = same_bytes(source_file, file, removed)
+    if not _fits(plan_gguf(source_file, removed).parameters[0]):
+        told = {"llama_cpp": _loads(file)}
+        return {"problem": None, "tensors": tensors, "difference": None, "proof": TENSORS, **told}
     seen = _seen(load_model(str(source_file), device="cpu"), removed)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder, _home(Path(folder, "home")):
         model: Any = load_model(str(file), device="cpu").model
         difference = _same_logits(model, seen)
         told = _in_llama_cpp(source_file, file, model, seen, Path(folder))
     return {"problem": None, "tensors": tensors, "difference": difference, **told}
+
+
+def _fits(numbers: int) -> bool:
+    """Whether memory takes so many in float32."""
+    free = free_memory()
+    return free is None or 4 * numbers <= free
+
+
+def _loads(file: Path) -> str:
+    """llama.cpp needs no more than the file."""
+    if not llama_cpp.at_hand():
+        return "not run here"
+    llama_cpp.next_tokens(file, [1, 1], 1)
+    return "loads it and continues"
 
 
 @contextmanager

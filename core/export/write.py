@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.export import by_shard as by_files
-from core.export import in_memory
+from core.export import in_memory, of_gguf
 from core.export.making import Report, made
 from core.export.record import Export, is_export_of, is_healed_of, origin_of
 from core.ising.units import Name
@@ -46,6 +46,8 @@ def prune(
     if by_shard is None:
         by_shard = by_files.wanted(source, removed, form, remote_code)
     way = by_files if by_shard else in_memory
+    if of_gguf.wanted(source, removed, form, remote_code):
+        way = of_gguf
     making = way.pruned(source, removed, form, remote_code, report)
     told = {**origin_of(place_of(source)), **(provenance or {})}
     return made(making, out, provenance=told, workshop=workshop, report=report)

@@ -72,6 +72,10 @@ def prune_panel(run: Run, removed: State) -> None:
         form = st.selectbox("Form", list(found), format_func=lambda f: found[f].name.title, key=key)
     show_saving(run, removed, form)
     export_card(run, removed, found[form])
+
+
+def home_link() -> None:
+    """To the page that has every form."""
     st.page_link("pages/take_home.py", label="Take home: every form, and the files that people run")
 
 
@@ -125,21 +129,25 @@ def export_card(run: Run, removed: State, offer: Offer) -> None:
     if offer.why_not:
         st.info(plain(offer.why_not))
         return
-    request = export_request(run, removed, offer.form)
+    usual = offer.form == offers_of(run, removed)[0].form
+    key = f"prune-{offer.form}-{'-'.join(map(str, removed))}"
+    write_card(export_request(run, removed, offer.form), key, _takes(run, removed, offer.form), usual)
+
+
+def write_card(request: dict, key: str, takes: str, primary: bool = False) -> None:
+    """The button of a prune job with what it takes, its progress, and what it made."""
     job = jobs.find("prune", request)
     st.fragment(_written, run_every=1 if job and job.active else None)(request, bool(job and job.active))
     if job is None or not (job.active or job.status == "done"):
         label = "Resume" if job and job.status in ("interrupted", "cancelled") else "Write and verify"
-        key = f"prune-{offer.form}-{'-'.join(map(str, removed))}"
-        usual = offer.form == offers_of(run, removed)[0].form
         st.button(
             label,
             key=key,
-            type="primary" if usual else "secondary",
+            type="primary" if primary else "secondary",
             on_click=start_job,
             args=("prune", request),
         )
-        st.caption(_takes(run, removed, offer.form))
+        st.caption(takes)
 
 
 def _takes(run: Run, removed: State, form: str) -> str:
@@ -147,16 +155,21 @@ def _takes(run: Run, removed: State, form: str) -> str:
     model, names = run.meta["model"], run.units.stored(removed)
     gone = [model["blocks"][i] for i in run.units.state(left_out(names, form)) or ()]
     weights = bytes_after(model, gone, form != NATIVE and from_gguf(place_of(model["source"]), names))
-    free = free_bytes(folders.home() / "exports")
     wider = (
         " The original's file holds rounded weights; the checkpoint holds the numbers that they stand for, "
         "in a wider type."
         if weights > model["bytes"]
         else ""
     )
+    return takes(weights) + wider
+
+
+def takes(weights: int) -> str:
+    """Time and room that an export of so many bytes takes, in a sentence."""
+    free = free_bytes(folders.home() / "exports")
     return (
         f"About {in_words(prune_seconds(weights))} and {size(weights)}, of {size(free)} that are free; tried "
-        f"in a process of its own before it gets its name.{wider}"
+        "in a process of its own before it gets its name."
     )
 
 

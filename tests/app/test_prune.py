@@ -9,7 +9,7 @@ from core.export.form_names import PARTIAL
 def _panel(state: str):
     from core.store.named_models import place_of
     from core.store.runs import load_run
-    from pages.shared.parts import prune_panel
+    from pages.shared.exports import prune_panel
 
     run = load_run(place_of("demo").parent / "run").seen("branch")
     prune_panel(run, run.units.parse(state))

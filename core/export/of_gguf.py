@@ -1,0 +1,65 @@
+"""Whole blocks out of a GGUF file as an export: the file, its record and card, proved before it is ready."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.export.deci import FILE
+from core.export.form_names import GGUF, form_of
+from core.export.gguf_blocks import plan_gguf, write_gguf
+from core.export.gguf_plan import cached_numbers
+from core.export.gguf_proof import prove_gguf
+from core.export.making import Before, Making, Report, Written
+from core.ising.units import Name
+from core.store.named_models import name_at
+from core.weights.find import find_weights
+from core.weights.gguf_files import GgufFiles
+
+
+def wanted(source: str, removed: Sequence[Name], form: str | None, remote_code: bool = False) -> bool:
+    """Whether a file stays GGUF and only whole blocks go. Errors: InputError where there is no such model."""
+    whole = bool(removed) and all(isinstance(name, int) for name in removed)
+    return whole and form == GGUF and isinstance(find_weights(source, remote_code, packed=True), GgufFiles)
+
+
+def pruned(
+    source: str, removed: Sequence[Name], form: str | None, remote_code: bool, report: Report
+) -> Making:
+    """Of `source`, a GGUF file, without these blocks. Errors: InputError, as core.export.gguf_blocks."""
+    report(0, 1, "reading the header")
+    files = find_weights(source, remote_code)
+    assert isinstance(files, GgufFiles)
+    gone = tuple(sorted(name for name in removed if isinstance(name, int)))
+    first = files.files[0]  # a split file by any of its parts
+    cut = plan_gguf(first, gone)
+    kept = [b for b in range(cut.blocks[0]) if b not in gone]
+    stored = files.stored().dtype
+    item = stored.itemsize if stored else 2  # as core.model.load counts the cache of rounded weights
+    numbers = cached_numbers(files.path, files.header)
+    before = Before(
+        source,
+        name_at(files.place) or Path(source).name,
+        gone,
+        kept,
+        cut.parameters[0],
+        cut.bytes[0],
+        cut.blocks[0],
+        cut.blocks[0],
+        len(gone),
+        item * sum(numbers[: cut.blocks[0]]),
+    )
+
+    def write(folder: Path, report: Report, shelf: Path | None) -> Written:
+        folder.mkdir()
+        target = (shelf or folder) / FILE
+        if not target.is_file():  # one that has its name is whole, as the proof will see
+            write_gguf(first, gone, target, report)
+        if shelf:
+            os.link(target, folder / FILE)
+        changes = tuple((key, *change) for key, change in cut.changes.items())
+        return Written(cut.parameters[1], item * sum(numbers[b] for b in kept), changes)
+
+    def prove(checkpoint: Path, scratch: Path) -> dict:
+        return prove_gguf(first, checkpoint / FILE, gone)
+
+    return Making(before, form_of(gone, form), write, prove, weights="*.gguf", item=item, size=cut.bytes[1])

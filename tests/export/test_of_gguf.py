@@ -1,0 +1,94 @@
+"""A GGUF file without blocks as an export: the folder that `prune` writes, or nothing."""
+
+import json
+
+import pytest
+
+from core.errors import InputError
+from core.export import gguf_proof, of_gguf
+from core.export.deci import FILE
+from core.export.gguf_plan import cached_numbers
+from core.export.gguf_proof import prove
+from core.export.gguf_same import same_bytes
+from core.export.record import is_export_of
+from core.export.write import prune
+from core.model.load import load_model
+from core.weights.gguf_header import read_header
+from tests.export.tiny_hybrids import gemma3, lfm2, qwen35
+from tests.weights.tiny_gguf import model_of, write
+
+
+@pytest.fixture
+def llama(tmp_path):
+    return write(tmp_path / "tiny.gguf", model_of("llama", 4), "Q8_0")
+
+
+@pytest.fixture
+def proved(monkeypatch):
+    """The proof without the fresh process, which test_gguf_proof.py starts."""
+    monkeypatch.setattr(of_gguf, "prove_gguf", prove)
+
+
+def test_it_is_an_export_like_others(llama, tmp_path, proved):
+    out, told = tmp_path / "out", []
+    done = prune(str(llama), [2, 0], out, form="gguf", report=lambda *state: told.append(state))
+    said, whole = done.to_json(), load_model(str(llama))
+    assert same_bytes(llama, out / FILE, (0, 2)) == 3 + 2 * 9
+    assert (said["form"], said["blocks"], said["removed"]) == ("gguf", [4, 2], [0, 2]) and said["verified"]
+    assert said["config"] == [["llama.block_count", 4, 2]] and said["proof"] == "logits"
+    assert said["bytes"] == [llama.stat().st_size, (out / FILE).stat().st_size]
+    assert said["parameters"][0] == whole.parameters() and done.largest_difference == 0.0
+    assert said["kv_bytes"] == [sum(b.kv_bytes for b in whole.blocks[:n]) for n in (4, 2)]
+    assert sorted(p.name for p in out.iterdir()) == ["README.md", "blockscape.json", FILE]
+    record = json.loads((out / "blockscape.json").read_text())
+    assert (
+        record["form"] == "gguf" and record["kept"] == [1, 3] and set(record["files"]) == {"README.md", FILE}
+    )
+    assert is_export_of(out, str(llama), (0, 2), "gguf") and not is_export_of(out, str(llama), (0, 2))
+    assert len(load_model(str(out)).blocks) == 2
+    assert any("writing" in message and total == said["bytes"][1] for _, total, message in told)
+
+
+def test_a_split_file_goes_the_same_way(llama, tmp_path, proved):
+    for n in range(2):
+        write(tmp_path / f"s-{n + 1:05d}-of-00002.gguf", model_of("llama", 4), "Q8_0", part=(n, 2))
+    done = prune(str(tmp_path / "s-00002-of-00002.gguf"), [1], tmp_path / "out", form="gguf")
+    assert done.bytes[1] == prune(str(llama), [1], tmp_path / "whole", form="gguf").bytes[1]
+
+
+@pytest.mark.parametrize("make", [gemma3, lfm2, qwen35])
+def test_what_is_kept_of_a_token_is_read_off_the_header(tmp_path, make):
+    file = make(tmp_path / "tiny.gguf")
+    loaded = load_model(str(file))
+    numbers = cached_numbers(file, read_header(file))[: len(loaded.blocks)]
+    assert [4 * n for n in numbers] == [block.kv_bytes for block in loaded.blocks]
+
+
+def test_what_is_not_proved_is_not_kept(llama, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("its logits differ")
+
+    monkeypatch.setattr(of_gguf, "prove_gguf", fail)
+    with pytest.raises(RuntimeError, match="its logits differ"):
+        prune(str(llama), [1], tmp_path / "out", form="gguf")
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != "home") == ["tiny.gguf"]
+    with pytest.raises(InputError, match="0 to 3"):
+        prune(str(llama), [4], tmp_path / "out", form="gguf")
+
+
+def test_who_was_killed_before_the_proof_does_not_copy_again(llama, tmp_path, proved, monkeypatch):
+    making = of_gguf.pruned(str(llama), [1], "gguf", False, lambda *_: None)
+    making.write(tmp_path / "first", lambda *_: None, tmp_path / "shelf")
+    monkeypatch.setattr(of_gguf, "write_gguf", lambda *_: pytest.fail("it is there"))
+    making.write(tmp_path / "second", lambda *_: None, tmp_path / "shelf")
+    assert (tmp_path / "second" / FILE).samefile(tmp_path / "first" / FILE)
+
+
+def test_of_a_model_that_does_not_fit_the_bytes_are_proved(llama, tmp_path, monkeypatch):
+    prune_out = tmp_path / "out.gguf"
+    of_gguf.write_gguf(llama, (1,), prune_out)
+    monkeypatch.setattr(gguf_proof, "free_memory", lambda: 1000)
+    monkeypatch.setattr(gguf_proof, "load_model", lambda *_, **__: pytest.fail("it does not fit"))
+    monkeypatch.setattr(gguf_proof.llama_cpp, "at_hand", lambda: False)
+    told = {"difference": None, "proof": "tensors", "llama_cpp": "not run here"}
+    assert prove(llama, prune_out, (1,)) == {"problem": None, "tensors": 3 + 3 * 9, **told}
