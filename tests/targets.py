@@ -54,6 +54,7 @@ def _tried(proof: Callable[[Path], str | None], folder: Path) -> str:
 def _words(error: Exception) -> str:
     """The reason in what an error says: no folder that is gone, no remedy, no list of tensors."""
     text = re.sub(r"'/[^']*'", "it", first_line(error, 400)).partition(";")[0]
+    text = re.sub(r"^it without .* can be: ", "", text)
     return text if len(text) < 200 else f"{text[:197]}..."
 
 

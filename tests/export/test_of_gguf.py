@@ -64,6 +64,15 @@ def test_what_is_kept_of_a_token_is_read_off_the_header(tmp_path, make):
     assert [4 * n for n in numbers] == [block.kv_bytes for block in loaded.blocks]
 
 
+def test_what_an_older_llama_cpp_would_pass_over_is_told(tmp_path, proved):
+    source = gemma3(tmp_path / "tiny.gguf", "Q8_0")
+    told = [prune(str(source), [b], tmp_path / f"out{b}", form="gguf").llama_cpp for b in (0, 1)]
+    assert all(words and "before October 2026 it may pass over the list" in words for words in told)
+    every_third = gemma3(tmp_path / "third.gguf", "Q8_0", attention__sliding_window_pattern=3)
+    done = prune(str(every_third), [0, 1, 2], tmp_path / "third", form="gguf")
+    assert done.llama_cpp and "older" not in done.llama_cpp and "before" not in done.llama_cpp
+
+
 def test_what_is_not_proved_is_not_kept(llama, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("its logits differ")
