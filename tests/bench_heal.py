@@ -1,9 +1,9 @@
 """What healing wins back of the demo's loss, for docs/healing.md.
 
 `python -m tests.bench_heal PART` measures what docs/healing.json lacks of a part: `methods` (every method at
-one budget), `rates` (all weights at other rates), `long` (all weights, longer), `states` (ten states at one
-budget), `rounds` (removed in rounds, healed after each). Killed, the same command goes on. `python -m
-tests.healing_page` then writes the page.
+one budget), `rates` (all weights at another rate), `states` (ten states at one budget), `rounds` (removed in
+rounds, healed after each). Killed, the same command goes on. `python -m tests.healing_page` then writes the
+page.
 """
 
 import argparse
@@ -29,8 +29,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "healing.json"
 LENGTH, LEARN, HELD, REPORT = 128, 1589, 32, 128
 REMOVED = (6, 12)  # a quarter and half of the blocks
 LISTED, MEASURED, STATES = 1000, 40, 10  # states by energy; of them measured; of those healed
-SECONDS = {"methods": 60, "rates": 60, "long": 300, "states": 20, "rounds": 60}  # of CPU time, a training
-SEEDS = {"methods": 2, "rates": 1, "long": 1, "rounds": 2}
+SECONDS = {"methods": 60, "rates": 60, "states": 20, "rounds": 60}  # of CPU time, a training
+SEEDS = {"methods": 2, "rates": 1, "rounds": 2}
 RATES = (3e-4,)  # beside the usual one
 ROUNDS = (2, 4)
 
@@ -80,8 +80,6 @@ def _of_state(part: str, m: int, state: list[int], seed: int, H: np.ndarray) -> 
         for rounds in ROUNDS:
             parts = in_parts(state, rounds, H)
             yield Asked(f"{m} {rounds} {seed}", state, own, parts, {"parts": parts})
-    elif part == "long":
-        yield Asked(f"{m} kl {seed}", state, own)
 
 
 def states_of(H: np.ndarray, m: int, bench: Bench) -> Iterator[tuple[str, list[int], float]]:

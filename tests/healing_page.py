@@ -29,7 +29,6 @@ def sections(found: dict) -> dict[str, str]:
         "Three tasks": (tasks, "tasks"),
         "The demo, by method": (methods, "methods"),
         "Other rates": (rates, "rates"),
-        "Longer": (longer, "long"),
         "Does the order of states survive?": (states, "states"),
         "In rounds or at once": (rounds, "rounds"),
     }
@@ -56,25 +55,6 @@ def rates(found: dict) -> str:
     """The section on rates."""
     return f"`kl` with {found['rates']['seconds']} CPU seconds, seed 0, the same states.\n\n" + table(
         HEAD.format("highest rate"), lines_of(found, "rates", str)
-    )
-
-
-def longer(found: dict) -> str:
-    """The section on a longer training."""
-    lines = lines_of(found, "long")
-    course = [
-        [f"M = {key.split(' ')[0]}", *(f"{p['kl']:.4f}" for p in row["curve"])]
-        for key, row in found["long"]["rows"].items()
-    ]
-    evaluations = max(len(line) for line in course) - 1
-    return (
-        f"`kl` with {found['long']['seconds']} CPU seconds, seed 0, the same states.\n\n"
-        + table(HEAD.format("`--method`"), lines)
-        + "\n\nHeld-out KL before the training and at each tenth of it:\n\n"
-        + table(
-            " | ".join(["", *map(str, range(evaluations))]),
-            [line + ["-"] * (evaluations + 1 - len(line)) for line in course],
-        )
     )
 
 
@@ -146,7 +126,7 @@ def smollm2(found: dict) -> str:
             TEXTS[name],
             f"{row['rate']:g}",
             f"{row['tokens'] / 1000:.0f}k",
-            f"{row['cpu'] / 60:.1f}",
+            f"{row['cpu'] / 60:.1f}" + (f" (and {row['wrote'] / 60:.1f} to write)" if name == "own5" else ""),
             f"{row['before'][0]:.3f} to {row['after'][0]:.3f}",
             paired(np.array(row["losses"]) - original),
             won(original, [row]),
@@ -167,6 +147,26 @@ def smollm2(found: dict) -> str:
         )
         + "\n\nThe first of these as it learns, on the held-out sequences of the valid part:\n\n"
         + table("tokens | KL | loss", course)
+        + _first_steps(found)
+    )
+
+
+def _first_steps(found: dict) -> str:
+    """What other methods and rates do to the held-out KL in a few steps."""
+    rows = found.get("first steps", {})
+    lines = [
+        [
+            *(f"`{word}`" for word in key.split(" ")),
+            *(f"{kl:.3f}" for kl in row["curve"]),
+            f"{row['cpu']:.0f}",
+        ]
+        for key, row in rows.items()
+    ]
+    head = "`--method` | `--rate` | KL before | after 7 steps | after 13 steps | CPU seconds"
+    return (
+        "\n\nMethods and rates in a training of 13 steps of 4 sequences:\n\n" + table(head, lines)
+        if lines
+        else ""
     )
 
 
