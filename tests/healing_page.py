@@ -10,7 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from tests.healing_found import findings
-from tests.healing_tables import HEAD, Z, by_seed, lines_of, orders, paired, table, won
+from tests.healing_tables import (
+    HEAD,
+    Z,
+    against_at_once,
+    at_once_and_in_rounds,
+    lines_of,
+    orders,
+    paired,
+    table,
+    won,
+)
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, FOUND = DOCS / "healing.md", DOCS / "healing.json"
@@ -99,18 +109,15 @@ def states(found: dict) -> str:
 
 def rounds(found: dict) -> str:
     """The section on rounds, beside what the methods' section has of one."""
-    at_once = {k: v for k, v in found["methods"]["rows"].items() if k.startswith("12 kl ")}
-    both = {k.replace("kl", "1"): v for k, v in at_once.items()} | found["rounds"]["rows"]
-    lines = lines_of({**found, "rounds": {"rows": both}}, "rounds", str)
-    mean = {what: np.mean([r["losses"] for r in own], axis=0) for (_, what), own in by_seed(both).items()}
-    against = [f"{what} rounds {paired(of - mean['1'])}" for what, of in mean.items() if what != "1"]
+    lines = lines_of({**found, "rounds": {"rows": at_once_and_in_rounds(found)}}, "rounds", str)
+    against = [f"{rounds} rounds {nats}" for rounds, nats in against_at_once(found).items()]
     parts = {len(r["parts"]): r["parts"] for r in found["rounds"]["rows"].values()}
     order = "; ".join(
         f"{k} rounds: " + ", then ".join(" ".join(map(str, part)) for part in own) for k, own in parts.items()
     )
     return (
         "The twelve blocks of above at once, or in rounds with a healing after each (`kl`, seeds 0 and 1); "
-        f"the tokens of all rounds together are about those of the one. {order}.\n\n"
+        f"all rounds together have as many tokens as the one. {order}.\n\n"
         + table(HEAD.format("rounds"), lines)
         + f"\n\nNats against all at once, paired over sequences: {', '.join(against)}."
     )

@@ -72,3 +72,18 @@ def orders(found: dict, m: str) -> dict[str, str]:
     pruned, healed = (np.array([np.mean(row[of]) for row in rows]) for of in ("pruned", "losses"))
     pairs = {"before": (energy, pruned), "after": (energy, healed), "both": (pruned, healed)}
     return {name: told(agreement(*pair)) for name, pair in pairs.items()}
+
+
+def at_once_and_in_rounds(found: dict) -> dict[str, dict]:
+    """{"12 ROUNDS SEED": row}, what the methods' part has of all weights as one round."""
+    once = {
+        k.replace("kl", "1"): row for k, row in found["methods"]["rows"].items() if k.startswith("12 kl ")
+    }
+    return once | found["rounds"]["rows"]
+
+
+def against_at_once(found: dict) -> dict[str, str]:
+    """{rounds: nats by which their losses, the mean of both seeds, differ from those of one round}."""
+    groups = by_seed(at_once_and_in_rounds(found))
+    mean = {rounds: np.mean([row["losses"] for row in rows], axis=0) for (_, rounds), rows in groups.items()}
+    return {rounds: paired(of - mean["1"]) for rounds, of in mean.items() if rounds != "1"}
