@@ -74,7 +74,7 @@ def _of_the_demo(found: dict) -> list[str]:
         f"**The demo: {min(back['6']):.0f} to {max(back['6']):.0f} % at M = 6 and {min(back['12']):.0f} to "
         f"{max(back['12']):.0f} % at M = 12 in one CPU minute**, by any method that trains. To learn "
         "only beside the cuts (`seams`) is as good as all weights, and reads more in the same time.",
-        "**Replacing without training is worse than plain removal** on the demo, `linear` as well as `merge`.",
+        "**Replacing without training is worse than plain removal** on the demo, by `linear` and by `merge`.",
         f"**Healing makes states nearly equal**: ten of them lie {apart['12'][0]} nats apart before and "
         f"{apart['12'][1]} after at M = 12, {apart['6'][0]} and {apart['6'][1]} at M = 6. **Their order by "
         f"loss survives in part**: Spearman {order['12']['both']} at M = 12, {order['6']['both']} at M = 6.",
