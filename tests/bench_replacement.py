@@ -28,11 +28,13 @@ from core.choose.bed import drawn
 from core.compare.agreement import RESAMPLES, agreement, spearman
 from core.errors import InputError
 from core.heal.replacement import replace_blocks
+from core.ising.units import read_names
 from core.jobs import default_texts
 from core.measure.evaluation import sequence_losses
 from core.model.load import LoadedModel, load_model
 from core.model.losses import sample_losses
 from core.spectrum.lowest import lowest_states
+from core.texts import Sequences
 from core.texts.sequences import part_of
 
 RIDGE = 1e-6  # of the mean square of what is mapped
@@ -165,15 +167,29 @@ def states_of(N: int, m: int, count: int, singles: np.ndarray, H: dict[str, np.n
     return groups
 
 
-def measure(args, kept: dict, keep) -> None:
-    """Fill `kept` with what it lacks of a model: couplings, losses of singles and of the states of each M."""
+def opened(args) -> tuple[LoadedModel, Sequences, Sequences, Sequences]:
+    """(the model, sequences for maps and rows, to choose by, to report on)."""
     loaded = load_model(args.model)
     assert loaded.head  # tried before anything is recorded
     texts = read_sources(args.texts or default_texts(args.model))
-    learn, choose, report = (
-        draw(loaded, texts, split, args.length, n)
-        for split, n in (("calibrate", args.learn), ("choose", args.report), ("report", args.report))
-    )
+    parts = (("calibrate", args.learn), ("choose", args.report), ("report", args.report))
+    return loaded, *(draw(loaded, texts, split, args.length, n) for split, n in parts)
+
+
+def measure_some(args) -> None:
+    """Print the losses of the original and of the states that are named: dropped, mapped, folded."""
+    loaded, learn, _, report = opened(args)
+    maps = fitted(loaded, learn.ids)["stream"]
+    for text in ("", *args.blocks):
+        state = [int(b) for b in read_names(text)] if text else []
+        values = [loss_of(loaded, state, maps, report.ids, with_map) for with_map in (set(), set(state))]
+        values.append(folded_loss(loaded, state, learn, report.ids) if args.folded and state else None)
+        print(_line(len(state), text or "the original", values), flush=True)
+
+
+def measure(args, kept: dict, keep) -> None:
+    """Fill `kept` with what it lacks of a model: couplings, losses of singles and of the states of each M."""
+    loaded, learn, choose, report = opened(args)
     maps, N = fitted(loaded, learn.ids), len(loaded.blocks)
     found, mapped_in = kept.setdefault("losses", {}), {"plain": set(), "stream": set(range(N))}
 
@@ -267,11 +283,15 @@ def main() -> None:
     asked.add_argument("--learn", type=int, default=512, help="sequences for maps and rows")
     asked.add_argument("--rows", type=int, help="sequences for rows alone (default all of these)")
     asked.add_argument("--report", type=int, default=64)
+    asked.add_argument("--blocks", action="append", metavar="LIST", help="the losses of this state alone")
     asked.add_argument("--folded", action="store_true", help="also core.heal.replacement's, a fit a state")
-    asked.add_argument("--out", type=Path, required=True)
+    asked.add_argument("--out", type=Path, help="a file that holds what was measured so far")
     args = asked.parse_args()
-    kept = json.loads(args.out.read_text()) if args.out.exists() else {}
-    measure(args, kept, lambda: args.out.write_text(json.dumps(kept)))
+    kept = json.loads(args.out.read_text()) if args.out and args.out.exists() else {}
+    if args.blocks:
+        measure_some(args)
+        return
+    measure(args, kept, lambda: args.out.write_text(json.dumps(kept)) if args.out else None)
     print(told(kept))
 
 
