@@ -31,7 +31,7 @@ REMOVED = (6, 12)  # a quarter and half of the blocks
 LISTED, MEASURED, STATES = 1000, 40, 10  # states by energy; of them measured; of those healed
 SECONDS = {"methods": 60, "rates": 60, "long": 300, "states": 20, "rounds": 60}  # of CPU time, a training
 SEEDS = {"methods": 2, "rates": 1, "long": 1, "rounds": 2}
-RATES = (3e-4, 3e-3)  # beside the usual one
+RATES = (3e-4,)  # beside the usual one
 ROUNDS = (2, 4)
 
 

@@ -5,29 +5,26 @@ What stands under a heading of `sections` is written anew; the page's other sect
 
 import json
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from core.compare.agreement import Agreement, agreement
-from tests.heal_runs import won_back
+from tests.healing_found import findings
+from tests.healing_tables import HEAD, Z, by_seed, lines_of, orders, paired, table, won
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE, FOUND = DOCS / "healing.md", DOCS / "healing.json"
-Z = 1.96
-TEXTS = {"wikitext": "WikiText-2, valid part", "own": "what the original writes"}
-MODELS = {
-    "original": "original",
-    "pruned": "pruned",
-    "wikitext": "healed on WikiText-2",
-    "own": "healed on its own",
+TEXTS = {
+    "wikitext": "WikiText-2, valid part",
+    "wikitext5": "WikiText-2, valid part",
+    "own5": "what the original writes",
 }
 
 
 def sections(found: dict) -> dict[str, str]:
     """{heading: text} of what is measured so far."""
     made = {
+        "What was found": (findings, "states"),
         "SmolLM2 on WikiText-2": (smollm2, "smollm2"),
         "Three tasks": (tasks, "tasks"),
         "The demo, by method": (methods, "methods"),
@@ -37,58 +34,6 @@ def sections(found: dict) -> dict[str, str]:
         "In rounds or at once": (rounds, "rounds"),
     }
     return {heading: make(found) for heading, (make, part) in made.items() if part in found}
-
-
-def _paired(values: np.ndarray) -> str:
-    """A mean of differences [S] with its 95 % interval, four digits."""
-    return f"{values.mean():+.4f} ± {Z * values.std(ddof=1) / len(values) ** 0.5:.4f}"
-
-
-def _won(original: Sequence[float], rows: Sequence[Mapping]) -> str:
-    """What came back, over all seeds: their losses are averaged sequence by sequence."""
-    mean = {name: np.mean([row[name] for row in rows], axis=0) for name in ("pruned", "losses")}
-    share, about = won_back(np.array(original), mean["pruned"], mean["losses"])
-    return f"{100 * share:.0f} ± {100 * about:.0f} %"
-
-
-def _table(head: str, lines: Sequence[Sequence]) -> str:
-    """Markdown; head: its names, divided by bars."""
-    names = [name.strip() for name in head.split("|")]
-    rows = [names, ["---"] * len(names), *lines]
-    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
-
-
-def _by_seed(rows: Mapping[str, dict]) -> dict[tuple[str, str], list[dict]]:
-    """{(M, what is healed): a row a seed} of keys "M WHAT SEED"."""
-    found: dict[tuple[str, str], list[dict]] = {}
-    for key, row in rows.items():
-        m, *what, _ = key.split(" ")
-        found.setdefault((m, " ".join(what)), []).append(row)
-    return found
-
-
-def _lines(found: dict, part: str, named=lambda what: f"`{what}`") -> list[list]:
-    """M, what, increase of the pruned and of the healed model, what came back, of seeds, tokens, seconds."""
-    original, lines = np.array(found["original"]), []
-    for (m, what), rows in _by_seed(found[part]["rows"]).items():
-        pruned, healed = (np.mean([row[of] for row in rows], axis=0) for of in ("pruned", "losses"))
-        each = [100 * won_back(original, np.array(r["pruned"]), np.array(r["losses"]))[0] for r in rows]
-        lines.append(
-            [
-                m,
-                named(what),
-                _paired(pruned - original),
-                _paired(healed - original),
-                _won(original, rows),
-                " and ".join(f"{share:.0f}" for share in each) if len(rows) > 1 else "-",
-                f"{np.mean([row['tokens'] for row in rows]) / 1000:.0f}k",
-                f"{np.mean([row['cpu'] for row in rows]):.0f}",
-            ]
-        )
-    return lines
-
-
-HEAD = "M | {} | increase, pruned | increase, healed | won back | by seed, % | tokens | CPU seconds"
 
 
 def _loss(found: dict) -> str:
@@ -103,20 +48,20 @@ def methods(found: dict) -> str:
     return (
         f"Every method with {own['seconds']} CPU seconds, at its usual rate, seeds 0 and 1 where there is "
         f"chance, on the state of lowest energy ({told}). {_loss(found)}\n\n"
-        + _table(HEAD.format("`--method`"), _lines(found, "methods"))
+        + table(HEAD.format("`--method`"), lines_of(found, "methods"))
     )
 
 
 def rates(found: dict) -> str:
     """The section on rates."""
-    return f"`kl` with {found['rates']['seconds']} CPU seconds, seed 0, the same states.\n\n" + _table(
-        HEAD.format("highest rate"), _lines(found, "rates", str)
+    return f"`kl` with {found['rates']['seconds']} CPU seconds, seed 0, the same states.\n\n" + table(
+        HEAD.format("highest rate"), lines_of(found, "rates", str)
     )
 
 
 def longer(found: dict) -> str:
     """The section on a longer training."""
-    lines = _lines(found, "long")
+    lines = lines_of(found, "long")
     course = [
         [f"M = {key.split(' ')[0]}", *(f"{p['kl']:.4f}" for p in row["curve"])]
         for key, row in found["long"]["rows"].items()
@@ -124,23 +69,19 @@ def longer(found: dict) -> str:
     evaluations = max(len(line) for line in course) - 1
     return (
         f"`kl` with {found['long']['seconds']} CPU seconds, seed 0, the same states.\n\n"
-        + _table(HEAD.format("`--method`"), lines)
+        + table(HEAD.format("`--method`"), lines)
         + "\n\nHeld-out KL before the training and at each tenth of it:\n\n"
-        + _table(
+        + table(
             " | ".join(["", *map(str, range(evaluations))]),
             [line + ["-"] * (evaluations + 1 - len(line)) for line in course],
         )
     )
 
 
-def _told(found: Agreement | None) -> str:
-    return "too few" if found is None else f"{found.spearman:.2f} [{found.low:.2f}, {found.high:.2f}]"
-
-
 def states(found: dict) -> str:
     """The section on states at one budget."""
     own, original = found["states"], np.array(found["original"])
-    lines, orders = [], []
+    lines, order = [], []
     for m in dict.fromkeys(key.split(" ")[0] for key in own["rows"]):
         rows = {key.partition(" ")[2]: r for key, r in own["rows"].items() if key.split(" ")[0] == m}
         base = np.array(rows["lowest"]["losses"])
@@ -152,23 +93,13 @@ def states(found: dict) -> str:
                     name,
                     ", ".join(map(str, row["removed"])),
                     f"{row['energy']:.4f}",
-                    _paired(pruned - original),
-                    _paired(healed - original),
-                    _won(original, [row]),
-                    "-" if name == "lowest" else _paired(healed - base),
+                    paired(pruned - original),
+                    paired(healed - original),
+                    won(original, [row]),
+                    "-" if name == "lowest" else paired(healed - base),
                 ]
             )
-        energy = np.array([row["energy"] for row in rows.values()])
-        pruned, healed = (np.array([np.mean(r[of]) for r in rows.values()]) for of in ("pruned", "losses"))
-        orders.append(
-            [
-                m,
-                len(rows),
-                _told(agreement(energy, pruned)),
-                _told(agreement(energy, healed)),
-                _told(agreement(pruned, healed)),
-            ]
-        )
+        order.append([m, len(rows), *orders(found, m).values()])
     budget = ", ".join(f"{t / 1000:.0f}k at M = {kind.split(' ')[0]}" for kind, t in own["tokens"].items())
     head = "M | state | removed | energy | increase, pruned | healed | won back | healed, against lowest"
     return (
@@ -178,10 +109,10 @@ def states(found: dict) -> str:
         "measured loss to the highest. They were measured, to choose them, on the held-out sequences, not on "
         "those that judge."
         "\n\n"
-        + _table(head, lines)
+        + table(head, lines)
         + "\n\nSpearman, with 95 % bootstrap intervals over states:\n\n"
-        + _table(
-            "M | states | energy and pruned loss | energy and healed loss | pruned and healed loss", orders
+        + table(
+            "M | states | energy and pruned loss | energy and healed loss | pruned and healed loss", order
         )
     )
 
@@ -190,9 +121,9 @@ def rounds(found: dict) -> str:
     """The section on rounds, beside what the methods' section has of one."""
     at_once = {k: v for k, v in found["methods"]["rows"].items() if k.startswith("12 kl ")}
     both = {k.replace("kl", "1"): v for k, v in at_once.items()} | found["rounds"]["rows"]
-    lines = _lines({**found, "rounds": {"rows": both}}, "rounds", str)
-    mean = {what: np.mean([r["losses"] for r in own], axis=0) for (_, what), own in _by_seed(both).items()}
-    against = [f"{what} rounds {_paired(of - mean['1'])}" for what, of in mean.items() if what != "1"]
+    lines = lines_of({**found, "rounds": {"rows": both}}, "rounds", str)
+    mean = {what: np.mean([r["losses"] for r in own], axis=0) for (_, what), own in by_seed(both).items()}
+    against = [f"{what} rounds {paired(of - mean['1'])}" for what, of in mean.items() if what != "1"]
     parts = {len(r["parts"]): r["parts"] for r in found["rounds"]["rows"].values()}
     order = "; ".join(
         f"{k} rounds: " + ", then ".join(" ".join(map(str, part)) for part in own) for k, own in parts.items()
@@ -200,7 +131,7 @@ def rounds(found: dict) -> str:
     return (
         "The twelve blocks of above at once, or in rounds with a healing after each (`kl`, seeds 0 and 1); "
         f"the tokens of all rounds together are about those of the one. {order}.\n\n"
-        + _table(HEAD.format("rounds"), lines)
+        + table(HEAD.format("rounds"), lines)
         + f"\n\nNats against all at once, paired over sequences: {', '.join(against)}."
     )
 
@@ -212,13 +143,13 @@ def smollm2(found: dict) -> str:
     original, pruned = np.array(first["original"]), np.array(first["pruned"])
     lines = [
         [
-            TEXTS.get(name, name),
+            TEXTS[name],
             f"{row['rate']:g}",
             f"{row['tokens'] / 1000:.0f}k",
             f"{row['cpu'] / 60:.1f}",
             f"{row['before'][0]:.3f} to {row['after'][0]:.3f}",
-            _paired(np.array(row["losses"]) - original),
-            _won(original, [row]),
+            paired(np.array(row["losses"]) - original),
+            won(original, [row]),
         ]
         for name, row in runs.items()
     ]
@@ -228,15 +159,22 @@ def smollm2(found: dict) -> str:
     return (
         f"SmolLM2-135M without blocks {', '.join(map(str, first['removed']))} (6 of 30), `kl`, batches of "
         f"{first['batch']} sequences, seed {first['seed']}. Judged on {len(original)} sequences of the test "
-        f"part: the original has {original.mean():.3f} nats, the pruned one {_paired(pruned - original)} "
+        f"part: the original has {original.mean():.3f} nats, the pruned one {paired(pruned - original)} "
         "more.\n\n"
-        + _table(
+        + table(
             "learns from | highest rate | tokens | CPU minutes | held-out KL | increase, healed | won back",
             lines,
         )
         + "\n\nThe first of these as it learns, on the held-out sequences of the valid part:\n\n"
-        + _table("tokens | KL | loss", course)
+        + table("tokens | KL | loss", course)
     )
+
+
+PLAIN = ("original", "pruned")
+
+
+def _healed(row: dict, texts: str) -> str:
+    return f"healed on {texts}, {row['tokens'] / 1000:.0f}k tokens"
 
 
 def tasks(found: dict) -> str:
@@ -251,29 +189,26 @@ def tasks(found: dict) -> str:
             change = 100 * Z * about.std(ddof=1) / len(about) ** 0.5
             told = "" if model == "pruned" else f" ({100 * about.mean():+.1f} ± {change:.1f})"
             cells.append(f"{100 * value:.1f}{told}")
-        lines.append([MODELS[model], *cells])
+        lines.append([model if model in PLAIN else _healed(found["smollm2"][model], TEXTS[model]), *cells])
     count = len(right["pruned"][names[0]])
     return (
         f"The first {count} items of each, 0 shots, by lm-evaluation-harness's own task files, per cent "
         "right; in brackets points against the pruned model, paired over items, ± 95 %.\n\n"
-        + _table(" | ".join(["", *names]), lines)
+        + table(" | ".join(["", *names]), lines)
     )
 
 
 def written(page: str, found: dict) -> str:
-    """The page with every measured section as it is now; one that it lacks goes to its end."""
-    for heading, text in sections(found).items():
-        head, own = f"## {heading}\n", f"## {heading}\n\n{text}\n"
-        if head in page:
-            page = re.sub(
-                rf"{re.escape(head)}.*?(?=^### |^## |\Z)",
-                lambda _, own=own: own + "\n",
-                page,
-                flags=re.DOTALL | re.MULTILINE,
-            )
-        else:
-            page = f"{page.rstrip()}\n\n{own}"
-    return page.rstrip() + "\n"
+    """The page with every measured section as it is now; one that it lacks goes behind the one before."""
+    intro, *parts = re.split(r"^## ", page, flags=re.MULTILINE)
+    own = {heading: text for heading, _, text in (part.partition("\n") for part in parts)}
+    order, made = list(own), list(sections(found).items())
+    for place, (heading, text) in enumerate(made):
+        kept = re.search(r"^### .*", own.get(heading, ""), flags=re.MULTILINE | re.DOTALL)
+        own[heading] = f"\n{text}\n" + (f"\n{kept[0]}" if kept else "")
+        if heading not in order:
+            order.insert(order.index(made[place - 1][0]) + 1 if place else 0, heading)
+    return "\n\n".join([intro.strip(), *(f"## {h}\n\n{own[h].strip()}" for h in order)]) + "\n"
 
 
 if __name__ == "__main__":

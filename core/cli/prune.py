@@ -13,7 +13,7 @@ from core.store.folders import check_free
 # of the result
 _TOLD = (
     *("out", "removed", "parameters", "bytes", "blocks", "units", "kv_bytes"),
-    *("form", "note", "llama_cpp", "proof", "verified"),
+    *("config", "form", "note", "llama_cpp", "proof", "verified"),
 )
 
 

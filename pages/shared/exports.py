@@ -5,7 +5,7 @@ import streamlit as st
 from core import jobs
 from core.compare.comparison import compare, model_key
 from core.export.card import snippet
-from core.export.form_names import LOGITS, NATIVE, PROOFS
+from core.export.form_names import GGUF, LOGITS, NATIVE, PROOFS
 from core.export.offers import Offer, bytes_after, free_bytes, from_gguf, left_out, offers
 from core.jobs.costs import in_words, prune_seconds
 from core.spectrum.memory_budget import size
@@ -85,7 +85,7 @@ def show_saving(run: Run, removed: State, form: str) -> None:
     out = run.units.state(left_out(run.units.stored(removed), form)) or ()
     gone = [blocks[i] for i in out]
     kv = sum(b.get("kv_bytes", 0) for b in blocks)
-    as_stored = form != NATIVE and from_gguf(place_of(model["source"]), run.units.stored(removed))
+    as_stored = form == GGUF and from_gguf(place_of(model["source"]), run.units.stored(removed))
     rows: list[list] = [
         _row(f"{run.units.word}s", len(blocks), len(blocks) - len(removed)),
         _row("parameters", model["parameters"], model["parameters"] - sum(b["parameters"] for b in gone)),
@@ -154,7 +154,7 @@ def _takes(run: Run, removed: State, form: str) -> str:
     """Time and room in a sentence."""
     model, names = run.meta["model"], run.units.stored(removed)
     gone = [model["blocks"][i] for i in run.units.state(left_out(names, form)) or ()]
-    weights = bytes_after(model, gone, form != NATIVE and from_gguf(place_of(model["source"]), names))
+    weights = bytes_after(model, gone, form == GGUF and from_gguf(place_of(model["source"]), names))
     wider = (
         " The original's file holds rounded weights; the checkpoint holds the numbers that they stand for, "
         "in a wider type."
