@@ -24,7 +24,7 @@ TEXTS = {
 def sections(found: dict) -> dict[str, str]:
     """{heading: text} of what is measured so far."""
     made = {
-        "What was found": (findings, "states"),
+        "What was found": (findings, "first steps"),
         "SmolLM2 on WikiText-2": (smollm2, "smollm2"),
         "Three tasks": (tasks, "tasks"),
         "The demo, by method": (methods, "methods"),

@@ -27,7 +27,7 @@ def test_what_came_back_is_a_ratio_of_means_with_a_paired_interval():
 
 
 def test_a_section_is_written_anew_and_others_stay():
-    right = {"original": {"piqa": "1110"}, "pruned": {"piqa": "0100"}, "wikitext": {"piqa": "0110"}}
+    right = {"original": {"piqa": "1110"}, "pruned": {"piqa": "0100"}}
     page = written(
         "# Page\n\n## Three tasks\n\nold\n\n### Own\n\nkept\n\n## Last\n\nstays\n", {"tasks": right}
     )
