@@ -204,6 +204,16 @@ def test_what_the_command_refuses(tmp_path, capsys, options, said):
     assert said in json.loads(capsys.readouterr().out)["error"]
 
 
+def test_a_name_that_is_taken_is_told_before_anything_is_learned(tiny, some_texts, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    monkeypatch.setattr(heal, "_drawn", lambda *_: pytest.fail("texts were drawn"))
+    with pytest.raises(InputError, match="already exists"):
+        done(a_request(tiny["llama"], some_texts, out, {"method": "linear"}), tmp_path)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
 def test_a_healing_in_the_list_of_jobs(tiny, some_texts, tmp_path):
     request = a_request(tiny["llama"], some_texts, tmp_path, {"method": "lora", "minutes": 2.5})
     assert jobs.about("heal", request) == "llama · without 2, 3, lora, 2.5 minutes"
