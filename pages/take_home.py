@@ -90,7 +90,7 @@ def _commands(model: dict, place: Path, whole: list[int], done: Mapping[str, dic
         file = Path(done[GGUF]["out"]) / "model.gguf"
         found |= run_commands(file) | {"smaller, by llama.cpp": quantize_command(file)}
     if whole and place.suffix == ".gguf":
-        out = place.with_name(f"{place.stem}-pruned.gguf")
+        out = Path(f"{place.stem}-pruned.gguf")  # where the command is run: the original's folder is not ours
         found["the blocks out, by llama.cpp"] = prune_layers_command(place, whole, out)
     return found
 

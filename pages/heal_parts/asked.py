@@ -1,23 +1,24 @@
 """What is to be healed, how, and what that takes."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 
 import streamlit as st
 
 from core import jobs
-from core.compare.comparison import model_key
 from core.energy.sources import Source
 from core.errors import InputError
 from core.heal.needs import Needs, needs_of_state
 from core.heal.parts import Parts, check_names, in_parts, share_of
-from core.heal.settings import METHODS, REPLACED, TRAINED, Settings
+from core.heal.settings import LONGEST, METHODS, REPLACED, TRAINED, Settings
 from core.ising.units import BLOCK, BRANCH, Name, Units, written
 from core.jobs.costs import in_words, measure_seconds, prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.named_models import is_demo, place_of
 from core.store.runs import Run
+from pages.shared.exports import shortened
 from pages.shared.parts import seconds_of_forward
 from pages.shared.view import plain
 
@@ -100,7 +101,7 @@ def asked_how() -> How | None:
             key="heal_replace",
             width=180,
         )
-        minutes = st.number_input("Minutes", 0.1, 10_000.0, 5.0, key="heal_minutes", width=120)
+        minutes = st.number_input("Minutes", 0.1, LONGEST, 5.0, key="heal_minutes", width=120)
         rounds = st.number_input(
             "Rounds",
             1,
@@ -140,7 +141,9 @@ def _request_of(source: Source, removed: Names, how: How, prompt: str) -> dict:
     parts = {"parts": how.parts(source, removed)} if how.rounds > 1 else {}
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])[:60]
     way = "-".join([*map(str, told.values()), *(["rounds", str(how.rounds)] if parts else [])])
-    name = f"{label}-{model_key(run)[:6]}-without-{'-'.join(map(str, removed))}-healed-{way}"
+    # by run and parts: other texts, or another order of rounds, make another model
+    key = hashlib.sha256(json.dumps([run.key, parts]).encode()).hexdigest()[:6]
+    name = f"{label}-{key}-without-{'-'.join(map(str, removed))}-healed-{way}"
     return jobs.request_for(
         run,
         with_texts=True,
@@ -154,7 +157,7 @@ def _request_of(source: Source, removed: Names, how: How, prompt: str) -> dict:
         seed=0,
         tasks=is_demo(model["source"]),
         prompt=prompt or None,
-        out=str(folders.home() / "exports" / name[:180]),
+        out=str(folders.home() / "exports" / shortened(name, 180)),
         zip=True,
         provenance={"run": run.key, "model": {key: model[key] for key in ("config", "weights")}},
     )

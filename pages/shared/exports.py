@@ -1,12 +1,14 @@
 """A state as files: what it saves, a card for each form, its progress, its proof, and the way home."""
 
+import hashlib
+
 import streamlit as st
 
 from core import jobs
 from core.compare.comparison import compare, model_key
 from core.export.card import snippet
-from core.export.form_names import GGUF, LOGITS, NATIVE, PROOFS
-from core.export.offers import Offer, bytes_after, free_bytes, from_gguf, left_out, offers
+from core.export.form_names import LOGITS, NATIVE, PROOFS
+from core.export.offers import Offer, bytes_after, free_bytes, left_out, offers, stays_as_stored
 from core.jobs.costs import in_words, prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders
@@ -40,7 +42,7 @@ def export_request(run: Run, removed: State, form: str) -> dict:
     model, names = run.meta["model"], run.units.stored(removed)
     usual = offers_of(run, removed)[0].form
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])
-    name = f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, names))}"[:120].rstrip("-.")
+    name = shortened(f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, names))}", 120)
     name += f"-{form}" if form != usual else ""
     return jobs.request_for(
         run,
@@ -51,6 +53,15 @@ def export_request(run: Run, removed: State, form: str) -> dict:
         written=None if form == NATIVE else form,
         landscape=_landscape(run),
     )
+
+
+def shortened(name: str, most: int) -> str:
+    """A folder's name of at most so many characters: of a longer one the beginning and a digest of all of it,
+    so that states which differ behind it have folders of their own.
+    """
+    if len(name) <= most:
+        return name
+    return f"{name[: most - 9].rstrip('-.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _landscape(run: Run) -> dict | None:
@@ -85,7 +96,7 @@ def show_saving(run: Run, removed: State, form: str) -> None:
     out = run.units.state(left_out(run.units.stored(removed), form)) or ()
     gone = [blocks[i] for i in out]
     kv = sum(b.get("kv_bytes", 0) for b in blocks)
-    as_stored = form == GGUF and from_gguf(place_of(model["source"]), run.units.stored(removed))
+    as_stored = stays_as_stored(place_of(model["source"]), form)
     rows: list[list] = [
         _row(f"{run.units.word}s", len(blocks), len(blocks) - len(removed)),
         _row("parameters", model["parameters"], model["parameters"] - sum(b["parameters"] for b in gone)),
@@ -154,7 +165,7 @@ def _takes(run: Run, removed: State, form: str) -> str:
     """Time and room in a sentence."""
     model, names = run.meta["model"], run.units.stored(removed)
     gone = [model["blocks"][i] for i in run.units.state(left_out(names, form)) or ()]
-    weights = bytes_after(model, gone, form == GGUF and from_gguf(place_of(model["source"]), names))
+    weights = bytes_after(model, gone, stays_as_stored(place_of(model["source"]), form))
     wider = (
         " The original's file holds rounded weights; the checkpoint holds the numbers that they stand for, "
         "in a wider type."

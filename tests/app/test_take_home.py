@@ -6,6 +6,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import jobs
 from core.export.hub import TOKEN
+from core.export.offers import stays_as_stored
 from core.jobs.files import write_whole
 from core.store import folders
 
@@ -46,6 +47,12 @@ def test_parts_of_blocks_are_seen_by_branch(no_worker, monkeypatch):
     assert "removes <b>3, 12a" in tables(app) and "same shapes, for everything" in cards(app)
     app.button(key="prune-portable-" + "-".join(map(str, (6, 7, 24)))).click().run()
     assert jobs.list_jobs()[0].request["blocks"] == [3, "12a"]
+
+
+def test_only_gguf_of_a_gguf_file_keeps_its_bytes():
+    file, folder = Path("SmolLM2.Q4_1.gguf"), Path("SmolLM2")
+    assert stays_as_stored(file, "gguf") and not stays_as_stored(folder, "gguf")
+    assert not stays_as_stored(file, "portable") and not stays_as_stored(file, "hf")
 
 
 def test_what_cannot_be_is_told(monkeypatch):
