@@ -6,8 +6,8 @@ import streamlit as st
 
 from core import jobs
 from core.compare.healed import won_in_words
-from core.export.card import snippet
-from core.export.form_names import NATIVE
+from core.forms.card import snippet
+from core.forms.names import NATIVE
 from core.view.heal_figures import healing
 from pages.shared.parts import chart, html_table, offer_zip, watch
 from pages.shared.view import plain

@@ -8,9 +8,9 @@ from pathlib import Path
 import streamlit as st
 
 from core import jobs
-from core.export.commands import Command, mergekit_command
-from core.export.hub import TOKEN
-from core.export.recipe import recipe
+from core.forms.commands import Command, mergekit_command
+from core.forms.hub import TOKEN
+from core.forms.recipe import recipe
 from pages.shared.parts import redo_job, show_progress
 from pages.shared.view import plain
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from core import jobs
-from core.export.hub import TOKEN
-from core.export.offers import stays_as_stored
+from core.forms.hub import TOKEN
+from core.forms.offers import stays_as_stored
 from core.jobs.files import write_whole
 from core.store import folders
 

@@ -6,9 +6,9 @@ import pytest
 
 from core.errors import InputError
 from core.export import making, write
-from core.export.card import card
-from core.export.form_names import PARTIAL, WHOLE
-from core.export.record import PROVENANCE, origin_of
+from core.forms.card import card
+from core.forms.names import PARTIAL, WHOLE
+from core.forms.record import PROVENANCE, origin_of
 
 RECORD = {
     "removed": [1, 2],

@@ -27,7 +27,7 @@ _MERGED = (
 
 
 def mergekit_command(recipe_file: Path, out: Path, model_type: str) -> Command:
-    """The model that a recipe of core.export.recipe says."""
+    """The model that a recipe of core.forms.recipe says."""
     command = _line("mergekit-yaml", recipe_file, out)
     if model_type in _MERGED:
         return Command(command, True, f"mergekit 0.1.5 built the same tensors of a {model_type}")
