@@ -26,7 +26,7 @@ def llama(tmp_path):
 
 @pytest.fixture
 def proved(monkeypatch):
-    """The proof without the fresh process, which test_gguf_proof.py starts."""
+    """The proof without the fresh process, which test_proof.py starts."""
     monkeypatch.setattr(of_gguf, "prove_gguf", prove)
 
 
