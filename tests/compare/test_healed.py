@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from core.compare.healed import Healed, orders_of
+from core.compare.healed import Healed, orders_of, won_said
 
 
 def states(*rows):
@@ -35,3 +35,9 @@ def test_what_is_not_known_is_not_told():
     assert orders_of(states((0.1, 1.4, 1.2), (0.2, 1.2, 1.1))).spearman == {}  # two say nothing
     equal = orders_of(states((0.1, 1.4, 1.2), (0.2, 1.4, 1.1), (0.3, 1.4, 1.3)))
     assert set(equal.spearman) == {("energy", "after")} and equal.places["before"] == (1, 1, 1)
+
+
+def test_what_made_it_worse_is_not_called_won_back():
+    (state,) = states((0, 1.1, 1.7))
+    assert won_said(state.won) == "worse than plain removal: the loss increase is 7.0 times as large"
+    assert won_said(0.604) == "60 % of the loss increase came back"
