@@ -60,12 +60,16 @@ def page() -> None:
 
 
 def _state(run: Run, removed: tuple[int, ...]) -> None:
-    found = offers_of(run, removed)
-    show_saving(run, removed, found[0].form)
-    _config(run, removed, found[0])
-    cards = {offer.name.title: partial(export_card, run, removed, offer) for offer in found}
     model, names = run.meta["model"], run.units.stored(removed)
     whole, place = [name for name in names if isinstance(name, int)], place_of(model["source"])
+    found = offers_of(run, removed)
+    if place.suffix == ".gguf" and len(whole) == len(names):  # what stays as it is comes first
+        found.sort(key=lambda offer: offer.form != GGUF)
+    show_saving(run, removed, found[0].form)
+    _config(run, removed, found[0])
+    cards = {
+        offer.name.title: partial(export_card, run, removed, offer, offer is found[0]) for offer in found
+    }
     if len(whole) == len(names) and place.suffix != ".gguf":
         blocks = len((run.whole or run).units)
         cards["mergekit recipe"] = partial(recipe_card, model, place, blocks, whole)

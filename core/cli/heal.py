@@ -178,7 +178,8 @@ def describe(result: dict) -> str:
     if result["won"] is not None:
         lines.append(won_in_words(result["won"]))
     training = result["training"]
-    lines.append(f"{training['tokens']:,} tokens, {training['seconds'] / 60:.1f} minutes")
+    if training["steps"]:
+        lines.append(f"{training['tokens']:,} tokens, {training['seconds'] / 60:.1f} minutes")
     lines += [training["stopped"]] if training["stopped"] else []
     lines += [f"{name} answers: {text}" for name, text in result.get("replies", {}).items()]
     return "\n".join([*lines, *(f"{name}: {result[name]}" for name in _TOLD)])

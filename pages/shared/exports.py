@@ -134,15 +134,16 @@ def _strip_without(run: Run, removed: State) -> str:
     return branch_strip(run.whole.meta["model"]["blocks"], run.units, removed)
 
 
-def export_card(run: Run, removed: State, offer: Offer) -> None:
-    """One form: what it is for, the button with time and room, its progress, its proof, and the way home."""
+def export_card(run: Run, removed: State, offer: Offer, primary: bool = True) -> None:
+    """One form: what it is for, the button with time and room, its progress, its proof, and the way home;
+    primary: of several the one to take first.
+    """
     st.caption(plain(offer.name.about))
     if offer.why_not:
         st.info(plain(offer.why_not))
         return
-    usual = offer.form == offers_of(run, removed)[0].form
     key = f"prune-{offer.form}-{'-'.join(map(str, removed))}"
-    write_card(export_request(run, removed, offer.form), key, _takes(run, removed, offer.form), usual)
+    write_card(export_request(run, removed, offer.form), key, _takes(run, removed, offer.form), primary)
 
 
 def write_card(request: dict, key: str, takes: str, primary: bool = False) -> None:
@@ -200,6 +201,8 @@ def show_written(done: dict) -> None:
     """What was written: its proof, sizes of the files, the code that loads it, and one file of it."""
     form = done.get("form", NATIVE)
     proof = PROOFS[done.get("proof", LOGITS)]
+    if "won" in done:  # of a healing, whose student no gates can say
+        proof = proof.replace("the gated model's", "the healed model's own")
     said = f" llama.cpp {done['llama_cpp']}." if done.get("llama_cpp") else ""
     before, after = done["bytes"]
     st.success(plain(f"Ready: {proof}.{said} {size(after)} on disk, {size(before)} before."))
@@ -207,7 +210,7 @@ def show_written(done: dict) -> None:
     st.code(code, language=language, wrap_lines=True)
     offer_zip(done)
     if not done.get("zip"):
-        st.caption("Too large to send through the browser: copy the folder.")
+        st.caption("There is no .zip of it to send through the browser: copy the folder.")
 
 
 def changes_table(changes: list) -> str:
