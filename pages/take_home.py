@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from core import jobs
-from core.export.commands import (
+from core.forms.commands import (
     Command,
     converter_command,
     prune_layers_command,
@@ -16,9 +16,9 @@ from core.export.commands import (
     run_commands,
     vllm_command,
 )
-from core.export.config_changes import foretold
-from core.export.form_names import GGUF, NATIVE, forms_of
-from core.export.offers import Offer
+from core.forms.config_changes import foretold
+from core.forms.names import GGUF, NATIVE, forms_of
+from core.forms.offers import Offer
 from core.store.named_models import place_of
 from core.store.runs import Run
 from pages.shared.exports import (

@@ -1,119 +1,149 @@
-"""What healing wins back of the demo's loss: every method at an equal budget, on two states.
+"""What healing wins back of the demo's loss, for docs/healing.md.
 
-`python -m tests.bench_heal --seconds 60 --out FILE.json` adds what FILE lacks and prints the table of
-docs/healing.md. The budget is CPU seconds of the training, by the process's own clock: a busy machine
-changes nothing.
+`python -m tests.bench_heal PART` measures what docs/healing.json lacks of a part: `methods` (every method at
+one budget), `rates` (all weights at other rates), `long` (all weights, longer), `states` (ten states at one
+budget), `rounds` (removed in rounds, healed after each). Killed, the same command goes on. `python -m
+tests.healing_page` then writes the page.
 """
 
 import argparse
 import json
-import tempfile
-import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from core.calibration.corpus import draw, read_sources
 from core.energy.sources import open_source
-from core.heal.replacement import replace_blocks
-from core.heal.settings import METHODS, Settings
-from core.heal.teacher import Teacher
-from core.heal.training import train
+from core.heal.parts import in_parts
+from core.heal.settings import METHODS, TRAINED, Settings
+from core.ising.states import pearson
 from core.measure.evaluation import sequence_losses
 from core.model.load import load_model
-from core.model.surgery import remove_blocks
 from core.spectrum.lowest import lowest_states
-from core.texts.sequences import part_of
+from tests.heal_runs import Bench, healed, tokens_within
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "healing.json"
 LENGTH, LEARN, HELD, REPORT = 128, 1589, 32, 128
-PROBE = 12  # steps that tell what a token costs
+REMOVED = (6, 12)  # a quarter and half of the blocks
+LISTED, MEASURED, STATES = 1000, 40, 10  # states by energy; of them measured; of those healed
+SECONDS = {"methods": 60, "rates": 60, "long": 300, "states": 20, "rounds": 60}  # of CPU time, a training
+SEEDS = {"methods": 2, "rates": 1, "long": 1, "rounds": 2}
+RATES = (3e-4,)  # beside the usual one
+ROUNDS = (2, 4)
 
 
-def measured(method: str, removed: list[int], seed: int, seconds: float) -> dict:
-    """Losses on the report split and what came back, of one state healed by one method."""
-    original, student, texts = load_model("demo"), load_model("demo"), read_sources(None)
-    learn, held, report = (
-        draw(original, texts, split, LENGTH, count)
-        for split, count in (("calibrate", LEARN), ("choose", HELD), ("report", REPORT))
-    )
-    before, pruned = (float(sequence_losses(original, report.ids, r).mean()) for r in ((), removed))
-    began = time.process_time()
-    if METHODS[method].rate is None:
-        replace_blocks(student, original, removed, method, part_of(learn, slice(0, 256)))
-        tokens = 0
-    else:
-        remove_blocks(student, removed)
-        budget = int(seconds / _token_seconds(method, removed, learn, held))
-        began = time.process_time()
-        settings = Settings(method, tokens=budget, seed=seed)
-        with tempfile.TemporaryDirectory() as work:
-            tokens = train(student, Teacher(original), removed, settings, learn, held, Path(work)).tokens
-    spent = time.process_time() - began
-    healed = float(sequence_losses(student, report.ids).mean())
-    won = (pruned - healed) / (pruned - before)
-    return {
-        "original": before,
-        "pruned": pruned,
-        "healed": healed,
-        "won": won,
-        "cpu": spent,
-        "tokens": tokens,
-    }
+def bench_of() -> Bench:
+    """The demo and its bundled texts."""
+    loaded, texts = load_model("demo"), read_sources(None)
+    parts = (("calibrate", LEARN), ("choose", HELD), ("report", REPORT))
+    return Bench("demo", *(draw(loaded, texts, split, LENGTH, count) for split, count in parts))
 
 
-def _token_seconds(method: str, removed: list[int], learn, held) -> float:
-    """CPU seconds of a token in a training of a few steps, evaluations included."""
-    original, student = load_model("demo"), load_model("demo")
-    remove_blocks(student, removed)
-    settings = Settings(method, tokens=PROBE * 8 * LENGTH, evaluations=1)
-    began = time.process_time()
-    with tempfile.TemporaryDirectory() as work:
-        found = train(student, Teacher(original), removed, settings, learn, held, Path(work))
-    return (time.process_time() - began) / found.tokens
+@dataclass(frozen=True)
+class Asked:
+    """One healing: its key in the file, the removed blocks, maybe in rounds, and what is kept with it."""
+
+    key: str
+    removed: list[int]
+    settings: Settings
+    parts: list[list[int]] = field(default_factory=list)
+    kept: dict = field(default_factory=dict)
 
 
-def table(found: dict) -> str:
-    """Markdown: a line a state and method, the mean over seeds with the lowest and the highest."""
-    lines = [
-        "| M | method | loss, pruned | healed | won back | tokens | CPU seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    groups: dict[tuple, list[dict]] = {}
-    for key, row in found.items():
-        m, method, _ = key.split(" ")
-        groups.setdefault((int(m), method), []).append(row)
-    for (m, method), rows in groups.items():
-        won = [100 * row["won"] for row in rows]
-        mean = {name: np.mean([row[name] for row in rows]) for name in ("pruned", "healed", "tokens", "cpu")}
-        spread = f" ({min(won):.0f} to {max(won):.0f})" if len(won) > 1 else ""
-        lines.append(
-            f"| {m} | `{method}` | {mean['pruned']:.4f} | {mean['healed']:.4f} | {np.mean(won):.0f} %{spread}"
-            f" | {mean['tokens'] / 1000:.0f}k | {mean['cpu']:.0f} |"
+def asked_of(part: str, bench: Bench) -> Iterator[Asked]:
+    """All that a part heals."""
+    source = open_source("demo")
+    H = source.couplings(source.default)
+    for m in REMOVED:
+        if part == "states":
+            for name, state, energy in states_of(H, m, bench):
+                yield Asked(f"{m} {name}", state, Settings(tokens=1), kept={"energy": energy})
+            continue
+        state = list(lowest_states(H, m, 1).removed[0])
+        for seed in range(SEEDS[part]):
+            yield from _of_state(part, m, state, seed, H)
+
+
+def _of_state(part: str, m: int, state: list[int], seed: int, H: np.ndarray) -> Iterator[Asked]:
+    """What a part but `states` heals of one state, with one seed."""
+    own = Settings(tokens=1, seed=seed)
+    if part == "methods":
+        for method in TRAINED if seed else METHODS:  # no seed in what trains nothing
+            yield Asked(f"{m} {method} {seed}", state, replace(own, method=method))
+    elif part == "rates":
+        for rate in RATES:
+            yield Asked(f"{m} {rate} {seed}", state, replace(own, rate=rate))
+    elif part == "rounds" and m == max(REMOVED):
+        for rounds in ROUNDS:
+            parts = in_parts(state, rounds, H)
+            yield Asked(f"{m} {rounds} {seed}", state, own, parts, {"parts": parts})
+    elif part == "long":
+        yield Asked(f"{m} kl {seed}", state, own)
+
+
+def states_of(H: np.ndarray, m: int, bench: Bench) -> Iterator[tuple[str, list[int], float]]:
+    """(name, removed blocks, energy) of the states that are healed, all of the LISTED lowest: the lowest by
+    energy; the best measured but for it; the most diverse, whose Pearson coefficient to the lowest is least;
+    and others from the lowest measured loss to the highest. Measured on the held-out sequences, which judge
+    nothing.
+    """
+    found, loaded = lowest_states(H, m, LISTED), load_model(bench.model)
+    few = np.unique(np.linspace(1, LISTED - 1, MEASURED).round().astype(int))
+    losses = [sequence_losses(loaded, bench.held.ids, found.removed[k]).mean() for k in few]
+    order = few[np.argsort(losses)]
+    diverse = int(pearson(found.x, found.x[:1])[:, 0].argmin())
+    named = {"lowest": 0, "best measured": int(order[0]), "most diverse": diverse}
+    others = [int(k) for k in order if k not in named.values()]
+    spread = np.linspace(0, len(others) - 1, STATES - len(named)).round().astype(int)
+    named |= {f"rank {others[at] + 1}": others[at] for at in spread}
+    for name, k in named.items():
+        yield name, list(found.removed[k]), float(found.energies[k])
+
+
+def kept(row: dict) -> dict:
+    """A row as the file has it: losses of sequences to four digits."""
+    return {name: np.round(v, 4).tolist() if isinstance(v, np.ndarray) else v for name, v in row.items()}
+
+
+def measure(part: str, file: Path) -> None:
+    """Heal and judge what the file lacks of a part."""
+    bench = bench_of()
+    original = load_model("demo")
+    for asked in asked_of(part, bench):
+        found = json.loads(file.read_text()) if file.exists() else {}
+        own = found.setdefault(part, {"seconds": SECONDS[part], "tokens": {}, "rows": {}})
+        rows, tokens = own["rows"], own["tokens"]
+        if asked.key in rows:
+            continue
+        settings = asked.settings
+        if settings.trains:  # what has as many blocks and the same method has the same tokens
+            kind = f"{len(asked.removed)} {settings.method}"
+            if kind not in tokens:
+                tokens[kind] = tokens_within(bench, asked.removed, settings, SECONDS[part])
+            settings = replace(settings, tokens=tokens[kind])
+        _, row = healed(bench, asked.removed, settings, parts=asked.parts)
+        pruned = bench.losses(original, asked.removed)
+        rows[asked.key] = kept({"removed": asked.removed, **asked.kept, **row, "pruned": pruned})
+        found["original"] = np.round(bench.losses(original), 4).tolist()
+        file.write_text(json.dumps(found))
+        print(
+            asked.key,
+            {name: v for name, v in rows[asked.key].items() if name not in ("losses", "pruned")},
+            flush=True,
         )
-    return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure what is not in the file yet, then print."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--seconds", type=float, default=60, help="CPU seconds of a training")
-    asked.add_argument("--seeds", type=int, default=2)
-    asked.add_argument("--out", type=Path, required=True)
+    """Measure a part."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("part", choices=SECONDS)
+    asked.add_argument("--out", type=Path, default=PAGE)
     args = asked.parse_args()
-    found = json.loads(args.out.read_text()) if args.out.exists() else {}
-    source = open_source("demo")
-    H = source.couplings(source.default)
-    for seed in range(args.seeds):
-        for m in (6, 12):
-            removed = [int(b) for b in lowest_states(H, m, 1).removed[0]]
-            for method in METHODS:
-                key = f"{m} {method} {seed}"
-                if key in found or (seed and METHODS[method].rate is None):  # no seed in those
-                    continue
-                found[key] = {"removed": removed, **measured(method, removed, seed, args.seconds)}
-                args.out.write_text(json.dumps(found, indent=1))
-                print(key, found[key], flush=True)
-    print(table(found))
+    torch.set_num_threads(1)
+    measure(args.part, args.out)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 with nothing, order the losses of replaced states better?
 
 `python -m tests.bench_replacement --model demo --folded --out FILE.json` measures what FILE lacks and prints
-the tables of docs/healing.md. Three removals: `plain`; `stream`, an affine map of what comes into a block in
-its place, D (D + 1) new numbers, fitted by least squares to what the block adds; `folded`, the map of what
-the branch before a cut writes, which core.heal.replacement folds into that branch.
+the tables of docs/healing.md. Four removals: `plain`; `stream`, an affine map of what comes into a block in
+its place, D (D + 1) new numbers, fitted by least squares to what the block adds; `mixed`, that map for blocks
+that lose less with it alone on the choose split, and nothing for the others; `folded`, the map of what the
+branch before a cut writes, which core.heal.replacement folds into that branch.
 
 The gate y = x + a B(x) + (1 - a) L(x) of a block with its map L has at a = 1 the derivative g (B(x) - L(x)),
 g the loss's gradient on the stream: the row of `plain` with B - L in place of B. A map's rows come from one
@@ -27,16 +28,19 @@ from core.choose.bed import drawn
 from core.compare.agreement import RESAMPLES, agreement, spearman
 from core.errors import InputError
 from core.heal.replacement import replace_blocks
+from core.ising.units import read_names
 from core.jobs import default_texts
 from core.measure.evaluation import sequence_losses
 from core.model.load import LoadedModel, load_model
 from core.model.losses import sample_losses
 from core.spectrum.lowest import lowest_states
+from core.texts import Sequences
 from core.texts.sequences import part_of
 
 RIDGE = 1e-6  # of the mean square of what is mapped
 BATCH = 8
-REMOVALS = ("plain", "stream", "folded")
+REMOVALS = ("plain", "stream", "mixed", "folded")
+GATES = ("plain", "stream", "folded")
 
 
 @contextmanager
@@ -97,15 +101,15 @@ def fitted(loaded: LoadedModel, ids: np.ndarray) -> dict[str, torch.Tensor]:
 
 
 def rows(loaded: LoadedModel, ids: np.ndarray, maps: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """{removal, or branches: float64 [S, N]}: of each sequence the derivative of its loss by each gate."""
+    """{gate, or branches: float64 [S, N]}: of each sequence the derivative of its loss by each gate."""
     embedding = loaded.model.get_input_embeddings().weight.requires_grad_()
-    found: dict[str, list] = {name: [] for name in (*REMOVALS, "branches")}
+    found: dict[str, list] = {name: [] for name in (*GATES, "branches")}
     for start in range(0, len(ids), BATCH):
         tokens = torch.from_numpy(ids[start : start + BATCH])
         with streams(loaded) as passed, writers(loaded) as written, torch.enable_grad():
             losses = sample_losses(loaded.head.hidden(tokens), tokens, None, loaded.head.logits)
         gradients = torch.autograd.grad(losses.sum(), [y for _, y in passed])
-        own: dict[str, list] = {name: [] for name in REMOVALS}
+        own: dict[str, list] = {name: [] for name in GATES}
         with torch.no_grad():
             for b, ((x, y), g) in enumerate(zip(passed, gradients)):
                 before = written[b - 1] if b else torch.zeros_like(x)
@@ -138,11 +142,10 @@ def mapped(loaded: LoadedModel, state, maps: torch.Tensor):
         yield
 
 
-def losses_of(loaded: LoadedModel, state, maps, report: np.ndarray) -> dict:
-    """{plain, stream: mean loss on the reported sequences} of a state."""
-    plain = float(sequence_losses(loaded, report, state).mean())
-    with mapped(loaded, state, maps["stream"]):
-        return {"plain": plain, "stream": float(sequence_losses(loaded, report).mean())}
+def loss_of(loaded: LoadedModel, state, maps: torch.Tensor, report: np.ndarray, with_map) -> float:
+    """The mean loss on the reported sequences of a state, those of its blocks that are in with_map mapped."""
+    with mapped(loaded, [b for b in state if b in with_map], maps):
+        return float(sequence_losses(loaded, report, [b for b in state if b not in with_map]).mean())
 
 
 def folded_loss(loaded: LoadedModel, state, learn, report: np.ndarray) -> float | None:
@@ -164,41 +167,55 @@ def states_of(N: int, m: int, count: int, singles: np.ndarray, H: dict[str, np.n
     return groups
 
 
-def measure(args, kept: dict, keep) -> None:
-    """Fill `kept` with what it lacks of a model: couplings, losses of singles and of the states of each M."""
+def opened(args) -> tuple[LoadedModel, Sequences, Sequences, Sequences]:
+    """(the model, sequences for maps and rows, to choose by, to report on)."""
     loaded = load_model(args.model)
     assert loaded.head  # tried before anything is recorded
     texts = read_sources(args.texts or default_texts(args.model))
-    learn, report = (
-        draw(loaded, texts, split, args.length, n)
-        for split, n in (("calibrate", args.learn), ("report", args.report))
-    )
-    maps = fitted(loaded, learn.ids)
-    if "H" not in kept:
-        A = rows(loaded, learn.ids, maps)
-        kept["H"] = {name: (own.T @ own / len(own)).tolist() for name, own in A.items()}
-        keep()
-    H = {name: np.array(own) for name, own in kept["H"].items()}
-    found = kept.setdefault("losses", {})
+    parts = (("calibrate", args.learn), ("choose", args.report), ("report", args.report))
+    return loaded, *(draw(loaded, texts, split, args.length, n) for split, n in parts)
+
+
+def measure_some(args) -> None:
+    """Print the losses of the original and of the states that are named: dropped, mapped, folded."""
+    loaded, learn, _, report = opened(args)
+    maps = fitted(loaded, learn.ids)["stream"]
+    for text in ("", *args.blocks):
+        state = [int(b) for b in read_names(text)] if text else []
+        values = [loss_of(loaded, state, maps, report.ids, with_map) for with_map in (set(), set(state))]
+        values.append(folded_loss(loaded, state, learn, report.ids) if args.folded and state else None)
+        print(_line(len(state), text or "the original", values), flush=True)
+
+
+def measure(args, kept: dict, keep) -> None:
+    """Fill `kept` with what it lacks of a model: couplings, losses of singles and of the states of each M."""
+    loaded, learn, choose, report = opened(args)
+    maps, N = fitted(loaded, learn.ids), len(loaded.blocks)
+    found, mapped_in = kept.setdefault("losses", {}), {"plain": set(), "stream": set(range(N))}
 
     def need(states) -> None:
         for state in states:
-            name = ",".join(map(str, state))
-            if name not in found:
-                found[name] = losses_of(loaded, state, maps, report.ids)
-                keep()
-            if args.folded and state and "folded" not in found[name]:
-                found[name]["folded"] = folded_loss(loaded, state, learn, report.ids)
-                keep()
+            own = found.setdefault(",".join(map(str, state)), {})
+            for name, with_map in mapped_in.items():
+                if name not in own:
+                    own[name] = loss_of(loaded, state, maps["stream"], report.ids, with_map)
+            if args.folded and state and "folded" not in own:
+                own["folded"] = folded_loss(loaded, state, learn, report.ids)
+            keep()
 
-    N = len(loaded.blocks)
     need([(), *((b,) for b in range(N))])
+    on_choose = lambda b, with_map: loss_of(loaded, [b], maps["stream"], choose.ids, with_map)  # noqa: E731
+    mapped_in["mixed"] = {b for b in range(N) if on_choose(b, {b}) < on_choose(b, set())}
+    A = rows(loaded, learn.ids[: args.rows], maps)
+    better = np.isin(np.arange(N), list(mapped_in["mixed"]))
+    A["mixed"] = np.where(better, A["stream"], A["plain"])
+    H = {name: own.T @ own / len(own) for name, own in A.items()}
+    kept |= {"H": {name: own.tolist() for name, own in H.items()}, "mapped": np.flatnonzero(better).tolist()}
     singles = np.array([found[str(b)]["plain"] - found[""]["plain"] for b in range(N)])
     kept["groups"] = {}
     for m in args.remove:
         groups = states_of(N, m, args.states, singles, H)
         kept["groups"][str(m)] = {g: [",".join(map(str, s)) for s in own] for g, own in groups.items()}
-        keep()
         for own in groups.values():
             need(own)
 
@@ -220,7 +237,8 @@ def told(kept: dict) -> str:
     H = {name: np.array(own) for name, own in kept["H"].items()}
     losses = kept["losses"]
     kinds = [n for n in REMOVALS if any(own.get(n) is not None for own in losses.values())]
-    head = ["M", "states", "n", "losses of", "H0", "gate of whole blocks", "of the replacement", "gain"]
+    head = ["M", "states", "n", "losses of", "better than plain"]
+    head += ["H0", "gate of whole blocks", "of the replacement", "gain"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for m, groups in kept["groups"].items():
         for group in (f"random-{m}", f"cheapest-{m}"):
@@ -235,6 +253,8 @@ def told(kept: dict) -> str:
                     cells.append(f"{low:+.2f} to {high:+.2f}")
                 cells += [""] * (4 - len(cells))
                 word = group.partition("-")[0]
+                wins = sum(losses[s][kind] < losses[s]["plain"] for s in names)
+                cells = [str(wins) if kind != "plain" else "", *cells]
                 lines.append(f"| {m} | {word} | {len(names)} | {kind} | {' | '.join(cells)} |")
     lines += ["", "| M | | " + " | ".join(kinds) + " |", "|---|---|" + "---|" * len(kinds)]
     for m, groups in kept["groups"].items():
@@ -261,12 +281,17 @@ def main() -> None:
     asked.add_argument("--states", type=int, default=60, help="of a group")
     asked.add_argument("--length", type=int, default=128)
     asked.add_argument("--learn", type=int, default=512, help="sequences for maps and rows")
+    asked.add_argument("--rows", type=int, help="sequences for rows alone (default all of these)")
     asked.add_argument("--report", type=int, default=64)
+    asked.add_argument("--blocks", action="append", metavar="LIST", help="the losses of this state alone")
     asked.add_argument("--folded", action="store_true", help="also core.heal.replacement's, a fit a state")
-    asked.add_argument("--out", type=Path, required=True)
+    asked.add_argument("--out", type=Path, help="a file that holds what was measured so far")
     args = asked.parse_args()
-    kept = json.loads(args.out.read_text()) if args.out.exists() else {}
-    measure(args, kept, lambda: args.out.write_text(json.dumps(kept)))
+    kept = json.loads(args.out.read_text()) if args.out and args.out.exists() else {}
+    if args.blocks:
+        measure_some(args)
+        return
+    measure(args, kept, lambda: args.out.write_text(json.dumps(kept)) if args.out else None)
     print(told(kept))
 
 

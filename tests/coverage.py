@@ -199,7 +199,7 @@ def write_table(found: dict[str, dict], unbuildable: dict[str, str]) -> None:
         lines.append(
             f"| {t} | {entry['kinds']} | {gate} | "
             f"{'passes' if not entry['what'] else entry['what'].replace('|', '/')} | "
-            + " | ".join(_cell(entry["targets"].get(name)) for name in TARGETS)
+            + " | ".join(_cells(entry["targets"]))
             + " |"
         )
     lines += [
@@ -209,9 +209,13 @@ def write_table(found: dict[str, dict], unbuildable: dict[str, str]) -> None:
     TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _cell(why: str | None) -> str:
-    """What a target is in the table: proved, or why not."""
-    return "proved" if why == "" else (why or "").replace("|", "/")
+def _cells(found: dict[str, str]) -> list[str]:
+    """What each target is in the table: proved, or why not."""
+    said = [found.get(name, "not tried") for name in TARGETS]
+    return [
+        "proved" if why == "" else "as in memory" if i and why == said[0] else why.replace("|", "/")
+        for i, why in enumerate(said)
+    ]
 
 
 def _about_targets(found: dict[str, dict]) -> list[str]:

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from core.errors import InputError, first_line
 from core.export.by_shard import plan_of, write_plan
-from core.export.form_names import NATIVE, PORTABLE
-from core.export.forms import FORMS
 from core.export.shard_proof import prove_by_shard
 from core.export.verify import compare, made_up_ids
+from core.export.writers import FORMS
+from core.forms.names import NATIVE, PORTABLE
 from core.model import partial
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model
@@ -54,6 +54,7 @@ def _tried(proof: Callable[[Path], str | None], folder: Path) -> str:
 def _words(error: Exception) -> str:
     """The reason in what an error says: no folder that is gone, no remedy, no list of tensors."""
     text = re.sub(r"'/[^']*'", "it", first_line(error, 400)).partition(";")[0]
+    text = re.sub(r"^it without .* can be: ", "", text)
     return text if len(text) < 200 else f"{text[:197]}..."
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from core import jobs
 from core.cli.chosen import Chosen, add_state, states_of
 from core.cli.running import as_job, check_writable
-from core.export.form_names import GGUF, NATIVE, PARTIAL, PORTABLE, WHOLE, form_of
+from core.forms.names import GGUF, NATIVE, PARTIAL, PORTABLE, WHOLE, form_of
 from core.ising.units import in_order
 from core.store.folders import check_free
 
 # of the result
 _TOLD = (
     *("out", "removed", "parameters", "bytes", "blocks", "units", "kv_bytes"),
-    *("form", "note", "llama_cpp", "proof", "verified"),
+    *("config", "form", "note", "llama_cpp", "proof", "verified"),
 )
 
 

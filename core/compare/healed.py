@@ -30,11 +30,11 @@ class Healed:
         return (self.before - self.after) / rise if rise > 0 else None
 
 
-def won_said(share: float) -> str:
-    """What came back of a loss increase, in words; share: as Healed.won."""
+def won_in_words(share: float) -> str:
+    """What came back of a loss increase, in a sentence without its full stop."""
     if share < 0:
         return f"worse than plain removal: the loss increase is {1 - share:.1f} times as large"
-    return f"{100 * share:.0f} % of the loss increase came back"
+    return f"{100 * share:.0f} % of the loss increase came back, on texts not trained on"
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.export import by_shard as by_files
-from core.export import in_memory, of_gguf
+from core.export import in_memory
+from core.export.gguf import whole_blocks as of_gguf
 from core.export.making import Report, made
-from core.export.record import Export, is_export_of, is_healed_of, origin_of
+from core.forms.record import Export, is_export_of, is_healed_of, origin_of
 from core.ising.units import Name
 from core.model.load import LoadedModel
 from core.model.places import Place
@@ -29,7 +30,7 @@ def prune(
 ) -> Export:
     """Remove blocks, or attention or FFN of them, from `source` and write a folder of the pruned model.
 
-    removed: blocks by number, branches by name ("12a"). form: of core.export.form_names; None: where only
+    removed: blocks by number, branches by name ("12a"). form: of core.forms.names; None: where only
     whole blocks go, a checkpoint that loads as `source` does, by from_pretrained of its auto class; else the
     portable form. `workshop` is a folder on the disk of `out` to write in until it is verified; None: beside
     `out`. Weights keep the checkpoint's own type. remote_code: as in core.model.load.load_model; the code

@@ -9,12 +9,12 @@ from typing import Any
 
 from core.calibration.corpus import Read, available, read_sources
 from core.errors import InputError
-from core.export.form_names import PORTABLE, form_of
-from core.export.forms import FORMS
 from core.export.in_memory import check_whole
 from core.export.making import put_back
-from core.export.record import is_healed_of, zip_export
 from core.export.write import write_healed
+from core.export.writers import FORMS
+from core.forms.names import PORTABLE, form_of
+from core.forms.record import is_healed_of, zip_export
 from core.heal.needs import STATES_ROOM, check_room, needs_of_state
 from core.heal.parts import check_names, share_of
 from core.heal.replacement import replace_blocks

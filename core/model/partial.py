@@ -130,7 +130,8 @@ def load(folder, config: PartialConfig | None = None, **options):
             super().save_pretrained(save_directory, *args, **others)
             say(Path(save_directory), removed)
 
-    Partial.__name__ = native.__name__
+    # transformers renames tensors for classes of its own alone
+    Partial.__name__, Partial.__module__ = native.__name__, native.__module__
     asked = options.pop("output_loading_info", False)
     own = native.config_class.from_dict(config.whole)
     model, info = Partial.from_pretrained(folder, config=own, output_loading_info=True, **options)

@@ -138,7 +138,8 @@ def open_gguf(path: Path, source: str) -> GgufFiles:
     whole = _joined(parts, source) if parts else path.absolute()
     header = _header(whole, source)
     digest = _digest(whole, header)
-    folder = folders.home() / "gguf" / f"{digest[:32]}-{transformers.__version__}"
+    told_apart = "-2" if header.architecture in PATTERNS else ""  # earlier ones went by the usual pattern
+    folder = folders.home() / "gguf" / f"{digest[:32]}-{transformers.__version__}{told_apart}"
     if not folder.is_dir():
         _describe(whole, header, folder, source)
     return GgufFiles(source, folder, path=whole, header=header, header_digest=digest, parts=tuple(parts))

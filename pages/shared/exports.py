@@ -6,9 +6,9 @@ import streamlit as st
 
 from core import jobs
 from core.compare.comparison import compare, model_key
-from core.export.card import snippet
-from core.export.form_names import LOGITS, NATIVE, PROOFS
-from core.export.offers import Offer, bytes_after, free_bytes, left_out, offers, stays_as_stored
+from core.forms.card import snippet
+from core.forms.names import LOGITS, NATIVE, PROOFS
+from core.forms.offers import Offer, bytes_after, free_bytes, left_out, offers, stays_as_stored
 from core.jobs.costs import in_words, prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders

@@ -8,9 +8,9 @@ from pathlib import Path
 import streamlit as st
 
 from core import jobs
-from core.export.commands import Command
-from core.export.hub import TOKEN
-from core.export.recipe import recipe
+from core.forms.commands import Command, mergekit_command
+from core.forms.hub import TOKEN
+from core.forms.recipe import recipe
 from pages.shared.parts import redo_job, show_progress
 from pages.shared.view import plain
 
@@ -18,12 +18,12 @@ from pages.shared.view import plain
 def recipe_card(model: dict, place: Path, blocks: int, removed: list[int]) -> None:
     """The same model by mergekit, where it reads the original."""
     st.caption(
-        "For mergekit: slices of the original, passed through, give the same tensors. It reads Hugging Face "
-        "folders and hub ids."
+        "For mergekit: slices of the original, passed through. It reads Hugging Face folders and hub ids."
     )
     text = recipe(str(place) if place.exists() else model["source"], removed, blocks, _dtype(place))
     st.code(text, language="yaml", wrap_lines=True)
     st.download_button("recipe.yml", text, "recipe.yml", "text/yaml", on_click="ignore")
+    commands_card({"mergekit": mergekit_command(Path("recipe.yml"), Path("pruned"), model["type"])})
 
 
 def _dtype(place: Path) -> str:

@@ -3,7 +3,7 @@
 from streamlit.testing.v1 import AppTest
 
 from core import jobs
-from core.export.form_names import PARTIAL
+from core.forms.names import PARTIAL
 from pages.shared.exports import shortened
 
 

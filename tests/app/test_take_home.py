@@ -5,8 +5,8 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from core import jobs
-from core.export.hub import TOKEN
-from core.export.offers import stays_as_stored
+from core.forms.hub import TOKEN
+from core.forms.offers import stays_as_stored
 from core.jobs.files import write_whole
 from core.store import folders
 
@@ -32,7 +32,7 @@ def tables(app: AppTest) -> str:
 
 def test_whole_blocks_are_offered_in_every_form_that_can_be(no_worker, monkeypatch):
     app = opened(monkeypatch, "3,7")
-    assert cards(app)[:3] == ["Hugging Face checkpoint", "GGUF file", "portable"]
+    assert {"Hugging Face checkpoint", "GGUF file", "portable", "mergekit recipe"} <= set(cards(app))
     assert "num_hidden_layers</td><td>24</td><td>22" in tables(app)
     assert sum(c.value.startswith("About ") and "that are free" in c.value for c in app.caption) >= 2
     app.button(key="prune-gguf-3-7").click().run()

@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 from core.errors import InputError
 from core.export import by_shard, shard_proof, write
 from core.export.by_shard import plan_of, write_plan
-from core.export.form_names import LOGITS, PORTABLE
 from core.export.shard_proof import prove_by_shard
+from core.forms.names import LOGITS, PORTABLE
 from core.model.load import load_model
 from core.model.skeleton import open_skeleton
 from core.model.streamed import streamed
@@ -177,7 +177,7 @@ def test_the_portable_form_says_what_a_config_cannot(tmp_path):
         write.prune(str(done.out), [1], tmp_path / "more")
 
 
-def test_the_portable_form_is_proved_beside_this_project_shard_by_shard_too(cut, tmp_path):
+def test_the_portable_form_is_proved_beside_this_project_shard_by_shard_too(cut, tmp_path, proved_here):
     done = write.prune(str(cut), REMOVED, tmp_path / "out", form=PORTABLE, by_shard=True)
     assert done.form == PORTABLE and done.proof == LOGITS and done.largest_difference < 1e-5
 
@@ -320,7 +320,7 @@ def test_cancelled_in_the_middle_leaves_nothing(cut, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_files_that_were_whole_are_not_copied_again(cut, tmp_path, monkeypatch):
+def test_files_that_were_whole_are_not_copied_again(cut, tmp_path, monkeypatch, proved_here):
     """Who goes on after a kill takes them from the shelf; a proof that fails clears it."""
     names: list[str] = []
     write_tensors = by_shard.write_tensors

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from core.errors import InputError
 from core.export import write
 from core.export.by_shard import plan_of, wanted, write_plan
-from core.export.form_names import PORTABLE
 from core.export.shard_proof import prove_by_shard
+from core.forms.names import PORTABLE
 from core.model.load import load_model
 from core.model.skeleton import open_skeleton
 from tests import zoo
@@ -146,7 +146,7 @@ def test_what_is_packed_stays_as_it_is(method, tmp_path):
     assert found["problem"] is None and found["proof"] == ("logits" if runs else "tensors")
 
 
-def test_quantised_weights_are_never_turned_into_plain_ones_unasked(tmp_path):
+def test_quantised_weights_are_never_turned_into_plain_ones_unasked(tmp_path, proved_here):
     source, _ = write_quantised(tmp_path / "source", "llama", LLAMA, FP8, fp8)
     done = write.prune(str(source), REMOVED, tmp_path / "out")
     assert done.proof == "logits" and torch.float8_e4m3fn in {t.dtype for t in tensors_in(done.out).values()}

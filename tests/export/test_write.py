@@ -8,7 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from core.errors import InputError
-from core.export import forms, write
+from core.export import write
+from core.export import writers as forms
 from core.measure.evaluation import greedy, greedy_tokens, sequence_losses
 from core.model.gates import gated, removal
 from core.model.load import load_model

@@ -11,7 +11,7 @@ from core.__main__ import main
 from core.cli.heal import describe
 from core.energy.sources import open_source
 from core.errors import InputError
-from core.export.record import is_export_of, is_healed_of
+from core.forms.record import is_export_of, is_healed_of
 from core.job_kinds import heal
 from core.jobs.files import id_of
 from core.jobs.progress import Cancelled, Progress

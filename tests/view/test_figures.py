@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from core.compare.healed import Healed
 from core.energy.network import roles, strongest
 from core.view.coupling_figures import (
     eigenvalues_figure,
@@ -11,6 +12,7 @@ from core.view.coupling_figures import (
     interaction_graph,
     signed_log,
 )
+from core.view.heal_figures import before_and_after
 from core.view.lens import strongest_edges
 from core.view.measured_figures import (
     alike,
@@ -21,7 +23,7 @@ from core.view.measured_figures import (
     trust,
     unexplained,
 )
-from core.view.palette import DARK, NEGATIVE, POSITIVE, ZERO, themed
+from core.view.palette import DARK, GREEDY, NEGATIVE, POSITIVE, ZERO, themed
 from core.view.run_figures import gradient_figure
 
 B = np.random.default_rng(0).normal(size=(20, 9))
@@ -193,3 +195,14 @@ def test_noise_is_no_mountain():
         and 10**low < 0.004 < 10**high < 0.5
         and "1 point above the scale" in steep.layout.annotations[0].text
     )
+
+
+def test_states_before_and_after_healing():
+    states = [Healed((3, 4), 0.8, 1.2, 0.95), Healed((1, "2a"), 0.8, 1.1, 0.99), Healed((5,), 0.8, 1.3, 0.9)]
+    figure = before_and_after(states)
+    assert [tuple(line.y) for line in figure.data] == [(1.2, 0.95), (1.1, 0.99), (1.3, 0.9)]
+    assert [line.text[0] for line in figure.data] == ["1", "2", "3"]
+    assert [line.line.color == GREEDY for line in figure.data] == [False, False, True]  # the best healed one
+    assert "1,2a" in figure.data[1].hovertemplate
+    (original,) = figure.layout.shapes
+    assert original.y0 == original.y1 == 0.8

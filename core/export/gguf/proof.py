@@ -1,6 +1,6 @@
-"""The proof of a GGUF file that core.export.gguf_blocks has written, in a fresh process.
+"""The proof of a GGUF file that core.export.gguf.blocks has written, in a fresh process.
 
-`python -m core.export.gguf_proof SOURCE FILE BLOCKS` is that process; it prints what `prove_gguf` returns.
+`python -m core.export.gguf.proof SOURCE FILE BLOCKS` is that process; it prints what `prove_gguf` returns.
 It reads the file with other code than wrote it: the package gguf, transformers, and llama.cpp where that is
 installed. llama.cpp multiplies quantised weights with rounded activations, so that of a quantised file its
 tokens are not transformers'; the same numbers written as float32 must give them exactly.
@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,17 +20,16 @@ import numpy as np
 import torch
 
 from core.errors import InputError
-from core.export import llama_cpp
-from core.export.form_names import TENSORS
-from core.export.gguf_blocks import plan_gguf
-from core.export.gguf_same import is_plain, same_bytes, write_float32
+from core.export.gguf import llama_cpp
+from core.export.gguf.blocks import plan_gguf
+from core.export.gguf.same import is_plain, same_bytes, write_float32
 from core.export.verify import GREEDY_TOKENS, LOGITS_TOLERANCE, made_up_ids
+from core.forms.names import TENSORS
 from core.ising.states import block_list, parse_blocks
 from core.measure.evaluation import greedy
 from core.model.devices import free_memory
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model
-from core.weights.gguf_copy import parts_of
 from core.weights.gguf_files import KEPT_BYTES
 
 _TEXT = "The river rose in the night, and in the morning the whole village stood on the hill and looked down."
@@ -38,12 +37,7 @@ _LOSS_TOKENS = 12
 _SLACK = 0.05  # nats a token, beside twice what quantised arithmetic costs the unpruned file
 
 
-def prove_gguf(
-    source_file: Path,
-    file: Path,
-    removed: Sequence[int],
-    report: Callable[[int, int, str], None] = lambda done, total, message: None,
-) -> dict:
+def prove_gguf(source_file: Path, file: Path, removed: Sequence[int]) -> dict:
     """That `file` is `source_file` without the blocks `removed`: {tensors: how many are the same bytes,
     difference: largest of a logit to the gated model's, llama_cpp: in words what that did, and with it
     quantised: nats a token that its arithmetic costs, of the whole file and of the pruned one}. Of a model
@@ -51,13 +45,12 @@ def prove_gguf(
 
     Errors: RuntimeError with what is wrong, or why it could not be proved.
     """
-    report(0, 1, "verifying in a fresh process")
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "core.export.gguf_proof"),
+            *(sys.executable, "-m", "core.export.gguf.proof"),
             *(str(source_file.resolve()), str(file.resolve()), block_list(removed)),
         ],
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=Path(__file__).resolve().parents[3],
         capture_output=True,
         text=True,
     )
@@ -69,15 +62,15 @@ def prove_gguf(
         raise RuntimeError(f"The pruned GGUF file could not be verified: {told[:200]}") from error
     if problem := found.pop("problem"):
         raise RuntimeError(f"The pruned GGUF file failed verification and was not kept: {problem}.")
-    report(1, 1, "verified")
     return found
 
 
 class _Seen(NamedTuple):
-    """Of the unpruned file: its model's logits with the blocks gated off, of `ids` [2, T]; and what each
-    token of a text has cost it, whole.
+    """Of the unpruned file, joined where it was split: its model's logits with the blocks gated off, of `ids`
+    [2, T]; and what each token of a text has cost it, whole.
     """
 
+    place: Path
     ids: torch.Tensor
     logits: np.ndarray
     text: list[int]
@@ -96,7 +89,7 @@ def prove(source_file: Path, file: Path, removed: Sequence[int]) -> dict:
     with tempfile.TemporaryDirectory(dir=file.parent) as folder, _home(Path(folder, "home")):
         model: Any = load_model(str(file), device="cpu").model
         difference = _same_logits(model, seen)
-        told = _in_llama_cpp(source_file, file, model, seen, Path(folder))
+        told = _in_llama_cpp(file, model, seen, Path(folder))
     return {"problem": None, "tensors": tensors, "difference": difference, **told}
 
 
@@ -134,7 +127,7 @@ def _seen(loaded: LoadedModel, removed: Sequence[int]) -> _Seen:
         logits = loaded.model(input_ids=ids, use_cache=False).logits.float().numpy()
     text = loaded.tokenizer(_TEXT)["input_ids"] if loaded.tokenizer else ids[0].tolist()
     text = text[: _LOSS_TOKENS + 1]
-    return _Seen(ids, logits, text, llama_cpp.by_transformers(loaded.model, text))
+    return _Seen(loaded.files.place, ids, logits, text, llama_cpp.by_transformers(loaded.model, text))
 
 
 @torch.no_grad()
@@ -150,7 +143,7 @@ def _same_logits(model: Any, seen: _Seen) -> float:
     return difference
 
 
-def _in_llama_cpp(source_file: Path, file: Path, model: Any, seen: _Seen, folder: Path) -> dict:
+def _in_llama_cpp(file: Path, model: Any, seen: _Seen, folder: Path) -> dict:
     """What llama.cpp did with it, in words, and what its arithmetic costs. Errors: RuntimeError."""
     if not llama_cpp.at_hand():
         return {"llama_cpp": "not run here"}
@@ -160,13 +153,12 @@ def _in_llama_cpp(source_file: Path, file: Path, model: Any, seen: _Seen, folder
         try:
             _check_exact(file, model, seen, folder)
         except RuntimeError:
-            if _agrees(source_file, seen, folder):
+            if _agrees(seen, folder):
                 raise
             words = "continues with other tokens than transformers, as it does for the original"
     if plain:
         return {"llama_cpp": words}
-    first, *_ = parts_of(source_file, source_file.name) or [source_file]
-    whole, pruned = (llama_cpp.log_probabilities(path, seen.text) for path in (first, file))
+    whole, pruned = (llama_cpp.log_probabilities(path, seen.text) for path in (seen.place, file))
     costs = [_apart(whole, seen.losses), _apart(pruned, llama_cpp.by_transformers(model, seen.text))]
     if not costs[1] <= 2 * costs[0] + _SLACK:
         raise RuntimeError(
@@ -183,11 +175,11 @@ def _check_exact(file: Path, model: Any, seen: _Seen, folder: Path) -> None:
     llama_cpp.check_exact(exact, model, seen.ids[0].tolist(), GREEDY_TOKENS)
 
 
-def _agrees(source_file: Path, seen: _Seen, folder: Path) -> bool:
+def _agrees(seen: _Seen, folder: Path) -> bool:
     """Whether the original is in llama.cpp what it is in transformers."""
-    loaded = load_model(str(source_file), device="cpu")
+    model = load_model(str(seen.place), device="cpu").model
     try:
-        _check_exact(loaded.files.place, loaded.model, seen, folder)
+        _check_exact(seen.place, model, seen, folder)
     except RuntimeError:
         return False
     return True

@@ -6,8 +6,9 @@ import pytest
 
 from core.errors import InputError
 from core.export import making, write
-from core.export.card import card
-from core.export.form_names import PARTIAL, WHOLE
+from core.forms.card import card
+from core.forms.names import PARTIAL, WHOLE
+from core.forms.record import PROVENANCE, origin_of
 
 RECORD = {
     "removed": [1, 2],
@@ -66,12 +67,13 @@ def test_every_form_has_one(form):
     assert "base_model" not in told and "FOLDER" in told
 
 
-def test_a_model_that_was_made_here_names_its_origin(tiny, tmp_path):
-    write.prune(str(tiny["llama"]), [1], tmp_path / "first")
-    done = write.prune(str(tmp_path / "first"), [0], tmp_path / "second")
-    record = json.loads((done.out / "blockscape.json").read_text())
-    assert record["of"]["removed"] == [1] and record["removed"] == [0]
-    assert f"made from is {tiny['llama']} without 1" in (done.out / "README.md").read_text()
+def test_a_model_that_was_made_here_names_its_origin(tmp_path):
+    first = {**RECORD, "files": {"model.safetensors": "0" * 64}}
+    (tmp_path / PROVENANCE).write_text(json.dumps(first))
+    told = origin_of(tmp_path)
+    assert told == {"of": RECORD} and origin_of(tmp_path / "nothing") == {}
+    again = {**RECORD, **told, "removed": [0], "source": "/a/b"}
+    assert "made from is owner/name without 1,2" in card(again, "b", 4)
 
 
 def test_a_full_disk_is_told_before_anything_is_written(tiny, tmp_path, monkeypatch):

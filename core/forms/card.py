@@ -3,8 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
-from core.compare.healed import won_said
-from core.export.form_names import GGUF, NAS, NATIVE, PORTABLE, SHAPES, forms_of
+from core.forms.names import GGUF, NAS, NATIVE, PORTABLE, SHAPES, forms_of
 from core.ising.units import written
 
 _TRANSFORMERS = """```python

@@ -25,9 +25,9 @@ _ALIKE = (
 KNOWN = frozenset({*_ALIKE, *PATTERNS})
 # arrays that have an entry of something else than a block
 _NOT_OF_BLOCKS = ("rope.dimension_sections",)
+_RECURRENT = ("qwen35", "qwen35moe")  # whose blocks without full attention keep no keys
 # a number of blocks by which llama.cpp knows the largest model of a family, whose attention it then scales by
 # the width of the model and not by that of a head
-_RECURRENT = ("qwen35", "qwen35moe")  # whose blocks without full attention keep no keys
 _SCALED_BY_COUNT = {"gemma2": 46, "gemma3": 62}
 _COUNT, _DENSE, _DRAFTING = "block_count", "leading_dense_block_count", "nextn_predict_layers"
 

@@ -4,16 +4,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.export.deci import FILE
-from core.export.form_names import GGUF, form_of
-from core.export.gguf_blocks import plan_gguf, write_gguf
-from core.export.gguf_plan import cached_numbers
-from core.export.gguf_proof import prove_gguf
+from core.export.gguf.blocks import Cut, plan_gguf, write_gguf
+from core.export.gguf.deci import FILE
+from core.export.gguf.plan import cached_numbers
+from core.export.gguf.proof import prove_gguf
 from core.export.making import Before, Making, Report, Written
+from core.forms.names import GGUF, form_of
 from core.ising.units import Name
 from core.store.named_models import name_at
 from core.weights.find import find_weights
 from core.weights.gguf_files import GgufFiles
+from core.weights.gguf_patterns import PATTERNS
 
 
 def wanted(source: str, removed: Sequence[Name], form: str | None, remote_code: bool = False) -> bool:
@@ -25,7 +26,7 @@ def wanted(source: str, removed: Sequence[Name], form: str | None, remote_code: 
 def pruned(
     source: str, removed: Sequence[Name], form: str | None, remote_code: bool, report: Report
 ) -> Making:
-    """Of `source`, a GGUF file, without these blocks. Errors: InputError, as core.export.gguf_blocks."""
+    """Of `source`, a GGUF file, without these blocks. Errors: InputError, as core.export.gguf.blocks."""
     report(0, 1, "reading the header")
     files = find_weights(source, remote_code)
     assert isinstance(files, GgufFiles)
@@ -60,6 +61,15 @@ def pruned(
         return Written(cut.parameters[1], item * sum(numbers[b] for b in kept), changes)
 
     def prove(checkpoint: Path, scratch: Path) -> dict:
-        return prove_gguf(first, checkpoint / FILE, gone)
+        found = prove_gguf(first, checkpoint / FILE, gone)
+        return {**found, "llama_cpp": found["llama_cpp"] + _caution(files.header.architecture, cut)}
 
     return Making(before, form_of(gone, form), write, prove, weights="*.gguf", item=item, size=cut.bytes[1])
+
+
+def _caution(architecture: str, cut: Cut) -> str:
+    """What is to be told of other versions of llama.cpp than the one that was tried."""
+    pattern = PATTERNS.get(architecture)
+    if pattern is None or f"{architecture}.{pattern.array_key}" not in cut.changes:
+        return ""
+    return " (before October 2026 it may pass over the list that says which blocks have full attention)"

@@ -5,16 +5,17 @@ import json
 import pytest
 
 from core.errors import InputError
-from core.export import gguf_proof, of_gguf
-from core.export.deci import FILE
-from core.export.gguf_plan import cached_numbers
-from core.export.gguf_proof import prove
-from core.export.gguf_same import same_bytes
-from core.export.record import is_export_of
+from core.export.gguf import proof as gguf_proof
+from core.export.gguf import whole_blocks as of_gguf
+from core.export.gguf.deci import FILE
+from core.export.gguf.plan import cached_numbers
+from core.export.gguf.proof import prove
+from core.export.gguf.same import same_bytes
 from core.export.write import prune
+from core.forms.record import is_export_of
 from core.model.load import load_model
 from core.weights.gguf_header import read_header
-from tests.export.tiny_hybrids import gemma3, lfm2, qwen35
+from tests.export.gguf.tiny_hybrids import gemma3, lfm2, qwen35
 from tests.weights.tiny_gguf import model_of, write
 
 
@@ -25,7 +26,7 @@ def llama(tmp_path):
 
 @pytest.fixture
 def proved(monkeypatch):
-    """The proof without the fresh process, which test_gguf_proof.py starts."""
+    """The proof without the fresh process, which test_proof.py starts."""
     monkeypatch.setattr(of_gguf, "prove_gguf", prove)
 
 
@@ -62,6 +63,15 @@ def test_what_is_kept_of_a_token_is_read_off_the_header(tmp_path, make):
     loaded = load_model(str(file))
     numbers = cached_numbers(file, read_header(file))[: len(loaded.blocks)]
     assert [4 * n for n in numbers] == [block.kv_bytes for block in loaded.blocks]
+
+
+def test_what_an_older_llama_cpp_would_pass_over_is_told(tmp_path, proved):
+    source = gemma3(tmp_path / "tiny.gguf", "Q8_0")
+    told = [prune(str(source), [b], tmp_path / f"out{b}", form="gguf").llama_cpp for b in (0, 1)]
+    assert all(words and "before October 2026 it may pass over the list" in words for words in told)
+    every_third = gemma3(tmp_path / "third.gguf", "Q8_0", attention__sliding_window_pattern=3)
+    done = prune(str(every_third), [0, 1, 2], tmp_path / "third", form="gguf")
+    assert done.llama_cpp and "older" not in done.llama_cpp and "before" not in done.llama_cpp
 
 
 def test_what_is_not_proved_is_not_kept(llama, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.export.form_names import GGUF, SHAPES, FormName, forms_of
+from core.forms.names import GGUF, SHAPES, FormName, forms_of
 from core.ising.units import Name
 
 _SUFFIX = ".gguf"

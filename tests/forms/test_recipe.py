@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from core.errors import InputError
-from core.export import commands
-from core.export.recipe import recipe
+from core.forms import commands
+from core.forms.recipe import recipe
 from core.model.load import load_model
 from core.model.surgery import remove_blocks
 
