@@ -26,8 +26,8 @@ held by `make lint`):
 What is asked goes down, what is found comes up: a page or a command makes a request (jobs.requests), a worker
 runs it (job_kinds), which calls the library; the store keeps what it made, and `energy` reads it from there.
 
-From `blocks` to `export` but for `forms`, and `job_kinds`, modules load torch. The other rooms stay light: the
-app's process and the command line never load it. Nothing here imports streamlit.
+From `blocks` to `export` but for `forms`, and `job_kinds`, modules load torch. The other rooms stay light:
+the app's process and the command line never load it. Nothing here imports streamlit.
 """
 
 __version__ = "0.1.0"

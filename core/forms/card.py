@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
+from core.compare.healed import won_in_words
 from core.forms.names import GGUF, NAS, NATIVE, PORTABLE, SHAPES, forms_of
 from core.ising.units import written
 
@@ -143,7 +144,7 @@ def _healing(healed: Mapping | None) -> list[str]:
     if not healed:
         return []
     asked, training, won = healed["asked"], healed["training"], healed["won"]
-    said = "" if won is None else won_said(won)
+    said = "" if won is None else won_in_words(won)
     came_back = f" {said[:1].upper()}{said[1:]}." if said else ""
     seed = asked["settings"].get("seed", 0)
     budget = (
