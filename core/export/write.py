@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.errors import InputError
 from core.export import by_shard as by_files
 from core.export import in_memory
 from core.export.gguf import whole_blocks as of_gguf
@@ -44,6 +45,7 @@ def prune(
     out = Path(out)
     if not (replace and is_export_of(out, source, removed, form)):
         check_free(out)
+    _check_beside(out, place_of(source).expanduser())
     if by_shard is None:
         by_shard = by_files.wanted(source, removed, form, remote_code)
     way = by_files if by_shard else in_memory
@@ -52,6 +54,15 @@ def prune(
     making = way.pruned(source, removed, form, remote_code, report)
     told = {**origin_of(place_of(source)), **(provenance or {})}
     return made(making, out, provenance=told, workshop=workshop, report=report)
+
+
+def _check_beside(out: Path, source: Path) -> None:
+    """Errors: InputError where the export would lie in the folder of its own original."""
+    if source.is_dir() and source.resolve() in out.resolve().parents:
+        raise InputError(
+            f"{str(out)!r} lies in the folder of the model that is pruned, which stays as it is; give "
+            "another place."
+        )
 
 
 def write_healed(

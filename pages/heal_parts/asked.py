@@ -9,7 +9,7 @@ import streamlit as st
 from core import jobs
 from core.energy.sources import Source
 from core.errors import InputError
-from core.heal.needs import Needs, needs_of_state
+from core.heal.needs import Needs, needs_of_state, widths_of
 from core.heal.parts import Parts, check_names, in_parts, share_of
 from core.heal.settings import LONGEST, METHODS, REPLACED, TRAINED, Settings
 from core.ising.units import BLOCK, BRANCH, Name, Units, written
@@ -171,7 +171,8 @@ def costs(run: Run, states: list[Names], how: How) -> str:
     for removed in states:
         whole, lost = _gone(run, removed)
         left = model["parameters"] - sum(model["blocks"][b]["parameters"] for b in whole) - sum(lost.values())
-        exported = int(model["bytes"] * left / model["parameters"])
+        each = model.get("written_item") or model["bytes"] / model["parameters"]
+        exported = int(left * each)
         seconds += 60 * (how.settings.minutes or 0.0) + judging + prune_seconds(exported)
         found.append(_needs(run, whole, lost, how, exported))
     most = [n for n in found if n]
@@ -202,21 +203,15 @@ def _gone(run: Run, removed: Names) -> tuple[list[int], dict[int, int]]:
 
 def _needs(run: Run, whole: list[int], lost: dict[int, int], how: How, exported: int) -> Needs | None:
     """As the job will see it; None where the model's config is not on this machine."""
-    try:
-        text = (place_of(run.meta["model"]["source"]) / "config.json").read_text(encoding="utf-8")
-        config = json.loads(text)
-        config = config.get("text_config", config)
-        hidden = next(config[n] for n in ("hidden_size", "n_embd", "d_model") if n in config)
-        vocabulary = config["vocab_size"]
-    except (OSError, ValueError, KeyError, StopIteration):
+    widths = widths_of(place_of(run.meta["model"]["source"]))
+    if widths is None:
         return None
     model, texts = run.meta["model"], run.meta["texts"]
     parts = in_parts(whole, min(how.rounds, len(whole))) if whole else [[]]
     return needs_of_state(
         [block["parameters"] for block in model["blocks"]],
         model["parameters"],
-        hidden,
-        vocabulary,
+        *widths,
         parts,
         how.settings,
         texts["length"],

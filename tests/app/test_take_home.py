@@ -32,7 +32,9 @@ def tables(app: AppTest) -> str:
 
 def test_whole_blocks_are_offered_in_every_form_that_can_be(no_worker, monkeypatch):
     app = opened(monkeypatch, "3,7")
-    assert {"Hugging Face checkpoint", "GGUF file", "portable", "mergekit recipe"} <= set(cards(app))
+    assert {"Hugging Face checkpoint", "GGUF file", "Portable, for transformers", "mergekit recipe"} <= set(
+        cards(app)
+    )
     assert "num_hidden_layers</td><td>24</td><td>22" in tables(app)
     assert sum(c.value.startswith("About ") and "that are free" in c.value for c in app.caption) >= 2
     app.button(key="prune-gguf-3-7").click().run()

@@ -113,6 +113,13 @@ def test_nothing_is_overwritten(tiny, tmp_path):
     assert (tmp_path / "out" / "precious").read_text() == "x"
 
 
+def test_the_folder_of_the_original_takes_no_export(tiny):
+    before = sorted(tiny["llama"].iterdir())
+    with pytest.raises(InputError, match="lies in the folder of the model"):
+        write.prune(str(tiny["llama"]), [1], tiny["llama"] / "inner")
+    assert sorted(tiny["llama"].iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("fault", "finds"),
     [("order", "logits differ"), ("config", "unexpected|missing"), ("weights", "logits differ")],
