@@ -10,6 +10,7 @@ held by `make lint`):
     calibration             sequences -> gradient rows A
     measure                 losses, tasks, behaviour of a model with any blocks removed
     model                   load a model where it fits, gate its blocks, remove them
+    forms                   what a pruned model is taken home as: words, records, cards, commands
     blocks       weights    find the blocks of any model | its files, of any format; load torch
     compare                 measured states side by side, results of other tools
     landscape               listed states: candidates, where a state stands, words for it
@@ -25,8 +26,9 @@ held by `make lint`):
 What is asked goes down, what is found comes up: a page or a command makes a request (jobs.requests), a worker
 runs it (job_kinds), which calls the library; the store keeps what it made, and `energy` reads it from there.
 
-From `blocks` to `export`, and `job_kinds`, modules load torch at the top. The other rooms stay light: the
-app's process and the command line never load it. Nothing here imports streamlit.
+From `blocks` to `export`, and `job_kinds`, modules load torch, but `forms` does not. The others
+stay light: the app's process and the command line never load it. Nothing here imports
+streamlit.
 """
 
 __version__ = "0.1.0"

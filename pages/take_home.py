@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from core import jobs
-from core.export.commands import (
+from core.forms.commands import (
     Command,
     converter_command,
     prune_layers_command,
@@ -16,9 +16,9 @@ from core.export.commands import (
     run_commands,
     vllm_command,
 )
-from core.export.config_changes import foretold
-from core.export.form_names import GGUF, NATIVE, forms_of
-from core.export.offers import Offer
+from core.forms.config_changes import foretold
+from core.forms.names import GGUF, NATIVE, forms_of
+from core.forms.offers import Offer
 from core.store.named_models import place_of
 from core.store.runs import Run
 from pages.shared.exports import (
@@ -60,12 +60,16 @@ def page() -> None:
 
 
 def _state(run: Run, removed: tuple[int, ...]) -> None:
-    found = offers_of(run, removed)
-    show_saving(run, removed, found[0].form)
-    _config(run, removed, found[0])
-    cards = {offer.name.title: partial(export_card, run, removed, offer) for offer in found}
     model, names = run.meta["model"], run.units.stored(removed)
     whole, place = [name for name in names if isinstance(name, int)], place_of(model["source"])
+    found = offers_of(run, removed)
+    if place.suffix == ".gguf" and len(whole) == len(names):  # what stays as it is comes first
+        found.sort(key=lambda offer: offer.form != GGUF)
+    show_saving(run, removed, found[0].form)
+    _config(run, removed, found[0])
+    cards = {
+        offer.name.title: partial(export_card, run, removed, offer, offer is found[0]) for offer in found
+    }
     if len(whole) == len(names) and place.suffix != ".gguf":
         blocks = len((run.whole or run).units)
         cards["mergekit recipe"] = partial(recipe_card, model, place, blocks, whole)
@@ -90,7 +94,7 @@ def _commands(model: dict, place: Path, whole: list[int], done: Mapping[str, dic
         file = Path(done[GGUF]["out"]) / "model.gguf"
         found |= run_commands(file) | {"smaller, by llama.cpp": quantize_command(file)}
     if whole and place.suffix == ".gguf":
-        out = place.with_name(f"{place.stem}-pruned.gguf")
+        out = Path(f"{place.stem}-pruned.gguf")  # where the command is run: the original's folder is not ours
         found["the blocks out, by llama.cpp"] = prune_layers_command(place, whole, out)
     return found
 

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from core.errors import InputError, first_line
 from core.export.by_shard import plan_of, write_plan
-from core.export.form_names import NATIVE, PORTABLE
-from core.export.forms import FORMS
 from core.export.shard_proof import prove_by_shard
 from core.export.verify import compare, made_up_ids
+from core.export.writers import FORMS
+from core.forms.names import NATIVE, PORTABLE
 from core.model import partial
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model

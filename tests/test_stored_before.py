@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 from core import jobs
 from core.compare.comparison import compare, measured_increases, measured_kl
 from core.energy.sources import list_sources, open_source
-from core.export.record import is_export_of
+from core.forms.record import is_export_of
 from core.ising.units import whole
 from core.job_kinds.solve import solve_request, solved
 from core.landscape.landscape import landscape

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.cli.lowest import add_landscape, landscape_of, searched_lowest
-from core.cli.options import RUN, positive
+from core.cli.options import RUN, natural
 from core.errors import InputError
 from core.ising.units import Name, read_names
 from core.spectrum.lowest import check_removed
@@ -19,7 +19,7 @@ class Chosen:
     """A model's source, and what to remove of it, in the order in which it is named.
 
     Of a state of a run also the landscape that it was chosen in, as a prune job's request has it; its rank
-    from 1 on, its energy, and the couplings, float64 [N, N].
+    from 0 on, its energy, and the couplings, float64 [N, N].
     """
 
     model: str
@@ -48,17 +48,17 @@ def add_state(command: argparse.ArgumentParser, several: bool = False) -> None:
     more = ", or several, 1,5,17: treated alike and compared" if several else ""
     command.add_argument(
         "--rank",
-        type=_ranks if several else lambda text: [positive(text)],
-        default=[1],
+        type=_ranks if several else lambda text: [natural(text)],
+        default=[0],
         metavar="K",
-        help=f"with --run: the K-th lowest state (default 1){more}",
+        help=f"with --run: a state by its rank as states lists it (default 0, the lowest){more}",
     )
     add_landscape(command)
 
 
 def _ranks(text: str) -> list[int]:
     """Ranks, each once, the lowest first."""
-    return sorted({positive(part.strip()) for part in text.split(",")})
+    return sorted({natural(part.strip()) for part in text.split(",")})
 
 
 def states_of(args: argparse.Namespace) -> list[Chosen]:
@@ -78,10 +78,11 @@ def states_of(args: argparse.Namespace) -> list[Chosen]:
     if args.remove is not None:
         check_removed(args.remove, len(run.units))
     asked = landscape_of(args)
-    found = searched_lowest(args, asked, args.rank[-1])
-    if len(found.removed) < args.rank[-1]:
+    found = searched_lowest(args, asked, args.rank[-1] + 1)
+    if len(found.removed) <= args.rank[-1]:
         raise InputError(
-            f"There are {len(found.removed)} states; choose a --rank up to that, not {args.rank[-1]}."
+            f"There are {len(found.removed)} states, of rank 0 to {len(found.removed) - 1}; choose a --rank "
+            f"among those, not {args.rank[-1]}."
         )
     landscape = {
         "run": str(folder),
@@ -92,10 +93,10 @@ def states_of(args: argparse.Namespace) -> list[Chosen]:
     return [
         Chosen(
             run.meta["model"]["source"],
-            run.units.stored(found.removed[k - 1]),
+            run.units.stored(found.removed[k]),
             landscape,
             k,
-            float(found.energies[k - 1]),
+            float(found.energies[k]),
             asked.H,
         )
         for k in args.rank

@@ -8,7 +8,7 @@ from core import jobs
 from core.cli.chosen import Chosen, add_state, states_of
 from core.cli.options import LENGTH, REPORTED, SEED, add_texts, form_of, positive, texts_of
 from core.cli.running import as_job, check_writable, together
-from core.compare.healed import Healed, orders_of
+from core.compare.healed import Healed, orders_of, won_in_words
 from core.errors import InputError
 from core.heal.parts import check_names, in_parts, share_of
 from core.heal.settings import KL, METHODS, REPLACED, Settings
@@ -176,9 +176,10 @@ def describe(result: dict) -> str:
         tasks = ", ".join(f"{task} {own['accuracy']:.3f}" for task, own in row["tasks"].items())
         lines.append(f"{name:<9} {row['loss']:>8.4f} {row['perplexity']:>11.3f}  {tasks}")
     if result["won"] is not None:
-        lines.append(f"{result['won']:.0%} of the increase came back")
+        lines.append(won_in_words(result["won"]))
     training = result["training"]
-    lines.append(f"{training['tokens']:,} tokens, {training['seconds'] / 60:.1f} minutes")
+    if training["steps"]:
+        lines.append(f"{training['tokens']:,} tokens, {training['seconds'] / 60:.1f} minutes")
     lines += [training["stopped"]] if training["stopped"] else []
     lines += [f"{name} answers: {text}" for name, text in result.get("replies", {}).items()]
     return "\n".join([*lines, *(f"{name}: {result[name]}" for name in _TOLD)])

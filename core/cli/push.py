@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from core.cli.running import as_job
-from core.export.hub import TOKEN, check_push
+from core.forms.hub import TOKEN, check_push
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:

@@ -30,6 +30,13 @@ class Healed:
         return (self.before - self.after) / rise if rise > 0 else None
 
 
+def won_in_words(share: float) -> str:
+    """What came back of a loss increase, in a sentence without its full stop."""
+    if share < 0:
+        return f"worse than plain removal: the loss increase is {1 - share:.1f} times as large"
+    return f"{100 * share:.0f} % of the loss increase came back, on texts not trained on"
+
+
 @dataclass(frozen=True)
 class Orders:
     """places: {ruler: the place of each state by it, from 1 on, equal ones the better place}, of the rulers

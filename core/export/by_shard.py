@@ -16,12 +16,12 @@ import torch
 from transformers import GenerationConfig
 
 from core.errors import InputError
-from core.export.config_changes import differences
-from core.export.form_names import NATIVE, PORTABLE, form_of
-from core.export.forms import FORMS
 from core.export.in_memory import check_whole
 from core.export.making import Before, Making, Report, Written, beside
 from core.export.verify import prove_elsewhere, verify_portable
+from core.export.writers import FORMS
+from core.forms.config_changes import differences
+from core.forms.names import NATIVE, PORTABLE, form_of
 from core.ising.units import Name
 from core.model import partial
 from core.model.devices import free_memory

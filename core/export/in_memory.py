@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from core.errors import InputError
-from core.export.config_changes import differences
-from core.export.form_names import GGUF, NATIVE, PORTABLE, SHAPES, form_of
-from core.export.forms import FORMS, HEALED, Form, healed_parts
 from core.export.making import Before, Making, Report, Written, beside
 from core.export.verify import made_up_ids
+from core.export.writers import FORMS, HEALED, Form, healed_parts
+from core.forms.config_changes import differences
+from core.forms.names import GGUF, NATIVE, PORTABLE, SHAPES, form_of
 from core.ising.units import BLOCK, BRANCH, Name
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model

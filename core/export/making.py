@@ -16,10 +16,10 @@ import transformers
 
 import core
 from core.errors import InputError
-from core.export.card import card
-from core.export.config_changes import Change
-from core.export.form_names import LOGITS, NATIVE
-from core.export.record import PROVENANCE, Export
+from core.forms.card import card
+from core.forms.config_changes import Change
+from core.forms.names import LOGITS, NATIVE
+from core.forms.record import PROVENANCE, Export
 from core.ising.units import Name
 from core.store.folders import writing
 from core.store.runs import file_sha256

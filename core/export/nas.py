@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import InputError
-from core.export.deci import layout_of
+from core.export.gguf.deci import layout_of
 from core.model.load import LoadedModel
 
 FILE = "config.nemotron-nas.json"

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from core.errors import InputError
-from core.export.form_names import LOGITS, TENSORS
 from core.export.verify import compare, made_up_ids
+from core.forms.names import LOGITS, TENSORS
 from core.model.devices import free_memory
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model
@@ -30,7 +30,7 @@ def prove_by_shard(
     source: str, folder: Path, removed: Sequence[int], probe: Path | None = None, remote_code: bool = False
 ) -> dict:
     """{problem: a sentence or None, difference: the largest of a logit or None, proof: of
-    core.export.form_names.PROOFS, tensors: how many were compared} of a folder that is `source` without these
+    core.forms.names.PROOFS, tensors: how many were compared} of a folder that is `source` without these
     blocks.
 
     Its config must ask for just the names and shapes that are there, and each tensor must be the source's own

@@ -17,8 +17,8 @@ import torch
 from transformers import PreTrainedModel
 
 from core.errors import InputError
-from core.export import deci
-from core.export.deci_proof import in_llama_cpp, read_back
+from core.export.gguf import deci
+from core.export.gguf.deci_proof import in_llama_cpp, read_back
 from core.measure.evaluation import greedy
 from core.model.load import load_model
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.errors import InputError
 from core.export import by_shard as by_files
-from core.export import in_memory, of_gguf
+from core.export import in_memory
+from core.export.gguf import whole_blocks as of_gguf
 from core.export.making import Report, made
-from core.export.record import Export, is_export_of, is_healed_of, origin_of
+from core.forms.record import Export, is_export_of, is_healed_of, origin_of
 from core.ising.units import Name
 from core.model.load import LoadedModel
 from core.model.places import Place
@@ -29,7 +31,7 @@ def prune(
 ) -> Export:
     """Remove blocks, or attention or FFN of them, from `source` and write a folder of the pruned model.
 
-    removed: blocks by number, branches by name ("12a"). form: of core.export.form_names; None: where only
+    removed: blocks by number, branches by name ("12a"). form: of core.forms.names; None: where only
     whole blocks go, a checkpoint that loads as `source` does, by from_pretrained of its auto class; else the
     portable form. `workshop` is a folder on the disk of `out` to write in until it is verified; None: beside
     `out`. Weights keep the checkpoint's own type. remote_code: as in core.model.load.load_model; the code
@@ -43,6 +45,7 @@ def prune(
     out = Path(out)
     if not (replace and is_export_of(out, source, removed, form)):
         check_free(out)
+    _check_beside(out, place_of(source).expanduser())
     if by_shard is None:
         by_shard = by_files.wanted(source, removed, form, remote_code)
     way = by_files if by_shard else in_memory
@@ -51,6 +54,15 @@ def prune(
     making = way.pruned(source, removed, form, remote_code, report)
     told = {**origin_of(place_of(source)), **(provenance or {})}
     return made(making, out, provenance=told, workshop=workshop, report=report)
+
+
+def _check_beside(out: Path, source: Path) -> None:
+    """Errors: InputError where the export would lie in the folder of its own original."""
+    if source.is_dir() and source.resolve() in out.resolve().parents:
+        raise InputError(
+            f"{str(out)!r} lies in the folder of the model that is pruned, which stays as it is; give "
+            "another place."
+        )
 
 
 def write_healed(

@@ -1,5 +1,6 @@
 """What a healing takes in memory and on disk, told before it begins. Loads no torch."""
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from core.errors import InputError
 from core.heal.settings import KL, LORA, SEAMS, Settings
+from core.weights.gguf_header import read_header
 
 FLOAT = 4  # bytes
 _PIECE = 256  # tokens whose logits exist at once: core.model.losses.TOKENS
@@ -50,6 +52,23 @@ def seams(removed: Sequence[int], blocks: int) -> list[int]:
     gone = set(removed)
     kept = [b for b in range(blocks) if b not in gone]
     return [i for i, b in enumerate(kept) if b - 1 in gone or b + 1 in gone]
+
+
+def widths_of(place: Path) -> tuple[int, int] | None:
+    """(hidden size, words in the vocabulary) of a folder with a config or of a GGUF file; None where neither
+    says them.
+    """
+    try:
+        if place.is_file():
+            header = read_header(place)
+            named = {key.rpartition(".")[2]: value for key, value in header.values.items()}
+            return named["embedding_length"], header.lengths["tokenizer.ggml.tokens"]
+        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+        config = config.get("text_config", config)
+        hidden = next(config[n] for n in ("hidden_size", "n_embd", "d_model") if n in config)
+        return hidden, config["vocab_size"]
+    except (OSError, ValueError, KeyError, StopIteration):
+        return None
 
 
 def needs_of_state(

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 
 from core.errors import InputError
 
+LONGEST = 10_000.0  # minutes, a week: who writes more has mistaken the unit
 KL, LORA, SEAMS, LINEAR, MERGE = "kl", "lora", "seams", "linear", "merge"
 
 
@@ -95,6 +96,10 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name} must be a number above 0, not {value}; give another.")
+        if self.minutes is not None and self.minutes > LONGEST:
+            raise InputError(
+                f"minutes must be at most {LONGEST:,.0f}, a week, not {self.minutes:g}; give fewer."
+            )
         for name in ("next_token", "hidden"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"The weight {name} must be 0 or more, not {getattr(self, name)}.")

@@ -9,12 +9,12 @@ from typing import Any
 
 from core.calibration.corpus import Read, available, read_sources
 from core.errors import InputError
-from core.export.form_names import PORTABLE, form_of
-from core.export.forms import FORMS
 from core.export.in_memory import check_whole
 from core.export.making import put_back
-from core.export.record import zip_export
 from core.export.write import write_healed
+from core.export.writers import FORMS
+from core.forms.names import PORTABLE, form_of
+from core.forms.record import is_healed_of, zip_export
 from core.heal.needs import STATES_ROOM, check_room, needs_of_state
 from core.heal.parts import check_names, share_of
 from core.heal.replacement import replace_blocks
@@ -32,7 +32,7 @@ from core.model.places import Place
 from core.model.surgery import check_removal, divided, remove_blocks, without
 from core.ranks import ALONE, Ranks
 from core.store import folders
-from core.store.folders import in_turn
+from core.store.folders import check_free, in_turn
 from core.tasks.items import read_tasks
 from core.texts import Sequences
 from core.texts.sequences import part_of
@@ -69,6 +69,8 @@ def _in_its_turn(request: dict, progress: Progress, ranks: Ranks) -> dict | None
     teacher, student = (seen_for(load(request), [request["blocks"]]) for _ in range(2))
     removed = check_removal(teacher, state_of(request["blocks"], teacher))
     parts = _parts(request, teacher, removed, settings)
+    if ranks.rank == 0:
+        _check_out(teacher, removed, request, progress)
     learn, held, report = ranks.agree(_drawn(teacher, request, progress) if ranks.rank == 0 else None)
     told = _checked(teacher, parts, settings, learn, progress.work)
     if ranks.rank:
@@ -239,6 +241,16 @@ def _asked(request: Mapping) -> dict:
     return {name: request[name] for name in names if request.get(name) is not None}
 
 
+def _check_out(teacher: LoadedModel, removed: Sequence[int], request: Mapping, progress: Progress) -> None:
+    """Before anything is learned. Errors: InputError where something else has the name of the checkpoint."""
+    if not request["out"]:
+        return
+    out = Path(request["out"])
+    put_back(progress.work, out)
+    if not is_healed_of(out, teacher.source, teacher.units.stored(removed), _asked(request)):
+        check_free(out)
+
+
 def _written(
     teacher: LoadedModel,
     student: LoadedModel,
@@ -254,7 +266,6 @@ def _written(
     out, curve = Path(request["out"]), Path(f"{request['out']}.csv")
     out.parent.mkdir(parents=True, exist_ok=True)
     same_disk = out.parent.stat().st_dev == progress.work.stat().st_dev
-    put_back(progress.work, out)
     done = write_healed(
         teacher,
         student,

@@ -5,8 +5,8 @@ from pathlib import Path
 from core.compare.facts import facts
 from core.energy.sources import open_source
 from core.export.making import put_back
-from core.export.record import zip_export
 from core.export.write import prune as write_pruned
+from core.forms.record import zip_export
 from core.ising.units import name_text
 from core.jobs.progress import Progress
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from core.export.hub import check_push, push
+from core.forms.hub import check_push, push
 from core.jobs.progress import Progress
 
 

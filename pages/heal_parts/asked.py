@@ -1,23 +1,24 @@
 """What is to be healed, how, and what that takes."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 
 import streamlit as st
 
 from core import jobs
-from core.compare.comparison import model_key
 from core.energy.sources import Source
 from core.errors import InputError
-from core.heal.needs import Needs, needs_of_state
+from core.heal.needs import Needs, needs_of_state, widths_of
 from core.heal.parts import Parts, check_names, in_parts, share_of
-from core.heal.settings import METHODS, REPLACED, TRAINED, Settings
+from core.heal.settings import LONGEST, METHODS, REPLACED, TRAINED, Settings
 from core.ising.units import BLOCK, BRANCH, Name, Units, written
 from core.jobs.costs import in_words, measure_seconds, prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.named_models import is_demo, place_of
 from core.store.runs import Run
+from pages.shared.exports import shortened
 from pages.shared.parts import seconds_of_forward
 from pages.shared.view import plain
 
@@ -100,7 +101,7 @@ def asked_how() -> How | None:
             key="heal_replace",
             width=180,
         )
-        minutes = st.number_input("Minutes", 0.1, 10_000.0, 5.0, key="heal_minutes", width=120)
+        minutes = st.number_input("Minutes", 0.1, LONGEST, 5.0, key="heal_minutes", width=120)
         rounds = st.number_input(
             "Rounds",
             1,
@@ -140,7 +141,9 @@ def _request_of(source: Source, removed: Names, how: How, prompt: str) -> dict:
     parts = {"parts": how.parts(source, removed)} if how.rounds > 1 else {}
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])[:60]
     way = "-".join([*map(str, told.values()), *(["rounds", str(how.rounds)] if parts else [])])
-    name = f"{label}-{model_key(run)[:6]}-without-{'-'.join(map(str, removed))}-healed-{way}"
+    # by run and parts: other texts, or another order of rounds, make another model
+    key = hashlib.sha256(json.dumps([run.key, parts]).encode()).hexdigest()[:6]
+    name = f"{label}-{key}-without-{'-'.join(map(str, removed))}-healed-{way}"
     return jobs.request_for(
         run,
         with_texts=True,
@@ -154,7 +157,7 @@ def _request_of(source: Source, removed: Names, how: How, prompt: str) -> dict:
         seed=0,
         tasks=is_demo(model["source"]),
         prompt=prompt or None,
-        out=str(folders.home() / "exports" / name[:180]),
+        out=str(folders.home() / "exports" / shortened(name, 180)),
         zip=True,
         provenance={"run": run.key, "model": {key: model[key] for key in ("config", "weights")}},
     )
@@ -168,7 +171,8 @@ def costs(run: Run, states: list[Names], how: How) -> str:
     for removed in states:
         whole, lost = _gone(run, removed)
         left = model["parameters"] - sum(model["blocks"][b]["parameters"] for b in whole) - sum(lost.values())
-        exported = int(model["bytes"] * left / model["parameters"])
+        each = model.get("written_item") or model["bytes"] / model["parameters"]
+        exported = int(left * each)
         seconds += 60 * (how.settings.minutes or 0.0) + judging + prune_seconds(exported)
         found.append(_needs(run, whole, lost, how, exported))
     most = [n for n in found if n]
@@ -199,21 +203,15 @@ def _gone(run: Run, removed: Names) -> tuple[list[int], dict[int, int]]:
 
 def _needs(run: Run, whole: list[int], lost: dict[int, int], how: How, exported: int) -> Needs | None:
     """As the job will see it; None where the model's config is not on this machine."""
-    try:
-        text = (place_of(run.meta["model"]["source"]) / "config.json").read_text(encoding="utf-8")
-        config = json.loads(text)
-        config = config.get("text_config", config)
-        hidden = next(config[n] for n in ("hidden_size", "n_embd", "d_model") if n in config)
-        vocabulary = config["vocab_size"]
-    except (OSError, ValueError, KeyError, StopIteration):
+    widths = widths_of(place_of(run.meta["model"]["source"]))
+    if widths is None:
         return None
     model, texts = run.meta["model"], run.meta["texts"]
     parts = in_parts(whole, min(how.rounds, len(whole))) if whole else [[]]
     return needs_of_state(
         [block["parameters"] for block in model["blocks"]],
         model["parameters"],
-        hidden,
-        vocabulary,
+        *widths,
         parts,
         how.settings,
         texts["length"],

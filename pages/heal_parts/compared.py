@@ -45,7 +45,7 @@ def _healed(source: Source, removed: Names, result: dict) -> Healed:
 
 
 def _place(source: Source, removed: Names) -> tuple[float | None, int | None]:
-    """(energy, rank from 1 on among the LISTED lowest) of a state in the landscape in view; None where that
+    """(energy, rank from 0 on among the LISTED lowest) of a state in the landscape in view; None where that
     does not know it.
     """
     units = source.units.state(removed)
@@ -63,7 +63,7 @@ def _ranks(key: str, by: str, estimator: str, mix: dict | None, m: int) -> dict[
     H = source_of(key).seen(by).couplings(estimator, mix)
     found = lowest_states(H, m, LISTED, time_limit=WAIT)
     proved = np.searchsorted(found.energies, found.lower_bound, side="right")
-    return {s: k + 1 for k, s in enumerate(found.removed[: len(found.x) if found.exact else proved])}
+    return {s: k for k, s in enumerate(found.removed[: len(found.x) if found.exact else proved])}
 
 
 def _table(states: list[Healed]) -> None:
@@ -77,7 +77,7 @@ def _table(states: list[Healed]) -> None:
                 written(own.removed),
                 *(_cell(name, value, orders.places, k) for name, value in values.items()),
                 "" if own.won is None else f"{100 * own.won:.0f} %".replace("-", "−"),
-                own.rank or "",
+                "" if own.rank is None else own.rank,
             ]
         )
     head = ["", "removes", "energy", "loss pruned", "loss healed", "won back", "rank"]

@@ -5,8 +5,9 @@ from pathlib import Path
 import streamlit as st
 
 from core import jobs
-from core.export.card import snippet
-from core.export.form_names import NATIVE
+from core.compare.healed import won_in_words
+from core.forms.card import snippet
+from core.forms.names import NATIVE
 from core.view.heal_figures import healing
 from pages.shared.parts import chart, html_table, offer_zip, watch
 from pages.shared.view import plain
@@ -36,7 +37,8 @@ def _result(done: dict) -> None:
     """The three models side by side, what they answer, and the way home."""
     table, training = done["table"], done["training"]
     if done["won"] is not None:
-        st.markdown(_won(done["won"]))
+        said = won_in_words(done["won"])
+        st.markdown(f"**{said[0].upper()}{said[1:]}.**")
     if training["stopped"]:
         st.warning(plain(training["stopped"]))
     if 0 < training["steps"] < _FEW:
@@ -64,13 +66,6 @@ def _result(done: dict) -> None:
         place.caption(name)
         place.code(text or " ", language=None, wrap_lines=True)
     _home(done)
-
-
-def _won(share: float) -> str:
-    """What came back of the loss increase, in a sentence."""
-    if share < 0:
-        return f"**Worse than plain removal**: the loss increase is {1 - share:.1f} times as large."
-    return f"**{100 * share:.0f} % of the loss increase came back**, on texts not trained on."
 
 
 def _home(done: dict) -> None:

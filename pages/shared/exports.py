@@ -1,12 +1,14 @@
 """A state as files: what it saves, a card for each form, its progress, its proof, and the way home."""
 
+import hashlib
+
 import streamlit as st
 
 from core import jobs
 from core.compare.comparison import compare, model_key
-from core.export.card import snippet
-from core.export.form_names import LOGITS, NATIVE, PROOFS
-from core.export.offers import Offer, bytes_after, free_bytes, from_gguf, left_out, offers
+from core.forms.card import snippet
+from core.forms.names import LOGITS, NATIVE, PROOFS
+from core.forms.offers import Offer, bytes_after, free_bytes, left_out, offers, stays_as_stored
 from core.jobs.costs import in_words, prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders
@@ -40,7 +42,7 @@ def export_request(run: Run, removed: State, form: str) -> dict:
     model, names = run.meta["model"], run.units.stored(removed)
     usual = offers_of(run, removed)[0].form
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])
-    name = f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, names))}"[:120].rstrip("-.")
+    name = shortened(f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, names))}", 120)
     name += f"-{form}" if form != usual else ""
     return jobs.request_for(
         run,
@@ -51,6 +53,15 @@ def export_request(run: Run, removed: State, form: str) -> dict:
         written=None if form == NATIVE else form,
         landscape=_landscape(run),
     )
+
+
+def shortened(name: str, most: int) -> str:
+    """A folder's name of at most so many characters: of a longer one the beginning and a digest of all of it,
+    so that states which differ behind it have folders of their own.
+    """
+    if len(name) <= most:
+        return name
+    return f"{name[: most - 9].rstrip('-.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _landscape(run: Run) -> dict | None:
@@ -85,7 +96,7 @@ def show_saving(run: Run, removed: State, form: str) -> None:
     out = run.units.state(left_out(run.units.stored(removed), form)) or ()
     gone = [blocks[i] for i in out]
     kv = sum(b.get("kv_bytes", 0) for b in blocks)
-    as_stored = form != NATIVE and from_gguf(place_of(model["source"]), run.units.stored(removed))
+    as_stored = stays_as_stored(place_of(model["source"]), form)
     rows: list[list] = [
         _row(f"{run.units.word}s", len(blocks), len(blocks) - len(removed)),
         _row("parameters", model["parameters"], model["parameters"] - sum(b["parameters"] for b in gone)),
@@ -123,15 +134,16 @@ def _strip_without(run: Run, removed: State) -> str:
     return branch_strip(run.whole.meta["model"]["blocks"], run.units, removed)
 
 
-def export_card(run: Run, removed: State, offer: Offer) -> None:
-    """One form: what it is for, the button with time and room, its progress, its proof, and the way home."""
+def export_card(run: Run, removed: State, offer: Offer, primary: bool = True) -> None:
+    """One form: what it is for, the button with time and room, its progress, its proof, and the way home;
+    primary: of several the one to take first.
+    """
     st.caption(plain(offer.name.about))
     if offer.why_not:
         st.info(plain(offer.why_not))
         return
-    usual = offer.form == offers_of(run, removed)[0].form
     key = f"prune-{offer.form}-{'-'.join(map(str, removed))}"
-    write_card(export_request(run, removed, offer.form), key, _takes(run, removed, offer.form), usual)
+    write_card(export_request(run, removed, offer.form), key, _takes(run, removed, offer.form), primary)
 
 
 def write_card(request: dict, key: str, takes: str, primary: bool = False) -> None:
@@ -154,7 +166,7 @@ def _takes(run: Run, removed: State, form: str) -> str:
     """Time and room in a sentence."""
     model, names = run.meta["model"], run.units.stored(removed)
     gone = [model["blocks"][i] for i in run.units.state(left_out(names, form)) or ()]
-    weights = bytes_after(model, gone, form != NATIVE and from_gguf(place_of(model["source"]), names))
+    weights = bytes_after(model, gone, stays_as_stored(place_of(model["source"]), form))
     wider = (
         " The original's file holds rounded weights; the checkpoint holds the numbers that they stand for, "
         "in a wider type."
@@ -189,6 +201,8 @@ def show_written(done: dict) -> None:
     """What was written: its proof, sizes of the files, the code that loads it, and one file of it."""
     form = done.get("form", NATIVE)
     proof = PROOFS[done.get("proof", LOGITS)]
+    if "won" in done:  # of a healing, whose student no gates can say
+        proof = proof.replace("the gated model's", "the healed model's own")
     said = f" llama.cpp {done['llama_cpp']}." if done.get("llama_cpp") else ""
     before, after = done["bytes"]
     st.success(plain(f"Ready: {proof}.{said} {size(after)} on disk, {size(before)} before."))
@@ -196,7 +210,7 @@ def show_written(done: dict) -> None:
     st.code(code, language=language, wrap_lines=True)
     offer_zip(done)
     if not done.get("zip"):
-        st.caption("Too large to send through the browser: copy the folder.")
+        st.caption("There is no .zip of it to send through the browser: copy the folder.")
 
 
 def changes_table(changes: list) -> str:

@@ -66,5 +66,5 @@ def _healed(run: Run) -> list[jobs.Job]:
 
 def _called(job: jobs.Job) -> str:
     won = job.result.get("won")
-    back = "" if won is None else f", {100 * won:.0f} % won back"
+    back = "" if won is None else ", worse than before" if won < 0 else f", {100 * won:.0f} % won back"
     return f"healed: {jobs.about(job.kind, job.request)}{back}"

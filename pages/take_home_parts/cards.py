@@ -1,6 +1,5 @@
 """The cards of Take home that are not a form of their own: commands, the recipe, the hub."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +7,9 @@ from pathlib import Path
 import streamlit as st
 
 from core import jobs
-from core.export.commands import Command
-from core.export.hub import TOKEN
-from core.export.recipe import recipe
+from core.forms.commands import Command, mergekit_command
+from core.forms.hub import TOKEN
+from core.forms.recipe import recipe, recipe_of
 from pages.shared.parts import redo_job, show_progress
 from pages.shared.view import plain
 
@@ -18,21 +17,15 @@ from pages.shared.view import plain
 def recipe_card(model: dict, place: Path, blocks: int, removed: list[int]) -> None:
     """The same model by mergekit, where it reads the original."""
     st.caption(
-        "For mergekit: slices of the original, passed through, give the same tensors. It reads Hugging Face "
-        "folders and hub ids."
+        "For mergekit: slices of the original, passed through. It reads Hugging Face folders and hub ids."
     )
-    text = recipe(str(place) if place.exists() else model["source"], removed, blocks, _dtype(place))
+    if (place / "config.json").is_file():
+        text, _ = recipe_of(place, model["source"], removed)
+    else:  # of the hub
+        text = recipe(model["source"], removed, blocks, "float32")
     st.code(text, language="yaml", wrap_lines=True)
     st.download_button("recipe.yml", text, "recipe.yml", "text/yaml", on_click="ignore")
-
-
-def _dtype(place: Path) -> str:
-    """Of the weights, as the config says; float32 where it does not."""
-    try:
-        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return "float32"
-    return str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    commands_card({"mergekit": mergekit_command(Path("recipe.yml"), Path("pruned"), model["type"])})
 
 
 def commands_card(given: Mapping[str, Command]) -> None:

@@ -3,7 +3,8 @@
 from streamlit.testing.v1 import AppTest
 
 from core import jobs
-from core.export.form_names import PARTIAL
+from core.forms.names import PARTIAL
+from pages.shared.exports import shortened
 
 
 def _panel(state: str):
@@ -25,6 +26,13 @@ def test_parts_of_blocks_have_a_form(no_worker):
     (job,) = jobs.list_jobs()
     assert job.request["written"] == "shapes" and job.request["blocks"] == [3, "12a", "13f"]
     assert job.request["out"].endswith("-without-3-12a-13f-shapes")
+
+
+def test_a_name_that_is_cut_still_tells_states_apart():
+    units = "-".join(f"{b}a" for b in range(40))
+    names = [shortened(f"model-without-{units}-{last}", 120) for last in ("41a", "42a")]
+    assert len(set(names)) == 2 and [len(name) for name in names] == [120, 120]
+    assert shortened("model-without-3-7", 120) == "model-without-3-7"
 
 
 def test_whole_blocks_have_none(no_worker):

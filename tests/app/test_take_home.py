@@ -5,7 +5,8 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from core import jobs
-from core.export.hub import TOKEN
+from core.forms.hub import TOKEN
+from core.forms.offers import stays_as_stored
 from core.jobs.files import write_whole
 from core.store import folders
 
@@ -31,7 +32,9 @@ def tables(app: AppTest) -> str:
 
 def test_whole_blocks_are_offered_in_every_form_that_can_be(no_worker, monkeypatch):
     app = opened(monkeypatch, "3,7")
-    assert cards(app)[:3] == ["Hugging Face checkpoint", "GGUF file", "portable"]
+    assert {"Hugging Face checkpoint", "GGUF file", "Portable, for transformers", "mergekit recipe"} <= set(
+        cards(app)
+    )
     assert "num_hidden_layers</td><td>24</td><td>22" in tables(app)
     assert sum(c.value.startswith("About ") and "that are free" in c.value for c in app.caption) >= 2
     app.button(key="prune-gguf-3-7").click().run()
@@ -46,6 +49,12 @@ def test_parts_of_blocks_are_seen_by_branch(no_worker, monkeypatch):
     assert "removes <b>3, 12a" in tables(app) and "same shapes, for everything" in cards(app)
     app.button(key="prune-portable-" + "-".join(map(str, (6, 7, 24)))).click().run()
     assert jobs.list_jobs()[0].request["blocks"] == [3, "12a"]
+
+
+def test_only_gguf_of_a_gguf_file_keeps_its_bytes():
+    file, folder = Path("SmolLM2.Q4_1.gguf"), Path("SmolLM2")
+    assert stays_as_stored(file, "gguf") and not stays_as_stored(folder, "gguf")
+    assert not stays_as_stored(file, "portable") and not stays_as_stored(file, "hf")
 
 
 def test_what_cannot_be_is_told(monkeypatch):

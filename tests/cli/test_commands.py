@@ -297,7 +297,7 @@ def bad_inputs(tiny, text_file, tmp_path):
         (["prune", "--model", model, "--blocks", "1", "--out", tmp_path], "already exists"),
         (["evaluate", "--model", tmp_path / "none"], "No model folder"),
         (["evaluate", "--model", model, "--batch", "0"], "at least 1"),
-        (["evaluate", "--model", model, "--seed", "-1"], "at least 1"),
+        (["evaluate", "--model", model, "--seed", "-1"], "at least 0"),
         (["calibrate", "--model", model, *fit[:-1], "/proc/nope/x"], "cannot be written"),
         (["calibrate", "--model", model, *fit[:-1], empty / "sub"], "cannot be written"),
         (["prune", "--model", model, "--blocks", "1", "--out", empty / "sub"], "cannot be written"),

@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from core.compare.healed import Healed, orders_of
+from core.compare.healed import Healed, orders_of, won_in_words
 
 
 def states(*rows):
@@ -35,3 +35,8 @@ def test_what_is_not_known_is_not_told():
     assert orders_of(states((0.1, 1.4, 1.2), (0.2, 1.2, 1.1))).spearman == {}  # two say nothing
     equal = orders_of(states((0.1, 1.4, 1.2), (0.2, 1.4, 1.1), (0.3, 1.4, 1.3)))
     assert set(equal.spearman) == {("energy", "after")} and equal.places["before"] == (1, 1, 1)
+
+
+def test_what_came_back_in_words():
+    assert won_in_words(0.716).startswith("72 % of the loss increase came back")
+    assert won_in_words(-0.5) == "worse than plain removal: the loss increase is 1.5 times as large"

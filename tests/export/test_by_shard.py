@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 from core.errors import InputError
 from core.export import by_shard, shard_proof, write
 from core.export.by_shard import plan_of, write_plan
-from core.export.form_names import LOGITS, PORTABLE
 from core.export.shard_proof import prove_by_shard
+from core.forms.names import LOGITS, PORTABLE
 from core.model.load import load_model
 from core.model.skeleton import open_skeleton
 from core.model.streamed import streamed

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from core.errors import InputError
 from core.export import write
 from core.export.by_shard import plan_of, wanted, write_plan
-from core.export.form_names import PORTABLE
 from core.export.shard_proof import prove_by_shard
+from core.forms.names import PORTABLE
 from core.model.load import load_model
 from core.model.skeleton import open_skeleton
 from tests import zoo

@@ -14,10 +14,12 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from core.errors import InputError
-from core.export import deci, form_names, nas, verify, write
-from core.export.deci_proof import in_llama_cpp, read_back
-from core.export.forms import FORMS
-from core.export.llama_cpp import LLAMA_CPP
+from core.export import nas, verify, write
+from core.export.gguf import deci
+from core.export.gguf.deci_proof import in_llama_cpp, read_back
+from core.export.gguf.llama_cpp import LLAMA_CPP
+from core.export.writers import FORMS
+from core.forms import names as form_names
 from core.ising.units import BRANCH
 from core.model import partial
 from core.model.gates import gated, removal

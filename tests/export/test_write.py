@@ -8,7 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from core.errors import InputError
-from core.export import forms, write
+from core.export import write
+from core.export import writers as forms
 from core.measure.evaluation import greedy, greedy_tokens, sequence_losses
 from core.model.gates import gated, removal
 from core.model.load import load_model
@@ -110,6 +111,13 @@ def test_nothing_is_overwritten(tiny, tmp_path):
     with pytest.raises(InputError, match="already exists"):
         write.prune(str(tiny["llama"]), [1], tmp_path / "out")
     assert (tmp_path / "out" / "precious").read_text() == "x"
+
+
+def test_the_folder_of_the_original_takes_no_export(tiny):
+    before = sorted(tiny["llama"].iterdir())
+    with pytest.raises(InputError, match="lies in the folder of the model"):
+        write.prune(str(tiny["llama"]), [1], tiny["llama"] / "inner")
+    assert sorted(tiny["llama"].iterdir()) == before
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import torch
 from core import jobs
 from core.calibration import calibrate
 from core.export import making
-from core.export.record import PROVENANCE
+from core.forms.record import PROVENANCE
 from core.job_kinds import prune
 from core.jobs.files import is_held
 from core.jobs.worker import work

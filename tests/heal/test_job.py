@@ -9,14 +9,16 @@ import torch
 from core import jobs
 from core.__main__ import main
 from core.cli.heal import describe
+from core.energy.sources import open_source
 from core.errors import InputError
-from core.export.record import is_export_of, is_healed_of
+from core.forms.record import is_export_of, is_healed_of
 from core.job_kinds import heal
 from core.jobs.files import id_of
 from core.jobs.progress import Cancelled, Progress
 from core.jobs.requests import request_of
 from core.measure.evaluation import sequence_losses
 from core.model.load import load_model
+from core.spectrum.lowest import lowest_states
 
 
 def a_request(tiny, texts, out, settings, **changes) -> dict:
@@ -204,6 +206,16 @@ def test_what_the_command_refuses(tmp_path, capsys, options, said):
     assert said in json.loads(capsys.readouterr().out)["error"]
 
 
+def test_a_name_that_is_taken_is_told_before_anything_is_learned(tiny, some_texts, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    monkeypatch.setattr(heal, "_drawn", lambda *_: pytest.fail("texts were drawn"))
+    with pytest.raises(InputError, match="already exists"):
+        done(a_request(tiny["llama"], some_texts, out, {"method": "linear"}), tmp_path)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
 def test_a_healing_in_the_list_of_jobs(tiny, some_texts, tmp_path):
     request = a_request(tiny["llama"], some_texts, tmp_path, {"method": "lora", "minutes": 2.5})
     assert jobs.about("heal", request) == "llama · without 2, 3, lora, 2.5 minutes"
@@ -217,10 +229,12 @@ def test_several_states_are_healed_alike_and_compared(tmp_path, capsys, monkeypa
 
     monkeypatch.setattr("core.cli.heal.as_job", here)
     small = ["--method", "merge", "--sequences", "8", "--held", "4", "--report", "8", "--no-tasks"]
-    command = ["heal", "--run", "demo", "--remove", "3", "--rank", "9,1,3", *small]
+    command = ["heal", "--run", "demo", "--remove", "3", "--rank", "9,0,3", *small]
     assert main([*command, "--out", str(tmp_path / "out"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [own["rank"] for own in found["states"]] == [1, 3, 9]
+    assert [own["rank"] for own in found["states"]] == [0, 3, 9]
+    listed = lowest_states(open_source("demo").couplings("h0"), 3, 10)
+    assert [tuple(own["removed"]) for own in found["states"]] == [listed.removed[k] for k in (0, 3, 9)]
     energies = [own["energy"] for own in found["states"]]
     assert energies == sorted(energies) and found["orders"]["places"]["energy"] == [1, 2, 3]
     for name, model in (("before", "pruned"), ("after", "healed")):

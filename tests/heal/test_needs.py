@@ -4,12 +4,15 @@ import pytest
 import torch
 
 from core.errors import InputError
-from core.heal.needs import Sizes, check_room, needs, seams
+from core.heal.needs import Sizes, check_room, needs, seams, widths_of
 from core.heal.settings import KL, LORA, SEAMS, Settings
 from core.heal.student import made_ready, trained
 from core.heal.teacher import Teacher
 from core.heal.training import train
+from core.model.load import load_model
 from core.model.surgery import remove_blocks
+from tests.weights.tiny_gguf import model_of
+from tests.weights.tiny_gguf import write as write_gguf
 
 
 def sizes_of(teacher, removed) -> Sizes:
@@ -81,3 +84,12 @@ def test_what_does_not_fit_is_refused(pair, tmp_path, monkeypatch):
     monkeypatch.setattr("core.heal.needs.shutil.disk_usage", lambda folder: usage)
     with pytest.raises(InputError, match="GB of disk"):
         check_room(found, 0, None, tmp_path)
+
+
+def test_widths_are_read_of_a_config_and_of_a_gguf_file(tiny, tmp_path):
+    config = load_model(str(tiny["llama"])).config
+    assert widths_of(tiny["llama"]) == (config.hidden_size, config.vocab_size)
+    model = model_of("llama")
+    file = write_gguf(tmp_path / "tiny.gguf", model, "Q8_0")
+    assert widths_of(file) == (model.config.hidden_size, model.config.vocab_size)
+    assert widths_of(tmp_path) is None

@@ -153,6 +153,7 @@ def test_what_gets_no_better_stops_early(pair, sequences, tmp_path):
         ({"minutes": 1, "tokens": 5}, "minutes or tokens"),
         ({"minutes": -1.0}, "minutes must be a number above 0"),
         ({"minutes": math.nan}, "minutes must be a number above 0"),
+        ({"minutes": 1e9}, "minutes must be at most 10,000, a week, not 1e"),
         ({"tokens": 10, "batch": 0}, "batch must be at least 1"),
         ({"tokens": 10, "hidden": -1}, "hidden must be 0 or more"),
         ({"tokens": 10, "replace": "glue"}, "'glue' replaces no blocks"),

@@ -6,7 +6,7 @@ from typing import Any
 from core.blocks.architectures import BLOCK_NUMBERS, PER_BLOCK_LISTS
 
 Change = tuple[str, Any, Any]  # name, before, after; None: not there
-_DEPTHS = (
+DEPTHS = (
     "num_hidden_layers",
     "n_layer",
     "n_layers",
@@ -26,7 +26,7 @@ def foretold(config: Mapping[str, Any], removed: Sequence[int], blocks: int) -> 
     found: list[Change] = []
     for name, value in own.items():
         after = value
-        if name in _DEPTHS and value == blocks:
+        if name in DEPTHS and value == blocks:
             after = len(kept)
         elif name in PER_BLOCK_LISTS and isinstance(value, list) and len(value) == blocks:
             after = [value[b] for b in kept]

@@ -1,6 +1,6 @@
-"""The proof of a GGUF file that core.export.gguf_blocks has written, in a fresh process.
+"""The proof of a GGUF file that core.export.gguf.blocks has written, in a fresh process.
 
-`python -m core.export.gguf_proof SOURCE FILE BLOCKS` is that process; it prints what `prove_gguf` returns.
+`python -m core.export.gguf.proof SOURCE FILE BLOCKS` is that process; it prints what `prove_gguf` returns.
 It reads the file with other code than wrote it: the package gguf, transformers, and llama.cpp where that is
 installed. llama.cpp multiplies quantised weights with rounded activations, so that of a quantised file its
 tokens are not transformers'; the same numbers written as float32 must give them exactly.
@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 from core.errors import InputError
-from core.export import llama_cpp
-from core.export.form_names import TENSORS
-from core.export.gguf_blocks import plan_gguf
-from core.export.gguf_same import is_plain, same_bytes, write_float32
+from core.export.gguf import llama_cpp
+from core.export.gguf.blocks import plan_gguf
+from core.export.gguf.same import is_plain, same_bytes, write_float32
 from core.export.verify import GREEDY_TOKENS, LOGITS_TOLERANCE, made_up_ids
+from core.forms.names import TENSORS
 from core.ising.states import block_list, parse_blocks
 from core.measure.evaluation import greedy
 from core.model.devices import free_memory
@@ -47,10 +47,10 @@ def prove_gguf(source_file: Path, file: Path, removed: Sequence[int]) -> dict:
     """
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "core.export.gguf_proof"),
+            *(sys.executable, "-m", "core.export.gguf.proof"),
             *(str(source_file.resolve()), str(file.resolve()), block_list(removed)),
         ],
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=Path(__file__).resolve().parents[3],
         capture_output=True,
         text=True,
     )

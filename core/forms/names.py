@@ -24,7 +24,7 @@ WHOLE = {
         "GGUF file", f"{_OF_GGUF} From a GGUF file every tensor that stays is the file's own bytes."
     ),
     PORTABLE: FormName(
-        "portable",
+        "Portable, for transformers",
         "For types whose config cannot say that a block is gone: it loads by AutoModelForCausalLM with "
         "trust_remote_code=True, or by the one Python file beside it.",
     ),

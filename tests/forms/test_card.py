@@ -6,9 +6,9 @@ import pytest
 
 from core.errors import InputError
 from core.export import making, write
-from core.export.card import card
-from core.export.form_names import PARTIAL, WHOLE
-from core.export.record import PROVENANCE, origin_of
+from core.forms.card import card
+from core.forms.names import PARTIAL, WHOLE
+from core.forms.record import PROVENANCE, origin_of
 
 RECORD = {
     "removed": [1, 2],
@@ -38,7 +38,26 @@ def test_the_landscape_of_a_state_is_told():
     assert told.startswith("---\nbase_model: owner/name\n") and "Kept: 0, 3-4, 6." in told
     assert "Energy 0.125 by the estimator pairs" in told and "Do not trust it." in told
     assert "| original | 2.5000 | 50.0 % [40.0, 60.0] |\n| pruned | 2.7500 |  |" in told
-    assert "2602.00161" in told
+    assert "2602.00161" in told and "Calibrated on the model's own samples (run 01234567)" in told
+
+
+@pytest.mark.parametrize(
+    "method, tokens, won, said",
+    [
+        ("kl", 9000, 0.604, "By `kl`, 9,000 tokens of the model's own samples, seed 3. 60 % of the loss"),
+        ("merge", 0, -6.05, "By `merge`, without training. Worse than plain removal: the loss increase is"),
+        ("linear", 0, None, "By `linear`, without training.\n"),
+    ],
+)
+def test_how_it_was_healed_is_told(method, tokens, won, said):
+    healed = {
+        "asked": {"settings": {"method": method, "seed": 3}},
+        "texts": {"source": "own"},
+        "training": {"tokens": tokens},
+        "report": {"healed": {"loss": 2.5, "perplexity": 12.18}},
+        "won": won,
+    }
+    assert said in card({**RECORD, "healed": healed}, "name", 7)
 
 
 @pytest.mark.parametrize("form", sorted({*WHOLE, *PARTIAL}))

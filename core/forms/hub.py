@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from core.errors import InputError, first_line
-from core.export.record import PROVENANCE
+from core.forms.record import PROVENANCE
 from core.store.runs import file_sha256
 
 TOKEN = "HF_TOKEN"

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 
 from core.errors import InputError
-from core.export import gguf_blocks
-from core.export.gguf_blocks import plan_gguf, write_gguf
-from core.export.gguf_plan import KNOWN
-from core.export.gguf_same import same_bytes
+from core.export.gguf import blocks as gguf_blocks
+from core.export.gguf.blocks import plan_gguf, write_gguf
+from core.export.gguf.plan import KNOWN
+from core.export.gguf.same import same_bytes
 from core.store.named_models import missing, place_of
 from core.weights.gguf_files import architectures
-from tests.export.tiny_hybrids import gemma3, lfm2, qwen35
+from tests.export.gguf.tiny_hybrids import gemma3, lfm2, qwen35
 from tests.weights.tiny_gguf import model_of, write, write_random
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_cancelled_nothing_is_left(tmp_path, llama):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from core.export.gguf_blocks import write_gguf
+from core.export.gguf.blocks import write_gguf
 def die(done, total, message):
     if done > total * float(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -285,7 +285,7 @@ def test_two_do_not_write_one_file(tmp_path, llama):
 LIGHT = """
 import re, sys, time
 from pathlib import Path
-from core.export.gguf_blocks import write_gguf
+from core.export.gguf.blocks import write_gguf
 began = time.process_time()
 write_gguf(Path(sys.argv[1]), (3, 7), Path(sys.argv[2]))
 heavy = {"torch", "transformers"} & set(sys.modules)

@@ -3,7 +3,8 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
-from core.export.form_names import GGUF, NAS, NATIVE, PORTABLE, SHAPES, forms_of
+from core.compare.healed import won_in_words
+from core.forms.names import GGUF, NAS, NATIVE, PORTABLE, SHAPES, forms_of
 from core.ising.units import written
 
 _TRANSFORMERS = """```python
@@ -143,11 +144,17 @@ def _healing(healed: Mapping | None) -> list[str]:
     if not healed:
         return []
     asked, training, won = healed["asked"], healed["training"], healed["won"]
-    came_back = "" if won is None else f" {100 * won:.0f} % of the loss increase came back."
+    said = "" if won is None else won_in_words(won)
+    came_back = f" {said[:1].upper()}{said[1:]}." if said else ""
+    seed = asked["settings"].get("seed", 0)
+    budget = (
+        f"{training['tokens']:,} tokens of {_texts(healed['texts']['source'])}, seed {seed}"
+        if training["tokens"]
+        else "without training"
+    )
     return [
         "## Healed",
-        f"By `{asked['settings']['method']}`, {training['tokens']:,} tokens of {healed['texts']['source']}, "
-        f"seed {asked['settings'].get('seed', 0)}.{came_back}",
+        f"By `{asked['settings']['method']}`, {budget}.{came_back}",
         _table(
             ("", "loss, nats", "perplexity"),
             [
@@ -158,13 +165,18 @@ def _healing(healed: Mapping | None) -> list[str]:
     ]
 
 
+def _texts(source: str) -> str:
+    """A source of texts for who does not know how they are named here."""
+    return {"own": "the model's own samples", "bundled": "texts of Blockscape's demo"}.get(source, source)
+
+
 def _landscape(told: Mapping | None) -> list[str]:
     """What core.compare.facts found of the state."""
     if not told:
         return []
     mean = f"Energy {told['energy']:.6g} by the estimator {told['estimator']} ({told['meaning']})."
     health = f"Is that landscape to be trusted? {told['health']['sentence']}"
-    where = f"Calibrated on {told['texts']} (run {told['run'][:8]})."
+    where = f"Calibrated on {_texts(told['texts'])} (run {told['run'][:8]})."
     rank = "" if told["rank"] is None else " Ranks begin at 0, the ground state."
     return [
         "## What the landscape says",

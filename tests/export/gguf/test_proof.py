@@ -6,13 +6,14 @@ import gguf
 import pytest
 
 from core.errors import InputError
-from core.export import gguf_proof, llama_cpp
-from core.export.gguf_blocks import write_gguf
-from core.export.gguf_proof import prove, prove_gguf
-from core.export.gguf_same import is_plain, write_float32
-from core.export.llama_cpp import LLAMA_CPP, Next
+from core.export.gguf import llama_cpp
+from core.export.gguf import proof as gguf_proof
+from core.export.gguf.blocks import write_gguf
+from core.export.gguf.llama_cpp import LLAMA_CPP, Next
+from core.export.gguf.proof import prove, prove_gguf
+from core.export.gguf.same import is_plain, write_float32
 from core.model.load import load_model
-from tests.export.tiny_hybrids import gemma3, lfm2, qwen35
+from tests.export.gguf.tiny_hybrids import gemma3, lfm2, qwen35
 from tests.weights.tiny_gguf import model_of, write
 
 

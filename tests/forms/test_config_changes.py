@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from core.export.config_changes import differences, foretold
+from core.forms.config_changes import differences, foretold
 from core.model.load import load_model
 from core.model.surgery import remove_blocks
 from tests.conftest import TINY

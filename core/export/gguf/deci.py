@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from core.errors import InputError
-from core.export.gguf_vocabulary import add_vocabulary
+from core.export.gguf.vocabulary import add_vocabulary
 from core.model.load import LoadedModel
 from core.model.surgery import divided
 from core.weights.gguf_files import GgufFiles

@@ -1,5 +1,5 @@
-"""A GGUF file of core.export.deci, read back: by the package gguf into a Llama of transformers, and by
-core.export.llama_cpp.
+"""A GGUF file of core.export.gguf.deci, read back: by the package gguf into a Llama of transformers, and by
+core.export.gguf.llama_cpp.
 """
 
 import copy
@@ -13,7 +13,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaMLP
 
-from core.export import llama_cpp
+from core.export.gguf import llama_cpp
 from core.model.partial import take_out
 
 

@@ -1,6 +1,7 @@
 """The recipe for mergekit builds the tensors that we write; commands of other tools are whole lines."""
 
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -13,9 +14,10 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from core.__main__ import main
 from core.errors import InputError
-from core.export import commands
-from core.export.recipe import recipe
+from core.forms import commands
+from core.forms.recipe import recipe, recipe_of
 from core.model.load import load_model
 from core.model.surgery import remove_blocks
 
@@ -113,3 +115,23 @@ def test_what_was_not_run_on_a_type_says_so():
     told = {kind: commands.mergekit_command(Path("r.yml"), Path("out"), kind) for kind in ("llama", "qwen3")}
     assert told["llama"].tested and not told["qwen3"].tested
     assert "list of its blocks" in told["qwen3"].why
+
+
+def test_the_command_line_writes_a_recipe(tiny, tmp_path, capsys):
+    out = tmp_path / "recipe"
+    argv = ["prune", "--model", str(tiny["llama"]), "--format", "recipe", "--out", str(out), "--json"]
+    assert main([*argv, "--blocks", "1,4"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["recipe"] == str(out / "recipe.yml") and said["tested"] and "mergekit-yaml" in said["command"]
+    slices = yaml.safe_load((out / "recipe.yml").read_text())["slices"]
+    assert [s["sources"][0]["layer_range"] for s in slices] == [[0, 1], [2, 4], [5, 6]]
+    assert main([*argv, "--blocks", "1a"]) == 2 and "part of a block" in capsys.readouterr().out
+    assert main([*argv, "--blocks", "9"]) == 2
+
+
+def test_what_has_no_config_has_no_recipe(tmp_path):
+    with pytest.raises(InputError, match="no folder with a config"):
+        recipe_of(tmp_path, "nothing", [1])
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="how many blocks"):
+        recipe_of(tmp_path, "nothing", [1])

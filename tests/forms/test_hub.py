@@ -9,8 +9,8 @@ import huggingface_hub.constants
 import pytest
 
 from core.errors import InputError
-from core.export.hub import TOKEN, push
-from core.export.record import PROVENANCE
+from core.forms.hub import TOKEN, push
+from core.forms.record import PROVENANCE
 from core.store.runs import file_sha256
 
 SECRET = "hf_" + "s" * 34

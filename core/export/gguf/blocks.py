@@ -1,7 +1,7 @@
 """Whole blocks taken out of a GGUF file of any quantisation. Loads no torch.
 
 Tensors that stay are the file's own bytes under new numbers; entries that stay are, too, the tokenizer's
-among them. Only what the file says of its blocks is written anew (core.export.gguf_plan).
+among them. Only what the file says of its blocks is written anew (core.export.gguf.plan).
 """
 
 import errno
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from core.errors import InputError, first_line
-from core.export.gguf_plan import Plan, plan_of
+from core.export.gguf.plan import Plan, plan_of
 from core.weights.gguf_copy import (
     Content,
     Piece,

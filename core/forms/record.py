@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InputError
-from core.export.config_changes import Change
-from core.export.form_names import LOGITS, NATIVE, form_of, forms_of
+from core.forms.config_changes import Change
+from core.forms.names import LOGITS, NATIVE, form_of, forms_of
 from core.ising.units import Name, in_order
 
 PROVENANCE = "blockscape.json"
@@ -31,7 +31,7 @@ class Export:
     form: str = NATIVE
     units: tuple[int, int] | None = None  # before, after, where a part of a block went alone
     llama_cpp: str | None = None  # what it did with a GGUF file
-    proof: str = LOGITS  # of core.export.form_names.PROOFS
+    proof: str = LOGITS  # of core.forms.names.PROOFS
     config: tuple[Change, ...] = ()  # what was changed in it
 
     def to_json(self) -> dict:

@@ -10,7 +10,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from core.export.gguf_blocks import plan_gguf
+from core.export.gguf.blocks import plan_gguf
 from core.weights.gguf_copy import Piece, parts_of, read_content, start_of
 from core.weights.gguf_header import read_header
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InputError
-from core.export import deci, form_names, nas
+from core.export import nas
+from core.export.gguf import deci
 from core.export.making import Written
 from core.export.verify import verify_elsewhere, verify_portable
+from core.forms import names as form_names
 from core.ising.units import BRANCH
 from core.model import partial
 from core.model.load import LoadedModel

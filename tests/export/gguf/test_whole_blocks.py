@@ -5,16 +5,17 @@ import json
 import pytest
 
 from core.errors import InputError
-from core.export import gguf_proof, of_gguf
-from core.export.deci import FILE
-from core.export.gguf_plan import cached_numbers
-from core.export.gguf_proof import prove
-from core.export.gguf_same import same_bytes
-from core.export.record import is_export_of
+from core.export.gguf import proof as gguf_proof
+from core.export.gguf import whole_blocks as of_gguf
+from core.export.gguf.deci import FILE
+from core.export.gguf.plan import cached_numbers
+from core.export.gguf.proof import prove
+from core.export.gguf.same import same_bytes
 from core.export.write import prune
+from core.forms.record import is_export_of
 from core.model.load import load_model
 from core.weights.gguf_header import read_header
-from tests.export.tiny_hybrids import gemma3, lfm2, qwen35
+from tests.export.gguf.tiny_hybrids import gemma3, lfm2, qwen35
 from tests.weights.tiny_gguf import model_of, write
 
 
@@ -25,7 +26,7 @@ def llama(tmp_path):
 
 @pytest.fixture
 def proved(monkeypatch):
-    """The proof without the fresh process, which test_gguf_proof.py starts."""
+    """The proof without the fresh process, which test_proof.py starts."""
     monkeypatch.setattr(of_gguf, "prove_gguf", prove)
 
 

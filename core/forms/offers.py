@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.export.form_names import GGUF, SHAPES, FormName, forms_of
+from core.forms.names import GGUF, SHAPES, FormName, forms_of
 from core.ising.units import Name
 
 _SUFFIX = ".gguf"
@@ -27,14 +27,21 @@ def offers(model: Mapping[str, Any], place: Path, removed: Sequence[Name]) -> li
     A form that is offered may still be refused by what its weights say when they are read.
     """
     return [
-        Offer(form, name, _no_llama(model) if form == GGUF and not from_gguf(place, removed) else None)
+        Offer(form, name, _no_llama(model) if form == GGUF and not _whole_of_gguf(place, removed) else None)
         for form, name in forms_of(removed).items()
     ]
 
 
-def from_gguf(place: Path, removed: Sequence[Name]) -> bool:
-    """Whether whole blocks go from a GGUF file, whose bytes then stay as they are."""
-    return place.suffix.lower() == _SUFFIX and not any(isinstance(name, str) for name in removed)
+def stays_as_stored(place: Path, form: str) -> bool:
+    """Whether what is kept of the weights at `place` keeps its bytes in a form: GGUF of a GGUF file. Other
+    forms of such a file hold the numbers that its rounded weights stand for.
+    """
+    return form == GGUF and place.suffix.lower() == _SUFFIX
+
+
+def _whole_of_gguf(place: Path, removed: Sequence[Name]) -> bool:
+    """Whether whole blocks go from a GGUF file, which may then be of any architecture."""
+    return stays_as_stored(place, GGUF) and not any(isinstance(name, str) for name in removed)
 
 
 def _no_llama(model: Mapping[str, Any]) -> str | None:
