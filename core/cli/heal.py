@@ -38,7 +38,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--minutes", type=float, metavar="T", help="budget of the training (default 5)")
     command.add_argument("--tokens", type=positive, metavar="N", help="budget in tokens instead")
     command.add_argument(
-        "--rate", type=float, metavar="R", help="highest learning rate (default the method's)"
+        "--rate",
+        type=float,
+        metavar="R",
+        help="highest learning rate (default the method's, and a third of it for 10 M parameters or more)",
     )
     command.add_argument("--batch", type=positive, default=8, help="sequences a step (default 8)")
     command.add_argument("--accumulate", type=positive, default=1, help="batches a step (default 1)")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from core.errors import InputError
 
@@ -19,7 +19,9 @@ class Method:
     rate: float | None  # of AdamW, at its highest; None: nothing is trained
 
 
-# rates: the best of those tried on the demo, docs/healing.md
+# rates: the best of those tried on the demo (docs/healing.md); SmolLM2, a hundred times as large, learns
+# little at that of `kl`, and well at a third of it
+LARGE, SLOWER = 10_000_000, 0.3
 METHODS: Mapping[str, Method] = {
     KL: Method("distillation, all weights", "Every weight learns from the original's predictions.", 1e-3),
     LORA: Method(
@@ -113,6 +115,14 @@ class Settings:
     def replacement(self) -> str | None:
         """What takes the removed blocks' place before any training: LINEAR, MERGE, or None."""
         return self.replace if self.trains else self.method
+
+    def for_size(self, parameters: int) -> "Settings":
+        """The same with its rate named: of a model of LARGE parameters or more the method's usual one times
+        SLOWER, where none is asked for.
+        """
+        if not self.trains or self.rate:
+            return self
+        return replace(self, rate=self.peak_rate * (SLOWER if parameters >= LARGE else 1.0))
 
     @property
     def peak_rate(self) -> float:

@@ -65,8 +65,8 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
 def _in_its_turn(request: dict, progress: Progress, ranks: Ranks) -> dict | None:
     """See `run`."""
     progress.report(0, 1, "loading the model")
-    settings = Settings(**request["settings"])
     teacher, student = (seen_for(load(request), [request["blocks"]]) for _ in range(2))
+    settings = Settings(**request["settings"]).for_size(teacher.parameters())
     removed = check_removal(teacher, state_of(request["blocks"], teacher))
     parts = _parts(request, teacher, removed, settings)
     if ranks.rank == 0:

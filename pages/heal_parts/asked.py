@@ -113,10 +113,21 @@ def asked_how() -> How | None:
         )
         batch = st.number_input("Sequences a step", 1, 1024, 8, key="heal_batch", width=140)
         seed = st.number_input("Seed", 0, 999_999, 0, key="heal_seed", width=100)
+        rate = st.number_input(
+            "Highest rate",
+            0.0,
+            1.0,
+            None,
+            format="%.1e",
+            key="heal_rate",
+            placeholder="usual",
+            width=140,
+            help="Empty: the method's usual one, and a third of it for models of 10 M parameters or more.",
+        )
     st.caption(METHODS[method].about)
     try:
         replaced = None if replace == PLAIN else replace
-        settings = Settings(method, replaced, minutes=minutes, batch=int(batch), seed=int(seed))
+        settings = Settings(method, replaced, minutes=minutes, rate=rate, batch=int(batch), seed=int(seed))
     except InputError as error:
         st.error(plain(str(error)))
         return None

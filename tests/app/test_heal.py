@@ -36,6 +36,7 @@ def test_a_typed_state_becomes_a_job(no_worker, monkeypatch):
     assert told.startswith("About ") and "of memory" in told and "of disk" in told
     app.selectbox(key="heal_method").select("lora").run()
     app.number_input(key="heal_minutes").set_value(2.0).run()
+    assert app.number_input(key="heal_rate").value is None
     app.button(key="heal_start").click().run()
     assert not app.exception and len(no_worker) == 1
     (job,) = jobs.list_jobs()

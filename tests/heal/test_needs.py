@@ -93,3 +93,11 @@ def test_widths_are_read_of_a_config_and_of_a_gguf_file(tiny, tmp_path):
     file = write_gguf(tmp_path / "tiny.gguf", model, "Q8_0")
     assert widths_of(file) == (model.config.hidden_size, model.config.vocab_size)
     assert widths_of(tmp_path) is None
+
+
+def test_a_larger_model_learns_at_a_third_of_the_rate():
+    usual = Settings(KL, tokens=1)
+    assert usual.for_size(10**6).peak_rate == usual.peak_rate == 1e-3
+    assert usual.for_size(10**8).peak_rate == pytest.approx(3e-4)
+    assert Settings(KL, tokens=1, rate=2e-3).for_size(10**8).peak_rate == 2e-3
+    assert Settings("linear").for_size(10**8).rate is None
