@@ -41,7 +41,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--rate",
         type=float,
         metavar="R",
-        help="highest learning rate (default the method's, and a third of it for 10 M parameters or more)",
+        help="highest learning rate (default the method's; of kl a third for 10 M parameters or more)",
     )
     command.add_argument("--batch", type=positive, default=8, help="sequences a step (default 8)")
     command.add_argument("--accumulate", type=positive, default=1, help="batches a step (default 1)")

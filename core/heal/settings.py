@@ -20,8 +20,8 @@ class Method:
 
 
 # rates: the best of those tried on the demo (docs/healing.md); SmolLM2, a hundred times as large, learns
-# little at that of `kl`, and well at a third of it
-LARGE, SLOWER = 10_000_000, 0.3
+# little at that of `kl` and well at a third of it, and well at that of `lora`
+LARGE, SLOWER = 10_000_000, {KL: 0.3}
 METHODS: Mapping[str, Method] = {
     KL: Method("distillation, all weights", "Every weight learns from the original's predictions.", 1e-3),
     LORA: Method(
@@ -117,12 +117,13 @@ class Settings:
         return self.replace if self.trains else self.method
 
     def for_size(self, parameters: int) -> "Settings":
-        """The same with its rate named: of a model of LARGE parameters or more the method's usual one times
-        SLOWER, where none is asked for.
+        """The same with its rate named, where none is asked for: of a model of LARGE parameters or more a
+        method may have another.
         """
         if not self.trains or self.rate:
             return self
-        return replace(self, rate=self.peak_rate * (SLOWER if parameters >= LARGE else 1.0))
+        slower = SLOWER.get(self.method, 1.0) if parameters >= LARGE else 1.0
+        return replace(self, rate=self.peak_rate * slower)
 
     @property
     def peak_rate(self) -> float:

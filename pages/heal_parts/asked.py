@@ -122,7 +122,7 @@ def asked_how() -> How | None:
             key="heal_rate",
             placeholder="usual",
             width=140,
-            help="Empty: the method's usual one, and a third of it for models of 10 M parameters or more.",
+            help="Empty: the method's usual one; with all weights a third of it for 10 M parameters or more.",
         )
     st.caption(METHODS[method].about)
     try:

@@ -100,4 +100,5 @@ def test_a_larger_model_learns_at_a_third_of_the_rate():
     assert usual.for_size(10**6).peak_rate == usual.peak_rate == 1e-3
     assert usual.for_size(10**8).peak_rate == pytest.approx(3e-4)
     assert Settings(KL, tokens=1, rate=2e-3).for_size(10**8).peak_rate == 2e-3
+    assert Settings(LORA, tokens=1).for_size(10**8).peak_rate == 3e-3
     assert Settings("linear").for_size(10**8).rate is None
