@@ -291,7 +291,7 @@ def test_the_tray_and_the_original_are_asked_the_prompts(tiny, text_file):
 
 def test_a_prompt_is_answered_by_both_and_the_chat_goes_on(tiny, text_file):
     app = compare_page(run=kept_run(tiny, text_file).key[:8], m="2", tray="1-4")
-    assert any("About 24 s: a checkpoint" in c.value for c in app.caption)  # told before it is begun
+    assert any("About 24 s and" in c.value for c in app.caption)  # told before it is begun
 
     def ask(text: str) -> dict:
         (field,) = [field for field in app.text_input if field.label == "Ask both"]
