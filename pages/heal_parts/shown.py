@@ -15,8 +15,8 @@ from pages.shared.view import plain
 _FEW = 20  # steps
 _TASKS = (  # docs/healing.md: 2.0 of 13.0, 2.5 of 8.0 and 7.0 of 21.0 points
     "Loss comes back sooner than answers do: SmolLM2 without six blocks won back 92 % of its loss on "
-    "WikiText-2, and a third or less of what it had lost on three tasks. Texts that the original wrote itself "
-    "won back 34 % of that loss where as many of the file's own kind won 77 % (docs/healing.md)."
+    "WikiText-2, and a third or less of what it had lost on three tasks. Texts that the original wrote "
+    "itself won back 34 % of that loss where as many of the file's own kind won 77 % (docs/healing.md)."
 )
 
 
