@@ -222,12 +222,18 @@ def test_matrices_of_ones_own(visit, tmp_path):
     page = opened(visit())
     page.get_by_text("Explore a matrix of your own").click()
     chooser = page.locator('input[type="file"]').first
-    for name, says in (("asymmetric.npy", "is not symmetric"), ("nan.npy", "not finite")):
-        expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)  # no rerun is under way
+
+    def give(name: str) -> None:
+        """A file, while no rerun is under way, which shows only after a moment: it would be lost."""
+        page.wait_for_timeout(700)
+        expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
         chooser.set_input_files(tmp_path / name)
+
+    for name, says in (("asymmetric.npy", "is not symmetric"), ("nan.npy", "not finite")):
+        give(name)
         expect(page.get_by_test_id("stAlert")).to_contain_text(says)
         expect(page.locator(".lens .chip")).to_have_count(8)
-    chooser.set_input_files(tmp_path / "good.csv")
+    give("good.csv")
     expect(page.locator(".lens .chip")).to_have_count(3)
     assert chips(page) == list(lowest_states(B.T @ B, 3, 1).removed[0])
     expect(page.get_by_test_id("stAlert")).to_have_count(0)
