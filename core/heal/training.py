@@ -152,8 +152,8 @@ class _Watch(TrainerCallback):
         elif len(kls) > _LONG and min(kls[-_LONG:]) > kls[0]:
             self._stop(
                 control,
-                f"The training diverges: {_LONG} times in a row the held-out KL was above the unhealed "
-                f"{kls[0]:.4f}, last {kls[-1]:.4f}; choose a lower learning rate.",
+                f"The training makes it worse: {_LONG} times in a row the held-out KL was above the unhealed "
+                f"{kls[0]:.4f}, last {kls[-1]:.4f}; choose a lower learning rate, or leave it as it is.",
             )
         elif len(kls) - 1 - kls.index(min(kls)) >= self.settings.patience:
             self._stop(
