@@ -1,11 +1,9 @@
 """What the landscape and the store know of one state, for the card of an export."""
 
 from core.compare.audit import audit
-from core.compare.comparison import compare, measured_rows, pair_losses, points
-from core.compare.health import health
+from core.compare.comparison import compare, measured_rows, pair_losses
+from core.compare.health import health_of
 from core.energy.sources import Source
-from core.ising.energies import energies
-from core.ising.states import indicator
 from core.landscape.locate import place
 from core.spectrum.lowest import lowest_states
 from core.store.results import Results
@@ -23,11 +21,8 @@ def facts(source: Source, estimator: str, mix: dict | None, state: tuple[int, ..
     H, results, m = source.couplings(estimator, mix), Results(), len(state)
     listed = lowest_states(H, m, LISTED, time_limit=WAIT)
     (where,) = place(H, listed, [state], word=run.units.word)
-    measured = measured_rows(run, results, m)
-    energy = dict(zip((r.removed for r in measured), _energies(H, [r.removed for r in measured])))
-    ground = listed.removed[0]
-    nats = source.about(estimator).unit.endswith("nats")
-    verdict = health(H, ground, points(measured, energy), audit(H, pair_losses(run, results)), nats)
+    measured, pairs = measured_rows(run, results, m), audit(H, pair_losses(run, results))
+    verdict = health_of(source, estimator, mix, listed.removed[0], measured, pairs)
     rows = compare(run, [state], results)
     return {
         "run": run.key,
@@ -51,10 +46,6 @@ def facts(source: Source, estimator: str, mix: dict | None, state: tuple[int, ..
         if any(row.loss or row.tasks for row in rows[1:])
         else [],
     }
-
-
-def _energies(H, states) -> list[float]:
-    return energies(H, indicator(states, len(H))).tolist() if states else []
 
 
 def _sentence(words: str) -> str:

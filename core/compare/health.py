@@ -5,14 +5,15 @@ of other kinds (single removals in order, windows), how energies order what was 
 audit of the pairs. Without a measurement it is not known.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from core.compare.agreement import agreement
 from core.compare.audit import Audit
-from core.compare.comparison import Points
+from core.compare.comparison import Points, Row, points
+from core.energy.sources import Source
 from core.ising.energies import energies
 from core.ising.states import indicator, removed_blocks
 
@@ -58,6 +59,24 @@ def check_states(listed: np.ndarray, increase: np.ndarray | None, seed: int = 0)
     found += sorted(windows, key=lambda w: cost[list(w)].sum())[:WINDOWS]
     found += [cheap(max(2, m)) for _ in range(OTHERS)]
     return [(), *dict.fromkeys(found)]
+
+
+def health_of(
+    source: Source,
+    estimator: str,
+    mix: Mapping[str, float] | None,
+    ground: State,
+    rows: Sequence[Row],
+    audit: Audit | None,
+) -> Health:
+    """The verdict on the couplings of a source whose lowest state is `ground`; rows: what is measured of its
+    states of as many units. Errors: InputError, as core.energy.sources.
+    """
+    H = source.couplings(estimator, mix)
+    states = [row.removed for row in rows if row.removed]
+    energy = dict(zip(states, map(float, energies(H, indicator(states, len(H)))))) if states else {}
+    nats = source.about(estimator).unit.startswith("nats")
+    return health(H, ground, points(list(rows), energy), audit, nats, source.units.said)
 
 
 def health(

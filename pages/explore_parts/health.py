@@ -5,12 +5,9 @@ import html
 import streamlit as st
 
 from core import jobs
-from core.compare.comparison import points
-from core.compare.health import GREEN, SEQUENCES, UNKNOWN, Health, check_states, health
+from core.compare.health import GREEN, SEQUENCES, UNKNOWN, Health, check_states, health_of
 from core.energy.couplings import first_order
 from core.energy.sources import Source
-from core.ising.energies import energies
-from core.ising.states import indicator
 from core.landscape.landscape import Landscape
 from core.store import folders
 from core.store.named_models import missing
@@ -33,11 +30,8 @@ def verdict(
     source = source_of(key)
     if source.run is None:
         return Health(UNKNOWN, NO_MODEL)
-    H, rows = source.couplings(estimator, mix), rows_of_m(key, len(ground), home, stamp)
-    states = [row.removed for row in rows if row.removed]
-    energy = dict(zip(states, map(float, energies(H, indicator(states, len(H)))))) if states else {}
-    nats = source.about(estimator).unit.startswith("nats")
-    return health(H, ground, points(rows, energy), audit_of(source, estimator, mix), nats, source.units.said)
+    rows = rows_of_m(key, len(ground), home, stamp)
+    return health_of(source, estimator, mix, ground, rows, audit_of(source, estimator, mix))
 
 
 def check_request(run: Run, found: Landscape) -> dict:
