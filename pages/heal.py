@@ -6,8 +6,7 @@ from core import jobs
 from pages.heal_parts.asked import asked_how, asked_states, costs, requests_of
 from pages.heal_parts.compared import show_states
 from pages.heal_parts.shown import show
-from pages.shared.link import opened_source
-from pages.shared.parts import lacks_weights, start_job
+from pages.shared.parts import run_at_hand, start_job
 
 
 def start_all(requests: list[dict]) -> None:
@@ -23,15 +22,11 @@ def page() -> None:
         "A pruned model learns from the original what it lost, or a neighbour takes over what was removed. "
         "It trains on the run's texts and is judged on parts of them that it never sees."
     )
-    source = opened_source()
-    if source is None:
+    at_hand = run_at_hand("A bare matrix has no model to heal; choose a run in Explore.")
+    if at_hand is None:
         return
-    if source.run is None:
-        st.info("A bare matrix has no model to heal; choose a run in Explore.")
-        return
-    if lacks_weights(source.run):
-        return
-    states, how = asked_states(source.run), asked_how()
+    source, run = at_hand
+    states, how = asked_states(run), asked_how()
     prompt = st.text_input("Ask all three", key="heal_prompt", placeholder="a prompt, or nothing")
     if not states or how is None:
         return
@@ -46,7 +41,7 @@ def page() -> None:
         label += f" {len(open_)} states" if len(open_) > 1 else ""
         wanted = [requests[k] for k in open_]
         st.button(label, type="primary", on_click=start_all, args=(wanted,), key="heal_start")
-        st.caption(costs(source.run, [states[k] for k in open_], how))
+        st.caption(costs(run, [states[k] for k in open_], how))
     if len(states) > 1:
         show_states(source, states, found)
     elif found[0] is not None:

@@ -18,7 +18,7 @@ from core.forms.commands import (
 )
 from core.forms.config_changes import foretold
 from core.forms.names import GGUF, NATIVE, forms_of
-from core.forms.offers import Offer
+from core.forms.offers import Offer, stays_as_stored
 from core.store.named_models import place_of
 from core.store.runs import Run
 from pages.shared.exports import (
@@ -31,8 +31,7 @@ from pages.shared.exports import (
     takes,
     write_card,
 )
-from pages.shared.link import opened_source
-from pages.shared.parts import lacks_weights
+from pages.shared.parts import run_at_hand
 from pages.take_home_parts.asked import asked
 from pages.take_home_parts.cards import commands_card, hub_card, recipe_card
 
@@ -44,17 +43,13 @@ def page() -> None:
         "A state as a checkpoint, or as the file that people run. Each is proved before it is called ready; "
         "what was not run here says so."
     )
-    source = opened_source()
-    if source is None:
+    at_hand = run_at_hand("A bare matrix has no model to take home; choose a run in Explore.")
+    if at_hand is None:
         return
-    if source.run is None:
-        st.info("A bare matrix has no model to take home; choose a run in Explore.")
-        return
-    if lacks_weights(source.run):
-        return
-    chosen = asked(source.run)
+    _, run = at_hand
+    chosen = asked(run)
     if isinstance(chosen, jobs.Job):
-        _healed(chosen, source.run)
+        _healed(chosen, run)
     elif chosen is not None:
         _state(*chosen)
 
@@ -62,18 +57,18 @@ def page() -> None:
 def _state(run: Run, removed: tuple[int, ...]) -> None:
     model, names = run.meta["model"], run.units.stored(removed)
     whole, place = [name for name in names if isinstance(name, int)], place_of(model["source"])
-    found = offers_of(run, removed)
-    if place.suffix == ".gguf" and len(whole) == len(names):  # what stays as it is comes first
+    found, is_gguf = offers_of(run, removed), stays_as_stored(place, GGUF)
+    done = {offer.form: made for offer in found if (made := _done(run, removed, offer))}
+    if is_gguf and len(whole) == len(names):  # what stays as it is comes first
         found.sort(key=lambda offer: offer.form != GGUF)
     show_saving(run, removed, found[0].form)
-    _config(run, removed, found[0])
+    _config(run, removed, found[0].form, done.get(found[0].form))
     cards = {
         offer.name.title: partial(export_card, run, removed, offer, offer is found[0]) for offer in found
     }
-    if len(whole) == len(names) and place.suffix != ".gguf":
+    if len(whole) == len(names) and not is_gguf:
         blocks = len((run.whole or run).units)
         cards["mergekit recipe"] = partial(recipe_card, model, place, blocks, whole)
-    done = {offer.form: made for offer in found if (made := _done(run, removed, offer))}
     more = _commands(model, place, whole if len(whole) == len(names) else [], done)
     if more:
         cards["Run it elsewhere"] = partial(commands_card, more)
@@ -93,7 +88,7 @@ def _commands(model: dict, place: Path, whole: list[int], done: Mapping[str, dic
     if GGUF in done:
         file = Path(done[GGUF]["out"]) / "model.gguf"
         found |= run_commands(file) | {"smaller, by llama.cpp": quantize_command(file)}
-    if whole and place.suffix == ".gguf":
+    if whole and stays_as_stored(place, GGUF):
         out = Path(f"{place.stem}-pruned.gguf")  # where the command is run: the original's folder is not ours
         found["the blocks out, by llama.cpp"] = prune_layers_command(place, whole, out)
     return found
@@ -133,13 +128,12 @@ def _done(run: Run, removed: tuple[int, ...], offer: Offer) -> dict | None:
     return job.result if job and job.status == "done" else None
 
 
-def _config(run: Run, removed: tuple[int, ...], offer: Offer) -> None:
-    """What changes in the config: as found where it is written, else as its own entries foretell."""
-    done = _done(run, removed, offer)
+def _config(run: Run, removed: tuple[int, ...], form: str, done: dict | None) -> None:
+    """What changes in the config: as found where it is written (done), else as its own entries foretell."""
     if done:
         changes = done.get("config", [])
     else:
-        changes = _foretold(run, removed) if offer.form == NATIVE else []
+        changes = _foretold(run, removed) if form == NATIVE else []
     if changes:
         with st.expander(f"What {'changed' if done else 'will change'} in the config", expanded=True):
             st.html(changes_table(changes))
@@ -150,9 +144,7 @@ def _foretold(run: Run, removed: tuple[int, ...]) -> list:
         file = place_of(run.meta["model"]["source"]) / "config.json"
         config = json.loads(file.read_text(encoding="utf-8"))
         names = [name for name in run.units.stored(removed) if isinstance(name, int)]
-        return foretold(
-            config, names, len(run.meta["model"]["blocks"] if run.whole is None else run.whole.units)
-        )
+        return foretold(config, names, len((run.whole or run).units))
     except (OSError, ValueError):  # a GGUF file, or a model of the hub
         return []
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from core.cli.running import as_job
-from core.forms.hub import TOKEN, check_push
+from core.forms.hub import TOKEN
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -23,5 +23,4 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     """{"repo", "url" of the commit}."""
     folder = Path(args.folder).absolute()
-    check_push(folder, args.repo)
     return as_job("push", {"folder": str(folder), "repo": args.repo, "private": not args.public})

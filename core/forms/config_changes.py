@@ -3,15 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.blocks.architectures import BLOCK_NUMBERS, PER_BLOCK_LISTS
+from core.blocks.architectures import BLOCK_NUMBERS, DEPTHS, PER_BLOCK_LISTS
 
 Change = tuple[str, Any, Any]  # name, before, after; None: not there
-DEPTHS = (
-    "num_hidden_layers",
-    "n_layer",
-    "n_layers",
-    "num_layers",
-)  # how types call how many blocks there are
+RAW_DEPTHS = (*DEPTHS, "n_layer", "n_layers", "num_layers")  # also as a file may call what DEPTHS does
 _OF_TEXT = "text_config"
 
 
@@ -26,7 +21,7 @@ def foretold(config: Mapping[str, Any], removed: Sequence[int], blocks: int) -> 
     found: list[Change] = []
     for name, value in own.items():
         after = value
-        if name in DEPTHS and value == blocks:
+        if name in RAW_DEPTHS and value == blocks:
             after = len(kept)
         elif name in PER_BLOCK_LISTS and isinstance(value, list) and len(value) == blocks:
             after = [value[b] for b in kept]

@@ -1,32 +1,29 @@
 """Send an export to the Hugging Face hub. The token is the environment's, and is never written anywhere."""
 
-import json
 import os
 import re
 from pathlib import Path
 
 from core.errors import InputError, first_line
-from core.forms.record import PROVENANCE
+from core.forms.record import PROVENANCE, read_record
 from core.store.runs import file_sha256
 
 TOKEN = "HF_TOKEN"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
-def check_push(folder: Path, repo: str) -> None:
+def _check(folder: Path, repo: str) -> None:
     """Errors: InputError where `folder` is no whole export, `repo` names no repository, or no token
     is in the environment.
     """
     if not _NAME.fullmatch(repo):
         raise InputError(f"{repo[:80]!r} names no repository of the hub; give one as in 'owner/name'.")
-    try:
-        record = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-        digests = record["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    digests = (read_record(folder) or {}).get("files")
+    if not isinstance(digests, dict):
         raise InputError(
             f"{str(folder)!r} is no export of Blockscape: it has no whole {PROVENANCE}; write one with "
             "'python -m core prune'."
-        ) from error
+        )
     for name, digest in digests.items():
         file = folder / name
         if not file.is_file() or file_sha256(file) != digest:
@@ -46,9 +43,9 @@ def check_push(folder: Path, repo: str) -> None:
 def push(folder: Path, repo: str, private: bool = True) -> str:
     """Create the repository where it is not there, send all files in one commit; the commit's address.
 
-    Errors: InputError, as `check_push`, and with what the hub answered.
+    Errors: InputError, as `_check`, and with what the hub answered.
     """
-    check_push(folder, repo)
+    _check(folder, repo)
     from huggingface_hub import HfApi
 
     token = os.environ[TOKEN]

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from core.errors import InputError
-from core.forms.config_changes import DEPTHS
+from core.forms.config_changes import RAW_DEPTHS
 from core.ising.states import check_blocks
 
 RECIPE, FILE = "recipe", "recipe.yml"  # the word for it as a format; its name in a folder
@@ -37,7 +37,7 @@ def recipe_of(place: Path, source: str, removed: Sequence[int]) -> tuple[str, st
     """
     config = _config(place, source)
     own = config.get("text_config") or config
-    blocks = next((own[name] for name in DEPTHS if isinstance(own.get(name), int)), None)
+    blocks = next((own[name] for name in RAW_DEPTHS if isinstance(own.get(name), int)), None)
     if blocks is None:
         raise InputError(f"The config of {source!r} does not say how many blocks it has; prune it instead.")
     dtype = next((str(c[n]) for c in (config, own) for n in ("dtype", "torch_dtype") if c.get(n)), "float32")

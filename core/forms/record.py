@@ -56,35 +56,41 @@ class Export:
         return {"form": self.form, "note": forms_of(self.removed)[self.form].about, **llama_cpp}
 
 
+def read_record(folder: Path) -> dict | None:
+    """What an export's folder says of it; None of any other folder."""
+    try:
+        record = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
 def is_export_of(out: Path, source: str, removed: Sequence[Name], form: str | None = None) -> bool:
     """Whether `out` is the verified checkpoint of `source` without these blocks and branches, in a form, its
     weights as they were.
     """
+    record = read_record(out) or {}
+    own = (record.get("source"), record.get("removed"), record.get("form", NATIVE))
     try:
-        record = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
-        own = (record["source"], record["removed"], record.get("form", NATIVE))
         return own == (source, list(in_order(removed)), form_of(removed, form)) and "healed" not in record
-    except (OSError, ValueError, TypeError, KeyError, InputError):
+    except InputError:
         return False
 
 
 def is_healed_of(out: Path, source: str, removed: Sequence[Name], asked: dict) -> bool:
     """Whether `out` is what `write_healed` wrote of `source` where the same was asked."""
+    record = read_record(out) or {}
     try:
-        record = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
         own = (record["source"], record["removed"], record["healed"]["asked"])
-        return own == (source, list(in_order(removed)), asked)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (TypeError, KeyError):
         return False
+    return own == (source, list(in_order(removed)), asked)
 
 
 def origin_of(folder: Path) -> dict:
     """{"of": what an export that is pruned or converted again says of itself}; empty of any other model."""
-    try:
-        record = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-        return {"of": {name: value for name, value in record.items() if name != "files"}}
-    except (OSError, ValueError, AttributeError):
-        return {}
+    record = read_record(folder)
+    return {} if record is None else {"of": {name: v for name, v in record.items() if name != "files"}}
 
 
 def zip_export(out: Path, limit: int = ZIP_LIMIT) -> Path | None:

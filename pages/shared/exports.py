@@ -7,7 +7,7 @@ import streamlit as st
 from core import jobs
 from core.compare.comparison import compare, model_key
 from core.forms.card import snippet
-from core.forms.names import LOGITS, NATIVE, PROOFS
+from core.forms.names import LOGITS, NATIVE, PROOFS, form_of
 from core.forms.offers import Offer, bytes_after, free_bytes, left_out, offers, stays_as_stored
 from core.jobs.costs import in_words, prune_seconds
 from core.spectrum.memory_budget import size
@@ -22,7 +22,7 @@ from pages.shared.parts import (
     html_table,
     lacks_weights,
     offer_zip,
-    show_progress,
+    show_job,
     start_job,
 )
 from pages.shared.view import plain, source_of
@@ -40,10 +40,9 @@ def offers_of(run: Run, removed: State) -> list[Offer]:
 def export_request(run: Run, removed: State, form: str) -> dict:
     """What a prune job is asked for a state of a run, in a form; its card tells the landscape in view."""
     model, names = run.meta["model"], run.units.stored(removed)
-    usual = offers_of(run, removed)[0].form
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])
     name = shortened(f"{label[:60]}-{model_key(run)[:6]}-without-{'-'.join(map(str, names))}", 120)
-    name += f"-{form}" if form != usual else ""
+    name += f"-{form}" if form != form_of(names) else ""
     return jobs.request_for(
         run,
         blocks=list(names),
@@ -148,8 +147,7 @@ def export_card(run: Run, removed: State, offer: Offer, primary: bool = True) ->
 
 def write_card(request: dict, key: str, takes: str, primary: bool = False) -> None:
     """The button of a prune job with what it takes, its progress, and what it made."""
-    job = jobs.find("prune", request)
-    st.fragment(_written, run_every=1 if job and job.active else None)(request, bool(job and job.active))
+    job = show_job("prune", request, show_written)
     if job is None or not (job.active or job.status == "done"):
         label = "Resume" if job and job.status in ("interrupted", "cancelled") else "Write and verify"
         st.button(
@@ -183,18 +181,6 @@ def takes(weights: int) -> str:
         f"About {in_words(prune_seconds(weights))} and {size(weights)}, of {size(free)} that are free; tried "
         "in a process of its own before it gets its name."
     )
-
-
-def _written(request: dict, polled: bool) -> None:
-    job = jobs.find("prune", request)
-    if polled and (job is None or not job.active):
-        st.rerun()
-    if job is None:
-        return
-    if job.status != "done":
-        show_progress(job)
-        return
-    show_written(job.result)
 
 
 def show_written(done: dict) -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from core import jobs
 from core.compare.comparison import model_key
+from core.energy.sources import Source
 from core.errors import InputError
 from core.ising.states import indicator, short_hashes
 from core.ising.units import BRANCH, Units, units_of
@@ -18,6 +19,7 @@ from core.store.named_models import missing
 from core.store.results import Results
 from core.store.runs import Run
 from core.view.palette import themed
+from pages.shared.link import opened_source
 from pages.shared.view import plain
 
 state = st.session_state
@@ -174,6 +176,37 @@ def block_table(blocks: list[dict]) -> str:
             numbers = (part["parameters"], part["bytes"], part.get("kv_bytes", 0))
             rows.append([name, part["kind"], *(f"{n:,}" for n in numbers)])
     return html_table(head, rows)
+
+
+def run_at_hand(bare: str) -> tuple[Source, Run] | None:
+    """The source in view and its run, where the weights of its model are here too; else what is lacking is
+    told. bare: what is said of a matrix.
+    """
+    source = opened_source()
+    if source is None:
+        return None
+    if source.run is None:
+        st.info(bare)
+        return None
+    return None if lacks_weights(source.run) else (source, source.run)
+
+
+def show_job(kind: str, request: dict, done: Callable[[dict], None]) -> jobs.Job | None:
+    """The job of a request, if there is one: its progress, or what `done` draws of its result."""
+    job = jobs.find(kind, request)
+    if job is not None:
+        st.fragment(_job, run_every=1 if job.active else None)(kind, request, done, job.active)
+    return job
+
+
+def _job(kind: str, request: dict, done: Callable[[dict], None], polled: bool) -> None:
+    job = jobs.find(kind, request)
+    if polled and (job is None or not job.active):
+        st.rerun()
+    if job is not None and job.status == "done":
+        done(job.result)
+    elif job is not None:
+        show_progress(job)
 
 
 def sparkline(values: list[float], about: str) -> str:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import streamlit as st
 
-from core import jobs
 from core.forms.commands import Command, mergekit_command
 from core.forms.hub import TOKEN
 from core.forms.recipe import recipe, recipe_of
-from pages.shared.parts import redo_job, show_progress
+from pages.shared.parts import redo_job, show_job
 from pages.shared.view import plain
 
 
@@ -48,9 +47,7 @@ def hub_card(folder: Path) -> None:
     )
     ready = bool(os.environ.get(TOKEN)) and bool(repo)
     request = {"folder": str(folder), "repo": repo, "private": not public}
-    job = jobs.find("push", request) if repo else None
-    if job is not None:
-        st.fragment(_sent, run_every=1 if job.active else None)(request, job.active)
+    job = show_job("push", request, _sent) if repo else None
     if job is None or not job.active:
         st.button(
             "Send",
@@ -62,13 +59,5 @@ def hub_card(folder: Path) -> None:
         )
 
 
-def _sent(request: dict, polled: bool) -> None:
-    job = jobs.find("push", request)
-    if polled and (job is None or not job.active):
-        st.rerun()
-    if job is None:
-        return
-    if job.status == "done":
-        st.success(plain(f"Sent: {job.result['url']}"))
-    else:
-        show_progress(job)
+def _sent(done: dict) -> None:
+    st.success(plain(f"Sent: {done['url']}"))

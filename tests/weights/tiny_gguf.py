@@ -143,6 +143,10 @@ def write(
             plain = array.ndim == 1 or kind == gguf.GGMLQuantizationType.F32
             data = array if plain else gguf.quantize(array, kind)
             writer.add_tensor(name, data, raw_dtype=None if plain else kind)
+    return _written(writer, path)
+
+
+def _written(writer: gguf.GGUFWriter, path: Path) -> Path:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -169,8 +173,4 @@ def write_random(path: Path, arch: str, entries: dict, shapes: dict[str, tuple],
         plain = kind == "F32" or len(shape) == 1 or shape[-1] % 32
         data = array if plain else gguf.quantize(array, quantised)
         writer.add_tensor(name, data, raw_dtype=None if plain else quantised)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return _written(writer, path)
