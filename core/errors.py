@@ -1,4 +1,4 @@
-"""The one exception for bad input, how its sentence quotes values and other errors, and a check of many."""
+"""The exceptions for bad input and failed jobs, how a sentence quotes values, and a check of many."""
 
 import sys
 
@@ -8,6 +8,10 @@ class InputError(ValueError):
 
     The command line prints it and exits with 2; a page shows it as it is.
     """
+
+
+class JobError(RuntimeError):
+    """A job that ended without a result and by no fault of its input: its sentence is told as it is."""
 
 
 def quoted(value: object) -> str:

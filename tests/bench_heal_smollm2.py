@@ -2,9 +2,10 @@
 
 `python -m tests.bench_heal_smollm2 heal --learn wikitext2-valid.txt --judge wikitext2-test.txt --seconds 1800
 --rate 3e-4 --work DIR` heals once and keeps DIR/healing.json and the healed checkpoint DIR/model; killed, the
-same command goes on. `--learn own` learns from what the original itself writes, and chooses the checkpoint by
-the same held-out texts (`--held`). `... tasks --data FOLDER --items N --work DIR` then asks the original, the
-pruned and the healed model the first N items of each task of FOLDER/TASK.jsonl: DIR/tasks.json.
+same command goes on. `--removed 12,13,14,16,17,18` heals another state, `--tokens` names the budget itself.
+`--learn own` learns from what the original itself writes, and chooses the checkpoint by the same held-out
+texts (`--held`). `... tasks --data FOLDER --items N --work DIR` then asks the original, the pruned and the
+healed model the first N items of each task of FOLDER/TASK.jsonl: DIR/tasks.json.
 """
 
 import argparse
@@ -27,14 +28,7 @@ from core.tasks.presets import Preset, asked
 from tests.heal_runs import Bench, healed, tokens_within, won_back
 
 MODEL, LENGTH = "smollm2", 128
-REMOVED = (
-    3,
-    13,
-    14,
-    17,
-    25,
-    26,
-)  # "learned" of docs/study-smollm2.md: the choice saw nothing of the test part
+REMOVED = "3,13,14,17,25,26"  # "learned" of docs/study-smollm2.md: the choice saw nothing of the test part
 LEARN, HELD, REPORT = 1086, 24, 256  # sequences; LEARN: all that the valid part's calibrate split has
 TASKS = {"arc_easy": "acc,none", "piqa": "acc_norm,none", "lambada_openai": "acc,none"}
 
@@ -62,19 +56,19 @@ def heal(args: argparse.Namespace) -> None:
     )
     args.work.mkdir(parents=True, exist_ok=True)
     bench, wrote = bench_of(args)
-    budget = args.work / "tokens.json"
-    if not budget.exists():
-        budget.write_text(json.dumps(tokens_within(bench, REMOVED, settings, args.seconds)))
-    settings = replace(settings, tokens=json.loads(budget.read_text()))
-    student, row = healed(bench, REMOVED, settings, args.work / "training")
+    budget, removed = args.work / "tokens.json", removed_of(args)
+    if args.tokens is None and not budget.exists():
+        budget.write_text(json.dumps(tokens_within(bench, removed, settings, args.seconds)))
+    settings = replace(settings, tokens=args.tokens or json.loads(budget.read_text()))
+    student, row = healed(bench, removed, settings, args.work / "training")
     student.model.save_pretrained(args.work / "model")
     student.tokenizer.save_pretrained(args.work / "model")
-    before, pruned = judged(bench, args.judged)
+    before, pruned = judged(bench, args.judged, removed)
     share, about = won_back(before, pruned, row["losses"])
     losses = {"original": before, "pruned": pruned, "losses": row["losses"]}
     asks = {"method": args.method, "rate": args.rate, "batch": args.batch, "seed": args.seed}
     found = {
-        "removed": REMOVED,
+        "removed": removed,
         **asks,
         "seconds": args.seconds,
         "wrote": wrote,
@@ -87,13 +81,19 @@ def heal(args: argparse.Namespace) -> None:
     print({name: value for name, value in found.items() if name not in losses})
 
 
-def judged(bench: Bench, earlier: Path | None) -> tuple[np.ndarray, np.ndarray]:
+def removed_of(args: argparse.Namespace) -> tuple[int, ...]:
+    """The state that is healed."""
+    return tuple(map(int, args.removed.split(",")))
+
+
+def judged(bench: Bench, earlier: Path | None, removed: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Losses [S] of the original and of the pruned model: measured, or of an earlier healing's file."""
-    if earlier is not None:
-        kept = json.loads(earlier.read_text())
-        return np.array(kept["original"]), np.array(kept["pruned"])
+    kept = json.loads(earlier.read_text()) if earlier else {"removed": None}
     original = load_model(MODEL)
-    return bench.losses(original), bench.losses(original, REMOVED)
+    return (
+        np.array(kept["original"]) if earlier else bench.losses(original),
+        np.array(kept["pruned"]) if kept["removed"] == list(removed) else bench.losses(original, removed),
+    )
 
 
 def right(loaded: LoadedModel, state: tuple[int, ...], protocol: Preset, items: int) -> dict[str, str]:
@@ -115,7 +115,7 @@ def tasks(args: argparse.Namespace) -> None:
     protocol = replace(named, metrics=TASKS)
     for name, source, state in (
         ("original", MODEL, ()),
-        ("pruned", MODEL, REMOVED),
+        ("pruned", MODEL, removed_of(args)),
         ("healed", str(args.work / "model"), ()),
     ):
         if name not in found:
@@ -138,7 +138,10 @@ def main() -> None:
     own.add_argument("--sequences", type=int, default=LEARN, help="to learn from")
     own.add_argument("--report", type=int, default=REPORT)
     own.add_argument("--judged", type=Path, help="a healing.json of the same judging sequences")
-    own.add_argument("--seconds", type=float, required=True, help="of CPU time")
+    budget = own.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--seconds", type=float, help="of CPU time")
+    budget.add_argument("--tokens", type=int, help="to read, in place of a time")
+    own.add_argument("--removed", default=REMOVED, help="blocks, with commas")
     own.add_argument("--method", default="kl", choices=TRAINED)
     own.add_argument("--rate", type=float, default=3e-4)
     own.add_argument("--batch", type=int, default=4)
@@ -148,6 +151,7 @@ def main() -> None:
     own = commands.add_parser("tasks")
     own.set_defaults(run=tasks)
     own.add_argument("--data", type=Path, required=True)
+    own.add_argument("--removed", default=REMOVED, help="blocks, with commas")
     own.add_argument("--items", type=int, default=300)
     own.add_argument("--work", type=Path, required=True)
     args = parser.parse_args()

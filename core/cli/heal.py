@@ -11,7 +11,7 @@ from core.cli.running import as_job, check_writable, together
 from core.compare.healed import Healed, orders_of, won_in_words
 from core.errors import InputError
 from core.heal.parts import check_names, in_parts, share_of
-from core.heal.settings import KL, METHODS, REPLACED, Settings
+from core.heal.settings import KL, METHODS, MINUTES, REPLACED, Settings
 from core.ising.units import BLOCK, in_order
 from core.ranks import launched
 from core.store.folders import check_free
@@ -35,7 +35,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--replace", metavar="HOW", help=f"before training, {' or '.join(REPLACED)} in place of plain removal"
     )
-    command.add_argument("--minutes", type=float, metavar="T", help="budget of the training (default 5)")
+    command.add_argument(
+        "--minutes", type=float, metavar="T", help=f"budget of the training (default {MINUTES:g})"
+    )
     command.add_argument("--tokens", type=positive, metavar="N", help="budget in tokens instead")
     command.add_argument(
         "--rate",
@@ -147,13 +149,13 @@ def _compared(states: list[Chosen], found: list[dict]) -> dict:
 
 
 def _budget(args: argparse.Namespace) -> dict:
-    """{minutes, tokens} of a method that trains: 5 minutes where neither is given."""
+    """{minutes, tokens} of a method that trains: MINUTES where neither is given."""
     if METHODS.get(args.method) and METHODS[args.method].rate is None:
         if args.minutes or args.tokens:
             print(f"The method {args.method} trains nothing, so it has no budget.", file=sys.stderr)
         return {}
     given = {"minutes": args.minutes, "tokens": args.tokens}
-    return given if any(v is not None for v in given.values()) else {"minutes": 5.0}
+    return given if any(v is not None for v in given.values()) else {"minutes": MINUTES}
 
 
 def _rounds(args: argparse.Namespace, state: Chosen, settings: Settings) -> dict:

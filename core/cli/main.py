@@ -16,7 +16,7 @@ import os
 import sys
 from types import ModuleType
 
-from core.errors import InputError
+from core.errors import InputError, JobError
 
 COMMANDS = {
     "calibrate": "Compute the per-sample gate gradients A of a model on texts and store the run.",
@@ -97,6 +97,8 @@ def main(argv: list[str] | None = None) -> int:
         result = _module(args.command).run(args)
     except InputError as error:
         return _fail(str(error), as_json, 2)
+    except JobError as error:
+        return _fail(str(error), as_json, 1)
     except OSError as error:
         if error.filename is None:
             return _fail(f"Unexpected {type(error).__name__}: {error.strerror or error}.", as_json, 1)

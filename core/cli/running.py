@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core import jobs, ranks
 from core.cli.progress import Progress
-from core.errors import InputError
+from core.errors import InputError, JobError
 
 
 def as_job(kind: str, request: dict) -> dict:
@@ -37,9 +37,9 @@ def _result(job) -> dict:
     if job.status == "cancelled":
         raise KeyboardInterrupt
     if job.status == "interrupted":
-        raise RuntimeError(f"the worker of job {job.id} was killed; the same command resumes it")
+        raise JobError(f"The worker of job {job.id} was killed; the same command resumes it.")
     if job.status == "failed":
-        raise InputError(job.error) if job.bad_input else RuntimeError(job.error)
+        raise InputError(job.error) if job.bad_input else JobError(job.error)
     return job.result
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from core.errors import InputError
 
 LONGEST = 10_000.0  # minutes, a week: who writes more has mistaken the unit
+MINUTES = 5.0  # of a training that names no budget
 KL, LORA, SEAMS, LINEAR, MERGE = "kl", "lora", "seams", "linear", "merge"
 
 

@@ -3,9 +3,10 @@
 import time
 from dataclasses import asdict
 
-from core.job_kinds.common import load, seen_for, state_of
+from core.job_kinds.common import load
 from core.jobs.progress import Progress
 from core.measure.chat import is_chat, reply
+from core.model.named import seen_for, state_of
 
 
 def run(request: dict, progress: Progress) -> dict:

@@ -9,11 +9,11 @@ import numpy as np
 from core.calibration.corpus import Read, draw, read_sources
 from core.compare.comparison import distance_of, model_key
 from core.errors import InputError
-from core.ising.states import check_blocks
-from core.ising.units import BLOCK, BRANCH, Name, State, name_text
+from core.ising.units import BLOCK, State
 from core.jobs.progress import Progress
 from core.measure.state_losses import DISTANCES, Kept, open_forwards, stratified
 from core.model.load import LoadedModel, load_model
+from core.model.named import seen_for, state_of
 from core.spectrum.constraints import Constraints, read_constraints
 from core.spectrum.memory_budget import read_budget, with_budget
 from core.store.results import LOSS, RULERS
@@ -40,24 +40,6 @@ def draw_sequences(
         form=request.get("form"),
         report=progress.report,
     )
-
-
-def seen_for(loaded: LoadedModel, states: Iterable[Iterable[Name]]) -> LoadedModel:
-    """The model by branch where a state names one, else by block; states: by names, as core.ising.units lists
-    them.
-    """
-    return loaded.seen(BRANCH if any(isinstance(name, str) for state in states for name in state) else BLOCK)
-
-
-def state_of(listed: Iterable[Name], loaded: LoadedModel) -> State:
-    """A state that is listed by names, of the model as it is seen.
-
-    Errors: InputError for one that the model does not have: nothing is measured under its name.
-    """
-    names = list(listed)
-    if loaded.by == BLOCK:
-        return check_blocks(names, len(loaded.units))  # type: ignore[arg-type]  # numbers all
-    return check_blocks(loaded.units.parse(name_text(names)), len(loaded.units)) if names else ()
 
 
 def states_of(request: dict, loaded: LoadedModel) -> tuple[LoadedModel, list[State]]:

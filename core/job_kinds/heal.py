@@ -5,9 +5,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from core.calibration.corpus import Read, available, read_sources
+from core.calibration.corpus import read_sources
 from core.errors import InputError
 from core.export.in_memory import check_whole
 from core.export.making import put_back
@@ -15,30 +14,25 @@ from core.export.write import write_healed
 from core.export.writers import FORMS
 from core.forms.names import PORTABLE, form_of
 from core.forms.record import is_healed_of, zip_export
-from core.heal.needs import STATES_ROOM, check_room, needs_of_state
+from core.heal.healing import healed, sequences_there
+from core.heal.needs import check_room, needs_of_state
 from core.heal.parts import check_names, share_of
-from core.heal.replacement import replace_blocks
-from core.heal.rounds import train_in_rounds
-from core.heal.settings import LINEAR, Settings
-from core.heal.teacher import Padded, Teacher
-from core.heal.training import Trained, judged, train
-from core.job_kinds.common import draw_sequences, load, paired, seen_for, state_of
+from core.heal.settings import Settings
+from core.job_kinds.common import draw_sequences, load, paired
 from core.jobs.progress import Progress
 from core.measure.chat import reply
 from core.measure.evaluation import option_scores, sequence_losses, task_results
 from core.model.devices import free_memory
 from core.model.load import LoadedModel
+from core.model.named import seen_for, state_of
 from core.model.places import Place
-from core.model.surgery import check_removal, divided, remove_blocks, without
+from core.model.surgery import check_removal, divided
 from core.ranks import ALONE, Ranks
 from core.store import folders
 from core.store.folders import check_free, in_turn
 from core.tasks.items import read_tasks
 from core.texts import Sequences
-from core.texts.sequences import part_of
 
-MOST = {"own": 256, "texts": 4096}  # sequences to train on where nobody says how many
-_FITTED = 256  # sequences that a linear map is fitted on: 32 768 tokens of 128
 COLUMNS = ("step", "tokens", "seconds", "loss", "kl", "held_loss")
 
 
@@ -73,15 +67,16 @@ def _in_its_turn(request: dict, progress: Progress, ranks: Ranks) -> dict | None
         _check_out(teacher, removed, request, progress)
     learn, held, report = ranks.agree(_drawn(teacher, request, progress) if ranks.rank == 0 else None)
     told = _checked(teacher, parts, settings, learn, progress.work)
+    asked = (student, teacher, parts, settings, learn, held, progress.work)
     if ranks.rank:
-        _healed(student, teacher, parts, settings, learn, held, progress, ranks)
+        healed(*asked, report=progress.report, ranks=ranks)
         return None
     table = {
         "original": _row(teacher, report, request, (), progress),
         "pruned": _row(teacher, report, request, removed, progress),
     }
     replies = _replies(teacher, request, {"original": (), "pruned": removed})
-    taught, places = _healed(student, teacher, parts, settings, learn, held, progress, ranks)
+    taught, places = healed(*asked, report=progress.report, note=_curve(progress), ranks=ranks)
     table["healed"] = _row(student, report, request, (), progress)
     replies |= _replies(student, request, {"healed": ()})
     won = _won(table)
@@ -101,22 +96,12 @@ def _in_its_turn(request: dict, progress: Progress, ranks: Ranks) -> dict | None
 def _drawn(teacher: LoadedModel, request: Mapping, progress: Progress) -> list[Sequences]:
     """The sequences to train on, to watch, and to report on. Errors: InputError."""
     texts = read_sources(request["texts"])
-    count = request["sequences"] or _there_are(teacher, texts, request)
+    count = request["sequences"] or sequences_there(teacher, texts, request["length"], request.get("form"))
     counts = {"calibrate": count, "choose": request["held"], "report": request["report"]}
     return [
         draw_sequences(teacher, texts, dict(request), split, samples, progress)
         for split, samples in counts.items()
     ]
-
-
-def _there_are(teacher: LoadedModel, texts: Read, request: Mapping) -> int:
-    """Sequences of the split that is trained on, as many as there are, up to MOST."""
-    parts = available(teacher, texts, request["length"], request.get("form"))["parts"]
-    have = [p["have"]["calibrate"] / p["weight"] for p in parts if p["have"] is not None and p["weight"]]
-    if not have:
-        return MOST["own"]
-    most = MOST["texts"] if all(p["have"] is not None for p in parts) else 2 * MOST["own"]
-    return max(1, min(most, int(min(have) * sum(p["weight"] for p in parts))))
 
 
 def _parts(request: Mapping, teacher: LoadedModel, removed: list[int], settings: Settings) -> list[list[int]]:
@@ -161,36 +146,6 @@ def _checked(
     on_cpu = teacher.device.type == "cpu"
     check_room(found, 2 * total * 4, free_memory() if on_cpu else None, work)
     return asdict(found)
-
-
-def _healed(
-    student: LoadedModel,
-    teacher: LoadedModel,
-    parts: list[list[int]],
-    settings: Settings,
-    learn: Sequences,
-    held: Sequences,
-    progress: Progress,
-    ranks: Ranks,
-) -> tuple[Trained, list[Place]]:
-    """(what it took to prune and heal the student in place, what is left empty in blocks that stay)."""
-    source, unseen = Teacher(teacher), Padded(held)
-    removed = sorted(b for part in parts for b in part)
-    how: dict[str, Any] = {"states_room": STATES_ROOM, "report": progress.report, "ranks": ranks}
-    if ranks.rank == 0:
-        how["note"] = _curve(progress)
-    if len(parts) > 1:
-        return train_in_rounds(student, source, parts, settings, learn, held, progress.work, **how), []
-    if settings.replacement:
-        with without(student, removed):
-            before = judged(student, source, unseen)
-        some = part_of(learn, slice(0, _FITTED))
-        replace_blocks(student, teacher, removed, settings.replacement, some, progress.report)
-        if not settings.trains:
-            read = some.ids.size if settings.method == LINEAR else 0
-            return Trained(before, judged(student, source, unseen), 0, 0, read, 0.0, 0, None), []
-    places = [] if settings.replacement else remove_blocks(student, removed)
-    return train(student, source, removed, settings, learn, held, progress.work, **how), places
 
 
 def _curve(progress: Progress) -> Callable[[Mapping[str, float]], None]:

@@ -6,9 +6,10 @@ from dataclasses import asdict
 from core.choose.race import BATCH, Racer, check_delta, in_batches, race
 from core.errors import InputError
 from core.ising.units import Units
-from core.job_kinds.common import choosing, ruler_of, state_of, unseen_losses
+from core.job_kinds.common import choosing, ruler_of, unseen_losses
 from core.jobs.progress import Progress
 from core.measure.state_losses import open_forwards
+from core.model.named import state_of
 from core.store.results import LOSS
 
 

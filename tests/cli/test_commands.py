@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core import jobs
 from core.__main__ import main
 from core.energy.learned import read_posterior
 from core.energy.sources import open_source
@@ -326,6 +327,26 @@ def run_process(*argv, **options):
         timeout=120,
         **options,
     )
+
+
+@pytest.mark.parametrize(
+    "end, said",
+    [
+        ({"status": "interrupted"}, "was killed; the same command resumes it."),
+        (
+            {"status": "failed", "error": "Unexpected KeyError: 'x'; see the job's log."},
+            "Unexpected KeyError: ",
+        ),
+    ],
+    ids=["killed", "failed"],
+)
+def test_a_job_that_ends_by_no_fault_of_its_input_says_so_in_its_own_words(
+    tiny, tmp_path, capsys, monkeypatch, end, said
+):
+    monkeypatch.setattr("core.jobs.control.spawn", lambda job_id: None)
+    monkeypatch.setattr(jobs, "follow", lambda job_id, _: replace(jobs.read(job_id), **end))
+    code, told, _ = call(capsys, "prune", "--model", tiny["llama"], "--blocks", 1, "--out", tmp_path / "out")
+    assert code == 1 and said in told["error"] and "RuntimeError" not in told["error"]
 
 
 def test_as_a_process_stdout_is_json_only_and_help_works(tmp_path):

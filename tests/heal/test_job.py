@@ -12,6 +12,7 @@ from core.cli.heal import describe
 from core.energy.sources import open_source
 from core.errors import InputError
 from core.forms.record import is_export_of, is_healed_of
+from core.heal.healing import heal as heal_now
 from core.job_kinds import heal
 from core.jobs.files import id_of
 from core.jobs.progress import Cancelled, Progress
@@ -112,6 +113,22 @@ def test_attention_and_ffn_alone_are_healed_too(tiny, some_texts, tmp_path, kind
     assert is_healed_of(tmp_path / "out", request["model"], state, heal._asked(request))
     with pytest.raises(InputError, match="take the model that it was made from"):
         done({**request, "model": str(tmp_path / "out"), "blocks": [0]}, tmp_path / "job")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"method": "seams", "tokens": 3000, "batch": 4}, {"method": "linear"}],
+    ids=["seams", "linear"],
+)
+def test_one_call_of_python_heals_as_the_job_does(tiny, some_texts, tmp_path, settings):
+    request = a_request(tiny["llama"], some_texts, tmp_path / "out", settings, prompt=None)
+    training = done(request, tmp_path)[0]["training"]
+    given = {name: request[name] for name in ("texts", "length", "sequences", "held", "seed")}
+    student, trained = heal_now(str(tiny["llama"]), [2, 3], **settings, **given)
+    assert (trained.after.kl, trained.tokens) == (training["after"]["kl"], training["tokens"])
+    assert trained.after.kl < trained.before.kl and len(student.blocks) == 4
+    with pytest.raises(InputError, match="'4a' is a part"):
+        heal_now(str(tiny["llama"]), [2, "4a"], "seams")
 
 
 def test_what_was_won_back_is_a_share_of_the_increase():

@@ -1,0 +1,111 @@
+"""A whole healing: blocks are removed or replaced, then it is trained, at once or in rounds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from core.calibration.corpus import Read, available, draw, read_sources
+from core.heal.needs import STATES_ROOM
+from core.heal.parts import check_names
+from core.heal.replacement import replace_blocks
+from core.heal.rounds import train_in_rounds
+from core.heal.settings import KL, LINEAR, MINUTES, Settings
+from core.heal.teacher import Padded, Teacher
+from core.heal.training import Note, Report, Trained, judged, train
+from core.ising.units import Name
+from core.model.load import LoadedModel, load_model
+from core.model.named import seen_for, state_of
+from core.model.places import Place
+from core.model.surgery import check_removal, remove_blocks, without
+from core.ranks import ALONE, Ranks
+from core.texts import Sequences
+from core.texts.sequences import part_of
+
+MOST = {"own": 256, "texts": 4096}  # sequences to train on where nobody says how many
+_FITTED = 256  # sequences that a linear map is fitted on: 32 768 tokens of 128
+
+
+def heal(
+    model: str,
+    blocks: Sequence[Name],
+    method: str = KL,
+    *,
+    texts: Any = None,
+    length: int = 128,
+    sequences: int | None = None,
+    held: int = 32,
+    seed: int = 0,
+    **settings: Any,
+) -> tuple[LoadedModel, Trained]:
+    """(the model without the blocks, healed; what the healing did), as `python -m core heal` does it, without
+    a checkpoint to go on from.
+
+    model: as core.model.load.load_model takes it; blocks: numbers, or names of their parts, as "12a"; texts:
+    as core.texts.read_texts takes them (None: the bundled ones); length: tokens a sequence; sequences: to
+    train on (None: all there are, up to MOST); held: to watch; settings: of core.heal.settings.Settings, a
+    training that names no budget takes MINUTES. Errors: InputError.
+    """
+    if Settings(method, minutes=1.0).trains and not {"minutes", "tokens"} & settings.keys():
+        settings["minutes"] = MINUTES
+    chosen = Settings(method, seed=seed, **settings)
+    read = read_sources(texts)
+    teacher, student = (seen_for(load_model(model), [blocks]) for _ in range(2))
+    removed = check_removal(teacher, state_of(blocks, teacher))
+    check_names(teacher.units.stored(removed), chosen, 1)
+    count = sequences or sequences_there(teacher, read, length)
+    learn, watch = (
+        draw(teacher, read, split, length, samples, seed)
+        for split, samples in (("calibrate", count), ("choose", held))
+    )
+    with TemporaryDirectory() as work:
+        chosen = chosen.for_size(teacher.parameters())
+        done, _ = healed(student, teacher, [removed], chosen, learn, watch, Path(work))
+    return student, done
+
+
+def sequences_there(
+    loaded: LoadedModel, texts: Read, length: int, form: Mapping[str, str] | None = None
+) -> int:
+    """Sequences of the split that is trained on, as many as there are, up to MOST."""
+    parts = available(loaded, texts, length, form)["parts"]
+    have = [p["have"]["calibrate"] / p["weight"] for p in parts if p["have"] is not None and p["weight"]]
+    if not have:
+        return MOST["own"]
+    most = MOST["texts"] if all(p["have"] is not None for p in parts) else 2 * MOST["own"]
+    return max(1, min(most, int(min(have) * sum(p["weight"] for p in parts))))
+
+
+def healed(
+    student: LoadedModel,
+    teacher: LoadedModel,
+    parts: list[list[int]],
+    settings: Settings,
+    learn: Sequences,
+    held: Sequences,
+    work: Path,
+    *,
+    report: Report = lambda done, total, message: None,
+    note: Note = lambda row: None,
+    ranks: Ranks = ALONE,
+) -> tuple[Trained, list[Place]]:
+    """(what it took to prune and heal the student in place, what is left empty in blocks that stay).
+
+    student, teacher: the same model, loaded twice; parts: what each round removes, one of a state that goes
+    at once; the rest as core.heal.training.train.
+    """
+    source, unseen = Teacher(teacher), Padded(held)
+    removed = sorted(b for part in parts for b in part)
+    how: dict[str, Any] = {"states_room": STATES_ROOM, "report": report, "note": note, "ranks": ranks}
+    if len(parts) > 1:
+        return train_in_rounds(student, source, parts, settings, learn, held, work, **how), []
+    if settings.replacement:
+        with without(student, removed):
+            before = judged(student, source, unseen)
+        some = part_of(learn, slice(0, _FITTED))
+        replace_blocks(student, teacher, removed, settings.replacement, some, report)
+        if not settings.trains:
+            read = some.ids.size if settings.method == LINEAR else 0
+            return Trained(before, judged(student, source, unseen), 0, 0, read, 0.0, 0, None), []
+    places = [] if settings.replacement else remove_blocks(student, removed)
+    return train(student, source, removed, settings, learn, held, work, **how), places
