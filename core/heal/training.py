@@ -18,7 +18,8 @@ from statistics import median
 
 import torch
 from torch import nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from core.errors import InputError
@@ -122,12 +123,11 @@ class _Healer(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Keeps the best weights, ends what gets no better, and tells how far it is. `why`: of an early end."""
+    """Keeps the best weights, ends what gets no better, and tells how far it is."""
 
     def __init__(self, model: nn.Module, work: Path, settings: Settings, report: Report, note: Note):
         self.model, self.work, self.settings = model, work, settings
         self.report, self.note = report, note
-        self.why: str | None = None
 
     def on_train_begin(self, args, state, control, **_):
         for row in state.log_history:
@@ -137,36 +137,44 @@ class _Watch(TrainerCallback):
         self.report(state.global_step, state.max_steps, _message(state.log_history))
 
     def on_log(self, args, state, control, **_):
-        row = state.log_history[-1]
-        self.note(row)
-        if not math.isfinite(row.get("loss", 0.0)):
-            self._stop(control, "The training loss is no number any more: the learning rate is too high.")
+        self.note(state.log_history[-1])
+        if self.stopped(state):
+            control.should_training_stop = True
 
     def on_evaluate(self, args, state, control, **_):
-        kls = [row["kl"] for row in state.log_history if "kl" in row]
-        if not math.isfinite(kls[-1]):
-            self._stop(control, "The held-out loss is no number any more: the learning rate is too high.")
-        elif kls[-1] <= min(k for k in kls if math.isfinite(k)) and kls.index(kls[-1]) == len(kls) - 1:
-            if state.is_world_process_zero:
-                keep(self.model, self.work / _BEST)
-        elif len(kls) > _LONG and min(kls[-_LONG:]) > kls[0]:
-            self._stop(
-                control,
-                f"The training makes it worse: {_LONG} times in a row the held-out KL was above the unhealed "
-                f"{kls[0]:.4f}, last {kls[-1]:.4f}; choose a lower learning rate, or leave it as it is.",
+        *earlier, kl = _held_out(state.log_history)
+        if not earlier and not math.isfinite(kl):
+            raise InputError(
+                "The pruned model's loss is no number before any training; choose another state to heal."
             )
-        elif len(kls) - 1 - kls.index(min(kls)) >= self.settings.patience:
-            self._stop(
-                control, f"The held-out KL got no better in {self.settings.patience} evaluations in a row."
-            )
+        if kl < min(earlier, default=math.inf) and state.is_world_process_zero:
+            keep(self.model, self.work / _BEST)
 
     def on_save(self, args, state, control, **_):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero:
             (folder / _WHOLE).touch()  # a worker that is killed while it writes leaves none
 
-    def _stop(self, control, why: str) -> None:
-        control.should_training_stop, self.why = True, self.why or why
+    def stopped(self, state: TrainerState) -> str | None:
+        """Why a training with this log ends before its budget does; None where it does not."""
+        kls = _held_out(state.log_history)
+        if not all(math.isfinite(row["loss"]) for row in state.log_history if "loss" in row):
+            return "The training loss is no number any more: the learning rate is too high."
+        if not all(map(math.isfinite, kls)):
+            return "The held-out loss is no number any more: the learning rate is too high."
+        if len(kls) > _LONG and min(kls[-_LONG:]) > kls[0]:
+            return (
+                f"The training makes it worse: {_LONG} times in a row the held-out KL was above the unhealed "
+                f"{kls[0]:.4f}, last {kls[-1]:.4f}; choose a lower learning rate, or leave it as it is."
+            )
+        if kls and len(kls) - 1 - kls.index(min(kls)) >= self.settings.patience:
+            return f"The held-out KL got no better in {self.settings.patience} evaluations in a row."
+        return None
+
+
+def _held_out(log: Sequence[Mapping]) -> list[float]:
+    """Held-out KL of each evaluation so far."""
+    return [row["kl"] for row in log if "kl" in row]
 
 
 def _message(log: Sequence[Mapping]) -> str:
@@ -318,10 +326,7 @@ def _steps(budget: _Budget, module: _Distillation, judge: Callable[[], Held]) ->
 
 
 def _step_seconds(module, teacher: Teacher, settings: Settings, data: Padded) -> float:
-    """Of one batch forward and backward, the middle of a few behind a first; nothing is learned from it.
-
-    Errors: InputError where its loss is no number.
-    """
+    """Of one batch forward and backward, the middle of a few behind a first; nothing is learned from it."""
     device = next(module.parameters()).device
     batch = torch.utils.data.default_collate([data[i % len(data)] for i in range(settings.batch)])
     inputs = {name: value.to(device) for name, value in batch.items()}
@@ -330,10 +335,7 @@ def _step_seconds(module, teacher: Teacher, settings: Settings, data: Padded) ->
         began = time.monotonic()
         loss = module(**inputs, target=teacher.hidden(inputs["number"], inputs["ids"]))["loss"]
         loss.backward()
-        if not math.isfinite(loss.item()):
-            raise InputError(
-                "The pruned model's loss is no number before any training; choose another state to heal."
-            )
+        loss.item()  # a GPU has come to its end
         module.zero_grad(set_to_none=True)
         times.append(time.monotonic() - began)
     return median(times[1:])
@@ -376,8 +378,14 @@ def _trained(healer: _Healer, watch: _Watch, work: Path, ranks: Ranks) -> dict:
     """What `end.json` says of the training, from its last whole checkpoint to its end."""
     healer.add_callback(watch)
     last = ranks.agree(_last_whole(work / CHECKPOINTS) if ranks.rank == 0 else None)
-    healer.args.eval_on_start = last is None  # the log of a checkpoint begins with it
-    healer.train(resume_from_checkpoint=last)
+    state = TrainerState.load_from_json(str(Path(last) / TRAINER_STATE_NAME)) if last else None
+    if state and (state.global_step >= state.max_steps or watch.stopped(state)):
+        healer.state = state  # killed behind its end: not a step is left
+        for row in state.log_history:
+            watch.note(row)
+    else:
+        healer.args.eval_on_start = last is None  # the log of a checkpoint begins with it
+        healer.train(resume_from_checkpoint=last)
     log = [_row(row) for row in healer.state.log_history]
     judgements = [row for row in log if "kl" in row]
     finite = [row for row in judgements if row["kl"] is not None]
@@ -390,7 +398,7 @@ def _trained(healer: _Healer, watch: _Watch, work: Path, ranks: Ranks) -> dict:
         "tokens": healer.state.global_step * healer.each,
         "seconds": log[-1]["seconds"],
         "best_step": best["step"],
-        "stopped": watch.why,
+        "stopped": watch.stopped(healer.state),
         "curve": log,
     }
 

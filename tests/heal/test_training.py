@@ -146,6 +146,33 @@ def test_what_gets_no_better_stops_early(pair, sequences, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(SEAMS, tokens=3000, batch=4, evaluations=4),
+        Settings(SEAMS, tokens=9000, rate=1e-12, batch=4, evaluations=20, patience=2),
+    ],
+    ids=["at the end of its budget", "early"],
+)
+def test_killed_behind_its_last_checkpoint_it_trains_no_more(pair, sequences, tmp_path, settings):
+    _, student, _, found = healed(pair, sequences, tmp_path, settings)
+    (tmp_path / "end.json").unlink()
+    _, other, _, again = healed(pair, sequences, tmp_path, settings)
+    assert (again.steps, again.after, again.stopped) == (found.steps, found.after, found.stopped)
+    ends = [dict(s.model.named_parameters()) for s in (student, other)]
+    assert all(torch.equal(p, ends[1][name]) for name, p in ends[0].items())
+
+
+@pytest.mark.parametrize("budget", [{"tokens": 3000}, {"minutes": 0.01}])
+def test_a_student_whose_loss_is_no_number_is_refused(pair, sequences, tmp_path, budget):
+    teacher, student = pair()
+    remove_blocks(student, REMOVED)
+    next(student.model.parameters()).fill_(math.nan)
+    parts = sequences("calibrate", 8), sequences("choose", 4)
+    with pytest.raises(InputError, match="no number before any training"):
+        train(student, Teacher(teacher), REMOVED, Settings(KL, **budget), *parts, tmp_path)
+
+
+@pytest.mark.parametrize(
     "options, said",
     [
         ({"method": "best"}, "no method 'best'"),
