@@ -1,5 +1,6 @@
 """What the original says of the training texts: computed as it is asked for, or once and kept on disk."""
 
+import math
 import os
 from pathlib import Path
 
@@ -33,16 +34,22 @@ class Teacher:
         """[n, V], on the device of the hidden states."""
         return self.loaded.head.logits(hidden.to(self.loaded.device)).to(hidden.device)
 
+    @torch.no_grad()
+    def shape_of(self, sequences: "Padded") -> tuple[int, int, int]:
+        """(S, T, D) of their hidden states; what the head is applied to need not be as wide as the stream."""
+        some = sequences.ids[:1, :2].to(self.loaded.device)
+        return *sequences.ids.shape, self.loaded.head.hidden(some).shape[-1]
+
     def bytes_of(self, sequences: "Padded") -> int:
         """What `keep` would take on disk."""
-        return sequences.ids.numel() * self.loaded.config.hidden_size * 4
+        return math.prod(self.shape_of(sequences)) * 4
 
     @torch.no_grad()
     def keep(self, path: Path, sequences: "Padded", report) -> None:
         """Keep the hidden states of all sequences in a file, float32 [S, T, D]: whole, or computed anew."""
         if not path.exists():
             staging = path.with_name(f".{path.name}")
-            shape = (*sequences.ids.shape, self.loaded.config.hidden_size)
+            shape = self.shape_of(sequences)
             found = np.lib.format.open_memmap(staging, mode="w+", dtype=np.float32, shape=shape)
             for start in range(0, len(found), _BATCH):
                 ids = sequences.ids[start : start + _BATCH].to(self.loaded.device)

@@ -7,6 +7,7 @@ import random
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -110,6 +111,18 @@ def test_kept_states_train_as_computed_ones(pair, sequences, tmp_path):
     assert (tmp_path / "True" / "teacher.npy").exists()
     assert ends[0][0] == ends[1][0]
     assert all(torch.equal(p, ends[1][1][name]) for name, p in ends[0][1].items())
+
+
+def test_states_of_a_head_that_is_not_cut_off_are_kept_too(pair, sequences, tmp_path):
+    """Its hidden states are the logits."""
+    teacher, student = pair()
+    remove_blocks(student, REMOVED)
+    teacher.head.pieces = student.head.pieces = False
+    parts = sequences("calibrate", 16), sequences("choose", 4)
+    settings = Settings(SEAMS, tokens=1000, batch=4)
+    found = train(student, Teacher(teacher), REMOVED, settings, *parts, tmp_path, states_room=1 << 20)
+    kept = np.load(tmp_path / "teacher.npy", mmap_mode="r")
+    assert kept.shape == (16, 24, teacher.config.vocab_size) and found.after.kl < found.before.kl
 
 
 def test_minutes_become_steps_that_fit_in(pair, sequences, tmp_path):
