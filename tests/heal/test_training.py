@@ -19,6 +19,7 @@ from core.heal.settings import KL, LORA, SEAMS, Settings
 from core.heal.student import keep
 from core.heal.teacher import Teacher
 from core.heal.training import train
+from core.model.load import load_model
 from core.model.surgery import remove_blocks
 from tests.heal.conftest import losses_of
 
@@ -111,6 +112,18 @@ def test_kept_states_train_as_computed_ones(pair, sequences, tmp_path):
     assert (tmp_path / "True" / "teacher.npy").exists()
     assert ends[0][0] == ends[1][0]
     assert all(torch.equal(p, ends[1][1][name]) for name, p in ends[0][1].items())
+
+
+@pytest.mark.parametrize("method", [KL, LORA, SEAMS])
+def test_a_model_in_half_precision_learns(tiny, sequences, tmp_path, method):
+    """As a GPU holds one that is stored so."""
+    teacher, student = (load_model(str(tiny["llama"]), dtype=torch.bfloat16) for _ in range(2))
+    remove_blocks(student, REMOVED)
+    parts = sequences("calibrate", 16), sequences("choose", 4)
+    settings = Settings(method, tokens=2000, batch=4, rate=3e-3)
+    found = train(student, Teacher(teacher), REMOVED, settings, *parts, tmp_path)
+    assert found.after.kl < 0.6 * found.before.kl
+    assert next(teacher.model.parameters()).dtype == torch.bfloat16
 
 
 def test_states_of_a_head_that_is_not_cut_off_are_kept_too(pair, sequences, tmp_path):
