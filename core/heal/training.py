@@ -242,7 +242,7 @@ def train(
             judge,
             budget.tokens_a_step,
             model=module,
-            args=_arguments(settings, steps, work),
+            args=_arguments(settings, steps, work, student.device.type == "cuda"),
             train_dataset=data,
             eval_dataset=unseen,
         )
@@ -341,11 +341,10 @@ def _step_seconds(module, teacher: Teacher, settings: Settings, data: Padded) ->
     return median(times[1:])
 
 
-def _arguments(settings: Settings, steps: int, work: Path) -> TrainingArguments:
-    """transformers' own, of ours."""
+def _arguments(settings: Settings, steps: int, work: Path, gpu: bool) -> TrainingArguments:
+    """transformers' own, of ours; gpu: whether the model is on one."""
     every = -(-steps // settings.evaluations)
-    gpu = torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(work / CHECKPOINTS),
         max_steps=steps,
         per_device_train_batch_size=settings.batch,
@@ -372,6 +371,10 @@ def _arguments(settings: Settings, steps: int, work: Path) -> TrainingArguments:
         remove_unused_columns=False,
         dataloader_pin_memory=gpu,
     )
+    # of several GPUs a process takes its own: with all a step would be of more sequences, and replicas of
+    # the student would ask the one teacher
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def _trained(healer: _Healer, watch: _Watch, work: Path, ranks: Ranks) -> dict:

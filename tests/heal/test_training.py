@@ -18,7 +18,7 @@ from core.heal.needs import seams
 from core.heal.settings import KL, LORA, SEAMS, Settings
 from core.heal.student import keep
 from core.heal.teacher import Teacher
-from core.heal.training import train
+from core.heal.training import _arguments, train
 from core.model.load import load_model
 from core.model.surgery import remove_blocks
 from tests.heal.conftest import losses_of
@@ -124,6 +124,15 @@ def test_a_model_in_half_precision_learns(tiny, sequences, tmp_path, method):
     found = train(student, Teacher(teacher), REMOVED, settings, *parts, tmp_path)
     assert found.after.kl < 0.6 * found.before.kl
     assert next(teacher.model.parameters()).dtype == torch.bfloat16
+
+
+def test_a_process_takes_one_gpu_of_several(tmp_path, monkeypatch):
+    """As transformers sees two: it would share each step among them."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+    arguments = _arguments(Settings(KL, tokens=1), 10, tmp_path, gpu=True)
+    assert arguments.n_gpu == 1 and arguments.train_batch_size == 8 and arguments.bf16
+    assert _arguments(Settings(KL, tokens=1), 10, tmp_path, gpu=False).use_cpu
 
 
 def test_states_of_a_head_that_is_not_cut_off_are_kept_too(pair, sequences, tmp_path):
