@@ -89,9 +89,11 @@ class _Distillation(nn.Module):
 class _Healer(Trainer):
     """Trainer with our loss, our held-out figures, and checkpoints of what is trained alone."""
 
-    def __init__(self, teacher: Teacher, judge: Callable[[], Held], each: int, **arguments):
+    def __init__(
+        self, teacher: Teacher, judge: Callable[[], Held], tokens_after: Callable[[int], int], **arguments
+    ):
         super().__init__(**arguments)
-        self.teacher, self.judge, self.each = teacher, judge, each
+        self.teacher, self.judge, self.tokens_after = teacher, judge, tokens_after
         self.began, self.earlier = time.monotonic(), 0.0
         self.remove_callback(PrinterCallback)
 
@@ -109,7 +111,7 @@ class _Healer(Trainer):
 
     def log(self, logs, *args, **kwargs):
         seconds = self.earlier + time.monotonic() - self.began
-        super().log({**logs, "tokens": self.state.global_step * self.each, "seconds": seconds})
+        super().log({**logs, "tokens": self.tokens_after(self.state.global_step), "seconds": seconds})
 
     def _save(self, output_dir=None, state_dict=None):
         folder = Path(output_dir or self.args.output_dir)
@@ -240,7 +242,7 @@ def train(
         healer = _Healer(
             teacher,
             judge,
-            budget.tokens_a_step,
+            budget.tokens_after,
             model=module,
             args=_arguments(settings, steps, work, student.device.type == "cuda"),
             train_dataset=data,
@@ -265,14 +267,18 @@ class _Budget:
     ranks: Ranks
 
     @property
-    def sequences_a_step(self) -> int:
-        """That all ranks read together."""
-        return self.settings.batch * self.settings.accumulate * self.ranks.world
+    def batches(self) -> float:
+        """Of each rank, of a reading of all sequences."""
+        return len(self.data) / (self.settings.batch * self.ranks.world)
 
     @property
-    def tokens_a_step(self) -> int:
-        """As `sequences_a_step`."""
-        return self.sequences_a_step * self.data.ids.shape[1]
+    def steps_a_reading(self) -> int:
+        """A step holds no sequence twice: the last of a reading has what is left."""
+        return math.ceil(math.ceil(self.batches) / self.settings.accumulate)
+
+    def tokens_after(self, steps: int) -> int:
+        """That all ranks have read together."""
+        return round(steps * self.data.ids.numel() / self.steps_a_reading)
 
 
 def _planned(
@@ -299,7 +305,7 @@ def _planned(
     if plan is None:
         steps = _steps(budget, module, judge)
         fits = teacher.bytes_of(data) <= states_room
-        plan = {"steps": steps, "states": fits and steps * budget.sequences_a_step > len(data)}
+        plan = {"steps": steps, "states": fits and steps > budget.steps_a_reading}
         if plan["states"]:
             keep_states()
             plan["steps"] = _steps(budget, module, judge)
@@ -316,9 +322,10 @@ def _steps(budget: _Budget, module: _Distillation, judge: Callable[[], Held]) ->
     """
     settings = budget.settings
     if settings.tokens is not None:
-        return max(1, int(settings.tokens // budget.tokens_a_step))
+        return max(1, settings.tokens * budget.steps_a_reading // budget.data.ids.numel())
     assert settings.minutes is not None  # Settings has one of the two
-    step = settings.accumulate * _step_seconds(module, budget.teacher, settings, budget.data)
+    batches = budget.batches / budget.steps_a_reading
+    step = batches * _step_seconds(module, budget.teacher, settings, budget.data)
     began = time.monotonic()
     judge()
     judging = (settings.evaluations + 1) * (time.monotonic() - began)
@@ -398,7 +405,7 @@ def _trained(healer: _Healer, watch: _Watch, work: Path, ranks: Ranks) -> dict:
         "after": [best["kl"], best["held_loss"]],
         "steps": healer.state.global_step,
         "planned": healer.args.max_steps,
-        "tokens": healer.state.global_step * healer.each,
+        "tokens": healer.tokens_after(healer.state.global_step),
         "seconds": log[-1]["seconds"],
         "best_step": best["step"],
         "stopped": watch.stopped(healer.state),

@@ -147,6 +147,20 @@ def test_states_of_a_head_that_is_not_cut_off_are_kept_too(pair, sequences, tmp_
     assert kept.shape == (16, 24, teacher.config.vocab_size) and found.after.kl < found.before.kl
 
 
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_tokens_are_those_that_were_read(pair, sequences, tmp_path, monkeypatch, accumulate):
+    """A step holds no sequence twice: the last one of a reading of all is smaller."""
+    teacher, student = pair()
+    remove_blocks(student, REMOVED)
+    read, own = [], Teacher.hidden
+    monkeypatch.setattr(Teacher, "hidden", lambda self, n, ids: (read.append(ids), own(self, n, ids))[1])
+    settings = Settings(SEAMS, tokens=4000, batch=8, accumulate=accumulate, evaluations=2)
+    parts = sequences("calibrate", 20), sequences("choose", 4)
+    found = train(student, Teacher(teacher), REMOVED, settings, *parts, tmp_path)
+    assert found.tokens == pytest.approx(sum(ids.numel() for ids in read), abs=8 * 24)
+    assert 4000 - 20 * 24 < found.tokens <= 4000
+
+
 def test_minutes_become_steps_that_fit_in(pair, sequences, tmp_path):
     began = time.monotonic()
     settings = Settings(KL, minutes=0.03, batch=4, evaluations=3)
