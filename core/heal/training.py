@@ -293,7 +293,7 @@ def _planned(
     """Steps that the budget holds, decided once and kept in a file. Where they read the texts more than once,
     and there is room, the teacher's states are kept, which makes steps cheaper and minutes hold more of them.
     """
-    teacher, data, ranks = budget.teacher, budget.data, budget.ranks
+    teacher, data, ranks, began = budget.teacher, budget.data, budget.ranks, time.monotonic()
     plan = ranks.agree(json.loads(path.read_text()) if ranks.rank == 0 and path.exists() else None)
 
     def keep_states() -> None:
@@ -303,12 +303,12 @@ def _planned(
         teacher.keep(states, data, report)
 
     if plan is None:
-        steps = _steps(budget, module, judge)
+        steps = _steps(budget, module, judge, began)
         fits = teacher.bytes_of(data) <= states_room
         plan = {"steps": steps, "states": fits and steps > budget.steps_a_reading}
         if plan["states"]:
             keep_states()
-            plan["steps"] = _steps(budget, module, judge)
+            plan["steps"] = _steps(budget, module, judge, began)
         if ranks.rank == 0:
             _write(path, plan)
     elif plan["states"]:
@@ -316,9 +316,9 @@ def _planned(
     return plan["steps"]
 
 
-def _steps(budget: _Budget, module: _Distillation, judge: Callable[[], Held]) -> int:
-    """How many the budget holds: of minutes, as many as fit in beside the evaluations, by the first rank's
-    measured ones.
+def _steps(budget: _Budget, module: _Distillation, judge: Callable[[], Held], began: float) -> int:
+    """How many the budget holds: of minutes, as many as fit in beside the evaluations and what has passed
+    since `began`, by the first rank's measured ones.
     """
     settings = budget.settings
     if settings.tokens is not None:
@@ -326,10 +326,11 @@ def _steps(budget: _Budget, module: _Distillation, judge: Callable[[], Held]) ->
     assert settings.minutes is not None  # Settings has one of the two
     batches = budget.batches / budget.steps_a_reading
     step = batches * _step_seconds(module, budget.teacher, settings, budget.data)
-    began = time.monotonic()
+    judged_from = time.monotonic()
     judge()
-    judging = (settings.evaluations + 1) * (time.monotonic() - began)
-    return budget.ranks.agree(max(1, int((60 * settings.minutes - judging) / step)))
+    now = time.monotonic()
+    taken = now - began + (settings.evaluations + 1) * (now - judged_from)
+    return budget.ranks.agree(max(1, int((60 * settings.minutes - taken) / step)))
 
 
 def _step_seconds(module, teacher: Teacher, settings: Settings, data: Padded) -> float:

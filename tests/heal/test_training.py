@@ -17,10 +17,11 @@ from core.heal.losses import distillation_loss
 from core.heal.needs import seams
 from core.heal.settings import KL, LORA, SEAMS, Settings
 from core.heal.student import keep
-from core.heal.teacher import Teacher
-from core.heal.training import _arguments, train
+from core.heal.teacher import Padded, Teacher
+from core.heal.training import _arguments, _Budget, _steps, train
 from core.model.load import load_model
 from core.model.surgery import remove_blocks
+from core.ranks import ALONE
 from tests.heal.conftest import losses_of
 
 REMOVED = (2, 3)
@@ -170,6 +171,14 @@ def test_minutes_become_steps_that_fit_in(pair, sequences, tmp_path):
     rows = [row for row in found.curve if "kl" in row]
     assert rows[0]["tokens"] == 0 and rows[-1]["tokens"] == found.tokens and len(rows) in (3, 4, 5)
     assert all(a["seconds"] <= b["seconds"] for a, b in zip(found.curve, found.curve[1:]))
+
+
+def test_what_planning_took_is_of_the_minutes_too(sequences, monkeypatch):
+    """The timed steps, and the original's reading where its states are kept."""
+    monkeypatch.setattr("core.heal.training._step_seconds", lambda *_: 0.1)
+    budget = _Budget(Settings(KL, minutes=1.0), None, Padded(sequences("calibrate", 16)), ALONE)
+    steps = [_steps(budget, None, lambda: None, time.monotonic() - taken) for taken in (0, 30)]
+    assert steps == pytest.approx([600, 300], abs=3)
 
 
 def test_a_rate_too_high_ends_with_a_sentence_and_the_best_weights(pair, sequences, tmp_path):
