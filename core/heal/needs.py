@@ -134,8 +134,9 @@ def needs(
     memory = weights + 3 * trained * FLOAT + inside + logits + (1 << 28)  # Python and its libraries
     if settings.method == LORA:
         memory += trained * FLOAT
-    # two checkpoints of weights and AdamW's two moments, and the best weights
-    disk = (6 + rounds) * trained * FLOAT + states + exported
+    # checkpoints of weights and AdamW's two moments, the third of which is written before the first goes, and
+    # the best weights
+    disk = (9 + rounds) * trained * FLOAT + states + exported
     return Needs(memory, disk, states, trained)
 
 
