@@ -68,6 +68,44 @@ def test_parts_of_blocks_take_what_trains(no_worker):
     assert "is a part of a block" in app.error[0].value
 
 
+def result_of(job: jobs.Job, pruned: float, healed: float, **training) -> dict:
+    """What a worker would have made of it."""
+    rows = {"original": 0.8, "pruned": pruned, "healed": healed}
+    row = lambda loss: {"loss": loss, "loss_se": 0.01, "perplexity": 2.0, "tasks": {}}  # noqa: E731
+    usual = {"steps": 40, "tokens": 9000, "seconds": 60.0, "best_step": 40, "stopped": None}
+    return {
+        "out": str(job.folder),
+        "curve": "none",
+        "table": {name: row(loss) for name, loss in rows.items()},
+        "won": 0.5,
+        "replies": {},
+        "training": {**usual, "before": {"kl": 0.2}, "after": {"kl": 0.1}, **training},
+    }
+
+
+def end(job: jobs.Job, result: dict) -> None:
+    write_whole(job.folder / "result.json", {"status": "done", "result": result, "t": 0.0})
+
+
+def test_few_steps_are_told_unless_something_else_ended_them(no_worker):
+    app = typed(opened(), "3")
+    app.button(key="heal_start").click().run()
+    (job,) = jobs.list_jobs()
+    for stopped, said in ((None, "The budget held 9 steps"), ("It got no better.", "It got no better")):
+        end(job, result_of(job, 1.2, 1.0, steps=9, stopped=stopped))
+        app.run()
+        assert not app.exception and len(app.warning) == 1 and said in app.warning[0].value
+
+
+def test_other_settings_have_another_folder(no_worker):
+    app = typed(opened(), "3")
+    for key, value in (("heal_seed", 4), ("heal_batch", 4)):
+        app.number_input(key=key).set_value(value).run()
+        app.button(key="heal_start").click().run()
+        app.number_input(key=key).set_value({"heal_seed": 0, "heal_batch": 8}[key]).run()
+    assert len({job.request["out"] for job in jobs.list_jobs()}) == 2
+
+
 def test_several_states_are_one_job_each_and_then_a_table(no_worker):
     app = typed(opened(), "2,5", "3,7", "8,9a")
     assert "for 3 states, one after the other" in app.caption[-1].value
@@ -76,25 +114,7 @@ def test_several_states_are_one_job_each_and_then_a_table(no_worker):
     made = {tuple(job.request["blocks"]): job for job in jobs.list_jobs()}
     losses = {(2, 5): (1.2, 0.9), (3, 7): (1.1, 1.0), (8, "9a"): (1.3, 0.95)}
     for state, (pruned, healed) in losses.items():
-        rows = {"original": 0.8, "pruned": pruned, "healed": healed}
-        row = lambda loss: {"loss": loss, "loss_se": 0.01, "perplexity": 2.0, "tasks": {}}  # noqa: E731
-        result = {
-            "out": str(made[state].folder),
-            "curve": "none",
-            "table": {name: row(loss) for name, loss in rows.items()},
-            "won": 0.5,
-            "replies": {},
-            "training": {
-                "steps": 40,
-                "tokens": 9000,
-                "seconds": 60.0,
-                "best_step": 40,
-                "stopped": None,
-                "before": {"kl": 0.2},
-                "after": {"kl": 0.1},
-            },
-        }
-        write_whole(made[state].folder / "result.json", {"status": "done", "result": result, "t": 0.0})
+        end(made[state], result_of(made[state], pruned, healed))
     app.run()
     assert not app.exception and not [b for b in app.button if b.key == "heal_start"]
     table = next(h.value for h in app.get("html") if "won back" in h.value)
