@@ -151,7 +151,9 @@ def _request_of(source: Source, removed: Names, how: How, prompt: str) -> dict:
     check_names(removed, how.settings, how.rounds)
     parts = {"parts": how.parts(source, removed)} if how.rounds > 1 else {}
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])[:60]
-    way = "-".join([*map(str, told.values()), *(["rounds", str(how.rounds)] if parts else [])])
+    # a batch by its name: the number alone could be a seed
+    said = [f"batch-{value}" if name == "batch" else str(value) for name, value in told.items()]
+    way = "-".join([*said, *(["rounds", str(how.rounds)] if parts else [])])
     # by run and parts: other texts, or another order of rounds, make another model
     key = hashlib.sha256(json.dumps([run.key, parts]).encode()).hexdigest()[:6]
     name = f"{label}-{key}-without-{'-'.join(map(str, removed))}-healed-{way}"
