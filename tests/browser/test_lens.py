@@ -22,7 +22,7 @@ from core.thermal.ensemble import ensemble
 from tests.browser.test_tour import chips, opened, painted
 
 PROBES = Path(__file__).parent / "probes.js"
-PAGES = ["", "calibrate", "couplings", "landscape", "compare", "heal", "jobs", "about"]
+PAGES = ["", "calibrate", "couplings", "landscape", "compare", "heal", "take_home", "jobs", "about"]
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 # of Streamlit's own making, each looked at: (rule, what its HTML holds, why)
 REVIEWED = [
@@ -190,6 +190,25 @@ def test_keys_in_quick_succession_lose_nothing(visit):
             wait,
         )
         page.wait_for_url(re.compile(f"/compare.*tray={fifth}"))
+
+
+def test_a_state_that_is_opened_while_the_landscape_is_solved_anew_stays(visit):
+    page = opened(visit("/?m=6"))
+    page.evaluate("""() => {
+        const inside = (node) => node.shadowRoot?.querySelector('.lens .frame');
+        const frame = [...document.querySelectorAll('*')].map(inside).find(Boolean);
+        const press = (node, key, shiftKey = false) =>
+            node.dispatchEvent(new KeyboardEvent('keydown', { key, shiftKey, bubbles: true }));
+        press(frame, 'ArrowRight', true);
+        press(frame, 'l'); // block 0 stays: the page solves anew
+        const field = frame.querySelector('.find input');
+        field.value = '1, 3, 5, 7, 9, 11';
+        field.dispatchEvent(new Event('input'));
+        press(field, 'Enter'); }""")
+    page.wait_for_url(re.compile("keep=0.*cur=1-3-5-7-9-11|cur=1-3-5-7-9-11.*keep=0"))
+    expect(page.locator(".lens .status")).to_have_text(re.compile("^Block 0 .*it always stays"))
+    expect(page.locator(".lens .card h2")).to_have_text("Unlisted state")
+    assert chips(page) == [1, 3, 5, 7, 9, 11]
 
 
 def test_what_a_screen_reader_hears_follows_the_selection(visit):
