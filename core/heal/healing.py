@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from core.calibration.corpus import Read, available, draw, read_sources
+from core.forms.names import NATIVE, form_of
 from core.heal.needs import STATES_ROOM
 from core.heal.parts import check_names
 from core.heal.replacement import replace_blocks
@@ -17,7 +18,7 @@ from core.ising.units import Name
 from core.model.load import LoadedModel, load_model
 from core.model.named import seen_for, state_of
 from core.model.places import Place
-from core.model.surgery import check_removal, remove_blocks, without
+from core.model.surgery import check_native, check_removal, remove_blocks, without
 from core.ranks import ALONE, Ranks
 from core.texts import Sequences
 from core.texts.sequences import part_of
@@ -53,6 +54,8 @@ def heal(
     teacher, student = (seen_for(load_model(model), [blocks]) for _ in range(2))
     removed = check_removal(teacher, state_of(blocks, teacher))
     check_names(teacher.units.stored(removed), chosen, 1)
+    if form_of(teacher.units.stored(removed)) == NATIVE:
+        check_native(teacher, removed)
     count = sequences or sequences_there(teacher, read, length)
     learn, watch = (
         draw(teacher, read, split, length, samples, seed)

@@ -12,7 +12,7 @@ from core.export.in_memory import check_whole
 from core.export.making import put_back
 from core.export.write import check_beside, write_healed
 from core.export.writers import FORMS
-from core.forms.names import PORTABLE, form_of
+from core.forms.names import form_of
 from core.forms.record import is_healed_of, zip_export
 from core.heal.healing import healed, sequences_there
 from core.heal.needs import check_room, needs_of_state
@@ -107,7 +107,8 @@ def _drawn(teacher: LoadedModel, request: Mapping, progress: Progress) -> list[S
 
 def _parts(request: Mapping, teacher: LoadedModel, removed: list[int], settings: Settings) -> list[list[int]]:
     """What each round removes: all at once, or the request's `parts`. Errors: InputError where these are not
-    the blocks that are removed, or the settings cannot heal this.
+    the blocks that are removed, or the settings cannot heal this, or no checkpoint could say what is left,
+    in the end or after a round.
     """
     parts = request.get("parts") or [removed]
     if sorted(b for part in parts for b in part) != removed or not all(parts):
@@ -115,8 +116,8 @@ def _parts(request: Mapping, teacher: LoadedModel, removed: list[int], settings:
     check_whole(teacher)
     names = teacher.units.stored(removed)
     check_names(names, settings, len(parts))
-    if form_of(names) == PORTABLE:
-        FORMS[PORTABLE].check(teacher, removed)
+    for k in range(len(parts)):
+        FORMS[form_of(names)].check(teacher, sorted(b for part in parts[: k + 1] for b in part))
     if len(parts) > 1:
         share_of(settings, len(parts), 0)
     return parts

@@ -13,13 +13,15 @@ from core.energy.sources import open_source
 from core.errors import InputError
 from core.forms.record import is_export_of, is_healed_of
 from core.heal.healing import heal as heal_now
+from core.heal.settings import Settings
 from core.job_kinds import heal
 from core.jobs.files import id_of
 from core.jobs.progress import Cancelled, Progress
 from core.jobs.requests import request_of
 from core.measure.evaluation import sequence_losses
-from core.model.load import load_model
+from core.model.load import load_model, wrap
 from core.spectrum.lowest import lowest_states
+from tests.zoo import tiny_model
 
 
 def a_request(tiny, texts, out, settings, **changes) -> dict:
@@ -129,6 +131,18 @@ def test_one_call_of_python_heals_as_the_job_does(tiny, some_texts, tmp_path, se
     assert trained.after.kl < trained.before.kl and len(student.blocks) == 4
     with pytest.raises(InputError, match="'4a' is a part"):
         heal_now(str(tiny["llama"]), [2, "4a"], "seams")
+
+
+def test_a_state_that_no_checkpoint_could_say_is_refused_before_anything_is_learned():
+    """Which blocks of jamba are attention is a matter of their numbers; so it is after each round."""
+    teacher = wrap(tiny_model("jamba", 8), None, "jamba", None)
+    settings = Settings("seams", tokens=100)
+    with pytest.raises(InputError, match="by a period"):
+        heal._parts({}, teacher, [1], settings)
+    whole = [0, 1, 2, 3]
+    assert heal._parts({}, teacher, whole, settings) == [whole]
+    with pytest.raises(InputError, match="by a period"):
+        heal._parts({"parts": [[0, 1], [2, 3]]}, teacher, whole, settings)
 
 
 def test_what_was_won_back_is_a_share_of_the_increase():
