@@ -8,6 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from core.blocks.structure import probe_ids
 from core.errors import InputError, first_line
 from core.heal.needs import seams
 from core.heal.settings import KL, LORA, Settings
@@ -37,8 +38,11 @@ def _with_lora(student: LoadedModel, settings: Settings) -> PeftModel:
     )
     torch.manual_seed(settings.seed)  # of the matrices' start
     try:
-        return get_peft_model(student.model, config)
-    except Exception as error:  # of many kinds: no linear layers that peft knows
+        model = get_peft_model(student.model, config)
+        with torch.no_grad():
+            student.head.hidden(probe_ids(student.model))
+        return model
+    except Exception as error:  # of many kinds: no linear layers that peft knows, or one that gives a pair
         raise InputError(
             f"LoRA does not fit {student.source!r} ({first_line(error, 120)}); choose the method 'seams' or "
             "'kl'."

@@ -16,13 +16,14 @@ from core.errors import InputError
 from core.heal.losses import distillation_loss
 from core.heal.needs import seams
 from core.heal.settings import KL, LORA, SEAMS, Settings
-from core.heal.student import keep
+from core.heal.student import keep, made_ready
 from core.heal.teacher import Padded, Teacher
 from core.heal.training import _arguments, _Budget, _steps, train
-from core.model.load import load_model
+from core.model.load import load_model, wrap
 from core.model.surgery import remove_blocks
 from core.ranks import ALONE
 from tests.heal.conftest import losses_of
+from tests.zoo import tiny_model
 
 REMOVED = (2, 3)
 
@@ -125,6 +126,14 @@ def test_a_model_in_half_precision_learns(tiny, sequences, tmp_path, method):
     found = train(student, Teacher(teacher), REMOVED, settings, *parts, tmp_path, states_room=1 << 20)
     assert found.after.kl < 0.6 * found.before.kl and (tmp_path / "teacher.npy").exists()
     assert next(teacher.model.parameters()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", ["mamba", "llama4_text"])
+def test_a_model_that_lora_does_not_fit_is_refused(kind):
+    """peft knows no layer of the one, and in the other it lies around a router, which then does not run."""
+    student = wrap(tiny_model(kind), None, kind, None)
+    with pytest.raises(InputError, match=f"LoRA does not fit '{kind}'.*choose the method 'seams'"):
+        made_ready(student, [1], 5, Settings(LORA, tokens=1))
 
 
 def test_a_process_takes_one_gpu_of_several(tmp_path, monkeypatch):
