@@ -52,7 +52,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--hidden", type=float, default=0.0, metavar="W", help="weight of hidden states")
     command.add_argument("--lora-rank", type=positive, default=16, metavar="R", help="(default 16)")
     command.add_argument(
-        "--sequences", type=positive, metavar="S", help="to train on (default all there are, up to 4096)"
+        "--sequences",
+        type=positive,
+        metavar="S",
+        help="to train on (default all there are, up to 4096; 256 of the model's own samples)",
     )
     command.add_argument("--held", type=positive, default=32, metavar="S", help="to watch (default 32)")
     command.add_argument("--report", **REPORTED)
