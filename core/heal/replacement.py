@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from core.blocks.structure import first_tensor, probe_ids, recorded
+from core.blocks.structure import first_tensor, probe_ids, recorded, replace_first
 from core.errors import InputError
 from core.heal.settings import LINEAR
 from core.heal.teacher import Padded
@@ -23,6 +23,7 @@ from core.texts import Sequences
 
 Report = Callable[[int, int, str], None]
 _BATCH = 16
+_EXACT, _EXACT_HALF = 1e-3, 0.1  # of a number that is found by experiment, in float32 and below
 _RIDGE = 1e-6  # towards no change, of the mean square of what is mapped: for directions that no text has
 
 
@@ -57,9 +58,9 @@ def replace_blocks(
             )
     if how == LINEAR:
         writers = [_writer(student, first - 1) for first, _ in runs]
-        for done, ((first, last), writer) in enumerate(zip(runs, writers)):
+        for done, ((first, last), (writer, taken)) in enumerate(zip(runs, writers)):
             report(done, len(runs), f"fitting a linear map for {_words(first, last)}")
-            _fold(writer, _fitted(student, teacher, removed, (first, last), Padded(texts)))
+            _fold(writer, _fitted(student, teacher, removed, (first, last), taken, Padded(texts)))
     else:
         for first, last in runs:
             _check_alike(student, first, last)
@@ -74,20 +75,23 @@ def _words(first: int, last: int) -> str:
 
 
 @torch.no_grad()
-def _writer(loaded: LoadedModel, block: int) -> nn.Linear | Conv1D:
-    """The linear layer whose output the last branch of a block writes. Errors: InputError where none is."""
-    branch = loaded.blocks[block].branches[-1]
-    parts = {
-        f"{branch.path}.{path}".strip("."): module
-        for path, module in loaded.modules[block].get_submodule(branch.path).named_modules()
-    }
-    with recorded(parts) as calls:
+def _writer(loaded: LoadedModel, block: int) -> tuple[nn.Linear | Conv1D, float]:
+    """(the linear layer whose output the last branch of a block writes, how much of that the residual stream
+    takes). Errors: InputError where none is.
+    """
+    branch, behind = loaded.blocks[block].branches[-1], loaded.modules[block]
+    module = behind.get_submodule(branch.path)
+    parts = {f"{branch.path}.{path}".strip("."): part for path, part in module.named_modules()}
+    with recorded({**parts, "": behind}) as calls:
         loaded.model(input_ids=probe_ids(loaded.model), use_cache=False)
-    written = next(first_tensor(call.output) for call in reversed(calls) if call.path == branch.path)
+    outputs = {call.path: first_tensor(call.output) for call in calls}
+    written = outputs[branch.path]
+    taken = _taken(loaded, module, behind, written, outputs[""])
     for call in calls:
-        own = first_tensor(call.output)
-        if isinstance(call.module, (nn.Linear, Conv1D)) and torch.equal(own.flatten(), written.flatten()):
-            return call.module
+        own, layer = first_tensor(call.output), call.module
+        if isinstance(layer, (nn.Linear, Conv1D)) and torch.equal(own.flatten(), written.flatten()):
+            if taken is not None:
+                return layer, taken
     raise InputError(
         f"A linear map does not fold into block {block} of {loaded.source!r}: what its "
         f"{branch.kind} writes is not the output of one linear layer, but normalised, scaled or of several "
@@ -95,12 +99,41 @@ def _writer(loaded: LoadedModel, block: int) -> nn.Linear | Conv1D:
     )
 
 
+def _taken(
+    loaded: LoadedModel, branch: nn.Module, block: nn.Module, written: torch.Tensor, after: torch.Tensor
+) -> float | None:
+    """The number that what a branch has written is multiplied by before the residual stream behind the block
+    takes it up: 1 of most types, residual_multiplier of Granite; None where it is no such number.
+    """
+    more = float(after.float().norm() / written.float().norm())  # to be seen beside what is on the stream
+    louder = branch.register_forward_hook(
+        lambda _module, _args, output: replace_first(output, first_tensor(output) * (1 + more))
+    )
+    with louder, recorded({"": block}) as calls:
+        loaded.model(input_ids=probe_ids(loaded.model), use_cache=False)
+    added = (first_tensor(calls[0].output).float() - after.float()).flatten()
+    own = more * written.float().flatten()
+    if len(added) != len(own):
+        return None
+    share = float(added @ own / (own @ own))
+    exact = _EXACT if after.dtype == torch.float32 else _EXACT_HALF
+    if not float((added - share * own).norm()) <= exact * float(added.norm()):
+        return None
+    return 1.0 if abs(share - 1) < exact else share
+
+
 @torch.no_grad()
 def _fitted(
-    student: LoadedModel, teacher: LoadedModel, removed: Sequence[int], cut: tuple[int, int], texts: Padded
+    student: LoadedModel,
+    teacher: LoadedModel,
+    removed: Sequence[int],
+    cut: tuple[int, int],
+    taken: float,
+    texts: Padded,
 ) -> torch.Tensor:
-    """float64 [D, D], T of the least |written T + rest - wanted|: written, what the last branch before the
-    cut writes; rest, what else is on the residual stream there; wanted, the teacher's behind the cut.
+    """float64 [D, D], T of the least |written T + rest - wanted|: written, what the residual stream takes of
+    what the last branch before the cut writes; rest, what else is on it there; wanted, the teacher's behind
+    the cut.
     """
     first, last = cut
     before = student.modules[first - 1]
@@ -118,6 +151,7 @@ def _fitted(
             with recorded({"wanted": behind}) as theirs:
                 heads[1].hidden(ids.to(teacher.device))
             seen = {call.path: _rows(call.output, real) for call in (*own, *theirs)}
+            seen["written"] *= taken
             rest = seen["after"] - seen["written"]
             squares += seen["written"].T @ seen["written"]
             products += seen["written"].T @ (seen["wanted"] - rest)
