@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -39,6 +40,9 @@ def _with_lora(student: LoadedModel, settings: Settings) -> PeftModel:
     torch.manual_seed(settings.seed)  # of the matrices' start
     try:
         model = get_peft_model(student.model, config)
+        own = [layer.get_base_layer().weight for layer in model.modules() if isinstance(layer, LoraLayer)]
+        if len({*map(id, own)}) < len(own):  # each learns its own change, and all would be merged into one
+            raise ValueError("some of its layers share their weights")
         with torch.no_grad():
             student.head.hidden(probe_ids(student.model))
         return model

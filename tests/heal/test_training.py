@@ -128,9 +128,11 @@ def test_a_model_in_half_precision_learns(tiny, sequences, tmp_path, method):
     assert next(teacher.model.parameters()).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("kind", ["mamba", "llama4_text"])
+@pytest.mark.parametrize("kind", ["mamba", "llama4_text", "zamba"])
 def test_a_model_that_lora_does_not_fit_is_refused(kind):
-    """peft knows no layer of the one, and in the other it lies around a router, which then does not run."""
+    """peft knows no layer of the first; in the second it lies around a router, which then does not run; layers
+    of the third share their weights.
+    """
     student = wrap(tiny_model(kind), None, kind, None)
     with pytest.raises(InputError, match=f"LoRA does not fit '{kind}'.*choose the method 'seams'"):
         made_ready(student, [1], 5, Settings(LORA, tokens=1))
