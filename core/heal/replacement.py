@@ -94,8 +94,8 @@ def _writer(loaded: LoadedModel, block: int) -> tuple[nn.Linear | Conv1D, float]
                 return layer, taken
     raise InputError(
         f"A linear map does not fold into block {block} of {loaded.source!r}: what its "
-        f"{branch.kind} writes is not the output of one linear layer, but normalised, scaled or of several "
-        "experts; choose the method 'merge', or distillation."
+        f"{branch.kind} writes is not the output of one linear layer, but normalised, scaled, summed with "
+        "another's or of several experts; choose the method 'merge', or distillation."
     )
 
 

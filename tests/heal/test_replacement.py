@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from core.errors import InputError
-from core.heal.replacement import cuts, replace_blocks
-from core.model.load import load_model
+from core.heal.replacement import _writer, cuts, replace_blocks
+from core.model.load import load_model, wrap
 from tests.conftest import TINY, write_tiny
+from tests.zoo import tiny_model
 
 
 class Nothing(nn.Module):
@@ -120,6 +121,12 @@ def test_a_map_does_not_fold_behind_a_norm(tmp_path, sequences, monkeypatch):
     assert len(student.blocks) == 6
     replace_blocks(student, teacher, [2], "merge", sequences("calibrate", 4))
     assert len(student.blocks) == 5
+
+
+def test_a_map_does_not_fold_where_two_branches_are_one_sum():
+    """Falcon adds what its attention writes to what its FFN does, in place."""
+    with pytest.raises(InputError, match="summed with another's"):
+        _writer(wrap(tiny_model("falcon"), None, "falcon", None), 0)
 
 
 def test_blocks_of_another_build_are_not_merged(pair, sequences):

@@ -130,8 +130,8 @@ def test_a_model_in_half_precision_learns(tiny, sequences, tmp_path, method):
 
 @pytest.mark.parametrize("kind", ["mamba", "llama4_text", "zamba"])
 def test_a_model_that_lora_does_not_fit_is_refused(kind):
-    """peft knows no layer of the first; in the second it lies around a router, which then does not run; layers
-    of the third share their weights.
+    """peft knows no layer of the first; in the second it lies around a router, which then does not run; the
+    third has layers that share their weights.
     """
     student = wrap(tiny_model(kind), None, kind, None)
     with pytest.raises(InputError, match=f"LoRA does not fit '{kind}'.*choose the method 'seams'"):
