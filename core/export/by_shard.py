@@ -29,10 +29,10 @@ from core.model.load import LoadedModel
 from core.model.places import find_passed
 from core.model.skeleton import Names, Skeleton, no_products, open_skeleton
 from core.model.surgery import check_units, remove_blocks
-from core.weights.files import WeightFiles
+from core.weights.files import SINGLE, WeightFiles
 from core.weights.find import find_weights
 from core.weights.packed import Renamed, is_packed, rewrite, rewrite_files
-from core.weights.shards import SINGLE, OnDisk, weight_files, write_index, write_tensors
+from core.weights.shards import OnDisk, write_index, write_tensors
 
 WRITTEN = (NATIVE, PORTABLE)  # forms
 
@@ -248,8 +248,7 @@ def pruned(
     skeleton = open_skeleton(source, remote_code)
     loaded, files = skeleton.loaded, skeleton.loaded.files
     check_whole(loaded)
-    count, parameters = len(loaded.blocks), loaded.parameters()
-    size = sum(file.stat().st_size for file in weight_files(files))
+    count, parameters, size = len(loaded.blocks), loaded.parameters(), files.bytes
     kv_bytes = sum(block.kv_bytes for block in loaded.blocks)
     plan = plan_of(skeleton, blocks, form)
     gone = tuple(sorted(blocks))
