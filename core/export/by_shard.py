@@ -19,6 +19,7 @@ from core.errors import InputError
 from core.export.in_memory import check_whole
 from core.export.making import Before, Making, Report, Written, beside
 from core.export.verify import prove_elsewhere, verify_portable
+from core.export.workshop import taken
 from core.export.writers import FORMS
 from core.forms.config_changes import differences
 from core.forms.names import NATIVE, PORTABLE, form_of
@@ -148,7 +149,7 @@ def write_plan(plan: Plan, folder: Path, report: Report, shelf: Path | None = No
             write_tensors(folder / name, tensors, copied)
         else:
             _shelved(shelf / name, tensors, copied)
-            os.link(shelf / name, folder / name)
+            taken(shelf / name, folder)
         names.update((tensor, name) for tensor, _ in tensors)
     if len(shards) > 1:
         write_index(folder, names, plan.size)

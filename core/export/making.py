@@ -16,6 +16,7 @@ import transformers
 
 import core
 from core.errors import InputError
+from core.export.workshop import SHELF, clear, named
 from core.forms.card import card
 from core.forms.config_changes import Change
 from core.forms.names import LOGITS, NATIVE
@@ -26,7 +27,6 @@ from core.store.runs import file_sha256
 from core.weights.files import WeightFiles
 
 Report = Callable[[int, int, str], None]
-SHELF = "shelf"  # in a workshop: what is whole of an export that was not done
 _COPIED = (  # what is beside config and weights: the tokenizer, and what prepares images
     "tokenizer*",
     "special_tokens_map.json",
@@ -133,11 +133,9 @@ def made(
                 raise
             size = sum(f.stat().st_size for f in checkpoint.glob(making.weights))
             checkpoint.chmod(0o755)
-            if out.exists():
-                os.replace(out, staging / "earlier")
-            os.replace(checkpoint, out)
+            named(checkpoint, staging, out)
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            clear(staging, out)
     report(4, 4, "done")
     return Export(
         out,
@@ -163,17 +161,6 @@ def _check_room(size: int, folder: Path) -> None:
             f"The checkpoint takes {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free at {str(folder)!r}; "
             "free some, or give another place."
         )
-
-
-def put_back(workshop: Path, out: Path) -> None:
-    """The export that a worker was just replacing when it was killed gets its name again; else nothing of
-    that worker is left but its shelf.
-    """
-    for earlier in workshop.glob("*/earlier"):
-        if not out.exists():
-            os.replace(earlier, out)
-    for staging in workshop.glob(f".{out.name}-*"):
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _add_record(making: Making, written: Written, checkpoint: Path, provenance: dict) -> None:
