@@ -27,17 +27,11 @@ from core.store.runs import file_sha256
 from core.weights.files import WeightFiles
 
 Report = Callable[[int, int, str], None]
-_COPIED = (  # what is beside config and weights: the tokenizer, and what prepares images
-    "tokenizer*",
-    "special_tokens_map.json",
-    "vocab.*",
-    "merges.txt",
-    "added_tokens.json",
-    "chat_template*",
-    "*.model",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
+_COPIED = (  # what is beside config and weights: the tokenizer, what prepares images, the licence
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*"),
+    *("vocab.*", "merges.txt", "emoji.json", "*.model", "*.spm", "*.tiktoken", "*.tokenizer"),
+    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
+    *("LICENSE*", "NOTICE*"),
 )
 
 
@@ -93,9 +87,12 @@ class Making:
 
 
 def beside(files: WeightFiles) -> list[Path]:
-    """What goes along with a checkpoint: tokenizer, processors, and code where it is the model's own."""
+    """What goes along with a checkpoint: tokenizer, processors, licence, and code where it is the model's
+    own.
+    """
     found = [file for pattern in _COPIED for file in files.tokenizer_folder.glob(pattern)]
-    return [*found, *(files.folder.glob("*.py") if files.own_code else ())]
+    found += files.folder.glob("*.py") if files.own_code else []
+    return sorted({file for file in found if file.is_file()})
 
 
 def made(

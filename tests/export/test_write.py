@@ -1,6 +1,7 @@
 """Gated = pruned = reloaded, for every type; nothing half-written is left behind."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from core.errors import InputError
-from core.export import write
+from core.export import making, write
 from core.export import writers as forms
 from core.measure.evaluation import greedy, greedy_tokens, sequence_losses
 from core.model.gates import gated, removal
 from core.model.load import load_model
 from core.model.surgery import remove_blocks, without
+from core.weights.files import WeightFiles
 from tests.conftest import TINY, write_tiny
 
 REMOVED = (1, 4)
@@ -103,6 +105,15 @@ def test_a_structure_that_depends_on_depth_is_refused_with_its_reason(tmp_path):
     with pytest.raises(InputError, match="scale_attn_by_inverse_layer_idx"):
         write.prune(str(folder), [1], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_beside_the_weights_goes_along(tiny, tmp_path):
+    source = shutil.copytree(tiny["llama"], tmp_path / "source")
+    (source / "tokenizer").mkdir()
+    for name in ("LICENSE.txt", "qwen.tiktoken", "training.log"):
+        (source / name).write_text(name)
+    found = {file.name for file in making.beside(WeightFiles("x", source))}
+    assert found == {"LICENSE.txt", "qwen.tiktoken", "tokenizer.json", "tokenizer_config.json"}
 
 
 def test_nothing_is_overwritten(tiny, tmp_path):
