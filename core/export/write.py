@@ -45,14 +45,15 @@ def prune(
     out = Path(out)
     if not (replace and is_export_of(out, source, removed, form)):
         check_free(out)
-    _check_beside(out, place_of(source).expanduser())
+    place = place_of(source).expanduser()
+    _check_beside(out, place)
     if by_shard is None:
         by_shard = by_files.wanted(source, removed, form, remote_code)
     way = by_files if by_shard else in_memory
     if of_gguf.wanted(source, removed, form, remote_code):
         way = of_gguf
     making = way.pruned(source, removed, form, remote_code, report)
-    told = {**origin_of(place_of(source)), **(provenance or {})}
+    told = {**origin_of(place), **(provenance or {})}
     return made(making, out, provenance=told, workshop=workshop, report=report)
 
 

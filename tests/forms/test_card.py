@@ -68,10 +68,13 @@ def test_every_form_has_one(form):
 
 
 def test_a_model_that_was_made_here_names_its_origin(tmp_path):
-    first = {**RECORD, "files": {"model.safetensors": "0" * 64}}
+    first = {**RECORD, "files": {"model.gguf": "0" * 64}}
     (tmp_path / PROVENANCE).write_text(json.dumps(first))
     told = origin_of(tmp_path)
     assert told == {"of": RECORD} and origin_of(tmp_path / "nothing") == {}
+    for name, expected in (("model.gguf", told), ("other.gguf", {})):
+        (tmp_path / name).touch()
+        assert origin_of(tmp_path / name) == expected
     again = {**RECORD, **told, "removed": [0], "source": "/a/b"}
     assert "made from is owner/name without 1,2" in card(again, "b", 4)
 
