@@ -20,9 +20,10 @@ from core.export.workshop import SHELF, clear, named
 from core.forms.card import card
 from core.forms.config_changes import Change
 from core.forms.names import LOGITS, NATIVE
-from core.forms.record import PROVENANCE, Export
+from core.forms.record import PROVENANCE, Export, origin_of
 from core.ising.units import Name
 from core.store.folders import writing
+from core.store.named_models import place_of
 from core.store.runs import file_sha256
 from core.weights.files import WeightFiles
 
@@ -172,6 +173,7 @@ def _add_record(making: Making, written: Written, checkpoint: Path, provenance: 
         "source": before.source,
         "parameters": [before.parameters, written.parameters],
         "versions": {"blockscape": core.__version__, "transformers": transformers.__version__},
+        **origin_of(place_of(before.source).expanduser()),
         **provenance,
     }
     (checkpoint / "README.md").write_text(card(record, before.name, before.blocks), encoding="utf-8")
