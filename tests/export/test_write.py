@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from core.errors import InputError
-from core.export import making, write
+from core.export import in_memory, making, write
 from core.export import writers as forms
 from core.measure.evaluation import greedy, greedy_tokens, sequence_losses
 from core.model.gates import gated, removal
@@ -105,6 +107,24 @@ def test_a_structure_that_depends_on_depth_is_refused_with_its_reason(tmp_path):
     with pytest.raises(InputError, match="scale_attn_by_inverse_layer_idx"):
         write.prune(str(folder), [1], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_proof_has_the_memory_of_what_was_written(tiny, tmp_path, monkeypatch):
+    """The model that was pruned is gone before another process loads the export."""
+    seen = []
+
+    def write_hf(loaded, units, folder):
+        seen.append(weakref.ref(loaded.model))
+        return forms.FORMS["hf"].write(loaded, units, folder)
+
+    def prove(*_):
+        seen.append(seen[0]() is None)
+        return {"difference": 0.0}
+
+    form = replace(forms.FORMS["hf"], write=write_hf, prove=prove)
+    monkeypatch.setattr(in_memory, "FORMS", {"hf": form})
+    write.prune(str(tiny["llama"]), [1], tmp_path / "out")
+    assert seen[1:] == [True]
 
 
 def test_what_is_beside_the_weights_goes_along(tiny, tmp_path):
