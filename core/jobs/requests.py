@@ -133,6 +133,11 @@ def request_for(run: Run, reads: tuple[str, ...] = (), /, *, with_texts: bool = 
     )
 
 
+def push_request(folder: Path, repo: str, public: bool) -> dict:
+    """A request to send an export, as it lies in its folder now, to a repository of the hub."""
+    return {"folder": str(folder), "repo": repo, "private": not public, "inputs": fingerprint(str(folder))}
+
+
 def _absolute(path: str) -> str:
     """A path that a worker understands; names such as demo or a hub id stay."""
     if path in NAMED or "\0" in path or len(path) > 4000:

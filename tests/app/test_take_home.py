@@ -100,7 +100,11 @@ def test_what_is_ready_goes_to_the_hub(no_worker, monkeypatch):
     app.button(key=f"hub-send-{name}").click().run()
     assert not app.exception
     sent = next(job for job in jobs.list_jobs() if job.kind == "push")
-    assert sent.request == {"folder": str(out), "repo": "me/small", "private": True}
+    assert sent.request == jobs.push_request(out, "me/small", False) and sent.request["private"]
+    write_whole(sent.folder / "result.json", {"status": "done", "result": {"url": "hub/1"}, "t": 0.0})
+    assert [m.value for m in app.run().success if "Sent" in m.value]
+    (out / "blockscape.json").write_text("{}")  # written anew, and that was not sent
+    assert not [m.value for m in app.run().success if "Sent" in m.value]
     assert not any("hf_secret" in f.read_text() for f in folders.home().rglob("*.json*"))
 
 
