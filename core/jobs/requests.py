@@ -144,6 +144,10 @@ def _absolute(path: str) -> str:
         return path
     try:
         full = Path(path).expanduser()
+        if (
+            full.is_file()
+        ):  # its own name tells format and parts; links of the hub's cache lead to names without
+            return str(full.absolute().parent.resolve() / full.name)
         return str(full.resolve()) if full.exists() else path
     except (OSError, RuntimeError):  # no such user, or too long for a path: the worker says so
         return path

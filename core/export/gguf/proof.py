@@ -48,7 +48,7 @@ def prove_gguf(source_file: Path, file: Path, removed: Sequence[int]) -> dict:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "core.export.gguf.proof"),
-            *(str(source_file.resolve()), str(file.resolve()), block_list(removed)),
+            *(str(source_file.absolute()), str(file.absolute()), block_list(removed)),
         ],
         cwd=Path(__file__).resolve().parents[3],
         capture_output=True,
