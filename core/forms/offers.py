@@ -36,7 +36,18 @@ def stays_as_stored(place: Path, form: str) -> bool:
     """Whether what is kept of the weights at `place` keeps its bytes in a form: GGUF of a GGUF file. Other
     forms of such a file hold the numbers that its rounded weights stand for.
     """
-    return form == GGUF and place.suffix.lower() == _SUFFIX
+    return form == GGUF and gguf_at(place) is not None
+
+
+def gguf_at(place: Path) -> Path | None:
+    """The GGUF file of the model at a place, or the first part of a split one; None of safetensors. A folder
+    is looked through as core.weights.find does.
+    """
+    if not place.is_dir():
+        return place if place.suffix.lower() == _SUFFIX else None
+    if (place / "config.json").is_file() and any(place.glob("*.safetensors")):
+        return None
+    return min((file for file in place.iterdir() if file.suffix.lower() == _SUFFIX), default=None)
 
 
 def _whole_of_gguf(place: Path, removed: Sequence[Name]) -> bool:
