@@ -16,7 +16,9 @@ from core.blocks.architectures import (
     BLOCK_NUMBERS,
     CYCLES,
     DEPTHS,
+    FIRST_BLOCKS,
     INEXPRESSIBLE,
+    LAST_BLOCK,
     OVER_ROOT_DEPTH,
     OWN_NUMBERS,
     PER_BLOCK_LISTS,
@@ -165,6 +167,12 @@ def _say(config, kept: Sequence[int], before: int) -> None:
         setattr(config, name, [values[i] for i in kept])
     for name in {*BLOCK_NUMBERS} & {*lists}:
         setattr(config, name, [kept.index(i) for i in lists[name] if i in kept])
+    for name in FIRST_BLOCKS:
+        if own.get(name):
+            setattr(config, name, sum(i < own[name] for i in kept))
+    for name in LAST_BLOCK:
+        if own.get(name):
+            setattr(config, name, sum(i <= own[name] for i in kept) - 1)
     for name in OVER_ROOT_DEPTH:
         if own.get(name):
             setattr(config, name, own[name] * math.sqrt(len(kept) / before))

@@ -164,6 +164,13 @@ def test_heads_that_foretell_more_tokens_are_dropped_whole(tmp_path):
     assert json.loads((out / "config.json").read_text())["num_nextn_predict_layers"] == 0
 
 
+@pytest.mark.parametrize("kind", ["deepseek_v3", "ernie4_5_moe", "lfm2_moe"])
+def test_the_first_blocks_which_are_dense_may_go(tmp_path, kind):
+    zoo.tiny_model(kind).save_pretrained(tmp_path / "source")
+    out = written(tmp_path / "source", tmp_path / "out", (0, 3))
+    assert prove_by_shard(str(tmp_path / "source"), out, (0, 3))["proof"] == LOGITS
+
+
 def test_a_checkpoint_without_a_tokenizer_is_pruned(tiny, tmp_path):
     source = shutil.copytree(tiny["llama"], tmp_path / "source", ignore=shutil.ignore_patterns("tokenizer*"))
     with pytest.raises(InputError, match="The tokenizer of .* cannot be loaded"):
