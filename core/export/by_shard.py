@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from transformers import GenerationConfig
 
 from core.errors import InputError
@@ -26,10 +25,9 @@ from core.forms.names import NATIVE, PORTABLE, form_of
 from core.ising.units import Name
 from core.model import partial
 from core.model.devices import free_memory
-from core.model.load import LoadedModel
 from core.model.places import find_passed
 from core.model.skeleton import Names, Skeleton, no_products, open_skeleton
-from core.model.surgery import check_units, remove_blocks
+from core.model.surgery import check_expressed, check_units, remove_blocks
 from core.weights.files import SINGLE, WeightFiles
 from core.weights.find import find_weights
 from core.weights.packed import Renamed, is_packed, rewrite, rewrite_files
@@ -80,7 +78,7 @@ def plan_of(skeleton: Skeleton, removed: Sequence[int], form: str = NATIVE) -> P
         return Plan(skeleton, kept, form, {name: name for name in homes}, places, config)
     remove_blocks(loaded, gone)
     names = _renumbered(skeleton, kept)
-    _check_expressed(loaded)
+    check_expressed(loaded)
     return Plan(skeleton, kept, form, names, [], config)
 
 
@@ -112,20 +110,6 @@ def _with_block(name: str, home: str, by: int, names: Names) -> str:
     raise InputError(
         f"No number in the tensor's name {name} is that of its block; prune it in memory instead."
     )
-
-
-def _check_expressed(loaded: LoadedModel) -> None:
-    """Errors: InputError where the pruned config builds another model than what is left."""
-    config, model = loaded.model.config, loaded.model
-    with torch.device("meta"):
-        fresh = type(model)._from_config(config)
-    now, then = ({n: tuple(p.shape) for n, p in m.state_dict().items()} for m in (model, fresh))
-    wrong = sorted(n for n in {*now, *then} if now.get(n) != then.get(n))
-    if wrong:
-        raise InputError(
-            f"{loaded.source!r} without these blocks is nothing that its type ({config.model_type!r}) can "
-            f"be: its config would make another {wrong[0]}; write the portable form."
-        )
 
 
 def write_plan(plan: Plan, folder: Path, report: Report, shelf: Path | None = None) -> Written:

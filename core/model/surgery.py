@@ -189,6 +189,23 @@ def _say(config, kept: Sequence[int], before: int) -> None:
         config.per_layer_config = {n: by_number[i] for n, i in enumerate(kept) if i in by_number}
 
 
+def check_expressed(loaded: LoadedModel) -> None:
+    """Errors: InputError where the config, after `remove_blocks`, builds another model than what is left."""
+    config, model = loaded.model.config, loaded.model
+    try:
+        with torch.device("meta"):
+            fresh = type(model)._from_config(config)
+        now, then = ({n: tuple(p.shape) for n, p in m.state_dict().items()} for m in (model, fresh))
+        wrong = min((f"another {n}" for n in {*now, *then} if now.get(n) != then.get(n)), default="")
+    except Exception as error:  # what a type asks of its config
+        wrong = f"nothing ({first_line(error, 120)})"
+    if wrong:
+        raise InputError(
+            f"{loaded.source!r} without these blocks is nothing that its type ({config.model_type!r}) can "
+            f"be: its config would make {wrong}; write the portable form."
+        )
+
+
 def _rest(block: Block, gone: Sequence[int]) -> Block:
     """What is described of a block without these branches."""
     if not gone:
