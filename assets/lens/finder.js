@@ -60,10 +60,13 @@ export class Finder {
     const units = this.draft.includes(unit) ? this.draft.filter((u) => u !== unit) : [...this.draft, unit];
     this.set(units.sort((a, b) => a - b));
   }
-  end() {
+  forget() {
     this.draft = null;
     this.problem = null;
     this.input.value = "";
+  }
+  end() {
+    this.forget();
     this.changed();
   }
   get usable() {

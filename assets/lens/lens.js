@@ -30,6 +30,7 @@ class Lens {
     this.root = root;
     this.hovered = {};
     this.seq = 0;
+    this.timer = null; // of what Python hears soon
     this.tray = [];
     this.keep = [];
     this.remove = [];
@@ -120,11 +121,14 @@ class Lens {
    */
   update(data, trigger) {
     this.trigger = trigger;
+    // what was chosen while this was solved is not known to the page yet
+    const unheard = this.chosen && (this.timer !== null || data.seq < this.seq);
+    const earlier = this.model;
     const solved = this.takeLandscape(data.landscape);
     const moved = solved || data.seq > this.seq; // solved anew, or the page moved it: Back, or a link
     if (moved) {
-      this.here = this.model.of(data.cursor);
-      this.chosen = false;
+      this.chosen = unheard && solved && this.model.continues(earlier, this.here.units);
+      this.here = this.model.of(this.chosen ? this.here.units : data.cursor);
     }
     const marked = this.takeMarks(data.marks) || solved;
     this.snippets = data.snippets;
@@ -151,9 +155,10 @@ class Lens {
     const names = String(this.model?.names);
     this.model = new Model(landscape);
     this.barcode.first = 0;
-    // who walks the strip by keys stays where they are
-    if (!this.hovered.keys || names !== String(landscape.names)) this.hovered = {};
-    this.finder.draft = null;
+    // who walks the strip by keys, or names a state, goes on where they are
+    const same = names === String(landscape.names);
+    if (!this.hovered.keys || !same) this.hovered = {};
+    if (!same) this.finder.forget();
     return true;
   }
   takeMarks(marks) {
@@ -231,6 +236,7 @@ class Lens {
   /** @param {Partial<import("./messages.js").Commit>} more what is asked for besides */
   send(more = {}) {
     clearTimeout(this.timer);
+    this.timer = null;
     this.seq += 1;
     this.trigger("commit", {
       seq: this.seq,

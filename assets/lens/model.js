@@ -96,6 +96,11 @@ export class Model {
     // its energy with those of the list: where M is left free, any state's
     return this.removed === null || units.length === this.removed;
   }
+  continues(earlier, units) {
+    // whether a state chosen in an earlier landscape is one of these: the same run and units, as many gone
+    const alike = earlier.source === this.source && String(earlier.names) === String(this.names);
+    return alike && this.compares(units);
+  }
   get asked() {
     // how much goes, and as a tag
     return this.removed === null ? `as many ${this.word}s as the rules ask for` : this.many(this.removed);
