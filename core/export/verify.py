@@ -64,7 +64,7 @@ def verify_portable(checkpoint: Path, probe: Path) -> dict:
     script = Path(__file__).with_name("check_portable.py")
     with tempfile.TemporaryDirectory() as code:  # where transformers copies the folder's code to
         return found_by(
-            [str(script), str(checkpoint.resolve()), str(probe.resolve()), str(GREEDY_TOKENS)],
+            ["-P", str(script), str(checkpoint.resolve()), str(probe.resolve()), str(GREEDY_TOKENS)],
             checkpoint,
             HF_MODULES_CACHE=code,
             PYTHONDONTWRITEBYTECODE="1",
