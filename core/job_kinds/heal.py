@@ -9,7 +9,7 @@ from pathlib import Path
 from core.calibration.corpus import read_sources
 from core.errors import InputError
 from core.export.in_memory import check_whole
-from core.export.making import put_back
+from core.export.workshop import put_back, workshop
 from core.export.write import write_healed
 from core.export.writers import FORMS
 from core.forms.names import PORTABLE, form_of
@@ -219,19 +219,18 @@ def _written(
     if not request["out"]:
         return {}
     out, curve = Path(request["out"]), Path(f"{request['out']}.csv")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    same_disk = out.parent.stat().st_dev == progress.work.stat().st_dev
-    done = write_healed(
-        teacher,
-        student,
-        removed,
-        out,
-        healed=dict(record),
-        places=places,
-        provenance=request["provenance"],
-        workshop=progress.work if same_disk else None,
-        report=progress.report,
-    )
+    with workshop(progress.work, out) as place:
+        done = write_healed(
+            teacher,
+            student,
+            removed,
+            out,
+            healed=dict(record),
+            places=places,
+            provenance=request["provenance"],
+            workshop=place,
+            report=progress.report,
+        )
     with open(curve, "w", encoding="utf-8", newline="") as f:
         writer = csv.DictWriter(f, COLUMNS, extrasaction="ignore")
         writer.writeheader()

@@ -133,12 +133,21 @@ def request_for(run: Run, reads: tuple[str, ...] = (), /, *, with_texts: bool = 
     )
 
 
+def push_request(folder: Path, repo: str, public: bool) -> dict:
+    """A request to send an export, as it lies in its folder now, to a repository of the hub."""
+    return {"folder": str(folder), "repo": repo, "private": not public, "inputs": fingerprint(str(folder))}
+
+
 def _absolute(path: str) -> str:
     """A path that a worker understands; names such as demo or a hub id stay."""
     if path in NAMED or "\0" in path or len(path) > 4000:
         return path
     try:
         full = Path(path).expanduser()
+        if (
+            full.is_file()
+        ):  # its own name tells format and parts; links of the hub's cache lead to names without
+            return str(full.absolute().parent.resolve() / full.name)
         return str(full.resolve()) if full.exists() else path
     except (OSError, RuntimeError):  # no such user, or too long for a path: the worker says so
         return path
