@@ -99,13 +99,16 @@ def healed(
     how: dict[str, Any] = {"states_room": STATES_ROOM, "report": report, "note": note, "ranks": ranks}
     if len(parts) > 1:
         return train_in_rounds(student, source, parts, settings, learn, held, work, **how), []
-    if settings.replacement:
+    some = part_of(learn, slice(0, _FITTED))
+    if not settings.trains:
         with without(student, removed):
             before = judged(student, source, unseen)
-        some = part_of(learn, slice(0, _FITTED))
-        replace_blocks(student, teacher, removed, settings.replacement, some, report)
-        if not settings.trains:
-            read = some.ids.size if settings.method == LINEAR else 0
-            return Trained(before, judged(student, source, unseen), 0, 0, read, 0.0, 0, None), []
-    places = [] if settings.replacement else remove_blocks(student, removed)
+        replace_blocks(student, teacher, removed, settings.method, some, report)
+        read = some.ids.size if settings.method == LINEAR else 0
+        return Trained(before, judged(student, source, unseen), 0, 0, read, 0.0, 0, None), []
+    places: list[Place] = []
+    if settings.replace:
+        replace_blocks(student, teacher, removed, settings.replace, some, report)
+    else:
+        places = remove_blocks(student, removed)
     return train(student, source, removed, settings, learn, held, work, **how), places

@@ -10,7 +10,7 @@ from core.calibration.corpus import read_sources
 from core.errors import InputError
 from core.export.in_memory import check_whole
 from core.export.workshop import put_back, workshop
-from core.export.write import write_healed
+from core.export.write import check_beside, write_healed
 from core.export.writers import FORMS
 from core.forms.names import PORTABLE, form_of
 from core.forms.record import is_healed_of, zip_export
@@ -30,6 +30,7 @@ from core.model.surgery import check_removal, divided
 from core.ranks import ALONE, Ranks
 from core.store import folders
 from core.store.folders import check_free, in_turn
+from core.store.named_models import place_of
 from core.tasks.items import read_tasks
 from core.texts import Sequences
 
@@ -197,13 +198,23 @@ def _asked(request: Mapping) -> dict:
 
 
 def _check_out(teacher: LoadedModel, removed: Sequence[int], request: Mapping, progress: Progress) -> None:
-    """Before anything is learned. Errors: InputError where something else has the name of the checkpoint."""
+    """Before anything is learned. Errors: InputError where something else has the name of the checkpoint or
+    of its curve, or it would lie in the original's own folder.
+    """
     if not request["out"]:
         return
-    out = Path(request["out"])
+    out, curve = Path(request["out"]), _curve_of(request)
+    check_beside(out, place_of(teacher.source).expanduser())
+    if curve.exists() and not (curve.is_file() and curve.read_bytes().startswith(",".join(COLUMNS).encode())):
+        raise InputError(f"{str(curve)!r} already exists, where the curve would go; give another place.")
     put_back(progress.work, out)
     if not is_healed_of(out, teacher.source, teacher.units.stored(removed), _asked(request)):
         check_free(out)
+
+
+def _curve_of(request: Mapping) -> Path:
+    """The file of the curve, beside the checkpoint."""
+    return Path(f"{request['out']}.csv")
 
 
 def _written(
@@ -218,7 +229,7 @@ def _written(
     """What a checkpoint in the request's `out` and the curve beside it are; {} where it names none."""
     if not request["out"]:
         return {}
-    out, curve = Path(request["out"]), Path(f"{request['out']}.csv")
+    out, curve = Path(request["out"]), _curve_of(request)
     with workshop(progress.work, out) as place:
         done = write_healed(
             teacher,

@@ -11,7 +11,7 @@ from core.energy.sources import Source
 from core.errors import InputError
 from core.heal.needs import Needs, needs_of_state, widths_of
 from core.heal.parts import Parts, check_names, in_parts, share_of
-from core.heal.settings import LONGEST, METHODS, REPLACED, TRAINED, Settings
+from core.heal.settings import KL, LONGEST, METHODS, MINUTES, REPLACED, TRAINED, Settings
 from core.ising.units import BLOCK, BRANCH, Name, Units, written
 from core.jobs.costs import in_words, measure_seconds, prune_seconds
 from core.spectrum.memory_budget import size
@@ -48,6 +48,14 @@ class How:
         )
 
 
+def begin_with_usual() -> None:
+    """The controls as they are at first, where they are not as somebody has left them."""
+    usual = Settings(KL, minutes=MINUTES)
+    asked = {name: getattr(usual, name) for name in ("method", "minutes", "rate", "batch", "seed")}
+    for name, value in {**asked, "replace": PLAIN, "rounds": 1}.items():
+        state.setdefault(f"heal_{name}", value)
+
+
 def asked_states(run: Run) -> list[Names]:
     """The states that the page is about, of the tray, the selected one, or typed; none where they cannot be,
     which is then told.
@@ -55,10 +63,11 @@ def asked_states(run: Run) -> list[Names]:
     units = run.units
     listed = [state.cursor, state.prune_state, *state.tray]
     known = [written(units.stored(s)) for s in dict.fromkeys(map(tuple, filter(None, listed)))]
+    if state.get("heal_about") != [run.key, *known[:1]]:  # at first, and when another one is selected
+        state.update(heal_about=[run.key, *known[:1]], heal_states=known[:1])
     chosen = st.multiselect(
         "States, by the blocks that go",
         known,
-        default=known[:1],
         key="heal_states",
         max_selections=MOST,
         accept_new_options=True,
@@ -101,7 +110,7 @@ def asked_how() -> How | None:
             key="heal_replace",
             width=180,
         )
-        minutes = st.number_input("Minutes", 0.1, LONGEST, 5.0, key="heal_minutes", width=120)
+        minutes = st.number_input("Minutes", 0.1, LONGEST, key="heal_minutes", width=120)
         rounds = st.number_input(
             "Rounds",
             1,
@@ -111,8 +120,8 @@ def asked_how() -> How | None:
             help="Blocks go in so many parts, with a part of the minutes of training after each: first those "
             "that are lowest in energy together.",
         )
-        batch = st.number_input("Sequences a step", 1, 1024, 8, key="heal_batch", width=140)
-        seed = st.number_input("Seed", 0, 999_999, 0, key="heal_seed", width=100)
+        batch = st.number_input("Sequences a step", 1, 1024, key="heal_batch", width=140)
+        seed = st.number_input("Seed", 0, 999_999, key="heal_seed", width=100)
         rate = st.number_input(
             "Highest rate",
             0.0,
@@ -151,7 +160,9 @@ def _request_of(source: Source, removed: Names, how: How, prompt: str) -> dict:
     check_names(removed, how.settings, how.rounds)
     parts = {"parts": how.parts(source, removed)} if how.rounds > 1 else {}
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])[:60]
-    way = "-".join([*map(str, told.values()), *(["rounds", str(how.rounds)] if parts else [])])
+    # a batch by its name: the number alone could be a seed
+    said = [f"batch-{value}" if name == "batch" else str(value) for name, value in told.items()]
+    way = "-".join([*said, *(["rounds", str(how.rounds)] if parts else [])])
     # by run and parts: other texts, or another order of rounds, make another model
     key = hashlib.sha256(json.dumps([run.key, parts]).encode()).hexdigest()[:6]
     name = f"{label}-{key}-without-{'-'.join(map(str, removed))}-healed-{way}"

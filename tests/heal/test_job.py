@@ -231,6 +231,13 @@ def test_a_name_that_is_taken_is_told_before_anything_is_learned(tiny, some_text
     with pytest.raises(InputError, match="already exists"):
         done(a_request(tiny["llama"], some_texts, out, {"method": "linear"}), tmp_path)
     assert (out / "notes.txt").read_text() == "mine"
+    (tmp_path / "other.csv").write_text("mine")
+    with pytest.raises(InputError, match="other.csv' already exists"):
+        done(a_request(tiny["llama"], some_texts, tmp_path / "other", {"method": "linear"}), tmp_path)
+    assert (tmp_path / "other.csv").read_text() == "mine"
+    inside = tiny["llama"] / "healed"
+    with pytest.raises(InputError, match="lies in the folder of the model"):
+        done(a_request(tiny["llama"], some_texts, inside, {"method": "linear"}), tmp_path)
 
 
 def test_a_healing_in_the_list_of_jobs(tiny, some_texts, tmp_path):
