@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from core.calibration.corpus import draw, read_sources
-from core.calibration.own_answers import own_answers
+from core.calibration.own_answers import own_answers, read_prompts
 from core.calibration.own_samples import own_sequences
 from core.heal.settings import TRAINED, Settings
 from core.measure.harness import measure
@@ -28,7 +28,6 @@ from core.model.load import LoadedModel, load_model
 from core.store.results import Results
 from core.store.runs import canonical_key
 from core.tasks.presets import Preset, asked
-from core.texts import read_texts
 from tests.heal_runs import Bench, healed, tokens_within, won_back
 
 MODEL, LENGTH = "smollm2", 128
@@ -48,7 +47,7 @@ def bench_of(args: argparse.Namespace) -> tuple[Bench, float]:
             loaded, "calibrate", LENGTH, args.sequences, args.seed, batch=32, checkpoint=kept
         )
     elif args.learn.startswith(ANSWERS):
-        prompts = read_texts(args.learn.removeprefix(ANSWERS))
+        prompts = read_prompts(args.learn.removeprefix(ANSWERS))
         learn = own_answers(loaded, prompts, LENGTH, args.sequences, args.seed, kept=args.work / "answers")
     else:
         learn = draw(loaded, read_sources([args.learn]), "calibrate", LENGTH, args.sequences)

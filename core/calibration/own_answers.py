@@ -16,15 +16,34 @@ from core.measure.chat import ends_of, is_chat
 from core.model.load import LoadedModel
 from core.store.checkpoint import Checkpoint
 from core.store.runs import canonical_key
-from core.texts import Document, Sequences, Texts, pack
+from core.texts import Document, Sequences, Texts, pack, read_texts
 from core.texts.chat import asked_ids
 from core.texts.packing import available
-from core.texts.text_source import COMPLETION, PROMPT
+from core.texts.readers import rows_of
+from core.texts.text_source import COMPLETION, PROMPT, Asked, sources_of
 
 SPLIT = "calibrate"
 _LEAST = 16  # tokens of room for an answer
+_COLUMNS = (PROMPT, "instruction", "question")  # of rows that hold no answers, or call them otherwise
 _SAID = (COMPLETION, "assistant")  # roles of what the model is to say itself
 Turns = tuple[tuple[str, str], ...]
+
+
+def read_prompts(asked: Asked) -> Texts:
+    """As core.texts.read_texts, of one source; of rows with prompts or questions and nothing else that is
+    known, these. Errors: InputError.
+    """
+    try:
+        return read_texts(asked)
+    except InputError:
+        (source,) = sources_of(asked)
+        if not source.names_no_column or source.is_own:
+            raise
+        row = next((row for _, row in rows_of(source) if row), {})
+        column = next((name for name in _COLUMNS if isinstance(row.get(name), str)), None)
+        if column is None:
+            raise
+        return read_texts(replace(source, column=column))
 
 
 def own_answers(
@@ -48,7 +67,9 @@ def own_answers(
     """
     loaded.check_length(length)
     asked = list(dict.fromkeys(_asked(document) for document in prompts.documents))
-    ids = [np.array(i, dtype=np.int64) for i in asked_ids(asked, loaded.tokenizer)]
+    # without a template the answer has a line of its own, here as in what is learned
+    begun = asked if is_chat(loaded) else [(*turns, (COMPLETION, "")) for turns in asked]
+    ids = [np.array(i, dtype=np.int64) for i in asked_ids(begun, loaded.tokenizer)]
     fit = [k for k, own in enumerate(ids) if len(own) + _LEAST <= length]
     if not fit:
         raise InputError(

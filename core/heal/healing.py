@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from core.calibration.corpus import Read, available, draw, read_sources
-from core.calibration.own_answers import own_answers
+from core.calibration.own_answers import own_answers, read_prompts
 from core.errors import InputError
 from core.heal.needs import STATES_ROOM
 from core.heal.parts import check_names
@@ -22,7 +22,7 @@ from core.model.places import Place
 from core.model.surgery import check_removal, remove_blocks, without
 from core.ranks import ALONE, Ranks
 from core.store import folders
-from core.texts import Sequences, read_texts
+from core.texts import Sequences
 from core.texts.sequences import part_of
 
 MOST = {"own": 256, "answers": 256, "texts": 4096}  # sequences to train on where nobody says how many
@@ -85,7 +85,7 @@ def sequences_to_learn(
         raise InputError("It learns from texts or from answers to prompts; name one of the two.")
     if answers:
         kept, count = folders.home() / "own-answers", sequences or MOST["answers"]
-        return own_answers(loaded, read_texts(answers), length, count, seed, report=report, kept=kept)
+        return own_answers(loaded, read_prompts(answers), length, count, seed, report=report, kept=kept)
     read = read_sources(learn or texts)
     count = sequences or _there_are(loaded, read, length, form)
     return draw(loaded, read, "calibrate", length, count, seed, form=form, report=report)

@@ -8,7 +8,7 @@ import torch
 
 from core.calibration import own_answers as module
 from core.calibration.gradient_rows import label_uniforms
-from core.calibration.own_answers import _answered, own_answers
+from core.calibration.own_answers import _answered, own_answers, read_prompts
 from core.errors import InputError
 from core.model.load import load_model
 from core.texts import read_texts
@@ -50,15 +50,42 @@ def test_answers_follow_the_model_whatever_stands_beside_them(tiny, kind):
 
 def test_a_prompt_is_read_and_the_answer_alone_counts(tiny, tmp_path, monkeypatch):
     loaded = load_model(str(tiny["llama"]))
-    monkeypatch.setattr(module, "_answered", lambda *_: np.array([loaded.tokenizer("so it is")["input_ids"]]))
+    seen = []
+
+    def answered(_, prompts, *__):
+        seen.extend(loaded.tokenizer.decode(own) for own in prompts)
+        return np.array([loaded.tokenizer("so it is")["input_ids"]])
+
+    monkeypatch.setattr(module, "_answered", answered)
     source = rows(
         tmp_path, {"prompt": "is it?", "completion": "no"}, {"prompt": "is it?", "completion": "yes"}
     )
     found = own_answers(loaded, read_texts(source), 32, 8)  # one prompt, twice
     assert found.ids.shape == (1, 32) and found.source == f"answers to {source}"
     text = loaded.tokenizer.decode(found.ids[0][found.mask[0]], skip_special_tokens=True)
-    assert text == "is it?\nso it is" and found.split == "calibrate"
+    assert seen == ["<s>is it?\n"] and text == "is it?\nso it is" and found.split == "calibrate"
     assert loaded.tokenizer.decode(found.ids[0][found.scored[0]]) == "so it is"
+
+
+@pytest.mark.parametrize(
+    "row, prompt",
+    [
+        ({"prompt": "why?"}, "why?"),
+        ({"question": "how?", "answer": "so"}, "how?"),
+        ({"instruction": "go", "input": "there", "output": "gone"}, "go\n\nthere"),
+        ({"text": "once"}, "once"),
+    ],
+)
+def test_prompts_are_found_in_rows(tmp_path, row, prompt):
+    (document,) = read_prompts(rows(tmp_path, row)).documents
+    assert module._asked(document) == (("prompt", prompt),)
+
+
+def test_rows_without_a_prompt_are_told(tmp_path):
+    with pytest.raises(InputError, match="has no column 'text' but 'speech, title'; name"):
+        read_prompts(rows(tmp_path, {"speech": "a b", "title": "c d"}))
+    with pytest.raises(InputError, match="no model is given here"):
+        read_prompts("own")
 
 
 def test_a_chat_is_answered_in_its_template(tiny, tmp_path, monkeypatch):
