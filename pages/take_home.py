@@ -19,7 +19,7 @@ from core.forms.commands import (
 )
 from core.forms.config_changes import foretold
 from core.forms.names import GGUF, NATIVE, forms_of
-from core.forms.offers import Offer, stays_as_stored
+from core.forms.offers import Offer, gguf_at
 from core.store.named_models import place_of
 from core.store.runs import Run
 from pages.shared.exports import (
@@ -58,7 +58,7 @@ def page() -> None:
 def _state(run: Run, removed: tuple[int, ...]) -> None:
     model, names = run.meta["model"], run.units.stored(removed)
     whole, place = [name for name in names if isinstance(name, int)], place_of(model["source"])
-    found, is_gguf = offers_of(run, removed), stays_as_stored(place, GGUF)
+    found, is_gguf = offers_of(run, removed), gguf_at(place) is not None
     done = {offer.form: made for offer in found if (made := _done(run, removed, offer))}
     if is_gguf and len(whole) == len(names):  # what stays as it is comes first
         found.sort(key=lambda offer: offer.form != GGUF)
@@ -89,9 +89,9 @@ def _commands(model: dict, place: Path, whole: list[int], done: Mapping[str, dic
     if GGUF in done:
         file = Path(done[GGUF]["out"]) / "model.gguf"
         found |= run_commands(file) | {"smaller, by llama.cpp": quantize_command(file)}
-    if whole and stays_as_stored(place, GGUF):
-        out = Path(f"{place.stem}-pruned.gguf")  # where the command is run: the original's folder is not ours
-        found["the blocks out, by llama.cpp"] = prune_layers_command(place, whole, out)
+    if whole and (source := gguf_at(place)):
+        out = Path(f"{source.stem}-pruned.gguf")  # where the command is run: its folder is not ours
+        found["the blocks out, by llama.cpp"] = prune_layers_command(source, whole, out)
     return found
 
 
@@ -115,12 +115,13 @@ def _as_gguf(done: dict) -> dict:
 
 
 def _shown(cards: Mapping[str, Callable[[], None]]) -> None:
-    """Cards by their titles, in two columns where there is room."""
-    places = st.columns(2)
-    for number, (title, draw) in enumerate(cards.items()):
-        with places[number % 2].container(border=True):
-            st.markdown(f"**{title}**")
-            draw()
+    """Cards by their titles, in rows of two where there is room: in this order where there is none."""
+    shown = list(cards.items())
+    for first in range(0, len(shown), 2):
+        for place, (title, draw) in zip(st.columns(2), shown[first : first + 2]):
+            with place.container(border=True, height="stretch"):
+                st.markdown(f"**{title}**")
+                draw()
 
 
 def _done(run: Run, removed: tuple[int, ...], offer: Offer) -> dict | None:
@@ -148,8 +149,8 @@ def _foretold(run: Run, removed: tuple[int, ...], form: str) -> list:
         if form == NATIVE:
             config = json.loads((place / "config.json").read_text(encoding="utf-8"))
             return foretold(config, whole, len((run.whole or run).units))
-        if len(whole) == len(names) and stays_as_stored(place, form):
-            return _entries(place, place.stat().st_mtime_ns, whole)
+        if form == GGUF and len(whole) == len(names) and (source := gguf_at(place)):
+            return _entries(source, source.stat().st_mtime_ns, whole)
     except (OSError, ValueError):  # of the hub, or what cannot be said: the export tells why
         pass
     return []

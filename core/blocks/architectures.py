@@ -62,6 +62,10 @@ PER_BLOCK_LISTS = (
 CYCLES = ("block_types",)
 # numbers of blocks: those kept, renumbered
 BLOCK_NUMBERS = ("attn_layer_indices", "mlp_only_layers", "moe_layers", "hybrid_layer_ids")
+# how many of the first blocks are of another kind, mostly dense among experts: those of them that are kept
+FIRST_BLOCKS = ("first_k_dense_replace", "num_dense_layers", "moe_layer_start_index")
+# the number of the last block of a kind
+LAST_BLOCK = ("moe_layer_end_index",)
 # how many blocks there are: every one of them that says so
 DEPTHS = ("num_hidden_layers", "decoder_layers", "num_blocks")
 # divided by the root of how many there are when the model is built

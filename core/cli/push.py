@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from core import jobs
 from core.cli.running import as_job
 from core.forms.hub import TOKEN
 
@@ -23,4 +24,4 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict:
     """{"repo", "url" of the commit}."""
     folder = Path(args.folder).absolute()
-    return as_job("push", {"folder": str(folder), "repo": args.repo, "private": not args.public})
+    return as_job("push", jobs.push_request(folder, args.repo, args.public), jobs.redo)

@@ -1,6 +1,7 @@
 """Jobs from the command line: started or joined, followed to their end, or done by the ranks of a launch."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from core import jobs, ranks
@@ -8,9 +9,11 @@ from core.cli.progress import Progress
 from core.errors import InputError, JobError
 
 
-def as_job(kind: str, request: dict) -> dict:
-    """Run a job to its end, showing its progress; Ctrl-C cancels it, and the same command resumes it."""
-    job = jobs.start(kind, request)
+def as_job(kind: str, request: dict, start: Callable[[str, dict], jobs.Job] = jobs.start) -> dict:
+    """Run a job to its end, showing its progress; Ctrl-C cancels it, and the same command resumes it. start:
+    jobs.redo for one that is done anew although it was done.
+    """
+    job = start(kind, request)
     try:
         job = jobs.follow(job.id, Progress())
     except KeyboardInterrupt:

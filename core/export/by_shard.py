@@ -12,27 +12,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from transformers import GenerationConfig
 
 from core.errors import InputError
 from core.export.in_memory import check_whole
 from core.export.making import Before, Making, Report, Written, beside
 from core.export.verify import prove_elsewhere, verify_portable
+from core.export.workshop import taken
 from core.export.writers import FORMS
 from core.forms.config_changes import differences
 from core.forms.names import NATIVE, PORTABLE, form_of
 from core.ising.units import Name
 from core.model import partial
 from core.model.devices import free_memory
-from core.model.load import LoadedModel
 from core.model.places import find_passed
 from core.model.skeleton import Names, Skeleton, no_products, open_skeleton
-from core.model.surgery import check_units, remove_blocks
-from core.weights.files import WeightFiles
+from core.model.surgery import check_expressed, check_units, remove_blocks
+from core.weights.files import SINGLE, WeightFiles
 from core.weights.find import find_weights
 from core.weights.packed import Renamed, is_packed, rewrite, rewrite_files
-from core.weights.shards import SINGLE, OnDisk, weight_files, write_index, write_tensors
+from core.weights.shards import OnDisk, write_index, write_tensors
 
 WRITTEN = (NATIVE, PORTABLE)  # forms
 
@@ -79,7 +78,7 @@ def plan_of(skeleton: Skeleton, removed: Sequence[int], form: str = NATIVE) -> P
         return Plan(skeleton, kept, form, {name: name for name in homes}, places, config)
     remove_blocks(loaded, gone)
     names = _renumbered(skeleton, kept)
-    _check_expressed(loaded)
+    check_expressed(loaded)
     return Plan(skeleton, kept, form, names, [], config)
 
 
@@ -113,20 +112,6 @@ def _with_block(name: str, home: str, by: int, names: Names) -> str:
     )
 
 
-def _check_expressed(loaded: LoadedModel) -> None:
-    """Errors: InputError where the pruned config builds another model than what is left."""
-    config, model = loaded.model.config, loaded.model
-    with torch.device("meta"):
-        fresh = type(model)._from_config(config)
-    now, then = ({n: tuple(p.shape) for n, p in m.state_dict().items()} for m in (model, fresh))
-    wrong = sorted(n for n in {*now, *then} if now.get(n) != then.get(n))
-    if wrong:
-        raise InputError(
-            f"{loaded.source!r} without these blocks is nothing that its type ({config.model_type!r}) can "
-            f"be: its config would make another {wrong[0]}; write the portable form."
-        )
-
-
 def write_plan(plan: Plan, folder: Path, report: Report, shelf: Path | None = None) -> Written:
     """The checkpoint in a new folder, without its tokenizer; report: (bytes done, all bytes, message); shelf:
     a folder on the same disk in which files that are whole stay for who goes on after a kill.
@@ -148,7 +133,7 @@ def write_plan(plan: Plan, folder: Path, report: Report, shelf: Path | None = No
             write_tensors(folder / name, tensors, copied)
         else:
             _shelved(shelf / name, tensors, copied)
-            os.link(shelf / name, folder / name)
+            taken(shelf / name, folder)
         names.update((tensor, name) for tensor, _ in tensors)
     if len(shards) > 1:
         write_index(folder, names, plan.size)
@@ -248,8 +233,7 @@ def pruned(
     skeleton = open_skeleton(source, remote_code)
     loaded, files = skeleton.loaded, skeleton.loaded.files
     check_whole(loaded)
-    count, parameters = len(loaded.blocks), loaded.parameters()
-    size = sum(file.stat().st_size for file in weight_files(files))
+    count, parameters, size = len(loaded.blocks), loaded.parameters(), files.bytes
     kv_bytes = sum(block.kv_bytes for block in loaded.blocks)
     plan = plan_of(skeleton, blocks, form)
     gone = tuple(sorted(blocks))

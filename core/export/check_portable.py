@@ -1,11 +1,13 @@
 """Load a portable checkpoint as anybody would, with transformers alone, and say what it gives.
 
-`python check_portable.py FOLDER PROBE TOKENS` prints JSON: what core.export.verify.verify returns, and kv,
-the numbers that its cache keeps of a token. Run by path, so that nothing of this project is there.
+`python -P check_portable.py FOLDER PROBE TOKENS` prints JSON: what core.export.verify.verify returns, and kv,
+the numbers that its cache keeps of a token. Run by path, which -P keeps out of the places of modules: nothing
+of this project is there.
 """
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,7 +37,7 @@ def look(folder: str, probe: str, tokens: int) -> dict:
         problem = "greedy tokens differ with and without cache"
     held = (getattr(layer, name, None) for layer in layers for name in ("keys", "values"))
     kept = sum(t.numel() for t in held if isinstance(t, torch.Tensor) and t.ndim == 4)
-    assert "core" not in sys.modules
+    assert "core" not in sys.modules and str(Path(__file__).parent) not in sys.path
     return {"problem": problem, "difference": difference, "kv": kept // few.numel()}
 
 

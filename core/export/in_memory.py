@@ -1,5 +1,6 @@
 """A pruned model by way of the loaded one: in each form, and a healed one as it is."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from core.forms.names import GGUF, NATIVE, PORTABLE, SHAPES, form_of
 from core.ising.units import BLOCK, BRANCH, Name
 from core.model.gates import gated, removal
 from core.model.load import LoadedModel, load_model
+from core.model.memory import give_back
 from core.model.places import Place
 from core.model.surgery import check_units, divided
 
@@ -82,9 +84,11 @@ def _making(
     before: Before,
     probe: dict[str, np.ndarray],
 ) -> Making:
-    own_code = loaded.own_code
+    own_code, size = loaded.own_code, _size(loaded, units, form)
+    held = [loaded]  # until it is written: the proof, in another process, needs the memory
 
     def write(folder: Path, report: Report, shelf: Path | None) -> Written:
+        loaded = held.pop()
         config = loaded.model.config.to_dict()
         report(2, 4, f"writing about {size / 1e9:.2g} GB")
         written = how.write(loaded, units, folder)
@@ -93,10 +97,11 @@ def _making(
         )
 
     def prove(checkpoint: Path, scratch: Path) -> dict:
+        gc.collect()
+        give_back()
         np.savez(scratch / "probe.npz", ids=probe["ids"], logits=probe["logits"])
         return how.prove(checkpoint, scratch / "probe.npz", own_code)
 
-    size = _size(loaded, units, form)
     return Making(before, form, write, prove, beside(loaded.files), how.weights, loaded.item_size, size)
 
 

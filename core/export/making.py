@@ -16,28 +16,23 @@ import transformers
 
 import core
 from core.errors import InputError
+from core.export.workshop import SHELF, clear, named
 from core.forms.card import card
 from core.forms.config_changes import Change
 from core.forms.names import LOGITS, NATIVE
-from core.forms.record import PROVENANCE, Export
+from core.forms.record import PROVENANCE, Export, origin_of
 from core.ising.units import Name
 from core.store.folders import writing
+from core.store.named_models import place_of
 from core.store.runs import file_sha256
 from core.weights.files import WeightFiles
 
 Report = Callable[[int, int, str], None]
-SHELF = "shelf"  # in a workshop: what is whole of an export that was not done
-_COPIED = (  # what is beside config and weights: the tokenizer, and what prepares images
-    "tokenizer*",
-    "special_tokens_map.json",
-    "vocab.*",
-    "merges.txt",
-    "added_tokens.json",
-    "chat_template*",
-    "*.model",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
+_COPIED = (  # what is beside config and weights: the tokenizer, what prepares images, the licence
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*"),
+    *("vocab.*", "merges.txt", "emoji.json", "*.model", "*.spm", "*.tiktoken", "*.tokenizer"),
+    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
+    *("LICENSE*", "NOTICE*"),
 )
 
 
@@ -93,9 +88,12 @@ class Making:
 
 
 def beside(files: WeightFiles) -> list[Path]:
-    """What goes along with a checkpoint: tokenizer, processors, and code where it is the model's own."""
+    """What goes along with a checkpoint: tokenizer, processors, licence, and code where it is the model's
+    own.
+    """
     found = [file for pattern in _COPIED for file in files.tokenizer_folder.glob(pattern)]
-    return [*found, *(files.folder.glob("*.py") if files.own_code else ())]
+    found += files.folder.glob("*.py") if files.own_code else []
+    return sorted({file for file in found if file.is_file()})
 
 
 def made(
@@ -133,11 +131,9 @@ def made(
                 raise
             size = sum(f.stat().st_size for f in checkpoint.glob(making.weights))
             checkpoint.chmod(0o755)
-            if out.exists():
-                os.replace(out, staging / "earlier")
-            os.replace(checkpoint, out)
+            named(checkpoint, staging, out)
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            clear(staging, out)
     report(4, 4, "done")
     return Export(
         out,
@@ -165,17 +161,6 @@ def _check_room(size: int, folder: Path) -> None:
         )
 
 
-def put_back(workshop: Path, out: Path) -> None:
-    """The export that a worker was just replacing when it was killed gets its name again; else nothing of
-    that worker is left but its shelf.
-    """
-    for earlier in workshop.glob("*/earlier"):
-        if not out.exists():
-            os.replace(earlier, out)
-    for staging in workshop.glob(f".{out.name}-*"):
-        shutil.rmtree(staging, ignore_errors=True)
-
-
 def _add_record(making: Making, written: Written, checkpoint: Path, provenance: dict) -> None:
     """What is beside the weights in the model's folder, the card, and the record with the digest of each."""
     before = making.before
@@ -188,6 +173,7 @@ def _add_record(making: Making, written: Written, checkpoint: Path, provenance: 
         "source": before.source,
         "parameters": [before.parameters, written.parameters],
         "versions": {"blockscape": core.__version__, "transformers": transformers.__version__},
+        **origin_of(place_of(before.source).expanduser()),
         **provenance,
     }
     (checkpoint / "README.md").write_text(card(record, before.name, before.blocks), encoding="utf-8")

@@ -6,6 +6,7 @@ returns.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,7 @@ def verify_elsewhere(checkpoint: Path, probe: Path, own_code: bool) -> dict:
     Errors: RuntimeError with the problem that it found.
     """
     command = ["-m", "core.export.verify", str(checkpoint.resolve()), str(probe.resolve())]
-    return _found([*command, *["--trust-remote-code"] * own_code], Path(__file__).resolve().parents[2])
+    return found_by([*command, *["--trust-remote-code"] * own_code], Path(__file__).resolve().parents[2])
 
 
 def prove_elsewhere(
@@ -52,7 +53,7 @@ def prove_elsewhere(
     blocks = ",".join(map(str, removed))
     folders = (str(source.resolve()), str(checkpoint.resolve()))
     command = ["-m", "core.export.shard_proof", *folders, blocks, str(probe.resolve())]
-    return _found([*command, *["--trust-remote-code"] * remote_code], Path(__file__).resolve().parents[2])
+    return found_by([*command, *["--trust-remote-code"] * remote_code], Path(__file__).resolve().parents[2])
 
 
 def verify_portable(checkpoint: Path, probe: Path) -> dict:
@@ -62,15 +63,20 @@ def verify_portable(checkpoint: Path, probe: Path) -> dict:
     """
     script = Path(__file__).with_name("check_portable.py")
     with tempfile.TemporaryDirectory() as code:  # where transformers copies the folder's code to
-        return _found(
-            [str(script), str(checkpoint.resolve()), str(probe.resolve()), str(GREEDY_TOKENS)],
+        return found_by(
+            ["-P", str(script), str(checkpoint.resolve()), str(probe.resolve()), str(GREEDY_TOKENS)],
             checkpoint,
             HF_MODULES_CACHE=code,
             PYTHONDONTWRITEBYTECODE="1",
         )
 
 
-def _found(arguments: list[str], folder: Path, **environment: str) -> dict:
+def found_by(arguments: list[str], folder: Path, what: str = "checkpoint", **environment: str) -> dict:
+    """What a fresh process of Python in a folder prints last, without the problem; what: was pruned, a word.
+
+    Errors: RuntimeError with the problem that it found, or how it ended without a word; InputError where it
+    was killed.
+    """
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
@@ -78,15 +84,23 @@ def _found(arguments: list[str], folder: Path, **environment: str) -> dict:
         capture_output=True,
         text=True,
     )
+    if done.returncode == -signal.SIGKILL:
+        raise InputError(
+            f"The process in which the pruned {what} was tried has been killed, as a system does that runs "
+            "out of memory; free some and write it again."
+        )
     try:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, json.JSONDecodeError) as error:
-        raise RuntimeError(
-            "The pruned checkpoint could not be verified: "
-            f"{(done.stderr.strip().splitlines() or ['no output'])[-1]}"
-        ) from error
-    if found["problem"]:
-        raise RuntimeError(f"The pruned checkpoint failed verification and was not kept: {found['problem']}.")
+        lines = done.stderr.strip().splitlines() or ["no output"]
+        told = next((line for line in lines if "ASSERT" in line), lines[-1])[
+            :200
+        ]  # how llama.cpp ends itself
+        if done.returncode == -signal.SIGKILL:
+            told = "its process was killed, as the system does where memory runs out; free some"
+        raise RuntimeError(f"The pruned {what} could not be verified: {told}") from error
+    if problem := found.pop("problem"):
+        raise RuntimeError(f"The pruned {what} failed verification and was not kept: {problem}.")
     return found
 
 

@@ -8,7 +8,7 @@ from core.export import by_shard as by_files
 from core.export import in_memory
 from core.export.gguf import whole_blocks as of_gguf
 from core.export.making import Report, made
-from core.forms.record import Export, is_export_of, is_healed_of, origin_of
+from core.forms.record import Export, is_export_of, is_healed_of
 from core.ising.units import Name
 from core.model.load import LoadedModel
 from core.model.places import Place
@@ -52,8 +52,7 @@ def prune(
     if of_gguf.wanted(source, removed, form, remote_code):
         way = of_gguf
     making = way.pruned(source, removed, form, remote_code, report)
-    told = {**origin_of(place_of(source)), **(provenance or {})}
-    return made(making, out, provenance=told, workshop=workshop, report=report)
+    return made(making, out, provenance=provenance, workshop=workshop, report=report)
 
 
 def check_beside(out: Path, source: Path) -> None:

@@ -15,7 +15,7 @@ from core.model import partial
 from core.model.load import LoadedModel
 from core.model.places import Place
 from core.model.silence import silence
-from core.model.surgery import check_native, divided, is_native, pass_on, remove_blocks
+from core.model.surgery import check_expressed, check_native, divided, is_native, pass_on, remove_blocks
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def _left(loaded: LoadedModel) -> Written:
 
 def _native(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
     remove_blocks(loaded, units)
+    check_expressed(loaded)
     loaded.model.save_pretrained(folder)
     return _left(loaded)
 
@@ -84,6 +85,7 @@ def _shapes(loaded: LoadedModel, units: Sequence[int], folder: Path) -> Written:
     if whole:
         gone = [unit for b in whole for unit in loaded.units.of_block[b]]
         remove_blocks(loaded, gone)
+        check_expressed(loaded)
     loaded.model.save_pretrained(folder)
     return _left(loaded)
 

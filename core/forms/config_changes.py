@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.blocks.architectures import BLOCK_NUMBERS, DEPTHS, PER_BLOCK_LISTS
+from core.blocks.architectures import BLOCK_NUMBERS, DEPTHS, FIRST_BLOCKS, PER_BLOCK_LISTS, PREDICTS_MORE
 
 Change = tuple[str, Any, Any]  # name, before, after; None: not there
 RAW_DEPTHS = (*DEPTHS, "n_layer", "n_layers", "num_layers")  # also as a file may call what DEPTHS does
@@ -27,6 +27,10 @@ def foretold(config: Mapping[str, Any], removed: Sequence[int], blocks: int) -> 
             after = [value[b] for b in kept]
         elif name in BLOCK_NUMBERS and isinstance(value, list):
             after = [kept.index(b) for b in value if b in kept]
+        elif name in FIRST_BLOCKS and isinstance(value, int):
+            after = sum(b < value for b in kept)
+        elif name in PREDICTS_MORE and value:
+            after = 0
         if after != value:
             found.append((prefix + name, value, after))
     return found

@@ -1,13 +1,15 @@
 """Which forms a state of a model can be written in, and what that takes, told before anything is loaded."""
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.forms.names import GGUF, SHAPES, FormName, forms_of
+from core.forms.names import GGUF, NATIVE, PORTABLE, SHAPES, FormName, forms_of
 from core.ising.units import Name
+from core.weights.packed import is_packed
 
 _SUFFIX = ".gguf"
 
@@ -32,16 +34,24 @@ def offers(model: Mapping[str, Any], place: Path, removed: Sequence[Name]) -> li
     ]
 
 
-def stays_as_stored(place: Path, form: str) -> bool:
-    """Whether what is kept of the weights at `place` keeps its bytes in a form: GGUF of a GGUF file. Other
-    forms of such a file hold the numbers that its rounded weights stand for.
+def gguf_at(place: Path) -> Path | None:
+    """The GGUF file of the model at a place, or the first part of a split one; None of safetensors. A folder
+    is looked through as core.weights.find does.
     """
-    return form == GGUF and place.suffix.lower() == _SUFFIX
+    if not place.is_dir():
+        return place if place.suffix.lower() == _SUFFIX else None
+    if (place / "config.json").is_file() and any(place.glob("*.safetensors")):
+        return None
+    return min((file for file in place.iterdir() if file.suffix.lower() == _SUFFIX), default=None)
 
 
 def _whole_of_gguf(place: Path, removed: Sequence[Name]) -> bool:
     """Whether whole blocks go from a GGUF file, which may then be of any architecture."""
-    return stays_as_stored(place, GGUF) and not any(isinstance(name, str) for name in removed)
+    return gguf_at(place) is not None and _whole(removed)
+
+
+def _whole(removed: Sequence[Name]) -> bool:
+    return not any(isinstance(name, str) for name in removed)
 
 
 def _no_llama(model: Mapping[str, Any]) -> str | None:
@@ -53,13 +63,28 @@ def _no_llama(model: Mapping[str, Any]) -> str | None:
     )
 
 
-def bytes_after(model: Mapping[str, Any], gone: Sequence[Mapping[str, Any]], as_stored: bool = False) -> int:
-    """Of the weights of an export without the units `gone`: quantised ones are written in a wider type,
-    unless they stay as they are stored.
+def bytes_after(
+    model: Mapping[str, Any], place: Path, form: str, removed: Sequence[Name], gone: Sequence[Mapping]
+) -> int:
+    """Of the weights of an export of the model whose weights are at `place`, without the units `gone` that a
+    form leaves out of what is removed. Rounded ones stay as they are in GGUF of a GGUF file and, where whole
+    blocks go, in a checkpoint of a quantised one; else they are written in a wider type.
     """
-    if as_stored or "written_item" not in model:  # of before: every model was written as it was stored
-        return model["bytes"] - sum(b["bytes"] for b in gone)
-    return (model["parameters"] - sum(b["parameters"] for b in gone)) * model["written_item"]
+    left = model["parameters"] - sum(b["parameters"] for b in gone)
+    if "written_item" not in model or (form == GGUF and gguf_at(place)):
+        return model["bytes"] - sum(b["bytes"] for b in gone)  # of before: all was written as it was stored
+    if form in (NATIVE, PORTABLE) and _whole(removed) and _is_packed(place):
+        return model["bytes"] * left // model["parameters"]
+    return left * model["written_item"]
+
+
+def _is_packed(place: Path) -> bool:
+    """Whether a folder holds quantised safetensors."""
+    try:
+        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and is_packed(config, place)
 
 
 def left_out(names: Sequence[Name], form: str) -> list[Name]:

@@ -87,10 +87,14 @@ def is_healed_of(out: Path, source: str, removed: Sequence[Name], asked: dict) -
     return own == (source, list(in_order(removed)), asked)
 
 
-def origin_of(folder: Path) -> dict:
-    """{"of": what an export that is pruned or converted again says of itself}; empty of any other model."""
-    record = read_record(folder)
-    return {} if record is None else {"of": {name: v for name, v in record.items() if name != "files"}}
+def origin_of(place: Path) -> dict:
+    """{"of": what an export that is pruned or converted again, by its folder or its GGUF file, says of
+    itself}; empty of any other model.
+    """
+    record = read_record(place.parent if place.is_file() else place)
+    if record is None or (place.is_file() and place.name not in record.get("files", {})):
+        return {}
+    return {"of": {name: v for name, v in record.items() if name != "files"}}
 
 
 def zip_export(out: Path, limit: int = ZIP_LIMIT) -> Path | None:

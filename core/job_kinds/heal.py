@@ -9,12 +9,12 @@ from pathlib import Path
 from core.calibration.corpus import read_sources
 from core.errors import InputError
 from core.export.in_memory import check_whole
-from core.export.making import put_back
+from core.export.workshop import put_back, workshop
 from core.export.write import check_beside, write_healed
 from core.export.writers import FORMS
 from core.forms.names import form_of
 from core.forms.record import is_healed_of, zip_export
-from core.heal.healing import healed, sequences_there
+from core.heal.healing import healed, sequences_to_learn
 from core.heal.needs import check_room, needs_of_state
 from core.heal.parts import check_names, share_of
 from core.heal.settings import Settings
@@ -39,8 +39,9 @@ COLUMNS = ("step", "tokens", "seconds", "loss", "kl", "held_loss")
 
 def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     """Heal the request's `model` without `blocks` by its `settings` (core.heal.settings.Settings), or without
-    one of its `parts` after the other where it has any, on the calibrate split of its texts; judged while it
-    trains on the choose split, in the end on the report split.
+    one of its `parts` after the other where it has any, on the calibrate split of its texts, or on what
+    `learn` or `answers` name in their place (core.heal.healing.sequences_to_learn); judged while it trains on
+    the choose split of its texts, in the end on the report split.
 
     The result: `table`, {original, pruned, healed: {loss, loss_se, perplexity, tasks}}; `won`, the share of
     the loss increase that came back; `training` (core.heal.training.Trained) or None; `needs` in bytes;
@@ -96,13 +97,21 @@ def _in_its_turn(request: dict, progress: Progress, ranks: Ranks) -> dict | None
 
 def _drawn(teacher: LoadedModel, request: Mapping, progress: Progress) -> list[Sequences]:
     """The sequences to train on, to watch, and to report on. Errors: InputError."""
-    texts = read_sources(request["texts"])
-    count = request["sequences"] or sequences_there(teacher, texts, request["length"], request.get("form"))
-    counts = {"calibrate": count, "choose": request["held"], "report": request["report"]}
-    return [
-        draw_sequences(teacher, texts, dict(request), split, samples, progress)
-        for split, samples in counts.items()
-    ]
+    texts, options = read_sources(request["texts"]), dict(request)
+    own = sequences_to_learn(
+        teacher,
+        request["texts"],
+        request.get("learn"),
+        request.get("answers"),
+        request["length"],
+        request["sequences"],
+        request.get("seed", 0),
+        request.get("form"),
+        progress.report,
+    )
+    counts = {"choose": request["held"], "report": request["report"]}
+    others = [draw_sequences(teacher, texts, options, split, n, progress) for split, n in counts.items()]
+    return [own, *others]
 
 
 def _parts(request: Mapping, teacher: LoadedModel, removed: list[int], settings: Settings) -> list[list[int]]:
@@ -194,7 +203,10 @@ def _replies(loaded: LoadedModel, request: Mapping, models: Mapping[str, Sequenc
 
 def _asked(request: Mapping) -> dict:
     """What decides how a model was healed: all of the request but where it goes."""
-    names = ("settings", "parts", "texts", "form", "length", "sequences", "held", "seed")
+    names = (
+        *("settings", "parts", "texts", "learn", "answers"),
+        *("form", "length", "sequences", "held", "seed"),
+    )
     return {name: request[name] for name in names if request.get(name) is not None}
 
 
@@ -231,19 +243,18 @@ def _written(
     if not request["out"]:
         return {}
     out, curve = Path(request["out"]), _curve_of(request)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    same_disk = out.parent.stat().st_dev == progress.work.stat().st_dev
-    done = write_healed(
-        teacher,
-        student,
-        removed,
-        out,
-        healed=dict(record),
-        places=places,
-        provenance=request["provenance"],
-        workshop=progress.work if same_disk else None,
-        report=progress.report,
-    )
+    with workshop(progress.work, out) as place:
+        done = write_healed(
+            teacher,
+            student,
+            removed,
+            out,
+            healed=dict(record),
+            places=places,
+            provenance=request["provenance"],
+            workshop=place,
+            report=progress.report,
+        )
     with open(curve, "w", encoding="utf-8", newline="") as f:
         writer = csv.DictWriter(f, COLUMNS, extrasaction="ignore")
         writer.writeheader()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from core.compare.facts import facts
 from core.energy.sources import open_source
-from core.export.making import put_back
+from core.export.workshop import put_back, workshop
 from core.export.write import prune as write_pruned
 from core.forms.record import zip_export
 from core.ising.units import name_text
@@ -19,21 +19,20 @@ def run(request: dict, progress: Progress) -> dict:
     folder, by, estimator, mix}, is what the card tells of the state.
     """
     out = Path(request["out"])
-    out.parent.mkdir(parents=True, exist_ok=True)
     put_back(progress.work, out)
-    same_disk = out.parent.stat().st_dev == progress.work.stat().st_dev
-    done = write_pruned(
-        request["model"],
-        request["blocks"],
-        out,
-        form=request.get("written"),
-        provenance=request["provenance"] | _landscape(request, progress),
-        workshop=progress.work if same_disk else None,
-        remote_code=request.get("remote_code", False),
-        replace=True,  # of a worker that was killed behind its end
-        by_shard=request.get("by_shard"),
-        report=progress.report,
-    )
+    with workshop(progress.work, out) as place:
+        done = write_pruned(
+            request["model"],
+            request["blocks"],
+            out,
+            form=request.get("written"),
+            provenance=request["provenance"] | _landscape(request, progress),
+            workshop=place,
+            remote_code=request.get("remote_code", False),
+            replace=True,  # of a worker that was killed behind its end
+            by_shard=request.get("by_shard"),
+            report=progress.report,
+        )
     archive = zip_export(out) if request["zip"] else None
     return {**done.to_json(), "zip": archive and str(archive)}
 

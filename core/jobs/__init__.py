@@ -13,7 +13,15 @@ from core.jobs.files import folder_of
 from core.jobs.job import Job, list_jobs, log_tail, on_run, read, running
 from core.jobs.kinds import KINDS, about, kind_of
 from core.jobs.progress import Cancelled, Progress, curves_of, said_of
-from core.jobs.requests import default_texts, fingerprint, point_at, request_for, request_of, request_on
+from core.jobs.requests import (
+    default_texts,
+    fingerprint,
+    point_at,
+    push_request,
+    request_for,
+    request_of,
+    request_on,
+)
 from core.jobs.worker import together
 
 __all__ = [
@@ -34,6 +42,7 @@ __all__ = [
     "log_tail",
     "on_run",
     "point_at",
+    "push_request",
     "read",
     "redo",
     "request_for",

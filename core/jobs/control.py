@@ -96,7 +96,7 @@ def asked_job(kind: str, request: dict) -> Job:
 
 def _whole(job: Job) -> bool:
     """Whether what a done job made is still there."""
-    return kind_of(job.kind).whole(job.result or {})
+    return kind_of(job.kind).whole(job.request, job.result or {})
 
 
 def cancel(job_id: str) -> Job:

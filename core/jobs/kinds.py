@@ -10,6 +10,8 @@ from pathlib import Path
 
 from core.energy.mix import mix_label
 from core.errors import InputError
+from core.forms.names import NATIVE
+from core.forms.record import read_record
 from core.store.runs import file_sha256, stored_run
 
 
@@ -20,11 +22,12 @@ class Kind:
     name: str  # in the list of jobs
     doing: str  # on the chip, while it runs
     about: Callable[[dict], str] = lambda request: ""  # a request in a few words, beside its model
-    whole: Callable[[dict], bool] = lambda result: True  # whether what a done job made is still there
+    # whether what a done job made of a request is still there
+    whole: Callable[[dict, dict], bool] = lambda request, result: True
     resumes: bool = True  # whether a worker goes on where an earlier one was stopped
 
 
-def _run_is_stored(result: dict) -> bool:
+def _run_is_stored(request: dict, result: dict) -> bool:
     try:
         stored_run(result["key"])
     except InputError:
@@ -32,7 +35,7 @@ def _run_is_stored(result: dict) -> bool:
     return True
 
 
-def _spectrum_is_whole(result: dict) -> bool:
+def _spectrum_is_whole(request: dict, result: dict) -> bool:
     out = Path(result["out"])
     return out.is_file() and file_sha256(out) == out.stem  # the file's name is its digest
 
@@ -68,9 +71,22 @@ def _healing(request: dict) -> str:
     return f"{_without(request)}, {asked.get('method')}{budget}{rounds}"
 
 
-def _is_there(result: dict) -> bool:
-    """Whether the checkpoint that a result names, if it names one, is still there."""
-    return "out" not in result or Path(result["out"]).exists()
+def _is_there(request: dict, result: dict) -> bool:
+    """Whether the checkpoint that a result names, if it names one, is still there, and no other was written
+    to its place.
+    """
+    if "out" not in result:
+        return True
+    record = read_record(Path(result["out"]))
+    if record is None:
+        return Path(result["out"]).exists()
+    made = (request["model"], result["removed"], result.get("form", NATIVE), "won" in result)
+    return made == (
+        record.get("source"),
+        record.get("removed"),
+        record.get("form", NATIVE),
+        "healed" in record,
+    )
 
 
 def _search(request: dict) -> str:

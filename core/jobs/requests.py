@@ -21,6 +21,8 @@ _USUAL = {
     "ruler": LOSS,
     "landscape": None,
     "by_shard": None,
+    "learn": None,
+    "answers": None,
 }  # left out of a request
 
 
@@ -34,7 +36,8 @@ def request_of(
     """A request to work on a model and texts (None: bundled): paths made absolute, and the state of every
     file it reads.
 
-    texts: one source or several, each as core.texts.parse_source takes it. form: mode, template and bos, as
+    texts: one source or several, each as core.texts.parse_source takes it, as are learn and answers, what a
+    healing learns from in their place. form: mode, template and bos, as
     core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run; against:
     another model that is loaded beside it; ruler: what a search goes by. What is as usual is left out, so
     that equal work has equal requests; a job of before that read texts in another way is another job.
@@ -45,6 +48,10 @@ def request_of(
     for name, usual in _USUAL.items():
         if name in options and options[name] == usual:
             del options[name]
+    for name in ("learn", "answers"):
+        if name in options:
+            own, more = _texts([options[name]])
+            options[name], paths = own or BUNDLED_NAME, [*paths, *more]
     if "against" in options:
         options["against"] = _absolute(options["against"])
         reads = (*reads, options["against"])
@@ -133,12 +140,21 @@ def request_for(run: Run, reads: tuple[str, ...] = (), /, *, with_texts: bool = 
     )
 
 
+def push_request(folder: Path, repo: str, public: bool) -> dict:
+    """A request to send an export, as it lies in its folder now, to a repository of the hub."""
+    return {"folder": str(folder), "repo": repo, "private": not public, "inputs": fingerprint(str(folder))}
+
+
 def _absolute(path: str) -> str:
     """A path that a worker understands; names such as demo or a hub id stay."""
     if path in NAMED or "\0" in path or len(path) > 4000:
         return path
     try:
         full = Path(path).expanduser()
+        if (
+            full.is_file()
+        ):  # its own name tells format and parts; links of the hub's cache lead to names without
+            return str(full.absolute().parent.resolve() / full.name)
         return str(full.resolve()) if full.exists() else path
     except (OSError, RuntimeError):  # no such user, or too long for a path: the worker says so
         return path

@@ -128,7 +128,7 @@ def open_skeleton(source: str, remote_code: bool = False) -> Skeleton:
         ) from error
     if not quantised and not files.partial:
         _check_fit(model, tensors, source)
-    dtype = torch.bfloat16 if quantised else stored_dtype(tensors)
+    dtype = _computed_in(files.config) if quantised else stored_dtype(tensors)
     with no_products():
         path, axis, _ = find_stack(model, source)
         count = len(model.get_submodule(path))  # type: ignore[arg-type]  # a list
@@ -256,6 +256,14 @@ def _check_fit(model: PreTrainedModel, tensors: dict[str, OnDisk], source: str) 
             "same place."
         ) from error
     check_names(read[1], source)
+
+
+def _computed_in(config: dict) -> torch.dtype:
+    """What a raw config says that packed weights are computed in; bf16 where it says nothing."""
+    parts = [part for part in (config, config.get("text_config")) if isinstance(part, dict)]
+    names = [str(part.get(name)) for part in parts for name in ("dtype", "torch_dtype")]
+    types = (getattr(torch, name.removeprefix("torch."), None) for name in names)
+    return next((dtype for dtype in types if isinstance(dtype, torch.dtype)), torch.bfloat16)
 
 
 def stored_dtype(tensors: Mapping[str, OnDisk]) -> torch.dtype:

@@ -16,7 +16,9 @@ from core.blocks.architectures import (
     BLOCK_NUMBERS,
     CYCLES,
     DEPTHS,
+    FIRST_BLOCKS,
     INEXPRESSIBLE,
+    LAST_BLOCK,
     OVER_ROOT_DEPTH,
     OWN_NUMBERS,
     PER_BLOCK_LISTS,
@@ -165,6 +167,12 @@ def _say(config, kept: Sequence[int], before: int) -> None:
         setattr(config, name, [values[i] for i in kept])
     for name in {*BLOCK_NUMBERS} & {*lists}:
         setattr(config, name, [kept.index(i) for i in lists[name] if i in kept])
+    for name in FIRST_BLOCKS:
+        if own.get(name):
+            setattr(config, name, sum(i < own[name] for i in kept))
+    for name in LAST_BLOCK:
+        if own.get(name):
+            setattr(config, name, sum(i <= own[name] for i in kept) - 1)
     for name in OVER_ROOT_DEPTH:
         if own.get(name):
             setattr(config, name, own[name] * math.sqrt(len(kept) / before))
@@ -179,6 +187,23 @@ def _say(config, kept: Sequence[int], before: int) -> None:
     if differing is not None:
         by_number = differing.per_layer_overrides
         config.per_layer_config = {n: by_number[i] for n, i in enumerate(kept) if i in by_number}
+
+
+def check_expressed(loaded: LoadedModel) -> None:
+    """Errors: InputError where the config, after `remove_blocks`, builds another model than what is left."""
+    config, model = loaded.model.config, loaded.model
+    try:
+        with torch.device("meta"):
+            fresh = type(model)._from_config(config)
+        now, then = ({n: tuple(p.shape) for n, p in m.state_dict().items()} for m in (model, fresh))
+        wrong = min((f"another {n}" for n in {*now, *then} if now.get(n) != then.get(n)), default="")
+    except Exception as error:  # what a type asks of its config
+        wrong = f"nothing ({first_line(error, 120)})"
+    if wrong:
+        raise InputError(
+            f"{loaded.source!r} without these blocks is nothing that its type ({config.model_type!r}) can "
+            f"be: its config would make {wrong}; write the portable form."
+        )
 
 
 def _rest(block: Block, gone: Sequence[int]) -> Block:

@@ -34,6 +34,11 @@ class AdapterFiles(WeightFiles):
         return [*self.base.files, self.adapter / WEIGHTS]
 
     @property
+    def read(self) -> list[Path]:
+        """As `files`, of what is read."""
+        return [*self.base.read, self.adapter / WEIGHTS]
+
+    @property
     def config(self) -> dict:
         """The base's."""
         return self.base.config

@@ -16,6 +16,7 @@ from core.store.runs import file_sha256
 from core.weights.guard import is_partial, read_object
 from core.weights.quantised import Method, quantisation, reading
 
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 # types of a safetensors header that PyTorch has under another name
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -52,6 +53,24 @@ class WeightFiles:
         return sorted(self.folder.glob("*.safetensors"))
 
     @property
+    def read(self) -> list[Path]:
+        """Those of them that transformers reads: the single one, else the ones of the index; what else lies
+        there, such as consolidated.safetensors, is none of the model. Errors: InputError where one is
+        missing.
+        """
+        single, index = self.folder / SINGLE, self.folder / INDEX
+        if single.is_file() or not index.is_file():
+            return [single] if single.is_file() else self.files
+        shards = sorted(set(read_object(index, self.source).get("weight_map", {}).values()))
+        for name in shards:
+            if not (self.folder / name).is_file():
+                raise InputError(
+                    f"{self.source!r} lacks its weight file {name}, which {INDEX} names; take it anew from "
+                    "the model's origin."
+                )
+        return [self.folder / name for name in shards]
+
+    @property
     def tokenizer_folder(self) -> Path:
         """Where the tokenizer's files are."""
         return self.folder
@@ -74,10 +93,10 @@ class WeightFiles:
         return quantisation(self.config)
 
     def stored(self) -> Stored:
-        """Read from the headers of the files. Errors: InputError for a damaged one."""
+        """Read from the headers of the files. Errors: InputError for a damaged one, and as `read`."""
         packed: Mapping[str, int] = self.method.packed if self.method else {}
         values: dict[str, int] = {}
-        for path in self.files:
+        for path in self.read:
             try:
                 with safe_open(path, framework="pt") as file:
                     for name in file.keys():  # noqa: SIM118 (no mapping)
@@ -91,7 +110,7 @@ class WeightFiles:
                 ) from error
         most = max(values, key=values.__getitem__, default="")
         dtype = None if self.method else _DTYPES.get(most)
-        return Stored(sum(values.values()), dtype, sum(path.stat().st_size for path in self.files))
+        return Stored(sum(values.values()), dtype, self.bytes)
 
     def written(self) -> torch.dtype:
         """The type of the weights that an export holds: their own, of quantised ones bf16."""
@@ -128,5 +147,5 @@ class WeightFiles:
 
     @property
     def bytes(self) -> int:
-        """Of the weight files."""
-        return sum(path.stat().st_size for path in self.files)
+        """Of the weight files that are read."""
+        return sum(path.stat().st_size for path in self.read)

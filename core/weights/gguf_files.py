@@ -273,9 +273,11 @@ def _whole(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def _joined(parts: list[Path], source: str) -> Path:
-    """The parts as one file, which transformers needs: kept in HOME/gguf, made once."""
-    digests = [_digest(part, _read(part, source)) + str(part.stat().st_size) for part in parts]
-    digest = hashlib.sha256("".join(digests).encode()).hexdigest()[:32]
+    """The parts as one file, which transformers needs: kept in HOME/gguf, made once for as long as none is
+    written anew.
+    """
+    known = [(_digest(p, _read(p, source)), p.stat().st_size, p.stat().st_mtime_ns) for p in parts]
+    digest = hashlib.sha256(repr(known).encode()).hexdigest()[:32]
     folder = folders.home() / "gguf" / f"{digest}-joined"
     if not folder.is_dir():
         needed = sum(part.stat().st_size for part in parts)

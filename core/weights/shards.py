@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InputError
-from core.weights.files import WeightFiles
-from core.weights.guard import read_object
+from core.weights.files import INDEX, WeightFiles
 
 PIECE = 8 << 20  # bytes that are read at once
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _LONGEST_HEADER = 100_000_000  # bytes, as the format's own library has it
 _BITS = re.compile(r"(?:F|BF|I|U|C)(\d+)")
 
@@ -52,31 +50,12 @@ class OnDisk:
         return all(a == b for a, b in zip(self.pieces(), other.pieces(), strict=True))
 
 
-def weight_files(files: WeightFiles) -> list[Path]:
-    """The files that transformers reads of a folder, in order: those of its index, else the single one.
-
-    Errors: InputError where one is missing.
-    """
-    index = files.folder / INDEX
-    if not index.is_file():
-        single = files.folder / SINGLE
-        return [single] if single.is_file() else files.files
-    shards = sorted(set(read_object(index, files.source).get("weight_map", {}).values()))
-    for name in shards:
-        if not (files.folder / name).is_file():
-            raise InputError(
-                f"{files.source!r} lacks its weight file {name}, which {INDEX} names; take it anew from the "
-                "model's origin."
-            )
-    return [files.folder / name for name in shards]
-
-
 def stored_tensors(files: WeightFiles) -> dict[str, OnDisk]:
     """{name: tensor}, file by file, in the order of each. Errors: InputError for a damaged or cut file, and
     for a name in two.
     """
     found: dict[str, OnDisk] = {}
-    for path in weight_files(files):
+    for path in files.read:
         for name, tensor in _header(path, files.source).items():
             if name in found:
                 raise InputError(

@@ -8,7 +8,7 @@ from core import jobs
 from core.compare.comparison import compare, model_key
 from core.forms.card import snippet
 from core.forms.names import LOGITS, NATIVE, PROOFS, form_of
-from core.forms.offers import Offer, bytes_after, free_bytes, left_out, offers, stays_as_stored
+from core.forms.offers import Offer, bytes_after, free_bytes, left_out, offers
 from core.jobs.costs import in_words, prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders
@@ -95,11 +95,10 @@ def show_saving(run: Run, removed: State, form: str) -> None:
     out = run.units.state(left_out(run.units.stored(removed), form)) or ()
     gone = [blocks[i] for i in out]
     kv = sum(b.get("kv_bytes", 0) for b in blocks)
-    as_stored = stays_as_stored(place_of(model["source"]), form)
     rows: list[list] = [
         _row(f"{run.units.word}s", len(blocks), len(blocks) - len(removed)),
         _row("parameters", model["parameters"], model["parameters"] - sum(b["parameters"] for b in gone)),
-        _row("bytes of weights", model["bytes"], bytes_after(model, gone, as_stored)),
+        _row("bytes of weights", model["bytes"], _bytes_after(run, removed, form)),
         _row("KV bytes a token", kv, kv - sum(b.get("kv_bytes", 0) for b in gone)),
         *_speeds(run, removed),
     ]
@@ -162,16 +161,20 @@ def write_card(request: dict, key: str, takes: str, primary: bool = False) -> No
 
 def _takes(run: Run, removed: State, form: str) -> str:
     """Time and room in a sentence."""
-    model, names = run.meta["model"], run.units.stored(removed)
-    gone = [model["blocks"][i] for i in run.units.state(left_out(names, form)) or ()]
-    weights = bytes_after(model, gone, stays_as_stored(place_of(model["source"]), form))
+    weights = _bytes_after(run, removed, form)
     wider = (
         " The original's file holds rounded weights; the checkpoint holds the numbers that they stand for, "
         "in a wider type."
-        if weights > model["bytes"]
+        if weights > run.meta["model"]["bytes"]
         else ""
     )
     return takes(weights) + wider
+
+
+def _bytes_after(run: Run, removed: State, form: str) -> int:
+    model, names = run.meta["model"], run.units.stored(removed)
+    gone = [model["blocks"][i] for i in run.units.state(left_out(names, form)) or ()]
+    return bytes_after(model, place_of(model["source"]), form, names, gone)
 
 
 def takes(weights: int) -> str:

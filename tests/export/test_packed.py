@@ -153,6 +153,17 @@ def test_quantised_weights_are_never_turned_into_plain_ones_unasked(tmp_path, pr
     assert done.bytes[1] < done.bytes[0] and len(load_model(str(done.out)).blocks) == 2
 
 
+@pytest.mark.parametrize(("said", "written"), [({"torch_dtype": "float16"}, "float16"), ({}, "bfloat16")])
+def test_what_packed_weights_are_computed_in_stays(tmp_path, said, written):
+    """Kernels of AWQ take half precision alone."""
+    source, _ = write_quantised(tmp_path / "source", "llama", LLAMA, *METHODS["awq"][1::-1])
+    config = json.loads((source / "config.json").read_text())
+    del config["dtype"]
+    (source / "config.json").write_text(json.dumps({**config, **said}))
+    write_plan(plan_of(open_skeleton(str(source)), REMOVED), tmp_path / "out", lambda *_: None)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == written
+
+
 def test_settings_beside_the_config_follow(tmp_path):
     source, _ = write_quantised(tmp_path / "source", "llama", LLAMA, {}, channels)
     config = json.loads((source / "config.json").read_text())

@@ -1,19 +1,24 @@
 """Gated = pruned = reloaded, for every type; nothing half-written is left behind."""
 
 import json
+import shutil
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPTNeoXJapaneseForCausalLM
 
 from core.errors import InputError
-from core.export import write
+from core.export import in_memory, making, write
 from core.export import writers as forms
 from core.measure.evaluation import greedy, greedy_tokens, sequence_losses
 from core.model.gates import gated, removal
 from core.model.load import load_model
 from core.model.surgery import remove_blocks, without
+from core.weights.files import WeightFiles
+from tests import zoo
 from tests.conftest import TINY, write_tiny
 
 REMOVED = (1, 4)
@@ -105,6 +110,41 @@ def test_a_structure_that_depends_on_depth_is_refused_with_its_reason(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_proof_has_the_memory_of_what_was_written(tiny, tmp_path, monkeypatch):
+    """The model that was pruned is gone before another process loads the export."""
+    seen = []
+
+    def write_hf(loaded, units, folder):
+        seen.append(weakref.ref(loaded.model))
+        return forms.FORMS["hf"].write(loaded, units, folder)
+
+    def prove(*_):
+        seen.append(seen[0]() is None)
+        return {"difference": 0.0}
+
+    form = replace(forms.FORMS["hf"], write=write_hf, prove=prove)
+    monkeypatch.setattr(in_memory, "FORMS", {"hf": form})
+    write.prune(str(tiny["llama"]), [1], tmp_path / "out")
+    assert seen[1:] == [True]
+
+
+def test_what_is_beside_the_weights_goes_along(tiny, tmp_path):
+    source = shutil.copytree(tiny["llama"], tmp_path / "source")
+    (source / "tokenizer").mkdir()
+    for name in ("LICENSE.txt", "qwen.tiktoken", "training.log"):
+        (source / name).write_text(name)
+    found = {file.name for file in making.beside(WeightFiles("x", source))}
+    assert found == {"LICENSE.txt", "qwen.tiktoken", "tokenizer.json", "tokenizer_config.json"}
+
+
+def test_what_only_the_whole_config_builds_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    """The last block of this type has a bias that no other has."""
+    zoo.tiny_model("gpt_neox_japanese").save_pretrained(tmp_path / "source")
+    monkeypatch.setattr(GPTNeoXJapaneseForCausalLM, "save_pretrained", lambda *_: pytest.fail("written"))
+    with pytest.raises(InputError, match="its config would make another .*dense_bias; write the portable"):
+        write.prune(str(tmp_path / "source"), [3], tmp_path / "out")
+
+
 def test_nothing_is_overwritten(tiny, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").write_text("x")
@@ -138,6 +178,7 @@ def test_a_wrong_checkpoint_is_caught_and_not_kept(tiny, tmp_path, monkeypatch, 
             loaded.modules[1], loaded.modules[2] = loaded.modules[2], loaded.modules[1]
 
     monkeypatch.setattr(forms, "remove_blocks", broken)
+    monkeypatch.setattr(forms, "check_expressed", lambda loaded: None)
     with pytest.raises(Exception, match=finds):
         write.prune(str(tiny["llama"]), REMOVED, tmp_path / "out")
     assert not list(tmp_path.iterdir())

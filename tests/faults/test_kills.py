@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 
 from core import jobs
 from core.calibration import calibrate
+from core.errors import InputError
 from core.export import making
 from core.forms.record import PROVENANCE
 from core.job_kinds import prune
@@ -277,10 +279,17 @@ def test_an_export_killed_at_twenty_moments_is_whole_or_absent(tiny, no_worker):
     assert not is_whole(exports / "pruned")
 
 
-@pytest.mark.parametrize("at", ["writing", "swapping"])
-def test_an_earlier_export_stays_until_the_new_one_is_verified(tiny, tmp_path, monkeypatch, at):
-    """A cancel or a kill while an equal export is written again leaves the earlier one, or the next worker
-    puts it back.
+@pytest.fixture
+def other_disk():
+    """A folder on another disk than that of the jobs."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("at", ["writing", "failing", "swapping", "swapping on another disk"])
+def test_an_earlier_export_stays_until_the_new_one_is_verified(tiny, tmp_path, monkeypatch, at, request):
+    """A cancel, a kill or what the system says while an equal export is written again leaves the earlier one,
+    or the next worker puts it back.
     """
 
     class Killed(BaseException):
@@ -289,25 +298,32 @@ def test_an_earlier_export_stays_until_the_new_one_is_verified(tiny, tmp_path, m
     def killed(*_, **__):
         raise Killed
 
-    out = folders.home() / "exports" / "pruned"
-    request = {"model": str(tiny["llama"]), "blocks": [1], "out": str(out), "zip": False, "provenance": {}}
+    def full(*_):
+        raise OSError("No space left on device")
+
+    place = request.getfixturevalue("other_disk") if "disk" in at else folders.home()
+    out = place / "exports" / "pruned"
+    asked = {"model": str(tiny["llama"]), "blocks": [1], "out": str(out), "zip": False, "provenance": {}}
     progress = jobs.Progress(tmp_path)
-    prune.run(request, progress)
-    before = inode(out)
+    prune.run(asked, progress)
+    before, replace = inode(out), os.replace
     if at == "writing":
         monkeypatch.setattr(making, "card", killed)
+    elif at == "failing":
+        renames = iter([replace, full])
+        monkeypatch.setattr(making.os, "replace", lambda *paths: next(renames, replace)(*paths))
     else:  # between the two renames, and nothing is tidied up
-        renames = iter([os.replace, killed])
-        monkeypatch.setattr(making.os, "replace", lambda *paths: next(renames)(*paths))
+        renames = iter([replace])
+        monkeypatch.setattr(making.os, "replace", lambda *paths: next(renames, killed)(*paths))
         monkeypatch.setattr(making.shutil, "rmtree", lambda *_, **__: None)
-    with pytest.raises(Killed):
-        prune.run(request, progress)
+    with pytest.raises(InputError if at == "failing" else Killed):
+        prune.run(asked, progress)
     monkeypatch.undo()
-    assert out.exists() == (at == "writing")
+    assert out.exists() == ("swapping" not in at)
     monkeypatch.setattr(prune, "write_pruned", killed)
     with pytest.raises(Killed):
-        prune.run(request, progress)
-    assert inode(out) == before and is_whole(out)
+        prune.run(asked, progress)
+    assert inode(out) == before and is_whole(out) and [p.name for p in out.parent.iterdir()] == ["pruned"]
 
 
 # --- races

@@ -68,12 +68,28 @@ def test_every_form_has_one(form):
 
 
 def test_a_model_that_was_made_here_names_its_origin(tmp_path):
-    first = {**RECORD, "files": {"model.safetensors": "0" * 64}}
+    first = {**RECORD, "files": {"model.gguf": "0" * 64}}
     (tmp_path / PROVENANCE).write_text(json.dumps(first))
     told = origin_of(tmp_path)
     assert told == {"of": RECORD} and origin_of(tmp_path / "nothing") == {}
+    for name, expected in (("model.gguf", told), ("other.gguf", {})):
+        (tmp_path / name).touch()
+        assert origin_of(tmp_path / name) == expected
     again = {**RECORD, **told, "removed": [0], "source": "/a/b"}
     assert "made from is owner/name without 1,2" in card(again, "b", 4)
+
+
+def test_whatever_is_made_of_an_export_keeps_that(tmp_path):
+    """A healed one, too."""
+    (tmp_path / PROVENANCE).write_text(json.dumps(RECORD))
+    before = making.Before(str(tmp_path), "name", (1,), [0], 2, 2, 2, 2, 1, 0)
+
+    def write(folder, report, shelf):
+        folder.mkdir()
+        return making.Written(1, 0)
+
+    made = making.made(making.Making(before, "hf", write, lambda *_: {"difference": 0.0}), tmp_path / "out")
+    assert json.loads((made.out / PROVENANCE).read_text())["of"] == RECORD
 
 
 def test_a_full_disk_is_told_before_anything_is_written(tiny, tmp_path, monkeypatch):

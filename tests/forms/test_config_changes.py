@@ -23,6 +23,15 @@ def test_foretold_is_what_happens(tiny, kind):
     }
 
 
+def test_counts_of_dense_blocks_and_heads_for_more_tokens_are_foretold():
+    config = {"num_hidden_layers": 4, "first_k_dense_replace": 2, "num_nextn_predict_layers": 1}
+    assert foretold(config, [1], 4) == [
+        ("num_hidden_layers", 4, 3),
+        ("first_k_dense_replace", 2, 1),
+        ("num_nextn_predict_layers", 1, 0),
+    ]
+
+
 def test_a_text_part_is_named_by_its_path():
     config = {"text_config": {"num_hidden_layers": 4, "layer_types": ["a", "b", "c", "d"]}, "depth": 4}
     assert foretold(config, [1], 4) == [

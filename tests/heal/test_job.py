@@ -145,6 +145,27 @@ def test_a_state_that_no_checkpoint_could_say_is_refused_before_anything_is_lear
         heal._parts({"parts": [[0, 1], [2, 3]]}, teacher, whole, settings)
 
 
+def test_it_learns_from_answers_and_is_judged_on_the_texts(tiny, some_texts, tmp_path):
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("id,question\n" + "\n".join(f"{k},what is {k}?" for k in range(40)))
+    named = f"{prompts}::column=question"
+    settings = {"method": "seams", "tokens": 3000, "batch": 4}
+    asked = {"sequences": 24, "length": 48, "prompt": None}
+    request = a_request(tiny["llama"], some_texts, tmp_path / "out", settings, **asked, answers=named)
+    assert any(str(prompts) in path for path in request["inputs"])
+    found, _ = done(request, tmp_path)
+    record = json.loads((tmp_path / "out" / "blockscape.json").read_text())["healed"]
+    assert record["texts"]["source"] == f"answers to {prompts}" and record["texts"]["sequences"] <= 24
+    assert record["asked"]["answers"] == named and found["training"]["steps"]
+    plain = a_request(tiny["llama"], some_texts, tmp_path / "other", settings, **asked)
+    own = {**plain, "learn": "own"}
+    (tmp_path / "own").mkdir()
+    table = done(own, tmp_path / "own")[0]["table"]
+    assert table["pruned"] == found["table"]["pruned"] and table["healed"] != found["table"]["healed"]
+    with pytest.raises(InputError, match="name one of the two"):
+        done({**own, "answers": named, "out": str(tmp_path / "third")}, tmp_path / "own")
+
+
 def test_what_was_won_back_is_a_share_of_the_increase():
     def won(*losses):
         return heal._won({n: {"loss": x} for n, x in zip(("original", "pruned", "healed"), losses)})

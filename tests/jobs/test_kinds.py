@@ -2,11 +2,13 @@
 
 import importlib
 import inspect
+import json
 from pathlib import Path
 
 import pytest
 
 from core import job_kinds, jobs
+from core.forms.record import PROVENANCE
 
 MODULES = {p.stem for p in Path(job_kinds.__path__[0]).glob("*.py")} - {"__init__", "common"}
 
@@ -29,3 +31,19 @@ def test_a_request_is_told_in_a_few_words():
     assert jobs.about("solve", solve).startswith("01234567 · M = 4 · 20 states · mix ")
     assert jobs.about("of a later version", {"model": "demo"}) == "demo"
     assert jobs.kind_of("of a later version").name == "of a later version"
+
+
+def test_an_export_is_still_there_where_no_other_has_its_place(tmp_path):
+    request = {"model": "demo", "blocks": [3], "out": str(tmp_path / "out")}
+    result, whole = {"out": request["out"], "removed": [3]}, jobs.kind_of("prune").whole
+    assert not whole(request, result)
+    (tmp_path / "out").mkdir()
+    for record, same in (
+        ({"source": "demo", "removed": [3]}, True),
+        ({"source": "demo", "removed": [5]}, False),
+        ({"source": "other", "removed": [3]}, False),
+        ({"source": "demo", "removed": [3], "form": "portable"}, False),
+        ({"source": "demo", "removed": [3], "healed": {}}, False),
+    ):
+        (tmp_path / "out" / PROVENANCE).write_text(json.dumps(record))
+        assert whole(request, result) == same

@@ -18,6 +18,7 @@ from core.jobs.requests import request_of
 from core.model.load import load_model
 from core.model.memory import calibration_bytes
 from core.weights.find import find_weights
+from core.weights.gguf_copy import read_content
 from core.weights.gguf_files import architectures
 from tests.weights.tiny_gguf import model_of, tensors_of, write
 
@@ -136,6 +137,12 @@ def test_split_files_are_one(tmp_path, llama):
     for place in (tmp_path, tmp_path / "tiny-00002-of-00003.gguf"):
         loaded = load_model(str(place))
         assert torch.equal(logits(loaded.model), whole) and len(loaded.digest()["weights"]) == 3
+    for file in tmp_path.glob("tiny-*"):  # other weights under the same names and sizes
+        for piece in read_content([file]).pieces:
+            with open(file, "r+b") as f:
+                f.seek(piece.at)
+                f.write(bytes(piece.tensor.bytes))
+    assert not logits(load_model(str(tmp_path)).model).any()
     (tmp_path / "tiny-00003-of-00003.gguf").unlink()
     refused(tmp_path, "1 of them are not beside it, the first 'tiny-00003-of-00003.gguf'")
 

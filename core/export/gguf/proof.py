@@ -8,7 +8,6 @@ tokens are not transformers'; the same numbers written as float32 must give them
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from core.errors import InputError
 from core.export.gguf import llama_cpp
 from core.export.gguf.blocks import plan_gguf
 from core.export.gguf.same import is_plain, same_bytes, write_float32
-from core.export.verify import GREEDY_TOKENS, LOGITS_TOLERANCE, made_up_ids
+from core.export.verify import GREEDY_TOKENS, LOGITS_TOLERANCE, found_by, made_up_ids
 from core.forms.names import TENSORS
 from core.ising.states import block_list, parse_blocks
 from core.measure.evaluation import greedy
@@ -45,24 +44,9 @@ def prove_gguf(source_file: Path, file: Path, removed: Sequence[int]) -> dict:
 
     Errors: RuntimeError with what is wrong, or why it could not be proved.
     """
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "core.export.gguf.proof"),
-            *(str(source_file.resolve()), str(file.resolve()), block_list(removed)),
-        ],
-        cwd=Path(__file__).resolve().parents[3],
-        capture_output=True,
-        text=True,
-    )
-    try:
-        found = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, json.JSONDecodeError) as error:
-        lines = done.stderr.strip().splitlines() or ["no output"]
-        told = next((line for line in lines if "ASSERT" in line), lines[-1])  # how llama.cpp ends itself
-        raise RuntimeError(f"The pruned GGUF file could not be verified: {told[:200]}") from error
-    if problem := found.pop("problem"):
-        raise RuntimeError(f"The pruned GGUF file failed verification and was not kept: {problem}.")
-    return found
+    asked = (str(source_file.absolute()), str(file.absolute()), block_list(removed))
+    command = ["-m", "core.export.gguf.proof", *asked]
+    return found_by(command, Path(__file__).resolve().parents[3], "GGUF file")
 
 
 class _Seen(NamedTuple):

@@ -1,6 +1,5 @@
 """Whole blocks out of a GGUF file as an export: the file, its record and card, proved before it is ready."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from core.export.gguf.deci import FILE
 from core.export.gguf.plan import cached_numbers
 from core.export.gguf.proof import prove_gguf
 from core.export.making import Before, Making, Report, Written
+from core.export.workshop import taken
 from core.forms.names import GGUF, form_of
 from core.ising.units import Name
 from core.store.named_models import name_at
@@ -56,7 +56,7 @@ def pruned(
         if not target.is_file():  # one that has its name is whole, as the proof will see
             write_gguf(first, gone, target, report)
         if shelf:
-            os.link(target, folder / FILE)
+            taken(target, folder)
         changes = tuple((key, *change) for key, change in cut.changes.items())
         return Written(cut.parameters[1], item * sum(numbers[b] for b in kept), changes)
 

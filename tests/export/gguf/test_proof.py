@@ -1,11 +1,13 @@
 """The proof of a GGUF file without blocks: what is right passes, each thing that can be wrong is found."""
 
+import signal
 import subprocess
 
 import gguf
 import pytest
 
 from core.errors import InputError
+from core.export import verify
 from core.export.gguf import llama_cpp
 from core.export.gguf import proof as gguf_proof
 from core.export.gguf.blocks import write_gguf
@@ -82,8 +84,11 @@ def test_it_is_proved_in_a_fresh_process(pruned):
 )
 def test_what_the_fresh_process_says_is_told(pruned, monkeypatch, out, err, words):
     done = subprocess.CompletedProcess([], 0, out, err)
-    monkeypatch.setattr(gguf_proof.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(verify.subprocess, "run", lambda *_, **__: done)
     with pytest.raises(RuntimeError, match=words):
+        prove_gguf(*pruned, (0, 2))
+    done.returncode = -signal.SIGKILL  # not its fault: what was copied stays for who goes on
+    with pytest.raises(InputError, match="runs out of memory; free some"):
         prove_gguf(*pruned, (0, 2))
 
 

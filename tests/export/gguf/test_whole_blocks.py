@@ -13,6 +13,7 @@ from core.export.gguf.proof import prove
 from core.export.gguf.same import same_bytes
 from core.export.write import prune
 from core.forms.record import is_export_of
+from core.jobs.requests import request_of
 from core.model.load import load_model
 from core.weights.gguf_header import read_header
 from tests.export.gguf.tiny_hybrids import gemma3, lfm2, qwen35
@@ -55,6 +56,16 @@ def test_a_split_file_goes_the_same_way(llama, tmp_path, proved):
         write(tmp_path / f"s-{n + 1:05d}-of-00002.gguf", model_of("llama", 4), "Q8_0", part=(n, 2))
     done = prune(str(tmp_path / "s-00002-of-00002.gguf"), [1], tmp_path / "out", form="gguf")
     assert done.bytes[1] == prune(str(llama), [1], tmp_path / "whole", form="gguf").bytes[1]
+
+
+def test_links_such_as_the_hubs_cache_has_keep_the_names_of_the_parts(tmp_path):
+    """They lead to files that are called by their digests; the proof is a process of its own."""
+    for n in range(2):
+        name = f"s-{n + 1:05d}-of-00002.gguf"
+        write(tmp_path / name, model_of("llama", 4), "Q8_0", part=(n, 2)).rename(tmp_path / f"digest{n}")
+        (tmp_path / name).symlink_to(tmp_path / f"digest{n}")
+    source = request_of(str(tmp_path / "s-00001-of-00002.gguf"))["model"]
+    assert prune(source, [1], tmp_path / "out", form="gguf").blocks == (4, 3)
 
 
 @pytest.mark.parametrize("make", [gemma3, lfm2, qwen35])
