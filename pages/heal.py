@@ -20,8 +20,8 @@ def page() -> None:
     st.title("Heal")
     st.caption(
         "A pruned model learns from the original what it lost, or a neighbour takes over what was removed. "
-        "It trains on the run's texts, or on what the original writes, and is judged on parts of the run's texts "
-        "that it never sees."
+        "It trains on the run's texts, or on what the original writes, and is judged on parts of the run's "
+        "texts that it never sees."
     )
     at_hand = run_at_hand("A bare matrix has no model to heal; choose a run in Explore.")
     if at_hand is None:
