@@ -276,9 +276,21 @@ class _Budget:
         """A step holds no sequence twice: the last of a reading has what is left."""
         return math.ceil(math.ceil(self.batches) / self.settings.accumulate)
 
+    @property
+    def tokens_a_step(self) -> int:
+        """That all ranks read together, at most."""
+        settings = self.settings
+        return settings.batch * settings.accumulate * self.ranks.world * self.data.ids.shape[1]
+
     def tokens_after(self, steps: int) -> int:
         """That all ranks have read together."""
-        return round(steps * self.data.ids.numel() / self.steps_a_reading)
+        readings, rest = divmod(steps, self.steps_a_reading)
+        return readings * self.data.ids.numel() + rest * self.tokens_a_step
+
+    def steps_of(self, tokens: int) -> int:
+        """That hold no more than so many tokens."""
+        readings, rest = divmod(tokens, self.data.ids.numel())
+        return readings * self.steps_a_reading + rest // self.tokens_a_step
 
 
 def _planned(
@@ -322,7 +334,7 @@ def _steps(budget: _Budget, module: _Distillation, judge: Callable[[], Held], be
     """
     settings = budget.settings
     if settings.tokens is not None:
-        return max(1, settings.tokens * budget.steps_a_reading // budget.data.ids.numel())
+        return max(1, budget.steps_of(settings.tokens))
     assert settings.minutes is not None  # Settings has one of the two
     batches = budget.batches / budget.steps_a_reading
     step = batches * _step_seconds(module, budget.teacher, settings, budget.data)
