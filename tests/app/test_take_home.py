@@ -116,3 +116,20 @@ def test_what_was_healed_goes_home_like_any_other(no_worker, monkeypatch, tmp_pa
     )
     app.selectbox(key="home_state").select(job.id).run()
     assert not app.exception and "Hub" in cards(app) and str(tmp_path) in app.code[0].value
+
+
+def _recipe_card(place: str) -> None:
+    from pathlib import Path
+
+    from pages.take_home_parts.cards import recipe_card
+
+    recipe_card({"source": place, "type": "llama"}, Path(place), 4, [1])
+
+
+@pytest.mark.parametrize("config", [None, '{"model_type": "blockscape_partial"}'])
+def test_a_folder_that_mergekit_cannot_read_is_told(tmp_path, config):
+    """An adapter; a portable checkpoint."""
+    if config:
+        (tmp_path / "config.json").write_text(config)
+    app = AppTest.from_function(_recipe_card, args=(str(tmp_path),)).run()
+    assert not app.exception and not app.code and len(app.info) == 1
