@@ -196,6 +196,11 @@ def _homes(model: PreTrainedModel, tensors: dict[str, OnDisk]) -> dict[str, str]
         home, _ = names.home(name)
         if home in names.state:
             homes[name] = home
+    tied, names_of = getattr(model, "all_tied_weights_keys", {}), {home: name for name, home in homes.items()}
+    for home, source in tied.items():  # copies of what they are tied to: saving the model leaves them out
+        name, other = names_of.get(home), names_of.get(source)
+        if name and other and tensors[name].same(tensors[other]):
+            del homes[name]
     return homes
 
 
