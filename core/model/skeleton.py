@@ -32,7 +32,7 @@ from core.model.load import LoadedModel, auto_class, check_names, with_attention
 from core.model.partial import PartialConfig, take_out
 from core.weights.files import WeightFiles
 from core.weights.find import find_weights
-from core.weights.packed import is_packed
+from core.weights.packed import check_copied, is_packed
 from core.weights.shards import OnDisk, stored_tensors
 
 # types of a header that PyTorch has under another name
@@ -117,6 +117,7 @@ def open_skeleton(source: str, remote_code: bool = False) -> Skeleton:
             f"{source!r} is no folder of safetensors with its own config.json, and only those are pruned "
             "shard by shard; leave that out."
         )
+    check_copied(files.config, source)
     tensors, quantised = stored_tensors(files), is_packed(files.config, files.folder)
     try:
         model = hollow(files)
