@@ -199,9 +199,9 @@ def _homes(model: PreTrainedModel, tensors: dict[str, OnDisk]) -> dict[str, str]
             homes[name] = home
     tied, names_of = getattr(model, "all_tied_weights_keys", {}), {home: name for name, home in homes.items()}
     for home, source in tied.items():  # copies of what they are tied to: saving the model leaves them out
-        name, other = names_of.get(home), names_of.get(source)
-        if name and other and tensors[name].same(tensors[other]):
-            del homes[name]
+        copy, other = names_of.get(home), names_of.get(source)
+        if copy and other and tensors[copy].same(tensors[other]):
+            del homes[copy]
     return homes
 
 
