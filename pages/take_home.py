@@ -117,12 +117,13 @@ def _as_gguf(done: dict) -> dict:
 
 
 def _shown(cards: Mapping[str, Callable[[], None]]) -> None:
-    """Cards by their titles, in two columns where there is room."""
-    places = st.columns(2)
-    for number, (title, draw) in enumerate(cards.items()):
-        with places[number % 2].container(border=True):
-            st.markdown(f"**{title}**")
-            draw()
+    """Cards by their titles, in rows of two where there is room: in this order where there is none."""
+    shown = list(cards.items())
+    for first in range(0, len(shown), 2):
+        for place, (title, draw) in zip(st.columns(2), shown[first : first + 2]):
+            with place.container(border=True, height="stretch"):
+                st.markdown(f"**{title}**")
+                draw()
 
 
 def _done(run: Run, removed: tuple[int, ...], offer: Offer) -> dict | None:

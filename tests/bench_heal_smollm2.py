@@ -3,9 +3,11 @@
 `python -m tests.bench_heal_smollm2 heal --learn wikitext2-valid.txt --judge wikitext2-test.txt --seconds 1800
 --rate 3e-4 --work DIR` heals once and keeps DIR/healing.json and the healed checkpoint DIR/model; killed, the
 same command goes on. `--removed 12,13,14,16,17,18` heals another state, `--tokens` names the budget itself.
-`--learn own` learns from what the original itself writes, and chooses the checkpoint by the same held-out
-texts (`--held`). `... tasks --data FOLDER --items N --work DIR` then asks the original, the pruned and the
-healed model the first N items of each task of FOLDER/TASK.jsonl: DIR/tasks.json.
+`--learn own` learns from what the original itself writes, `--learn answers:PROMPTS.jsonl` from what it
+answers to prompts; both choose the checkpoint by the same held-out texts (`--held`).
+
+`... tasks --data FOLDER --items N --work DIR` then asks the original, the pruned and the healed model the
+first N items of each task of FOLDER/TASK.jsonl: DIR/tasks.json.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 
 from core.calibration.corpus import draw, read_sources
+from core.calibration.own_answers import own_answers, read_prompts
 from core.calibration.own_samples import own_sequences
 from core.heal.settings import TRAINED, Settings
 from core.measure.harness import measure
@@ -29,6 +32,7 @@ from tests.heal_runs import Bench, healed, tokens_within, won_back
 
 MODEL, LENGTH = "smollm2", 128
 REMOVED = "3,13,14,17,25,26"  # "learned" of docs/study-smollm2.md: the choice saw nothing of the test part
+ANSWERS = "answers:"
 LEARN, HELD, REPORT = 1086, 24, 256  # sequences; LEARN: all that the valid part's calibrate split has
 TASKS = {"arc_easy": "acc,none", "piqa": "acc_norm,none", "lambada_openai": "acc,none"}
 
@@ -42,6 +46,9 @@ def bench_of(args: argparse.Namespace) -> tuple[Bench, float]:
         learn = own_sequences(
             loaded, "calibrate", LENGTH, args.sequences, args.seed, batch=32, checkpoint=kept
         )
+    elif args.learn.startswith(ANSWERS):
+        prompts = read_prompts(args.learn.removeprefix(ANSWERS))
+        learn = own_answers(loaded, prompts, LENGTH, args.sequences, args.seed, kept=args.work / "answers")
     else:
         learn = draw(loaded, read_sources([args.learn]), "calibrate", LENGTH, args.sequences)
     took = time.process_time() - began
@@ -132,7 +139,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     own = commands.add_parser("heal")
     own.set_defaults(run=heal)
-    own.add_argument("--learn", required=True, help="a text file, or own")
+    own.add_argument("--learn", required=True, help="a text file, own, or answers:PROMPTS")
     own.add_argument("--held", required=True, help="a text file whose choose split chooses the checkpoint")
     own.add_argument("--judge", required=True, help="a text file whose report split judges")
     own.add_argument("--sequences", type=int, default=LEARN, help="to learn from")

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 
+from core.heal.healing import healed as heal
 from core.heal.replacement import replace_blocks
-from core.heal.rounds import train_in_rounds
 from core.heal.settings import Settings
 from core.heal.teacher import Padded, Teacher
 from core.heal.training import train
@@ -26,7 +27,6 @@ from core.model.surgery import remove_blocks
 from core.texts import Sequences
 from core.texts.sequences import part_of
 
-STATES_ROOM = 2 << 30  # bytes, as core.heal.needs has it
 FITTED = 256  # sequences of a linear map
 PROBE = 8  # steps that tell what a step costs
 MOST = 0.97  # of a budget that is planned: a probe of a few steps is no promise
@@ -73,31 +73,14 @@ def healed(
             return healed(bench, removed, settings, Path(own), parts)
     work.mkdir(parents=True, exist_ok=True)
     original, student = load_model(bench.model), load_model(bench.model)
-    if settings.replacement:
-        began = time.process_time()
-        replace_blocks(
-            student, original, removed, settings.replacement, part_of(bench.learn, slice(0, FITTED))
-        )
-        spent = time.process_time() - began
+    clock, row = _Clock(work / "cpu.json"), dict[str, Any](tokens=0)
+    if not settings.trains:  # alone: nothing is judged in between
+        replace_blocks(student, original, removed, settings.method, part_of(bench.learn, slice(0, FITTED)))
+        spent = clock.spent()
     else:
-        spent = 0.0
-        if not parts:
-            remove_blocks(student, removed)
-    row: dict = {"tokens": 0}
-    if settings.trains:
-        clock = _Clock(work / "cpu.json")
-        found = (train_in_rounds if parts else train)(
-            student,
-            Teacher(original),
-            parts or removed,
-            settings,
-            bench.learn,
-            bench.held,
-            work,
-            states_room=STATES_ROOM,
-            note=clock,
-        )
-        spent += clock.spent()
+        rounds = list(map(list, parts or [removed]))
+        found, _ = heal(student, original, rounds, settings, bench.learn, bench.held, work, note=clock)
+        spent = clock.spent()
         row = {
             "tokens": found.tokens,
             "best_tokens": found.best_step * found.tokens // max(1, found.steps),

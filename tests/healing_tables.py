@@ -8,6 +8,7 @@ from core.compare.agreement import Agreement, agreement
 from tests.heal_runs import won_back
 
 Z = 1.96
+BEST = "best measured"  # of the states of SmolLM2
 HEAD = "M | {} | increase, pruned | increase, healed | won back | by seed, % | tokens | CPU seconds"
 
 
@@ -72,6 +73,12 @@ def orders(found: dict, m: str) -> dict[str, str]:
     pruned, healed = (np.array([np.mean(row[of]) for row in rows]) for of in ("pruned", "losses"))
     pairs = {"before": (energy, pruned), "after": (energy, healed), "both": (pruned, healed)}
     return {name: told(agreement(*pair)) for name, pair in pairs.items()}
+
+
+def smollm2_healed(found: dict) -> dict[str, dict]:
+    """{which state of SmolLM2: row} of one budget, lowest pruned loss first; another seed behind its own."""
+    rows = {BEST: found["smollm2"]["wikitext5"], **found["smollm2 states"]}
+    return dict(sorted(rows.items(), key=lambda item: (np.mean(item[1]["pruned"]), item[1]["seed"])))
 
 
 def at_once_and_in_rounds(found: dict) -> dict[str, dict]:

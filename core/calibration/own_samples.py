@@ -31,7 +31,7 @@ DOMAIN = "own"
 _FIRST = {split: (k + 1) << 40 for k, split in enumerate(SPLITS)}
 
 
-class _Draw(LogitsProcessor):
+class Draw(LogitsProcessor):
     """Leaves one token: the one that the next random number of each sequence draws."""
 
     def __init__(self, uniforms: torch.Tensor, start: int):
@@ -131,7 +131,7 @@ def _drawn(loaded: LoadedModel, index: np.ndarray, length: int, seed: int) -> np
         max_new_tokens=length - 1,
         eos_token_id=None,
         pad_token_id=first,
-        logits_processor=LogitsProcessorList([_Draw(label_uniforms(index, length, seed), 1)]),
+        logits_processor=LogitsProcessorList([Draw(label_uniforms(index, length, seed), 1)]),
     )
     return out.cpu().numpy()
 

@@ -24,6 +24,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_state(command, several=True)
     add_texts(command)
+    command.add_argument(
+        "--learn",
+        metavar="SOURCE",
+        help="what it learns from, own for what the original writes (default what --texts names)",
+    )
+    command.add_argument(
+        "--answers",
+        metavar="PROMPTS",
+        help="learn from what the original answers to these: prompts, instructions or chats of rows, or what "
+        "FILE::column=question names",
+    )
     command.add_argument("--method", default=KL, metavar="HOW", help=f"{', '.join(METHODS)} (default {KL})")
     command.add_argument(
         "--rounds",
@@ -114,6 +125,8 @@ def _request(
         blocks=list(in_order(state.removed)),
         **_rounds(args, state, settings),
         settings=settings.to_json(),
+        learn=args.learn,
+        answers=args.answers,
         sequences=args.sequences,
         held=args.held,
         report=args.report,

@@ -111,13 +111,14 @@ def health(
     if not others:
         return Health(
             UNKNOWN,
-            f"Not known at M = {m}: only the lowest state was measured, +{found.increase[lowest]:.2f} nats, "
+            f"Not known at M = {m}: only the lowest state was measured, {found.increase[lowest]:+.2f} nats, "
             "and nothing beside it.",
             facts,
         )
     difference, se, common = found.rows[lowest].above(found.rows[best])
     beyond = common > 1 and difference > 2 * se
-    ratio = found.increase[lowest] / max(found.increase[best], 1e-9)
+    cost = found.increase.clip(min=1e-9)  # a state may lose nothing
+    ratio = cost[lowest] / cost[best]
     numbers = (
         f"the lowest state loses {found.increase[lowest]:.2f} nats, "
         f"{said(found.states[best])} only {found.increase[best]:.2f}"
@@ -195,8 +196,9 @@ def _facts(found: Points, audit: Audit | None, nats: bool) -> list[str]:
             f"Energy against loss: Spearman {rank.spearman:.2f} [{rank.low:.2f}, {rank.high:.2f}] over "
             f"{rank.n} states."
         )
-    if nats and len(found.rows) > 1:
-        ratio = found.energy / found.increase.clip(min=1e-9)
+    costly = found.increase > 0
+    if nats and costly.sum() > 1:
+        ratio = found.energy[costly] / found.increase[costly]
         facts.append(
             f"Predicted over measured increase: {np.median(ratio):.2f} in the middle, {ratio.min():.2f} to "
             f"{ratio.max():.2f}."

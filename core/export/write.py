@@ -45,7 +45,7 @@ def prune(
     out = Path(out)
     if not (replace and is_export_of(out, source, removed, form)):
         check_free(out)
-    _check_beside(out, place_of(source).expanduser())
+    check_beside(out, place_of(source).expanduser())
     if by_shard is None:
         by_shard = by_files.wanted(source, removed, form, remote_code)
     way = by_files if by_shard else in_memory
@@ -55,7 +55,7 @@ def prune(
     return made(making, out, provenance=provenance, workshop=workshop, report=report)
 
 
-def _check_beside(out: Path, source: Path) -> None:
+def check_beside(out: Path, source: Path) -> None:
     """Errors: InputError where the export would lie in the folder of its own original."""
     if source.is_dir() and source.resolve() in out.resolve().parents:
         raise InputError(

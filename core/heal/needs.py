@@ -134,21 +134,24 @@ def needs(
     memory = weights + 3 * trained * FLOAT + inside + logits + (1 << 28)  # Python and its libraries
     if settings.method == LORA:
         memory += trained * FLOAT
-    # two checkpoints of weights and AdamW's two moments, and the best weights
-    disk = (6 + rounds) * trained * FLOAT + states + exported
+    # checkpoints of weights and AdamW's two moments, the third of which is written before the first goes, and
+    # the best weights
+    disk = (9 + rounds) * trained * FLOAT + states + exported
     return Needs(memory, disk, states, trained)
 
 
 def check_room(found: Needs, loaded: int, free: int | None, folder: Path) -> None:
     """Errors: InputError where the memory that is free (None: not known) or the disk of `folder` does not
-    hold it; loaded: bytes of the needed memory that are taken already.
+    hold it; loaded: bytes of the needed memory that are taken already. What lies in the folder is this
+    healing's own, of before it was killed.
     """
     if free is not None and found.memory - loaded > free:
         raise InputError(
             f"Healing takes {found.memory / 1e9:.1f} GB of memory and {(free + loaded) / 1e9:.1f} GB are "
             "free for it; choose the method 'seams' or 'lora', a smaller batch, or shorter sequences."
         )
-    room = shutil.disk_usage(folder).free
+    own = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    room = shutil.disk_usage(folder).free + own
     if found.disk > room:
         raise InputError(
             f"Healing takes {found.disk / 1e9:.1f} GB of disk and {room / 1e9:.1f} GB are free at "

@@ -83,7 +83,7 @@ def _after(earlier: Trained, note: Note) -> Note:
 def _behind(earlier: Trained, row: Mapping[str, float]) -> dict[str, float]:
     """A line of a round's log, counted from the beginning of the first."""
     starts = {"step": earlier.steps, "tokens": earlier.tokens, "seconds": earlier.seconds}
-    return {name: value + starts.get(name, 0) for name, value in row.items()}
+    return {name: value + starts[name] if name in starts else value for name, value in row.items()}
 
 
 def _both(earlier: Trained, found: Trained, name: str) -> Trained:

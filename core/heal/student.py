@@ -16,18 +16,18 @@ from core.model.load import LoadedModel
 
 def made_ready(student: LoadedModel, removed: Sequence[int], blocks: int, settings: Settings) -> nn.Module:
     """The pruned model with the weights that the method trains made trainable, and no others; with LoRA
-    peft's model around it. What is trained is float32, wherever it lies.
+    peft's model around it. What is trained is float32, wherever it lies, and but for LoRA all of the model:
+    blocks of two types do not go together.
 
     removed, blocks: as `seams`. Errors: InputError where there is nothing that the method could train.
     """
     if settings.method == LORA:
         return _with_lora(student, settings)
-    model = student.model
+    model = student.model.float()
     if settings.method == KL:
-        model.float().requires_grad_(True)
-        return model
+        return model.requires_grad_(True)
     for number in seams(removed, blocks):
-        student.modules[number].float().requires_grad_(True)
+        student.modules[number].requires_grad_(True)
     return model
 
 

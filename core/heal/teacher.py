@@ -20,12 +20,13 @@ class Teacher:
 
     def __init__(self, loaded: LoadedModel):
         self.loaded, self.kept = loaded, None
+        self.dtype: torch.dtype | None = None  # of what is kept, as it was computed
 
     @torch.no_grad()
     def hidden(self, numbers: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """[B, T, D] of the sequences ids [B, T]; numbers: which of the training sequences they are."""
         if self.kept is not None:
-            return torch.from_numpy(self.kept[numbers.cpu().numpy()]).to(self.loaded.device)
+            return torch.from_numpy(self.kept[numbers.cpu().numpy()]).to(self.loaded.device, self.dtype)
         return self.loaded.head.hidden(ids.to(self.loaded.device))
 
     @torch.no_grad()
@@ -33,16 +34,22 @@ class Teacher:
         """[n, V], on the device of the hidden states."""
         return self.loaded.head.logits(hidden.to(self.loaded.device)).to(hidden.device)
 
+    @torch.no_grad()
+    def _few(self, sequences: "Padded") -> torch.Tensor:
+        """[1, 2, D]: what the head is applied to need not be as wide as the stream."""
+        return self.loaded.head.hidden(sequences.ids[:1, :2].to(self.loaded.device))
+
     def bytes_of(self, sequences: "Padded") -> int:
         """What `keep` would take on disk."""
-        return sequences.ids.numel() * self.loaded.config.hidden_size * 4
+        return sequences.ids.numel() * self._few(sequences).shape[-1] * 4
 
     @torch.no_grad()
     def keep(self, path: Path, sequences: "Padded", report) -> None:
         """Keep the hidden states of all sequences in a file, float32 [S, T, D]: whole, or computed anew."""
+        few = self._few(sequences)
         if not path.exists():
             staging = path.with_name(f".{path.name}")
-            shape = (*sequences.ids.shape, self.loaded.config.hidden_size)
+            shape = (*sequences.ids.shape, few.shape[-1])
             found = np.lib.format.open_memmap(staging, mode="w+", dtype=np.float32, shape=shape)
             for start in range(0, len(found), _BATCH):
                 ids = sequences.ids[start : start + _BATCH].to(self.loaded.device)
@@ -50,7 +57,7 @@ class Teacher:
                 report(min(start + _BATCH, len(found)), len(found), "the original reads the texts")
             found.flush()
             os.replace(staging, path)
-        self.kept = np.load(path, mmap_mode="r")
+        self.kept, self.dtype = np.load(path, mmap_mode="r"), few.dtype
 
 
 class Padded(torch.utils.data.Dataset):

@@ -18,7 +18,8 @@ from statistics import median
 
 import torch
 from torch import nn
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from core.errors import InputError
@@ -88,9 +89,11 @@ class _Distillation(nn.Module):
 class _Healer(Trainer):
     """Trainer with our loss, our held-out figures, and checkpoints of what is trained alone."""
 
-    def __init__(self, teacher: Teacher, judge: Callable[[], Held], each: int, **arguments):
+    def __init__(
+        self, teacher: Teacher, judge: Callable[[], Held], tokens_after: Callable[[int], int], **arguments
+    ):
         super().__init__(**arguments)
-        self.teacher, self.judge, self.each = teacher, judge, each
+        self.teacher, self.judge, self.tokens_after = teacher, judge, tokens_after
         self.began, self.earlier = time.monotonic(), 0.0
         self.remove_callback(PrinterCallback)
 
@@ -108,7 +111,7 @@ class _Healer(Trainer):
 
     def log(self, logs, *args, **kwargs):
         seconds = self.earlier + time.monotonic() - self.began
-        super().log({**logs, "tokens": self.state.global_step * self.each, "seconds": seconds})
+        super().log({**logs, "tokens": self.tokens_after(self.state.global_step), "seconds": seconds})
 
     def _save(self, output_dir=None, state_dict=None):
         folder = Path(output_dir or self.args.output_dir)
@@ -122,12 +125,11 @@ class _Healer(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Keeps the best weights, ends what gets no better, and tells how far it is. `why`: of an early end."""
+    """Keeps the best weights, ends what gets no better, and tells how far it is."""
 
     def __init__(self, model: nn.Module, work: Path, settings: Settings, report: Report, note: Note):
         self.model, self.work, self.settings = model, work, settings
         self.report, self.note = report, note
-        self.why: str | None = None
 
     def on_train_begin(self, args, state, control, **_):
         for row in state.log_history:
@@ -137,36 +139,44 @@ class _Watch(TrainerCallback):
         self.report(state.global_step, state.max_steps, _message(state.log_history))
 
     def on_log(self, args, state, control, **_):
-        row = state.log_history[-1]
-        self.note(row)
-        if not math.isfinite(row.get("loss", 0.0)):
-            self._stop(control, "The training loss is no number any more: the learning rate is too high.")
+        self.note(state.log_history[-1])
+        if self.stopped(state):
+            control.should_training_stop = True
 
     def on_evaluate(self, args, state, control, **_):
-        kls = [row["kl"] for row in state.log_history if "kl" in row]
-        if not math.isfinite(kls[-1]):
-            self._stop(control, "The held-out loss is no number any more: the learning rate is too high.")
-        elif kls[-1] <= min(k for k in kls if math.isfinite(k)) and kls.index(kls[-1]) == len(kls) - 1:
-            if state.is_world_process_zero:
-                keep(self.model, self.work / _BEST)
-        elif len(kls) > _LONG and min(kls[-_LONG:]) > kls[0]:
-            self._stop(
-                control,
-                f"The training makes it worse: {_LONG} times in a row the held-out KL was above the unhealed "
-                f"{kls[0]:.4f}, last {kls[-1]:.4f}; choose a lower learning rate, or leave it as it is.",
+        *earlier, kl = _held_out(state.log_history)
+        if not earlier and not math.isfinite(kl):
+            raise InputError(
+                "The pruned model's loss is no number before any training; choose another state to heal."
             )
-        elif len(kls) - 1 - kls.index(min(kls)) >= self.settings.patience:
-            self._stop(
-                control, f"The held-out KL got no better in {self.settings.patience} evaluations in a row."
-            )
+        if kl < min(earlier, default=math.inf) and state.is_world_process_zero:
+            keep(self.model, self.work / _BEST)
 
     def on_save(self, args, state, control, **_):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero:
             (folder / _WHOLE).touch()  # a worker that is killed while it writes leaves none
 
-    def _stop(self, control, why: str) -> None:
-        control.should_training_stop, self.why = True, self.why or why
+    def stopped(self, state: TrainerState) -> str | None:
+        """Why a training with this log ends before its budget does; None where it does not."""
+        kls = _held_out(state.log_history)
+        if not all(math.isfinite(row["loss"]) for row in state.log_history if "loss" in row):
+            return "The training loss is no number any more: the learning rate is too high."
+        if not all(map(math.isfinite, kls)):
+            return "The held-out loss is no number any more: the learning rate is too high."
+        if len(kls) > _LONG and min(kls[-_LONG:]) > kls[0]:
+            return (
+                f"The training makes it worse: {_LONG} times in a row the held-out KL was above the unhealed "
+                f"{kls[0]:.4f}, last {kls[-1]:.4f}; choose a lower learning rate, or leave it as it is."
+            )
+        if kls and len(kls) - 1 - kls.index(min(kls)) >= self.settings.patience:
+            return f"The held-out KL got no better in {self.settings.patience} evaluations in a row."
+        return None
+
+
+def _held_out(log: Sequence[Mapping]) -> list[float]:
+    """Held-out KL of each evaluation so far."""
+    return [row["kl"] for row in log if "kl" in row]
 
 
 def _message(log: Sequence[Mapping]) -> str:
@@ -232,9 +242,9 @@ def train(
         healer = _Healer(
             teacher,
             judge,
-            budget.tokens_a_step,
+            budget.tokens_after,
             model=module,
-            args=_arguments(settings, steps, work),
+            args=_arguments(settings, steps, work, student.device.type == "cuda"),
             train_dataset=data,
             eval_dataset=unseen,
         )
@@ -257,14 +267,18 @@ class _Budget:
     ranks: Ranks
 
     @property
-    def sequences_a_step(self) -> int:
-        """That all ranks read together."""
-        return self.settings.batch * self.settings.accumulate * self.ranks.world
+    def batches(self) -> float:
+        """Of each rank, of a reading of all sequences."""
+        return len(self.data) / (self.settings.batch * self.ranks.world)
 
     @property
-    def tokens_a_step(self) -> int:
-        """As `sequences_a_step`."""
-        return self.sequences_a_step * self.data.ids.shape[1]
+    def steps_a_reading(self) -> int:
+        """A step holds no sequence twice: the last of a reading has what is left."""
+        return math.ceil(math.ceil(self.batches) / self.settings.accumulate)
+
+    def tokens_after(self, steps: int) -> int:
+        """That all ranks have read together."""
+        return round(steps * self.data.ids.numel() / self.steps_a_reading)
 
 
 def _planned(
@@ -279,7 +293,7 @@ def _planned(
     """Steps that the budget holds, decided once and kept in a file. Where they read the texts more than once,
     and there is room, the teacher's states are kept, which makes steps cheaper and minutes hold more of them.
     """
-    teacher, data, ranks = budget.teacher, budget.data, budget.ranks
+    teacher, data, ranks, began = budget.teacher, budget.data, budget.ranks, time.monotonic()
     plan = ranks.agree(json.loads(path.read_text()) if ranks.rank == 0 and path.exists() else None)
 
     def keep_states() -> None:
@@ -289,12 +303,12 @@ def _planned(
         teacher.keep(states, data, report)
 
     if plan is None:
-        steps = _steps(budget, module, judge)
+        steps = _steps(budget, module, judge, began)
         fits = teacher.bytes_of(data) <= states_room
-        plan = {"steps": steps, "states": fits and steps * budget.sequences_a_step > len(data)}
+        plan = {"steps": steps, "states": fits and steps > budget.steps_a_reading}
         if plan["states"]:
             keep_states()
-            plan["steps"] = _steps(budget, module, judge)
+            plan["steps"] = _steps(budget, module, judge, began)
         if ranks.rank == 0:
             _write(path, plan)
     elif plan["states"]:
@@ -302,26 +316,25 @@ def _planned(
     return plan["steps"]
 
 
-def _steps(budget: _Budget, module: _Distillation, judge: Callable[[], Held]) -> int:
-    """How many the budget holds: of minutes, as many as fit in beside the evaluations, by the first rank's
-    measured ones.
+def _steps(budget: _Budget, module: _Distillation, judge: Callable[[], Held], began: float) -> int:
+    """How many the budget holds: of minutes, as many as fit in beside the evaluations and what has passed
+    since `began`, by the first rank's measured ones.
     """
     settings = budget.settings
     if settings.tokens is not None:
-        return max(1, int(settings.tokens // budget.tokens_a_step))
+        return max(1, settings.tokens * budget.steps_a_reading // budget.data.ids.numel())
     assert settings.minutes is not None  # Settings has one of the two
-    step = settings.accumulate * _step_seconds(module, budget.teacher, settings, budget.data)
-    began = time.monotonic()
+    batches = budget.batches / budget.steps_a_reading
+    step = batches * _step_seconds(module, budget.teacher, settings, budget.data)
+    judged_from = time.monotonic()
     judge()
-    judging = (settings.evaluations + 1) * (time.monotonic() - began)
-    return budget.ranks.agree(max(1, int((60 * settings.minutes - judging) / step)))
+    now = time.monotonic()
+    taken = now - began + (settings.evaluations + 1) * (now - judged_from)
+    return budget.ranks.agree(max(1, int((60 * settings.minutes - taken) / step)))
 
 
 def _step_seconds(module, teacher: Teacher, settings: Settings, data: Padded) -> float:
-    """Of one batch forward and backward, the middle of a few behind a first; nothing is learned from it.
-
-    Errors: InputError where its loss is no number.
-    """
+    """Of one batch forward and backward, the middle of a few behind a first; nothing is learned from it."""
     device = next(module.parameters()).device
     batch = torch.utils.data.default_collate([data[i % len(data)] for i in range(settings.batch)])
     inputs = {name: value.to(device) for name, value in batch.items()}
@@ -330,20 +343,16 @@ def _step_seconds(module, teacher: Teacher, settings: Settings, data: Padded) ->
         began = time.monotonic()
         loss = module(**inputs, target=teacher.hidden(inputs["number"], inputs["ids"]))["loss"]
         loss.backward()
-        if not math.isfinite(loss.item()):
-            raise InputError(
-                "The pruned model's loss is no number before any training; choose another state to heal."
-            )
+        loss.item()  # a GPU has come to its end
         module.zero_grad(set_to_none=True)
         times.append(time.monotonic() - began)
     return median(times[1:])
 
 
-def _arguments(settings: Settings, steps: int, work: Path) -> TrainingArguments:
-    """transformers' own, of ours."""
+def _arguments(settings: Settings, steps: int, work: Path, gpu: bool) -> TrainingArguments:
+    """transformers' own, of ours; gpu: whether the model is on one."""
     every = -(-steps // settings.evaluations)
-    gpu = torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(work / CHECKPOINTS),
         max_steps=steps,
         per_device_train_batch_size=settings.batch,
@@ -370,14 +379,24 @@ def _arguments(settings: Settings, steps: int, work: Path) -> TrainingArguments:
         remove_unused_columns=False,
         dataloader_pin_memory=gpu,
     )
+    # of several GPUs a process takes its own: with all a step would be of more sequences, and replicas of
+    # the student would ask the one teacher
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def _trained(healer: _Healer, watch: _Watch, work: Path, ranks: Ranks) -> dict:
     """What `end.json` says of the training, from its last whole checkpoint to its end."""
     healer.add_callback(watch)
     last = ranks.agree(_last_whole(work / CHECKPOINTS) if ranks.rank == 0 else None)
-    healer.args.eval_on_start = last is None  # the log of a checkpoint begins with it
-    healer.train(resume_from_checkpoint=last)
+    state = TrainerState.load_from_json(str(Path(last) / TRAINER_STATE_NAME)) if last else None
+    if state and (state.global_step >= state.max_steps or watch.stopped(state)):
+        healer.state = state  # killed behind its end: not a step is left
+        for row in state.log_history:
+            watch.note(row)
+    else:
+        healer.args.eval_on_start = last is None  # the log of a checkpoint begins with it
+        healer.train(resume_from_checkpoint=last)
     log = [_row(row) for row in healer.state.log_history]
     judgements = [row for row in log if "kl" in row]
     finite = [row for row in judgements if row["kl"] is not None]
@@ -387,10 +406,10 @@ def _trained(healer: _Healer, watch: _Watch, work: Path, ranks: Ranks) -> dict:
         "after": [best["kl"], best["held_loss"]],
         "steps": healer.state.global_step,
         "planned": healer.args.max_steps,
-        "tokens": healer.state.global_step * healer.each,
+        "tokens": healer.tokens_after(healer.state.global_step),
         "seconds": log[-1]["seconds"],
         "best_step": best["step"],
-        "stopped": watch.why,
+        "stopped": watch.stopped(healer.state),
         "curve": log,
     }
 

@@ -10,11 +10,11 @@ from core.calibration.corpus import read_sources
 from core.errors import InputError
 from core.export.in_memory import check_whole
 from core.export.workshop import put_back, workshop
-from core.export.write import write_healed
+from core.export.write import check_beside, write_healed
 from core.export.writers import FORMS
 from core.forms.names import PORTABLE, form_of
 from core.forms.record import is_healed_of, zip_export
-from core.heal.healing import healed, sequences_there
+from core.heal.healing import healed, sequences_to_learn
 from core.heal.needs import check_room, needs_of_state
 from core.heal.parts import check_names, share_of
 from core.heal.settings import Settings
@@ -30,6 +30,7 @@ from core.model.surgery import check_removal, divided
 from core.ranks import ALONE, Ranks
 from core.store import folders
 from core.store.folders import check_free, in_turn
+from core.store.named_models import place_of
 from core.tasks.items import read_tasks
 from core.texts import Sequences
 
@@ -38,8 +39,9 @@ COLUMNS = ("step", "tokens", "seconds", "loss", "kl", "held_loss")
 
 def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     """Heal the request's `model` without `blocks` by its `settings` (core.heal.settings.Settings), or without
-    one of its `parts` after the other where it has any, on the calibrate split of its texts; judged while it
-    trains on the choose split, in the end on the report split.
+    one of its `parts` after the other where it has any, on the calibrate split of its texts, or on what
+    `learn` or `answers` name in their place (core.heal.healing.sequences_to_learn); judged while it trains on
+    the choose split of its texts, in the end on the report split.
 
     The result: `table`, {original, pruned, healed: {loss, loss_se, perplexity, tasks}}; `won`, the share of
     the loss increase that came back; `training` (core.heal.training.Trained) or None; `needs` in bytes;
@@ -95,13 +97,21 @@ def _in_its_turn(request: dict, progress: Progress, ranks: Ranks) -> dict | None
 
 def _drawn(teacher: LoadedModel, request: Mapping, progress: Progress) -> list[Sequences]:
     """The sequences to train on, to watch, and to report on. Errors: InputError."""
-    texts = read_sources(request["texts"])
-    count = request["sequences"] or sequences_there(teacher, texts, request["length"], request.get("form"))
-    counts = {"calibrate": count, "choose": request["held"], "report": request["report"]}
-    return [
-        draw_sequences(teacher, texts, dict(request), split, samples, progress)
-        for split, samples in counts.items()
-    ]
+    texts, options = read_sources(request["texts"]), dict(request)
+    own = sequences_to_learn(
+        teacher,
+        request["texts"],
+        request.get("learn"),
+        request.get("answers"),
+        request["length"],
+        request["sequences"],
+        request.get("seed", 0),
+        request.get("form"),
+        progress.report,
+    )
+    counts = {"choose": request["held"], "report": request["report"]}
+    others = [draw_sequences(teacher, texts, options, split, n, progress) for split, n in counts.items()]
+    return [own, *others]
 
 
 def _parts(request: Mapping, teacher: LoadedModel, removed: list[int], settings: Settings) -> list[list[int]]:
@@ -192,18 +202,31 @@ def _replies(loaded: LoadedModel, request: Mapping, models: Mapping[str, Sequenc
 
 def _asked(request: Mapping) -> dict:
     """What decides how a model was healed: all of the request but where it goes."""
-    names = ("settings", "parts", "texts", "form", "length", "sequences", "held", "seed")
+    names = (
+        *("settings", "parts", "texts", "learn", "answers"),
+        *("form", "length", "sequences", "held", "seed"),
+    )
     return {name: request[name] for name in names if request.get(name) is not None}
 
 
 def _check_out(teacher: LoadedModel, removed: Sequence[int], request: Mapping, progress: Progress) -> None:
-    """Before anything is learned. Errors: InputError where something else has the name of the checkpoint."""
+    """Before anything is learned. Errors: InputError where something else has the name of the checkpoint or
+    of its curve, or it would lie in the original's own folder.
+    """
     if not request["out"]:
         return
-    out = Path(request["out"])
+    out, curve = Path(request["out"]), _curve_of(request)
+    check_beside(out, place_of(teacher.source).expanduser())
+    if curve.exists() and not (curve.is_file() and curve.read_bytes().startswith(",".join(COLUMNS).encode())):
+        raise InputError(f"{str(curve)!r} already exists, where the curve would go; give another place.")
     put_back(progress.work, out)
     if not is_healed_of(out, teacher.source, teacher.units.stored(removed), _asked(request)):
         check_free(out)
+
+
+def _curve_of(request: Mapping) -> Path:
+    """The file of the curve, beside the checkpoint."""
+    return Path(f"{request['out']}.csv")
 
 
 def _written(
@@ -218,7 +241,7 @@ def _written(
     """What a checkpoint in the request's `out` and the curve beside it are; {} where it names none."""
     if not request["out"]:
         return {}
-    out, curve = Path(request["out"]), Path(f"{request['out']}.csv")
+    out, curve = Path(request["out"]), _curve_of(request)
     with workshop(progress.work, out) as place:
         done = write_healed(
             teacher,

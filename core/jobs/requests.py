@@ -21,6 +21,8 @@ _USUAL = {
     "ruler": LOSS,
     "landscape": None,
     "by_shard": None,
+    "learn": None,
+    "answers": None,
 }  # left out of a request
 
 
@@ -34,7 +36,8 @@ def request_of(
     """A request to work on a model and texts (None: bundled): paths made absolute, and the state of every
     file it reads.
 
-    texts: one source or several, each as core.texts.parse_source takes it. form: mode, template and bos, as
+    texts: one source or several, each as core.texts.parse_source takes it, as are learn and answers, what a
+    healing learns from in their place. form: mode, template and bos, as
     core.calibration.corpus.draw takes them; remote_code: whether the model's own code may run; against:
     another model that is loaded beside it; ruler: what a search goes by. What is as usual is left out, so
     that equal work has equal requests; a job of before that read texts in another way is another job.
@@ -45,6 +48,10 @@ def request_of(
     for name, usual in _USUAL.items():
         if name in options and options[name] == usual:
             del options[name]
+    for name in ("learn", "answers"):
+        if name in options:
+            own, more = _texts([options[name]])
+            options[name], paths = own or BUNDLED_NAME, [*paths, *more]
     if "against" in options:
         options["against"] = _absolute(options["against"])
         reads = (*reads, options["against"])

@@ -10,8 +10,8 @@ from transformers import TextStreamer
 
 from core.errors import InputError
 from core.model.surgery import without
-from core.texts.chat import awaiting
-from core.texts.special_tokens import begins, template_text
+from core.texts.chat import asked_ids
+from core.texts.special_tokens import template_text
 
 Turn = tuple[str, str]  # role (user or assistant), what was said
 
@@ -29,6 +29,13 @@ class Reply:
 def is_chat(loaded) -> bool:
     """Whether the tokenizer has a chat template."""
     return bool(template_text(loaded.tokenizer))
+
+
+def ends_of(loaded) -> list[int]:
+    """The tokens with which the model ends what it says."""
+    own = loaded.model.generation_config.eos_token_id
+    own = loaded.tokenizer.eos_token_id if own is None else own
+    return [own] if isinstance(own, int) else list(own or ())
 
 
 def reply(
@@ -49,15 +56,16 @@ def reply(
     Errors: InputError where nothing was asked, it does not fit the model, or the template fails.
     """
     tokenizer = loaded.tokenizer
-    ids = _tokens(loaded, turns)
+    if not turns[-1][1].strip():
+        raise InputError("Nothing was asked; write what the model is to answer.")
+    (ids,) = asked_ids([turns if is_chat(loaded) else turns[-1:]], tokenizer)
     room = min(tokens, (loaded.max_length or math.inf) - len(ids))
     if room < 1:
         raise InputError(
             f"The chat so far has {len(ids):,} tokens and {loaded.source!r} has {loaded.max_length:,} "
             "positions; begin a new one, or ask something shorter."
         )
-    stop = loaded.model.generation_config.eos_token_id
-    stop = tokenizer.eos_token_id if stop is None else stop
+    ends = ends_of(loaded)
     sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     torch.manual_seed(seed)
     began = time.monotonic()
@@ -67,23 +75,13 @@ def reply(
             do_sample=bool(temperature),
             num_beams=1,
             max_new_tokens=int(room),
-            eos_token_id=stop,
+            eos_token_id=ends or None,
             pad_token_id=tokenizer.pad_token_id or 0,
             streamer=_Listener(tokenizer, heard),
             **sampling,
         )[0, len(ids) :].tolist()
-    ends = {stop} if isinstance(stop, int) else set(stop or ())
     said = tokenizer.decode(out, skip_special_tokens=True)
     return Reply(said, bool(out) and out[-1] in ends, len(out), time.monotonic() - began)
-
-
-def _tokens(loaded, turns: Sequence[Turn]) -> list[int]:
-    """What the model reads before it answers."""
-    tokenizer, (_, asked) = loaded.tokenizer, turns[-1]
-    if not asked.strip():
-        raise InputError("Nothing was asked; write what the model is to answer.")
-    head, text = ([], awaiting(turns, tokenizer)) if is_chat(loaded) else (begins(tokenizer), asked)
-    return head + tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 class _Listener(TextStreamer):

@@ -15,6 +15,7 @@ from typing import Any
 
 from core.errors import InputError
 from core.texts.documents import Document
+from core.texts.special_tokens import begins, template_text
 from core.texts.text_source import COMPLETION, PROMPT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +28,7 @@ _MARKS = _MARK.replace("%d", "([0-9]{1,6})")
 # be another run
 _VARIABLES = {"date_string": "26 Jul 2024"}
 
+Turns = Sequence[tuple[str, str]]  # role, what was said
 Spans = list[tuple[int, int]]  # of characters: first, and first behind
 
 
@@ -82,13 +84,19 @@ def rendered(documents: Sequence[Document], tokenizer: Any) -> list[tuple[str, S
     return found
 
 
-def awaiting(turns: Sequence[tuple[str, str]], tokenizer: Any) -> str:
-    """A chat [(role, text)] in the tokenizer's chat template, up to where the assistant is to answer.
+def asked_ids(chats: Sequence[Turns], tokenizer: Any) -> list[list[int]]:
+    """The tokens that a model reads before it answers each chat [(role, text)]: in the tokenizer's chat
+    template, up to where the assistant is to answer; without one the turns as lines.
 
     Errors: InputError, as `rendered`.
     """
-    (text,) = _render(tokenizer, [turns], [turns[-1][1]], add_generation_prompt=True)
-    return text
+    turns = [[(_ROLES.get(role, role), content) for role, content in chat] for chat in chats]
+    if template_text(tokenizer):
+        head: list[int] = []
+        texts = _render(tokenizer, turns, [chat[-1][1] for chat in turns], add_generation_prompt=True)
+    else:
+        head, texts = begins(tokenizer), ["\n".join(content for _, content in chat) for chat in turns]
+    return [head + tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
 
 
 def _filled(frame: str, chat: Sequence[tuple[str, str]]) -> tuple[str, Spans]:

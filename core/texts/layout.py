@@ -119,7 +119,7 @@ def laid_out(texts: Texts, split: str, form: Form) -> Laid:
         raise InputError(f"{texts.source!r} has no chats or prompts for a chat template; take template none.")
     chosen = [d for d in texts.documents if split_of(d) == split]
     if form.mode == "documents":  # of running text, its paragraphs
-        chosen = [p for d in chosen for p in (_paragraphs(d) if d.split else [d])]
+        chosen = [p for d in chosen for p in (_paragraphs(d) if d.running else [d])]
     pieces: dict[str, list[Piece]] = {domain: [] for domain in texts.domains}
     for document, piece in zip(chosen, encoded(chosen, form)):
         pieces[document.domain].append(piece)
@@ -139,8 +139,7 @@ def laid_out(texts: Texts, split: str, form: Form) -> Laid:
         skipped=int((~useful).sum()),
         tokens=sum(len(piece.ids) for own in pieces.values() for piece in own),
         words=form.words(
-            rows=any(d.split is None for d in texts.documents),
-            running=any(d.split is not None for d in texts.documents),
+            rows=any(not d.running for d in texts.documents), running=any(d.running for d in texts.documents)
         ),
     )
 

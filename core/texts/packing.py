@@ -125,7 +125,7 @@ def _check_enough(laid: Laid, texts: Texts, split: str, length: int, samples: in
 
 def _found(texts: Texts, laid: Laid, split: str) -> str:
     """What was read, and what of it the split has."""
-    running = sum(d.split is not None for d in texts.documents)
+    running = sum(d.running for d in texts.documents)
     whole = len(texts.documents) - running
     read = [f"{whole:,} document{'s' * (whole != 1)}"] * bool(whole)
     read += [f"running text in {running:,} stretch{'es' * (running != 1)}"] * bool(running)

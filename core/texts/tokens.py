@@ -51,7 +51,7 @@ def encoded(documents: Sequence[Document], form: Form) -> Iterator[Piece]:
         for k, (text, spans) in enumerate(part):
             ids = np.array(batch["input_ids"][k], dtype=np.int64)
             if spans is None:
-                yield Piece(ids, np.ones(len(ids), dtype=bool), documents[start + k].split is not None)
+                yield Piece(ids, np.ones(len(ids), dtype=bool), documents[start + k].running)
                 continue
             offsets = np.array(batch["offset_mapping"][k], dtype=np.int64).reshape(-1, 2)
             counts = _counted(ids, offsets, text, spans, special)

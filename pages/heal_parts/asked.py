@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import streamlit as st
 
@@ -11,13 +12,14 @@ from core.energy.sources import Source
 from core.errors import InputError
 from core.heal.needs import Needs, needs_of_state, widths_of
 from core.heal.parts import Parts, check_names, in_parts, share_of
-from core.heal.settings import LONGEST, METHODS, REPLACED, TRAINED, Settings
+from core.heal.settings import KL, LONGEST, METHODS, MINUTES, REPLACED, TRAINED, Settings
 from core.ising.units import BLOCK, BRANCH, Name, Units, written
 from core.jobs.costs import in_words, measure_seconds, prune_seconds
 from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.named_models import is_demo, place_of
 from core.store.runs import Run
+from core.texts.text_source import OWN, parse_source
 from pages.shared.exports import shortened
 from pages.shared.parts import seconds_of_forward
 from pages.shared.view import plain
@@ -25,6 +27,13 @@ from pages.shared.view import plain
 HELD, REPORT = 32, 128  # sequences
 MOST = 12  # states at once
 PLAIN = "plain removal"
+TEXTS, OWN_TEXTS, ANSWERS = (
+    "the run's texts",
+    "what the original writes",
+    "what the original answers to prompts",
+)
+WRITTEN = 256  # sequences that the original writes
+_WRITING = 3  # as much as reading as many sequences, of writing them
 Names = tuple[Name, ...]
 state = st.session_state
 
@@ -35,6 +44,7 @@ class How:
 
     settings: Settings
     rounds: int = 1
+    learn: Mapping[str, str] = field(default_factory=dict)  # of a request, where it is not the run's texts
 
     def parts(self, source: Source, removed: Names) -> Parts:
         """What each round removes, by the order of energies of the couplings in view. Errors: InputError."""
@@ -48,6 +58,14 @@ class How:
         )
 
 
+def begin_with_usual() -> None:
+    """The controls as they are at first, where they are not as somebody has left them."""
+    usual = Settings(KL, minutes=MINUTES)
+    asked = {name: getattr(usual, name) for name in ("method", "minutes", "rate", "batch", "seed")}
+    for name, value in {**asked, "replace": PLAIN, "rounds": 1, "learn": TEXTS, "prompts": ""}.items():
+        state.setdefault(f"heal_{name}", value)
+
+
 def asked_states(run: Run) -> list[Names]:
     """The states that the page is about, of the tray, the selected one, or typed; none where they cannot be,
     which is then told.
@@ -55,10 +73,11 @@ def asked_states(run: Run) -> list[Names]:
     units = run.units
     listed = [state.cursor, state.prune_state, *state.tray]
     known = [written(units.stored(s)) for s in dict.fromkeys(map(tuple, filter(None, listed)))]
+    if state.get("heal_about") != [run.key, *known[:1]]:  # at first, and when another one is selected
+        state.update(heal_about=[run.key, *known[:1]], heal_states=known[:1])
     chosen = st.multiselect(
         "States, by the blocks that go",
         known,
-        default=known[:1],
         key="heal_states",
         max_selections=MOST,
         accept_new_options=True,
@@ -101,7 +120,7 @@ def asked_how() -> How | None:
             key="heal_replace",
             width=180,
         )
-        minutes = st.number_input("Minutes", 0.1, LONGEST, 5.0, key="heal_minutes", width=120)
+        minutes = st.number_input("Minutes", 0.1, LONGEST, key="heal_minutes", width=120)
         rounds = st.number_input(
             "Rounds",
             1,
@@ -111,8 +130,8 @@ def asked_how() -> How | None:
             help="Blocks go in so many parts, with a part of the minutes of training after each: first those "
             "that are lowest in energy together.",
         )
-        batch = st.number_input("Sequences a step", 1, 1024, 8, key="heal_batch", width=140)
-        seed = st.number_input("Seed", 0, 999_999, 0, key="heal_seed", width=100)
+        batch = st.number_input("Sequences a step", 1, 1024, key="heal_batch", width=140)
+        seed = st.number_input("Seed", 0, 999_999, key="heal_seed", width=100)
         rate = st.number_input(
             "Highest rate",
             0.0,
@@ -125,13 +144,46 @@ def asked_how() -> How | None:
             help="Empty: the method's usual one; with all weights a third of it for 10 M parameters or more.",
         )
     st.caption(METHODS[method].about)
+    learn = _asked_texts()
+    if learn is None:
+        return None
     try:
         replaced = None if replace == PLAIN else replace
         settings = Settings(method, replaced, minutes=minutes, rate=rate, batch=int(batch), seed=int(seed))
     except InputError as error:
         st.error(plain(str(error)))
         return None
-    return How(settings, int(rounds))
+    return How(settings, int(rounds), learn)
+
+
+def _asked_texts() -> Mapping[str, str] | None:
+    """What it learns from, as a request has it; None where that is still to be named, which is told."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        kind = st.selectbox(
+            "Learns from",
+            [TEXTS, OWN_TEXTS, ANSWERS],
+            key="heal_learn",
+            width=340,
+            help="Losses are told on the run's texts, whatever it learns from.",
+        )
+        if kind != ANSWERS:
+            return {} if kind == TEXTS else {"learn": OWN}
+        prompts = st.text_input(
+            "Prompts",
+            key="heal_prompts",
+            placeholder="prompts.jsonl, or rows.jsonl::column=question",
+            help="Of rows the prompt, instruction or chat, up to where the model is to answer; or the column "
+            "that is named.",
+        ).strip()
+    if not prompts:
+        st.info("Name a file with prompts: the original answers them, and the pruned model learns from that.")
+        return None
+    try:
+        parse_source(prompts)
+    except InputError as error:
+        st.error(plain(str(error)))
+        return None
+    return {"answers": prompts}
 
 
 def requests_of(source: Source, states: list[Names], how: How, prompt: str) -> list[dict]:
@@ -151,15 +203,19 @@ def _request_of(source: Source, removed: Names, how: How, prompt: str) -> dict:
     check_names(removed, how.settings, how.rounds)
     parts = {"parts": how.parts(source, removed)} if how.rounds > 1 else {}
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in model["name"])[:60]
-    way = "-".join([*map(str, told.values()), *(["rounds", str(how.rounds)] if parts else [])])
+    # a batch by its name: the number alone could be a seed
+    said = [f"batch-{value}" if name == "batch" else str(value) for name, value in told.items()]
+    way = "-".join([*said, *(["rounds", str(how.rounds)] if parts else [])])
     # by run and parts: other texts, or another order of rounds, make another model
-    key = hashlib.sha256(json.dumps([run.key, parts]).encode()).hexdigest()[:6]
+    about = [run.key, parts, *([how.learn] if how.learn else [])]
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:6]
     name = f"{label}-{key}-without-{'-'.join(map(str, removed))}-healed-{way}"
     return jobs.request_for(
         run,
         with_texts=True,
         blocks=list(removed),
         **parts,
+        **how.learn,
         settings=told,
         sequences=None,
         held=HELD,
@@ -178,7 +234,8 @@ def costs(run: Run, states: list[Names], how: How) -> str:
     """Time, memory and disk in a sentence; of several states the time of all, and what the largest takes."""
     model, length = run.meta["model"], run.meta["texts"]["length"]
     judging = measure_seconds(seconds_of_forward(run, REPORT, length), 2)
-    seconds, found = 0.0, []
+    # what the original writes is written once for all states
+    seconds, found = _WRITING * seconds_of_forward(run, WRITTEN, length) if how.learn else 0.0, []
     for removed in states:
         whole, lost = _gone(run, removed)
         left = model["parameters"] - sum(model["blocks"][b]["parameters"] for b in whole) - sum(lost.values())
@@ -226,7 +283,7 @@ def _needs(run: Run, whole: list[int], lost: dict[int, int], how: How, exported:
         parts,
         how.settings,
         texts["length"],
-        min(4096, texts["available"]),
+        WRITTEN if how.learn else min(4096, texts["available"]),
         exported,
         lost,
     )

@@ -32,7 +32,7 @@ def show_states(source: Source, states: list[Names], found: list[jobs.Job | None
         _table([_healed(source, removed, job.result) for removed, job in done.items()])
     if done:
         chosen = st.selectbox(
-            "One of them in full", list(done), format_func=lambda s: f"removes {written(s)}", key="heal_one"
+            "One of them in full", list(done), format_func=lambda s: f"removes {written(s)}", key="one_healed"
         )
         show(done[chosen])
 

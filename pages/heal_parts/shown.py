@@ -42,7 +42,7 @@ def _result(done: dict) -> None:
         st.markdown(f"**{said[0].upper()}{said[1:]}.**")
     if training["stopped"]:
         st.warning(plain(training["stopped"]))
-    if 0 < training["steps"] < _FEW:
+    elif 0 < training["steps"] < _FEW:
         st.warning(f"The budget held {training['steps']} steps, too few to learn much; give more minutes.")
     tasks = list(table["original"]["tasks"])
     head = ["", "loss, nats", "perplexity", *tasks]

@@ -21,7 +21,7 @@ WAIT = 0.7  # seconds a page may search; what is not proved by then goes on as a
 # constraints as text, empty: none; the same names in the URL
 RULES = {"keep": "", "remove": "", "groups": "", "max_run": "", "fits": ""}
 _EXPLORE = ("source", "estimator", "removed", "count", *RULES)
-FORM = "cal_"  # how the keys of the calibration form begin
+FORMS = ("cal_", "heal_")  # how the keys of the controls of calibration and of healing begin
 state = st.session_state
 
 
@@ -38,7 +38,7 @@ def keep_view() -> None:
     """Hold on to the values of widgets while another page is shown."""
     kept = state.setdefault("kept_view", {})
     # what Streamlit drops on other pages
-    names = {*_EXPLORE, *(name for name in (*state, *kept) if name.startswith(FORM))}
+    names = {*_EXPLORE, *(name for name in (*state, *kept) if name.startswith(FORMS))}
     for name in names:
         if name in state:
             kept[name] = state[name]

@@ -37,7 +37,7 @@ def test_a_typed_state_becomes_a_job(no_worker, monkeypatch):
     app.selectbox(key="heal_method").select("lora").run()
     app.number_input(key="heal_minutes").set_value(2.0).run()
     assert app.number_input(key="heal_rate").value is None
-    app.button(key="heal_start").click().run()
+    app.button(key="start_heal").click().run()
     assert not app.exception and len(no_worker) == 1
     (job,) = jobs.list_jobs()
     assert job.kind == "heal" and job.request["blocks"] == [3, 7, 8, 9] and job.request["tasks"]
@@ -45,10 +45,28 @@ def test_a_typed_state_becomes_a_job(no_worker, monkeypatch):
     assert "without-3-7-8-9-healed-lora" in job.request["out"]
 
 
+def test_it_learns_from_what_the_original_writes_or_answers(no_worker, tmp_path):
+    app = typed(opened(), "3,7")
+    app.selectbox(key="heal_learn").select("what the original answers to prompts").run()
+    assert "Name a file with prompts" in app.info[0].value and not app.button
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"question": "why?"}')
+    app.text_input(key="heal_prompts").input(f"{prompts}::colour=question").run()
+    assert "colour" in app.error[0].value and not app.button
+    app.text_input(key="heal_prompts").input(f"{prompts}::column=question").run()
+    app.button(key="start_heal").click().run()
+    app.selectbox(key="heal_learn").select("what the original writes").run()
+    app.button(key="start_heal").click().run()
+    assert not app.exception
+    asked = {job.request.get("learn"): job.request for job in jobs.list_jobs()}
+    assert asked[None]["answers"] == f"{prompts}::column=question" and str(prompts) in asked[None]["inputs"]
+    assert asked.keys() == {None, "own"} and asked[None]["out"] != asked["own"]["out"]
+
+
 def test_rounds_take_the_lowest_in_energy_first(no_worker):
     app = typed(opened(), "3,7-9")
     app.number_input(key="heal_rounds").set_value(2).run()
-    app.button(key="heal_start").click().run()
+    app.button(key="start_heal").click().run()
     (job,) = jobs.list_jobs()
     source = open_source("demo")
     H = source.couplings(source.default)
@@ -62,46 +80,66 @@ def test_rounds_take_the_lowest_in_energy_first(no_worker):
 
 def test_parts_of_blocks_take_what_trains(no_worker):
     app = typed(opened(), "3,12a")
-    app.button(key="heal_start").click().run()
+    app.button(key="start_heal").click().run()
     assert not app.exception and jobs.list_jobs()[0].request["blocks"] == [3, "12a"]
     app.selectbox(key="heal_method").select("seams").run()
     assert "is a part of a block" in app.error[0].value
 
 
+def result_of(job: jobs.Job, pruned: float, healed: float, **training) -> dict:
+    """What a worker would have made of it."""
+    rows = {"original": 0.8, "pruned": pruned, "healed": healed}
+    row = lambda loss: {"loss": loss, "loss_se": 0.01, "perplexity": 2.0, "tasks": {}}  # noqa: E731
+    usual = {"steps": 40, "tokens": 9000, "seconds": 60.0, "best_step": 40, "stopped": None}
+    return {
+        "out": str(job.folder),
+        "curve": "none",
+        "table": {name: row(loss) for name, loss in rows.items()},
+        "won": 0.5,
+        "replies": {},
+        "training": {**usual, "before": {"kl": 0.2}, "after": {"kl": 0.1}, **training},
+    }
+
+
+def end(job: jobs.Job, result: dict) -> None:
+    write_whole(job.folder / "result.json", {"status": "done", "result": result, "t": 0.0})
+
+
+def test_few_steps_are_told_unless_something_else_ended_them(no_worker):
+    app = typed(opened(), "3")
+    app.button(key="start_heal").click().run()
+    (job,) = jobs.list_jobs()
+    for stopped, said in ((None, "The budget held 9 steps"), ("It got no better.", "It got no better")):
+        end(job, result_of(job, 1.2, 1.0, steps=9, stopped=stopped))
+        app.run()
+        assert not app.exception and len(app.warning) == 1 and said in app.warning[0].value
+
+
+def test_other_settings_have_another_folder(no_worker):
+    app = typed(opened(), "3")
+    for key, value in (("heal_seed", 4), ("heal_batch", 4)):
+        app.number_input(key=key).set_value(value).run()
+        app.button(key="start_heal").click().run()
+        app.number_input(key=key).set_value({"heal_seed": 0, "heal_batch": 8}[key]).run()
+    assert len({job.request["out"] for job in jobs.list_jobs()}) == 2
+
+
 def test_several_states_are_one_job_each_and_then_a_table(no_worker):
     app = typed(opened(), "2,5", "3,7", "8,9a")
     assert "for 3 states, one after the other" in app.caption[-1].value
-    app.button(key="heal_start").click().run()
+    app.button(key="start_heal").click().run()
     assert not app.exception and len(no_worker) == 3
     made = {tuple(job.request["blocks"]): job for job in jobs.list_jobs()}
     losses = {(2, 5): (1.2, 0.9), (3, 7): (1.1, 1.0), (8, "9a"): (1.3, 0.95)}
     for state, (pruned, healed) in losses.items():
-        rows = {"original": 0.8, "pruned": pruned, "healed": healed}
-        row = lambda loss: {"loss": loss, "loss_se": 0.01, "perplexity": 2.0, "tasks": {}}  # noqa: E731
-        result = {
-            "out": str(made[state].folder),
-            "curve": "none",
-            "table": {name: row(loss) for name, loss in rows.items()},
-            "won": 0.5,
-            "replies": {},
-            "training": {
-                "steps": 40,
-                "tokens": 9000,
-                "seconds": 60.0,
-                "best_step": 40,
-                "stopped": None,
-                "before": {"kl": 0.2},
-                "after": {"kl": 0.1},
-            },
-        }
-        write_whole(made[state].folder / "result.json", {"status": "done", "result": result, "t": 0.0})
+        end(made[state], result_of(made[state], pruned, healed))
     app.run()
-    assert not app.exception and not [b for b in app.button if b.key == "heal_start"]
+    assert not app.exception and not [b for b in app.button if b.key == "start_heal"]
     table = next(h.value for h in app.get("html") if "won back" in h.value)
     assert "1.1000 (1)" in table and "0.9000 (1)" in table and "1.0000 (3)" in table
     told = " ".join(c.value for c in app.caption)
     assert "Spearman of loss before and loss after: -0.50" in told and "energy" not in told  # 9a has none
-    app.selectbox(key="heal_one").select((8, "9a")).run()
+    app.selectbox(key="one_healed").select((8, "9a")).run()
     assert not app.exception
 
 
@@ -109,10 +147,28 @@ def test_what_trains_nothing_has_no_budget(no_worker):
     app = typed(opened(), "5")
     app.selectbox(key="heal_method").select("linear").run()
     assert not app.exception and not app.number_input
-    app.button(key="heal_start").click().run()
+    app.button(key="start_heal").click().run()
     assert jobs.list_jobs()[0].request["settings"] == {"method": "linear"}
 
 
 def test_blocks_that_are_not_there_are_refused():
     app = typed(opened(), "3,99")
     assert app.error and not app.exception and not app.button
+
+
+def test_what_is_asked_outlives_a_look_at_another_page(no_worker):
+    """A healing takes long: who looks elsewhere meanwhile finds it again."""
+    app = typed(opened(), "3,7-9")
+    app.selectbox(key="heal_method").select("lora").run()
+    app.number_input(key="heal_minutes").set_value(60.0).run()
+    app.number_input(key="heal_rate").set_value(1e-3).run()
+    app.switch_page("pages/jobs.py").run()
+    app.switch_page("pages/heal.py").run()
+    assert app.multiselect(key="heal_states").value == ["3,7-9"]
+    assert app.selectbox(key="heal_method").value == "lora"
+    assert app.number_input(key="heal_minutes").value == 60.0
+    assert app.number_input(key="heal_rate").value == 1e-3
+    app.session_state.cursor = (2, 5)  # another one is selected in Explore
+    app.run()
+    assert app.multiselect(key="heal_states").value == ["2,5"] and not app.exception
+    assert app.number_input(key="heal_minutes").value == 60.0

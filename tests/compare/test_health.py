@@ -71,6 +71,14 @@ def test_green_where_the_couplings_are_the_loss(seed):
     assert found.colour == GREEN and "Spearman" in found.sentence
 
 
+def test_states_that_lose_nothing_are_told_as_they_are():
+    truth, H = np.diag([-0.01] * 4 + [-0.02] * 10), np.diag(np.arange(1.0, 15.0))
+    assert "measured, -0.04 nats" in verdict(truth, H, count=2, pairs=False).sentence
+    few, many = verdict(truth, H, count=3, pairs=False), verdict(truth, H, pairs=False)
+    assert "within 0 % of the best measured" in few.sentence
+    assert not any("Predicted over" in fact for fact in (*few.facts, *many.facts))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_red_on_the_rows_of_another_model(seed):
     found = verdict(quadratic(seed), quadratic(seed + 100))

@@ -131,6 +131,27 @@ def test_one_call_of_python_heals_as_the_job_does(tiny, some_texts, tmp_path, se
         heal_now(str(tiny["llama"]), [2, "4a"], "seams")
 
 
+def test_it_learns_from_answers_and_is_judged_on_the_texts(tiny, some_texts, tmp_path):
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("id,question\n" + "\n".join(f"{k},what is {k}?" for k in range(40)))
+    named = f"{prompts}::column=question"
+    settings = {"method": "seams", "tokens": 3000, "batch": 4}
+    asked = {"sequences": 24, "length": 48, "prompt": None}
+    request = a_request(tiny["llama"], some_texts, tmp_path / "out", settings, **asked, answers=named)
+    assert any(str(prompts) in path for path in request["inputs"])
+    found, _ = done(request, tmp_path)
+    record = json.loads((tmp_path / "out" / "blockscape.json").read_text())["healed"]
+    assert record["texts"]["source"] == f"answers to {prompts}" and record["texts"]["sequences"] <= 24
+    assert record["asked"]["answers"] == named and found["training"]["steps"]
+    plain = a_request(tiny["llama"], some_texts, tmp_path / "other", settings, **asked)
+    own = {**plain, "learn": "own"}
+    (tmp_path / "own").mkdir()
+    table = done(own, tmp_path / "own")[0]["table"]
+    assert table["pruned"] == found["table"]["pruned"] and table["healed"] != found["table"]["healed"]
+    with pytest.raises(InputError, match="name one of the two"):
+        done({**own, "answers": named, "out": str(tmp_path / "third")}, tmp_path / "own")
+
+
 def test_what_was_won_back_is_a_share_of_the_increase():
     def won(*losses):
         return heal._won({n: {"loss": x} for n, x in zip(("original", "pruned", "healed"), losses)})
@@ -231,6 +252,13 @@ def test_a_name_that_is_taken_is_told_before_anything_is_learned(tiny, some_text
     with pytest.raises(InputError, match="already exists"):
         done(a_request(tiny["llama"], some_texts, out, {"method": "linear"}), tmp_path)
     assert (out / "notes.txt").read_text() == "mine"
+    (tmp_path / "other.csv").write_text("mine")
+    with pytest.raises(InputError, match="other.csv' already exists"):
+        done(a_request(tiny["llama"], some_texts, tmp_path / "other", {"method": "linear"}), tmp_path)
+    assert (tmp_path / "other.csv").read_text() == "mine"
+    inside = tiny["llama"] / "healed"
+    with pytest.raises(InputError, match="lies in the folder of the model"):
+        done(a_request(tiny["llama"], some_texts, inside, {"method": "linear"}), tmp_path)
 
 
 def test_a_healing_in_the_list_of_jobs(tiny, some_texts, tmp_path):

@@ -56,6 +56,14 @@ def test_rounds_share_one_budget():
             share_of(settings, 2, 0)
 
 
+def test_rounds_that_diverge_end_with_a_sentence_each(tiny, sequences, tmp_path):
+    settings = Settings(KL, tokens=2000, rate=1e30, batch=4, evaluations=2)
+    found, student, *_ = run(tiny, sequences, tmp_path / "work", settings)
+    assert found.stopped.count("no number any more") == 2 and "Round 2 of 2: " in found.stopped
+    assert any(row.get("loss", 0.0) is None for row in found.curve) and found.after.kl == found.before.kl
+    assert all(torch.isfinite(p).all() for p in student.model.parameters())
+
+
 class Killed(Exception):
     pass
 

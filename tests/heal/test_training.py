@@ -7,6 +7,7 @@ import random
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,9 +17,11 @@ from core.heal.losses import distillation_loss
 from core.heal.needs import seams
 from core.heal.settings import KL, LORA, SEAMS, Settings
 from core.heal.student import keep
-from core.heal.teacher import Teacher
-from core.heal.training import train
+from core.heal.teacher import Padded, Teacher
+from core.heal.training import _arguments, _Budget, _steps, train
+from core.model.load import load_model
 from core.model.surgery import remove_blocks
+from core.ranks import ALONE
 from tests.heal.conftest import losses_of
 
 REMOVED = (2, 3)
@@ -112,6 +115,53 @@ def test_kept_states_train_as_computed_ones(pair, sequences, tmp_path):
     assert all(torch.equal(p, ends[1][1][name]) for name, p in ends[0][1].items())
 
 
+@pytest.mark.parametrize("method", [KL, LORA, SEAMS])
+def test_a_model_in_half_precision_learns(tiny, sequences, tmp_path, method):
+    """As a GPU holds one that is stored so."""
+    teacher, student = (load_model(str(tiny["llama"]), dtype=torch.bfloat16) for _ in range(2))
+    remove_blocks(student, REMOVED)
+    parts = sequences("calibrate", 16), sequences("choose", 4)
+    settings = Settings(method, tokens=2000, batch=4, rate=3e-3)
+    found = train(student, Teacher(teacher), REMOVED, settings, *parts, tmp_path, states_room=1 << 20)
+    assert found.after.kl < 0.6 * found.before.kl and (tmp_path / "teacher.npy").exists()
+    assert next(teacher.model.parameters()).dtype == torch.bfloat16
+
+
+def test_a_process_takes_one_gpu_of_several(tmp_path, monkeypatch):
+    """As transformers sees two: it would share each step among them."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("transformers.training_args.is_torch_bf16_gpu_available", lambda: True)
+    arguments = _arguments(Settings(KL, tokens=1), 10, tmp_path, gpu=True)
+    assert arguments.n_gpu == 1 and arguments.train_batch_size == 8 and arguments.bf16
+    assert _arguments(Settings(KL, tokens=1), 10, tmp_path, gpu=False).use_cpu
+
+
+def test_states_of_a_head_that_is_not_cut_off_are_kept_too(pair, sequences, tmp_path):
+    """Its hidden states are the logits."""
+    teacher, student = pair()
+    remove_blocks(student, REMOVED)
+    teacher.head.pieces = student.head.pieces = False
+    parts = sequences("calibrate", 16), sequences("choose", 4)
+    settings = Settings(SEAMS, tokens=1000, batch=4)
+    found = train(student, Teacher(teacher), REMOVED, settings, *parts, tmp_path, states_room=1 << 20)
+    kept = np.load(tmp_path / "teacher.npy", mmap_mode="r")
+    assert kept.shape == (16, 24, teacher.config.vocab_size) and found.after.kl < found.before.kl
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_tokens_are_those_that_were_read(pair, sequences, tmp_path, monkeypatch, accumulate):
+    """A step holds no sequence twice: the last one of a reading of all is smaller."""
+    teacher, student = pair()
+    remove_blocks(student, REMOVED)
+    read, own = [], Teacher.hidden
+    monkeypatch.setattr(Teacher, "hidden", lambda self, n, ids: (read.append(ids), own(self, n, ids))[1])
+    settings = Settings(SEAMS, tokens=4000, batch=8, accumulate=accumulate, evaluations=2)
+    parts = sequences("calibrate", 20), sequences("choose", 4)
+    found = train(student, Teacher(teacher), REMOVED, settings, *parts, tmp_path)
+    assert found.tokens == pytest.approx(sum(ids.numel() for ids in read), abs=8 * 24)
+    assert 4000 - 20 * 24 < found.tokens <= 4000
+
+
 def test_minutes_become_steps_that_fit_in(pair, sequences, tmp_path):
     began = time.monotonic()
     settings = Settings(KL, minutes=0.03, batch=4, evaluations=3)
@@ -121,6 +171,14 @@ def test_minutes_become_steps_that_fit_in(pair, sequences, tmp_path):
     rows = [row for row in found.curve if "kl" in row]
     assert rows[0]["tokens"] == 0 and rows[-1]["tokens"] == found.tokens and len(rows) in (3, 4, 5)
     assert all(a["seconds"] <= b["seconds"] for a, b in zip(found.curve, found.curve[1:]))
+
+
+def test_what_planning_took_is_of_the_minutes_too(sequences, monkeypatch):
+    """The timed steps, and the original's reading where its states are kept."""
+    monkeypatch.setattr("core.heal.training._step_seconds", lambda *_: 0.1)
+    budget = _Budget(Settings(KL, minutes=1.0), None, Padded(sequences("calibrate", 16)), ALONE)
+    steps = [_steps(budget, None, lambda: None, time.monotonic() - taken) for taken in (0, 30)]
+    assert steps == pytest.approx([600, 300], abs=3)
 
 
 def test_a_rate_too_high_ends_with_a_sentence_and_the_best_weights(pair, sequences, tmp_path):
@@ -143,6 +201,33 @@ def test_what_gets_no_better_stops_early(pair, sequences, tmp_path):
     settings = Settings(SEAMS, tokens=50_000, rate=1e-12, batch=4, evaluations=40, patience=2)
     _, _, _, found = healed(pair, sequences, tmp_path, settings)
     assert found.steps < found.planned and "no better in 2 evaluations" in found.stopped
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(SEAMS, tokens=3000, batch=4, evaluations=4),
+        Settings(SEAMS, tokens=9000, rate=1e-12, batch=4, evaluations=20, patience=2),
+    ],
+    ids=["at the end of its budget", "early"],
+)
+def test_killed_behind_its_last_checkpoint_it_trains_no_more(pair, sequences, tmp_path, settings):
+    _, student, _, found = healed(pair, sequences, tmp_path, settings)
+    (tmp_path / "end.json").unlink()
+    _, other, _, again = healed(pair, sequences, tmp_path, settings)
+    assert (again.steps, again.after, again.stopped) == (found.steps, found.after, found.stopped)
+    ends = [dict(s.model.named_parameters()) for s in (student, other)]
+    assert all(torch.equal(p, ends[1][name]) for name, p in ends[0].items())
+
+
+@pytest.mark.parametrize("budget", [{"tokens": 3000}, {"minutes": 0.01}])
+def test_a_student_whose_loss_is_no_number_is_refused(pair, sequences, tmp_path, budget):
+    teacher, student = pair()
+    remove_blocks(student, REMOVED)
+    next(student.model.parameters()).fill_(math.nan)
+    parts = sequences("calibrate", 8), sequences("choose", 4)
+    with pytest.raises(InputError, match="no number before any training"):
+        train(student, Teacher(teacher), REMOVED, Settings(KL, **budget), *parts, tmp_path)
 
 
 @pytest.mark.parametrize(
