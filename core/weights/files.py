@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from core.errors import InputError
 from core.store.runs import file_sha256
 from core.weights.guard import is_partial, read_object
-from core.weights.quantised import Method, quantisation, reading
+from core.weights.quantised import Method, quantisation
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 # types of a safetensors header that PyTorch has under another name
@@ -135,7 +135,7 @@ class WeightFiles:
             "use_safetensors": True,
             "trust_remote_code": self.own_code,
             **dtype,
-            **reading(self.method),
+            **_reading(self.method),
         }
 
     def finish(self, model: Any) -> Any:
@@ -155,3 +155,10 @@ class WeightFiles:
     def bytes(self) -> int:
         """Of the weight files that are read."""
         return sum(path.stat().st_size for path in self.read)
+
+
+def _reading(method: Method | None) -> dict:
+    """What from_pretrained is told of quantised weights."""
+    import transformers
+
+    return {"quantization_config": getattr(transformers, method.config)(dequantize=True)} if method else {}
