@@ -73,8 +73,10 @@ def _state(run: Run, removed: tuple[int, ...]) -> None:
     more = _commands(model, place, whole if len(whole) == len(names) else [], done)
     if more:
         cards["Run it elsewhere"] = partial(commands_card, more)
-    if done:
-        cards["Hub"] = partial(hub_card, Path(next(iter(done.values()))["out"]))
+    for offer in found:  # each that is written
+        if made := done.get(offer.form):
+            title = "Hub" if len(done) == 1 else f"Hub: {offer.name.title}"
+            cards[title] = partial(hub_card, Path(made["out"]))
     _shown(cards)
 
 

@@ -197,8 +197,9 @@ def _renamed(plan: Plan) -> Renamed:
 
 
 def wanted(source: str, removed: Sequence[Name], form: str | None, remote_code: bool = False) -> bool:
-    """Whether a removal goes by way of the files without being asked to: weights that are quantised, or more
-    than memory takes. Errors: InputError where there is no such model.
+    """Whether a removal goes by way of the files without being asked to: weights that are quantised, of
+    several types, which a loaded model has not, or more than memory takes. Errors: InputError where there is
+    no such model.
     """
     if any(isinstance(name, str) for name in removed) or form_of(removed, form) not in WRITTEN:
         return False
@@ -207,7 +208,8 @@ def wanted(source: str, removed: Sequence[Name], form: str | None, remote_code: 
         return False
     if is_packed(files.config, files.folder):
         return True
-    return not _fits_memory(files.stored().values)
+    stored = files.stored()
+    return stored.wider is not None or not _fits_memory(stored.values)
 
 
 def _fits_memory(values: int) -> bool:

@@ -37,7 +37,7 @@ def pruned(
     before = _before(loaded, units, source)
     report(1, 4, "reference logits")
     probe = _probe(loaded, units)
-    dtype = loaded.files.written()
+    dtype = loaded.files.stored().wider or loaded.files.written()
     if dtype != loaded.model.dtype:
         report(1, 4, "loading in the checkpoint's own type")
         del loaded

@@ -176,7 +176,8 @@ def _add_record(making: Making, written: Written, checkpoint: Path, provenance: 
         **origin_of(place_of(before.source).expanduser()),
         **provenance,
     }
-    (checkpoint / "README.md").write_text(card(record, before.name, before.blocks), encoding="utf-8")
+    told = card(record, before.name, before.blocks, checkpoint)
+    (checkpoint / "README.md").write_text(told, encoding="utf-8")
     record["files"] = {file.name: file_sha256(file) for file in sorted(checkpoint.iterdir())}
     (checkpoint / PROVENANCE).write_text(
         json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"

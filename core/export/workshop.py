@@ -20,9 +20,8 @@ def workshop(work: Path, out: Path) -> Iterator[Path]:
     Errors: InputError where the system says no.
     """
     with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
         place = _place(work, out)
-        place.mkdir(exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
     try:
         yield place
     except BaseException:
@@ -35,16 +34,18 @@ def workshop(work: Path, out: Path) -> Iterator[Path]:
 
 
 def _place(work: Path, out: Path) -> Path:
-    same_disk = out.parent.stat().st_dev == work.stat().st_dev
+    there = next(folder for folder in out.absolute().parents if folder.exists())
+    same_disk = there.stat().st_dev == work.stat().st_dev
     return work if same_disk else out.with_name(f".{out.name}-{work.parent.name}")
 
 
 def put_back(work: Path, out: Path) -> None:
     """The export that a worker was just replacing when it was killed gets its name again; else nothing of
-    that worker is left but its shelf.
+    that worker is left but its shelf. Errors: as `workshop`.
     """
-    if out.parent.is_dir() and (place := _place(work, out)).is_dir():
-        for staging in place.iterdir():
+    with writing(out):
+        place = _place(work, out)
+        for staging in place.iterdir() if place.is_dir() else ():
             if staging.name.startswith(f".{out.name}-"):
                 clear(staging, out)
 

@@ -1,7 +1,9 @@
 """The model card of an export: what is left, how it loads, and what the landscape said of the choice."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from core.compare.healed import won_in_words
 from core.forms.names import GGUF, NAS, NATIVE, PORTABLE, SHAPES, forms_of
@@ -56,26 +58,36 @@ PAPER = "arXiv:2602.00161, Block removal for large language models through const
 
 
 def snippet(form: str, folder: str) -> tuple[str, str]:
-    """(a few lines that load what was written, their language)."""
+    """(a few lines that load what was written in a folder, their language)."""
     if form == GGUF:
         return f"llama-cli -m {shlex.quote(folder + '/model.gguf')} -p 'Once upon a time'", "bash"
     trusted = ", trust_remote_code=True" if form in (PORTABLE, NAS) else ""
-    return (
+    lines = (
         f"from transformers import AutoModelForCausalLM, AutoTokenizer\n\nfolder = {folder!r}\n"
-        f"model = AutoModelForCausalLM.from_pretrained(folder{trusted})\ntokenizer = "
-        "AutoTokenizer.from_pretrained(folder)",
-        "python",
+        f"model = AutoModelForCausalLM.from_pretrained(folder{trusted})\n"
+        "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
     )
+    return _as_there(lines, Path(folder)).rstrip(), "python"
 
 
-def card(record: Mapping, model: str, blocks: int) -> str:
-    """README.md of an export whose blockscape.json holds `record`; blocks: how many `model` has."""
+def _as_there(lines: str, folder: Path) -> str:
+    """Lines that load a model, without those for a tokenizer where the folder has none."""
+    patterns = ("tokenizer*", "vocab.*", "*.model", "*.tiktoken")
+    if any(file for pattern in patterns for file in folder.glob(pattern)):
+        return lines
+    return re.sub(r"tokenizer = .*\n|, AutoTokenizer", "", lines)
+
+
+def card(record: Mapping, model: str, blocks: int, folder: Path) -> str:
+    """README.md of an export in a folder, of which blockscape.json holds `record`; blocks: how many `model`
+    has.
+    """
     removed, kept = record["removed"], record["kept"]
     form = record.get("form", NATIVE)
     parts = any(isinstance(name, str) for name in removed)
     named = "A number is a block, with a letter its attention (a), its FFN (f) or another part of it. "
     before, after = record["parameters"]
-    loads = _LOADS[form] + (_DECI if form == GGUF and parts else "")
+    loads = _as_there(_LOADS[form], folder) + (_DECI if form == GGUF and parts else "")
     sections = [
         _front_matter(record, form),
         f"# {model} without {written(removed)}" if removed else f"# {model}",

@@ -99,19 +99,19 @@ def origin_of(place: Path) -> dict:
 
 def zip_export(out: Path, limit: int = ZIP_LIMIT) -> Path | None:
     """A checkpoint as one .zip beside its folder, whole or absent; None when its files have more than `limit`
-    bytes.
+    bytes, or the disk does not take it: the checkpoint is there all the same.
     """
     files = sorted(p for p in out.iterdir() if p.is_file())
     if sum(p.stat().st_size for p in files) > limit:
         return None
     target = out.with_name(f"{out.name}.zip")
-    handle, staging = tempfile.mkstemp(prefix=f".{out.name}-", suffix=".zip", dir=out.parent)
     try:
-        # weights hardly shrink
-        with os.fdopen(handle, "wb") as f, zipfile.ZipFile(f, "w", zipfile.ZIP_STORED) as archive:
-            for file in files:
-                archive.write(file, f"{out.name}/{file.name}")
-        os.replace(staging, target)
-    finally:
-        Path(staging).unlink(missing_ok=True)
+        # deleted where it does not get its name; weights hardly shrink
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
+            with zipfile.ZipFile(Path(staging, "zip"), "w", zipfile.ZIP_STORED) as archive:
+                for file in files:
+                    archive.write(file, f"{out.name}/{file.name}")
+            os.replace(Path(staging, "zip"), target)
+    except OSError:
+        return None
     return target

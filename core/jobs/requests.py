@@ -1,5 +1,7 @@
 """Requests: what a job is to work on, as plain data. Equal work has equal requests, so it is one job."""
 
+import glob
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +162,12 @@ def _absolute(path: str) -> str:
         return path
 
 
+def _parts(path: Path) -> list[Path]:
+    """A file, or where it is one of the parts of a split GGUF file, all of them."""
+    found = re.fullmatch(r"(.+)-\d{5}(-of-\d{5}\.gguf)", path.name, re.IGNORECASE)
+    return sorted(path.parent.glob(f"{glob.escape(found[1])}-?????{found[2]}")) if found else [path]
+
+
 def fingerprint(*paths: str | None) -> dict[str, list]:
     """[name, size, time of change] of every file a request reads, so that a changed file makes another
     request.
@@ -177,7 +185,7 @@ def fingerprint(*paths: str | None) -> dict[str, list]:
                     if f.suffix in (".json", ".safetensors", ".gguf", ".txt", ".model", ".jinja")
                 )
                 if path.is_dir()
-                else [path]
+                else _parts(path)
             )
             for f in inside:
                 if f.is_file():

@@ -32,7 +32,7 @@ from core.model.load import LoadedModel, auto_class, check_names, with_attention
 from core.model.partial import PartialConfig, take_out
 from core.weights.files import WeightFiles
 from core.weights.find import find_weights
-from core.weights.packed import is_packed
+from core.weights.packed import check_copied, is_packed
 from core.weights.shards import OnDisk, stored_tensors
 
 # types of a header that PyTorch has under another name
@@ -117,6 +117,7 @@ def open_skeleton(source: str, remote_code: bool = False) -> Skeleton:
             f"{source!r} is no folder of safetensors with its own config.json, and only those are pruned "
             "shard by shard; leave that out."
         )
+    check_copied(files.config, source)
     tensors, quantised = stored_tensors(files), is_packed(files.config, files.folder)
     try:
         model = hollow(files)
@@ -196,6 +197,11 @@ def _homes(model: PreTrainedModel, tensors: dict[str, OnDisk]) -> dict[str, str]
         home, _ = names.home(name)
         if home in names.state:
             homes[name] = home
+    tied, names_of = getattr(model, "all_tied_weights_keys", {}), {home: name for name, home in homes.items()}
+    for home, source in tied.items():  # copies of what they are tied to: saving the model leaves them out
+        copy, other = names_of.get(home), names_of.get(source)
+        if copy and other and tensors[copy].same(tensors[other]):
+            del homes[copy]
     return homes
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from core.errors import InputError
 from core.store.runs import file_sha256
 from core.weights.guard import is_partial, read_object
-from core.weights.quantised import Method, quantisation, reading
+from core.weights.quantised import Method, quantisation
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 # types of a safetensors header that PyTorch has under another name
@@ -28,6 +28,8 @@ class Stored:
     values: int
     dtype: torch.dtype | None  # of most values; None: not one that a model computes in
     bytes: int
+    # that every number fits in, where they are not all of one type that a model computes in
+    wider: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class WeightFiles:
         """Read from the headers of the files. Errors: InputError for a damaged one, and as `read`."""
         packed: Mapping[str, int] = self.method.packed if self.method else {}
         values: dict[str, int] = {}
+        types: set[str] = set()
         for path in self.read:
             try:
                 with safe_open(path, framework="pt") as file:
@@ -103,6 +106,7 @@ class WeightFiles:
                         part = file.get_slice(name)
                         size = math.prod(part.get_shape()) * packed.get(part.get_dtype(), 1)
                         values[part.get_dtype()] = values.get(part.get_dtype(), 0) + size
+                        types |= set() if name.endswith("inv_freq") else {part.get_dtype()}  # computed anew
             except (SafetensorError, OSError) as error:
                 raise InputError(
                     f"The model {self.source!r} cannot be loaded ({path.name}: {error}); take its weight "
@@ -110,7 +114,9 @@ class WeightFiles:
                 ) from error
         most = max(values, key=values.__getitem__, default="")
         dtype = None if self.method else _DTYPES.get(most)
-        return Stored(sum(values.values()), dtype, self.bytes)
+        own = {_DTYPES[name] for name in types if name in _DTYPES}
+        wider = max(own | {torch.float32}, key=lambda t: t.itemsize) if len(own) > 1 else None
+        return Stored(sum(values.values()), dtype, self.bytes, None if self.method else wider)
 
     def written(self) -> torch.dtype:
         """The type of the weights that an export holds: their own, of quantised ones bf16."""
@@ -129,7 +135,7 @@ class WeightFiles:
             "use_safetensors": True,
             "trust_remote_code": self.own_code,
             **dtype,
-            **reading(self.method),
+            **_reading(self.method),
         }
 
     def finish(self, model: Any) -> Any:
@@ -149,3 +155,10 @@ class WeightFiles:
     def bytes(self) -> int:
         """Of the weight files that are read."""
         return sum(path.stat().st_size for path in self.read)
+
+
+def _reading(method: Method | None) -> dict:
+    """What from_pretrained is told of quantised weights."""
+    import transformers
+
+    return {"quantization_config": getattr(transformers, method.config)(dequantize=True)} if method else {}

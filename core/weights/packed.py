@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from core.errors import InputError
 from core.weights.guard import read_object
+from core.weights.quantised import method_name
 
 KEY = "quantization_config"
 _TEXT = "text_config"
@@ -22,6 +24,7 @@ _FILES = (
     *("hf_quant_config.json", "quantization_config.json"),
     *("quantize_config.json", "quant_config.json"),
 )  # beside config.json
+_IN_HEADERS = ("torchao",)  # methods that say in the headers of files how each tensor is packed, by its name
 _EXPRESSION = re.compile(r"(re:|[+-]:)")
 _SPECIAL = re.compile(r"[\\^$*+?()\[\]|{}]")
 
@@ -36,6 +39,17 @@ def is_packed(config: dict, folder: Path) -> bool:
     nested = config.get(_TEXT)
     inner = nested.get(KEY) if isinstance(nested, dict) else None
     return bool(config.get(KEY) or inner or settings_files(folder))
+
+
+def check_copied(config: dict, source: str) -> None:
+    """Errors: InputError where more than tensors and settings would have to be copied, by this raw config."""
+    parts = (config, config.get(_TEXT))
+    found = {method_name(part[KEY]) for part in parts if isinstance(part, dict) and part.get(KEY)}
+    if found & {*_IN_HEADERS}:
+        raise InputError(
+            f"{source!r} is quantised by {found.pop()}, which says in the headers of its files how each "
+            "tensor is packed, and those are not carried over here; take the unquantised model."
+        )
 
 
 class Renamed:

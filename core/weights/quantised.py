@@ -86,10 +86,3 @@ def quantisation(config: dict) -> Method | None:
     """
     settings = config.get("quantization_config")
     return METHODS.get(method_name(settings), _UNKNOWN) if settings else None
-
-
-def reading(method: Method | None) -> dict:
-    """What from_pretrained is told."""
-    import transformers
-
-    return {"quantization_config": getattr(transformers, method.config)(dequantize=True)} if method else {}

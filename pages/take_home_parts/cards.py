@@ -7,6 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from core import jobs
+from core.errors import InputError
 from core.forms.commands import Command, mergekit_command
 from core.forms.hub import TOKEN
 from core.forms.recipe import recipe, recipe_of
@@ -19,10 +20,14 @@ def recipe_card(model: dict, place: Path, blocks: int, removed: list[int]) -> No
     st.caption(
         "For mergekit: slices of the original, passed through. It reads Hugging Face folders and hub ids."
     )
-    if (place / "config.json").is_file():
-        text, _ = recipe_of(place, model["source"], removed)
-    else:  # of the hub
-        text = recipe(model["source"], removed, blocks, "float32")
+    try:
+        if place.exists():
+            text, _ = recipe_of(place, model["source"], removed)
+        else:  # of the hub
+            text = recipe(model["source"], removed, blocks, "float32")
+    except InputError as error:  # an adapter, or a config that does not say how many blocks there are
+        st.info(plain(str(error)))
+        return
     st.code(text, language="yaml", wrap_lines=True)
     st.download_button("recipe.yml", text, "recipe.yml", "text/yaml", on_click="ignore")
     commands_card({"mergekit": mergekit_command(Path("recipe.yml"), Path("pruned"), model["type"])})

@@ -101,6 +101,20 @@ def test_what_is_ready_goes_to_the_hub(no_worker, monkeypatch):
     assert not any("hf_secret" in f.read_text() for f in folders.home().rglob("*.json*"))
 
 
+def test_of_two_that_are_ready_each_goes_to_the_hub(no_worker, monkeypatch):
+    app = opened(monkeypatch, "3,7")
+    for form in ("hf", "portable"):
+        app.button(key=f"prune-{form}-3-7").click().run()
+    for job in jobs.list_jobs():
+        out, form = Path(job.request["out"]), job.request.get("written") or "hf"
+        out.mkdir(parents=True)
+        result = {"out": str(out), "removed": [3, 7], "form": form, "bytes": [10, 8], "zip": None}
+        write_whole(job.folder / "result.json", {"status": "done", "result": result, "t": 0.0})
+    app.run()
+    assert not app.exception
+    assert {"Hub: Hugging Face checkpoint", "Hub: Portable, for transformers"} <= set(cards(app))
+
+
 def test_what_was_healed_goes_home_like_any_other(no_worker, monkeypatch, tmp_path):
     monkeypatch.setenv("BLOCKSCAPE_OPENS", "demo")
     request = jobs.request_of(
@@ -116,3 +130,20 @@ def test_what_was_healed_goes_home_like_any_other(no_worker, monkeypatch, tmp_pa
     )
     app.selectbox(key="home_state").select(job.id).run()
     assert not app.exception and "Hub" in cards(app) and str(tmp_path) in app.code[0].value
+
+
+def _recipe_card(place: str) -> None:
+    from pathlib import Path
+
+    from pages.take_home_parts.cards import recipe_card
+
+    recipe_card({"source": place, "type": "llama"}, Path(place), 4, [1])
+
+
+@pytest.mark.parametrize("config", [None, '{"model_type": "blockscape_partial"}'])
+def test_a_folder_that_mergekit_cannot_read_is_told(tmp_path, config):
+    """An adapter; a portable checkpoint."""
+    if config:
+        (tmp_path / "config.json").write_text(config)
+    app = AppTest.from_function(_recipe_card, args=(str(tmp_path),)).run()
+    assert not app.exception and not app.code and len(app.info) == 1

@@ -22,6 +22,7 @@ from core.forms.names import LOGITS, PORTABLE
 from core.model.load import load_model
 from core.model.skeleton import open_skeleton
 from core.model.streamed import streamed
+from core.model.surgery import remove_blocks
 from core.store.runs import file_sha256
 from core.weights.files import INDEX, WeightFiles
 from tests import zoo
@@ -149,6 +150,21 @@ def test_names_on_disk_may_differ_from_those_in_memory(tiny, tmp_path, kind, cha
     there = tensors_in(out)
     assert {*there} <= {*tensors_in(source)} and any(".3." in name for name in there)
     assert not any(".4." in name or ".5." in name for name in there)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_copy_of_a_tied_weight_is_left_out_and_another_stays(tiny, tmp_path, factor):
+    source = shutil.copytree(tiny["qwen2"], tmp_path / "source")
+    tensors = load_file(source / "model.safetensors")
+    tensors["lm_head.weight"] = factor * tensors["model.embed_tokens.weight"]
+    save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+    out = written(source, tmp_path / "out")
+    assert ("lm_head.weight" in tensors_in(out)) == (factor != 1)
+    assert prove_by_shard(str(source), out, REMOVED)["proof"] == LOGITS
+    loaded = load_model(str(source))
+    remove_blocks(loaded, REMOVED)
+    loaded.model.save_pretrained(tmp_path / "memory")
+    assert differs(tmp_path / "memory", out) is None
 
 
 def test_heads_that_foretell_more_tokens_are_dropped_whole(tmp_path):

@@ -194,6 +194,13 @@ def test_packed_weights_that_do_not_fit_are_told(tmp_path, fault, says):
         open_skeleton(str(source))
 
 
+def test_what_lies_in_headers_of_files_is_not_left_behind(tmp_path):
+    source, _ = write_quantised(tmp_path / "source", "llama", LLAMA, {"quant_method": "torchao"}, channels)
+    assert wanted(str(source), REMOVED, None)
+    with pytest.raises(InputError, match="quantised by torchao, which says in the headers of its files"):
+        write.prune(str(source), REMOVED, tmp_path / "out")
+
+
 def test_experts_that_are_many_on_disk_stay_many(tmp_path):
     model = zoo.tiny_model("mixtral").bfloat16()
     model.save_pretrained(tmp_path / "source")

@@ -25,6 +25,7 @@ from core.model import partial
 from core.model.gates import gated, removal
 from core.model.load import load_model, wrap
 from core.weights import guard
+from core.weights.gguf_copy import read_content, write_content
 from tests import zoo
 from tests.conftest import write_tiny
 from tests.weights.tiny_gguf import model_of
@@ -217,6 +218,18 @@ def test_quantised_bytes_stay(tmp_path):
     gone = {name for name in before if name.startswith(("blk.0.ffn_", "blk.1.attn_"))}
     assert set(after) == set(before) - gone | zeros
     assert close(logits(read_back(tmp_path / "out" / deci.FILE)), expected)
+
+
+def test_a_file_without_the_base_of_its_positions_has_the_usual_one(tmp_path):
+    """As Llama 2 was converted."""
+    content = read_content([write_gguf(tmp_path / "tiny.gguf", model_of("llama"), "Q8_0")])
+    del content.entries["llama.rope.freq_base"]
+    with open(tmp_path / "old.gguf", "wb") as file:
+        write_content(file, *content, lambda *_: None)
+    loaded = load_model(str(tmp_path / "old.gguf")).seen(BRANCH)
+    state = loaded.units.parse("0f,1a")
+    FORMS["gguf"].write(loaded, state, tmp_path / "out")
+    assert close(logits(read_back(tmp_path / "out" / deci.FILE)), gated_logits(loaded, state))
 
 
 def test_of_rounded_weights_a_smaller_checkpoint_is_written_in_a_wider_type(tmp_path):

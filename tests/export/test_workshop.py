@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from core import jobs
 from core.errors import InputError
 from core.export.workshop import SHELF, taken, workshop
+from core.job_kinds import prune
 
 
 def test_on_another_disk_it_lies_beside_the_export_until_that_is_done(tmp_path):
@@ -31,10 +33,12 @@ def test_on_another_disk_it_lies_beside_the_export_until_that_is_done(tmp_path):
         assert not list(out.parent.iterdir())
 
 
-def test_where_nothing_can_be_made_is_told(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot be written"), workshop(tmp_path, tmp_path / "file" / "out"):
-        pytest.fail("there is no such folder")
+def test_what_is_refused_leaves_no_folder_in_that_of_the_original(tiny, tmp_path):
+    inside = tiny["llama"] / "sub" / "out"
+    asked = {"model": str(tiny["llama"]), "blocks": [1], "out": str(inside), "zip": False, "provenance": {}}
+    with pytest.raises(InputError, match="lies in the folder of the model"):
+        prune.run(asked, jobs.Progress(tmp_path))
+    assert not inside.parent.exists()
 
 
 def test_a_disk_without_second_names_takes_the_file_itself(tmp_path, monkeypatch):

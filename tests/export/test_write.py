@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPTNeoXJapaneseForCausalLM
 
 from core.errors import InputError
@@ -85,6 +86,24 @@ def test_half_precision_checkpoints_keep_their_type(tiny, tmp_path):
     done = write.prune(str(tmp_path / "half"), [2], tmp_path / "out")
     assert done.bytes[1] < done.bytes[0]
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").dtype == torch.bfloat16
+
+
+def test_weights_of_several_types_keep_them_or_have_the_widest(tiny, tmp_path):
+    """Norms in float32 beside matrices in bfloat16: rounding those too would be another model."""
+    source, noise = shutil.copytree(tiny["llama"], tmp_path / "source"), torch.Generator().manual_seed(1)
+    mixed = {
+        name: t.bfloat16() if t.ndim == 2 else t + 0.1 * torch.rand(t.shape, generator=noise)
+        for name, t in load_file(source / "model.safetensors").items()
+    }
+    whole = {n: t.bfloat16() for n, t in mixed.items()} | {"model.rotary_emb.inv_freq": torch.ones(4)}
+    for tensors, wider in ((whole, None), (mixed, torch.float32)):  # positions are computed anew
+        save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
+        assert WeightFiles("x", source).stored().wider == wider
+    whole = load_file(write.prune(str(source), [2], tmp_path / "out").out / "model.safetensors")
+    assert {t.dtype for t in whole.values() if t.ndim == 2} == {torch.bfloat16}
+    assert {t.dtype for t in whole.values() if t.ndim == 1} == {torch.float32}
+    done = write.prune(str(source), ["2a"], tmp_path / "parts", form="shapes")
+    assert {t.dtype for t in load_file(done.out / "model.safetensors").values()} == {torch.float32}
 
 
 @pytest.mark.parametrize(

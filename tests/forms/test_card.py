@@ -1,12 +1,13 @@
 """The card of an export says what is left, what the landscape says, and where it is from."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from core.errors import InputError
 from core.export import making, write
-from core.forms.card import card
+from core.forms.card import card, snippet
 from core.forms.names import PARTIAL, WHOLE
 from core.forms.record import PROVENANCE, origin_of
 
@@ -34,7 +35,7 @@ TOLD = {
 
 
 def test_the_landscape_of_a_state_is_told():
-    told = card({**RECORD, "landscape": TOLD}, "name", 7)
+    told = card({**RECORD, "landscape": TOLD}, "name", 7, Path("out"))
     assert told.startswith("---\nbase_model: owner/name\n") and "Kept: 0, 3-4, 6." in told
     assert "Energy 0.125 by the estimator pairs" in told and "Do not trust it." in told
     assert "| original | 2.5000 | 50.0 % [40.0, 60.0] |\n| pruned | 2.7500 |  |" in told
@@ -57,14 +58,24 @@ def test_how_it_was_healed_is_told(method, tokens, won, said):
         "report": {"healed": {"loss": 2.5, "perplexity": 12.18}},
         "won": won,
     }
-    assert said in card({**RECORD, "healed": healed}, "name", 7)
+    assert said in card({**RECORD, "healed": healed}, "name", 7, Path("out"))
 
 
 @pytest.mark.parametrize("form", sorted({*WHOLE, *PARTIAL}))
 def test_every_form_has_one(form):
     removed = [1, "2a"] if form in PARTIAL else [1]
-    told = card({**RECORD, "removed": removed, "form": form, "source": "/a/b"}, "name", 7)
+    told = card({**RECORD, "removed": removed, "form": form, "source": "/a/b"}, "name", 7, Path("out"))
     assert "base_model" not in told and "FOLDER" in told
+
+
+@pytest.mark.parametrize("form", ["hf", "portable"])
+def test_a_tokenizer_is_loaded_where_there_is_one(tmp_path, form):
+    for there in (False, True):
+        if there:
+            (tmp_path / "tokenizer.json").touch()
+        told = card({**RECORD, "form": form}, "name", 7, tmp_path), snippet(form, str(tmp_path))[0]
+        assert all(("AutoTokenizer" in text) == there for text in told)
+        compile(told[1], "snippet", "exec")
 
 
 def test_a_model_that_was_made_here_names_its_origin(tmp_path):
@@ -76,7 +87,7 @@ def test_a_model_that_was_made_here_names_its_origin(tmp_path):
         (tmp_path / name).touch()
         assert origin_of(tmp_path / name) == expected
     again = {**RECORD, **told, "removed": [0], "source": "/a/b"}
-    assert "made from is owner/name without 1,2" in card(again, "b", 4)
+    assert "made from is owner/name without 1,2" in card(again, "b", 4, Path("out"))
 
 
 def test_whatever_is_made_of_an_export_keeps_that(tmp_path):

@@ -137,6 +137,9 @@ def test_split_files_are_one(tmp_path, llama):
     for place in (tmp_path, tmp_path / "tiny-00002-of-00003.gguf"):
         loaded = load_model(str(place))
         assert torch.equal(logits(loaded.model), whole) and len(loaded.digest()["weights"]) == 3
+    first = str(tmp_path / "tiny-00001-of-00003.gguf")
+    before = request_of(first)["inputs"][first]
+    assert [name for name, *_ in before] == [file.name for file in sorted(tmp_path.glob("tiny-*"))]
     for file in tmp_path.glob("tiny-*"):  # other weights under the same names and sizes
         for piece in read_content([file]).pieces:
             with open(file, "r+b") as f:

@@ -97,6 +97,7 @@ def _config(reader: gguf.GGUFReader, tensors: dict) -> LlamaConfig:
         found = said(name)
         return max(found) if isinstance(found, list) else found
 
+    theta = reader.fields.get(f"{architecture}.rope.freq_base")  # files of before need not say it
     return LlamaConfig(
         vocab_size=len(tensors["token_embd.weight"].data),
         hidden_size=said("embedding_length"),
@@ -107,7 +108,7 @@ def _config(reader: gguf.GGUFReader, tensors: dict) -> LlamaConfig:
         head_dim=said("attention.key_length"),
         max_position_embeddings=said("context_length"),
         rms_norm_eps=said("attention.layer_norm_rms_epsilon"),
-        rope_parameters={"rope_type": "default", "rope_theta": said("rope.freq_base")},
+        rope_parameters={"rope_type": "default", "rope_theta": theta.contents() if theta else 10_000.0},
         tie_word_embeddings="output.weight" not in tensors,
     )
 

@@ -10,14 +10,18 @@ import gguf
 
 from core.errors import InputError
 
-# by the pre-tokenizer of a byte-level vocabulary, how llama.cpp calls it
-_BEFORE = (('individual_digits": true', "smollm"), (r"\\p{N}{1,3}", "llama-bpe"), (r"\\p{N}", "qwen2"))
+# how Llama 3 and Qwen2 split text before merging, and how llama.cpp calls that
+_LLAMA = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+_SPLITS = {_LLAMA: "llama-bpe", _LLAMA.replace("{1,3}", ""): "qwen2"}
 
 
 def add_vocabulary(writer: gguf.GGUFWriter, tokenizer: Any, size: int, source: str) -> None:
     """The tokenizer's tokens, merges and special tokens; size: tokens that the model has.
 
-    Errors: InputError for one that is no BPE.
+    Errors: InputError for one that is no BPE, or splits text before it in a way that is not known here.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     described: dict[str, Any] = json.loads(backend.to_str()) if backend else {"model": {"type": "none"}}
@@ -36,11 +40,15 @@ def add_vocabulary(writer: gguf.GGUFWriter, tokenizer: Any, size: int, source: s
         _token_type(token, added.get(i), fallback, unknown) if i in known else gguf.TokenType.UNUSED
         for i, token in enumerate(tokens)
     ]
-    before = json.dumps(described.get("pre_tokenizer"))
+    before = "default" if fallback else _before(described.get("pre_tokenizer") or {})
+    if before is None:
+        raise InputError(
+            f"The tokenizer of {source!r} splits text in a way of its own before it merges bytes, and how "
+            "llama.cpp calls that is not known here; choose another form, or use llama.cpp's own "
+            "converter."
+        )
     writer.add_tokenizer_model("llama" if fallback else "gpt2")
-    writer.add_tokenizer_pre(
-        "default" if fallback else next((n for part, n in _BEFORE if part in before), "gpt-2")
-    )
+    writer.add_tokenizer_pre(before)
     writer.add_token_list(tokens)
     if fallback:  # the order of merges, as SentencePiece has it
         rank = {"".join(pair): -float(k) for k, pair in enumerate(_pairs(model["merges"]))}
@@ -51,6 +59,19 @@ def add_vocabulary(writer: gguf.GGUFWriter, tokenizer: Any, size: int, source: s
     if not fallback:
         writer.add_token_merges([" ".join(pair) for pair in _pairs(model["merges"])])
     _add_special(writer, tokenizer, size)
+
+
+def _before(own: dict[str, Any]) -> str | None:
+    """How llama.cpp calls what a byte-level tokenizer does before it merges; None where that is not known."""
+    *first, last = own.get("pretokenizers", [own])
+    if last.get("type") != "ByteLevel" or len(first) > 1:
+        return None
+    if not first:
+        return "gpt-2" if last["use_regex"] else None
+    if first[0].get("type") == "Digits":
+        return "smollm" if first[0]["individual_digits"] and last["use_regex"] else None
+    pattern = first[0].get("pattern", {}).get("Regex")
+    return None if last["use_regex"] or first[0].get("behavior") != "Isolated" else _SPLITS.get(pattern)
 
 
 def _add_special(writer: gguf.GGUFWriter, own: Any, size: int) -> None:
