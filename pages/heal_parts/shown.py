@@ -40,10 +40,11 @@ def _result(done: dict) -> None:
     if done["won"] is not None:
         said = won_in_words(done["won"])
         st.markdown(f"**{said[0].upper()}{said[1:]}.**")
+    steps = f"{training['steps']:,} step{'s' if training['steps'] != 1 else ''}"
     if training["stopped"]:
         st.warning(plain(training["stopped"]))
     elif 0 < training["steps"] < _FEW:
-        st.warning(f"The budget held {training['steps']} steps, too few to learn much; give more minutes.")
+        st.warning(f"The budget held {steps}, too few to learn much; give more minutes.")
     tasks = list(table["original"]["tasks"])
     head = ["", "loss, nats", "perplexity", *tasks]
     rows = [
@@ -58,7 +59,7 @@ def _result(done: dict) -> None:
     st.html(html_table(head, rows))
     if training["steps"]:
         st.caption(
-            f"{training['tokens']:,} tokens in {training['steps']:,} steps and "
+            f"{training['tokens']:,} tokens in {steps} and "
             f"{training['seconds'] / 60:.1f} minutes; the best held-out KL, "
             f"{training['after']['kl']:.4f} nats (before {training['before']['kl']:.4f}), "
             f"at step {training['best_step']:,}. {_TASKS}"
