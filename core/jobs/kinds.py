@@ -65,10 +65,15 @@ def _without(request: dict) -> str:
 
 
 def _healing(request: dict) -> str:
-    asked = request.get("settings", {})
-    budget = next((f", {asked[unit]:g} {unit}" for unit in ("minutes", "tokens") if asked.get(unit)), "")
-    rounds = f", in {len(request['parts'])} rounds" if request.get("parts") else ""
-    return f"{_without(request)}, {asked.get('method')}{budget}{rounds}"
+    asked, units = request.get("settings", {}), ("minutes", "tokens")
+    budget = next((f"{asked[unit]:g} {unit}" for unit in units if asked.get(unit)), "")
+    rounds = f"in {len(request['parts'])} rounds" if request.get("parts") else ""
+    unusual = [f"{name} {value}" for name, value in asked.items() if name not in ("method", *units)]
+    answers = Path(request["answers"].partition("::")[0]).name if "answers" in request else ""
+    learn = f"from answers to {answers}" if answers else "from its own texts" if "learn" in request else ""
+    prompt = f"asked {request['prompt'][:30]!r}" if request.get("prompt") else ""
+    told = [_without(request), asked.get("method"), budget, rounds, *unusual, learn, prompt]
+    return ", ".join(filter(None, told))
 
 
 def _is_there(request: dict, result: dict) -> bool:
