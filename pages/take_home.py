@@ -47,8 +47,8 @@ def page() -> None:
     at_hand = run_at_hand("A bare matrix has no model to take home; choose a run in Explore.")
     if at_hand is None:
         return
-    _, run = at_hand
-    chosen = asked(run)
+    source, run = at_hand
+    chosen = asked(source)
     if isinstance(chosen, jobs.Job):
         _healed(chosen, run)
     elif chosen is not None:

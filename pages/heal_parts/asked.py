@@ -19,10 +19,11 @@ from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.named_models import is_demo, place_of
 from core.store.runs import Run
+from core.texts.readers import check_file
 from core.texts.text_source import OWN, parse_source
 from pages.shared.exports import shortened
 from pages.shared.parts import seconds_of_forward
-from pages.shared.view import plain
+from pages.shared.view import plain, state_in_view
 
 HELD, REPORT = 32, 128  # sequences
 MOST = 12  # states at once
@@ -66,12 +67,13 @@ def begin_with_usual() -> None:
         state.setdefault(f"heal_{name}", value)
 
 
-def asked_states(run: Run) -> list[Names]:
+def asked_states(source: Source) -> list[Names]:
     """The states that the page is about, of the tray, the selected one, or typed; none where they cannot be,
     which is then told.
     """
+    run = source.run
     units = run.units
-    listed = [state.cursor, state.prune_state, *state.tray]
+    listed = [state_in_view(source), state.prune_state, *state.tray]
     known = [written(units.stored(s)) for s in dict.fromkeys(map(tuple, filter(None, listed)))]
     if state.get("heal_about") != [run.key, *known[:1]]:  # at first, and when another one is selected
         state.update(heal_about=[run.key, *known[:1]], heal_states=known[:1])
@@ -97,7 +99,9 @@ def asked_states(run: Run) -> list[Names]:
 def _named(run: Run, text: str) -> Names:
     """A state's names, of blocks and, where the run knows them, of branches. Errors: InputError."""
     units = _finest(run)
-    return units.stored(units.parse(text))
+    removed = units.parse(text)
+    units.check_left(removed)
+    return units.stored(removed)
 
 
 def _finest(run: Run) -> Units:
@@ -191,7 +195,11 @@ def requests_of(source: Source, states: list[Names], how: How, prompt: str) -> l
     told.
     """
     try:
-        return [_request_of(source, removed, how, prompt) for removed in states]
+        found = [_request_of(source, removed, how, prompt) for removed in states]
+        for prompts in {request["answers"] for request in found if "answers" in request}:
+            if (asked := parse_source(prompts)).is_file:
+                check_file(asked)
+        return found
     except InputError as error:
         st.error(plain(str(error)))
         return []

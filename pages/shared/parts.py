@@ -61,6 +61,13 @@ def start_job(kind: str, request: dict) -> None:
     jobs.start(kind, request)
 
 
+def healings(run: Run) -> list[jobs.Job]:
+    """The healings of the run's model, the latest first; not those that are done whose checkpoint is gone."""
+    source = run.meta["model"]["source"]
+    of_model = (j for j in jobs.list_jobs() if j.kind == "heal" and j.request["model"] == source)
+    return [job for job in of_model if jobs.find("heal", job.request)]
+
+
 def redo_job(kind: str, request: dict) -> None:
     """Of a button: what is done is done anew."""
     jobs.redo(kind, request)

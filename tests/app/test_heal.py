@@ -4,12 +4,15 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import jobs
 from core.energy.sources import open_source
 from core.heal.settings import METHODS
+from core.ising.units import name_text, written
 from core.jobs.files import write_whole
+from core.spectrum.lowest import lowest_states
 
 APP = str(Path(__file__).parents[2] / "app.py")
 
@@ -151,9 +154,47 @@ def test_what_trains_nothing_has_no_budget(no_worker):
     assert jobs.list_jobs()[0].request["settings"] == {"method": "linear"}
 
 
-def test_blocks_that_are_not_there_are_refused():
-    app = typed(opened(), "3,99")
-    assert app.error and not app.exception and not app.button
+@pytest.mark.parametrize("blocks, said", [("3,99", "Block 99"), ("0-23", "keep at least one")])
+def test_what_cannot_go_is_refused(blocks, said):
+    app = typed(opened(), blocks)
+    assert said in app.error[0].value and not app.exception and not app.button
+
+
+def test_prompts_that_are_not_there_are_refused():
+    app = typed(opened(), "3,7")
+    app.selectbox(key="heal_learn").select("what the original answers to prompts").run()
+    for path in ("/nowhere/ü b.jsonl", "a" * 5000, "~nobody/x.txt", APP):
+        app.text_input(key="heal_prompts").input(path).run()
+        assert "text file" in app.error[0].value and not app.exception and not app.button
+
+
+def test_the_state_that_explore_shows_at_first_is_the_one(no_worker):
+    app = AppTest.from_file(APP, default_timeout=60).run()
+    app.session_state.removed = 4
+    app.run().switch_page("pages/heal.py").run()
+    source = open_source("demo")
+    lowest = lowest_states(source.couplings(source.default), 4, 1).removed[0]
+    assert app.multiselect(key="heal_states").value == [written(lowest)]
+    app.switch_page("pages/take_home.py").run()
+    assert app.selectbox(key="home_state").value == name_text(lowest) and not app.exception
+
+
+def test_healings_are_found_again_after_a_reload(no_worker):
+    """By their settings alone they were not: a page that is loaded anew has the usual ones."""
+    app = typed(opened(), "3,7")
+    app.number_input(key="heal_minutes").set_value(0.2).run()
+    app.button(key="start_heal").click().run()
+    (job,) = jobs.list_jobs()
+    again = opened()
+    assert again.selectbox(key="earlier_healing").value == job.id  # it is at work
+    assert [b.label for b in again.button] == ["Heal", "Cancel"]
+    end(job, result_of(job, 1.2, 1.0))
+    again = opened()
+    assert again.selectbox(key="earlier_healing").value is None
+    again.selectbox(key="earlier_healing").select(job.id).run()
+    assert not again.exception and any("came back" in m.value for m in again.markdown)
+    typed(again, "3,7").number_input(key="heal_minutes").set_value(0.2).run()
+    assert not again.exception and not [s for s in again.selectbox if s.key == "earlier_healing"]
 
 
 def test_what_is_asked_outlives_a_look_at_another_page(no_worker):

@@ -147,3 +147,18 @@ def test_a_folder_that_mergekit_cannot_read_is_told(tmp_path, config):
         (tmp_path / "config.json").write_text(config)
     app = AppTest.from_function(_recipe_card, args=(str(tmp_path),)).run()
     assert not app.exception and not app.code and len(app.info) == 1
+
+
+def test_what_is_asked_outlives_a_look_at_another_page(monkeypatch):
+    app = opened(monkeypatch, "3,7-9")
+    app.switch_page("pages/jobs.py").run()
+    app.switch_page("pages/take_home.py").run()
+    assert app.selectbox(key="home_state").value == "typed" and "3, 7, 8, 9" in tables(app)
+    app.session_state.cursor = (2, 5)  # another one is selected in Explore
+    app.run()
+    assert app.selectbox(key="home_state").value == "2,5" and not app.exception
+
+
+def test_all_blocks_are_refused(monkeypatch):
+    app = opened(monkeypatch, "0-23")
+    assert "keep at least one" in app.error[0].value and not app.button
