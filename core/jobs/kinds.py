@@ -24,6 +24,7 @@ class Kind:
     about: Callable[[dict], str] = lambda request: ""  # a request in a few words, beside its model
     # whether what a done job made of a request is still there
     whole: Callable[[dict, dict], bool] = lambda request, result: True
+    in_parts: bool = False  # whether its progress is told of one part after the other, not of all of it
     resumes: bool = True  # whether a worker goes on where an earlier one was stopped
 
 
@@ -109,7 +110,7 @@ KINDS = {
     "speed": Kind("Speed", "timing tokens", lambda request: f"at {request.get('context')} tokens"),
     "prune": Kind("Prune", "pruning", _without, _is_there),
     "push": Kind("Send to the hub", "sending to the hub", lambda request: f"to {request.get('repo')}"),
-    "heal": Kind("Heal", "healing", _healing, _is_there),
+    "heal": Kind("Heal", "healing", _healing, _is_there, in_parts=True),
     "learn": Kind("Learned landscape", "learning the landscape", _budget),
     "race": Kind("Race", "racing states", _race),
     "peers": Kind("Other methods", "running other methods", _budget),

@@ -1,5 +1,6 @@
 """The Heal page: what it asks for, and how it refuses."""
 
+import json
 from itertools import combinations
 from pathlib import Path
 
@@ -177,6 +178,18 @@ def test_the_state_that_explore_shows_at_first_is_the_one(no_worker):
     assert app.multiselect(key="heal_states").value == [written(lowest)]
     app.switch_page("pages/take_home.py").run()
     assert app.selectbox(key="home_state").value == name_text(lowest) and not app.exception
+
+
+def test_time_is_told_as_that_of_a_part(no_worker):
+    """A second of the original's loss had been told as what is left of minutes."""
+    app = typed(opened(), "3,7")
+    app.button(key="start_heal").click().run()
+    (job,) = jobs.list_jobs()
+    told = {"t": 0.0, "done": 64, "total": 128, "rate": 64.0, "message": "loss of the original"}
+    (job.folder / "progress.jsonl").write_text(json.dumps(told) + "\n")
+    app.run()
+    (bar,) = app.get("progress")
+    assert bar.proto.text == "loss of the original · 64 of 128 · 64/s · 0:01 left of this part"
 
 
 def test_healings_are_found_again_after_a_reload(no_worker):
