@@ -240,6 +240,7 @@ def _request_of(source: Source, removed: Names, how: How, prompt: str) -> dict:
 
 def costs(run: Run, states: list[Names], how: How) -> str:
     """Time, memory and disk in a sentence; of several states the time of all, and what the largest takes."""
+    run = run.whole or run  # of which the parts are known by block
     model, length = run.meta["model"], run.meta["texts"]["length"]
     judging = measure_seconds(seconds_of_forward(run, REPORT, length), 2)
     # what the original writes is written once for all states

@@ -90,6 +90,18 @@ def test_parts_of_blocks_take_what_trains(no_worker):
     assert "is a part of a block" in app.error[0].value
 
 
+def test_costs_are_the_same_seen_by_branch(no_worker):
+    """Parameters of blocks had been looked for among those of branches, where block 12 has one alone."""
+    told = []
+    for by in ("block", "branch"):
+        app = AppTest.from_file(APP, default_timeout=60)
+        app.query_params.update({"run": "demo", "by": by})
+        typed(app.run().switch_page("pages/heal.py").run(), "3,12f")
+        assert not app.exception
+        told.append(app.caption[-1].value)
+    assert told[0] == told[1] and "of memory" in told[0]
+
+
 def result_of(job: jobs.Job, pruned: float, healed: float, **training) -> dict:
     """What a worker would have made of it."""
     rows = {"original": 0.8, "pruned": pruned, "healed": healed}
