@@ -60,5 +60,11 @@ def asked(source: Source) -> tuple[Run, tuple[int, ...]] | jobs.Job | None:
 
 def _called(job: jobs.Job) -> str:
     won = job.result.get("won")
-    back = "" if won is None else ", worse than before" if won < 0 else f", {100 * won:.0f} % won back"
+    back = (
+        ""
+        if won is None
+        else ", worse than before"
+        if won <= -0.005
+        else f", {100 * max(won, 0.0):.0f} % won back"
+    )
     return f"healed: {jobs.about(job.kind, job.request)}{back}"

