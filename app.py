@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.shared.parts import job_chip
 from pages.shared.serving import own_addresses, serving
-from pages.shared.view import keep_view
+from pages.shared.view import keep_view, send_again
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -17,6 +17,7 @@ def show() -> None:
     st.logo(str(ASSETS / "logo.svg"), size="large")
     st.html(ASSETS / "app.css")
     keep_view()
+    send_again()
     navigation = st.navigation(
         [
             st.Page("pages/explore.py", title="Explore", default=True),

@@ -46,6 +46,14 @@ def keep_view() -> None:
             state[name] = kept[name]
 
 
+def send_again() -> None:
+    """Of the app, before a page is drawn: controls of Heal and Take home that were not on the page before get
+    their values, which Streamlit sends to the browser only where they were set in this very run.
+    """
+    for name in [name for name in state if str(name).startswith(("heal_", "home_"))]:
+        state[name] = state[name]
+
+
 def _as_it_is_now(key: str) -> bytes:
     """A key, and when its run was last written: where the texts of a run lie may change.
 

@@ -249,6 +249,11 @@ def test_what_is_asked_outlives_a_look_at_another_page(no_worker):
     assert app.selectbox(key="heal_method").value == "lora"
     assert app.number_input(key="heal_minutes").value == 60.0
     assert app.number_input(key="heal_rate").value == 1e-3
+    # the browser has forgotten it: had shown the least that can be, and asked for that
+    assert app.number_input(key="heal_minutes").proto.set_value
+    for method in ("linear", "merge", "lora"):
+        app.selectbox(key="heal_method").select(method).run()
+    assert app.number_input(key="heal_minutes").proto.set_value
     app.session_state.cursor = (2, 5)  # another one is selected in Explore
     app.run()
     assert app.multiselect(key="heal_states").value == ["2,5"] and not app.exception
