@@ -96,7 +96,7 @@ def own_answers(
             saved.put(name, {"ids": _answered(loaded, [ids[k] for k in some], numbers, length, seed)})
         said |= zip(some, (_ended(out, ends_of(loaded)) for out in saved[name]["ids"]))
     saved.flush()
-    words = loaded.tokenizer.batch_decode([said[k] for k in chosen], skip_special_tokens=True)
+    words = loaded.tokenizer.batch_decode([said[k].tolist() for k in chosen], skip_special_tokens=True)
     pairs = [(ids[k], said[k]) for k, answer in zip(chosen, words) if answer.strip()]
     return _sequences(loaded, prompts, pairs, length)
 
