@@ -13,6 +13,7 @@ from core.calibration.gradient_rows import label_uniforms
 from core.calibration.own_samples import Draw
 from core.errors import InputError
 from core.measure.chat import ends_of, is_chat
+from core.model.generation import by_itself
 from core.model.load import LoadedModel
 from core.store.checkpoint import Checkpoint
 from core.store.runs import canonical_key
@@ -84,8 +85,9 @@ def own_answers(
         )
     chosen = np.random.default_rng(seed).permutation(fit)[:most].tolist()
     order = sorted(chosen, key=lambda k: len(ids[k]))  # alike in length, a batch holds little padding
-    about = {"model": loaded.digest(), "tokenizer": loaded.tokenizer_digest(), "length": length, "seed": seed}
-    own = canonical_key({**about, "prompts": [ids[k].tolist() for k in order]})
+    about = {"model": loaded.digest(), "tokenizer": loaded.tokenizer_digest(), "ends": ends_of(loaded)}
+    asks = {"length": length, "seed": seed, "prompts": [ids[k].tolist() for k in order]}
+    own = canonical_key({**about, **asks})
     saved = Checkpoint(kept and kept / own, {"batch": batch})
     batch, said = saved.plan["batch"], dict[int, np.ndarray]()
     for start in range(0, len(order), batch):
@@ -182,14 +184,15 @@ def _answered(
     ids = np.stack([np.pad(own, (widest - len(own), 0), constant_values=filler) for own in prompts])
     real = np.stack([np.arange(widest) >= widest - len(own) for own in prompts])
     uniforms = label_uniforms(np.array(numbers), length, seed)
-    out = loaded.model.generate(  # type: ignore[operator]  # transformers hides it from type checkers
-        torch.from_numpy(ids).to(loaded.device),
-        attention_mask=torch.from_numpy(real).long().to(loaded.device),
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=room,
-        eos_token_id=ends or None,
-        pad_token_id=filler,
-        logits_processor=LogitsProcessorList([Draw(uniforms, widest)]),
-    )
+    with by_itself(loaded.model):
+        out = loaded.model.generate(  # type: ignore[operator]  # transformers hides it from type checkers
+            torch.from_numpy(ids).to(loaded.device),
+            attention_mask=torch.from_numpy(real).long().to(loaded.device),
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=room,
+            eos_token_id=ends or None,
+            pad_token_id=filler,
+            logits_processor=LogitsProcessorList([Draw(uniforms, widest)]),
+        )
     return out[:, widest:].cpu().numpy()
