@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 import core
+from core.model.generation import by_itself, by_itself_unlike_before
 from core.model.surgery import without
 from core.store.results import Key, Results
 from core.store.runs import canonical_key
@@ -28,7 +29,7 @@ def ask(loaded, prompts: Sequence[str], removed: Sequence[int] = (), tokens: int
     head = begins(tokenizer)
     stop = loaded.model.generation_config.eos_token_id
     stop = tokenizer.eos_token_id if stop is None else stop
-    with without(loaded, removed), torch.no_grad():
+    with without(loaded, removed), by_itself(loaded.model), torch.no_grad():
         for prompt in prompts:  # one at a time: padding would change what some models say
             ids = head + tokenizer(prompt, add_special_tokens=False)["input_ids"]
             room = min(tokens, (loaded.max_length or math.inf) - len(ids))
@@ -64,7 +65,7 @@ def measure(
     [{text, ended, wrong}]}]}, the original first.
     """
     results, model = Results(), canonical_key(loaded.digest())
-    begun = begins_unlike_before(loaded.tokenizer)
+    begun = {**begins_unlike_before(loaded.tokenizer), **by_itself_unlike_before(loaded.model)}
     settings = json.dumps({"tokens": tokens, "tokenizer": loaded.tokenizer_digest(), **begun}, sort_keys=True)
     versions = {"blockscape": core.__version__, "transformers": importlib.metadata.version("transformers")}
     listed = list(dict.fromkeys([(), *(tuple(sorted(s)) for s in states)]))

@@ -17,6 +17,7 @@ from core.blocks.structure import probe_ids
 from core.compare.comparison import Distance, distance_of
 from core.errors import InputError
 from core.model.gates import gated, keep_all, removal
+from core.model.generation import by_itself
 from core.model.load import LoadedModel
 from core.model.losses import (
     kl_of_tokens,
@@ -243,16 +244,17 @@ def greedy_tokens(
 
 def greedy(model, ids: torch.Tensor, count: int, use_cache: bool) -> torch.Tensor:
     """int64 [B, T + count]: exactly `count` greedy tokens, end-of-text ignored."""
-    return model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        do_sample=False,
-        num_beams=1,
-        min_new_tokens=count,
-        max_new_tokens=count,
-        use_cache=use_cache,
-        pad_token_id=0,
-    )
+    with by_itself(model):
+        return model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            num_beams=1,
+            min_new_tokens=count,
+            max_new_tokens=count,
+            use_cache=use_cache,
+            pad_token_id=0,
+        )
 
 
 @dataclass(frozen=True)

@@ -413,10 +413,39 @@ def keep_run(run: Run) -> Path:
 
 
 def extend_run(run: Run) -> Path:
-    """Write a run that holds more than the stored one of its key in that one's place, in one step."""
+    """Write a run that holds more than the stored one of its key in that one's place, in one step; what only
+    that one holds, as another job has added it meanwhile, stays.
+    """
     folder = _place(run.key)
     with folders.locked(folder.parent / ".lock"):
+        try:
+            run = _with_more(run, stored_run(run.key))
+        except InputError:  # not there, or damaged
+            pass
         return save_run(run, folder)
+
+
+def _with_more(run: Run, known: Run) -> Run:
+    """The run with the secants and pairs of another one of its key, where that has more of them."""
+    found = run
+    if _count_secants(known) > _count_secants(run):
+        own = known.branches.secants if known.branches else None
+        branches = replace(run.branches, secants=own) if run.branches else None
+        found = replace(found, secants=known.secants, branches=branches, meta=_told(found, known, "secants"))
+    if known.pairs and (run.pairs is None or known.pairs.part.shape[1] > run.pairs.part.shape[1]):
+        found = replace(found, pairs=known.pairs, meta=_told(found, known, "pairs"))
+    return found
+
+
+def _told(run: Run, known: Run, what: str) -> dict:
+    """What the run says of itself, with what the other one says of these."""
+    return {**run.meta, **{name: value for name, value in known.meta.items() if name == what}}
+
+
+def _count_secants(run: Run) -> tuple[bool, int]:
+    """(whether they are by branch, of how many sequences they are)."""
+    count = run.secants.A.shape[1] if run.secants else 0
+    return run.branches is not None and run.branches.secants is not None, count
 
 
 def set_aside(key: str) -> Path | None:

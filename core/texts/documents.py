@@ -185,6 +185,11 @@ def _document(row: Row | None, source: TextSource, place: str, unnamed: str) -> 
         return None
     named = row.get("domain")
     domain = source.domain or (unnamed if named is None else str(named))
-    if not is_text(found.text + domain + "".join(role for role, _ in found.turns)):
-        raise InputError(f"{where} holds a lone surrogate, which is no text; remove it.")
+    check_text(found.text + domain + "".join(role for role, _ in found.turns), where)
     return Document(found.text, domain, found.turns) if found.text else None
+
+
+def check_text(text: str, where: str) -> None:
+    """Errors: InputError for what cannot be written; where: the row that has it."""
+    if not is_text(text):
+        raise InputError(f"{where} holds a lone surrogate, which is no text; remove it.")

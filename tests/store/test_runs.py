@@ -11,7 +11,20 @@ from core.energy import sources
 from core.energy.couplings import available, couplings, outer_mean
 from core.errors import InputError
 from core.store import folders
-from core.store.runs import FORMAT, Rows, Run, Singles, canonical_key, keep_run, load_run, save_run
+from core.store.runs import (
+    FORMAT,
+    Pairs,
+    Rows,
+    Run,
+    Secants,
+    Singles,
+    canonical_key,
+    extend_run,
+    keep_run,
+    load_run,
+    save_run,
+    stored_run,
+)
 
 
 def a_run(m=40, n=6, seed=0, extras=True) -> Run:
@@ -107,6 +120,29 @@ def test_bad_run_json_is_one_sentence(tmp_path, content):
     with pytest.raises(InputError) as caught:
         load_run(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_what_two_jobs_add_to_a_run_at_once_is_all_kept():
+    run = a_run()
+    keep_run(run)
+    secants = Secants(np.ones((7, 4, 6), np.float32), np.ones((7, 4), np.float32))
+    pairs = Pairs(np.array([[0, 1]], np.int16), np.ones((1, 4), np.float32))
+    with_secants = replace(run, secants=secants, meta={**run.meta, "secants": {"sequences": 4}})
+    with_pairs = replace(run, pairs=pairs, meta={**run.meta, "pairs": {"sequences": 4}})
+    fewer = Pairs(pairs.blocks, pairs.part[:, :2])
+    for added in (
+        with_secants,
+        with_pairs,
+        replace(run, pairs=fewer, meta={**run.meta, "pairs": {"sequences": 2}}),
+    ):
+        extend_run(added)  # each began with the run as it was at first
+    found = stored_run(run.key)
+    assert (
+        found.secants is not None and (found.secants.A == 1).all() and found.meta["secants"]["sequences"] == 4
+    )
+    assert (
+        found.pairs is not None and found.pairs.part.shape == (1, 4) and found.meta["pairs"]["sequences"] == 4
+    )
 
 
 def test_the_store_finds_runs_by_path_and_prefix(tmp_path):
