@@ -65,8 +65,14 @@ def measure(
     [{text, ended, wrong}]}]}, the original first.
     """
     results, model = Results(), canonical_key(loaded.digest())
-    begun = {**begins_unlike_before(loaded.tokenizer), **by_itself_unlike_before(loaded.model)}
-    settings = json.dumps({"tokens": tokens, "tokenizer": loaded.tokenizer_digest(), **begun}, sort_keys=True)
+    unusual = {
+        **begins_unlike_before(loaded.tokenizer),
+        **by_itself_unlike_before(loaded.model),
+        **loaded.arithmetic(),
+    }
+    settings = json.dumps(
+        {"tokens": tokens, "tokenizer": loaded.tokenizer_digest(), **unusual}, sort_keys=True
+    )
     versions = {"blockscape": core.__version__, "transformers": importlib.metadata.version("transformers")}
     listed = list(dict.fromkeys([(), *(tuple(sorted(s)) for s in states)]))
     total = len(listed) * len(PROMPTS)
