@@ -100,8 +100,10 @@ def read_texts(sources: Asked | Sequence[Asked] | None = None, beside: bool = Fa
         own, blank, source = _read(source, alone=len(asked) == 1 and not beside)
         empty += blank
         read.append(source)
-        names = {d: d if source.domain else free_name(d, taken) for d in dict.fromkeys(d.domain for d in own)}
-        taken.update(names.values())
+        names: dict[str, str] = {}
+        for d in dict.fromkeys(document.domain for document in own):
+            names[d] = d if source.domain else free_name(d, taken)
+            taken.add(names[d])
         documents += (
             [replace(d, domain=names[d.domain]) for d in own]
             if any(k != v for k, v in names.items())
