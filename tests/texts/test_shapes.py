@@ -112,6 +112,7 @@ def test_packed_files_that_are_none_or_a_bomb_are_one_sentence(tmp_path, kind, m
         ("a.csv", "\ufefftext\tdomain\none, and\tx\ntwo\ty\n"),
         ("a.tsv", "\ufefftext\tdomain\none, and\tx\ntwo\ty\n"),
         ("a.csv", 'text,domain\n"one, and",x\ntwo,y\n'),
+        ("a.csv", "\ntext;domain\none, and;x\ntwo;y\n"),
     ],
 )
 def test_what_divides_the_header_divides_the_rows(tmp_path, name, content):
