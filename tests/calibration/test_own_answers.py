@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from core.model.load import load_model
 from core.store.checkpoint import Checkpoint
 from core.texts import read_texts
 from core.texts.documents import split_of
+from tests.zoo import tiny_model
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</>\n{% endfor %}"
@@ -49,6 +51,16 @@ def test_answers_follow_the_model_whatever_stands_beside_them(tiny, kind):
             assert lower - 1e-5 <= uniforms[t] <= upper[token] + 1e-5
             if token == loaded.tokenizer.eos_token_id:
                 break
+
+
+@pytest.mark.parametrize("kind, pads", [("qwen3", True), ("rwkv", False), ("bart", False)])
+def test_a_model_that_takes_padding_for_text_answers_prompts_of_one_length_at_a_time(kind, pads):
+    model = tiny_model(kind)
+    tokenizer = SimpleNamespace(eos_token_id=None)
+    loaded = SimpleNamespace(model=model, device=torch.device("cpu"), max_length=64, tokenizer=tokenizer)
+    prompts = {k: np.arange(20, 20 + n) for k, n in enumerate((3, 3, 3, 9))}
+    found = module._batches(loaded, prompts, 2)
+    assert found == ([[0, 1], [2, 3]] if pads else [[0, 1], [2], [3]])
 
 
 def test_a_prompt_is_read_and_the_answer_alone_counts(tiny, tmp_path, monkeypatch):
