@@ -22,6 +22,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -367,12 +368,15 @@ def rewrite_meta(folder: Path, change: Callable[[dict], dict]) -> None:
 
     Errors: InputError for a run.json that is damaged, OSError for a folder that cannot be written.
     """
-    meta = change(_read_meta(folder))
-    handle, staging = tempfile.mkstemp(prefix=f".{folder.name}-", dir=folder.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as f:
-        f.write(seal(meta))
-    os.chmod(staging, 0o644)
-    os.replace(staging, folder / "run.json")
+    in_store = folder.parent.resolve() == (folders.home() / "runs").resolve()
+    # of a run that is replaced by a larger one meanwhile, what it said would lie beside other arrays
+    with folders.locked(folder.parent / ".lock") if in_store else nullcontext():
+        meta = change(_read_meta(folder))
+        handle, staging = tempfile.mkstemp(prefix=f".{folder.name}-", dir=folder.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as f:
+            f.write(seal(meta))
+        os.chmod(staging, 0o644)
+        os.replace(staging, folder / "run.json")
 
 
 def stored_run(key: str) -> Run:
