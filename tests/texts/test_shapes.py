@@ -152,6 +152,9 @@ def test_the_only_column_of_text_is_taken_and_recorded(tmp_path):
         assert found.sources == (TextSource(str(file), column="story"),)
     (tmp_path / "b.csv").write_text("word\nfirst\nsecond\n")
     assert texts_in(tmp_path / "b.csv") == ["first", "second"]
+    jsonl(tmp_path / "c.jsonl", {"prompt": "why is it so?", "category": "qa"})
+    with pytest.raises(InputError, match="Line 1 of .* has no string under the key 'text', or messages"):
+        read_texts(tmp_path / "c.jsonl")  # no texts are labels
     jsonl(tmp_path / "c.jsonl", {"title": "a title", "story": "a story"})
     with pytest.raises(InputError, match="no column 'text' but 'title, story'; name the one"):
         read_texts(tmp_path / "c.jsonl")
