@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from core.texts import Document, Sequences, Texts, read_texts
 from core.texts.chat import asked_ids
 from core.texts.documents import HUB_LIMIT, check_text, split_of
 from core.texts.readers import rows_of
-from core.texts.shapes import has_shape, question_of
+from core.texts.shapes import QUESTION, has_shape, question_of
 from core.texts.text_source import COMPLETION, PROMPT, Asked, sources_of
 
 SPLIT = "calibrate"
@@ -42,10 +43,15 @@ def read_prompts(asked: Asked) -> Texts:
     if source.is_own or not source.names_no_column:
         return read_texts(source)
     first = [row for _, row in islice(rows_of(source), _LOOKED_AT) if row]
-    if any(has_shape(row, source) for row in first) or not any(map(question_of, first)):
+    if any(has_shape(row, source) for row in first):
         return read_texts(source)
+    asks = source
+    if not any(map(question_of, first)):  # of a Parquet file columns are read that texts are made of
+        asks = replace(source, column=QUESTION)
+        if not any(question_of(row) for _, row in islice(rows_of(asks), _LOOKED_AT) if row):
+            return read_texts(source)
     limit = source.limit or (HUB_LIMIT if source.is_hub else None)
-    rows = list(islice(rows_of(source), limit))
+    rows = list(islice(rows_of(asks), limit))
     found = [(place, question) for place, row in rows if row and (question := question_of(row))]
     for place, question in found:
         check_text(question, f"{place} of {source.path!r}")

@@ -16,7 +16,8 @@ from core.texts.text_source import CHATS, COMPLETION, PROMPT, TextSource
 
 Turns = tuple[tuple[str, str], ...]
 _PAIRS = ((PROMPT, COMPLETION), (PROMPT, "response"), ("instruction", "output"), ("instruction", "response"))
-_QUESTIONS = (PROMPT, "instruction", "question")
+QUESTION = "question"
+_QUESTIONS = (PROMPT, "instruction", QUESTION)
 _BESIDE = ("input", "context")  # what an instruction is about
 _MESSAGE = (("role", "content"), ("from", "value"))
 _ROLES = {"human": "user", **dict.fromkeys(("gpt", "chatgpt", "bing", "bard", "model"), "assistant")}

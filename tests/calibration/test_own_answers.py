@@ -5,6 +5,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 
@@ -89,6 +91,7 @@ def test_a_prompt_is_read_and_the_answer_alone_counts(tiny, tmp_path, monkeypatc
         ({"prompt": "why?"}, "why?"),
         ({"question": "how?", "answer": "so"}, "how?"),
         ({"instruction": "go", "input": "there", "output": "gone"}, "go\n\nthere"),
+        ({"question": "who was it?", "context": "a tale of many"}, "who was it?"),
         ({"text": "once"}, "once"),
         ({"key": 1, "prompt": "why?", "instruction_id_list": ["no_comma"]}, "why?"),
         ({"dataset": "helpful", "instruction": "what?"}, "what?"),
@@ -96,8 +99,10 @@ def test_a_prompt_is_read_and_the_answer_alone_counts(tiny, tmp_path, monkeypatc
     ],
 )
 def test_prompts_are_found_in_rows(tmp_path, row, prompt):
-    (document,) = read_prompts(rows(tmp_path, row)).documents
-    assert module._asked(document) == (("prompt", prompt),)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "a.parquet")
+    for source in (rows(tmp_path, row), str(tmp_path / "a.parquet")):
+        (document,) = read_prompts(source).documents
+        assert module._asked(document) == (("prompt", prompt),)
 
 
 def test_rows_without_a_prompt_are_told(tmp_path):
