@@ -40,7 +40,12 @@ def read_prompts(asked: Asked) -> Texts:
     text, chat or answer that is known, these. Errors: InputError.
     """
     (source,) = sources_of(asked)
-    if source.is_own or not source.names_no_column:
+    if source.is_own:
+        raise InputError(
+            "What the model writes by itself holds no prompts to answer; name a file that does, or learn "
+            "from 'own' itself."
+        )
+    if not source.names_no_column:
         return read_texts(source)
     first = [row for _, row in islice(rows_of(source), _LOOKED_AT) if row]
     if any(has_shape(row, source) for row in first):

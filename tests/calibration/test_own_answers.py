@@ -110,7 +110,7 @@ def test_rows_without_a_prompt_are_told(tmp_path):
         read_prompts(rows(tmp_path, {"prompt": "\ud800"}))
     with pytest.raises(InputError, match="has no column 'text' but 'speech, title'; name"):
         read_prompts(rows(tmp_path, {"speech": "a b", "title": "c d"}))
-    with pytest.raises(InputError, match="no model is given here"):
+    with pytest.raises(InputError, match="holds no prompts to answer; name a file"):
         read_prompts("own")
 
 
