@@ -6,7 +6,7 @@ import numpy as np
 
 from core.heal.settings import TRAINED
 from tests.heal_runs import won_back
-from tests.healing_tables import Z, against_at_once, by_seed, orders, paired, won
+from tests.healing_tables import BEST, Z, against_at_once, by_seed, orders, paired, smollm2_healed, won
 
 
 def _back(found: dict, model: str) -> str:
@@ -36,7 +36,9 @@ def _spread(rows: Sequence[Mapping], of: str) -> float:
 
 def findings(found: dict) -> str:
     """The section that comes first."""
-    return "\n".join(f"- {line}" for line in (*_of_smollm2(found), *_of_the_demo(found)))
+    return "\n".join(
+        f"- {line}" for line in (*_of_smollm2(found), *_of_states_of_smollm2(found), *_of_the_demo(found))
+    )
 
 
 def _of_smollm2(found: dict) -> list[str]:
@@ -61,6 +63,30 @@ def _of_smollm2(found: dict) -> list[str]:
         f"from {slow[0]:.2f} to {slow[-1]:.2f} at 3e-4, and to {fast[-1]:.2f} at 1e-3. So a model of its "
         "size is healed at .3 of the usual rate where none is asked for. `seams` and `lora` did well at "
         "theirs, 3e-3, and were not tried lower.",
+    ]
+
+
+def _of_states_of_smollm2(found: dict) -> list[str]:
+    """What the same healing makes of several states of SmolLM2."""
+    if "smollm2 states" not in found:
+        return []
+    rows = smollm2_healed(found)
+    original, best, low = np.array(rows[BEST]["original"]), rows[BEST], rows["lowest"]
+    course = {
+        name: " to ".join(paired(np.array(rows[name][of]) - original) for of in ("pruned", "losses"))
+        for name in (BEST, "lowest", "most diverse")
+    }
+    ahead = [
+        paired(np.array(a["losses"]) - np.array(b["losses"]))
+        for a, b in ((low, best), (rows.get("lowest, seed 1"), rows.get(f"{BEST}, seed 1")))
+        if a and b
+    ]
+    return [
+        "**On SmolLM2 the best state before healing is not the best after.** With "
+        f"{best['tokens'] / 1000:.0f}k tokens each the best measured goes from {course[BEST]} nats, the "
+        f"lowest in energy, a little worse at first, from {course['lowest']} (by seed {', '.join(ahead)} "
+        f"against the best measured), the most diverse from {course['most diverse']}. Where a model is to be "
+        "healed, compare states after a short healing of each: `heal --run R --remove M --rank 0,1,2`."
     ]
 
 
