@@ -24,8 +24,7 @@ class Document:
     """A text and its domain.
 
     turns: (role, content) of a chat, or of a prompt and its completion; `text` is then their lines.
-    split: of a stretch of running text, the one it was cut for, and of an answer that is to be learned from;
-    None: by its hash.
+    split: of a stretch of running text, the one it was cut for; None: a document that is whole.
     """
 
     text: str
@@ -36,7 +35,7 @@ class Document:
     @property
     def running(self) -> bool:
         """Whether it is a stretch of running text, no document that is whole."""
-        return self.split is not None and not self.turns
+        return self.split is not None
 
 
 @dataclass(frozen=True)
