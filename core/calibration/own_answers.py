@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Callable
-from itertools import islice
+from dataclasses import replace
+from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +23,13 @@ from core.texts import Document, Sequences, Texts, read_texts
 from core.texts.chat import asked_ids
 from core.texts.documents import HUB_LIMIT, check_text, split_of
 from core.texts.readers import rows_of
-from core.texts.shapes import has_shape, question_of
+from core.texts.shapes import QUESTION, has_shape, question_of
 from core.texts.text_source import COMPLETION, PROMPT, Asked, sources_of
 
 SPLIT = "calibrate"
 _LEAST = 16  # tokens of room for an answer
+_CLOSE = 1e-3  # of the logits' spread: beyond that an answer behind padding is another one
+_STEPS = 8  # of that trial
 _LOOKED_AT = 32  # rows that say whether there is more than questions
 _SAID = (COMPLETION, "assistant")  # roles of what the model is to say itself
 Turns = tuple[tuple[str, str], ...]
@@ -36,13 +40,23 @@ def read_prompts(asked: Asked) -> Texts:
     text, chat or answer that is known, these. Errors: InputError.
     """
     (source,) = sources_of(asked)
-    if source.is_own or not source.names_no_column:
+    if source.is_own:
+        raise InputError(
+            "What the model writes by itself holds no prompts to answer; name a file that does, or learn "
+            "from 'own' itself."
+        )
+    if not source.names_no_column:
         return read_texts(source)
     first = [row for _, row in islice(rows_of(source), _LOOKED_AT) if row]
-    if any(has_shape(row, source) for row in first) or not any(map(question_of, first)):
+    if any(has_shape(row, source) for row in first):
         return read_texts(source)
+    asks = source
+    if not any(map(question_of, first)):  # of a Parquet file columns are read that texts are made of
+        asks = replace(source, column=QUESTION)
+        if not any(question_of(row) for _, row in islice(rows_of(asks), _LOOKED_AT) if row):
+            return read_texts(source)
     limit = source.limit or (HUB_LIMIT if source.is_hub else None)
-    rows = list(islice(rows_of(source), limit))
+    rows = list(islice(rows_of(asks), limit))
     found = [(place, question) for place, row in rows if row and (question := question_of(row))]
     for place, question in found:
         check_text(question, f"{place} of {source.path!r}")
@@ -89,9 +103,10 @@ def own_answers(
     asks = {"length": length, "seed": seed, "prompts": [ids[k].tolist() for k in order]}
     own = canonical_key({**about, **asks})
     saved = Checkpoint(kept and kept / own, {"batch": batch})
-    batch, said = saved.plan["batch"], dict[int, np.ndarray]()
-    for start in range(0, len(order), batch):
-        name, some = f"answers-{start}", order[start : start + batch]
+    said: dict[int, np.ndarray] = {}
+    for some in _batches(loaded, {k: ids[k] for k in order}, saved.plan["batch"]):
+        start = len(said)
+        name = f"answers-{start}+{len(some)}"
         if name not in saved:
             report(start, len(order), "the original answers the prompts")
             numbers = list(range(start, start + len(some)))
@@ -170,6 +185,35 @@ def _sequences(
     )
 
 
+def _batches(loaded: LoadedModel, ids: dict[int, np.ndarray], most: int) -> list[list[int]]:
+    """The numbers of the prompts, at most so many at once; of equal length where the model takes padding for
+    text. ids: by length.
+    """
+    pads = _pads(loaded, list(ids.values())[-1])
+    alike = [list(own) for _, own in groupby(ids, key=lambda k: 0 if pads else len(ids[k]))]
+    return [own[start : start + most] for own in alike for start in range(0, len(own), most)]
+
+
+@torch.no_grad()
+def _pads(loaded: LoadedModel, prompt: np.ndarray) -> bool:
+    """Whether a prompt is answered behind padding as by itself: a trial of some steps on a part of one."""
+    part = prompt[-(-len(prompt) // 2) :]
+    if not len(part):
+        return False
+    try:
+        alone, beside = (
+            torch.stack(
+                _generated(loaded, some, _STEPS, output_logits=True, return_dict_in_generate=True).logits
+            )
+            for some in ([part], [part, prompt])
+        )
+    except Exception:  # of many kinds: steps that take no mask
+        return False
+    close = max(_CLOSE, 16 * torch.finfo(alone.dtype).eps) * float(alone.float().std())
+    steps = min(len(alone), len(beside))  # until it ends by itself
+    return float((alone[:steps, 0] - beside[:steps, 0]).abs().max()) <= close
+
+
 @torch.no_grad()
 def _answered(
     loaded: LoadedModel, prompts: list[np.ndarray], numbers: list[int], length: int, seed: int
@@ -177,15 +221,22 @@ def _answered(
     """int64 [B, T]: the answers, behind their end padded with it; numbers: of the prompts, each a stream of
     random numbers.
     """
-    widest, ends = max(map(len, prompts)), ends_of(loaded)
+    widest = max(map(len, prompts))
     # as far as the shortest may go: what does not end by itself is cut where the sequence ends
     room = min(length - min(map(len, prompts)), (loaded.max_length or 2 * length) - widest)
+    draw = Draw(label_uniforms(np.array(numbers), length, seed), widest)
+    out = _generated(loaded, prompts, room, logits_processor=LogitsProcessorList([draw]))
+    return out[:, widest:].cpu().numpy()
+
+
+def _generated(loaded: LoadedModel, prompts: list[np.ndarray], room: int, **how: Any) -> Any:
+    """What `generate` gives of prompts, padded on the left, and so many tokens more at most."""
+    widest, ends = max(map(len, prompts)), ends_of(loaded)
     filler = ends[0] if ends else 0
     ids = np.stack([np.pad(own, (widest - len(own), 0), constant_values=filler) for own in prompts])
     real = np.stack([np.arange(widest) >= widest - len(own) for own in prompts])
-    uniforms = label_uniforms(np.array(numbers), length, seed)
     with by_itself(loaded.model):
-        out = loaded.model.generate(  # type: ignore[operator]  # transformers hides it from type checkers
+        return loaded.model.generate(  # type: ignore[operator]  # transformers hides it from type checkers
             torch.from_numpy(ids).to(loaded.device),
             attention_mask=torch.from_numpy(real).long().to(loaded.device),
             do_sample=False,
@@ -193,6 +244,5 @@ def _answered(
             max_new_tokens=room,
             eos_token_id=ends or None,
             pad_token_id=filler,
-            logits_processor=LogitsProcessorList([Draw(uniforms, widest)]),
+            **how,
         )
-    return out[:, widest:].cpu().numpy()

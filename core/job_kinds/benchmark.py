@@ -120,7 +120,7 @@ def _measure_tasks(
 ) -> None:
     """Every item that is not measured yet, of the model as it is now, a few between two writes."""
     begun = begins_unlike_before(loaded.tokenizer)
-    settings = json.dumps({"tokenizer": loaded.tokenizer_digest(), **begun})
+    settings = json.dumps({"tokenizer": loaded.tokenizer_digest(), **begun, **loaded.arithmetic()})
     for name in sorted({item.task for item in items}):
         key = Key(model, state, tasks_digest(), "test", f"task:{name}", settings)
         have = results.items(key)

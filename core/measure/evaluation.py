@@ -190,7 +190,10 @@ def option_scores(
             scored[k, first : len(tokens)] = True
         ids, mask, scored = (t.to(loaded.device) for t in (ids, mask, scored))
         losses = token_losses(_hidden(loaded, ids, alpha, mask), ids, scored, loaded.head.logits)
-        scores[chosen] = -losses.sum(dim=1).double().cpu().numpy()
+        # what overflows is as unlikely as can be: no option is chosen for it
+        scores[chosen] = (
+            (-losses.sum(dim=1).double()).nan_to_num(nan=-torch.inf, neginf=-torch.inf).cpu().numpy()
+        )
         report(min(start + batch, len(order)), len(order), "tasks")
     ends = np.cumsum([len(item.options) for item in items])[:-1]
     return np.split(scores, ends)
@@ -275,7 +278,7 @@ class Evaluation:
         return {
             "loss": self.loss,
             "loss_se": None if math.isnan(self.loss_se) else self.loss_se,
-            "perplexity": math.exp(self.loss),
+            "perplexity": math.exp(min(self.loss, 700.0)),  # more is no float
             "sequences": self.sequences,
             "tokens": self.tokens,
             "tasks": {

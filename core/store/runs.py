@@ -20,8 +20,10 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +37,7 @@ from core.store.sealed_json import seal, unseal
 
 FORMAT = 1
 BRANCH_SINGLES = 32  # sequences that branches are removed alone on, at most: they are twice as many
+_TRIES = 5  # of reading a run that is replaced meanwhile
 _ARRAYS = ("A.npz", "A_sampled.npz", "singles.npz", *folders.EXTRAS)
 
 
@@ -270,7 +273,31 @@ def _read_arrays(folder: Path, meta: dict, name: str) -> dict[str, np.ndarray]:
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run; every array file must match the digest in run.json."""
+    """Read a run; every array file must match the digest in run.json. One that is replaced while it is read,
+    as by a job that adds to it, is read again.
+    """
+    for _ in range(_TRIES):
+        before = _stamp(folder)
+        try:
+            return _load_run(folder)
+        except InputError:
+            if before is not None and _stamp(folder) == before:  # so it lies there
+                raise
+            time.sleep(0.01)
+    return _load_run(folder)
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Changes when another run gets the place of this one; None while there is none."""
+    try:
+        found = folder.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_ctime_ns
+
+
+def _load_run(folder: Path) -> Run:
+    """As `load_run`, of one that stays as it is."""
     meta = _read_meta(folder)
     try:
         read = {name: _read_arrays(folder, meta, name) for name in _ARRAYS if name in meta["files"]}
@@ -367,12 +394,15 @@ def rewrite_meta(folder: Path, change: Callable[[dict], dict]) -> None:
 
     Errors: InputError for a run.json that is damaged, OSError for a folder that cannot be written.
     """
-    meta = change(_read_meta(folder))
-    handle, staging = tempfile.mkstemp(prefix=f".{folder.name}-", dir=folder.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as f:
-        f.write(seal(meta))
-    os.chmod(staging, 0o644)
-    os.replace(staging, folder / "run.json")
+    in_store = folder.parent.resolve() == (folders.home() / "runs").resolve()
+    # of a run that is replaced by a larger one meanwhile, what it said would lie beside other arrays
+    with folders.locked(folder.parent / ".lock") if in_store else nullcontext():
+        meta = change(_read_meta(folder))
+        handle, staging = tempfile.mkstemp(prefix=f".{folder.name}-", dir=folder.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as f:
+            f.write(seal(meta))
+        os.chmod(staging, 0o644)
+        os.replace(staging, folder / "run.json")
 
 
 def stored_run(key: str) -> Run:

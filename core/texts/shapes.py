@@ -16,7 +16,8 @@ from core.texts.text_source import CHATS, COMPLETION, PROMPT, TextSource
 
 Turns = tuple[tuple[str, str], ...]
 _PAIRS = ((PROMPT, COMPLETION), (PROMPT, "response"), ("instruction", "output"), ("instruction", "response"))
-_QUESTIONS = (PROMPT, "instruction", "question")
+QUESTION = "question"
+_QUESTIONS = (PROMPT, "instruction", QUESTION)
 _BESIDE = ("input", "context")  # what an instruction is about
 _MESSAGE = (("role", "content"), ("from", "value"))
 _ROLES = {"human": "user", **dict.fromkeys(("gpt", "chatgpt", "bing", "bard", "model"), "assistant")}
@@ -118,7 +119,7 @@ def column_of_text(rows: Sequence[Row | None], source: TextSource) -> str:
     held = {name: [row[name] for row in real if row.get(name) is not None] for name in names[:_MOST]}
     held = {name: values for name, values in held.items() if values and all(map(_is_words, values))}
     found = [name for name in held if name not in _NEVER]
-    if len(found) > 1:  # ids, labels and addresses are one word each
+    if len(held.keys() - {"domain"}) > 1:  # ids, labels and addresses are one word each
         found = [name for name in found if sum(" " in _line(v) for v in held[name]) * 2 >= len(held[name])]
     if source.names_no_column and len(found) == 1:
         return found[0]

@@ -2,8 +2,11 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 
@@ -15,6 +18,7 @@ from core.model.load import load_model
 from core.store.checkpoint import Checkpoint
 from core.texts import read_texts
 from core.texts.documents import split_of
+from tests.zoo import tiny_model
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</>\n{% endfor %}"
@@ -51,6 +55,16 @@ def test_answers_follow_the_model_whatever_stands_beside_them(tiny, kind):
                 break
 
 
+@pytest.mark.parametrize("kind, pads", [("qwen3", True), ("rwkv", False), ("bart", False)])
+def test_a_model_that_takes_padding_for_text_answers_prompts_of_one_length_at_a_time(kind, pads):
+    model = tiny_model(kind)
+    tokenizer = SimpleNamespace(eos_token_id=None)
+    loaded = SimpleNamespace(model=model, device=torch.device("cpu"), max_length=64, tokenizer=tokenizer)
+    prompts = {k: np.arange(20, 20 + n) for k, n in enumerate((3, 3, 3, 9))}
+    found = module._batches(loaded, prompts, 2)
+    assert found == ([[0, 1], [2, 3]] if pads else [[0, 1], [2], [3]])
+
+
 def test_a_prompt_is_read_and_the_answer_alone_counts(tiny, tmp_path, monkeypatch):
     loaded = load_model(str(tiny["llama"]))
     seen = []
@@ -77,6 +91,7 @@ def test_a_prompt_is_read_and_the_answer_alone_counts(tiny, tmp_path, monkeypatc
         ({"prompt": "why?"}, "why?"),
         ({"question": "how?", "answer": "so"}, "how?"),
         ({"instruction": "go", "input": "there", "output": "gone"}, "go\n\nthere"),
+        ({"question": "who was it?", "context": "a tale of many"}, "who was it?"),
         ({"text": "once"}, "once"),
         ({"key": 1, "prompt": "why?", "instruction_id_list": ["no_comma"]}, "why?"),
         ({"dataset": "helpful", "instruction": "what?"}, "what?"),
@@ -84,8 +99,10 @@ def test_a_prompt_is_read_and_the_answer_alone_counts(tiny, tmp_path, monkeypatc
     ],
 )
 def test_prompts_are_found_in_rows(tmp_path, row, prompt):
-    (document,) = read_prompts(rows(tmp_path, row)).documents
-    assert module._asked(document) == (("prompt", prompt),)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "a.parquet")
+    for source in (rows(tmp_path, row), str(tmp_path / "a.parquet")):
+        (document,) = read_prompts(source).documents
+        assert module._asked(document) == (("prompt", prompt),)
 
 
 def test_rows_without_a_prompt_are_told(tmp_path):
@@ -93,7 +110,7 @@ def test_rows_without_a_prompt_are_told(tmp_path):
         read_prompts(rows(tmp_path, {"prompt": "\ud800"}))
     with pytest.raises(InputError, match="has no column 'text' but 'speech, title'; name"):
         read_prompts(rows(tmp_path, {"speech": "a b", "title": "c d"}))
-    with pytest.raises(InputError, match="no model is given here"):
+    with pytest.raises(InputError, match="holds no prompts to answer; name a file"):
         read_prompts("own")
 
 
