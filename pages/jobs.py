@@ -7,7 +7,7 @@ import streamlit as st
 
 from core import jobs
 from core.jobs.costs import counted
-from pages.shared.parts import clock, show_progress, start_job
+from pages.shared.parts import left_of, show_progress, start_job
 from pages.shared.view import plain
 
 SHOWN = 50
@@ -28,7 +28,7 @@ def ago(moment: float) -> str:
 
 def show(job: jobs.Job) -> None:
     """One job with its progress or end, its result and its log."""
-    far = f"{counted(job.done, job.total)} {clock(job.seconds_left)}".strip()
+    far = f"{counted(job.done, job.total)} {left_of(job)}".strip()
     when = far if job.active else ago(job.changed)
     name, about = jobs.kind_of(job.kind).name, jobs.about(job.kind, job.request)
     label = f"{MARKS[job.status]} {name} · {about} · {job.status} · {when}"

@@ -47,8 +47,8 @@ def page() -> None:
     at_hand = run_at_hand("A bare matrix has no model to take home; choose a run in Explore.")
     if at_hand is None:
         return
-    _, run = at_hand
-    chosen = asked(run)
+    source, run = at_hand
+    chosen = asked(source)
     if isinstance(chosen, jobs.Job):
         _healed(chosen, run)
     elif chosen is not None:
@@ -73,11 +73,13 @@ def _state(run: Run, removed: tuple[int, ...]) -> None:
     more = _commands(model, place, whole if len(whole) == len(names) else [], done)
     if more:
         cards["Run it elsewhere"] = partial(commands_card, more)
-    for offer in found:  # each that is written
-        if made := done.get(offer.form):
-            title = "Hub" if len(done) == 1 else f"Hub: {offer.name.title}"
-            cards[title] = partial(hub_card, Path(made["out"]))
-    _shown(cards)
+    _shown({**cards, **_hub({offer.name.title: done[offer.form] for offer in found if offer.form in done})})
+
+
+def _hub(written: Mapping[str, dict]) -> dict[str, Callable[[], None]]:
+    """A card for each form that is written, {its title: what was made}."""
+    title = lambda form: "Hub" if len(written) == 1 else f"Hub: {form}"  # noqa: E731
+    return {title(form): partial(hub_card, Path(made["out"])) for form, made in written.items()}
 
 
 def _commands(model: dict, place: Path, whole: list[int], done: Mapping[str, dict]) -> dict[str, Command]:
@@ -90,7 +92,10 @@ def _commands(model: dict, place: Path, whole: list[int], done: Mapping[str, dic
             found["to GGUF, by llama.cpp's own converter"] = converter_command(out, model["type"])
     if GGUF in done:
         file = Path(done[GGUF]["out"]) / "model.gguf"
-        found |= run_commands(file) | {"smaller, by llama.cpp": quantize_command(file)}
+        found |= run_commands(file)
+        copied = gguf_at(place) is not None and model["bytes"] < 2 * model["parameters"]
+        if not copied:  # llama-quantize refuses what is rounded already
+            found["smaller, by llama.cpp"] = quantize_command(file)
     if whole and (source := gguf_at(place)):
         out = Path(f"{source.stem}-pruned.gguf")  # where the command is run: its folder is not ours
         found["the blocks out, by llama.cpp"] = prune_layers_command(source, whole, out)
@@ -100,13 +105,17 @@ def _commands(model: dict, place: Path, whole: list[int], done: Mapping[str, dic
 def _healed(job: jobs.Job, run: Run) -> None:
     """A healed checkpoint, which is there already."""
     done, form = job.result or {}, (job.result or {}).get("form", NATIVE)
-    cards = {forms_of(done["removed"])[form].title: partial(show_written, done)}
+    title, gguf = forms_of(done["removed"])[form].title, forms_of(())[GGUF].title
+    cards, written = {title: partial(show_written, done)}, {form: done}
     if form == NATIVE and run.meta["model"]["type"] == "llama":
-        title = forms_of(())[GGUF].title
-        cards[title] = partial(write_card, _as_gguf(done), f"gguf-{job.id}", takes(done["bytes"][1]))
-    if more := _commands(run.meta["model"], Path(), [], {form: done}):
+        request = _as_gguf(done)
+        cards[gguf] = partial(write_card, request, f"gguf-{job.id}", takes(done["bytes"][1]))
+        made = jobs.find("prune", request)
+        if made and made.status == "done":
+            written[GGUF] = made.result or {}
+    if more := _commands(run.meta["model"], Path(done["out"]), [], written):
         cards["Run it elsewhere"] = partial(commands_card, more)
-    _shown({**cards, "Hub": partial(hub_card, Path(done["out"]))})
+    _shown({**cards, **_hub({gguf if form == GGUF else title: made for form, made in written.items()})})
 
 
 def _as_gguf(done: dict) -> dict:

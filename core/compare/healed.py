@@ -32,9 +32,10 @@ class Healed:
 
 def won_in_words(share: float) -> str:
     """What came back of a loss increase, in a sentence without its full stop."""
-    if share < 0:
-        return f"worse than plain removal: the loss increase is {1 - share:.1f} times as large"
-    return f"{100 * share:.0f} % of the loss increase came back, on texts not trained on"
+    if share <= -0.005:
+        grown = f"{-100 * share:.0f} % larger" if share > -0.5 else f"{1 - share:.1f} times as large"
+        return f"worse than plain removal: the loss increase is {grown}"
+    return f"{100 * max(share, 0.0):.0f} % of the loss increase came back, on texts not trained on"
 
 
 @dataclass(frozen=True)

@@ -189,7 +189,7 @@ def _landscape(told: Mapping | None) -> list[str]:
     mean = f"Energy {told['energy']:.6g} by the estimator {told['estimator']} ({told['meaning']})."
     health = f"Is that landscape to be trusted? {told['health']['sentence']}"
     where = f"Calibrated on {_texts(told['texts'])} (run {told['run'][:8]})."
-    rank = "" if told["rank"] is None else " Ranks begin at 0, the ground state."
+    rank = "" if not told["rank"] else " Ranks begin at 0, the ground state."
     return [
         "## What the landscape says",
         f"{mean} {told['place']}{rank} {where}",

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from core.errors import InputError
-from core.ising.states import block_list, parse_blocks
+from core.ising.states import block_list, check_blocks, parse_blocks
 
 BLOCK, BRANCH = VIEWS = ("block", "branch")
 State = tuple[int, ...]
@@ -75,9 +75,8 @@ class Units:
         for part in text.split(","):
             for unit in self._of_part(part.strip(), text):
                 if unit in state:
-                    raise InputError(
-                        f"{self.names[unit]} is listed twice in {text[:80]!r}; name each unit once."
-                    )
+                    named = self.names[unit] if _HALF.fullmatch(part.strip()) else self.block[unit]
+                    raise InputError(f"{named} is listed twice in {text[:80]!r}; name each unit once.")
                 state[unit] = None
         return tuple(sorted(state))
 
@@ -104,6 +103,10 @@ class Units:
             has = ", ".join(self.names[u] for u in self.of_block[b])
             raise InputError(f"Block {b} has no branch {name!r}; it has {has}.")
         return (self.number[name],)
+
+    def check_left(self, state: Iterable[int]) -> None:
+        """Errors: InputError where no block, nor a part of one, would be left."""
+        check_blocks([name for name in self.stored(state) if isinstance(name, int)], len(self.of_block))
 
     def write(self, state: Iterable[int]) -> str:
         """The text that `parse` reads, whole blocks as numbers: "3,7-9,12a"."""

@@ -74,12 +74,12 @@ def _in_its_turn(request: dict, progress: Progress, ranks: Ranks) -> dict | None
         healed(*asked, report=progress.report, ranks=ranks)
         return None
     table = {
-        "original": _row(teacher, report, request, (), progress),
-        "pruned": _row(teacher, report, request, removed, progress),
+        "original": _row(teacher, report, request, (), progress, "the original"),
+        "pruned": _row(teacher, report, request, removed, progress, "the pruned model"),
     }
     replies = _replies(teacher, request, {"original": (), "pruned": removed})
     taught, places = healed(*asked, report=progress.report, note=_curve(progress), ranks=ranks)
-    table["healed"] = _row(student, report, request, (), progress)
+    table["healed"] = _row(student, report, request, (), progress, "the healed model")
     replies |= _replies(student, request, {"healed": ()})
     won = _won(table)
     training = {name: value for name, value in asdict(taught).items() if name != "curve"}
@@ -172,10 +172,18 @@ def _curve(progress: Progress) -> Callable[[Mapping[str, float]], None]:
 
 
 def _row(
-    loaded: LoadedModel, report: Sequences, request: Mapping, removed: Sequence[int], progress: Progress
+    loaded: LoadedModel,
+    report: Sequences,
+    request: Mapping,
+    removed: Sequence[int],
+    progress: Progress,
+    called: str,
 ) -> dict:
     """Loss with its standard error, perplexity and, where the request asks for them, the bundled tasks."""
-    tell = progress.report
+
+    def tell(done: int, total: int, what: str) -> None:
+        progress.report(done, total, f"{what} of {called}")
+
     losses = sequence_losses(loaded, report.ids, removed, report=tell, mask=report.mask, scored=report.scored)
     items = read_tasks() if request["tasks"] else []
     tasks = task_results(items, option_scores(loaded, items, removed, report=tell)) if items else {}

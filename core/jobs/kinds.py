@@ -24,6 +24,7 @@ class Kind:
     about: Callable[[dict], str] = lambda request: ""  # a request in a few words, beside its model
     # whether what a done job made of a request is still there
     whole: Callable[[dict, dict], bool] = lambda request, result: True
+    in_parts: bool = False  # whether its progress is told of one part after the other, not of all of it
     resumes: bool = True  # whether a worker goes on where an earlier one was stopped
 
 
@@ -65,10 +66,15 @@ def _without(request: dict) -> str:
 
 
 def _healing(request: dict) -> str:
-    asked = request.get("settings", {})
-    budget = next((f", {asked[unit]:g} {unit}" for unit in ("minutes", "tokens") if asked.get(unit)), "")
-    rounds = f", in {len(request['parts'])} rounds" if request.get("parts") else ""
-    return f"{_without(request)}, {asked.get('method')}{budget}{rounds}"
+    asked, units = request.get("settings", {}), ("minutes", "tokens")
+    budget = next((f"{asked[unit]:g} {unit}" for unit in units if asked.get(unit)), "")
+    rounds = f"in {len(request['parts'])} rounds" if request.get("parts") else ""
+    unusual = [f"{name} {value}" for name, value in asked.items() if name not in ("method", *units)]
+    answers = Path(request["answers"].partition("::")[0]).name if "answers" in request else ""
+    learn = f"from answers to {answers}" if answers else "from its own texts" if "learn" in request else ""
+    prompt = f"asked {request['prompt'][:30]!r}" if request.get("prompt") else ""
+    told = [_without(request), asked.get("method"), budget, rounds, *unusual, learn, prompt]
+    return ", ".join(filter(None, told))
 
 
 def _is_there(request: dict, result: dict) -> bool:
@@ -104,7 +110,7 @@ KINDS = {
     "speed": Kind("Speed", "timing tokens", lambda request: f"at {request.get('context')} tokens"),
     "prune": Kind("Prune", "pruning", _without, _is_there),
     "push": Kind("Send to the hub", "sending to the hub", lambda request: f"to {request.get('repo')}"),
-    "heal": Kind("Heal", "healing", _healing, _is_there),
+    "heal": Kind("Heal", "healing", _healing, _is_there, in_parts=True),
     "learn": Kind("Learned landscape", "learning the landscape", _budget),
     "race": Kind("Race", "racing states", _race),
     "peers": Kind("Other methods", "running other methods", _budget),

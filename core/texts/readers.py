@@ -39,7 +39,7 @@ def rows_of(source: TextSource) -> Numbered:
     refuses.
     """
     if not source.is_hub:
-        _check_file(source)
+        check_file(source)
     try:
         yield from READERS[source.kind](source)
     except (OSError, EOFError, zlib.error) as error:
@@ -49,7 +49,8 @@ def rows_of(source: TextSource) -> Numbered:
         ) from error
 
 
-def _check_file(source: TextSource) -> None:
+def check_file(source: TextSource) -> None:
+    """Errors: InputError for a local source whose file is not there, or of a format that nothing reads."""
     try:
         exists = source.file.is_file()
     except OSError:  # longer than a path may be

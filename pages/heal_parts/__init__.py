@@ -1,1 +1,1 @@
-"""The parts of Heal: what is asked, and what came of it."""
+"""The parts of Heal: what is asked, what it takes, and what came of it."""

@@ -1,4 +1,4 @@
-"""What is to be healed, how, and what that takes."""
+"""What is to be healed, and how."""
 
 import hashlib
 import json
@@ -10,19 +10,16 @@ import streamlit as st
 from core import jobs
 from core.energy.sources import Source
 from core.errors import InputError
-from core.heal.needs import Needs, needs_of_state, widths_of
 from core.heal.parts import Parts, check_names, in_parts, share_of
 from core.heal.settings import KL, LONGEST, METHODS, MINUTES, REPLACED, TRAINED, Settings
 from core.ising.units import BLOCK, BRANCH, Name, Units, written
-from core.jobs.costs import in_words, measure_seconds, prune_seconds
-from core.spectrum.memory_budget import size
 from core.store import folders
-from core.store.named_models import is_demo, place_of
+from core.store.named_models import is_demo
 from core.store.runs import Run
+from core.texts.readers import check_file
 from core.texts.text_source import OWN, parse_source
 from pages.shared.exports import shortened
-from pages.shared.parts import seconds_of_forward
-from pages.shared.view import plain
+from pages.shared.view import plain, state_in_view
 
 HELD, REPORT = 32, 128  # sequences
 MOST = 12  # states at once
@@ -33,7 +30,6 @@ TEXTS, OWN_TEXTS, ANSWERS = (
     "what the original answers to prompts",
 )
 WRITTEN = 256  # sequences that the original writes
-_WRITING = 3  # as much as reading as many sequences, of writing them
 Names = tuple[Name, ...]
 state = st.session_state
 
@@ -66,12 +62,13 @@ def begin_with_usual() -> None:
         state.setdefault(f"heal_{name}", value)
 
 
-def asked_states(run: Run) -> list[Names]:
+def asked_states(source: Source) -> list[Names]:
     """The states that the page is about, of the tray, the selected one, or typed; none where they cannot be,
     which is then told.
     """
+    run = source.run
     units = run.units
-    listed = [state.cursor, state.prune_state, *state.tray]
+    listed = [state_in_view(source), state.prune_state, *state.tray]
     known = [written(units.stored(s)) for s in dict.fromkeys(map(tuple, filter(None, listed)))]
     if state.get("heal_about") != [run.key, *known[:1]]:  # at first, and when another one is selected
         state.update(heal_about=[run.key, *known[:1]], heal_states=known[:1])
@@ -96,11 +93,14 @@ def asked_states(run: Run) -> list[Names]:
 
 def _named(run: Run, text: str) -> Names:
     """A state's names, of blocks and, where the run knows them, of branches. Errors: InputError."""
-    units = _finest(run)
-    return units.stored(units.parse(text))
+    units = finest(run)
+    removed = units.parse(text)
+    units.check_left(removed)
+    return units.stored(removed)
 
 
-def _finest(run: Run) -> Units:
+def finest(run: Run) -> Units:
+    """The units of a run by branch, where it knows them."""
     return run.seen(BRANCH).units if BRANCH in run.views else run.units
 
 
@@ -191,7 +191,11 @@ def requests_of(source: Source, states: list[Names], how: How, prompt: str) -> l
     told.
     """
     try:
-        return [_request_of(source, removed, how, prompt) for removed in states]
+        found = [_request_of(source, removed, how, prompt) for removed in states]
+        for prompts in {request["answers"] for request in found if "answers" in request}:
+            if (asked := parse_source(prompts)).is_file:
+                check_file(asked)
+        return found
     except InputError as error:
         st.error(plain(str(error)))
         return []
@@ -227,63 +231,4 @@ def _request_of(source: Source, removed: Names, how: How, prompt: str) -> dict:
         out=str(folders.home() / "exports" / shortened(name, 180)),
         zip=True,
         provenance={"run": run.key, "model": {key: model[key] for key in ("config", "weights")}},
-    )
-
-
-def costs(run: Run, states: list[Names], how: How) -> str:
-    """Time, memory and disk in a sentence; of several states the time of all, and what the largest takes."""
-    model, length = run.meta["model"], run.meta["texts"]["length"]
-    judging = measure_seconds(seconds_of_forward(run, REPORT, length), 2)
-    # what the original writes is written once for all states
-    seconds, found = _WRITING * seconds_of_forward(run, WRITTEN, length) if how.learn else 0.0, []
-    for removed in states:
-        whole, lost = _gone(run, removed)
-        left = model["parameters"] - sum(model["blocks"][b]["parameters"] for b in whole) - sum(lost.values())
-        each = model.get("written_item") or model["bytes"] / model["parameters"]
-        exported = int(left * each)
-        seconds += 60 * (how.settings.minutes or 0.0) + judging + prune_seconds(exported)
-        found.append(_needs(run, whole, lost, how, exported))
-    most = [n for n in found if n]
-    room = (
-        f", {size(max(n.memory for n in most))} of memory and up to {size(max(n.disk for n in most))} of disk"
-        if most
-        else ""
-    )
-    several = f" for {len(states)} states, one after the other" if len(states) > 1 else ""
-    return (
-        f"About {in_words(seconds)}{several}, with losses of the three models and a verified checkpoint at "
-        f"the end{room}."
-    )
-
-
-def _gone(run: Run, removed: Names) -> tuple[list[int], dict[int, int]]:
-    """(blocks that go whole, {block that stays: parameters of what goes of it})."""
-    blocks, lost = run.meta["model"]["blocks"], dict[int, int]()
-    units = _finest(run)
-    for name in removed:
-        if isinstance(name, str):
-            unit = units.number[name]
-            b = units.block[unit]
-            part = blocks[b]["branches"][units.of_block[b].index(unit)]
-            lost[b] = lost.get(b, 0) + part.get("parameters", 0)
-    return [name for name in removed if isinstance(name, int)], lost
-
-
-def _needs(run: Run, whole: list[int], lost: dict[int, int], how: How, exported: int) -> Needs | None:
-    """As the job will see it; None where the model's config is not on this machine."""
-    widths = widths_of(place_of(run.meta["model"]["source"]))
-    if widths is None:
-        return None
-    model, texts = run.meta["model"], run.meta["texts"]
-    parts = in_parts(whole, min(how.rounds, len(whole))) if whole else [[]]
-    return needs_of_state(
-        [block["parameters"] for block in model["blocks"]],
-        model["parameters"],
-        *widths,
-        parts,
-        how.settings,
-        texts["length"],
-        WRITTEN if how.learn else min(4096, texts["available"]),
-        exported,
-        lost,
     )

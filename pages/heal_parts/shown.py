@@ -12,7 +12,7 @@ from core.view.heal_figures import healing
 from pages.shared.parts import chart, html_table, offer_zip, watch
 from pages.shared.view import plain
 
-_FEW = 20  # steps
+FEW = 20  # steps: fewer teach little
 _TASKS = (  # docs/healing.md: 2.0 of 13.0, 2.5 of 8.0 and 7.0 of 21.0 points
     "Loss comes back sooner than answers do: SmolLM2 without six blocks won back 92 % of its loss on "
     "WikiText-2, and a third or less of what it had lost on three tasks. Texts that the original wrote "
@@ -40,10 +40,11 @@ def _result(done: dict) -> None:
     if done["won"] is not None:
         said = won_in_words(done["won"])
         st.markdown(f"**{said[0].upper()}{said[1:]}.**")
+    steps = f"{training['steps']:,} step{'s' if training['steps'] != 1 else ''}"
     if training["stopped"]:
         st.warning(plain(training["stopped"]))
-    elif 0 < training["steps"] < _FEW:
-        st.warning(f"The budget held {training['steps']} steps, too few to learn much; give more minutes.")
+    elif 0 < training["steps"] < FEW:
+        st.warning(f"The budget held {steps}, too few to learn much; give more minutes.")
     tasks = list(table["original"]["tasks"])
     head = ["", "loss, nats", "perplexity", *tasks]
     rows = [
@@ -58,7 +59,7 @@ def _result(done: dict) -> None:
     st.html(html_table(head, rows))
     if training["steps"]:
         st.caption(
-            f"{training['tokens']:,} tokens in {training['steps']:,} steps and "
+            f"{training['tokens']:,} tokens in {steps} and "
             f"{training['seconds'] / 60:.1f} minutes; the best held-out KL, "
             f"{training['after']['kl']:.4f} nats (before {training['before']['kl']:.4f}), "
             f"at step {training['best_step']:,}. {_TASKS}"

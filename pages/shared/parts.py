@@ -30,6 +30,12 @@ def clock(seconds: float | None) -> str:
     return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"
 
 
+def left_of(job: jobs.Job) -> str:
+    """As `clock`, of a job at work: of what is told now, where that is one part of several."""
+    told = clock(job.seconds_left)
+    return f"{told} of this part" if told and jobs.kind_of(job.kind).in_parts else told
+
+
 def name_of(removed: tuple[int, ...], blocks: int) -> str:
     """A state's short hash, or original."""
     return "original" if not removed else short_hashes(indicator([removed], blocks))[0]
@@ -48,7 +54,7 @@ def _chip() -> None:
     with st.container(key="chip"):
         if running:
             job = running[0]
-            parts = [jobs.kind_of(job.kind).doing, counted(job.done, job.total), clock(job.seconds_left)]
+            parts = [jobs.kind_of(job.kind).doing, counted(job.done, job.total), left_of(job)]
             more = f" (+{len(running) - 1})" if len(running) > 1 else ""
             st.page_link("pages/jobs.py", label=" · ".join(filter(None, parts)) + more)
     if state.chip_running and not running:
@@ -59,6 +65,13 @@ def _chip() -> None:
 def start_job(kind: str, request: dict) -> None:
     """Of a button: the page reads the job when it is drawn again."""
     jobs.start(kind, request)
+
+
+def healings(run: Run) -> list[jobs.Job]:
+    """The healings of the run's model, the latest first; not those that are done whose checkpoint is gone."""
+    source = run.meta["model"]["source"]
+    of_model = (j for j in jobs.list_jobs() if j.kind == "heal" and j.request["model"] == source)
+    return [job for job in of_model if jobs.find("heal", job.request)]
 
 
 def redo_job(kind: str, request: dict) -> None:
@@ -76,7 +89,7 @@ def show_progress(job: jobs.Job) -> None:
     if job.active:
         rate = f"{job.rate:,.0f}/s" if 1 <= job.rate < 1e5 else ""
         far = counted(job.done, job.total)
-        text = " · ".join(filter(None, [job.message or "waiting", far, rate, clock(job.seconds_left)]))
+        text = " · ".join(filter(None, [job.message or "waiting", far, rate, left_of(job)]))
         st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=text)
         st.button("Cancel", key=f"cancel-{job.id}", on_click=cancel_job, args=(job.id,))
     elif job.status == "failed":

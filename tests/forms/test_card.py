@@ -39,6 +39,9 @@ def test_the_landscape_of_a_state_is_told():
     assert told.startswith("---\nbase_model: owner/name\n") and "Kept: 0, 3-4, 6." in told
     assert "Energy 0.125 by the estimator pairs" in told and "Do not trust it." in told
     assert "| original | 2.5000 | 50.0 % [40.0, 60.0] |\n| pruned | 2.7500 |  |" in told
+    assert "Rank 16. Ranks begin at 0" in told
+    lowest = {**TOLD, "rank": 0, "place": "Rank 0, the ground state."}
+    assert "Ranks begin" not in card({**RECORD, "landscape": lowest}, "name", 7, Path("out"))
     assert "2602.00161" in told and "Calibrated on the model's own samples (run 01234567)" in told
 
 

@@ -53,6 +53,7 @@ def test_what_is_written_is_read(state):
     ("text", "says"),
     [
         ("1,1a", "1a is listed twice"),
+        ("1,0,1", "^1 is listed twice"),
         ("9a", "Block 9 does not exist: the model has blocks 0 to 3"),
         ("4", "blocks 0 to 3"),
         ("2x", "Block 2 has no branch '2x'; it has 2a, 2f"),

@@ -29,6 +29,10 @@ def test_a_request_is_told_in_a_few_words():
     assert jobs.about("prune", {"model": "demo", "blocks": [3, 7]}) == "demo · without 3, 7"
     solve = {"source": "0123456789", "removed": 4, "count": 20, "mix": {"a": 1.0, "b": 3.0}}
     assert jobs.about("solve", solve).startswith("01234567 · M = 4 · 20 states · mix ")
+    heal = {"model": "demo", "blocks": [3], "settings": {"method": "kl", "minutes": 0.2}}
+    assert jobs.about("heal", heal) == "demo · without 3, kl, 0.2 minutes"
+    heal |= {"settings": {**heal["settings"], "seed": 4}, "answers": "/a/b.jsonl::column=q", "prompt": "hi"}
+    assert jobs.about("heal", heal).endswith("minutes, seed 4, from answers to b.jsonl, asked 'hi'")
     assert jobs.about("of a later version", {"model": "demo"}) == "demo"
     assert jobs.kind_of("of a later version").name == "of a later version"
 
