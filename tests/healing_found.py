@@ -6,7 +6,7 @@ import numpy as np
 
 from core.heal.settings import TRAINED
 from tests.heal_runs import won_back
-from tests.healing_tables import Z, against_at_once, by_seed, orders, paired, won
+from tests.healing_tables import BEST, Z, against_at_once, by_seed, orders, paired, smollm2_healed, won
 
 
 def _back(found: dict, model: str) -> str:
@@ -36,13 +36,16 @@ def _spread(rows: Sequence[Mapping], of: str) -> float:
 
 def findings(found: dict) -> str:
     """The section that comes first."""
-    return "\n".join(f"- {line}" for line in (*_of_smollm2(found), *_of_the_demo(found)))
+    return "\n".join(
+        f"- {line}" for line in (*_of_smollm2(found), *_of_states_of_smollm2(found), *_of_the_demo(found))
+    )
 
 
 def _of_smollm2(found: dict) -> list[str]:
     runs = found["smollm2"]
     long, few = runs["wikitext"], runs["wikitext5"]
     back = {name: won(row["original"], [row]) for name, row in runs.items()}
+    beside = "" if "answers5" in runs else ", and answers to prompts"
     kl = 100 * (1 - long["after"][0] / long["before"][0])
     slow, fast = (found["first steps"][f"kl {rate}"]["curve"] for rate in ("3e-4", "1e-3"))
     return [
@@ -55,12 +58,51 @@ def _of_smollm2(found: dict) -> list[str]:
         f"tokens, {runs['own5']['tokens'] / 1000:.0f}k, as win {back['wikitext5']} on the file's own "
         f"kind. Of the tasks they win {_back(found, 'own5')}, the file {_back(found, 'wikitext5')}; "
         f"difference in points {_apart(found, 'own5', 'wikitext5')}. That such texts win back nearly all "
-        "of what a choice among options asks (arXiv 2602.01997, with far more of them, and answers to "
-        "prompts) was not seen with these few; long answers were not asked for.",
+        f"of what a choice among options asks (arXiv 2602.01997, with far more of them{beside}) was not seen "
+        "with these few; long answers were not asked for.",
+        *_of_answers(found),
         "**The rate that suits the demo is too high for `kl` on SmolLM2**: in 13 steps the held-out KL falls "
         f"from {slow[0]:.2f} to {slow[-1]:.2f} at 3e-4, and to {fast[-1]:.2f} at 1e-3. So a model of its "
         "size is healed at .3 of the usual rate where none is asked for. `seams` and `lora` did well at "
         "theirs, 3e-3, and were not tried lower.",
+    ]
+
+
+def _of_answers(found: dict) -> list[str]:
+    """What the original's answers to prompts win back."""
+    runs = found["smollm2"]
+    if "answers5" not in runs or "answers5" not in found["tasks"]:
+        return []
+    row = runs["answers5"]
+    return [
+        f"**What it answers to prompts** (the questions of openbookqa, in its chat template) wins back "
+        f"{won(row['original'], [row])} of that loss with {row['tokens'] / 1000:.0f}k tokens, padding among "
+        f"them, and {_back(found, 'answers5')}; against what it writes by itself, in points, "
+        f"{_apart(found, 'answers5', 'own5')}."
+    ]
+
+
+def _of_states_of_smollm2(found: dict) -> list[str]:
+    """What the same healing makes of several states of SmolLM2."""
+    if "smollm2 states" not in found:
+        return []
+    rows = smollm2_healed(found)
+    original, best, low = np.array(rows[BEST]["original"]), rows[BEST], rows["lowest"]
+    course = {
+        name: " to ".join(paired(np.array(rows[name][of]) - original) for of in ("pruned", "losses"))
+        for name in (BEST, "lowest", "most diverse")
+    }
+    ahead = [
+        paired(np.array(a["losses"]) - np.array(b["losses"]))
+        for a, b in ((low, best), (rows.get("lowest, seed 1"), rows.get(f"{BEST}, seed 1")))
+        if a and b
+    ]
+    return [
+        "**On SmolLM2 the best state before healing is not the best after.** With "
+        f"{best['tokens'] / 1000:.0f}k tokens each the best measured goes from {course[BEST]} nats, the "
+        f"lowest in energy, a little worse at first, from {course['lowest']} (by seed {', '.join(ahead)} "
+        f"against the best measured), the most diverse from {course['most diverse']}. Where a model is to be "
+        "healed, compare states after a short healing of each: `heal --run R --remove M --rank 0,1,2`."
     ]
 
 

@@ -30,7 +30,10 @@ TEXTS = {
     "wikitext": "WikiText-2, valid part",
     "wikitext5": "WikiText-2, valid part",
     "own5": "what the original writes",
+    "answers5": "what the original answers to prompts",
 }
+
+WRITTEN = ("own5", "answers5")
 
 
 def sections(found: dict) -> dict[str, str]:
@@ -136,7 +139,8 @@ def smollm2(found: dict) -> str:
             TEXTS[name],
             f"{row['rate']:g}",
             f"{row['tokens'] / 1000:.0f}k",
-            f"{row['cpu'] / 60:.1f}" + (f" (and {row['wrote'] / 60:.1f} to write)" if name == "own5" else ""),
+            f"{row['cpu'] / 60:.1f}"
+            + (f" (and {row['wrote'] / 60:.1f} to write)" if name in WRITTEN else ""),
             f"{row['before'][0]:.3f} to {row['after'][0]:.3f}",
             paired(np.array(row["losses"]) - original),
             won(original, [row]),

@@ -102,7 +102,7 @@ def calibrate(
     check(loaded, sequences, singles, batch)
     began, started = time.monotonic(), datetime.now(UTC)
     asked = _Asked(loaded, sequences, sampled, singles, seed)
-    saved = Checkpoint(checkpoint, {}, run_key(loaded, sequences, sampled, singles, seed), ranks.rank)
+    saved = Checkpoint(checkpoint, {}, run_key(loaded, sequences, sampled, singles, seed))
     _make_plan(asked, saved, batch, checkpointed, report, ranks)
     steps = _steps(asked, saved.plan, ranks.world)
     done = compute(steps, saved, report, ranks)

@@ -17,6 +17,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from core.calibration.gradient_rows import label_uniforms
 from core.errors import InputError
+from core.model.generation import by_itself, by_itself_unlike_before
 from core.model.load import LoadedModel
 from core.model.losses import sample_labels
 from core.store import folders
@@ -122,17 +123,18 @@ def _drawn(loaded: LoadedModel, index: np.ndarray, length: int, seed: int) -> np
     """int64 [S, length]: the samples of these numbers."""
     first = first_token(loaded)[0]
     head = torch.full((len(index), 1), first, device=loaded.device)
-    out = loaded.model.generate(  # type: ignore[operator]  # transformers hides it from type checkers
-        head,
-        attention_mask=torch.ones_like(head),
-        do_sample=False,
-        num_beams=1,
-        min_new_tokens=length - 1,
-        max_new_tokens=length - 1,
-        eos_token_id=None,
-        pad_token_id=first,
-        logits_processor=LogitsProcessorList([Draw(label_uniforms(index, length, seed), 1)]),
-    )
+    with by_itself(loaded.model):
+        out = loaded.model.generate(  # type: ignore[operator]  # transformers hides it from type checkers
+            head,
+            attention_mask=torch.ones_like(head),
+            do_sample=False,
+            num_beams=1,
+            min_new_tokens=length - 1,
+            max_new_tokens=length - 1,
+            eos_token_id=None,
+            pad_token_id=first,
+            logits_processor=LogitsProcessorList([Draw(label_uniforms(index, length, seed), 1)]),
+        )
     return out.cpu().numpy()
 
 
@@ -146,6 +148,7 @@ def own_key(loaded: LoadedModel, split: str, length: int, seed: int) -> str:
             "split": split,
             "length": length,
             "seed": seed,
+            **by_itself_unlike_before(loaded.model),
         }
     )
 

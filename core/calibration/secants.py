@@ -53,7 +53,7 @@ def with_secants(
             "larger --secants."
         )
     key = canonical_key({"run": run.key, "secants": sequences.sha256})
-    saved = Checkpoint(checkpoint, {}, key, ranks.rank)
+    saved = Checkpoint(checkpoint, {}, key)
     if not saved.plan:
         saved.plan = new_plan(loaded, sequences, None, False, batch, checkpointed) if ranks.rank == 0 else {}
     saved.plan = ranks.agree(saved.plan)

@@ -24,12 +24,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_state(command, several=True)
     add_texts(command)
-    command.add_argument(
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument(
         "--learn",
         metavar="SOURCE",
         help="what it learns from, own for what the original writes (default what --texts names)",
     )
-    command.add_argument(
+    instead.add_argument(
         "--answers",
         metavar="PROMPTS",
         help="learn from what the original answers to these: prompts, instructions or chats of rows, or what "

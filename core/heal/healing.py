@@ -80,7 +80,8 @@ def sequences_to_learn(
     report: Report = lambda done, total, message: None,
 ) -> Sequences:
     """What a student learns from: what the original answers to the prompts of the source `answers`, where it
-    is named; else the calibrate split of `learn`, where that is, else of `texts`.
+    is named, but for prompts that `texts` holds out to judge by; else the calibrate split of `learn`, where
+    that is, else of `texts`.
 
     sequences: how many (None: all there are, up to MOST). Errors: InputError, also for both.
     """
@@ -88,7 +89,10 @@ def sequences_to_learn(
         raise InputError("It learns from texts or from answers to prompts; name one of the two.")
     if answers:
         kept, count = folders.home() / "own-answers", sequences or MOST["answers"]
-        return own_answers(loaded, read_prompts(answers), length, count, seed, report=report, kept=kept)
+        prompts, judged_on = read_prompts(answers), read_sources(texts).texts
+        return own_answers(
+            loaded, prompts, length, count, seed, judged_on=judged_on, report=report, kept=kept
+        )
     read = read_sources(learn or texts)
     count = sequences or _there_are(loaded, read, length, form)
     return draw(loaded, read, "calibrate", length, count, seed, form=form, report=report)

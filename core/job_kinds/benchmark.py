@@ -14,6 +14,7 @@ from core.job_kinds.common import draw_sequences, load, measured_of, states_of
 from core.jobs.progress import Progress
 from core.measure import evaluation
 from core.measure.state_losses import DISTANCES, VERSIONS, Kept, by_prefix, open_forwards
+from core.model.generation import by_itself
 from core.model.load import LoadedModel
 from core.model.surgery import without
 from core.ranks import ALONE, Ranks
@@ -119,7 +120,7 @@ def _measure_tasks(
 ) -> None:
     """Every item that is not measured yet, of the model as it is now, a few between two writes."""
     begun = begins_unlike_before(loaded.tokenizer)
-    settings = json.dumps({"tokenizer": loaded.tokenizer_digest(), **begun})
+    settings = json.dumps({"tokenizer": loaded.tokenizer_digest(), **begun, **loaded.arithmetic()})
     for name in sorted({item.task for item in items}):
         key = Key(model, state, tasks_digest(), "test", f"task:{name}", settings)
         have = results.items(key)
@@ -154,7 +155,7 @@ def _answer(loaded: LoadedModel, prompt: str) -> str:
             f"The prompt takes {len(tokens)} tokens and {loaded.source!r} has {loaded.max_length} positions; "
             "shorten it."
         )
-    with torch.no_grad():
+    with by_itself(loaded.model), torch.no_grad():
         out = loaded.model.generate(  # type: ignore[operator]  # torch says Tensor | Module
             torch.tensor([tokens], device=loaded.device),
             do_sample=False,

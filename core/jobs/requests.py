@@ -26,6 +26,7 @@ _USUAL = {
     "learn": None,
     "answers": None,
 }  # left out of a request
+_READ = (".json", ".safetensors", ".gguf", ".txt", ".model", ".jinja")  # files of a model's folder
 
 
 def request_of(
@@ -62,7 +63,8 @@ def request_of(
         options["form"] = unusual
     if (model, named) != ("demo", None):  # the demo on its own texts is as ever
         options["reading"] = READING
-    return {"model": model, "texts": named, **options, "inputs": fingerprint(model, *paths, *reads)}
+    inputs = fingerprint(model, *paths, *reads, code="remote_code" in options)
+    return {"model": model, "texts": named, **options, "inputs": inputs}
 
 
 def default_texts(model: str) -> str:
@@ -168,25 +170,18 @@ def _parts(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{glob.escape(found[1])}-?????{found[2]}")) if found else [path]
 
 
-def fingerprint(*paths: str | None) -> dict[str, list]:
+def fingerprint(*paths: str | None, code: bool = False) -> dict[str, list]:
     """[name, size, time of change] of every file a request reads, so that a changed file makes another
-    request.
+    request; code: whether the Python files of a model's folder may run, and so count.
 
     The change time is the inode's: unlike the time of modification it cannot be set back.
     """
+    read = (*_READ, ".py") if code else _READ
     found: dict[str, list] = {}
     for path in (place_of(p) for p in paths if p):
         found[str(path)] = files = []
         try:
-            inside = (
-                sorted(
-                    f
-                    for f in path.iterdir()
-                    if f.suffix in (".json", ".safetensors", ".gguf", ".txt", ".model", ".jinja")
-                )
-                if path.is_dir()
-                else _parts(path)
-            )
+            inside = sorted(f for f in path.iterdir() if f.suffix in read) if path.is_dir() else _parts(path)
             for f in inside:
                 if f.is_file():
                     files.append([f.name, f.stat().st_size, f.stat().st_ctime_ns])

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 import core
+from core.measure.chat import ends_of
+from core.model.generation import by_itself, by_itself_unlike_before
 from core.model.surgery import without
 from core.store.results import Key, Results
 from core.store.runs import canonical_key
@@ -26,9 +28,8 @@ def ask(loaded, prompts: Sequence[str], removed: Sequence[int] = (), tokens: int
     """
     tokenizer, answers = loaded.tokenizer, []
     head = begins(tokenizer)
-    stop = loaded.model.generation_config.eos_token_id
-    stop = tokenizer.eos_token_id if stop is None else stop
-    with without(loaded, removed), torch.no_grad():
+    ends = ends_of(loaded)
+    with without(loaded, removed), by_itself(loaded.model), torch.no_grad():
         for prompt in prompts:  # one at a time: padding would change what some models say
             ids = head + tokenizer(prompt, add_special_tokens=False)["input_ids"]
             room = min(tokens, (loaded.max_length or math.inf) - len(ids))
@@ -40,10 +41,9 @@ def ask(loaded, prompts: Sequence[str], removed: Sequence[int] = (), tokens: int
                 do_sample=False,
                 num_beams=1,
                 max_new_tokens=room,
-                eos_token_id=stop,
+                eos_token_id=ends or None,
                 pad_token_id=tokenizer.pad_token_id or 0,
             )[0, len(ids) :].tolist()
-            ends = {stop} if isinstance(stop, int) else set(stop or ())
             answers.append(
                 Answer(tokenizer.decode(out, skip_special_tokens=True), bool(out) and out[-1] in ends)
             )
@@ -64,8 +64,14 @@ def measure(
     [{text, ended, wrong}]}]}, the original first.
     """
     results, model = Results(), canonical_key(loaded.digest())
-    begun = begins_unlike_before(loaded.tokenizer)
-    settings = json.dumps({"tokens": tokens, "tokenizer": loaded.tokenizer_digest(), **begun}, sort_keys=True)
+    unusual = {
+        **begins_unlike_before(loaded.tokenizer),
+        **by_itself_unlike_before(loaded.model),
+        **loaded.arithmetic(),
+    }
+    settings = json.dumps(
+        {"tokens": tokens, "tokenizer": loaded.tokenizer_digest(), **unusual}, sort_keys=True
+    )
     versions = {"blockscape": core.__version__, "transformers": importlib.metadata.version("transformers")}
     listed = list(dict.fromkeys([(), *(tuple(sorted(s)) for s in states)]))
     total = len(listed) * len(PROMPTS)

@@ -9,6 +9,7 @@ import torch
 from transformers import TextStreamer
 
 from core.errors import InputError
+from core.model.generation import by_itself
 from core.model.surgery import without
 from core.texts.chat import asked_ids
 from core.texts.special_tokens import template_text
@@ -69,7 +70,7 @@ def reply(
     sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     torch.manual_seed(seed)
     began = time.monotonic()
-    with without(loaded, removed), torch.no_grad():
+    with without(loaded, removed), by_itself(loaded.model), torch.no_grad():
         out = loaded.model.generate(
             torch.tensor([ids], device=loaded.device),
             do_sample=bool(temperature),

@@ -17,6 +17,7 @@ from core.blocks.structure import probe_ids
 from core.compare.comparison import Distance, distance_of
 from core.errors import InputError
 from core.model.gates import gated, keep_all, removal
+from core.model.generation import by_itself
 from core.model.load import LoadedModel
 from core.model.losses import (
     kl_of_tokens,
@@ -189,7 +190,10 @@ def option_scores(
             scored[k, first : len(tokens)] = True
         ids, mask, scored = (t.to(loaded.device) for t in (ids, mask, scored))
         losses = token_losses(_hidden(loaded, ids, alpha, mask), ids, scored, loaded.head.logits)
-        scores[chosen] = -losses.sum(dim=1).double().cpu().numpy()
+        # what overflows is as unlikely as can be: no option is chosen for it
+        scores[chosen] = (
+            (-losses.sum(dim=1).double()).nan_to_num(nan=-torch.inf, neginf=-torch.inf).cpu().numpy()
+        )
         report(min(start + batch, len(order)), len(order), "tasks")
     ends = np.cumsum([len(item.options) for item in items])[:-1]
     return np.split(scores, ends)
@@ -243,16 +247,17 @@ def greedy_tokens(
 
 def greedy(model, ids: torch.Tensor, count: int, use_cache: bool) -> torch.Tensor:
     """int64 [B, T + count]: exactly `count` greedy tokens, end-of-text ignored."""
-    return model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        do_sample=False,
-        num_beams=1,
-        min_new_tokens=count,
-        max_new_tokens=count,
-        use_cache=use_cache,
-        pad_token_id=0,
-    )
+    with by_itself(model):
+        return model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            num_beams=1,
+            min_new_tokens=count,
+            max_new_tokens=count,
+            use_cache=use_cache,
+            pad_token_id=0,
+        )
 
 
 @dataclass(frozen=True)
@@ -273,7 +278,7 @@ class Evaluation:
         return {
             "loss": self.loss,
             "loss_se": None if math.isnan(self.loss_se) else self.loss_se,
-            "perplexity": math.exp(self.loss),
+            "perplexity": math.exp(min(self.loss, 700.0)),  # more is no float
             "sequences": self.sequences,
             "tokens": self.tokens,
             "tasks": {

@@ -126,7 +126,7 @@ def _run(
 
 
 # of the settings, those that change what a model says to a given request
-_ANSWERS = ("length", "bos", "tokenizer", "harness")
+_ANSWERS = ("length", "bos", "tokenizer", "harness", "dtype", "device")
 
 
 def _settings(loaded: LoadedModel, preset: Preset) -> dict:
@@ -137,6 +137,7 @@ def _settings(loaded: LoadedModel, preset: Preset) -> dict:
         "template": preset.template,
         "tokenizer": loaded.tokenizer_digest(),
         "harness": lm_eval.__version__,
+        **loaded.arithmetic(),
     }
 
 
@@ -183,7 +184,7 @@ class _Kept:
 
     def source(self, state: tuple[Name, ...]) -> str:
         """What answers to requests belong to."""
-        said = {name: self.settings[name] for name in _ANSWERS}
+        said = {name: self.settings[name] for name in _ANSWERS if name in self.settings}
         return canonical_key({"model": self.model, "removed": state, **said})
 
     def keep(

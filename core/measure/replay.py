@@ -93,7 +93,8 @@ class Replay:
                 self.tokens(part, path, kl_of_tokens(each, ids, scored))
         else:
             found = sample_losses(last, ids, scored, head.logits)[None]
-        losses = found.double().cpu().numpy()
+        # what overflows is no number: the worst there is, which can be compared, and kept
+        losses = found.double().nan_to_num(nan=torch.inf, posinf=torch.inf).cpu().numpy()
         if self.loaded.device.type == "cpu" and ids.numel() * self.bytes >= _LARGE:
             give_back()  # between what is kept, freed memory would pile up to several times that
         return losses, seen

@@ -47,8 +47,12 @@ def place(
     gpus: bytes free on each GPU that this process may use, by number, its own first; none for the CPU.
     spread: whether what does not fit its own GPU may go to the others and to the CPU. memory: bytes of the
     CPU's that are free, None where unknown. dtype: what the caller asks for, "auto" for the stored one.
-    Errors: InputError when the weights do not fit.
+    Errors: InputError when the weights do not fit, and for another word than "auto".
     """
+    if isinstance(dtype, str) and dtype != "auto":
+        raise InputError(
+            f"There is no type {str(dtype)!r} to load {source!r} in; give a torch.dtype, or 'auto'."
+        )
     wanted = (stored or torch.bfloat16) if isinstance(dtype, str) else dtype
     if not gpus:
         computed = wanted or torch.float32

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -24,9 +25,8 @@ class Checkpoint:
 
     INTERVAL = float(os.environ.get("BLOCKSCAPE_CHECKPOINT_SECONDS", 2))
 
-    def __init__(self, folder: Path | None, plan: dict, key: str = "", writer: int = 0):
+    def __init__(self, folder: Path | None, plan: dict, key: str = ""):
         self.folder, self.plan, self.key = folder, plan, key
-        self.part = f".part-{writer}"  # being written: several processes may share the folder
         self.items: dict[str, dict[str, np.ndarray]] = {}
         self.unsaved: dict[str, np.ndarray] = {}
         self.damaged = 0  # files set aside
@@ -73,11 +73,13 @@ class Checkpoint:
             about = np.array(json.dumps({"key": self.key, "plan": self.plan}))
             np.savez(buffer, allow_pickle=False, about=about, **self.unsaved)
             content = buffer.getvalue()
-            with open(self.folder / self.part, "wb") as f:
+            # a file of its own: several processes may share the folder
+            handle, part = tempfile.mkstemp(prefix=".part-", dir=self.folder)
+            with os.fdopen(handle, "wb") as f:
                 f.write(content)
                 f.flush()
                 os.fsync(f.fileno())
-            os.replace(self.folder / self.part, self.folder / f"{hashlib.sha256(content).hexdigest()}.npz")
+            os.replace(part, self.folder / f"{hashlib.sha256(content).hexdigest()}.npz")
         self.unsaved, self.last = {}, time.monotonic()
 
 

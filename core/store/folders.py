@@ -3,6 +3,8 @@
 HOME/runs/<sha256>/    calibration runs, by key; <sha256>.bad-*: damaged ones, set aside; .lock: of who writes
 HOME/matrices/         coupling matrices that were uploaded
 HOME/texts/            texts that were pasted or uploaded
+HOME/own/              models' own samples (core.calibration.own_samples); drawn anew where deleted
+HOME/own-answers/      models' answers to prompts (core.calibration.own_answers); likewise
 HOME/gguf/             what is read from GGUF files (core.weights.gguf_files); may be deleted
 HOME/datasets/         local data files as the benchmark harness reads them; may be deleted
 HOME/spectra/          states that a search has listed

@@ -20,8 +20,10 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +37,7 @@ from core.store.sealed_json import seal, unseal
 
 FORMAT = 1
 BRANCH_SINGLES = 32  # sequences that branches are removed alone on, at most: they are twice as many
+_TRIES = 5  # of reading a run that is replaced meanwhile
 _ARRAYS = ("A.npz", "A_sampled.npz", "singles.npz", *folders.EXTRAS)
 
 
@@ -270,7 +273,31 @@ def _read_arrays(folder: Path, meta: dict, name: str) -> dict[str, np.ndarray]:
 
 
 def load_run(folder: Path) -> Run:
-    """Read a run; every array file must match the digest in run.json."""
+    """Read a run; every array file must match the digest in run.json. One that is replaced while it is read,
+    as by a job that adds to it, is read again.
+    """
+    for _ in range(_TRIES):
+        before = _stamp(folder)
+        try:
+            return _load_run(folder)
+        except InputError:
+            if before is not None and _stamp(folder) == before:  # so it lies there
+                raise
+            time.sleep(0.01)
+    return _load_run(folder)
+
+
+def _stamp(folder: Path) -> tuple[int, int] | None:
+    """Changes when another run gets the place of this one; None while there is none."""
+    try:
+        found = folder.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_ino, found.st_ctime_ns
+
+
+def _load_run(folder: Path) -> Run:
+    """As `load_run`, of one that stays as it is."""
     meta = _read_meta(folder)
     try:
         read = {name: _read_arrays(folder, meta, name) for name in _ARRAYS if name in meta["files"]}
@@ -367,12 +394,15 @@ def rewrite_meta(folder: Path, change: Callable[[dict], dict]) -> None:
 
     Errors: InputError for a run.json that is damaged, OSError for a folder that cannot be written.
     """
-    meta = change(_read_meta(folder))
-    handle, staging = tempfile.mkstemp(prefix=f".{folder.name}-", dir=folder.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as f:
-        f.write(seal(meta))
-    os.chmod(staging, 0o644)
-    os.replace(staging, folder / "run.json")
+    in_store = folder.parent.resolve() == (folders.home() / "runs").resolve()
+    # of a run that is replaced by a larger one meanwhile, what it said would lie beside other arrays
+    with folders.locked(folder.parent / ".lock") if in_store else nullcontext():
+        meta = change(_read_meta(folder))
+        handle, staging = tempfile.mkstemp(prefix=f".{folder.name}-", dir=folder.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as f:
+            f.write(seal(meta))
+        os.chmod(staging, 0o644)
+        os.replace(staging, folder / "run.json")
 
 
 def stored_run(key: str) -> Run:
@@ -413,10 +443,39 @@ def keep_run(run: Run) -> Path:
 
 
 def extend_run(run: Run) -> Path:
-    """Write a run that holds more than the stored one of its key in that one's place, in one step."""
+    """Write a run that holds more than the stored one of its key in that one's place, in one step; what only
+    that one holds, as another job has added it meanwhile, stays.
+    """
     folder = _place(run.key)
     with folders.locked(folder.parent / ".lock"):
+        try:
+            run = _with_more(run, stored_run(run.key))
+        except InputError:  # not there, or damaged
+            pass
         return save_run(run, folder)
+
+
+def _with_more(run: Run, known: Run) -> Run:
+    """The run with the secants and pairs of another one of its key, where that has more of them."""
+    found = run
+    if _count_secants(known) > _count_secants(run):
+        own = known.branches.secants if known.branches else None
+        branches = replace(run.branches, secants=own) if run.branches else None
+        found = replace(found, secants=known.secants, branches=branches, meta=_told(found, known, "secants"))
+    if known.pairs and (run.pairs is None or known.pairs.part.shape[1] > run.pairs.part.shape[1]):
+        found = replace(found, pairs=known.pairs, meta=_told(found, known, "pairs"))
+    return found
+
+
+def _told(run: Run, known: Run, what: str) -> dict:
+    """What the run says of itself, with what the other one says of these."""
+    return {**run.meta, **{name: value for name, value in known.meta.items() if name == what}}
+
+
+def _count_secants(run: Run) -> tuple[bool, int]:
+    """(whether they are by branch, of how many sequences they are)."""
+    count = run.secants.A.shape[1] if run.secants else 0
+    return run.branches is not None and run.branches.secants is not None, count
 
 
 def set_aside(key: str) -> Path | None:

@@ -23,6 +23,7 @@ _DECADE, BINS = 28, 256
 
 def packed(kl: np.ndarray) -> str:
     """The histogram of the KL of tokens, nats, float [n]."""
+    kl = np.nan_to_num(kl, nan=np.inf, posinf=np.inf)  # of logits that overflow: the last bin
     steps = np.floor(_DECADE * np.log10(np.maximum(kl, LOWEST / 2) / LOWEST)) + 1
     bins = np.sort(steps.clip(0, BINS - 1).astype(int))
     bits = np.zeros(len(bins) + BINS, dtype=bool)

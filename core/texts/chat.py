@@ -24,8 +24,8 @@ _BACKSTOP = 300  # seconds of the wall: a process that waits instead of working
 _ROLES = {PROMPT: "user", COMPLETION: "assistant"}
 _MARK = "\N{LEFT WHITE SQUARE BRACKET}%d\N{RIGHT WHITE SQUARE BRACKET}"
 _MARKS = _MARK.replace("%d", "([0-9]{1,6})")
-# the day is not the text's: templates that know this variable would write today's date, and each day would
-# be another run
+# the day is not the text's: templates that know this variable, or ask for the time (core.texts.chat_process),
+# would write today's date, and each day would be another run
 _VARIABLES = {"date_string": "26 Jul 2024"}
 
 Turns = Sequence[tuple[str, str]]  # role, what was said

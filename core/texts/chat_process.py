@@ -9,9 +9,10 @@ A module of its own, started by core.texts.chat and imported by none, since it l
 import json
 import resource
 import sys
+from datetime import datetime
 from pathlib import Path
 
-from transformers.utils.chat_template_utils import render_jinja_template
+from transformers.utils import chat_template_utils
 
 from core.texts.chat import seconds_for
 
@@ -19,9 +20,18 @@ MEMORY = 2**30  # bytes beyond what the process starts with
 OUTPUT = 2**20  # characters of one chat
 
 
+class _OneDay(datetime):
+    """The day on which all chats are: core.texts.chat's date_string, for templates that ask for the time."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2024, 7, 26, tzinfo=tz)
+
+
 def _serve() -> None:
     """The process: every limit is the kernel's, so that no template can outlast it."""
     asked = json.load(sys.stdin)
+    chat_template_utils.datetime = _OneDay  # type: ignore[misc]  # strftime_now takes it from there
     used = resource.getrusage(resource.RUSAGE_SELF)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + seconds_for(len(asked["chats"]))) + 1)
@@ -33,7 +43,9 @@ def _serve() -> None:
     texts: list[str] = []
     try:
         for chat in asked["chats"]:
-            rendered = render_jinja_template([chat], chat_template=asked["template"], **asked["variables"])
+            rendered = chat_template_utils.render_jinja_template(
+                [chat], chat_template=asked["template"], **asked["variables"]
+            )
             text = rendered[0][0]  # ([the text of each chat], what else it tells)
             if len(text) > OUTPUT:
                 raise ValueError(f"it writes {len(text):,} characters and {OUTPUT:,} are the most")

@@ -24,8 +24,7 @@ class Document:
     """A text and its domain.
 
     turns: (role, content) of a chat, or of a prompt and its completion; `text` is then their lines.
-    split: of a stretch of running text, the one it was cut for, and of an answer that is to be learned from;
-    None: by its hash.
+    split: of a stretch of running text, the one it was cut for; None: a document that is whole.
     """
 
     text: str
@@ -36,7 +35,7 @@ class Document:
     @property
     def running(self) -> bool:
         """Whether it is a stretch of running text, no document that is whole."""
-        return self.split is not None and not self.turns
+        return self.split is not None
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,10 @@ def read_texts(sources: Asked | Sequence[Asked] | None = None, beside: bool = Fa
         own, blank, source = _read(source, alone=len(asked) == 1 and not beside)
         empty += blank
         read.append(source)
-        names = {d: d if source.domain else free_name(d, taken) for d in dict.fromkeys(d.domain for d in own)}
-        taken.update(names.values())
+        names: dict[str, str] = {}
+        for d in dict.fromkeys(document.domain for document in own):
+            names[d] = d if source.domain else free_name(d, taken)
+            taken.add(names[d])
         documents += (
             [replace(d, domain=names[d.domain]) for d in own]
             if any(k != v for k, v in names.items())
@@ -185,6 +186,11 @@ def _document(row: Row | None, source: TextSource, place: str, unnamed: str) -> 
         return None
     named = row.get("domain")
     domain = source.domain or (unnamed if named is None else str(named))
-    if not is_text(found.text + domain + "".join(role for role, _ in found.turns)):
-        raise InputError(f"{where} holds a lone surrogate, which is no text; remove it.")
+    check_text(found.text + domain + "".join(role for role, _ in found.turns), where)
     return Document(found.text, domain, found.turns) if found.text else None
+
+
+def check_text(text: str, where: str) -> None:
+    """Errors: InputError for what cannot be written; where: the row that has it."""
+    if not is_text(text):
+        raise InputError(f"{where} holds a lone surrogate, which is no text; remove it.")

@@ -16,6 +16,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import NoReturn
 
 from core.errors import InputError, first_line, quoted
@@ -162,19 +163,19 @@ _JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number)
 _DIVIDERS = {",": "commas", ";": "semicolons", "\t": "tabs"}  # of equally many in the header, the first
 
 
-def _behind(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
-
-
 def _csv_rows(source: TextSource) -> Numbered:
     """Rows under a header, divided by what divides the header, quoted by double quotes."""
     name = source.path
     csv.field_size_limit(LINE_LIMIT)
     text = (line + "\n" for _, line in lines(source, LINE_LIMIT))
-    first = next(text, "")
+    begun = []  # up to the header: blank lines before it count as lines
+    for line in text:
+        begun.append(line)
+        if line.strip():
+            break
+    first = "".join(begun).strip("\n")
     divider = "\t" if source.kind == ".tsv" else max(_DIVIDERS, key=first.count)
-    reader = csv.reader(_behind(first, text), strict=True, delimiter=divider)
+    reader = csv.reader(chain(begun, text), strict=True, delimiter=divider)
     header: list[str] | None = None
     try:
         for values in filter(None, reader):

@@ -16,6 +16,8 @@ from core.texts.text_source import CHATS, COMPLETION, PROMPT, TextSource
 
 Turns = tuple[tuple[str, str], ...]
 _PAIRS = ((PROMPT, COMPLETION), (PROMPT, "response"), ("instruction", "output"), ("instruction", "response"))
+QUESTION = "question"
+_QUESTIONS = (PROMPT, "instruction", QUESTION)
 _BESIDE = ("input", "context")  # what an instruction is about
 _MESSAGE = (("role", "content"), ("from", "value"))
 _ROLES = {"human": "user", **dict.fromkeys(("gpt", "chatgpt", "bing", "bard", "model"), "assistant")}
@@ -88,10 +90,20 @@ def _pair(row: Row) -> Turns | None:
     for asks, answers in _PAIRS:
         asked, answer = row.get(asks), row.get(answers)
         if isinstance(asked, str) and isinstance(answer, str):
-            beside = [row.get(name) for name in _BESIDE] if asks == "instruction" else []
-            parts = [asked.strip(), *(b.strip() for b in beside if isinstance(b, str))]
-            return ((PROMPT, "\n\n".join(filter(None, parts))), (COMPLETION, answer.strip()))
+            return ((PROMPT, _with_beside(row, asks)), (COMPLETION, answer.strip()))
     return None
+
+
+def _with_beside(row: Row, asks: str) -> str:
+    """What a row asks, with what that is about."""
+    parts = [row.get(name) for name in (asks, *(_BESIDE if asks == "instruction" else ()))]
+    return "\n\n".join(filter(None, (part.strip() for part in parts if isinstance(part, str))))
+
+
+def question_of(row: Row) -> str:
+    """The prompt, instruction or question of a row that need not hold what answers it; "" without one."""
+    asks = next((name for name in _QUESTIONS if isinstance(row.get(name), str)), None)
+    return _with_beside(row, asks) if asks else ""
 
 
 def column_of_text(rows: Sequence[Row | None], source: TextSource) -> str:
@@ -101,13 +113,13 @@ def column_of_text(rows: Sequence[Row | None], source: TextSource) -> str:
     Errors: InputError where rows have no such column.
     """
     real = [row for row in rows if row]
-    if not real or any(_has_shape(row, source) for row in real):
+    if not real or any(has_shape(row, source) for row in real):
         return source.column
     names = list(dict.fromkeys(name for row in real for name in row if name))
     held = {name: [row[name] for row in real if row.get(name) is not None] for name in names[:_MOST]}
     held = {name: values for name, values in held.items() if values and all(map(_is_words, values))}
     found = [name for name in held if name not in _NEVER]
-    if len(found) > 1:  # ids, labels and addresses are one word each
+    if len(held.keys() - {"domain"}) > 1:  # ids, labels and addresses are one word each
         found = [name for name in found if sum(" " in _line(v) for v in held[name]) * 2 >= len(held[name])]
     if source.names_no_column and len(found) == 1:
         return found[0]
@@ -123,7 +135,8 @@ def column_of_text(rows: Sequence[Row | None], source: TextSource) -> str:
 _MOST = 1000  # columns that are looked at
 
 
-def _has_shape(row: Row, source: TextSource) -> bool:
+def has_shape(row: Row, source: TextSource) -> bool:
+    """Whether a row has a text, a chat, or a prompt with what answers it."""
     value = row.get(source.column)
     if _is_words(value):
         return True

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from core.calibration.gradient_rows import label_uniforms
-from core.calibration.own_samples import own_sequences
+from core.calibration.own_samples import own_key, own_sequences
 from core.errors import InputError
 from core.model.load import load_model
 
@@ -45,3 +45,13 @@ def test_splits_and_seeds_are_apart(tiny):
 def test_too_long_is_one_sentence(tiny):
     with pytest.raises(InputError, match="96 positions"):
         own_sequences(load_model(str(tiny["llama"])), "calibrate", 97, 2)
+
+
+def test_rules_of_generation_change_no_sample(tiny):
+    """Instruct models bring a repetition penalty: what it lets through is not the model's distribution."""
+    loaded = load_model(str(tiny["llama"]))
+    plain, key = own_sequences(loaded, "calibrate", 24, 2).ids, own_key(loaded, "calibrate", 24, 0)
+    loaded.model.generation_config.update(repetition_penalty=5.0, suppress_tokens=plain[0, 5:9].tolist())
+    assert np.array_equal(own_sequences(loaded, "calibrate", 24, 2).ids, plain)
+    assert loaded.model.generation_config.repetition_penalty == 5.0
+    assert own_key(loaded, "calibrate", 24, 0) != key  # what an earlier version has kept followed them

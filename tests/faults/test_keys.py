@@ -275,7 +275,7 @@ def test_measurements_are_told_apart_by_split_and_metric_and_shared_across_names
     assert set(measured(tmp_path / "b", **request)) == {key}
 
 
-def test_task_answers_belong_to_a_tokenizer(tiny, tmp_path, monkeypatch):
+def test_task_answers_belong_to_a_tokenizer_and_an_arithmetic(tiny, tmp_path, monkeypatch):
     from core.tasks.items import read_tasks
 
     monkeypatch.setattr(benchmark, "read_tasks", lambda: read_tasks()[:3])
@@ -284,6 +284,9 @@ def test_task_answers_belong_to_a_tokenizer(tiny, tmp_path, monkeypatch):
     before = tasks(measured(tmp_path / "a", **request))
     request["model"] = str(copied(tiny["llama"], tmp_path / "m", tokenizer=other_vocabulary))
     assert before and len(tasks(measured(tmp_path / "b", **request))) == 2 * len(before)
+    on_gpu = {"dtype": "bfloat16", "device": "cuda"}
+    monkeypatch.setattr("core.model.load.LoadedModel.arithmetic", lambda self: on_gpu)
+    assert len(tasks(measured(tmp_path / "c", **request))) == 3 * len(before)
 
 
 REQUEST = {"samples": 4, "length": 24, "seed": 0, "batch": 2, "sampled": True, "singles": 4}

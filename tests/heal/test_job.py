@@ -246,6 +246,7 @@ def test_a_state_that_goes_in_rounds(tiny, some_texts, tmp_path):
         (["--model", "demo", "--blocks", "3,12a", "--replace", "linear"], "'linear' is about whole ones"),
         (["--model", "demo", "--blocks", "3,12a", "--rounds", "2"], "2 rounds take whole ones"),
         (["--run", "demo", "--remove", "3", "--by", "branch", "--rounds", "2"], "Rounds take whole blocks"),
+        (["--model", "demo", "--blocks", "3", "--learn", "own", "--answers", "p.csv"], "not allowed with"),
         (["--model", "demo", "--blocks", "3", "--method", "glue"], "no method 'glue'"),
         (["--model", "demo", "--blocks", "3", "--minutes", "0"], "minutes must be"),
         (["--model", "demo", "--blocks", "3", "--rounds", "2"], "cannot be removed in 2 rounds"),

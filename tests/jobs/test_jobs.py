@@ -336,6 +336,14 @@ def test_odd_model_names_make_a_request_that_the_worker_refuses(model):
     assert jobs.request_of(model, samples=1)["model"] == model
 
 
+def test_code_that_may_run_is_part_of_a_request(tmp_path):
+    (tmp_path / "modeling.py").write_text("a = 1")
+    before = [jobs.request_of(str(tmp_path), remote_code=code)["inputs"] for code in (False, True)]
+    (tmp_path / "modeling.py").write_text("a = 22")
+    after = [jobs.request_of(str(tmp_path), remote_code=code)["inputs"] for code in (False, True)]
+    assert before[0] == after[0] and before[1] != after[1]
+
+
 def test_files_that_lead_nowhere_are_passed_over(tmp_path):
     (tmp_path / "config.json").symlink_to(tmp_path / "gone")
     assert jobs.fingerprint(str(tmp_path)) == {str(tmp_path): []}

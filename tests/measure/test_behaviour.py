@@ -51,6 +51,9 @@ def test_a_stopped_check_goes_on_where_it_was(tiny, monkeypatch):
     assert len(asked) == sum(fit) + sum(fit[:9])
     measure(loaded, [(2,)], tokens=3)
     assert len(asked) == 2 * sum(fit)
+    monkeypatch.setattr(loaded, "arithmetic", lambda: {"dtype": "bfloat16", "device": "cuda"})
+    measure(loaded, [], tokens=3)
+    assert len(asked) == 3 * sum(fit)
 
 
 def test_the_job_checks_the_original_and_every_state_of_the_request(tiny):

@@ -78,3 +78,11 @@ def test_the_job_tells_each_side_its_own_chat(tiny):
     assert not done["template"] and done["load_seconds"] > 0
     assert "".join(t for name, t in noted if name == "pruned") == done["pruned"]["text"]
     assert reports[-1][:2] == (6 + done["pruned"]["tokens"], 12)
+
+
+def test_the_greedy_answer_is_the_model_s_own(demo, monkeypatch):
+    plain = reply(demo, [("user", PROMPT)], tokens=12)
+    monkeypatch.setattr(demo.model.generation_config, "repetition_penalty", 9.0)
+    monkeypatch.setattr(demo.model.generation_config, "max_time", 1e-9)
+    assert reply(demo, [("user", PROMPT)], tokens=12).text == plain.text
+    assert ask(demo, [PROMPT], tokens=12)[0].text == plain.text

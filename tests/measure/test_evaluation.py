@@ -8,6 +8,7 @@ import torch
 
 from core.errors import InputError
 from core.measure.evaluation import (
+    Evaluation,
     check_same_tokens,
     evaluate,
     option_scores,
@@ -149,3 +150,14 @@ def test_models_of_other_tokens_are_not_compared(tiny, text_file):
     renamed.tokenizer.add_tokens(["a token of its own"])
     with pytest.raises(InputError, match="name the model it was made from"):
         sequence_distances(renamed, other, sequences)
+
+
+def test_a_model_that_overflows_is_told_so(tiny):
+    loaded = load_model(str(tiny["llama"]))
+    real = loaded.head.logits
+    loaded.head.logits = lambda hidden: real(hidden) * math.nan
+    items = read_tasks()[:3]
+    found = task_results(items, option_scores(loaded, items))
+    assert all(row["accuracy"] == pytest.approx(row["chance"]) for row in found.values())  # nothing is known
+    worth = Evaluation(800.0, 0.1, 2, 3, np.zeros(2), {}, 1.0).to_json()
+    assert worth["loss"] == 800 and 1e300 < worth["perplexity"] < math.inf

@@ -275,3 +275,18 @@ def test_the_tokens_of_padded_sequences_that_do_not_count_are_left_out(tiny, seq
     meter = open_forwards(loaded, replace(texts, scored=scored), tokens=True)
     meter.whole((1,))
     assert all(unpacked(text).sum() == 5 for text in meter.known.histograms[(1,)].values())
+
+
+def test_what_overflows_is_the_worst_and_is_kept(tiny, sequences, monkeypatch):
+    loaded = load_model(str(tiny["llama"]))
+    texts = sequences(loaded)
+    real = loaded.head.logits
+    with monkeypatch.context() as patch:
+        meter = open_forwards(loaded, texts, tokens=True)
+        meter.whole(())
+        patch.setattr(loaded.head, "logits", lambda hidden: real(hidden) * torch.nan)
+        assert np.isposinf(meter.whole((2,))).all()
+        meter.save()
+    known = Kept(loaded, texts, DISTANCES, tokens=True)
+    assert np.isposinf(known.whole((2,))).all() and np.isfinite(known.whole(())).all()
+    assert unpacked(known.histograms[(2,)][known.index[0]])[-1] == texts.ids.shape[1] - 1

@@ -31,6 +31,8 @@ def test_the_cpu_computes_in_float32_whatever_is_stored():
     with pytest.raises(InputError, match="28.0 GB in float32 and 20.0 GB of memory are free"):
         place(SEVEN, torch.bfloat16, "x", memory=20 * GB)
     assert place(SEVEN, torch.bfloat16, "x", memory=None).device_map is None
+    with pytest.raises(InputError, match="no type 'float32' to load 'x' in; give a torch.dtype"):
+        place(SEVEN, torch.bfloat16, "x", dtype="float32")  # was taken for "auto"
 
 
 @pytest.mark.parametrize(

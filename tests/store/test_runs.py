@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -10,8 +11,22 @@ import pytest
 from core.energy import sources
 from core.energy.couplings import available, couplings, outer_mean
 from core.errors import InputError
-from core.store import folders
-from core.store.runs import FORMAT, Rows, Run, Singles, canonical_key, keep_run, load_run, save_run
+from core.store import folders, runs
+from core.store.runs import (
+    FORMAT,
+    Pairs,
+    Rows,
+    Run,
+    Secants,
+    Singles,
+    canonical_key,
+    extend_run,
+    keep_run,
+    load_run,
+    rewrite_meta,
+    save_run,
+    stored_run,
+)
 
 
 def a_run(m=40, n=6, seed=0, extras=True) -> Run:
@@ -107,6 +122,60 @@ def test_bad_run_json_is_one_sentence(tmp_path, content):
     with pytest.raises(InputError) as caught:
         load_run(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_what_two_jobs_add_to_a_run_at_once_is_all_kept():
+    run = a_run()
+    keep_run(run)
+    secants = Secants(np.ones((7, 4, 6), np.float32), np.ones((7, 4), np.float32))
+    pairs = Pairs(np.array([[0, 1]], np.int16), np.ones((1, 4), np.float32))
+    with_secants = replace(run, secants=secants, meta={**run.meta, "secants": {"sequences": 4}})
+    with_pairs = replace(run, pairs=pairs, meta={**run.meta, "pairs": {"sequences": 4}})
+    fewer = Pairs(pairs.blocks, pairs.part[:, :2])
+    for added in (
+        with_secants,
+        with_pairs,
+        replace(run, pairs=fewer, meta={**run.meta, "pairs": {"sequences": 2}}),
+    ):
+        extend_run(added)  # each began with the run as it was at first
+    found = stored_run(run.key)
+    assert (
+        found.secants is not None and (found.secants.A == 1).all() and found.meta["secants"]["sequences"] == 4
+    )
+    assert (
+        found.pairs is not None and found.pairs.part.shape == (1, 4) and found.meta["pairs"]["sequences"] == 4
+    )
+
+
+def test_a_run_is_not_told_of_while_it_is_replaced():
+    run = a_run()
+    folder = keep_run(run)
+    larger = replace(run, pairs=Pairs(np.array([[0, 1]], np.int16), np.ones((1, 4), np.float32)))
+    other = Thread(target=extend_run, args=(larger,))
+
+    def change(meta: dict) -> dict:
+        other.start()
+        other.join(0.3)
+        return {**meta, "note": 1}
+
+    rewrite_meta(folder, change)
+    other.join()
+    assert stored_run(run.key).pairs is not None
+
+
+def test_a_run_that_is_replaced_while_it_is_read_is_read_again(monkeypatch):
+    run = a_run()
+    folder, real = keep_run(run), runs.file_sha256
+    pairs = Pairs(np.array([[0, 1]], np.int16), np.ones((1, 4), np.float32))
+    other = replace(run, sampled=None, pairs=pairs)  # without a file that the first one says it has
+
+    def replaced(path):
+        monkeypatch.setattr(runs, "file_sha256", real)
+        save_run(other, folder)
+        return real(path)
+
+    monkeypatch.setattr(runs, "file_sha256", replaced)
+    assert load_run(folder).pairs is not None
 
 
 def test_the_store_finds_runs_by_path_and_prefix(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from core.errors import InputError
 from core.texts import Document, pack, split_of
+from core.texts.chat import asked_ids
 from core.texts.tokens import _counted
 from tests.conftest import byte_tokenizer
 from tests.texts.made import CHATML, chat_tokenizer, chats, in_split, prompts, read_back, texts_of
@@ -183,3 +184,11 @@ def test_a_template_may_leave_turns_out_and_repeat_them():
     drawn = pack(texts_of(*documents), tokenizer, "choose", 90, 2, mode="documents", template="chat")
     for k, index in enumerate(drawn.index):
         assert read_back(tokenizer, drawn, k)[1] == documents[index].turns[2][1] + "aa"
+
+
+def test_the_day_is_not_the_chats():
+    """As SmolLM3's, Mistral's and gpt-oss's templates ask: each day would be another run."""
+    chat = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    for day in ("strftime_now('%d %b %Y')", "date_string"):
+        (ids,) = asked_ids([[("user", "hm?")]], chat_tokenizer("{{ " + day + " }} " + chat))
+        assert chat_tokenizer().decode(ids) == "26 Jul 2024 hm?"

@@ -119,6 +119,13 @@ def test_domains_are_unique_across_sources(tmp_path):
         read_texts([TextSource(p, domain="x") for p in paths])
 
 
+def test_a_name_that_is_free_is_not_given_twice(tmp_path):
+    first = jsonl(tmp_path / "a.jsonl", {"text": "one", "domain": "a"})
+    more = [{"text": "two", "domain": "a"}, {"text": "three", "domain": "a-2"}]
+    found = read_texts([first, jsonl(tmp_path / "b.jsonl", *more)])
+    assert [d.domain for d in found.documents] == ["a", "a-2", "a-2-2"]
+
+
 def test_parquet_needs_pyarrow_and_hub_datasets_need_datasets(tmp_path, monkeypatch):
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)

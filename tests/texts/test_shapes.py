@@ -112,6 +112,7 @@ def test_packed_files_that_are_none_or_a_bomb_are_one_sentence(tmp_path, kind, m
         ("a.csv", "\ufefftext\tdomain\none, and\tx\ntwo\ty\n"),
         ("a.tsv", "\ufefftext\tdomain\none, and\tx\ntwo\ty\n"),
         ("a.csv", 'text,domain\n"one, and",x\ntwo,y\n'),
+        ("a.csv", "\ntext;domain\none, and;x\ntwo;y\n"),
     ],
 )
 def test_what_divides_the_header_divides_the_rows(tmp_path, name, content):
@@ -151,6 +152,9 @@ def test_the_only_column_of_text_is_taken_and_recorded(tmp_path):
         assert found.sources == (TextSource(str(file), column="story"),)
     (tmp_path / "b.csv").write_text("word\nfirst\nsecond\n")
     assert texts_in(tmp_path / "b.csv") == ["first", "second"]
+    jsonl(tmp_path / "c.jsonl", {"prompt": "why is it so?", "category": "qa"})
+    with pytest.raises(InputError, match="Line 1 of .* has no string under the key 'text', or messages"):
+        read_texts(tmp_path / "c.jsonl")  # no texts are labels
     jsonl(tmp_path / "c.jsonl", {"title": "a title", "story": "a story"})
     with pytest.raises(InputError, match="no column 'text' but 'title, story'; name the one"):
         read_texts(tmp_path / "c.jsonl")
