@@ -17,7 +17,6 @@ def show() -> None:
     st.logo(str(ASSETS / "logo.svg"), size="large")
     st.html(ASSETS / "app.css")
     keep_view()
-    send_again()
     navigation = st.navigation(
         [
             st.Page("pages/explore.py", title="Explore", default=True),
@@ -32,6 +31,7 @@ def show() -> None:
         ],
         position="top",
     )
+    send_again(navigation.url_path)
     job_chip()  # links to a page, so it comes after them
     navigation.run()
 

@@ -46,11 +46,13 @@ def keep_view() -> None:
             state[name] = kept[name]
 
 
-def send_again() -> None:
-    """Of the app, before a page is drawn: controls of Heal and Take home that were not on the page before get
-    their values, which Streamlit sends to the browser only where they were set in this very run.
+def send_again(page: str) -> None:
+    """Of the app, before a page is drawn: controls that were not on the page before get their values, which
+    Streamlit sends to the browser only where they were set in this very run. Those of Heal and Take home
+    come and go on one page, too.
     """
-    for name in [name for name in state if str(name).startswith(("heal_", "home_"))]:
+    came, state.page_before = state.get("page_before") != page, page
+    for name in [name for name in state if str(name).startswith(FORMS if came else ("heal_", "home_"))]:
         state[name] = state[name]
 
 

@@ -255,3 +255,14 @@ def test_more_than_a_domain_has_is_said_before_the_start(tiny, text_file):
     wait("describe")
     (warning,) = app.run().warning
     assert "8,000 samples are asked for, 6,000 of them from text" in warning.value.replace("\\", "")
+
+
+def test_what_is_asked_outlives_a_look_at_another_page(no_worker):
+    app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/calibrate.py").run()
+    app.number_input(key="cal_samples").set_value(100).run()
+    app.switch_page("pages/jobs.py").run()
+    app.run()  # a job has ended meanwhile
+    app.switch_page("pages/calibrate.py").run()
+    samples = app.number_input(key="cal_samples")
+    # the browser has forgotten it: it had shown, and then asked for, the least that can be
+    assert samples.value == 100 and samples.proto.set_value and not app.exception
