@@ -13,7 +13,7 @@ _TRANSFORMERS = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("FOLDER", trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER", trust_remote_code=True)
 ```
 
 The code that this trusts is `modeling_partial.py` of the folder, a page of Python that needs torch and
@@ -65,7 +65,7 @@ def snippet(form: str, folder: str) -> tuple[str, str]:
     lines = (
         f"from transformers import AutoModelForCausalLM, AutoTokenizer\n\nfolder = {folder!r}\n"
         f"model = AutoModelForCausalLM.from_pretrained(folder{trusted})\n"
-        "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
+        f"tokenizer = AutoTokenizer.from_pretrained(folder{trusted})\n"
     )
     return _as_there(lines, Path(folder)).rstrip(), "python"
 

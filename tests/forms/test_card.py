@@ -78,6 +78,9 @@ def test_a_tokenizer_is_loaded_where_there_is_one(tmp_path, form):
             (tmp_path / "tokenizer.json").touch()
         told = card({**RECORD, "form": form}, "name", 7, tmp_path), snippet(form, str(tmp_path))[0]
         assert all(("AutoTokenizer" in text) == there for text in told)
+        # else it asks at the terminal whether code may run, for the tokenizer too
+        trusts = 1 + there if form == "portable" else 0
+        assert all(text.count(", trust_remote_code=True)") == trusts for text in told)
         compile(told[1], "snippet", "exec")
 
 
