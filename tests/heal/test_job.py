@@ -226,7 +226,7 @@ def test_a_state_that_goes_in_rounds(tiny, some_texts, tmp_path):
     settings = {"method": "seams", "tokens": 4000, "batch": 4}
     asked = {"blocks": [1, 3, 4], "parts": [[4], [1, 3]], "prompt": None}
     request = a_request(tiny["llama"], some_texts, tmp_path / "out", settings, **asked)
-    assert jobs.about("heal", request) == "llama · without 1, 3, 4, seams, 4000 tokens, in 2 rounds"
+    assert jobs.about("heal", request) == "llama · without 1, 3, 4, seams, 4000 tokens, in 2 rounds, batch 4"
     found, _ = done(request, tmp_path)
     record = json.loads((tmp_path / "out" / "blockscape.json").read_text())
     assert record["healed"]["asked"]["parts"] == [[4], [1, 3]] and record["removed"] == [1, 3, 4]
@@ -278,7 +278,7 @@ def test_a_name_that_is_taken_is_told_before_anything_is_learned(tiny, some_text
 
 def test_a_healing_in_the_list_of_jobs(tiny, some_texts, tmp_path):
     request = a_request(tiny["llama"], some_texts, tmp_path, {"method": "lora", "minutes": 2.5})
-    assert jobs.about("heal", request) == "llama · without 2, 3, lora, 2.5 minutes"
+    assert jobs.about("heal", request) == "llama · without 2, 3, lora, 2.5 minutes, asked 'the quick'"
 
 
 def test_several_states_are_healed_alike_and_compared(tmp_path, capsys, monkeypatch):
