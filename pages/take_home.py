@@ -130,7 +130,7 @@ def _shown(cards: Mapping[str, Callable[[], None]]) -> None:
     shown = list(cards.items())
     for first in range(0, len(shown), 2):
         for place, (title, draw) in zip(st.columns(2), shown[first : first + 2]):
-            with place.container(border=True, height="stretch"):
+            with place.container(border=True):
                 st.markdown(f"**{title}**")
                 draw()
 
