@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from pages.heal_parts import asked
 from tests.heal_runs import won_back
 from tests.healing_page import FOUND, PAGE, sections, written
 
@@ -12,6 +13,12 @@ from tests.healing_page import FOUND, PAGE, sections, written
 def test_the_page_holds_what_was_measured():
     page = PAGE.read_text(encoding="utf-8")
     assert written(page, json.loads(FOUND.read_text())) == page
+
+
+def test_the_heal_page_tells_what_was_measured():
+    runs = json.loads(FOUND.read_text())["smollm2"]
+    kinds = {asked.TEXTS: "wikitext5", asked.OWN_TEXTS: "own5", asked.ANSWERS: "answers5"}
+    assert asked.WON == {kind: round(100 * runs[name]["won"]) for kind, name in kinds.items()}
 
 
 def test_what_came_back_is_a_ratio_of_means_with_a_paired_interval():
