@@ -175,8 +175,8 @@ def _asked_texts() -> Mapping[str, str] | None:
                 "Prompts",
                 key="heal_prompts",
                 placeholder="prompts.jsonl, or rows.jsonl::column=question",
-                help="Of rows the prompt, instruction or chat, up to where the model is to answer; or the column "
-                "that is named.",
+                help="Of rows the prompt, instruction or chat, up to where the model is to answer; or the "
+                "column that is named.",
             ).strip()
         )
     if kind == TEXTS:
