@@ -59,7 +59,7 @@ def _of_smollm2(found: dict) -> list[str]:
         f"kind. Of the tasks they win {_back(found, 'own5')}, the file {_back(found, 'wikitext5')}; "
         f"difference in points {_apart(found, 'own5', 'wikitext5')}. That such texts win back nearly all "
         f"of what a choice among options asks (arXiv 2602.01997, with far more of them{beside}) was not seen "
-        "with these few; long answers were not asked for.",
+        "with these few, written without a prompt; long answers were not asked for.",
         *_of_answers(found),
         "**The rate that suits the demo is too high for `kl` on SmolLM2**: in 13 steps the held-out KL falls "
         f"from {slow[0]:.2f} to {slow[-1]:.2f} at 3e-4, and to {fast[-1]:.2f} at 1e-3. So a model of its "
@@ -77,8 +77,11 @@ def _of_answers(found: dict) -> list[str]:
     return [
         f"**What it answers to prompts** (the questions of openbookqa, in its chat template) wins back "
         f"{won(row['original'], [row])} of that loss with {row['tokens'] / 1000:.0f}k tokens, padding among "
-        f"them, and {_back(found, 'answers5')}; against what it writes by itself, in points, "
-        f"{_apart(found, 'answers5', 'own5')}."
+        f"them, and {_back(found, 'answers5')}; in points against the file's own kind "
+        f"{_apart(found, 'answers5', 'wikitext5')}, against what it writes by itself "
+        f"{_apart(found, 'answers5', 'own5')}. Of choices among options it wins back the most, though not "
+        "for certain more than the file's kind (and openbookqa's questions are of arc_easy's kind), and of "
+        "the loss the least: what it learns from decides what comes back, as arXiv 2602.01997 says."
     ]
 
 

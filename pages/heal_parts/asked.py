@@ -184,7 +184,7 @@ def _asked_texts() -> Mapping[str, str] | None:
     st.caption(
         f"Measured: of what six blocks cost SmolLM2 on WikiText-2, 18k tokens won back {WON[TEXTS]} % as "
         f"texts of that kind, {WON[OWN_TEXTS]} % as what it writes, {WON[ANSWERS]} % as its answers to "
-        "questions (docs/healing.md, with tasks)."
+        "questions; of choices among options (arc_easy, piqa) the answers won back most (docs/healing.md)."
     )
     if kind == OWN_TEXTS:
         return {"learn": OWN}
