@@ -213,9 +213,6 @@ def _first_steps(found: dict) -> str:
     )
 
 
-PLAIN = ("original", "pruned")
-
-
 def _healed(row: dict, texts: str) -> str:
     return f"healed on {texts}, {row['tokens'] / 1000:.0f}k tokens"
 
@@ -232,7 +229,8 @@ def tasks(found: dict) -> str:
             change = 100 * Z * about.std(ddof=1) / len(about) ** 0.5
             told = "" if model == "pruned" else f" ({100 * about.mean():+.1f} ± {change:.1f})"
             cells.append(f"{100 * value:.1f}{told}")
-        lines.append([model if model in PLAIN else _healed(found["smollm2"][model], TEXTS[model]), *cells])
+        run = found.get("smollm2", {}).get(model)
+        lines.append([_healed(run, TEXTS[model]) if run else model, *cells])
     count = len(right["pruned"][names[0]])
     return (
         f"The first {count} items of each, 0 shots, by lm-evaluation-harness's own task files, per cent "
