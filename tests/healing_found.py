@@ -8,6 +8,8 @@ from core.heal.settings import TRAINED
 from tests.heal_runs import won_back
 from tests.healing_tables import BEST, Z, against_at_once, by_seed, orders, paired, smollm2_healed, won
 
+LOWEST_TASKS = "lowest state, healed on WikiText-2, 18k tokens"  # a row of the tasks
+
 
 def _back(found: dict, model: str) -> str:
     """How much of what each task lost came back, in words."""
@@ -105,8 +107,15 @@ def _of_states_of_smollm2(found: dict) -> list[str]:
         f"{best['tokens'] / 1000:.0f}k tokens each the best measured goes from {course[BEST]} nats, the "
         f"lowest in energy, a little worse at first, from {course['lowest']} (by seed {', '.join(ahead)} "
         f"against the best measured), the most diverse from {course['most diverse']}. Where a model is to be "
-        "healed, compare states after a short healing of each: `heal --run R --remove M --rank 0,1,2`."
+        "healed, compare states after a short healing of each: `heal --run R --remove M --rank 0,1,2`. "
+        f"Tasks do not follow: of the lowest, healed, {_right(found, LOWEST_TASKS)}; of the best measured "
+        f"{_right(found, 'wikitext5')}; of the original {_right(found, 'original')} per cent."
     ]
+
+
+def _right(found: dict, model: str) -> str:
+    """Per cent right of each task."""
+    return ", ".join(f"{task} {100 * s.count('1') / len(s):.1f}" for task, s in found["tasks"][model].items())
 
 
 def _of_the_demo(found: dict) -> list[str]:
