@@ -21,7 +21,7 @@ from core.store.checkpoint import Checkpoint
 from core.store.runs import canonical_key
 from core.texts import Document, Sequences, Texts, read_texts
 from core.texts.chat import asked_ids
-from core.texts.documents import HUB_LIMIT, check_text, split_of
+from core.texts.documents import LOOKED_AT, check_text, limit_of, split_of
 from core.texts.readers import rows_of
 from core.texts.shapes import QUESTION, has_shape, question_of
 from core.texts.text_source import COMPLETION, PROMPT, Asked, sources_of
@@ -30,7 +30,6 @@ SPLIT = "calibrate"
 _LEAST = 16  # tokens of room for an answer
 _CLOSE = 1e-3  # of the logits' spread: beyond that an answer behind padding is another one
 _STEPS = 8  # of that trial
-_LOOKED_AT = 32  # rows that say whether there is more than questions
 _SAID = (COMPLETION, "assistant")  # roles of what the model is to say itself
 Turns = tuple[tuple[str, str], ...]
 
@@ -47,16 +46,15 @@ def read_prompts(asked: Asked) -> Texts:
         )
     if not source.names_no_column:
         return read_texts(source)
-    first = [row for _, row in islice(rows_of(source), _LOOKED_AT) if row]
+    first = [row for _, row in islice(rows_of(source), LOOKED_AT) if row]
     if any(has_shape(row, source) for row in first):
         return read_texts(source)
     asks = source
     if not any(map(question_of, first)):  # of a Parquet file columns are read that texts are made of
         asks = replace(source, column=QUESTION)
-        if not any(question_of(row) for _, row in islice(rows_of(asks), _LOOKED_AT) if row):
+        if not any(question_of(row) for _, row in islice(rows_of(asks), LOOKED_AT) if row):
             return read_texts(source)
-    limit = source.limit or (HUB_LIMIT if source.is_hub else None)
-    rows = list(islice(rows_of(asks), limit))
+    rows = list(islice(rows_of(asks), limit_of(source)))
     found = [(place, question) for place, row in rows if row and (question := question_of(row))]
     for place, question in found:
         check_text(question, f"{place} of {source.path!r}")

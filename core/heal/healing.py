@@ -60,8 +60,9 @@ def heal(
     check_names(teacher.units.stored(removed), chosen, 1)
     if form_of(teacher.units.stored(removed)) == NATIVE:
         check_native(teacher, removed)
-    own = sequences_to_learn(teacher, texts, learn, answers, length, sequences, seed)
-    watch = draw(teacher, read_sources(texts), "choose", length, held, seed)
+    read = read_sources(texts)
+    own = sequences_to_learn(teacher, read, learn, answers, length, sequences, seed)
+    watch = draw(teacher, read, "choose", length, held, seed)
     with TemporaryDirectory() as work:
         chosen = chosen.for_size(teacher.parameters())
         done, _ = healed(student, teacher, [removed], chosen, own, watch, Path(work))
@@ -70,7 +71,7 @@ def heal(
 
 def sequences_to_learn(
     loaded: LoadedModel,
-    texts: Any,
+    texts: Read,
     learn: Any,
     answers: Any,
     length: int,
@@ -81,7 +82,7 @@ def sequences_to_learn(
 ) -> Sequences:
     """What a student learns from: what the original answers to the prompts of the source `answers`, where it
     is named, but for prompts that `texts` holds out to judge by; else the calibrate split of `learn`, where
-    that is, else of `texts`.
+    that is, else of `texts`, which are read already.
 
     sequences: how many (None: all there are, up to MOST). Errors: InputError, also for both.
     """
@@ -89,11 +90,11 @@ def sequences_to_learn(
         raise InputError("It learns from texts or from answers to prompts; name one of the two.")
     if answers:
         kept, count = folders.home() / "own-answers", sequences or MOST["answers"]
-        prompts, judged_on = read_prompts(answers), read_sources(texts).texts
+        prompts = read_prompts(answers)
         return own_answers(
-            loaded, prompts, length, count, seed, judged_on=judged_on, report=report, kept=kept
+            loaded, prompts, length, count, seed, judged_on=texts.texts, report=report, kept=kept
         )
-    read = read_sources(learn or texts)
+    read = read_sources(learn) if learn else texts
     count = sequences or _there_are(loaded, read, length, form)
     return draw(loaded, read, "calibrate", length, count, seed, form=form, report=report)
 

@@ -100,7 +100,7 @@ def _drawn(teacher: LoadedModel, request: Mapping, progress: Progress) -> list[S
     texts, options = read_sources(request["texts"]), dict(request)
     own = sequences_to_learn(
         teacher,
-        request["texts"],
+        texts,
         request.get("learn"),
         request.get("answers"),
         request["length"],

@@ -14,7 +14,7 @@ from core.texts.splits import FIRST, SPLITS, hashed, stretches
 from core.texts.text_source import OWN, Asked, TextSource, is_text, sources_of
 
 HUB_LIMIT = 10_000  # documents read of a hub dataset that names no limit: some never end
-_LOOKED_AT = 32  # rows that say which column the texts are in
+LOOKED_AT = 32  # rows that say which column the texts are in
 DOMAIN_LIMIT = 2**15 - 1  # what a run's int16 can number
 LONG = 2 * FIRST  # characters of a document that is cut into stretches where documents are too few
 
@@ -140,9 +140,9 @@ def _read(source: TextSource, alone: bool) -> _Found:
     """All documents of one source; rows that are null or blank are left out, and counted."""
     # a file alone has always been called so, and its hash with it
     unnamed = "text" if alone and source.kind in (RUNNING, ".jsonl") else source.stem
-    limit = HUB_LIMIT if source.is_hub and source.limit is None else source.limit
+    limit = limit_of(source)
     rows = rows_of(source)
-    first = list(islice(rows, min(_LOOKED_AT, limit or _LOOKED_AT)))
+    first = list(islice(rows, min(LOOKED_AT, limit or LOOKED_AT)))
     column = column_of_text([row for _, row in first], source)
     source = source if column == source.column else replace(source, column=column)
     documents: list[Document] = []
@@ -161,6 +161,11 @@ def _read(source: TextSource, alone: bool) -> _Found:
             "of texts."
         )
     return _Found(_for_splits(documents, source), empty, source)
+
+
+def limit_of(source: TextSource) -> int | None:
+    """How many documents are read of a source at most; None: all."""
+    return HUB_LIMIT if source.is_hub and source.limit is None else source.limit
 
 
 def _for_splits(documents: list[Document], source: TextSource) -> list[Document]:

@@ -168,17 +168,7 @@ def _asked_texts() -> Mapping[str, str] | None:
             width=340,
             help="Losses are told on the run's texts, whatever it learns from.",
         )
-        prompts = (
-            ""
-            if kind != ANSWERS
-            else st.text_input(
-                "Prompts",
-                key="heal_prompts",
-                placeholder="prompts.jsonl, or rows.jsonl::column=question",
-                help="Of rows the prompt, instruction or chat, up to where the model is to answer; or the "
-                "column that is named.",
-            ).strip()
-        )
+        prompts = _asked_prompts() if kind == ANSWERS else ""
     if kind == TEXTS:
         return {}
     st.caption(
@@ -197,6 +187,17 @@ def _asked_texts() -> Mapping[str, str] | None:
         st.error(plain(str(error)))
         return None
     return {"answers": prompts}
+
+
+def _asked_prompts() -> str:
+    """The source of prompts that is typed."""
+    return st.text_input(
+        "Prompts",
+        key="heal_prompts",
+        placeholder="prompts.jsonl, or rows.jsonl::column=question",
+        help="Of rows the prompt, instruction or chat, up to where the model is to answer; or the column "
+        "that is named.",
+    ).strip()
 
 
 def requests_of(source: Source, states: list[Names], how: How, prompt: str) -> list[dict]:
