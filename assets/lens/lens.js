@@ -23,6 +23,7 @@ const LABEL =
   "Enter compares, P prunes, question mark shows help.";
 const SOON = 150; // milliseconds until Python hears of a click
 const LATER = 500; // of a walk by keys, of a zoom: of where it ends, not of every step
+const PATIENCE = 5000; // for an answer to a message; then the next one goes anyway
 
 class Lens {
   // What all panels share: the landscape, the selection, the tray and what is hovered.
@@ -31,6 +32,8 @@ class Lens {
     this.hovered = {};
     this.seq = 0;
     this.timer = null; // of what Python hears soon
+    this.waiting = null; // for the answer to a message
+    this.queue = []; // of what is said after that answer
     this.tray = [];
     this.keep = [];
     this.remove = [];
@@ -107,8 +110,7 @@ class Lens {
   }
   close() {
     this.observer.disconnect();
-    clearTimeout(this.timer);
-    clearTimeout(this.saying);
+    for (const timer of [this.timer, this.waiting, this.saying]) clearTimeout(timer);
     cancelAnimationFrame(this.pending);
     document.removeEventListener("keydown", this.everywhere);
     window.removeEventListener("resize", this.resized);
@@ -121,8 +123,10 @@ class Lens {
    */
   update(data, trigger) {
     this.trigger = trigger;
+    if (data.landscape.source !== this.model?.source) this.queue = [];
     // what was chosen while this was solved is not known to the page yet
-    const unheard = this.chosen && (this.timer !== null || data.seq < this.seq);
+    const behind = data.seq < this.seq || this.queue.length > 0;
+    const unheard = this.chosen && (this.timer !== null || behind);
     const earlier = this.model;
     const solved = this.takeLandscape(data.landscape);
     const moved = solved || data.seq > this.seq; // solved anew, or the page moved it: Back, or a link
@@ -135,7 +139,7 @@ class Lens {
     this.hints.paint();
     this.takeMeasured(data.measured);
     // an older answer must not undo what was picked since
-    if (data.seq >= this.seq) this.takePicked(data);
+    if (!behind) this.takePicked(data);
     if (data.panel !== this.asked) this.takePanel(data.panel);
     if (moved) {
       this.takeLook(data.look);
@@ -148,6 +152,7 @@ class Lens {
     }
     this.finder.paint();
     this.takeFile(data.file);
+    if (data.seq >= this.seq) this.heard();
   }
   takeLandscape(landscape) {
     if (landscape.version === this.version) return false;
@@ -233,11 +238,26 @@ class Lens {
   }
 
   // -- what goes to the page -------------------------------------------------------------------
+  // One message at a time: of two that Streamlit has not read yet it keeps the later one alone, and a message
+  // that meets a run of the page costs that run its picture.
   /** @param {Partial<import("./messages.js").Commit>} more what is asked for besides */
   send(more = {}) {
     clearTimeout(this.timer);
     this.timer = null;
+    this.queue.push(more);
+    if (!this.waiting) this.post();
+  }
+  heard() {
+    clearTimeout(this.waiting);
+    this.waiting = null;
+    if (this.queue.length) this.post();
+  }
+  post() {
+    // each says all of where we are, so what asks for nothing besides is said once
+    while (this.queue.length > 1 && !Object.keys(this.queue[0]).length) this.queue.shift();
+    const more = this.queue.shift();
     this.seq += 1;
+    this.waiting = setTimeout(() => this.heard(), PATIENCE);
     this.trigger("commit", {
       seq: this.seq,
       cursor: this.chosen ? this.here.units : null,

@@ -211,6 +211,29 @@ def test_a_state_that_is_opened_while_the_landscape_is_solved_anew_stays(visit):
     assert chips(page) == [1, 3, 5, 7, 9, 11]
 
 
+def test_what_is_asked_for_in_one_breath_is_all_heard_and_the_lens_stays(visit):
+    page = opened(visit("/?m=6"))
+    page.evaluate("""() => {
+        const inside = (node) => node.shadowRoot?.querySelector('.lens .frame');
+        const frame = [...document.querySelectorAll('*')].map(inside).find(Boolean);
+        const press = (key, shiftKey = false) =>
+            frame.dispatchEvent(new KeyboardEvent('keydown', { key, shiftKey, bubbles: true }));
+        window.first = frame;
+        press('ArrowRight', true);
+        press('a'); // Python is at work when the rest comes
+        press('l'); // block 0 stays
+        const field = frame.querySelector('.find input');
+        field.value = '1, 3, 5, 7, 9, 11';
+        field.dispatchEvent(new Event('input'));
+        frame.querySelector('.find button[title^="mark"]').click();
+        press('ArrowRight', true);
+        press('l'); // block 1 too
+        }""")
+    for part in (r"keep=0%2C\+1", "tray=", "mark=[^&]*1-3-5-7-9-11"):
+        page.wait_for_url(re.compile(part))
+    assert page.evaluate("window.first.isConnected")
+
+
 def test_what_a_screen_reader_hears_follows_the_selection(visit):
     page = opened(visit())
     status = page.locator(".lens [role=status]")
