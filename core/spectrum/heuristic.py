@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from core.ising.energies import energies
-from core.spectrum.branch_and_bound import one_blas_thread, search, start_problem
+from core.spectrum.branch_and_bound import one_blas_thread, search, start_problem, unit_of
 from core.spectrum.constraints import Constraints
 from core.spectrum.kbest import new_pool, pool_states
 from core.spectrum.lowest import (
@@ -43,10 +43,11 @@ def heuristic_states(
     check_time_limit(time_limit)
     n = len(H)
     tolerance = tie_tolerance(H, n - 1 if removed is None else removed, g)
-    slack = max(tolerance / 2, 1e-30)
+    unit = unit_of(H, g)
+    slack = max(tolerance / unit / 2, 1e-30)
     keep = count if rules.total is None else min(count, rules.total)
     pool = new_pool(keep, n)
-    problem, template = start_problem(H, g, rules)
+    problem, template = start_problem(H / unit, g / unit, rules)
     # random states are rarely feasible: the tree gives the first ones
     if rules.local or not len(problem.blocks):
         insert_states(
@@ -67,7 +68,7 @@ def heuristic_states(
     e = energies(H, x, g)
     order = level_order(e, x, tolerance)
     with one_blas_thread:
-        bound = root_bound(problem, float(e.max()) if len(x) == keep else np.inf, slack)
+        bound = unit * root_bound(problem, float(e.max()) / unit if len(x) == keep else np.inf, slack)
     return Spectrum(
         x=x[order],
         energies=e[order],

@@ -38,6 +38,14 @@ def test_recall_and_bound(H, m, least):
     assert found.bound_gap > 0
 
 
+@pytest.mark.parametrize("size", [-900, -130, 900])
+def test_the_size_of_the_couplings_changes_nothing(size):
+    H, unit = wishart(12, 3), 2.0**size
+    found, truth = heuristic_states(H * unit, 5, 5, time_limit=0.1), lowest_states(H, 5, 5)
+    assert found.removed == truth.removed
+    assert 0 < found.lower_bound <= truth.energies[0] * unit
+
+
 def test_it_honours_constraints():
     c = Constraints(
         keep=(0,), max_run=2, groups=(((3, 4, 5, 6), 2),), weights=tuple(range(24)), at_least=80.0
