@@ -26,6 +26,10 @@ TIE_TOLERANCE = 1e-9  # relative to the spread of the matrix
 # how far is looked for the end of a level that is cut: states beyond the list, nodes of the search
 _FURTHER, _FURTHER_NODES = 1000, 10**7
 _POINTS = 100  # of a curve, at most
+NOTHING_FITS = (
+    "No choice of blocks satisfies the budgets together with the rules; ask for less of one, or relax the "
+    "rules."
+)
 
 
 @dataclass(frozen=True)
@@ -154,10 +158,7 @@ def lowest_states(
     # one more than asked: it decides level_cut and the lower bound
     found = solver.lowest(int(min(count + 1, solver.most)), time_limit)
     if not len(found.x) and found.complete:
-        raise InputError(
-            "No choice of blocks satisfies the budgets together with the rules; ask for less of one, or "
-            "relax the rules."
-        )
+        raise InputError(NOTHING_FITS)
     k = min(count, len(found.x))
     size = None
     if found.complete and not found.cut(k, 1.5 * tolerance):  # surely: the next is known to half a level

@@ -62,6 +62,31 @@ def test_it_honours_constraints():
     assert not (x[:, 2:] & x[:, 1:-1] & x[:, :-2]).any() and (x.sum(axis=1) == 9).all()
 
 
+@pytest.mark.parametrize(
+    "c",
+    [
+        Constraints(weights=(1.0,) * 7, at_least=3.0),
+        Constraints(remove=(1,), weights=(1.0,) * 7, at_least=3.0, max_run=7),
+        Constraints(groups=(((0, 2, 4), 3),)),
+    ],
+    ids=["budget", "budget and rules", "groups"],
+)
+@pytest.mark.parametrize("count", [1, 5, 1000])
+def test_where_m_is_free_something_always_stays(c, count):
+    H = -wishart(7, 1)  # the more go, the lower
+    found = heuristic_states(H, None, count, constraints=c, time_limit=0.05)
+    truth = lowest_states(H, None, count, constraints=c)
+    assert found.removed[:1] == truth.removed[:1] and len(found.x) <= count
+    assert set(found.removed) <= set(lowest_states(H, None, 1000, constraints=c).removed)
+
+
+def test_rules_that_leave_nothing_are_refused():
+    everything = Constraints(weights=(1.0, 1.0, 2.0), at_least=4.0)
+    for solve in (lowest_states, heuristic_states):
+        with pytest.raises(InputError, match="No choice of blocks"):
+            solve(np.eye(3), None, 5, constraints=everything)
+
+
 def test_the_same_seed_gives_the_same_states():
     a, b = (heuristic_states(llm_like(16, 0), 6, 20, time_limit=30, seed=3) for _ in range(2))
     assert a.removed == b.removed and a.seconds < 30
