@@ -44,7 +44,7 @@ def heuristic_states(
     count = checked_count(count)
     check_time_limit(time_limit)
     n = len(H)
-    tolerance = tie_tolerance(H, n - 1 if removed is None else removed, g)
+    tolerance = tie_tolerance(H, rules, g)
     unit = unit_of(H, g)
     slack = max(tolerance / unit / 2, 1e-30)
     free = bool((rules.counts < 0).any())  # then one more: moves know the state without any blocks

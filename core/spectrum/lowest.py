@@ -81,22 +81,32 @@ class Spectrum:
         )
 
 
-def tie_tolerance(H: np.ndarray, removed: int, linear: np.ndarray | None = None) -> float:
+def tie_tolerance(H: np.ndarray, rules: Rules, linear: np.ndarray | None = None) -> float:
     """Absolute width of a level: TIE_TOLERANCE times the spread (max - min) of the couplings that low states
     are made of.
 
-    Those are the couplings among the M + 1 blocks whose largest coupling is smallest: one block
-    that dwarfs all others must not blur the rest. Never below the rounding of such an energy,
-    so that a constant matrix is one level; `linear` counts there only.
+    Those are the couplings among the blocks whose largest coupling is smallest, of each class one more than
+    go of it, and half of one that is left free: one block that dwarfs all others must not blur the rest. What
+    stays by the rules has no part in it, and what always goes is a field on the others. Never below the
+    rounding of such an energy, with what always goes, and where M is free of any energy, so that a constant
+    matrix is one level; `linear` counts there only.
     """
-    calm = np.argsort(np.abs(H).max(axis=1), kind="stable")[: removed + 1]
-    part = H[np.ix_(calm, calm)]
-    rounding = 4 * np.finfo(np.float64).eps * len(H) ** 2 * float(np.abs(part).max())
-    if linear is not None:
-        rounding += (
-            4 * np.finfo(np.float64).eps * len(H) * float(np.sort(np.abs(linear))[: removed + 1].max())
-        )
-    return float(max(TIE_TOLERANCE * float(part.max() - part.min()), rounding))
+    open_, gone = np.flatnonzero(rules.fixed < 0), np.flatnonzero(rules.fixed == 1)
+    inner = H[np.ix_(open_, open_)] + np.diag(2 * H[np.ix_(open_, gone)].sum(axis=1))
+    loudness, parts_ = np.abs(inner).max(axis=1, initial=0.0), [np.empty(0, np.int64)]
+    for k, count in enumerate(rules.counts.tolist()):
+        own = np.flatnonzero(rules.klass[open_] == k)
+        go = (len(own) + 1) // 2 if count < 0 else count - int((rules.klass[gone] == k).sum())
+        parts_.append(own[np.argsort(loudness[own], kind="stable")[: go + (go > 0)]])
+    calm = np.concatenate(parts_)
+    part = inner[np.ix_(calm, calm)]
+    any_ = bool((rules.counts < 0).any())
+    field = np.zeros(len(H)) if linear is None else np.abs(linear)
+    heaviest = np.sort(field[open_])[: None if any_ else len(calm)].max(initial=0.0)
+    terms = len(H) ** 2 * float(np.abs(inner if any_ else part).max(initial=0.0)) + len(H) * float(heaviest)
+    terms += float(np.abs(H[np.ix_(gone, gone)]).sum() + field[gone].sum())
+    spread = float(part.max() - part.min()) if part.size else 0.0
+    return float(max(TIE_TOLERANCE * spread, 4 * np.finfo(np.float64).eps * terms))
 
 
 def check_removed(removed: int, blocks: int) -> int:
@@ -152,7 +162,7 @@ def lowest_states(
     if time_limit is not None:
         check_time_limit(time_limit)
     method = _checked_method(method, rules, removed, count)
-    tolerance = tie_tolerance(H, len(H) - 1 if removed is None else removed, g)
+    tolerance = tie_tolerance(H, rules, g)
     curve = _Curve(report)
     solver = _Solver(H, g, rules, tolerance, method == "enumerate", curve.add, seeds)
     # one more than asked: it decides level_cut and the lower bound
@@ -166,8 +176,9 @@ def lowest_states(
     elif found.complete:
         left = None if time_limit is None else time_limit - (time.perf_counter() - began)
         found, size = _look_further(solver, found, count, left)
-    # the width of a level covers the rounding of an energy
-    rest = min([found.bound, *(found.energies[k:] - tolerance)])
+    # the width of a level covers the rounding of a low energy
+    more = found.energies[k:]
+    rest = min([found.bound, *(more - np.maximum(tolerance, 4 * np.finfo(np.float64).eps * np.abs(more)))])
     spectrum = Spectrum(
         x=found.x[:k],
         energies=found.energies[:k],

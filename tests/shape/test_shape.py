@@ -96,8 +96,9 @@ def test_where_a_budget_says_how_much_goes_units_come_and_go_alone(kind):
     H, n = kinds(7, 3)[kind], 7
     constraints = Constraints(weights=(1.0, 2.0, 1.0, 3.0, 1.0, 2.0, 1.0), at_least=4.0)
     rules = make_rules(constraints, n, None)
-    slow = Brute(H, None, allowed=lambda s: bool(s) and bool(rules.allows(np.isin(np.arange(n), s)[None])[0]))
     s = lowest_states(H, None, 200, constraints=constraints)
+    fits = lambda t: bool(t) and bool(rules.allows(np.isin(np.arange(n), t)[None])[0])  # noqa: E731
+    slow = Brute(H, None, allowed=fits, tolerance=s.tolerance)
     found = valleys(s, moves_of(rules))
     assert sorted(s.removed) == sorted(slow.states)
     assert sorted(found.removed) == sorted(slow.states[k] for k in slow.minima())
