@@ -188,8 +188,8 @@ def _said(found: Valleys, count: int) -> Minima:
             found,
             count,
             False,
-            f"{some} among the {len(s.x)} lowest states, not proved: the level of the last goes on beyond the "
-            "list",
+            f"{some} among the {len(s.x)} lowest states, not proved: the level of the last goes on beyond "
+            "the list",
         )
     if have >= count:
         lowest = "lowest minimum" if given == 1 else f"{given} lowest minima"

@@ -160,3 +160,27 @@ def test_minima_on_a_level_that_the_list_cuts_are_not_called_proved(count, most)
         else:
             assert "proved" not in found.why or "not proved" in found.why
             assert most < 1000
+
+
+def test_a_plateau_is_one_minimum_and_a_way_down():
+    H = np.diag(np.arange(22) // 4).astype(float)  # the four cheapest units are equal, and so on
+    rules = make_rules(None, 22, 6)
+    found = sampled_basins(H, moves_of(rules), rules, 200)
+    assert found.x.tolist() == [[True] * 6 + [False] * 16] and found.minima == 1 and found.unseen == 0
+    flat = sampled_basins(np.ones((20, 20)), moves_of(rules_ := make_rules(None, 20, 9)), rules_, 200)
+    assert flat.minima == 1
+    for seed in range(10):  # swaps and units that come and go alone: each end is a state of a true minimum
+        A = np.random.default_rng(seed).integers(-1, 2, (8, 8))
+        H, c = (A + A.T).astype(float), Constraints(weights=(1.0,) * 8, at_least=2.0)
+        rules = make_rules(c, 8, None)
+        whole = lowest_states(H, None, 1000, constraints=c)
+        ends = descend(H, whole.x, moves_of(rules), rules, whole.tolerance)
+        assert not lowered(H, ends, moves_of(rules), rules, whole.tolerance).any()
+
+
+def test_where_m_is_free_descents_leave_something():
+    """The groups say how much of three units goes; of the others all might, but for the rule that one stays."""
+    H, c = -np.ones((6, 6)), Constraints(groups=(((0, 1, 2), 3),))
+    rules = make_rules(c, 6, None)
+    ends = descend(H, lowest_states(H, None, 50, constraints=c).x, moves_of(rules), rules)
+    assert (ends.sum(axis=1) == 5).all() and not lowered(H, ends, moves_of(rules), rules).any()
