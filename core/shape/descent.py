@@ -88,8 +88,8 @@ def _best(
 
 
 def _comes_first(x: np.ndarray) -> np.ndarray:
-    """bool [K, N, N]: whether swapping i out for j, or moving i alone on the diagonal, makes the list of row x
-    bool [K, N] a smaller one.
+    """bool [K, N, N]: whether swapping i out for j, or moving i alone on the diagonal, makes the list of each
+    row of x bool [K, N] a smaller one.
     """
     n = x.shape[1]
     found = np.repeat(np.tri(n, n, -1, dtype=bool)[None], len(x), axis=0)  # an earlier unit goes instead

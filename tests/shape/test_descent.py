@@ -179,7 +179,7 @@ def test_a_plateau_is_one_minimum_and_a_way_down():
 
 
 def test_where_m_is_free_descents_leave_something():
-    """The groups say how much of three units goes; of the others all might, but for the rule that one stays."""
+    """The groups say how much of three units goes; of the others all might, but something must stay."""
     H, c = -np.ones((6, 6)), Constraints(groups=(((0, 1, 2), 3),))
     rules = make_rules(c, 6, None)
     ends = descend(H, lowest_states(H, None, 50, constraints=c).x, moves_of(rules), rules)
