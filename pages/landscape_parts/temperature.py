@@ -40,10 +40,9 @@ def likeness(view: Named, temperature: float) -> dict[str, Overlap]:
 
 
 def unit_of(found: Shown) -> float:
-    """The gap; where everything listed is one level, the spread of the energies."""
+    """The gap; where everything listed is one level, the spread of the couplings."""
     gap = found.spectrum.gap
-    spread = float(np.ptp(found.spectrum.energies))
-    return gap if np.isfinite(gap) else spread or 1.0
+    return gap if np.isfinite(gap) else float(np.ptp(found.H)) or 1.0
 
 
 def show(found: Shown) -> None:
