@@ -59,8 +59,8 @@ def ensemble(
         raise InputError(f"The temperature must be a number above 0, not {temperature!r}.")
     if temperature < spectrum.tolerance / 100:  # weights would be those of rounding
         raise InputError(
-            f"The temperature {temperature:.3g} is far below {spectrum.tolerance:.3g}, up to which energies are "
-            "ties; choose a higher one."
+            f"The temperature {temperature:.3g} is far below {spectrum.tolerance:.3g}, up to which energies "
+            "are ties; choose a higher one."
         )
     rules = rules or make_rules(None, len(H), int(spectrum.x[0].sum()))
     listed = of_list(spectrum, temperature, rules)
