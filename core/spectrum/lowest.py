@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from core.errors import InputError
-from core.ising.energies import check_matrix, energies
+from core.ising.energies import check_linear, check_matrix, energies
 from core.ising.states import removed_blocks
 from core.spectrum.constraints import Constraints, Rules, make_rules
 from core.spectrum.enumeration import ENUMERATION_LIMIT, parts
@@ -369,8 +369,7 @@ def checked_problem(
         )
     removed = None if removed is None else check_removed(removed, n)
     g = np.zeros(n) if linear is None else np.asarray(linear, dtype=np.float64)
-    if g.shape != (n,) or not np.isfinite(g).all():
-        raise InputError(f"The linear term must be {n} finite numbers, not shape {g.shape}.")
+    check_linear(g, n)
     return H, g, make_rules(constraints, n, removed)
 
 
