@@ -10,12 +10,12 @@ from core.shape.ruggedness import distance_correlation, ruggedness
 from core.view.shape_figures import walk_figure
 from pages.landscape_parts.found import CONFIG, Shown
 from pages.shared.parts import chart, html_table
-from pages.shared.view import plain, source_of
+from pages.shared.view import AS_WRITTEN, plain, source_of
 
 WAIT = 1.0  # seconds for the list of each draw: noise has no structure that would make a proof quick
 
 
-@st.cache_resource(max_entries=12, show_spinner="Drawing noise, in up to two minutes")
+@st.cache_resource(max_entries=12, show_spinner="Drawing noise, in up to two minutes", hash_funcs=AS_WRITTEN)
 def beside_noise(key: str, estimator: str, mix: dict | None, removed: int) -> Structure:
     """The figures of a view beside those of noise."""
     source = source_of(key)
