@@ -159,7 +159,7 @@ def lowest_minima(
 
     removed, constraints, time_limit (seconds for each list), report: as core.spectrum.lowest.lowest_states.
     most: states that are listed at most.
-    Errors: InputError as there.
+    Errors: InputError as there, and where no state is found in time.
     """
     count = checked_count(count)
     most = min(most, LISTED_MOST, COUNT_LIMIT)
@@ -168,6 +168,11 @@ def lowest_minima(
     listed = min(FIRST, most)
     while True:
         s = lowest_states(H, removed, listed, constraints=constraints, time_limit=time_limit, report=report)
+        if not len(s.x):
+            raise InputError(
+                f"Not one state that the rules allow was found in {time_limit:g} s; give more time, or relax "
+                "the rules."
+            )
         found = valleys(s, allowed, H, rules)
         if len(found.minimum) >= count and not found.unsure(count - 1):
             break

@@ -184,3 +184,14 @@ def test_where_m_is_free_descents_leave_something():
     rules = make_rules(c, 6, None)
     ends = descend(H, lowest_states(H, None, 50, constraints=c).x, moves_of(rules), rules)
     assert (ends.sum(axis=1) == 5).all() and not lowered(H, ends, moves_of(rules), rules).any()
+
+
+def test_where_no_state_is_found_in_time_that_is_said():
+    """Two budgets that hardly any 20 of 60 units keep together."""
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(60, 60))
+    one = rng.integers(1, 10**6, 60).astype(float)
+    both, enough = (tuple(one), tuple(one.max() + 1 - one)), 10 * (one.max() + 1) * 0.999**0.001
+    rules = Constraints(weights=both, at_least=(enough, enough), max_run=1)
+    with pytest.raises(InputError, match="Not one state"):
+        lowest_minima(A @ A.T, 20, 5, constraints=rules, time_limit=1e-6)
