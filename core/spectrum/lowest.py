@@ -58,14 +58,16 @@ class Spectrum:
 
     @property
     def gap(self) -> float:
-        """E of the first level above the ground level, minus E0; inf when none is listed."""
-        above = self.energies[self.energies > self.energies[:1].sum() + self.tolerance]
-        return float(above[0] - self.energies[0]) if len(above) else math.inf
+        """E of the first level above the ground level, minus that of the ground level; inf when none is
+        listed.
+        """
+        above = self.energies[levels(self.energies, self.tolerance) > 0]
+        return float(above.min() - self.energies.min()) if len(above) else math.inf
 
     @property
     def degeneracy(self) -> int:
         """Listed states in the ground level."""
-        return int((self.energies <= self.energies[:1].sum() + self.tolerance).sum())
+        return int((levels(self.energies, self.tolerance) == 0).sum())
 
     @property
     def bound_gap(self) -> float:
@@ -171,7 +173,7 @@ def lowest_states(
         raise InputError(NOTHING_FITS)
     k = min(count, len(found.x))
     size = None
-    if found.complete and not found.cut(k, 1.5 * tolerance):  # surely: the next is known to half a level
+    if found.complete and not found.goes_on(k, tolerance):
         size = _level_size(found.energies[:k], k, tolerance)
     elif found.complete:
         left = None if time_limit is None else time_limit - (time.perf_counter() - began)
@@ -186,7 +188,7 @@ def lowest_states(
         lower_bound=float(rest),
         total=rules.total,
         tolerance=tolerance,
-        level_cut=found.cut(k, tolerance),
+        level_cut=_is_cut(found.energies, k, tolerance),
         seconds=time.perf_counter() - began,
         nodes=found.nodes,
         level_size=size,
@@ -266,9 +268,9 @@ class _Listed:
     bound: float  # of every other state
     nodes: int
 
-    def cut(self, k: int, tolerance: float) -> bool:
-        """Whether the level of the k-th state goes on behind it."""
-        return bool(k < len(self.x) and self.energies[k] <= self.energies[k - 1] + tolerance)
+    def goes_on(self, k: int, tolerance: float) -> bool:
+        """Whether the level of the k-th state may go on behind it: the next is known to half a level."""
+        return bool(k < len(self.x) and self.energies[k] <= self.energies[k - 1] + 1.5 * tolerance)
 
 
 @dataclass(frozen=True)
@@ -291,10 +293,10 @@ class _Solver:
     def lowest(self, keep: int, time_limit: float | None, node_limit: float = math.inf) -> _Listed:
         """The `keep` lowest states; fewer, and not complete, when the time or the nodes are up before."""
         if self.by_enumeration:
-            x = _enumerate_lowest(self.H, self.linear, int(self.rules.counts[-1]), keep, self.tolerance)
-            # what was dropped on the way lies above the highest energy kept, less the width of a level
+            x, bound = _enumerate_lowest(
+                self.H, self.linear, int(self.rules.counts[-1]), keep, self.tolerance
+            )
             complete, nodes = True, 0
-            bound = float(energies(self.H, x, self.linear).max()) - self.tolerance
         else:
             # here: compiled code takes a while to load, and enumeration needs none
             from core.spectrum.branch_and_bound import search
@@ -375,12 +377,14 @@ def checked_problem(
 
 def _level_size(e: np.ndarray, k: int, tolerance: float) -> int:
     """States of `e`, in level order, that share the level of the k-th."""
-    first = float(e[k - 1])
-    for energy in np.sort(e[:k])[::-1]:  # down to the start of the level
-        if e[k - 1] - energy > tolerance:
-            break
-        first = float(energy)
-    return int(((e >= first) & (e <= first + tolerance)).sum())
+    level = levels(e, tolerance)
+    return int((level == level[k - 1]).sum())
+
+
+def _is_cut(e: np.ndarray, k: int, tolerance: float) -> bool:
+    """Whether the state behind the k-th of `e`, in level order, shares its level."""
+    level = levels(e, tolerance)
+    return bool(k < len(e) and level[k] == level[k - 1])
 
 
 def levels(e: np.ndarray, tolerance: float) -> np.ndarray:
@@ -422,14 +426,19 @@ def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
     return np.lexsort([*bits.T[::-1], level])
 
 
-def _enumerate_lowest(H: np.ndarray, g: np.ndarray, m: int, keep: int, tolerance: float) -> np.ndarray:
-    """bool [keep, N]: the lowest states; inside a cut level, those with the smallest block lists."""
+def _enumerate_lowest(
+    H: np.ndarray, g: np.ndarray, m: int, keep: int, tolerance: float
+) -> tuple[np.ndarray, float]:
+    """(bool [keep, N]: the lowest states; inside a cut level, those with the smallest block lists, an energy
+    that no other state lies below).
+    """
     pool = _Pool(keep, tolerance)
     for part in parts(H, m, g):
         i, j = pool.candidates(part.energies)
         if len(i):
             pool.add(part.energies[i, j], np.concatenate([part.left[i], part.right[j]], axis=1))
-    return pool.x
+    # what was not even looked at lies above the highest energy kept, less the width of a level
+    return pool.x, min(pool.dropped, float(pool.e.max()) - tolerance)
 
 
 class _Pool:
@@ -439,7 +448,7 @@ class _Pool:
         self.keep, self.tolerance = keep, tolerance
         self.e = np.empty(0)
         self.x = np.empty((0, 0), dtype=bool)
-        self.threshold = math.inf
+        self.threshold = self.dropped = math.inf  # the lowest energy dropped: levels shift as states come in
 
     def candidates(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the energies that may still belong to the pool."""
@@ -453,6 +462,7 @@ class _Pool:
             below = e[i, j] < threshold - self.tolerance
             first = np.flatnonzero(~below)[: self.keep]
             chosen = np.concatenate([np.flatnonzero(below), first])
+            self.dropped = min(self.dropped, threshold - self.tolerance)
             i, j = i[chosen], j[chosen]
         return i, j
 
@@ -460,7 +470,9 @@ class _Pool:
         self.e = np.concatenate([self.e, e])
         self.x = np.concatenate([self.x, x]) if self.x.size else x
         if len(self.e) > self.keep:
-            order = level_order(self.e, self.x, self.tolerance)[: self.keep]
+            order = level_order(self.e, self.x, self.tolerance)
+            self.dropped = min(self.dropped, float(self.e[order[self.keep :]].min()))
+            order = order[: self.keep]
             self.e, self.x = self.e[order], self.x[order]
         if len(self.e) == self.keep:
             self.threshold = float(self.e.max())

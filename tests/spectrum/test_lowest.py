@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from core.errors import InputError
 from core.ising.states import indicator
 from core.spectrum.constraints import Constraints, make_rules
-from core.spectrum.lowest import level_order, lowest_states, tie_tolerance
+from core.spectrum.lowest import level_order, levels, lowest_states, tie_tolerance
 
 KINDS = ["random", "gram", "low rank", "integer", "duplicated", "negative", "zero", "constant"]
 
@@ -136,6 +136,29 @@ def test_levels_are_not_chained():
     x = np.eye(10, dtype=bool)[::-1]
     order = level_order(e, x, tolerance=1.0)
     assert (np.sort(order.reshape(5, 2), axis=1) == np.arange(10).reshape(5, 2)).all()
+
+
+@pytest.mark.parametrize("method", ["enumerate", "search"])
+def test_levels_that_follow_each_other_closely_are_told_apart(method):
+    """Energies less than a level apart in long chains: each level begins where the one before ends."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        n = int(rng.integers(5, 8))
+        m = int(rng.integers(1, n - 1))
+        own = rng.integers(0, 2, n) + rng.integers(0, 8, n) * 0.6e-9 / max(1, m // 2)
+        own[0] = 1.0
+        H, states = np.diag(own), list(itertools.combinations(range(n), m))
+        e = np.array([float(own[list(s)].sum()) for s in states])
+        for count in (1, 2, 4, 7):
+            found = lowest_states(H, m, count, method=method)
+            level, k = levels(e, found.tolerance), len(found.x)
+            order = sorted(range(len(states)), key=lambda i: (level[i], states[i]))
+            assert found.removed == [states[i] for i in order[:k]]
+            assert found.level_cut == (k < len(states) and level[order[k]] == level[order[k - 1]])
+            assert found.level_size in (None, (level == level[order[k - 1]]).sum())
+            assert found.degeneracy == min(k, (level == 0).sum())
+            rest = [x for s, x in zip(states, e) if s not in found.removed]
+            assert found.lower_bound <= min(rest, default=math.inf) + 1e-15
 
 
 def test_a_large_level_keeps_the_smallest_lists_across_chunks():
