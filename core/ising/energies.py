@@ -54,7 +54,8 @@ def from_spins(spins: Spins) -> tuple[np.ndarray, float]:
 def check_matrix(H: np.ndarray, name: str = "the matrix") -> np.ndarray:
     """float64 copy of a symmetric, finite, real, square matrix of at least 2 blocks, no entry beyond LARGEST.
 
-    Asymmetry up to 1e-8 of the largest entry counts as rounding and is averaged out.
+    Asymmetry up to 1e-8 of the largest entries of both blocks (their geometric mean) counts as rounding and is
+    averaged out: next to one block that dwarfs all others it is none.
     Errors: InputError naming what is wrong.
     """
     H = np.asarray(H)
@@ -80,9 +81,10 @@ def check_matrix(H: np.ndarray, name: str = "the matrix") -> np.ndarray:
             f"{name} has entries as large as {scale:.3g}, and what is beyond {LARGEST:g} cannot be summed; "
             "divide it by its largest entry."
         )
-    difference = np.abs(H - H.T)
-    if difference.max() > 1e-8 * scale:
-        i, j = np.unravel_index(difference.argmax(), H.shape)
+    sizes = np.sqrt(np.maximum(np.abs(H).max(axis=0), np.abs(H).max(axis=1)))
+    excess = np.abs(H - H.T) - 1e-8 * np.outer(sizes, sizes)
+    if excess.max() > 0:
+        i, j = np.unravel_index(excess.argmax(), H.shape)
         raise InputError(
             f"{name} is not symmetric: entry ({i}, {j}) is {H[i, j]:.6g} and ({j}, {i}) is {H[j, i]:.6g}; "
             "give (H + H.T) / 2 if that is meant."

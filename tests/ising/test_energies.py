@@ -34,6 +34,15 @@ def test_energies_against_sums_and_spins_for_every_state_of_6_blocks():
 def test_rounding_asymmetry_is_averaged_out():
     H = np.array([[1.0, 2.0], [2.0 + 1e-10, 1.0]])
     assert (check_matrix(H) == check_matrix(H).T).all()
+    check_matrix(np.array([[1.0, 1e-12], [-1e-12, 1e-3]]))
+
+
+@pytest.mark.parametrize("size", [1e3, 1e9, 1e200])
+def test_asymmetry_is_no_rounding_beside_a_block_that_dwarfs_the_rest(size):
+    H = np.diag([size, 1.0, 1.0])
+    H[1, 2], H[2, 1] = 0.5, -0.3
+    with pytest.raises(InputError, match="not symmetric: entry"):
+        check_matrix(H)
 
 
 @pytest.mark.parametrize("size", [1.1e300, 1.7e308])
