@@ -54,8 +54,8 @@ def from_spins(spins: Spins) -> tuple[np.ndarray, float]:
 def check_matrix(H: np.ndarray, name: str = "the matrix") -> np.ndarray:
     """float64 copy of a symmetric, finite, real, square matrix of at least 2 blocks, no entry beyond LARGEST.
 
-    Asymmetry up to 1e-8 of the largest entries of both blocks (their geometric mean) counts as rounding and is
-    averaged out: next to one block that dwarfs all others it is none.
+    Asymmetry up to 1e-8 of the largest entries of the two blocks (their geometric mean) counts as rounding
+    and is averaged out: beside one block that dwarfs all others it is none.
     Errors: InputError naming what is wrong.
     """
     H = np.asarray(H)
