@@ -87,27 +87,32 @@ def tie_tolerance(H: np.ndarray, rules: Rules, linear: np.ndarray | None = None)
     """Absolute width of a level: TIE_TOLERANCE times the spread (max - min) of the couplings that low states
     are made of.
 
-    Those are the couplings among the blocks whose largest coupling is smallest, of each class one more than
-    go of it, and half of one that is left free: one block that dwarfs all others must not blur the rest. What
-    stays by the rules has no part in it, and what always goes is a field on the others. Never below the
-    rounding of such an energy, with what always goes, and where M is free of any energy, so that a constant
-    matrix is one level; `linear` counts there only.
+    Those are the couplings among the M + 1 blocks whose largest coupling is smallest, or half of the blocks
+    where M is free: one block that dwarfs all others must not blur the rest. What stays by the rules has no
+    part in it, and what always goes is a field on the others. Never below the rounding of such an energy, of
+    each class so many, with what always goes, and where M is free of any energy, so that a constant matrix is
+    one level; `linear` counts there only.
     """
     open_, gone = np.flatnonzero(rules.fixed < 0), np.flatnonzero(rules.fixed == 1)
     inner = H[np.ix_(open_, open_)] + np.diag(2 * H[np.ix_(open_, gone)].sum(axis=1))
-    loudness, parts_ = np.abs(inner).max(axis=1, initial=0.0), [np.empty(0, np.int64)]
-    for k, count in enumerate(rules.counts.tolist()):
-        own = np.flatnonzero(rules.klass[open_] == k)
-        go = (len(own) + 1) // 2 if count < 0 else count - int((rules.klass[gone] == k).sum())
-        parts_.append(own[np.argsort(loudness[own], kind="stable")[: go + (go > 0)]])
-    calm = np.concatenate(parts_)
-    part = inner[np.ix_(calm, calm)]
-    any_ = bool((rules.counts < 0).any())
+    loudness, klass = np.abs(H[open_]).max(axis=1, initial=0.0), rules.klass[open_]
+    free = bool((rules.counts < 0).any())
+
+    def calm(among: np.ndarray, go: int) -> np.ndarray:
+        """The couplings among the calmest, one more than go of them."""
+        own = among[np.argsort(loudness[among], kind="stable")[: go + (go > 0)]]
+        return inner[np.ix_(own, own)]
+
+    each = rules.counts - np.bincount(rules.klass[gone], minlength=len(rules.counts))
+    low = calm(np.arange(len(open_)), (len(open_) + 1) // 2 if free else int(each.sum()))
+    parts_ = [np.flatnonzero(klass == k) for k in range(len(each))]
+    loud = [inner] if free else [calm(own, go) for own, go in zip(parts_, each.tolist())]
+    largest = max(float(np.abs(part).max(initial=0.0)) for part in (low, *loud))
     field = np.zeros(len(H)) if linear is None else np.abs(linear)
-    heaviest = np.sort(field[open_])[: None if any_ else len(calm)].max(initial=0.0)
-    terms = len(H) ** 2 * float(np.abs(inner if any_ else part).max(initial=0.0)) + len(H) * float(heaviest)
+    heaviest = float(np.sort(field[open_])[: None if free else len(low)].max(initial=0.0))
+    terms = len(H) ** 2 * largest + len(H) * heaviest
     terms += float(np.abs(H[np.ix_(gone, gone)]).sum() + field[gone].sum())
-    spread = float(part.max() - part.min()) if part.size else 0.0
+    spread = float(low.max() - low.min()) if low.size else 0.0
     return float(max(TIE_TOLERANCE * spread, 4 * np.finfo(np.float64).eps * terms))
 
 
