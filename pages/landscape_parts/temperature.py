@@ -34,7 +34,7 @@ def likeness(view: Named, temperature: float) -> dict[str, Overlap]:
     sets = {} if drawn is None else {"two states at this temperature": drawn}
     minima = v.spectrum.x[v.minimum]
     if len(minima) > 1 and not np.ptp(minima.sum(axis=1)):
-        sets["two of the minima"] = overlap_of_states(minima)
+        sets["two of the minima"] = overlap_of_states(minima, found.rules)
     return sets
 
 

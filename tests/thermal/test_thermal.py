@@ -232,6 +232,19 @@ def test_figures_do_not_depend_on_the_unit_of_energy(unit):
         )
 
 
+def test_what_rules_make_all_states_share_is_no_order():
+    """At a high temperature each state counts alike, whatever the rules leave of them."""
+    H = kinds(12, 3)["indefinite"]
+    for c in (
+        Constraints(remove=(0, 1, 2, 3, 4)),
+        Constraints(groups=(((0, 1, 2, 3), 3), ((4, 5), 1)), keep=(7,)),
+    ):
+        s, rules = lowest_states(H, 6, 1000, constraints=c), make_rules(c, 12, 6)
+        found = overlap_of_ensemble(H, s, ensemble(H, s, 1e6, rules), rules)
+        assert np.allclose(found.probability, found.random, atol=1e-4) and "disordered" in found.verdict
+        assert np.allclose(overlap_of_states(s.x, rules).random, found.random)
+
+
 def test_verdicts_on_the_shape_of_an_overlap():
     q = np.arange(11) / 10
     one = np.exp(-((q - 0.95) ** 2) / 0.01)
