@@ -152,7 +152,9 @@ def of_samples(found: "Sampled", ground: float) -> Ensemble:
     pairs = x.T @ x / len(x)
     probability = np.diag(pairs).copy()
     above = (found.energies[:, -1].ravel() - ground) / found.temperature
-    error = float(np.sqrt((probability * (1 - probability)).max() / found.effective))
+    # as of one sample more on either side: what all samples agree on is not certain
+    shrunk = (probability * found.effective + 1) / (found.effective + 2)
+    error = float(np.sqrt((shrunk * (1 - shrunk)).max() / found.effective))
     log_z = found.log_z + ground / found.temperature
     made = _made(
         found.temperature,
