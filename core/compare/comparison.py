@@ -5,6 +5,7 @@ Losses are those of the report split, which no choice has used.
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -19,6 +20,7 @@ from core.store.runs import Run
 from core.store.token_kl import median_and_99, token_kl
 
 _TASK = "task:"  # and its name: the metric of a task, what each item scores
+_SPEED = "tokens_per_second"
 CHOSEN_ON = "choose"  # the split that searches choose on: no loss of it is shown as a result
 
 
@@ -155,8 +157,13 @@ class Points:
 
 
 def points(rows: list[Row], energy: Mapping[tuple[int, ...], float]) -> Points:
-    """The points of the rows that have both an energy, {state: energy}, and a measured increase."""
+    """The points of the rows that have both an energy, {state: energy}, and a measured increase, on the texts
+    and in the settings of most of them: nats of other texts do not compare.
+    """
     both = [(row, row.increase) for row in rows if row.removed in energy and row.increase and row.increase[2]]
+    measured_on = Counter(_named(row.loss) for row, _ in both if row.loss)
+    usual = max(measured_on, key=measured_on.__getitem__, default=None)
+    both = [one for one in both if one[0].loss and _named(one[0].loss) == usual]
     increase, se = (np.array([measured[k] for _, measured in both]) for k in (0, 1))
     return Points([row for row, _ in both], np.array([energy[row.removed] for row, _ in both]), increase, se)
 
@@ -205,8 +212,9 @@ def _word(rank: Agreement) -> str:
 def compare(run: Run, states: list[tuple[int, ...]], results: Results) -> list[Row]:
     """One row for the original and for every state, from the measurements of the run's model.
 
-    Where a state was measured on several texts or settings, the one with most items in
-    common with the original counts.
+    Where a state was measured on several texts or settings, those count on which most of these states were
+    measured beside the original, and of these the ones with most items in common with it. Tokens per second
+    are of one setting for all.
     """
     return _rows(run, states, results.of_model(model_key(run), but=CHOSEN_ON), results)
 
@@ -262,7 +270,9 @@ def _rows(
     by_state: dict[tuple[int, ...], list[Measurement]] = {}
     for m, state in _in_view(run, found):
         by_state.setdefault(state, []).append(m)
-    rows = [_row(run, state, by_state.get(state, []), originals) for state in [(), *states]]
+    asked = dict.fromkeys([(), *states])
+    shared = Counter(_named(m) for state in asked for m in by_state.get(state, []))
+    rows = [_row(run, state, by_state.get(state, []), originals, shared) for state in [(), *states]]
     return [
         replace(row, distance=_distance(row.loss, by_state.get(row.removed, []), read)) if row.loss else row
         for row in rows
@@ -280,30 +290,46 @@ def _distance(
     return distance_of(beside[KL].values, beside[SAME].values, histograms.values())
 
 
+def _named(m: Measurement) -> tuple[str, str, str]:
+    """What is measured, of which data and how: that of two states compares where it is the same."""
+    return m.key.metric, m.key.data, m.key.settings
+
+
 def _row(
-    run: Run, state: tuple[int, ...], own: list[Measurement], originals: Mapping[tuple[str, str], Measurement]
+    run: Run,
+    state: tuple[int, ...],
+    own: list[Measurement],
+    originals: Mapping[tuple[str, str], Measurement],
+    shared: Mapping[tuple[str, str, str], int],
 ) -> Row:
-    """What is measured of a state; originals: {(data, settings): the loss of the original there}."""
+    """What is measured of a state; originals: {(data, settings): the loss of the original there}; shared: of
+    how many of the states that are asked for each (metric, data, settings) is measured.
+    """
 
     def base_of(loss: Measurement | None) -> Measurement | None:
         return originals.get((loss.key.data, loss.key.settings)) if loss else None
 
-    def in_common(loss: Measurement) -> int:
+    def compares(loss: Measurement) -> tuple[bool, int, int]:
         base = base_of(loss)
-        return loss.minus(base)[2] if base else 0
+        common = loss.minus(base)[2] if base else 0
+        return common > 0, shared[_named(loss)], common
 
     model = run.meta["model"]
-    loss = max(filter(_is_loss, own), key=in_common, default=None)
+    loss = max(filter(_is_loss, own), key=compares, default=None)
     base = base_of(loss)
-    speeds = [m.mean for m in own if m.key.metric == "tokens_per_second"]
+    timed = max((name for name in shared if name[0] == _SPEED), key=shared.__getitem__, default=None)
+    tasks = [m for m in own if m.key.metric.startswith(_TASK)]
     return Row(
         state,
         model["parameters"] - sum(model["blocks"][b]["parameters"] for b in state),
         model["bytes"] - sum(model["blocks"][b]["bytes"] for b in state),
         loss,
         loss.minus(base) if state and loss and base else None,
-        {m.key.metric.removeprefix(_TASK): _score(m) for m in own if m.key.metric.startswith(_TASK)},
-        max(speeds, default=None),
+        {
+            m.key.metric.removeprefix(_TASK): _score(m)
+            for m in sorted(tasks, key=lambda m: (shared[_named(m)], len(m.values)))
+        },
+        next((m.mean for m in own if _named(m) == timed), None),
     )
 
 

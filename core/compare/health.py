@@ -138,7 +138,8 @@ def health(
         return Health(RED, f"Do not trust this landscape at M = {m}: {worthless}.", facts)
     if beyond and ratio > CLOSE:
         return Health(YELLOW, f"With care at M = {m}: {numbers}.", facts)
-    good = f"no measured state of M = {m} is better than the lowest in energy"
+    surely = "" if lowest == best else "surely "
+    good = f"no measured state of M = {m} is {surely}better than the lowest in energy"
     good = (
         good if not beyond else f"the lowest state is within {100 * (ratio - 1):.0f} % of the best measured"
     )

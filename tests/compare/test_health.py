@@ -157,3 +157,17 @@ def test_pairs_of_blocks_are_chosen_among_those_that_are_not_fatal():
     increase[[0, 19]] = 9.0
     asked = audit_states(20, increase)
     assert not {0, 19} & set(itertools.chain(*asked))
+
+
+def test_a_better_state_that_is_not_surely_so_is_not_said_to_be_none():
+    truth = np.diag(np.linspace(1.0, 2.0, N))
+    H = truth.copy()
+    H[0, 0] += 1.05  # the couplings pass block 0 over, which is a little cheaper than another
+    rows, energy = [], {}
+    measured = losses(truth, [(1, 2, 3, 4), (0, 1, 2, 3)], noise=2.0)
+    for s, m in measured.items():
+        rows.append(Row(s, 0, 0, m, m.minus(measured[()]) if s else None))
+        energy[s] = float(H[list(s), list(s)].sum())
+    found = points(rows, energy)
+    assert found.best != found.lowest
+    assert "is surely better than" in health(H, (1, 2, 3, 4), found, None, nats=True).sentence
