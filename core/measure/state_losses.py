@@ -34,6 +34,8 @@ MEMORY = 1 << 30  # bytes of hidden states that are kept
 # 3.0 with checkpoints
 ROW_FORWARDS = 2.3
 
+OVERFLOW = 100.0  # nats: what a loss that is no number counts as where means are taken
+
 State = tuple[int, ...]  # removed units: core.ising.units
 METRICS = (LOSS,)
 DISTANCES = (LOSS, KL, SAME)
@@ -272,6 +274,11 @@ class Forwards:
             while len(self.prefixes) > self.room:
                 self.prefixes.popitem(last=False)
         return losses
+
+
+def counted(losses: np.ndarray) -> np.ndarray:
+    """The losses with `OVERFLOW` for infinite ones: as bad as can be, and means and differences are numbers."""
+    return np.where(np.isinf(losses), OVERFLOW, losses)
 
 
 def path_of(state: Iterable[int], units: Units) -> Path:
