@@ -374,5 +374,6 @@ def singles_of(forwards: Forwards, chunks: Sequence[int]) -> SingleRemovals:
     own = np.array([losses[(u,)] for u in range(len(units))]) - losses[()]
     block = np.array([losses[state].mean() for state in units.of_block]) - losses[()].mean()
     few = own.shape[1] == 1
-    se = np.full(len(units), np.nan) if few else own.std(axis=1, ddof=1) / math.sqrt(own.shape[1])
+    with np.errstate(invalid="ignore"):  # of losses that overflow
+        se = np.full(len(units), np.nan) if few else own.std(axis=1, ddof=1) / math.sqrt(own.shape[1])
     return SingleRemovals(own.mean(axis=1), se, block)
