@@ -277,7 +277,7 @@ class Forwards:
 
 
 def counted(losses: np.ndarray) -> np.ndarray:
-    """The losses with `OVERFLOW` for infinite ones: as bad as can be, and means and differences are numbers."""
+    """The losses with `OVERFLOW` for infinite ones, so that their means and differences are numbers."""
     return np.where(np.isinf(losses), OVERFLOW, losses)
 
 

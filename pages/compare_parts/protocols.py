@@ -228,11 +228,13 @@ def show_imported(run: Run) -> None:
         placeholder="none: the original",
         help="Of the model that a harness file is about, which does not say: for example 3,7-9.",
     )
-    if file is not None:
+    # not by itself: what is kept stays, and the blocks are said after the file
+    if right.button("Keep its scores", key="keep-imported", disabled=file is None) and file is not None:
         try:
             _import(run, file.name, file.getvalue(), removed)
         except InputError as error:
             st.error(plain(str(error)))
+    kept = other_tools.kept(model_key(run))
     rows = [
         [
             ", ".join(map(str, r.removed)) or "original",
@@ -243,13 +245,13 @@ def show_imported(run: Run) -> None:
             r.tool,
             r.source,
         ]
-        for r in other_tools.kept(model_key(run))
+        for r in kept
     ]
     if rows:
         st.html(
             html_table(["removed", "task", "metric", "imported value", "n", "tool", "file"], rows, "imported")
         )
-        found = (run.units.state(r.removed) for r in other_tools.kept(model_key(run)))
+        found = (run.units.state(r.removed) for r in kept)
         states = list(dict.fromkeys(s for s in found if s))
         st.button("Add these states to the tray", on_click=add_to_tray, args=(states,), key="tray-imported")
 

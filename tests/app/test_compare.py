@@ -335,6 +335,24 @@ def test_numbers_of_other_tools_are_marked_as_such(tmp_path):
     assert app.session_state.tray == [(1, 2)]
 
 
+def test_scores_of_another_tool_are_kept_once_the_blocks_are_said():
+    """An upload alone, before its blocks are typed, had been kept as the original's."""
+    from core.compare import other_tools
+
+    content = b'{"results": {"piqa": {"acc,none": 0.5}}}'
+    app = compare_page(m="2")
+    (field,) = [f for f in app.get("file_uploader") if f.label == "Results of another tool"]
+    field.set_value(("results.json", content, "application/json")).run()
+    assert other_tools.kept(MODEL) == []
+    app.text_input(key="imported_removed").set_value("3,7").run()
+    assert other_tools.kept(MODEL) == []
+    press(app, "Keep its scores")
+    assert [row.removed for row in other_tools.kept(MODEL)] == [(3, 7)] and "0.5" in shown(app)
+    app.text_input(key="imported_removed").set_value("99").run()
+    press(app, "Keep its scores")
+    assert len(other_tools.kept(MODEL)) == 1 and "99" in app.error[0].value
+
+
 def stored_benchmarks(states: list[list[int]], rows: list[dict]) -> None:
     """A finished job of the protocol that the tab opens with, its rows as an earlier version wrote them."""
     protocol, reads = asked((), "bundled", None)
