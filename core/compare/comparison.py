@@ -194,9 +194,8 @@ def finding(
     difference, se, _ = found.rows[lowest].above(found.rows[best])
     state = found.states[best]
     name = named.get(state) or f"without {said(state)}"
-    return (
-        f"{order} The lowest in energy is not the best: {name} loses {difference:.4f} ± {se:.4f} nats less."
-    )
+    error = "" if math.isnan(se) else f" ± {se:.4f}"
+    return f"{order} The lowest in energy is not the best: {name} loses {difference:.4f}{error} nats less."
 
 
 def _word(rank: Agreement) -> str:

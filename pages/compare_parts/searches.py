@@ -155,7 +155,7 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
             source.units.said(removed),
             f"{spent:.1f}",
             f"{loss:.4f}",
-            f"{r['increase']:+.4f} ± {r['increase_se']:.4f}",
+            increase_of(r),
             *(distances(r) if told else []),
         ]
         for name, removed, spent, loss, r in rows
@@ -173,14 +173,21 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
 
 
 def distances(report: dict) -> list[str]:
-    """KL and the share of equal first choices on unseen texts, with their 95 % intervals."""
+    """KL and the share of equal first choices on unseen texts, with their 95 % intervals, which one sequence
+    does not have.
+    """
     if "kl" not in report:
         return ["–", "–"]
     kl, same = report["kl"], report["same"]
-    return [
-        f"{kl['mean']:.4f} [{kl['low']:.4f} {kl['high']:.4f}]",
-        f"{100 * same['mean']:.1f} % [{100 * same['low']:.1f} {100 * same['high']:.1f}]",
-    ]
+    between = "" if kl["low"] is None else f" [{kl['low']:.4f} {kl['high']:.4f}]"
+    shares = "" if same["low"] is None else f" [{100 * same['low']:.1f} {100 * same['high']:.1f}]"
+    return [f"{kl['mean']:.4f}{between}", f"{100 * same['mean']:.1f} %{shares}"]
+
+
+def increase_of(report: dict) -> str:
+    """The loss increase on unseen texts with its standard error, which one sequence does not have."""
+    error = "" if report["increase_se"] is None else f" ± {report['increase_se']:.4f}"
+    return f"{report['increase']:+.4f}{error}"
 
 
 def show_learned(source: Source, removed: int) -> None:

@@ -44,6 +44,11 @@ def mini(removed: tuple[int, ...], units: Units, common: frozenset[int] = frozen
     )
 
 
+def _error(se: float) -> str:
+    """A standard error, which one sequence does not have."""
+    return "" if math.isnan(se) else f" ± {se:.4f}"
+
+
 def _score(task: str, row: Row) -> str:
     score = row.tasks.get(task)
     return f"{score.accuracy:.2f} [{score.low:.2f} {score.high:.2f}]" if score else "–"
@@ -87,9 +92,9 @@ def table(rows: list[Row], units: Units, energy: dict[tuple[int, ...], str]) -> 
             + (units.said(r.removed) or "none")
         ),
         "energy": lambda r: energy.get(r.removed, ""),
-        "loss, nats": lambda r: f"{r.loss.mean:.4f} ± {r.loss.se:.4f}" if r.loss else "–",
+        "loss, nats": lambda r: f"{r.loss.mean:.4f}{_error(r.loss.se)}" if r.loss else "–",
         "increase": lambda r: (
-            f"{r.increase[0]:+.4f} ± {r.increase[1]:.4f}" + (" tie" if r.tied else "") if r.increase else ""
+            f"{r.increase[0]:+.4f}{_error(r.increase[1])}" + (" tie" if r.tied else "") if r.increase else ""
         ),
         "perplexity": lambda r: f"{math.exp(r.loss.mean):.3f}" if r.loss and r.loss.mean < 700 else "–",
         "KL, nats a token": _kl,
@@ -140,14 +145,14 @@ def as_csv(rows: list[Row], units: Units, energy: dict[tuple[int, ...], float]) 
         ]
     )
     for r in rows:
-        loss = [r.loss.mean, r.loss.se, len(r.loss.values)] if r.loss else ["", "", ""]
+        loss = [r.loss.mean, _known(r.loss.se), len(r.loss.values)] if r.loss else ["", "", ""]
         scores = [r.tasks[t].accuracy if t in r.tasks else "" for t in tasks]
         writer.writerow(
             [
                 name_text(units.stored(r.removed)),
                 energy.get(r.removed, ""),
                 *loss,
-                *(r.increase[:2] if r.increase else ("", "")),
+                *(map(_known, r.increase[:2]) if r.increase else ("", "")),
                 *_distance_cells(r),
                 *scores,
                 r.tokens_per_second or "",
@@ -156,6 +161,11 @@ def as_csv(rows: list[Row], units: Units, energy: dict[tuple[int, ...], float]) 
             ]
         )
     return out.getvalue()
+
+
+def _known(number: float) -> float | str:
+    """A number as a cell, empty where it is none."""
+    return "" if math.isnan(number) else number
 
 
 def _distance_cells(row: Row) -> list:

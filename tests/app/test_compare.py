@@ -353,17 +353,49 @@ def test_scores_of_another_tool_are_kept_once_the_blocks_are_said():
     assert len(other_tools.kept(MODEL)) == 1 and "99" in app.error[0].value
 
 
+def ended_job(kind: str, request: dict, result: dict) -> None:
+    """A finished job, as its worker leaves it."""
+    folder = folder_of(id_of(kind, request))
+    folder.mkdir(parents=True)
+    write_whole(folder / "request.json", {"kind": kind, "request": request, "t": 1.0})
+    write_whole(folder / "result.json", {"status": "done", "result": result, "t": 2.0})
+
+
 def stored_benchmarks(states: list[list[int]], rows: list[dict]) -> None:
     """A finished job of the protocol that the tab opens with, its rows as an earlier version wrote them."""
     protocol, reads = asked((), "bundled", None)
     about = {"states": states, "preset": protocol.to_json(), "limit": 100, "batch": 16}
     request = jobs.request_for(load_run(DEMO_RUN), reads, **about)
-    folder = folder_of(id_of("harness", request))
-    folder.mkdir(parents=True)
-    write_whole(folder / "request.json", {"kind": "harness", "request": request, "t": 1.0})
     found = [{"removed": s, "tasks": r, "groups": {}} for s, r in zip(states, rows, strict=True)]
     result = {"preset": about["preset"], "harness": "0.4.13", "limit": 100, "states": found}
-    write_whole(folder / "result.json", {"status": "done", "result": result, "t": 2.0})
+    ended_job("harness", request, result)
+
+
+def test_searches_and_losses_of_one_sequence_are_told_without_an_error():
+    """The command line may ask for one, and such a mean has no standard error."""
+    run, results = load_run(DEMO_RUN), Results()
+    for removed, loss in (((), 3.0), ((1, 2), 3.5), ((3, 4), 3.25)):
+        results.put(Key(MODEL, removed, "texts", "report", "loss"), {0: loss})
+    alone = {"low": None, "high": None, "se": None, "mean": 0.5}
+    report = {"original": 3.0, "loss": 3.5, "loss_se": None, "increase": 0.5, "increase_se": None}
+    report |= {"kl": {**alone, "median": None, "p99": None}, "same": alone}
+    found = {"removed": [1, 2], "forwards": 2.0, "loss": 3.5, "report": report}
+    racer = {**found, "items": 1, "above": 0.0, "low": None, "high": None}
+    about = {"remove": 2, "sequences": 1}
+    request = lambda **more: jobs.request_on(run, DEMO_RUN.absolute(), **about, **more)  # noqa: E731
+    searched = {"original": 3.0, "forwards": 2.0, "budget": 5.0, "sequences": 1}
+    methods = {**searched, "methods": {"greedy": found}, "curves": {"greedy": [[2.0, 3.5]]}}
+    ended_job("peers", request(budget=5.0, seed=0), methods)
+    learned = {**searched, "best": found, "curve": [[2.0, 3.5]], "states": 1, "report": report}
+    ended_job("learn", request(budget=5.0, seed=0), learned)
+    race = {**searched, "ties": [racer, racer], "dropped": [], "delta": 0.05, "decided_at": 1}
+    ended_job("race", request(states=[[1, 2], [3, 4]], delta=0.05), {**race, "forwards_of_all": 3.0})
+    app = compare_page(m="2", tray="1-2_3-4")
+    assert "<td>+0.5000</td>" in shown(app) and "<td>50.0 %</td>" in shown(app)
+    assert "Race of 2 states" in shown(app) and "<td>3.5000</td>" in shown(app)
+    assert "± nan" not in shown(app)
+    rows = compare(run, [(1, 2)], results)
+    assert "nan" not in as_csv(rows, whole(24), {})
 
 
 def test_scores_of_before_carry_their_metrics_name_and_lower_perplexity_is_first():
