@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable
 from dataclasses import astuple
@@ -16,6 +15,7 @@ from core.energy.sources import Source
 from core.ising.energies import energies
 from core.ising.states import indicator
 from core.ising.units import BLOCK, Units, name_text
+from core.store.as_json import as_json
 from core.store.results import Results
 from core.tasks.items import chance_levels, read_tasks
 from pages.compare_parts.energies import spread_of
@@ -208,7 +208,7 @@ def show_table(source: Source, states: list[tuple[int, ...]], job: jobs.Job | No
     )
     right.download_button(
         "JSON",
-        lambda: json.dumps(record(source.run, states, Results())),
+        lambda: as_json(record(source.run, states, Results())),
         "compare.json",
         "application/json",
         on_click="ignore",

@@ -350,6 +350,14 @@ def test_a_job_that_ends_by_no_fault_of_its_input_says_so_in_its_own_words(
     assert code == 1 and said in told["error"] and "RuntimeError" not in told["error"]
 
 
+def test_a_loss_that_is_no_number_is_null(capsys, monkeypatch):
+    found = {"loss": float("nan"), "perplexity": float("inf"), "sequences": 2, "tasks": {}}
+    monkeypatch.setattr("core.cli.evaluate.as_job", lambda kind, request: found)
+    code, told, _ = call(capsys, "evaluate", "--model", "demo", "--no-tasks")
+    assert code == 0 and told == {**found, "loss": None, "perplexity": None}
+    assert main(["evaluate", "--model", "demo"]) == 0 and "loss: nan" in capsys.readouterr().out
+
+
 def test_as_a_process_stdout_is_json_only_and_help_works(tmp_path):
     done = run_process("states", "--run", "demo", "--remove", 8, "--count", 3, "--json")
     assert done.returncode == 0 and len(json.loads(done.stdout)["states"]) == 3
