@@ -10,7 +10,7 @@ import gzip
 import json
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, field
 from functools import cache, lru_cache
@@ -147,6 +147,11 @@ class Results:
         """Add items of a measurement; those already there stay as they are. Returns how many were new."""
         with self._connection() as c:
             return _put(c, key, values, seconds, versions or {})
+
+    def put_all(self, found: Iterable[tuple[Key, dict[int, float]]]) -> int:
+        """`put` of several measurements at once, all or none. Returns how many items were new."""
+        with self._connection() as c:
+            return sum(_put(c, key, values, 0.0, {}) for key, values in found)
 
     def items(self, key: Key) -> set[int]:
         """The items already measured."""
