@@ -47,7 +47,8 @@ _KEYS = {
 }
 _DATA = {"data_files", "field", "revision", "delimiter", "sep"}
 _SIZE = 2**20
-_OPTIONS = re.compile(r"(?P<name>.*)::(?P<options>(data|field)=[^,]*(,(data|field)=[^,]*)*)", re.DOTALL)
+_OPTIONS = re.compile(r"(?P<name>.*?)::(?P<options>(data|field)=.*)", re.DOTALL)
+_NEXT = re.compile(r",(?=(?:data|field)=)")  # a path may hold other commas
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def parse_task(text: str) -> Task:
     """
     found = _OPTIONS.fullmatch(text)
     name = found["name"] if found else text
-    options = dict(pair.split("=", 1) for pair in found["options"].split(",")) if found else {}
+    options = dict(pair.split("=", 1) for pair in _NEXT.split(found["options"])) if found else {}
     if name.endswith(_SUFFIXES):
         if options:
             raise InputError(
@@ -205,6 +206,11 @@ def _check(config: dict, path: Path) -> None:
             )
     if not isinstance(config.get("task"), str):
         refuse("names no task", "write for example task: NAME")
+    for key in ("test_split", "validation_split"):
+        if not isinstance(config.get(key, ""), str):
+            refuse(f"has a {key} that is no name", "write for example test_split: test")
+    if not isinstance(config.get("metric_list") or [], list):
+        refuse("has a metric_list that is no list", "write for example - metric: acc")
     if not config.get("test_split") and not config.get("validation_split"):
         refuse(f"has no test_split for task {config['task'][:40]!r}", "name the split that is measured")
     source = str(config.get("dataset_path"))

@@ -108,5 +108,11 @@ def test_a_folder_gives_every_task_the_file_of_its_name(tmp_path):
         [parse_task(f"gsm8k::data={tmp_path / 'piqa.parquet'}"), parse_task("piqa")], tmp_path
     )
     assert [task.data.name for task in named] == ["piqa.parquet"] * 2  # what names its data keeps it
+    comma = tmp_path / "rows, all"
+    comma.mkdir()
+    (comma / "piqa.jsonl").write_text("{}")
+    (task,) = over_folder([parse_task("piqa")], comma)
+    assert parse_task(task.text()) == task  # as a job reads it
+    assert parse_task(f"{task.text()},field=rows").field == "rows"
     with pytest.raises(InputError, match=r"is no folder with piqa.jsonl, mmlu.jsonl"):
         asked(("piqa", "mmlu"), None, None, str(tmp_path / "gone"))
