@@ -232,12 +232,18 @@ class Results:
                 (model, name_text(removed), prompt, settings, text),
             )
 
-    def answers(self, model: str) -> dict[tuple[tuple[Name, ...], str], str]:
-        """{(removed blocks, prompt): text} of a model."""
+    def answers(self, model: str, settings: str | None = None) -> dict[tuple[tuple[Name, ...], str], str]:
+        """{(removed blocks, prompt): text} of a model, in these settings; None: in any, of several the answer
+        whose settings say most of how it came about.
+        """
         if not self.path.exists():
             return {}
         with self._connection() as c:
-            rows = c.execute("SELECT removed, prompt, text FROM answer WHERE model = ?", (model,)).fetchall()
+            rows = c.execute(
+                "SELECT removed, prompt, text FROM answer WHERE model = ? AND settings = coalesce(?, settings) "
+                "ORDER BY length(settings)",
+                (model, settings),
+            ).fetchall()
         return {(read_name(r), prompt): text for r, prompt, text in rows}
 
     def put_responses(self, source: str, values: dict[str, str]) -> int:
