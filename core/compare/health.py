@@ -21,6 +21,7 @@ State = tuple[int, ...]
 GREEN, YELLOW, RED, UNKNOWN = "green", "yellow", "red", "not known"
 WORSE = 1.5  # times the best increase: beyond that the lowest state is no choice
 CLOSE = 1.15  # times: below that it is as good as the best
+NOTHING = 0.01  # nats: who loses less has lost nothing, and is as many times as bad as who gains
 FEW = 6  # states of M that an order is judged by, at least
 RELIABLE = 0.5  # share of measured pairs that is not noise, at least, for them to tell against couplings
 CLEARLY = 0.1  # Spearman: by so much own costs alone order better than pairs that carry no information
@@ -117,7 +118,7 @@ def health(
         )
     difference, se, common = found.rows[lowest].above(found.rows[best])
     beyond = common > 1 and difference > 2 * se
-    cost = found.increase.clip(min=1e-9)  # a state may lose nothing
+    cost = found.increase.clip(min=NOTHING)
     ratio = cost[lowest] / cost[best]
     numbers = (
         f"the lowest state loses {found.increase[lowest]:.2f} nats, "

@@ -240,8 +240,8 @@ class Results:
             return {}
         with self._connection() as c:
             rows = c.execute(
-                "SELECT removed, prompt, text FROM answer WHERE model = ? AND settings = coalesce(?, settings) "
-                "ORDER BY length(settings)",
+                "SELECT removed, prompt, text FROM answer WHERE model = ? AND "
+                "settings = coalesce(?, settings) ORDER BY length(settings)",
                 (model, settings),
             ).fetchall()
         return {(read_name(r), prompt): text for r, prompt, text in rows}

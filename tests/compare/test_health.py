@@ -159,6 +159,17 @@ def test_pairs_of_blocks_are_chosen_among_those_that_are_not_fatal():
     assert not {0, 19} & set(itertools.chain(*asked))
 
 
+def test_a_state_that_loses_next_to_nothing_is_no_bad_choice_beside_one_that_gains():
+    own = np.full(N, 0.05)
+    own[:6] = [0.0002, 0.0002, 0.0002, 0.0002, -0.0003, -0.0003]
+    measured = losses(np.diag(own), [(0, 1, 2, 3), (2, 3, 4, 5), (0, 1, 4, 5)], noise=1e-6)
+    H = np.diag(np.arange(1.0, N + 1))
+    rows = [Row(s, 0, 0, m, m.minus(measured[()]) if s else None) for s, m in measured.items()]
+    energy = {row.removed: float(sum(row.removed)) for row in rows}
+    found = health(H, (0, 1, 2, 3), points(rows, energy), None, nats=True)
+    assert found.colour == YELLOW and "within 0 % of the best" in found.sentence
+
+
 def test_a_better_state_that_is_not_surely_so_is_not_said_to_be_none():
     truth = np.diag(np.linspace(1.0, 2.0, N))
     H = truth.copy()
