@@ -17,6 +17,7 @@ from pages.shared.parts import Safe, chart, html_table, seconds_of_forward, watc
 from pages.shared.view import keep_view, m_in_view
 
 CHOOSING = 256  # sequences to choose on, and as many unseen ones to report on
+_SIDE_BY_SIDE = ("learn", "peers")  # kinds of jobs
 state = st.session_state
 
 
@@ -34,6 +35,14 @@ def of_ruler(searches: list[jobs.Job]) -> list[jobs.Job]:
     """The searches that went by the ruler that the page shows: of others the numbers are no losses."""
     ruler = state.setdefault("ruler", LOSS)  # not the control's default: it is read before
     return [job for job in searches if job.request.get("ruler", LOSS) == ruler]
+
+
+def comparable(searches: list[jobs.Job]) -> list[jobs.Job]:
+    """Of learning and the other methods those on as many sequences as the one that moved last: losses, curves
+    and forwards of other numbers are of other texts. What else was asked of the run stands for itself.
+    """
+    counts = [job.request["sequences"] for job in searches if job.kind in _SIDE_BY_SIDE]
+    return [job for job in searches if job.kind not in _SIDE_BY_SIDE or job.request["sequences"] == counts[0]]
 
 
 def improve(run: Run, removed: int, learned: jobs.Job | None, others: jobs.Job | None) -> None:

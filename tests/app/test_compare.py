@@ -5,6 +5,7 @@ import io
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from core.tasks.short_prompts import PROMPTS
 from core.texts import pack, read_texts
 from pages.compare_parts.protocols import harness_csv
 from pages.compare_parts.race import finding
+from pages.compare_parts.searches import comparable
 from pages.compare_parts.table import as_csv
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
@@ -396,6 +398,13 @@ def test_searches_and_losses_of_one_sequence_are_told_without_an_error():
     assert "± nan" not in shown(app)
     rows = compare(run, [(1, 2)], results)
     assert "nan" not in as_csv(rows, whole(24), {})
+
+
+def test_searches_on_other_numbers_of_sequences_do_not_stand_side_by_side():
+    job = lambda kind, count: SimpleNamespace(kind=kind, request={"sequences": count})  # noqa: E731
+    few, many, race, old = job("learn", 64), job("peers", 256), job("race", 8), job("peers", 64)
+    assert comparable([race, few, many, old]) == [race, few, old]
+    assert comparable([many, few, old]) == [many] and comparable([race]) == [race] and comparable([]) == []
 
 
 def test_scores_of_before_carry_their_metrics_name_and_lower_perplexity_is_first():
