@@ -158,9 +158,11 @@ class Points:
 
 def points(rows: list[Row], energy: Mapping[tuple[int, ...], float]) -> Points:
     """The points of the rows that have both an energy, {state: energy}, and a measured increase, on the texts
-    and in the settings of most of them: nats of other texts do not compare.
+    and in the settings of most of them: nats of other texts do not compare. A state that overflows is the
+    worst; above an original that does nothing can be told.
     """
-    both = [(row, row.increase) for row in rows if row.removed in energy and row.increase and row.increase[2]]
+    both = [(row, row.increase) for row in rows if row.removed in energy and row.increase]
+    both = [one for one in both if one[1][2] and one[1][0] > -math.inf]  # no NaN either
     measured_on = Counter(_named(row.loss) for row, _ in both if row.loss)
     usual = max(measured_on, key=measured_on.__getitem__, default=None)
     both = [one for one in both if one[0].loss and _named(one[0].loss) == usual]

@@ -117,7 +117,7 @@ def health(
             facts,
         )
     difference, se, common = found.rows[lowest].above(found.rows[best])
-    beyond = common > 1 and difference > 2 * se
+    beyond = common > 1 and (difference > 2 * se or difference == np.inf)  # what overflows has no error
     cost = found.increase.clip(min=NOTHING)
     ratio = cost[lowest] / cost[best]
     numbers = (

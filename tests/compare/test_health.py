@@ -170,6 +170,20 @@ def test_a_state_that_loses_next_to_nothing_is_no_bad_choice_beside_one_that_gai
     assert found.colour == YELLOW and "within 0 % of the best" in found.sentence
 
 
+def test_a_lowest_state_that_overflows_is_not_trusted():
+    measured = losses(np.eye(N), [(k, k + 1, k + 2, k + 3) for k in range(8)])
+    measured[(0, 1, 2, 3)].values[:] = np.inf
+    rows = [Row(s, 0, 0, m, m.minus(measured[()]) if s else None) for s, m in measured.items()]
+    energy = {row.removed: float(sum(row.removed)) for row in rows}
+    found = points(rows, energy)
+    verdict_ = health(np.eye(N), (0, 1, 2, 3), found, None, nats=True)
+    assert verdict_.colour == RED and "loses inf nats" in verdict_.sentence
+    # where the original overflows nothing can be told
+    measured[()].values[:] = np.inf
+    rows = [Row(s, 0, 0, m, m.minus(measured[()]) if s else None) for s, m in measured.items()]
+    assert not points(rows, energy).rows
+
+
 def test_a_better_state_that_is_not_surely_so_is_not_said_to_be_none():
     truth = np.diag(np.linspace(1.0, 2.0, N))
     H = truth.copy()
