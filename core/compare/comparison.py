@@ -21,6 +21,8 @@ from core.store.token_kl import median_and_99, token_kl
 
 _TASK = "task:"  # and its name: the metric of a task, what each item scores
 _SPEED = "tokens_per_second"
+_ROUNDING = 1e-5  # relative, of the loss of a sequence that is measured in another batch
+Named = tuple[str, str, str]  # metric, texts, settings
 CHOSEN_ON = "choose"  # the split that searches choose on: no loss of it is shown as a result
 
 
@@ -86,6 +88,12 @@ class Row:
     tasks: dict[str, Score] = field(default_factory=dict)
     tokens_per_second: float | None = None
     distance: Distance | None = None  # on the sequences of the loss
+    texts: str = ""  # those of the loss, by one digest however many of the sequences were drawn (`_texts`)
+
+    @property
+    def measured_on(self) -> tuple[str, str] | None:
+        """Texts and settings of the loss: those of two rows compare where these are the same."""
+        return None if self.loss is None else (self.texts or self.loss.key.data, self.loss.key.settings)
 
     @property
     def tied(self) -> bool:
@@ -96,7 +104,7 @@ class Row:
         """(nats, standard error, n) of the losses' paired difference; (NaN, NaN, 0) where one is missing, or
         they are of other texts.
         """
-        if self.loss is None or other.loss is None or not _alike(self.loss, other.loss):
+        if self.loss is None or other.loss is None or self.measured_on != other.measured_on:
             return math.nan, math.nan, 0
         return self.loss.minus(other.loss)
 
@@ -163,9 +171,9 @@ def points(rows: list[Row], energy: Mapping[tuple[int, ...], float]) -> Points:
     """
     both = [(row, row.increase) for row in rows if row.removed in energy and row.increase]
     both = [one for one in both if one[1][2] and one[1][0] > -math.inf]  # no NaN either
-    measured_on = Counter(_named(row.loss) for row, _ in both if row.loss)
-    usual = max(measured_on, key=measured_on.__getitem__, default=None)
-    both = [one for one in both if one[0].loss and _named(one[0].loss) == usual]
+    rows_on = Counter(row.measured_on for row, _ in both)
+    usual = max(rows_on, key=rows_on.__getitem__, default=None)
+    both = [one for one in both if one[0].measured_on == usual]
     increase, se = (np.array([measured[k] for _, measured in both]) for k in (0, 1))
     return Points([row for row, _ in both], np.array([energy[row.removed] for row, _ in both]), increase, se)
 
@@ -271,9 +279,11 @@ def _rows(
     by_state: dict[tuple[int, ...], list[Measurement]] = {}
     for m, state in _in_view(run, found):
         by_state.setdefault(state, []).append(m)
-    asked = dict.fromkeys([(), *states])
-    shared = Counter(_named(m) for state in asked for m in by_state.get(state, []))
-    rows = [_row(run, state, by_state.get(state, []), originals, shared) for state in [(), *states]]
+    asked, texts = dict.fromkeys([(), *states]), _texts(originals.values())
+    shared: Counter[Named] = Counter()
+    for state in asked:
+        shared.update({_named(m, texts) for m in by_state.get(state, [])})
+    rows = [_row(run, state, by_state.get(state, []), originals, texts, shared) for state in [(), *states]]
     return [
         replace(row, distance=_distance(row.loss, by_state.get(row.removed, []), read)) if row.loss else row
         for row in rows
@@ -291,9 +301,29 @@ def _distance(
     return distance_of(beside[KL].values, beside[SAME].values, histograms.values())
 
 
-def _named(m: Measurement) -> tuple[str, str, str]:
-    """What is measured, of which data and how: that of two states compares where it is the same."""
-    return m.key.metric, m.key.data, m.key.settings
+def _texts(originals: Iterable[Measurement]) -> dict[tuple[str, str], str]:
+    """{(data, settings): the digest of the same texts that most was measured on}. A model's own samples have
+    another digest for every number that is drawn, but the same sequences under the same numbers: so the
+    original loses the same on each.
+    """
+    found: dict[tuple[str, str], str] = {}
+    firsts: list[Measurement] = []
+    for m in sorted(originals, key=lambda m: -len(m.values)):
+        first = next((f for f in firsts if f.key.settings == m.key.settings and _same_items(f, m)), m)
+        firsts += [m] if first is m else []
+        found[m.key.data, m.key.settings] = first.key.data
+    return found
+
+
+def _same_items(a: Measurement, b: Measurement) -> bool:
+    """Whether two measurements of one state agree on all items that both have, and there are some."""
+    _, mine, theirs = np.intersect1d(a.items, b.items, return_indices=True)
+    return len(mine) > 0 and np.allclose(a.values[mine], b.values[theirs], rtol=_ROUNDING, atol=0.0)
+
+
+def _named(m: Measurement, texts: Mapping[tuple[str, str], str]) -> Named:
+    """What is measured, of which texts and how: that of two states compares where it is the same."""
+    return m.key.metric, texts.get((m.key.data, m.key.settings), m.key.data), m.key.settings
 
 
 def _row(
@@ -301,10 +331,11 @@ def _row(
     state: tuple[int, ...],
     own: list[Measurement],
     originals: Mapping[tuple[str, str], Measurement],
-    shared: Mapping[tuple[str, str, str], int],
+    texts: Mapping[tuple[str, str], str],
+    shared: Mapping[Named, int],
 ) -> Row:
-    """What is measured of a state; originals: {(data, settings): the loss of the original there}; shared: of
-    how many of the states that are asked for each (metric, data, settings) is measured.
+    """What is measured of a state; originals: {(data, settings): the loss of the original there}; texts: as
+    `_texts` gives them; shared: of how many of the states that are asked for each is measured.
     """
 
     def base_of(loss: Measurement | None) -> Measurement | None:
@@ -313,7 +344,7 @@ def _row(
     def compares(loss: Measurement) -> tuple[bool, int, int]:
         base = base_of(loss)
         common = loss.minus(base)[2] if base else 0
-        return common > 0, shared[_named(loss)], common
+        return common > 0, shared[_named(loss, texts)], common
 
     model = run.meta["model"]
     loss = max(filter(_is_loss, own), key=compares, default=None)
@@ -328,21 +359,16 @@ def _row(
         loss.minus(base) if state and loss and base else None,
         {
             m.key.metric.removeprefix(_TASK): _score(m)
-            for m in sorted(tasks, key=lambda m: (shared[_named(m)], len(m.values)))
+            for m in sorted(tasks, key=lambda m: (shared[_named(m, texts)], len(m.values)))
         },
-        next((m.mean for m in own if _named(m) == timed), None),
+        next((m.mean for m in own if _named(m, texts) == timed), None),
+        texts=_named(loss, texts)[1] if loss else "",
     )
 
 
 def _score(m: Measurement) -> Score:
     n = len(m.values)
     return Score(m.mean, *wilson(float(m.values.sum()), n), n)
-
-
-def _alike(a: Measurement, b: Measurement) -> bool:
-    """Whether they are of the same items, measured in the same way."""
-    same = ("data", "split", "metric", "settings")
-    return all(getattr(a.key, name) == getattr(b.key, name) for name in same)
 
 
 def _is_loss(m: Measurement) -> bool:

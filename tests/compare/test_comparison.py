@@ -78,6 +78,22 @@ def test_states_are_compared_on_the_texts_that_most_of_them_were_measured_on():
     assert found.states[found.best] == (0, 1) and len(found.rows) == 9
 
 
+def test_own_samples_are_the_same_texts_however_many_are_drawn():
+    """They have another digest for every number of them."""
+    base = np.random.default_rng(4).normal(3, 0.3, 32)
+    for data, count in (("of 32", 32), ("of 8", 8)):
+        put((), "loss", base[:count] * (1 + 1e-7 * (count == 8)), data=data)  # of another batch
+    put((), "loss", base[::-1], data="others")
+    for k in range(1, 4):
+        put((0, k), "loss", base[:8] + 0.1 * k, data="of 8")
+    put((0, 4), "loss", base + 0.05, data="of 32")
+    put((0, 5), "loss", base[::-1] + 0.5, data="others")
+    rows = measured_rows(RUN, Results(), 2)
+    found = points(rows, {row.removed: float(sum(row.removed)) for row in rows if row.removed})
+    assert found.states == [(0, 1), (0, 2), (0, 3), (0, 4)] and found.states[found.best] == (0, 4)
+    assert found.rows[0].above(found.rows[3])[2] == 8 and rows[-1].above(rows[1])[2] == 0
+
+
 def test_speeds_are_of_one_setting():
     short, long = '{"length": 128}', '{"length": 2048}'
     put((), "tokens_per_second", [900.0], "speed", short)
