@@ -49,6 +49,7 @@ _DATA = {"data_files", "field", "revision", "delimiter", "sep"}
 _SIZE = 2**20
 _OPTIONS = re.compile(r"(?P<name>.*?)::(?P<options>(data|field)=.*)", re.DOTALL)
 _NEXT = re.compile(r",(?=(?:data|field)=)")  # a path may hold other commas
+_BETWEEN = re.compile(r",(?!(?:data|field)=)")
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,13 @@ def parse_task(text: str) -> Task:
             "the path."
         )
     return Task(name, None, data, options.get("field"))
+
+
+def listed_tasks(text: str) -> list[str]:
+    """The tasks of a text with commas between them, each as `parse_task` takes it, whose own options have
+    commas between them, too.
+    """
+    return [part.strip() for part in _BETWEEN.split(text) if part.strip()]
 
 
 def over_folder(tasks: Sequence[Task], folder: Path) -> list[Task]:

@@ -16,6 +16,7 @@ from core.store.runs import Run
 from core.tasks import short_prompts
 from core.tasks.presets import PRESETS, Preset, asked
 from core.tasks.scores import best_first, called, title, todays, told
+from core.tasks.task_files import listed_tasks
 from pages.compare_parts.searches import add_to_tray
 from pages.shared.parts import html_table, start_job, watch
 from pages.shared.view import plain
@@ -156,7 +157,7 @@ def _protocol() -> tuple[Preset, tuple[str, ...], int | None]:
         key="limit_drawn" if drawn else "limit",
         disabled=drawn is not None,
     )
-    named = [t.strip() for t in tasks.split(",") if t.strip()] if name == OTHER else []
+    named = listed_tasks(tasks) if name == OTHER else []
     if name == OTHER and not named:
         raise InputError("No task is named yet: give one of lm-evaluation-harness, or a task file.")
     protocol, reads = asked(named, None if name == OTHER else name, None, data.strip() or None)
