@@ -21,7 +21,7 @@ from core.energy.secants import pair_energies
 from core.errors import InputError
 from core.ising.energies import energies
 from core.ising.states import indicator, removed_blocks
-from core.measure.state_losses import OVERFLOW, ROW_FORWARDS, Forwards, State, counted, singles_of
+from core.measure.state_losses import ROW_FORWARDS, Forwards, State, counted, singles_of
 from core.model.load import LoadedModel
 from core.spectrum.constraints import Constraints, Rules, make_rules
 from core.spectrum.lowest import check_removed, lowest_states
@@ -244,15 +244,15 @@ def _prior(known: np.ndarray | KnownPairs, forwards: Forwards) -> Prior:
     """From single removals that are known, or are measured on the first chunk."""
     if isinstance(known, KnownPairs) and known.singles is not None:
         alone = known.singles
-        return prior_from(alone.increase, alone.se, known, known.block, forwards.units)
+        block = None if known.block is None else counted(known.block)
+        return prior_from(counted(alone.increase), alone.se, known, block, forwards.units)
     if np.isinf(forwards.measure((), 0)).any():
         raise InputError(
             "The loss of the original is no number on these texts, so nothing can be told from it; load the "
             "model in float32, or choose other texts."
         )
     own = singles_of(forwards, [0])
-    increase, block = (np.nan_to_num(v, posinf=OVERFLOW) for v in (own.increase, own.block))
-    return prior_from(increase, own.se, known, block, forwards.units)
+    return prior_from(counted(own.increase), own.se, known, counted(own.block), forwards.units)
 
 
 def _check_budget(
