@@ -170,6 +170,9 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
         for name, removed, spent, loss, r in rows
     ]
     st.html(html_table(head, cells, "methods"))
+    if others and others.status == "done" and (without := jobs.unpaid(others.result)):
+        spent = others.result["budget"]
+        st.caption(f"{spent:.1f} forwards do not pay for the first states of: {', '.join(without)}.")
     left, right = st.columns([1, 3])
     left.button("Add these states to the tray", on_click=add_to_tray, args=([row[1] for row in rows],))
     if learned and learned.status == "done":
@@ -201,11 +204,10 @@ def increase_of(report: dict) -> str:
 
 def show_learned(source: Source, removed: int) -> None:
     """Of a button: Explore on the landscape that was learned at this M by the ruler of the page."""
-    state.estimator = next(
-        e for e in source.estimators if learned_at(e) == removed and learned_by(e) == state.ruler
-    )
-    state.mix = None
-    keep_view()
+    found = [e for e in source.estimators if learned_at(e) == removed and learned_by(e) == state.ruler]
+    if found:  # its file may have been removed since
+        state.estimator, state.mix = found[0], None
+        keep_view()
 
 
 def add_to_tray(states: list[tuple[int, ...]]) -> None:

@@ -386,7 +386,11 @@ def test_searches_and_losses_of_one_sequence_are_told_without_an_error():
     about = {"remove": 2, "sequences": 1}
     request = lambda **more: jobs.request_on(run, DEMO_RUN.absolute(), **about, **more)  # noqa: E731
     searched = {"original": 3.0, "forwards": 2.0, "budget": 5.0, "sequences": 1}
-    methods = {**searched, "methods": {"greedy": found}, "curves": {"greedy": [[2.0, 3.5]]}}
+    methods = {
+        **searched,
+        "methods": {"greedy": found},
+        "curves": {"greedy": [[2.0, 3.5]], "evolutionary": []},
+    }
     ended_job("peers", request(budget=5.0, seed=0), methods)
     learned = {**searched, "best": found, "curve": [[2.0, 3.5]], "states": 1, "report": report}
     ended_job("learn", request(budget=5.0, seed=0), learned)
@@ -394,6 +398,8 @@ def test_searches_and_losses_of_one_sequence_are_told_without_an_error():
     ended_job("race", request(states=[[1, 2], [3, 4]], delta=0.05), {**race, "forwards_of_all": 3.0})
     app = compare_page(m="2", tray="1-2_3-4")
     assert "<td>+0.5000</td>" in shown(app) and "<td>50.0 %</td>" in shown(app)
+    assert "5.0 forwards do not pay for the first states of: evolutionary." in captions(app)
+    press(app, "Show the learned landscape")  # whose file is not there: nothing happens
     assert "Race of 2 states" in shown(app) and "<td>3.5000</td>" in shown(app)
     assert "± nan" not in shown(app)
     rows = compare(run, [(1, 2)], results)
