@@ -173,6 +173,16 @@ def _matrix(folder):
     return folder / "h.csv"
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("tree.png", "ends in none of"), ("none/tree.svg", "a folder that does not exist")]
+)
+def test_where_a_tree_cannot_be_written_it_is_not_looked_for(name, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("core.cli.landscape.lowest_minima", None)
+    argv = ["landscape", "--matrix", _matrix(tmp_path), "--remove", 1, "--out", tmp_path / name]
+    code, done, _ = call(capsys, *argv)
+    assert code == 2 and says in done["error"]
+
+
 @pytest.mark.parametrize("argv", [("states", "--count", 2), ("landscape", "--minima", 1)])
 def test_where_couplings_remove_far_more_than_a_budget_needs_it_is_said(argv, capsys):
     of = (*argv, "--run", "demo", "--fits", "kv 60 %")
