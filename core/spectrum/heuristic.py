@@ -32,8 +32,8 @@ def heuristic_states(
     time_limit: float = 0.2,
     seed: int = 0,
 ) -> Spectrum:
-    """Up to `count` low states found by annealing, kicks and swaps in about `time_limit` seconds; exact is
-    always False.
+    """Up to `count` low states found by annealing, kicks and swaps in about `time_limit` seconds, and a bound
+    in half of that again; exact is always False.
 
     H: float [N, N] symmetric; linear: float [N]. The lower bound is that of the root relaxation: proved, and
     usually loose. The same seed gives the same states only when the rounds end before the time does.
@@ -73,7 +73,8 @@ def heuristic_states(
     e = energies(H, x, g)
     order = level_order(e, x, tolerance)[:count]
     with one_blas_thread:
-        bound = unit * root_bound(problem, float(e.max()) / unit if len(x) >= keep - free else np.inf, slack)
+        target = float(e.max()) / unit if len(x) >= keep - free else np.inf
+        bound = unit * root_bound(problem, target, slack, began + 1.5 * time_limit)
     return Spectrum(
         x=x[order],
         energies=e[order],

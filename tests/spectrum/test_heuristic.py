@@ -92,6 +92,14 @@ def test_the_same_seed_gives_the_same_states():
     assert a.removed == b.removed and a.seconds < 30
 
 
+def test_the_bound_keeps_the_time_as_well():
+    H = wishart(256, 1, rows=4.0)
+    heuristic_states(H, 128, 10, time_limit=0.01)  # what is compiled is loaded
+    found = heuristic_states(H, 128, 100, time_limit=0.3)
+    assert found.seconds < 2.0 and len(found.x) == 100
+    assert -np.inf < found.lower_bound < found.energies[0]
+
+
 def test_bad_input():
     with pytest.raises(InputError, match="time limit"):
         heuristic_states(np.eye(5), 2, 5, time_limit=-1)
