@@ -18,6 +18,7 @@ from core.shape.ruggedness import distance_correlation, ruggedness
 from core.shape.tree import columns
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
+from core.spectrum.sweep import sweep
 from core.store import folders
 from core.store.runs import load_run
 from tests.shape.brute import Brute, kinds
@@ -185,3 +186,9 @@ def test_the_minima_that_are_kept_are_the_deepest_known_and_those_they_join(coun
         assert all(joins[i] in kept for i in kept if i in joins)
         others = [depth[i] for i in range(len(depth)) if i not in kept]
         assert not others or max(others) <= min(depth[i] for i in kept) + 1e-12
+
+
+def test_two_units_more_are_no_step_of_greedy_removal():
+    steps = list(sweep(np.diag(np.arange(1.0, 7))))
+    assert nested(steps) == [2, 3, 4, 5]
+    assert nested([steps[0], *steps[2:]]) == [4, 5]
