@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> dict:
     files = list(map(Path, args.file or []))
     # all are read before any is kept
     read = [other_tools.read_results(path, removed, units) for path in files]
+    other_tools.check_used(removed, read)
     model = model_key(run)
     new = sum(other_tools.keep(model, path, rows) for path, rows in zip(files, read))
     return {"new": new, "imported": [asdict(row) for row in other_tools.kept(model)]}

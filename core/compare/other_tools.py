@@ -21,6 +21,7 @@ from core.store.runs import file_sha256
 _SIZE = 64 * 2**20
 _PREFIX = "imported:"
 _SPLIT = "imported"
+LIST = "list of states"  # the tool of a list
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def read_results(path: Path, removed: Sequence[Name] = (), units: Units | None =
     A list is .json ([{"removed": [3, 7], "scores": {"mmlu": 0.61}}], scores may also stand beside `removed`)
     or .csv (a column `removed` as in "3,7-9", every other numeric column a score). removed: of the model that
     a harness file is about, which does not say. units: of the model, to check them.
-    Errors: InputError naming the entry that is wrong, and for `removed` beside a list, which says it itself.
+    Errors: InputError naming the entry that is wrong.
     """
     path = Path(path)
     text = _text(path)
@@ -64,12 +65,18 @@ def read_results(path: Path, removed: Sequence[Name] = (), units: Units | None =
         and isinstance(content.get("results"), dict)
     ):
         return _harness_rows(content, in_order(removed), path)
-    if removed:
+    return _states(_entries(text, path), path, units)
+
+
+def check_used(removed: Sequence[Name], read: Sequence[Sequence[Imported]]) -> None:
+    """Errors: InputError for blocks that are said beside nothing but lists, which say them themselves; read:
+    the rows of each file.
+    """
+    if removed and read and all(row.tool == LIST for rows in read for row in rows):
         raise InputError(
-            f"{path.name!r} is a list, which says itself what is removed; leave the blocks "
+            f"{read[0][0].source!r} is a list, which says itself what is removed; leave the blocks "
             f"{written(in_order(removed))[:60]} out, they are for a harness file."
         )
-    return _states(_entries(text, path), path, units)
 
 
 def read_listed(path: Path, units: Units | None = None) -> list[Listed]:
@@ -222,7 +229,7 @@ def _states(entries: Iterable[tuple[int, object]], path: Path, units: Units | No
                     f"{first[listed.removed, name]}; give it once."
                 )
         rows += [
-            Imported(listed.removed, name, "score", value, path.name, "list of states")
+            Imported(listed.removed, name, "score", value, path.name, LIST)
             for name, value in listed.scores.items()
         ]
     if not rows:

@@ -46,17 +46,19 @@ def interval(value: float, items: Sequence) -> dict[str, float | None]:
     """{se, low, high}: standard error and 95 % interval of what the harness makes of a task's items.
 
     Wilson's for shares, 1.96 standard errors to each side for other means; a perplexity is exp(-mean of
-    log-likelihoods), and so are its ends. None where the items do not say.
+    log-likelihoods), and so are its ends. None where the items do not say, or no float is as large.
     """
     if len(items) < 2 or not _are_numbers(items):
         return {"se": None, "low": None, "high": None}
     values = np.asarray(items, dtype=np.float64)
+    if not np.isfinite(values).all():  # of a model that overflows
+        return {"se": None, "low": None, "high": None}
     mean, se = float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
     if is_mean(value, items):
         shares = bool(np.isin(values, (0, 1)).all())
         low, high = wilson(values.sum(), len(values), Z) if shares else (mean - Z * se, mean + Z * se)
         return {"se": se, "low": float(low), "high": float(high)}
-    if mean < 700 and math.isclose(value, math.exp(-mean), rel_tol=1e-9):
+    if -mean + Z * se < 700 and math.isclose(value, math.exp(-mean), rel_tol=1e-9):
         return {"se": value * se, "low": math.exp(-mean - Z * se), "high": math.exp(-mean + Z * se)}
     return {"se": None, "low": None, "high": None}
 

@@ -54,10 +54,13 @@ def told(row: dict) -> str:
 
 
 def best_first(states: Sequence[dict], task: str) -> list[dict]:
-    """States as the harness's results list them, the original first, then the best by this task's metric."""
+    """States as the harness's results list them, the original first, then the best by this task's metric;
+    those whose score is no number come last.
+    """
 
-    def place(state: dict) -> tuple[bool, float]:
+    def place(state: dict) -> tuple[bool, bool, float]:
         row = state["tasks"][task]
-        return bool(state["removed"]), -row["value"] if row["higher_is_better"] else row["value"]
+        worth = -row["value"] if row["higher_is_better"] else row["value"]
+        return bool(state["removed"]), math.isnan(worth), worth
 
     return sorted(states, key=place)

@@ -264,4 +264,6 @@ def _import(run: Run, name: str, content: bytes, removed: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{Path(name).stem}{Path(name).suffix.lower()}"
         path.write_bytes(content)
-        other_tools.keep(model_key(run), path, other_tools.read_results(path, gone, units))
+        rows = other_tools.read_results(path, gone, units)
+        other_tools.check_used(gone, [rows])
+        other_tools.keep(model_key(run), path, rows)

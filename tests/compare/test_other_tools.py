@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from core.compare.other_tools import Imported, Listed, keep, kept, read_listed, read_results, read_states
+from core.compare.other_tools import (
+    Imported,
+    Listed,
+    check_used,
+    keep,
+    kept,
+    read_listed,
+    read_results,
+    read_states,
+)
 from core.errors import InputError
 from core.ising.units import whole
 from core.store.results import Key, Results
@@ -121,11 +130,13 @@ def test_a_label_that_is_a_number_stays_as_it_is_written(tmp_path):
     assert [listed.label for listed in read_listed(path)] == ["7", "007"]
 
 
-def test_blocks_beside_a_list_are_refused(tmp_path):
+def test_blocks_beside_nothing_but_lists_are_refused(tmp_path):
     """They had been passed over in silence."""
-    path = write(tmp_path, "a.csv", "removed,mmlu\n3,0.5\n")
+    listed = read_results(write(tmp_path, "a.csv", "removed,mmlu\n3,0.5\n"), (4, 5))
     with pytest.raises(InputError, match="which says itself what is removed; leave the blocks 4,5 out"):
-        read_results(path, (4, 5))
+        check_used((4, 5), [listed])
+    check_used((), [listed])
+    check_used((4, 5), [listed, read_results(write(tmp_path, "r.json", HARNESS), (4, 5))])
 
 
 def test_imported_rows_are_kept_once_and_never_count_as_measured(tmp_path):

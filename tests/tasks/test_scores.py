@@ -57,6 +57,19 @@ def test_the_best_is_first_whichever_way_is_better():
     assert order == {"a": [(), (2,), (1,), (3,)], "p": [(), (3,), (2,), (1,)]}
 
 
+def test_a_score_that_is_no_number_comes_last():
+    rows = {(): 0.5, (1,): math.nan, (2,): 0.9, (3,): 0.95}
+    for up in (True, False):
+        row = lambda v, up=up: {"t": {"value": v, "higher_is_better": up}}  # noqa: E731
+        order = best_first([{"removed": list(s), "tasks": row(v)} for s, v in rows.items()], "t")
+        assert [s["removed"] for s in order] == [[], *([[3], [2]] if up else [[2], [3]]), [1]]
+
+
+def test_what_overflows_has_no_interval():
+    nothing = {"se": None, "low": None, "high": None}
+    assert interval(math.inf, [-math.inf, -2.0]) == interval(math.inf, [-800.0, -900.0]) == nothing
+
+
 def test_intervals_are_those_of_the_items():
     right = [1.0] * 30 + [0.0] * 70
     of_shares = interval(0.3, right)
