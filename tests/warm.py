@@ -48,7 +48,9 @@ def serve(place: str) -> None:
 
     for kind in jobs.KINDS:
         importlib.import_module(f"core.job_kinds.{kind}")
-    importlib.import_module("core.export.verify")
+    for module in ("core.export.verify", "core.export.shard_proof", "core.texts.chat_process"):
+        importlib.import_module(module)
+    importlib.import_module("jinja2.sandbox")  # of chat templates
     for model_type in MODEL_TYPES:
         importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}")
     listener = socket.socket(socket.AF_UNIX)

@@ -266,8 +266,10 @@ TEMPLATES = {
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_a_hostile_chat_template_ends_in_time_in_one_sentence(name):
+def test_a_hostile_chat_template_ends_in_time_in_one_sentence(name, request):
     template, says = TEMPLATES[name]
+    if "longer" in says:  # its time is looked at: that of a child, not of a fork of the warm process
+        request.getfixturevalue("cold_start")
     began, used = time.monotonic(), spent()
     with pytest.raises(InputError) as caught:
         pack(texts_of(*chats(2)), chat_tokenizer(template), "choose", 30, 2, template="chat")
