@@ -74,10 +74,9 @@ def test_from_an_empty_store_to_a_run_of_ones_own_and_found_again(visit, server,
 
     # calibrate; a reload in the middle sees the same job at work
     page.get_by_role("link", name="Model & calibration").click()
-    samples = page.get_by_role("spinbutton", name="Samples")
     expect(page.locator(".strip div")).to_have_count(24)
-    singles = page.get_by_role("spinbutton", name="Singles")
-    for field, number in ((samples, "32"), (singles, "4")):
+    for name, number in (("Samples", "32"), ("Singles", "4"), ("Secants", "0"), ("Pairs", "0")):
+        field = page.get_by_role("spinbutton", name=name)
         field.fill(number)
         field.press("Enter")
     page.get_by_role("button", name="Calibrate", exact=True).click()
@@ -138,7 +137,7 @@ def test_from_picked_states_to_their_losses(visit, server, monkeypatch):
     page.get_by_role("link", name="Compare").click()
     page.get_by_role("combobox", name="Sequences").click()
     page.get_by_role("option", name="64").click()
-    page.get_by_text("Toy tasks").click()  # without them: minutes for what this test does not look at
+    page.get_by_text("Toy tasks", exact=True).click()  # without them: minutes for what this test does not look at
     settle(page)
     page.get_by_role("button", name="Measure 2 picked states").click()
     with standing_still(lambda job: job.kind == "benchmark"):
