@@ -48,9 +48,10 @@ def serve(place: str) -> None:
 
     for kind in jobs.KINDS:
         importlib.import_module(f"core.job_kinds.{kind}")
-    for module in ("core.export.verify", "core.export.shard_proof", "core.texts.chat_process"):
+    for proof in ("verify", "shard_proof", "gguf.proof"):
+        importlib.import_module(f"core.export.{proof}")
+    for module in ("core.texts.chat_process", "jinja2.sandbox"):
         importlib.import_module(module)
-    importlib.import_module("jinja2.sandbox")  # of chat templates
     for model_type in MODEL_TYPES:
         importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}")
     listener = socket.socket(socket.AF_UNIX)

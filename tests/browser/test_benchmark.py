@@ -137,7 +137,9 @@ def test_from_picked_states_to_their_losses(visit, server, monkeypatch):
     page.get_by_role("link", name="Compare").click()
     page.get_by_role("combobox", name="Sequences").click()
     page.get_by_role("option", name="64").click()
-    page.get_by_text("Toy tasks", exact=True).click()  # without them: minutes for what this test does not look at
+    page.get_by_text(
+        "Toy tasks", exact=True
+    ).click()  # without them: minutes for what this test does not look at
     settle(page)
     page.get_by_role("button", name="Measure 2 picked states").click()
     with standing_still(lambda job: job.kind == "benchmark"):

@@ -12,6 +12,7 @@ MODULES = [
     "core.jobs",
     "core.export.verify",
     "core.export.shard_proof",
+    "core.export.gguf.proof",
     "core.texts.chat_process",
     "torch.distributed.run",
 ]
