@@ -370,6 +370,25 @@ def test_fifty_races_of_two_to_eight_sessions_are_fifty_computations(starters, t
     assert not strays(folders.home() / "jobs") and len(jobs.list_jobs()) == 50
 
 
+def test_a_worker_that_is_late_is_waited_for(stand_in, monkeypatch, tmp_path):
+    """It had counted as interrupted, 5 seconds from its start on, and come all the same."""
+    monkeypatch.setattr("core.jobs.job._QUEUED", 0.0)
+    monkeypatch.setenv("STAND_IN_LATE", "1")
+    job = jobs.start("benchmark", light_request(tmp_path, 0))
+    seen = set()
+    while (status := jobs.read(job.id).status) != "done":
+        seen.add(status)
+    assert job.status == "queued" and seen <= {"queued", "running"}, seen
+    assert jobs.start("benchmark", job.request).id == job.id and starts_of(job) == 1
+
+
+def test_a_worker_that_dies_on_its_way_has_left_its_job(stand_in, monkeypatch, tmp_path):
+    monkeypatch.setattr("core.jobs.job._QUEUED", 0.0)
+    monkeypatch.setattr("core.jobs.control.sys.executable", "/bin/false")
+    job = jobs.start("benchmark", light_request(tmp_path, 0))
+    until_interrupted(job.id)
+
+
 def test_many_workers_of_one_job_compute_once(stand_in, no_worker, tmp_path):
     """The lock alone, without the help of start(): eight workers, one at work, however late the others
     are.

@@ -1,5 +1,6 @@
 """Jobs: one worker a request, progress on disk, cancel, kill and resume bit for bit."""
 
+import fcntl
 import json
 import math
 import os
@@ -16,7 +17,7 @@ import pytest
 
 from core import jobs
 from core.errors import InputError
-from core.jobs.files import last_progress
+from core.jobs.files import last_progress, locked
 from core.store import folders
 from core.store.results import Results
 from core.store.runs import load_run
@@ -224,6 +225,20 @@ def test_half_a_line_of_progress_is_passed_over(tmp_path):
     assert last_progress(tmp_path)["done"] == 1
     jobs.Progress(tmp_path).report(5, 5, "b")
     assert last_progress(tmp_path)["done"] == 5
+
+
+def test_who_only_looks_keeps_the_lock_from_no_worker(tmp_path, monkeypatch):
+    """However long it holds it: a reader may be put to sleep in between."""
+    (tmp_path / "lock").touch()
+    naps = []
+    with open(tmp_path / "lock") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        free = lambda _: naps.append(1) or len(naps) < 100 or fcntl.flock(reader, fcntl.LOCK_UN)  # noqa: E731
+        monkeypatch.setattr("core.jobs.files.time.sleep", free)
+        with locked(tmp_path) as mine:
+            assert mine and len(naps) == 100
+            with locked(tmp_path) as other:
+                assert not other and len(naps) == 120
 
 
 def test_checkpoints_are_whole_or_absent(tmp_path):
