@@ -103,9 +103,9 @@ def calibrate(
     began, started = time.monotonic(), datetime.now(UTC)
     asked = _Asked(loaded, sequences, sampled, singles, seed)
     saved = Checkpoint(checkpoint, {}, run_key(loaded, sequences, sampled, singles, seed))
+    _make_plan(asked, saved, batch, checkpointed, report, ranks)
     if COLUMNS not in saved:
         saved.put(COLUMNS, {FIRST: np.array([own[0] for own in loaded.seen(BRANCH).units.of_block])})
-    _make_plan(asked, saved, batch, checkpointed, report, ranks)
     steps = _steps(asked, saved.plan, ranks.world)
     done = compute(steps, saved, report, ranks)
     if done is None:
