@@ -67,8 +67,8 @@ def _count(n: int) -> str:
     """735 471, or 1.4·10¹¹."""
     if n < 10**7:
         return f"{n:,}".replace(",", "\u202f")
-    power = len(str(n)) - 1
-    return f"{n / 10**power:.2g}·10{superscript(power)}"
+    digits, power = f"{n:.1e}".split("e")
+    return f"{digits.removesuffix('.0')}·10{superscript(int(power))}"
 
 
 def superscript(n: int) -> str:

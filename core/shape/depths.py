@@ -1,5 +1,6 @@
 """The shape for every M: ground state, gap, minima, and whether the choices are nested."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -60,5 +61,6 @@ def depths(
 
 
 def nested(steps: list[Step]) -> list[int]:
-    """The M whose ground state is that of the M before and one unit more, as greedy removal assumes."""
-    return [step.removed for step in steps[1:] if step.nested]
+    """The M whose ground state is that of M - 1 and one unit more, as greedy removal assumes."""
+    both = itertools.pairwise(steps)  # an M of which nothing was found in time is left out
+    return [step.removed for before, step in both if step.nested and step.removed == before.removed + 1]

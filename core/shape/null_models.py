@@ -66,10 +66,7 @@ def figures(H: np.ndarray, removed: int, time_limit: float | None = None) -> dic
     tree = barrier_tree(found)
     ends = sampled_basins(H, found.moves, rules, DESCENTS, tolerance=s.tolerance)
     ground = (ends.x == s.x[0]).all(axis=1)
-    # of a valley that is not connected to the others, as deep as is known
-    deep = np.minimum(
-        tree.persistence, max(tree.top if np.isfinite(tree.top) else 0, s.energies[-1]) - found.energies
-    )
+    deep = tree.known_persistence  # of a valley that is not connected to the others, as deep as is known
     spread = float(s.energies.std()) or 1.0
     alike = pearson(s.x[found.minimum], s.x[found.minimum])[np.triu_indices(len(found.minimum), 1)]
     return {

@@ -381,10 +381,12 @@ def nest(problem: Reduced, shift: Shift, order: np.ndarray, target: float) -> Ne
     return Nested(order, R, full, bound, 2 * residual + 4 * _EPS * n * reach * rows + 16 * _EPS * sums)
 
 
-def root_bound(problem: Reduced, target: float, close: float) -> float:
-    """An energy below which no feasible state lies: the tightened bound, less its rounding."""
+def root_bound(problem: Reduced, target: float, close: float, deadline: float = math.inf) -> float:
+    """An energy below which no feasible state lies: the bound, as far as it is tightened by `deadline`, less
+    its rounding.
+    """
     if not len(problem.blocks):
         return problem.constant
-    relaxation = tighten(problem, target, close, early=False)
+    relaxation = tighten(problem, target, close, early=False, deadline=deadline)
     nested = nest(problem, relaxation.shift, np.arange(len(problem.blocks)), target)
     return nested.bound - nested.rounding

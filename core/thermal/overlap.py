@@ -31,7 +31,8 @@ class Overlap:
     q: np.ndarray  # float64 [M + 1]: 0, 1/M, ... 1
     probability: np.ndarray  # float64 [M + 1]
     how: str  # exact, bounded or estimated
-    random: np.ndarray  # float64 [M + 1]: of two states drawn from all, each alike
+    # float64 [M + 1]: of two states drawn from all that have the numbers of the rules, each alike
+    random: np.ndarray
     states: int  # that it is made of
 
     @property
@@ -68,35 +69,37 @@ class Overlap:
         return "funnel-like" if self.mean >= NEAR else "glassy"
 
 
-def overlap_of_states(x: np.ndarray, how: str = EXACT) -> Overlap:
-    """Of all pairs of different rows of x bool [K, N] with equal M, each alike."""
-    return _weighted(x, np.ones(len(x)), how, itself=False)
+def overlap_of_states(x: np.ndarray, rules: Rules | None = None) -> Overlap:
+    """Of all pairs of different rows of x bool [K, N] with equal M, each alike; rules: None: M alone."""
+    rules = rules or make_rules(None, x.shape[1], int(x[0].sum()))
+    return _weighted(x, np.ones(len(x)), EXACT, rules, itself=False)
 
 
 def overlap_of_ensemble(
     H: np.ndarray, spectrum: Spectrum, found: Ensemble, rules: Rules | None = None, seed: int = 0
 ) -> Overlap | None:
-    """Of two states of an ensemble of equal M; None where M varies."""
-    counts = spectrum.x.sum(axis=1)
+    """Of two states of an ensemble of equal M; None where M varies, in the list or beyond it."""
+    sampled = None if found.sampled is None else found.sampled.x.reshape(-1, found.sampled.x.shape[-1])
+    counts = (spectrum.x if sampled is None else sampled).sum(axis=1)
     if np.ptp(counts):
         return None
+    rules = rules or make_rules(None, len(H), int(counts[0]))
     t = found.temperature
-    if found.sampled is not None:
+    if sampled is not None:
         rng = np.random.default_rng(seed)
-        x = found.sampled.x.reshape(-1, found.sampled.x.shape[-1])
-        x = x[rng.permutation(len(x))[:_DRAWN]]
-        return _weighted(x, np.ones(len(x)), ESTIMATED, itself=False)
+        x = sampled[rng.permutation(len(sampled))[:_DRAWN]]
+        return _weighted(x, np.ones(len(x)), ESTIMATED, rules, itself=False)
     complete = np.isinf(spectrum.lower_bound)
     if (complete or found.how == BOUNDED) and len(spectrum.x) <= _MANY:
-        return _weighted(spectrum.x, np.exp((spectrum.energies[0] - spectrum.energies) / t), found.how)
-    problem = whole(H, rules or make_rules(None, len(H), int(counts[0])))
+        return _weighted(spectrum.x, np.exp((spectrum.energies[0] - spectrum.energies) / t), found.how, rules)
+    problem = whole(H, rules)
     if problem is None:
         return None
     x = _drawn(problem, t, float(spectrum.energies[0]), np.random.default_rng(seed))
-    return _weighted(x, np.ones(len(x)), ESTIMATED, itself=False)
+    return _weighted(x, np.ones(len(x)), ESTIMATED, rules, itself=False)
 
 
-def _weighted(x: np.ndarray, w: np.ndarray, how: str, itself: bool = True) -> Overlap:
+def _weighted(x: np.ndarray, w: np.ndarray, how: str, rules: Rules, itself: bool = True) -> Overlap:
     m = int(x[0].sum())
     p, w, found = x.astype(np.float32), w / w.sum(), np.zeros(m + 1)
     for start in range(0, len(x), 1024):
@@ -107,9 +110,21 @@ def _weighted(x: np.ndarray, w: np.ndarray, how: str, itself: bool = True) -> Ov
             weight[rows, rows + start] = 0
         found += np.bincount(common.ravel(), weight.ravel(), minlength=m + 1)
     q, total = np.arange(m + 1), max(found.sum(), np.finfo(float).tiny)
-    n = x.shape[1]  # of M units drawn from N, so many among M given ones (hypergeometric)
-    random = np.array([math.comb(m, k) * math.comb(n - m, m - k) / math.comb(n, m) for k in range(m + 1)])
-    return Overlap(q / m, found / total, how, random, len(x))
+    return Overlap(q / m, found / total, how, _at_random(x[0], rules), len(x))
+
+
+def _at_random(row: np.ndarray, rules: Rules) -> np.ndarray:
+    """float64 [M + 1]: how likely two states that remove as many of each class as row bool [N] does, and what
+    always goes, share so many units. A budget or a run limit has no part in it.
+    """
+    shared = np.ones(1)
+    for k in range(len(rules.counts)):
+        own = (rules.klass == k) & (rules.fixed < 0)
+        n, m = int(own.sum()), int(row[own].sum())
+        # of m units drawn from n, so many among m given ones (hypergeometric)
+        one = [math.comb(m, c) * math.comb(n - m, m - c) / math.comb(n, m) for c in range(m + 1)]
+        shared = np.convolve(shared, one)
+    return np.concatenate([np.zeros(int((rules.fixed == 1).sum())), shared])
 
 
 def _drawn(problem: Whole, temperature: float, ground: float, rng: np.random.Generator) -> np.ndarray:

@@ -1,10 +1,13 @@
 """How far a proof is, in words."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from core.landscape.wording import progress_of_proof
+from core.landscape.wording import progress_of_proof, proof
+from core.spectrum.lowest import lowest_states
 
 
 @pytest.mark.parametrize(
@@ -20,3 +23,17 @@ from core.landscape.wording import progress_of_proof
 )
 def test_a_share_is_told_where_it_says_something(seconds, bound, energy, says):
     assert progress_of_proof(seconds, bound, energy) == says
+
+
+@pytest.mark.parametrize(
+    ("total", "says"),
+    [
+        (9_999_999, "3 of 9\u202f999\u202f999 states"),
+        (9_970_000_000_000, "3 of 1·10¹³ states"),
+        (137_846_528_820, "3 of 1.4·10¹¹ states"),
+        (2**256, "3 of 1.2·10⁷⁷ states"),
+    ],
+)
+def test_large_numbers_of_states_have_a_digit_before_their_power(total, says):
+    found = lowest_states(np.diag(np.arange(6.0)), 3, 3)
+    assert proof(replace(found, total=total), 0).startswith(says)

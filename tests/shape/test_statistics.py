@@ -1,6 +1,7 @@
 """Bootstrap, ruggedness, null models, figures over M, minima of measured losses."""
 
 import itertools
+import math
 import time
 
 import numpy as np
@@ -17,6 +18,7 @@ from core.shape.ruggedness import distance_correlation, ruggedness
 from core.shape.tree import columns
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
+from core.spectrum.sweep import sweep
 from core.store import folders
 from core.store.runs import load_run
 from tests.shape.brute import Brute, kinds
@@ -45,6 +47,15 @@ def test_the_correlation_of_swap_walks_is_that_of_all_pairs_of_neighbours(n, m, 
 def test_blocks_that_simply_add_up_have_no_pairs():
     assert ruggedness(np.diag(np.arange(8.0)), 3).share == pytest.approx(0)
     assert ruggedness(np.zeros((8, 8)), 3).step == 1
+
+
+@pytest.mark.parametrize("n", range(2, 9))
+def test_equal_energies_have_no_structure_but_rounding(n):
+    for m in range(1, n):
+        for H in (np.full((n, n), 0.1), np.full((n, n), 2.0), np.eye(n) / 3):
+            found = ruggedness(H, m)
+            assert (found.own, found.pairs, found.share, found.step) == (0, 0, 0, 1)
+            assert math.isnan(distance_correlation(H, tuple(range(m))))
 
 
 def test_barriers_of_other_energies_over_the_same_states_are_those_of_brute_force():
@@ -175,3 +186,9 @@ def test_the_minima_that_are_kept_are_the_deepest_known_and_those_they_join(coun
         assert all(joins[i] in kept for i in kept if i in joins)
         others = [depth[i] for i in range(len(depth)) if i not in kept]
         assert not others or max(others) <= min(depth[i] for i in kept) + 1e-12
+
+
+def test_two_units_more_are_no_step_of_greedy_removal():
+    steps = list(sweep(np.diag(np.arange(1.0, 7))))
+    assert nested(steps) == [2, 3, 4, 5]
+    assert nested([steps[0], *steps[2:]]) == [4, 5]
