@@ -113,6 +113,14 @@ def no_worker(monkeypatch):
     return ids
 
 
+@pytest.fixture
+def forks(monkeypatch):
+    """start() forks its workers from here (tests/forked.py)."""
+    from tests.forked import forks_of
+
+    return forks_of(monkeypatch)
+
+
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """One token a byte, with EOS, and a BOS that it writes itself."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -59,7 +59,7 @@ def test_ranks_share_the_samples(tiny, text_file, tmp_path):
     subprocess.run(
         [*command, tiny["llama"], text_file, tmp_path],
         check=True,
-        timeout=240,
+        timeout=600,
         env=environment,
         capture_output=True,
     )
@@ -117,7 +117,7 @@ def test_a_launched_command_does_the_job_together(tiny, text_file, tmp_path, cap
         "core",
     ]
     done = subprocess.run(
-        [*launch, *argv, "--out", tmp_path / "two"], check=True, timeout=240, capture_output=True, text=True
+        [*launch, *argv, "--out", tmp_path / "two"], check=True, timeout=600, capture_output=True, text=True
     )
     told = json.loads(done.stdout)  # one object: rank 0's
     (job,) = jobs.list_jobs()
@@ -161,7 +161,7 @@ def test_ranks_share_the_states_of_a_benchmark(tiny, text_file, tmp_path, capsys
         "-m",
         "core",
     ]
-    done = subprocess.run([*launch, *argv], check=True, timeout=240, capture_output=True, text=True)
+    done = subprocess.run([*launch, *argv], check=True, timeout=600, capture_output=True, text=True)
     told = json.loads(done.stdout)
     loaded = load_model(str(tiny["llama"]))
     ids = pack(read_texts(text_file), loaded.tokenizer, "report", 24, 20).ids
@@ -197,7 +197,7 @@ def test_a_launched_command_that_is_wrong_says_so(tiny, text_file, tmp_path):
         "-m",
         "core",
     ]
-    done = subprocess.run([*map(str, [*launch, *argv])], timeout=240, capture_output=True, text=True)
+    done = subprocess.run([*map(str, [*launch, *argv])], timeout=600, capture_output=True, text=True)
     assert done.returncode and "error: Too little text" in done.stderr and not (tmp_path / "out").exists()
 
 
@@ -208,7 +208,7 @@ def test_ranks_heal_as_one_process_with_their_batches_together(tiny, text_file, 
     argv = lambda batch, out: list(map(str, ["heal", *small, "--batch", batch, "--out", tmp_path / out]))  # noqa: E731
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*launch, "-m", "core", *argv(2, "two")], timeout=400, capture_output=True, text=True
+        [*launch, "-m", "core", *argv(2, "two")], timeout=600, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
     many = json.loads(done.stdout)  # one object: rank 0's

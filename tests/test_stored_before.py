@@ -164,7 +164,7 @@ def test_jobs_are_listed_and_a_finished_one_is_not_done_again(monkeypatch):
 
 def test_an_earlier_link_opens_the_same_view():
     given, kept = EXPECTED["link"]
-    app = AppTest.from_file(str(Path(__file__).resolve().parents[1] / "app.py"), default_timeout=60)
+    app = AppTest.from_file(str(Path(__file__).resolve().parents[1] / "app.py"), default_timeout=300)
     for name, value in given.items():
         app.query_params[name] = value
     app.run()

@@ -48,12 +48,16 @@ def serve(place: str) -> None:
 
     for kind in jobs.KINDS:
         importlib.import_module(f"core.job_kinds.{kind}")
-    importlib.import_module("core.export.verify")
+    for proof in ("verify", "shard_proof", "gguf.proof"):
+        importlib.import_module(f"core.export.{proof}")
+    for module in ("core.texts.chat_process", "jinja2.sandbox"):
+        importlib.import_module(module)
     for model_type in MODEL_TYPES:
         importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}")
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(place)
+    listener.bind(f"{place}.new")
     listener.listen(64)
+    os.rename(f"{place}.new", place)  # who finds it can connect
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     while True:

@@ -37,7 +37,7 @@ from core.model.gates import gate_of
 from core.model.load import LoadedModel
 from core.ranks import ALONE, Ranks
 from core.store import runs
-from core.store.checkpoint import Checkpoint
+from core.store.checkpoint import COLUMNS, FIRST, ROWS, Checkpoint
 from core.store.runs import BRANCH_SINGLES, Branches, Rows, Run, Singles, by_block
 from core.texts import Sequences
 from core.texts.sequences import start_of
@@ -104,6 +104,8 @@ def calibrate(
     asked = _Asked(loaded, sequences, sampled, singles, seed)
     saved = Checkpoint(checkpoint, {}, run_key(loaded, sequences, sampled, singles, seed))
     _make_plan(asked, saved, batch, checkpointed, report, ranks)
+    if COLUMNS not in saved:
+        saved.put(COLUMNS, {FIRST: np.array([own[0] for own in loaded.seen(BRANCH).units.of_block])})
     steps = _steps(asked, saved.plan, ranks.world)
     done = compute(steps, saved, report, ranks)
     if done is None:
@@ -225,7 +227,7 @@ def _steps(asked: _Asked, plan: dict, world: int) -> dict[str, Step]:
         return joined(parts)
 
     steps = {
-        f"branches-{start}": Step(rows, (start,), min(size, count - start), "gradient rows", start // size)
+        f"{ROWS}{start}": Step(rows, (start,), min(size, count - start), "gradient rows", start // size)
         for start in range(0, count, size)
     }
     return steps if singles is None else steps | _single_steps(asked, plan, world)
@@ -288,7 +290,7 @@ def _joined_rows(
     asked: _Asked, done: dict[str, dict[str, np.ndarray]]
 ) -> tuple[Rows, Rows | None, list[int]]:
     """(rows of the texts' labels, those of sampled ones, sequences dropped from both)."""
-    arrays = joined([own for name, own in done.items() if name.startswith("branches-")])
+    arrays = joined([own for name, own in done.items() if name.startswith(ROWS)])
     finite = np.isfinite(np.column_stack(list(arrays.values()))).all(axis=1)
     dropped = left_out(finite, asked.sequences, "gradient rows")
     main = _rows(arrays["A"], arrays["loss"], asked.sequences, finite)

@@ -81,6 +81,7 @@ def clear(staging: Path, out: Path) -> None:
     """Nothing is left of `staging`; what was moved there gets its name again where nothing else has it."""
     earlier = staging / _EARLIER
     if earlier.exists() and not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)  # removed meanwhile
         os.replace(earlier, out)
     shutil.rmtree(staging, ignore_errors=True)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from core.jobs.files import (
@@ -17,6 +18,7 @@ from core.jobs.files import (
     forget_end,
     id_of,
     is_held,
+    on_its_way,
     read_request,
     read_result,
     tidy,
@@ -52,9 +54,10 @@ def start(kind: str, request: dict) -> Job:
             tidy(folder)
         if job.status == "done" or (job.active and not fresh):
             return job
+        now = time.time()  # what the worker reports is later, by the same clock
+        os.utime(folder / "request.json", (now, now))
         forget_end(folder)
         spawn(job_id)
-        os.utime(folder / "request.json")
         return read(job_id)
 
 
@@ -69,7 +72,8 @@ def redo(kind: str, request: dict) -> Job:
 
 def spawn(job_id: str) -> None:
     """A worker process for the job, that outlives this one."""
-    with open(folder_of(job_id) / "log.txt", "ab") as log:
+    folder = folder_of(job_id)
+    with open(folder / "log.txt", "ab") as log, on_its_way(folder) as coming:
         subprocess.Popen(
             [sys.executable, "-m", "core.jobs", job_id],
             cwd=ROOT,
@@ -77,6 +81,7 @@ def spawn(job_id: str) -> None:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            pass_fds=[coming],
             env={**os.environ, "BLOCKSCAPE_HOME": str(folders.home())},
         )
 
@@ -110,13 +115,10 @@ def cancel(job_id: str) -> Job:
     deadline = time.monotonic() + _GRACE
     while time.monotonic() < deadline and read(job_id).active:
         time.sleep(0.05)
-    if is_held(folder):
-        try:
+    while is_held(folder):
+        with suppress(ProcessLookupError, ValueError):  # just gone, or about to write down who it is
             os.killpg(int((folder / "lock").read_text()), signal.SIGKILL)
-        except (ProcessLookupError, ValueError):
-            pass
-        while is_held(folder):
-            time.sleep(0.02)
+        time.sleep(0.02)
     if not read_result(folder):
         write_whole(folder / "result.json", {"status": "cancelled", "t": time.time()})
     return read(job_id)

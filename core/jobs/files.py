@@ -7,6 +7,7 @@
     HOME/jobs/<id>/result.json      {status: done | failed | cancelled, result | error, t}
     HOME/jobs/<id>/log.txt          what the worker printed
     HOME/jobs/<id>/lock             held by flock while a worker lives; holds its process id
+    HOME/jobs/<id>/coming           held by flock while the process lives that was started to be the worker
     HOME/jobs/<id>/cancel           present when somebody asked to stop
     HOME/jobs/<id>/start            held by flock while somebody starts it
     HOME/jobs/<id>/work/            the worker's own checkpoints
@@ -76,10 +77,12 @@ def last_progress(folder: Path) -> dict:
         return {}
 
 
-def is_held(folder: Path) -> bool:
-    """Whether a living worker holds the lock: the kernel frees it however the worker ended."""
+def is_held(folder: Path, name: str = "lock") -> bool:
+    """Whether a living worker holds the lock: the kernel frees it however the worker ended; "coming": whether
+    one is on its way to it.
+    """
     try:
-        with open(folder / "lock", encoding="utf-8") as lock:
+        with open(folder / name, encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -89,14 +92,27 @@ def is_held(folder: Path) -> bool:
 
 
 @contextmanager
+def on_its_way(folder: Path) -> Iterator[int]:
+    """A file that says so while a process has it open, by its number: who starts a worker hands it over, and
+    however long that one takes to the job's lock, the job counts as queued, not as interrupted.
+    """
+    (folder / "coming").unlink(missing_ok=True)  # of one that is late: it would be waited for
+    with open(folder / "coming", "a", encoding="utf-8") as coming:
+        fcntl.flock(coming, fcntl.LOCK_EX)
+        yield coming.fileno()
+
+
+@contextmanager
 def locked(folder: Path) -> Iterator[bool]:
     """Whether the job is this process's: nobody else is at it, and it is not done."""
     with open(folder / "lock", "a+", encoding="utf-8") as lock:
-        for _ in range(20):  # a reader that looks whether the lock is held holds it for a moment itself
+        held = 0
+        while held < 20:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                held += is_held(folder)  # who only looks whether it is held holds it for a moment, too
                 time.sleep(0.05)
         else:
             yield False

@@ -10,7 +10,7 @@ from core.ising.units import BLOCK
 from core.jobs.files import folder_of, is_held, last_progress, read_request, read_result
 from core.store import folders
 
-_QUEUED = 5.0  # seconds a new worker may take to its lock
+_QUEUED = 5.0  # seconds from the request to the start of its worker
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,14 @@ def read(job_id: str) -> Job:
         "message": last.get("message", ""),
     }
     started = (folder / "request.json").stat().st_mtime
-    held = is_held(folder)
+    coming, held = is_held(folder, "coming"), is_held(folder)  # in this order: who comes may have ended since
     outcome = None if held else read_result(folder)
     if outcome:
         status, started = outcome["status"], outcome["t"]
     elif held:
         status = "running"
+    elif coming:
+        status = "queued"
     else:
         status = "queued" if time.time() - started < _QUEUED and last.get("t", 0) < started else "interrupted"
     return Job(

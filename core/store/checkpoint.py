@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+# groups of a calibration: rows from a sequence on, and the first column of each block in them
+ROWS, COLUMNS, FIRST = "branches-", "columns", "first"
+
 
 class Checkpoint:
     """Named groups of arrays in memory, and every two seconds in a folder.
@@ -84,17 +87,23 @@ class Checkpoint:
 
 
 def rows_so_far(folder: Path) -> np.ndarray | None:
-    """float32 [m, N]: the gradient rows a running calibration has saved, in order; None before the first."""
+    """float32 [m, N]: the gradient rows a running calibration has saved, in order, columns of a block's
+    branches added up; None before the first.
+    """
     rows: dict[int, np.ndarray] = {}
+    first = None
     for file in folder.glob("*.npz"):
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 rows |= {
-                    int(name.split("|")[0][5:]): arrays[name]
+                    int(name.removeprefix(ROWS).removesuffix("|A")): arrays[name]
                     for name in arrays.files
-                    if name.startswith("rows-") and name.endswith("|A")
+                    if name.startswith(ROWS) and name.endswith("|A")
                 }
+                first = arrays[f"{COLUMNS}|{FIRST}"] if f"{COLUMNS}|{FIRST}" in arrays.files else first
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             # the worker has just ended and cleared its folder
             continue
-    return np.concatenate([rows[start] for start in sorted(rows)]) if rows else None
+    if not rows or first is None:  # one that was begun before a row had columns of branches
+        return None
+    return np.add.reduceat(np.concatenate([rows[start] for start in sorted(rows)]), first, axis=-1)

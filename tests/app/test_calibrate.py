@@ -32,7 +32,7 @@ APP = str(Path(__file__).resolve().parents[2] / "app.py")
 
 
 def calibrate_page(model=None, **fields) -> AppTest:
-    app = AppTest.from_file(APP, default_timeout=60)
+    app = AppTest.from_file(APP, default_timeout=300)
     for name, value in {**DEFAULTS, "model": str(model or "demo"), **fields}.items():
         app.session_state[f"cal_{name}"] = value
     app.run().switch_page("pages/calibrate.py").run()
@@ -159,7 +159,7 @@ def test_jobs_are_listed_with_their_logs(tiny, text_file):
     )
     jobs.start("calibrate", request)
     wait("calibrate")
-    app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/jobs.py").run()
+    app = AppTest.from_file(APP, default_timeout=300).run().switch_page("pages/jobs.py").run()
     assert not app.exception and "asked for" in app.error[0].value and "failed" in app.expander[0].label
     assert "Start again" in [b.label for b in app.button] and "The worker printed nothing." in [
         c.value for c in app.code
@@ -167,7 +167,7 @@ def test_jobs_are_listed_with_their_logs(tiny, text_file):
 
 
 def test_no_job_yet():
-    app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/jobs.py").run()
+    app = AppTest.from_file(APP, default_timeout=300).run().switch_page("pages/jobs.py").run()
     assert "No job yet" in app.info[0].value
 
 
@@ -183,7 +183,7 @@ def test_a_fresh_page_shows_the_calibration_at_work(tiny, text_file):
         singles=50,
     )
     jobs.start("calibrate", request)
-    app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/calibrate.py").run()
+    app = AppTest.from_file(APP, default_timeout=300).run().switch_page("pages/calibrate.py").run()
     state = app.session_state
     assert (state.cal_samples, state.cal_length, state.cal_singles, state.cal_files) == (
         300,
@@ -202,7 +202,7 @@ def test_the_form_takes_over_all_that_the_command_line_can_ask_for(tiny, text_fi
     jobs.start(
         "calibrate", jobs.request_of(str(tiny["llama"]), asked, form={"mode": "documents"}, samples=90, **own)
     )
-    app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/calibrate.py").run()
+    app = AppTest.from_file(APP, default_timeout=300).run().switch_page("pages/calibrate.py").run()
     state = app.session_state
     assert (state.cal_batch, state.cal_seed, state.cal_checkpointed, state.cal_mode) == (
         0,
@@ -258,7 +258,7 @@ def test_more_than_a_domain_has_is_said_before_the_start(tiny, text_file):
 
 
 def test_what_is_asked_outlives_a_look_at_another_page(no_worker):
-    app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/calibrate.py").run()
+    app = AppTest.from_file(APP, default_timeout=300).run().switch_page("pages/calibrate.py").run()
     app.number_input(key="cal_samples").set_value(100).run()
     app.switch_page("pages/jobs.py").run()
     app.run()  # a job has ended meanwhile

@@ -38,7 +38,7 @@ MODEL = model_key(load_run(DEMO_RUN))
 
 
 def compare_page(**query) -> AppTest:
-    app = AppTest.from_file(APP, default_timeout=60)
+    app = AppTest.from_file(APP, default_timeout=300)
     for name, value in query.items():
         app.query_params[name] = value
     app.run().switch_page("pages/compare.py").run()

@@ -36,7 +36,7 @@ APP = str(Path(__file__).resolve().parents[2] / "app.py")
 
 def open_app(**query) -> AppTest:
     """The app at a link, on the paper's couplings unless it names others; e=None: on those it opens with."""
-    app = AppTest.from_file(APP, default_timeout=60)
+    app = AppTest.from_file(APP, default_timeout=300)
     for name, value in {"e": "h0", **query}.items():
         if value is not None:
             app.query_params[name] = value
@@ -336,7 +336,7 @@ def test_a_search_job_searches_the_mixed_couplings(monkeypatch):
     monkeypatch.setattr(lowest, "lowest_states", None)
     st.cache_resource.clear()
     assert shown_ground(open_app(mix="story:75,memory:25", k="100")) == expected
-    page = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/jobs.py").run()
+    page = AppTest.from_file(APP, default_timeout=300).run().switch_page("pages/jobs.py").run()
     assert "mix story 75 %, memory 25 %" in page.expander[0].label.replace("\\", "")
 
 

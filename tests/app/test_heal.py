@@ -20,7 +20,7 @@ APP = str(Path(__file__).parents[2] / "app.py")
 
 
 def opened() -> AppTest:
-    return AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/heal.py").run()
+    return AppTest.from_file(APP, default_timeout=300).run().switch_page("pages/heal.py").run()
 
 
 def typed(app: AppTest, *states: str) -> AppTest:
@@ -95,7 +95,7 @@ def test_costs_are_the_same_seen_by_branch(no_worker):
     """Parameters of blocks had been looked for among those of branches, where block 12 has one alone."""
     told = []
     for by in ("block", "branch"):
-        app = AppTest.from_file(APP, default_timeout=60)
+        app = AppTest.from_file(APP, default_timeout=300)
         app.query_params.update({"run": "demo", "by": by})
         typed(app.run().switch_page("pages/heal.py").run(), "3,12f")
         assert not app.exception
@@ -197,7 +197,7 @@ def test_prompts_that_are_not_there_are_refused():
 
 
 def test_the_state_that_explore_shows_at_first_is_the_one(no_worker):
-    app = AppTest.from_file(APP, default_timeout=60).run()
+    app = AppTest.from_file(APP, default_timeout=300).run()
     app.session_state.removed = 4
     app.run().switch_page("pages/heal.py").run()
     source = open_source("demo")

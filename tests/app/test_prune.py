@@ -17,7 +17,7 @@ def _panel(state: str):
 
 
 def test_parts_of_blocks_have_a_form(no_worker):
-    app = AppTest.from_function(_panel, args=("3,12a,13f",), default_timeout=60).run()
+    app = AppTest.from_function(_panel, args=("3,12a,13f",), default_timeout=300).run()
     assert not app.exception and app.selectbox[0].options == [form.title for form in PARTIAL.values()]
     app.selectbox[0].select("shapes").run()
     assert "saves no bytes" in app.caption[0].value
@@ -36,5 +36,5 @@ def test_a_name_that_is_cut_still_tells_states_apart():
 
 
 def test_whole_blocks_have_none(no_worker):
-    app = AppTest.from_function(_panel, args=("3,12",), default_timeout=60).run()
+    app = AppTest.from_function(_panel, args=("3,12",), default_timeout=300).run()
     assert not app.exception and not app.selectbox

@@ -16,7 +16,7 @@ APP = str(Path(__file__).parents[2] / "app.py")
 
 def opened(monkeypatch, typed: str, run: str = "demo") -> AppTest:
     monkeypatch.setenv("BLOCKSCAPE_OPENS", run)
-    app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/take_home.py").run()
+    app = AppTest.from_file(APP, default_timeout=300).run().switch_page("pages/take_home.py").run()
     app.selectbox(key="home_state").select("typed").run()
     app.text_input(key="home_typed").input(typed).run()
     assert not app.exception
@@ -123,7 +123,7 @@ def test_what_was_healed_goes_home_like_any_other(no_worker, monkeypatch, tmp_pa
     job = jobs.start("heal", request)
     result = {"out": str(tmp_path), "removed": [3], "bytes": [10, 9], "won": 0.5, "zip": None}
     write_whole(job.folder / "result.json", {"status": "done", "result": result, "t": 0.0})
-    app = AppTest.from_file(APP, default_timeout=60).run().switch_page("pages/take_home.py").run()
+    app = AppTest.from_file(APP, default_timeout=300).run().switch_page("pages/take_home.py").run()
     assert any(
         "healed: demo · without 3, kl, 1 minutes, 50 % won back" in o
         for o in app.selectbox(key="home_state").options

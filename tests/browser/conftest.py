@@ -4,6 +4,7 @@ A missing browser is a skip, and a failure where BLOCKSCAPE_REQUIRE_BROWSER is s
 """
 
 import os
+import random
 import re
 import shutil
 import socket
@@ -12,10 +13,11 @@ import sys
 import time
 import urllib.request
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import BrowserContext, Page, expect
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
@@ -28,13 +30,23 @@ FLAGS = [
 ]
 
 
+WAIT = 60_000  # milliseconds that a page may take on a busy machine: what is measured has bars of its own
+
+
+def free_port() -> int:
+    """One that is not lent to whoever connects: while a server restarts, that could take it."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as s, suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
+
+
 class Server:
     """The app as `make run` starts it, on a free port with a store of its own."""
 
     def __init__(self, home: Path):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
+        self.port = free_port()
         self.home, self.url = home, f"http://localhost:{self.port}"
         self.start()
 
@@ -55,7 +67,7 @@ class Server:
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=self.log, stderr=subprocess.STDOUT
         )
-        while time.monotonic() - began < 60:
+        while time.monotonic() - began < 180 and self.process.poll() is None:
             try:
                 urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1)
                 return time.monotonic() - began
@@ -65,7 +77,7 @@ class Server:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
         self.log.close()
 
 
@@ -84,10 +96,9 @@ def chromium():
     if path is None:
         message = "no Chromium on this machine (Debian: apt-get install chromium)"
         pytest.fail(message) if os.environ.get("BLOCKSCAPE_REQUIRE_BROWSER") else pytest.skip(message)
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import sync_playwright
 
-    # what is measured has bars of its own; the rest may wait on a busy machine
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=WAIT)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
@@ -100,6 +111,14 @@ def profiles():
     a second at every page.
     """
     return defaultdict(list)
+
+
+def settle(page: Page) -> None:
+    """Until the script has run and nothing of it is stale or on its way."""
+    page.wait_for_load_state("networkidle")
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+    expect(page.locator('[data-stale="true"]')).to_have_count(0)
 
 
 def emptied(context: BrowserContext, url: str) -> BrowserContext:
@@ -134,7 +153,7 @@ def visit(chromium, server, profiles):
         context = free.pop() if free else chromium.new_context(viewport=size, color_scheme=scheme)
         contexts.append((free, context))
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(WAIT)
         page.on(
             "console",
             lambda m: (

@@ -16,10 +16,10 @@ def test_two_domains_of_a_real_model_and_their_mix(visit, server, real_model):
     if not SHAKESPEARE.is_file():
         pytest.skip("the Shakespeare text is not on this machine")
     page = visit("/calibrate")
-    expect(page.locator(".strip div")).to_have_count(24, timeout=60_000)
+    expect(page.locator(".strip div")).to_have_count(24)
     page.get_by_role("combobox", name="Model").fill(str(real_model))
     page.keyboard.press("Enter")
-    expect(page.locator(".strip div")).to_have_count(5, timeout=90_000)  # its own samples, unasked
+    expect(page.locator(".strip div")).to_have_count(5, timeout=180_000)  # its own samples, unasked
     page.get_by_role("button", name="Files and data sets").click()
     files = page.get_by_role("combobox", name="Files on this machine")
     files.fill(str(SHAKESPEARE))
@@ -35,9 +35,9 @@ def test_two_domains_of_a_real_model_and_their_mix(visit, server, real_model):
         field = page.get_by_role("spinbutton", name=name)
         field.fill(value)
         field.press("Enter")
-    expect(page.locator(".strip div")).to_have_count(5, timeout=90_000)
-    page.get_by_role("button", name="Calibrate", exact=True).click(timeout=90_000)
-    page.get_by_role("button", name="Open in Explore").click(timeout=120_000)
+    expect(page.locator(".strip div")).to_have_count(5, timeout=180_000)
+    page.get_by_role("button", name="Calibrate", exact=True).click(timeout=180_000)
+    page.get_by_role("button", name="Open in Explore").click(timeout=180_000)
     expect(page.locator(".lens .frame")).to_be_visible(timeout=60_000)
     (folder,) = (
         p

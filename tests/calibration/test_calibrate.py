@@ -12,6 +12,7 @@ from core.measure.evaluation import sequence_losses
 from core.model.gates import gated
 from core.model.load import load_model, wrap
 from core.model.losses import loss_gradients, sample_labels, sample_losses
+from core.store.checkpoint import rows_so_far
 from core.texts import pack, read_texts
 from tests.conftest import TINY
 from tests.zoo import tiny_model
@@ -263,6 +264,7 @@ def test_single_removals_share_what_is_in_front_and_go_on_where_they_were(
     resumed = calibrate(loaded, sequences, batch=4, singles=singles, checkpoint=tmp_path)
     assert taken == [3] and resumed.meta["plan"]["threads"] == 3 and whole.meta["plan"]["threads"] == 1
     assert (resumed.singles.increase == whole.singles.increase).all()
+    assert (rows_so_far(tmp_path) == resumed.rows.A).all()  # what the page shows as they arrive
     assert 0 < meters[2].forwards < meters[1].forwards
     monkeypatch.setattr("core.calibration.gradient_rows.GRAPH", 5 * n * meters[0].run.bytes * 32)
     assert calibrate(loaded, sequences, batch=4, singles=singles).meta["plan"]["singles"] == 2

@@ -335,7 +335,7 @@ def run_process(*argv, **options):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         **options,
     )
 

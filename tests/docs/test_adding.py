@@ -57,7 +57,7 @@ print(job.status, len(job.result["norms"]))
         "['Domains'] [] 1\n",
         """
 from streamlit.testing.v1 import AppTest
-app = AppTest.from_file("app.py", default_timeout=60).run()
+app = AppTest.from_file("app.py", default_timeout=300).run()
 app.switch_page("pages/domains.py").run()
 print([t.value for t in app.title], list(app.exception), len(app.get("vega_lite_chart")))
 """,
@@ -66,7 +66,7 @@ print([t.value for t in app.title], list(app.exception), len(app.get("vega_lite_
         "[] True\n",
         """
 from streamlit.testing.v1 import AppTest
-app = AppTest.from_file("app.py", default_timeout=60).run()
+app = AppTest.from_file("app.py", default_timeout=300).run()
 from assets.lens import _script
 print(list(app.exception), 0 < _script().find("class Costs") < _script().find("new Costs(this"))
 """,
@@ -147,7 +147,7 @@ def test_the_diff_applies_and_adds_it(title, checkout, tmp_path):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
     finally:
         apply("--reverse")

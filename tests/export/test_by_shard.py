@@ -1,5 +1,6 @@
 """Blocks removed from the files of a checkpoint: what comes by way of memory too, or one sentence."""
 
+import itertools
 import json
 import os
 import random
@@ -389,17 +390,32 @@ def test_killed_at_random_moments_nothing_half_has_the_name(cut, tmp_path, monke
     monkeypatch.setattr(by_shard, "prove_elsewhere", lambda *_: found)  # proved for real above
     whole = written(cut, tmp_path / "whole")
 
-    def work():
-        slow = lambda *_: time.sleep(0.002)  # noqa: E731
-        write.prune(str(cut), REMOVED, tmp_path / "home" / "out", by_shard=True, report=slow)
+    def started(last=None):
+        """A child at work, and the numbers of its reports as they come; behind the last it waits."""
+        ours, theirs = os.pipe()
+        numbers = itertools.count(1)
 
-    began = time.monotonic()
-    os.waitpid(in_a_fork(work), 0)
-    took = time.monotonic() - began
+        def told(*_):
+            number = next(numbers)
+            os.write(theirs, f"{number}\n".encode())
+            time.sleep(0.002)
+            if number == last:
+                signal.pause()
+
+        place = {"by_shard": True, "report": told}
+        child = in_a_fork(lambda: write.prune(str(cut), REMOVED, tmp_path / "home" / "out", **place))
+        os.close(theirs)
+        return child, os.fdopen(ours)
+
+    child, numbers = started()
+    reports = len(numbers.readlines())
+    os.waitpid(child, 0)
     for _ in range(8):
         shutil.rmtree(tmp_path / "home")
-        child = in_a_fork(work)
-        time.sleep(rng.uniform(0.3, 1.05) * took)
+        at = rng.randint(reports // 3, reports)
+        child, numbers = started(at + 2)
+        next(number for number in numbers if int(number) == at)
+        time.sleep(rng.uniform(0, 0.01))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         out = tmp_path / "home" / "out"

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import socket
-import time
 from shutil import copytree
 
 import pytest
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 
 from core.errors import InputError
 from core.model.load import load_model
+from tests.clocks import spent
 
 
 class Payload:
@@ -52,12 +52,12 @@ def no_network(monkeypatch):
 
 
 def refused(folder, marker, *says):
-    began = time.monotonic()
+    began = spent()
     with pytest.raises(InputError) as caught:
         load_model(str(folder))
     sentence = str(caught.value)
     assert all(part in sentence for part in says) and "\n" not in sentence and len(sentence) < 420, sentence
-    assert not marker.exists() and time.monotonic() - began < 2
+    assert not marker.exists() and spent() - began < 2
 
 
 # --- pickles
@@ -255,5 +255,5 @@ def test_a_chat_template_is_not_rendered_at_load(tiny, tmp_path):
         "%}{% endfor %}{% endfor %}"
     )
     folder = with_entries(tiny, tmp_path / "model", "tokenizer_config.json", {"chat_template": endless})
-    began = time.monotonic()
-    assert load_model(str(folder)).tokenizer.chat_template == endless and time.monotonic() - began < 5
+    began = spent()
+    assert load_model(str(folder)).tokenizer.chat_template == endless and spent() - began < 5

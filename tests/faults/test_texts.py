@@ -8,7 +8,6 @@ import random
 import re
 import time
 import tracemalloc
-from resource import RUSAGE_CHILDREN, getrusage
 
 import pyarrow
 import pyarrow.parquet
@@ -18,6 +17,7 @@ from core.errors import InputError
 from core.texts import Document, TextSource, pack, read_texts, split_of
 from core.texts.chat import _MARK
 from core.texts.readers import rows_of
+from tests.clocks import spent
 from tests.texts.made import chat_tokenizer, chats, texts_of
 
 DEEP = b'{"text": "a", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
@@ -139,10 +139,10 @@ GOOD_FILES = {
 
 def refused(file) -> str:
     """The sentence, which came in time."""
-    began = time.monotonic()
+    began = spent()
     with pytest.raises(InputError) as caught:
         read_texts(file)
-    assert time.monotonic() - began <= 2
+    assert spent() - began <= 2
     sentence = str(caught.value)
     assert "\n" not in sentence and len(sentence) < 1000 and file.name in sentence
     return sentence
@@ -211,13 +211,13 @@ def test_none_of_250_damaged_files_is_a_traceback(tmp_path):
             content = content or bytearray(b" ")
         file = tmp_path / f"damaged{suffix}"
         file.write_bytes(content)
-        began = time.monotonic()
+        began = spent()
         try:
             assert read_texts(file).sha256
         except InputError as error:
             refusals += 1
             assert "\n" not in str(error) and len(str(error)) < 1000
-        assert time.monotonic() - began <= 2
+        assert spent() - began <= 2
     assert 100 < refusals < 250
 
 
@@ -228,9 +228,9 @@ def test_too_many_domains_are_refused(tmp_path):
 
 def test_many_domains_are_packed_in_time():
     texts = texts_of(*(Document(f"a text {i}", str(i)) for i in range(20_000)))
-    began = time.monotonic()
+    began = spent()
     assert pack(texts, chat_tokenizer(), "choose", 8, 4, mode="documents").available > 4000
-    assert time.monotonic() - began < 20
+    assert spent() - began < 20
 
 
 BOMB = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
@@ -266,13 +266,14 @@ TEMPLATES = {
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_a_hostile_chat_template_ends_in_time_in_one_sentence(name):
+def test_a_hostile_chat_template_ends_in_time_in_one_sentence(name, request):
     template, says = TEMPLATES[name]
-    began, used = time.monotonic(), getrusage(RUSAGE_CHILDREN)
+    if "longer" in says:  # its time is looked at: that of a child, not of a fork of the warm process
+        request.getfixturevalue("cold_start")
+    began, used = time.monotonic(), spent()
     with pytest.raises(InputError) as caught:
         pack(texts_of(*chats(2)), chat_tokenizer(template), "choose", 30, 2, template="chat")
-    now = getrusage(RUSAGE_CHILDREN)  # the limit is 5 s of the processor, which others may share
-    assert now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime < 15
+    assert spent() - used < 15  # the limit is 5 s of the processor, which others may share
     assert time.monotonic() - began < 120
     assert re.search(says, str(caught.value)), str(caught.value)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 600

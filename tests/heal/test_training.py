@@ -191,7 +191,8 @@ def test_what_planning_took_is_of_the_minutes_too(sequences, monkeypatch):
     """The timed steps, and the original's reading where its states are kept."""
     monkeypatch.setattr("core.heal.training._step_seconds", lambda *_: 0.1)
     budget = _Budget(Settings(KL, minutes=1.0), None, Padded(sequences("calibrate", 16)), ALONE)
-    steps = [_steps(budget, None, lambda: None, time.monotonic() - taken) for taken in (0, 30)]
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
+    steps = [_steps(budget, None, lambda: None, 1000.0 - taken) for taken in (0, 30)]
     assert steps == pytest.approx([600, 300], abs=3)
 
 
@@ -267,8 +268,10 @@ def test_settings_that_cannot_be(options, said):
 EVERY, KILLS = 9, 10
 
 
-def forked(made, work) -> tuple[int, object]:
-    """(process id, file of its steps) of a process that heals in `work` and keeps the end there."""
+def forked(made, work, last: int | None = None) -> tuple[int, object]:
+    """(process id, file of its steps) of a process that heals in `work` and keeps the end there; behind the
+    last step it waits.
+    """
     ours, theirs = os.pipe()
     child = os.fork()
     if child:
@@ -281,6 +284,8 @@ def forked(made, work) -> tuple[int, object]:
 
         def told(done, total, message):
             os.write(theirs, f"{done}\n".encode())
+            if done == last:
+                signal.pause()
 
         train(student, Teacher(teacher), REMOVED, settings, *parts, work, report=told)
         student.model.requires_grad_(True)
@@ -300,8 +305,8 @@ def test_killed_again_and_again_it_ends_with_the_same_weights(pair, sequences, t
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     for _ in range(KILLS):
-        child, steps = forked(made, tmp_path / "killed")
         seen, stop = [], at + rng.randint(1, 12)
+        child, steps = forked(made, tmp_path / "killed", stop + 2)
         for line in steps:
             seen.append(int(line))
             if seen[-1] >= stop:

@@ -1,5 +1,7 @@
 """Milliseconds a token at a context."""
 
+import time
+
 import pytest
 import torch
 
@@ -44,6 +46,7 @@ def test_a_token_is_decoded_at_the_context_and_fewer_blocks_take_less(tiny, monk
     assert milliseconds_a_token(loaded, CONTEXT, 3) > 0
     assert seen == [4, CONTEXT - 3, CONTEXT - 2, CONTEXT - 1, CONTEXT]
     monkeypatch.undo()
+    monkeypatch.setattr("time.perf_counter", time.process_time)  # others may take the processor
     whole = min(milliseconds_a_token(loaded, CONTEXT) for _ in range(3))
     with without(loaded, (1, 2, 3, 4)):
         assert min(milliseconds_a_token(loaded, CONTEXT) for _ in range(3)) < 0.8 * whole

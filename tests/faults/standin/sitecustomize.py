@@ -1,9 +1,11 @@
 """Read by a worker at its start when this folder is on PYTHONPATH: a cheap, torch-free stand-in for
 core.job_kinds.benchmark.
 
-Everything else of the worker (lock, progress, result) is the real one.
+Everything else of the worker (lock, progress, result) is the real one. STAND_IN_LATE: seconds that it takes
+to its lock.
 """
 
+import os
 import sys
 import time
 import types
@@ -20,5 +22,6 @@ def run(request: dict, progress) -> dict:
     return {"number": request["number"], "file": Path(request["count"]).name}
 
 
+time.sleep(float(os.environ.get("STAND_IN_LATE", 0)))
 sys.modules["core.job_kinds.benchmark"] = types.ModuleType("core.job_kinds.benchmark")
 sys.modules["core.job_kinds.benchmark"].run = run
