@@ -509,7 +509,7 @@ def test_m_left_free_follows_from_a_budget_everywhere(by):
     cli, python = (data["snippets"][name] for name in ("cli", "python"))
     assert "--remove" not in cli and "lowest_states(H, None, 300, constraints=constraints)" in python
     # any state is compared, and picked states differ from those of other sizes
-    app.session_state.pick, app.session_state.marks = "pick", {(0, 1): "two"}
+    app.session_state.picks, app.session_state.marks = ["pick"], {(0, 1): "two"}
     app.session_state.tray = [(2, 3, 4)]
     app.run()
     data = lens_data(app)
@@ -551,7 +551,7 @@ def test_far_more_than_a_budget_asks_for_is_said_with_ways_out():
 
 def test_a_picked_state_carries_its_reason_and_the_snippets_say_the_view():
     app = open_app(k="100", m="6")
-    app.session_state.pick = "pick"
+    app.session_state.picks = ["pick"]
     app.run()
     tray = lens_data(app)["tray"]
     assert len(tray) == 5 and all(pick["reason"] for pick in tray) and len(app.session_state.tray) == 5
@@ -562,7 +562,7 @@ def test_a_picked_state_carries_its_reason_and_the_snippets_say_the_view():
 def test_one_per_basin_fills_the_tray_with_minima_that_are_not_in_it():
     app = open_app()
     for expected in (5, 10):
-        app.session_state.pick = "basins"
+        app.session_state.picks = ["basins"]
         app.run()
         data = lens_data(app)
         picked, minimum = data["tray"], base64.b64decode(data["landscape"]["minimum"])
