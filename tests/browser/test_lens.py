@@ -249,6 +249,11 @@ def test_what_the_form_and_the_lens_say_at_once_is_both_heard(visit):
     page.get_by_role("textbox", name="Blocks that stay").press("Enter")
     page.evaluate(AT_ONCE % "press('ArrowRight', true); press('l'); // block 0, when block 5 is not heard of")
     page.wait_for_url(re.compile(r"keep=0%2C\+5"))
+    page.keyboard.press("Escape")  # the browser would go on saying what the closed form showed
+    page.evaluate(AT_ONCE % "press('ArrowRight', true); press('l'); // block 1")
+    page.wait_for_url(re.compile(r"keep=0%2C\+1%2C\+5"))
+    page.get_by_role("button", name="Increment").click()
+    page.wait_for_url(re.compile(r"m=8.*keep=0%2C\+1%2C\+5"))
 
 
 # the next message to the page is lost
