@@ -33,8 +33,8 @@ def forget_cursor() -> None:
 def hold(*names: str) -> None:
     """Keep what widgets said that are not shown in this run: Streamlit would drop it.
 
-    What a closed popover holds is one of them: the browser goes on saying what it last showed there, and would
-    undo what Back, a link or the strip have set since.
+    What a closed popover holds is one of them: the browser goes on saying what it last showed there, and
+    would undo what Back, a link or the strip have set since.
     """
     state.update({name: state[name] for name in names})
 
