@@ -399,9 +399,14 @@ def test_any_panel_fills_the_window_and_comes_back_by_key(visit, panel):
 
 
 def test_equal_energies_are_drawn_and_told_as_one_level(visit, tmp_path):
-    page = upload(opened(visit()), tmp_path, np.eye(6) + 1)
+    page = upload(opened(visit()), tmp_path, np.eye(6))  # nor are there couplings
     expect(page.locator(".lens .status")).to_contain_text("one of 15 states on its level")
     expect(page.locator(".lens .card dl")).to_contain_text("×15 on its level")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="download the figure as SVG").click()
+    svg = Path(saved.value.path()).read_text()
+    assert "NaN" not in svg and svg.count("rgb(247,247,249)") >= 30  # each pair in the colour of 0
+    assert "rgba(" not in svg  # and no arc
 
 
 def test_the_energy_axis_zooms_to_a_part_and_back(visit):

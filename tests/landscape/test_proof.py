@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from core.landscape.wording import progress_of_proof
+from core.landscape.wording import progress_of_proof, proof
+from core.spectrum.lowest import lowest_states
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,8 @@ from core.landscape.wording import progress_of_proof
 )
 def test_a_share_is_told_where_it_says_something(seconds, bound, energy, says):
     assert progress_of_proof(seconds, bound, energy) == says
+
+
+def test_nothing_lies_below_a_ground_level_that_goes_on():
+    said = proof(lowest_states(np.eye(12), 6, 300), 0)
+    assert said == "300 of 924 states listed, none below ΔE 0 is missing; the last level (924 states) goes on"
