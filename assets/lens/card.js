@@ -277,6 +277,7 @@ export class Card {
       if (colours) line.style.color = `rgb(${(v > 0 ? colours.positive : colours.negative).join(",")})`;
       return line;
     });
-    this.strongest.replaceChildren(...(root.classList.contains("narrow") ? [] : [title]), ...lines);
+    const titled = lines.length && !root.classList.contains("narrow");
+    this.strongest.replaceChildren(...(titled ? [title] : []), ...lines);
   }
 }
