@@ -22,7 +22,14 @@ from pages.compare_parts.moved_texts import ask_for_texts
 from pages.compare_parts.preview import LOWEST, TRAY, offer
 from pages.compare_parts.protocols import show_behaviour, show_harness, show_imported
 from pages.compare_parts.race import offer_race, show_race
-from pages.compare_parts.searches import improve, latest, of_ruler, show_curves, show_search_results
+from pages.compare_parts.searches import (
+    comparable,
+    improve,
+    latest,
+    of_ruler,
+    show_curves,
+    show_search_results,
+)
 from pages.compare_parts.table import show_table
 from pages.shared.chat import DEMO_PROMPT, chat_panel
 from pages.shared.exports import home_link, prune_panel
@@ -154,7 +161,8 @@ def page() -> None:
     states = ask(source)
     m = m_in_view(source)
     searches = jobs.on_run(folders.find_run(source.run.key), m, source.by)
-    learned, others, raced = (latest(of_ruler(searches), kind) for kind in ("learn", "peers", "race"))
+    shown = comparable(of_ruler(searches))
+    learned, others, raced = (latest(shown, kind) for kind in ("learn", "peers", "race"))
     offer_race(source.run, [s for s in states if len(s) == m], raced)
     job = current_benchmark()
     found = known_points(source)

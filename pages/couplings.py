@@ -39,7 +39,7 @@ from core.view.unit_axes import both_titled, by_kind, titled
 from pages.shared.evidence import audit_of, audit_request, follow, start_measuring, time_of
 from pages.shared.link import opened_source
 from pages.shared.parts import chart, html_table
-from pages.shared.view import m_in_view, plain, source_of
+from pages.shared.view import AS_WRITTEN, m_in_view, plain, source_of
 
 CONFIG = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
 state = st.session_state
@@ -49,7 +49,7 @@ ORDERS = ("depth", "clustering")
 KIND = "kind"  # an order by branch
 
 
-@st.cache_resource(max_entries=24, show_spinner=False)
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs=AS_WRITTEN)
 def matrix_figure(key: str, estimator: str, mix: dict | None, view: str, scale: str, order: str, clip: float):
     """(the heatmap, the units from first to last row), kept between reruns."""
     H = source_of(key).couplings(estimator, mix)
@@ -61,7 +61,7 @@ def matrix_figure(key: str, estimator: str, mix: dict | None, view: str, scale: 
     return heatmap(view_of(H, view), scale, spread, shown, clip, name, units), shown
 
 
-@st.cache_resource(max_entries=24, show_spinner=False)
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs=AS_WRITTEN)
 def network(key: str, estimator: str, mix: dict | None, layout: str, share: float):
     """(the network, the role of every unit), kept between reruns."""
     H = source_of(key).couplings(estimator, mix)
@@ -104,7 +104,7 @@ def show_gradient(run: Run) -> None:
         )
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=AS_WRITTEN)
 def prediction_of_kl(key: str, home: str, stamp: tuple) -> Foretold | None:
     """Measured KL beside what the couplings say of it, read once for every state of the store."""
     run = source_of(key).run

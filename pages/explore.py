@@ -37,9 +37,11 @@ from pages.shared.exports import home_link, prune_panel
 from pages.shared.link import PANELS, checked_look, read_link, write_link
 from pages.shared.parts import sparkline, start_job, watch
 from pages.shared.view import (
+    AS_WRITTEN,
     RULES,
     TRAY_LIMIT,
     WAIT,
+    as_it_is_now,
     clear_rules,
     constraints_in_view,
     plain,
@@ -66,7 +68,7 @@ ALONE = (
 state = st.session_state
 
 
-@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs=AS_WRITTEN)
 def solve(
     key: str,
     estimator: str,
@@ -83,14 +85,14 @@ def solve(
     return landscape(H, found, constraints, free=removed is None) if len(found.x) else None
 
 
-@st.cache_resource(max_entries=24, show_spinner=False)
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs=AS_WRITTEN)
 def wrong(key: str, estimator: str, mix: dict | None) -> list[Misjudged]:
     """The blocks of a source that gradients misjudge, where the couplings come from those."""
     run = source_of(key).run
     return misjudged(run, mix) if run and from_gradients(estimator) else []
 
 
-@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs=AS_WRITTEN)
 def picture(
     key: str,
     estimator: str,
@@ -120,7 +122,7 @@ def picture(
         constraints,
     )
     named = {
-        "k": key,
+        "k": as_it_is_now(key).decode(),
         "e": estimator,
         "mix": mix,
         "m": removed,
@@ -137,7 +139,7 @@ def picture(
     }
 
 
-@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Landscape: id})
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={**AS_WRITTEN, Landscape: id})
 def noise(key: str, estimator: str, mix: dict | None, found: Landscape) -> np.ndarray | None:
     """Standard errors of the energies above the ground state, float64 [K]; None where no sample says."""
     return energy_noise(source_of(key), estimator, found.spectrum.x, mix)

@@ -21,7 +21,7 @@ from core.energy.secants import pair_energies
 from core.errors import InputError
 from core.ising.energies import energies
 from core.ising.states import indicator, removed_blocks
-from core.measure.state_losses import ROW_FORWARDS, Forwards, State, singles_of
+from core.measure.state_losses import ROW_FORWARDS, Forwards, State, counted, singles_of
 from core.model.load import LoadedModel
 from core.spectrum.constraints import Constraints, Rules, make_rules
 from core.spectrum.lowest import check_removed, lowest_states
@@ -39,6 +39,8 @@ OPTIMISM, CHANCE = 0.5, 1.0
 _AROUND = 3  # best states whose neighbours are proposed
 # relative noise of one chunk before any is seen, and how many observations that is worth
 _CHUNK_SPREAD, _CHUNK_WORTH = 0.3, 4
+_ROUNDING = 1e-9  # forwards, of sums of costs
+_LEAST = 1e-9  # nats: an increase below it is none
 
 Report = Callable[[int, int, str], None]
 
@@ -61,7 +63,7 @@ class Measured:
         own = self.values.setdefault(state, {})
         chunk = len(own)
         base = self.forwards.measure((), chunk)
-        own[chunk] = float((self.forwards.measure(state, chunk) - base).mean())
+        own[chunk] = float((counted(self.forwards.measure(state, chunk)) - base).mean())
 
     def cost(self, state: State) -> float:
         """Forwards to measure the state on all the chunks that it lacks."""
@@ -91,7 +93,7 @@ class Measured:
         for _ in range(20):
             level = (filled * weights).sum(axis=1) / (weights @ difficulty)
             # as if so many usual states had been measured at difficulty 1
-            usual = _CHUNK_WORTH * float(np.mean(level**2))
+            usual = _CHUNK_WORTH * max(float(np.mean(level**2)), _LEAST**2)  # no state may cost anything
             difficulty = (filled.T @ level + usual) / (seen.T @ level**2 + usual)
             difficulty *= sizes.sum() / (difficulty @ sizes)
         several = seen & (seen.sum(axis=1) > 1)[:, None]
@@ -189,7 +191,8 @@ def learn(
     (core.measure.state_losses.Kept) repeats the same choices and measures only what is new.
     proposals: states that somebody else would choose, measured first where the constraints allow them.
     better: gets every point of the curve as it comes.
-    Errors: InputError for a bad M or constraint, or a budget that does not pay for one state.
+    Errors: InputError for a bad M or constraint, a budget that does not pay for one state, an original whose
+    loss overflows, or where that of all that is tried does.
     """
     removed = None if removed is None else check_removed(removed, forwards.blocks)
     rules = make_rules(constraints, forwards.blocks, removed)
@@ -202,6 +205,8 @@ def learn(
     curve: list[tuple[float, float, State]] = []
     allowed = [s for s in proposals if rules.allows(indicator([s], forwards.blocks))[0]]
     first = list(dict.fromkeys([*allowed, *_first_proposals(prior, removed, constraints, rules)]))
+    paid = (k for k, s in enumerate(first) if measured.cost(s) <= budget + _ROUNDING - forwards.forwards)
+    first = first[next(paid, len(first)) :]
     while True:
         words = f"best so far {curve[-1][1]:.4f} nats" if curve else "first states"
         report(int(forwards.forwards), math.ceil(budget), f"forwards, {words}")
@@ -209,7 +214,8 @@ def learn(
             posterior, measured, removed, constraints, rules, rng
         )
         if state is not None:  # None: every state is measured on everything
-            state = _within_budget(state, budget - forwards.forwards, posterior, measured, not curve)
+            left = budget + _ROUNDING - forwards.forwards
+            state = _within_budget(state, left, posterior, measured, not curve)
         if state is None:
             break
         measured.add(state)
@@ -219,9 +225,14 @@ def learn(
             if loss < (curve[-1][1] if curve else math.inf):
                 curve.append((forwards.forwards, loss, state))
                 better(curve[-1])
+    forwards.save()
+    if not curve:
+        raise InputError(
+            f"None of the {len(measured.values)} states that {budget:g} forwards reach has a loss that is a "
+            "number; remove fewer blocks, or load the model in float32."
+        )
     _, best_loss, best = curve[-1]
     report(math.ceil(budget), math.ceil(budget), f"forwards, best {best_loss:.4f} nats")
-    forwards.save()
     level, se = measured.estimates()
     found = [(s, float(v), float(e)) for s, v, e in zip(measured.values, level, se)]
     return Learned(
@@ -233,9 +244,15 @@ def _prior(known: np.ndarray | KnownPairs, forwards: Forwards) -> Prior:
     """From single removals that are known, or are measured on the first chunk."""
     if isinstance(known, KnownPairs) and known.singles is not None:
         alone = known.singles
-        return prior_from(alone.increase, alone.se, known, known.block, forwards.units)
+        block = None if known.block is None else counted(known.block)
+        return prior_from(counted(alone.increase), alone.se, known, block, forwards.units)
+    if np.isinf(forwards.measure((), 0)).any():
+        raise InputError(
+            "The loss of the original is no number on these texts, so nothing can be told from it; load the "
+            "model in float32, or choose other texts."
+        )
     own = singles_of(forwards, [0])
-    return prior_from(own.increase, own.se, known, own.block, forwards.units)
+    return prior_from(counted(own.increase), own.se, known, counted(own.block), forwards.units)
 
 
 def _check_budget(
@@ -278,7 +295,8 @@ def _within_budget(
     state: State, left: float, posterior: Posterior, measured: Measured, first: bool
 ) -> State | None:
     """The proposed state, while its next step leaves enough to complete the most promising one; else that
-    one, and nothing else; None when nothing can be paid. first: no state is complete yet.
+    one, and nothing else; None when nothing can be paid. first: no state is complete yet, so that where the
+    most promising one has become too dear, the cheapest of those begun is completed.
     """
     finalist = _finalist(posterior, measured)
     reserve = measured.cost(finalist) if finalist else 0.0
@@ -287,6 +305,9 @@ def _within_budget(
         reserve, step = measured.cost(state), 0.0
     if step + reserve <= left:
         return state
+    if first and reserve > left and measured.values:
+        finalist = min(measured.values, key=measured.cost)
+        reserve = measured.cost(finalist)
     return finalist if finalist is not None and reserve <= left else None
 
 
@@ -295,7 +316,9 @@ def _condition(prior: Prior, measured: Measured) -> Posterior:
     if not measured.values:
         return Posterior(prior, np.zeros((0, n), bool), np.zeros(0), np.zeros(0), np.zeros(0))
     level, sampling = measured.estimates()
-    deviation = DEVIATION * np.maximum(level, 0.05 * float(np.median(np.abs(level))))
+    usual = 0.05 * float(np.median(np.abs(level)))
+    usual = max(usual, 1e-3 * float(np.median(np.diag(prior.mean))))  # no state may cost anything
+    deviation = DEVIATION * np.maximum(level, usual)
     return Posterior(prior, indicator(list(measured.values), n), level, deviation, sampling)
 
 

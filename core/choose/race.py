@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.errors import InputError
-from core.measure.state_losses import Forwards, State, by_prefix, stratified
+from core.measure.state_losses import Forwards, State, by_prefix, counted, stratified
 from core.texts import Sequences
 from core.texts.sequences import part_of
 
@@ -157,7 +157,7 @@ def race(
 
     forwards: opened with chunks of `BATCH` on sequences `in_batches`; what it keeps is written after every
     state of every batch, so that a race which was killed measures nothing twice. The race goes by its
-    ruler: the loss, or KL to the original.
+    ruler: the loss, or KL to the original; what overflows counts as core.measure.state_losses.OVERFLOW.
     Errors: InputError for fewer than two states or a delta that is no share.
     """
     # like prefixes together: they share hidden states
@@ -174,7 +174,7 @@ def race(
             break
         for k in np.flatnonzero(racing):
             report(part.start, forwards.sequences, f"sequences, {racing.sum()} of {len(states)} states left")
-            losses[k, part] = forwards.measure(states[k], chunk)
+            losses[k, part] = counted(forwards.measure(states[k], chunk))
             forwards.save()
         pairs.add(losses[:, part], racing)
         items[racing] = part.stop

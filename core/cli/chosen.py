@@ -49,7 +49,6 @@ def add_state(command: argparse.ArgumentParser, several: bool = False) -> None:
     command.add_argument(
         "--rank",
         type=_ranks if several else lambda text: [natural(text)],
-        default=[0],
         metavar="K",
         help=f"with --run: a state by its rank as states lists it (default 0, the lowest){more}",
     )
@@ -67,6 +66,10 @@ def states_of(args: argparse.Namespace) -> list[Chosen]:
     """
     if args.blocks and args.model and not args.run:
         read_names(args.blocks)  # as a whole: nothing twice
+        if args.rank is not None or args.remove is not None:
+            raise InputError(
+                "--remove and --rank name a state of a run, and --blocks one by its blocks; leave either out."
+            )
         return [Chosen(args.model, tuple(b for part in args.blocks.split(",") for b in read_names(part)))]
     if not args.run or args.blocks or args.model:
         raise InputError(
@@ -78,11 +81,12 @@ def states_of(args: argparse.Namespace) -> list[Chosen]:
     if args.remove is not None:
         check_removed(args.remove, len(run.units))
     asked = landscape_of(args)
-    found = searched_lowest(args, asked, args.rank[-1] + 1)
-    if len(found.removed) <= args.rank[-1]:
+    ranks = args.rank or [0]
+    found = searched_lowest(args, asked, ranks[-1] + 1)
+    if len(found.removed) <= ranks[-1]:
         raise InputError(
             f"There are {len(found.removed)} states, of rank 0 to {len(found.removed) - 1}; choose a --rank "
-            f"among those, not {args.rank[-1]}."
+            f"among those, not {ranks[-1]}."
         )
     landscape = {
         "run": str(folder),
@@ -99,5 +103,5 @@ def states_of(args: argparse.Namespace) -> list[Chosen]:
             float(found.energies[k]),
             asked.H,
         )
-        for k in args.rank
+        for k in ranks
     ]

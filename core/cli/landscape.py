@@ -55,6 +55,10 @@ def run(args: argparse.Namespace) -> dict:
     for name in args.out:
         if Path(name).suffix not in FILES:
             raise InputError(f"--out {name[:80]!r} ends in none of {', '.join(FILES)}; name one of them.")
+        if not Path(name).absolute().parent.is_dir():  # told before the search, not after it
+            raise InputError(
+                f"--out {name[:80]!r} is in a folder that does not exist; make it, or name another."
+            )
     asked = asked_of(args)
     constraints, removed = constraints_of(args, asked), removed_of(args, asked)
     found = lowest_minima(

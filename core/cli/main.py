@@ -1,8 +1,8 @@
 """The commands of `python -m core`, and how their results and failures are told.
 
-With --json one JSON object goes to stdout; progress and messages go to stderr.
-Exit codes: 0 done, 2 bad input, 1 our fault, 130 cancelled; on failure the
-object is {"error": "one sentence"}.
+With --json one JSON object goes to stdout, null in it for a number that is none; progress and messages go
+to stderr. Exit codes: 0 done, 2 bad input, 1 our fault, 130 cancelled; on failure the object is
+{"error": "one sentence"}.
 
 A command is an entry of `COMMANDS` and a module of this room with `add_arguments(parser)`, `run(args)` and,
 where its result is no plain table, `describe(result)`.
@@ -17,6 +17,7 @@ import sys
 from types import ModuleType
 
 from core.errors import InputError, JobError
+from core.store.as_json import as_json
 
 COMMANDS = {
     "calibrate": "Compute the per-sample gate gradients A of a model on texts and store the run.",
@@ -90,39 +91,40 @@ def main(argv: list[str] | None = None) -> int:
         from core.choose.study import main as study
 
         return study(argv[1:])
-    as_json = "--json" in argv
+    as_object = "--json" in argv
     try:
         named = next((word for word in argv if not word.startswith("-")), None)
         args = _parser(named).parse_args(argv)
         result = _module(args.command).run(args)
+        told = "" if result is None else as_json(result) if as_object else _describe(args.command, result)
     except InputError as error:
-        return _fail(str(error), as_json, 2)
+        return _fail(str(error), as_object, 2)
     except JobError as error:
-        return _fail(str(error), as_json, 1)
+        return _fail(str(error), as_object, 1)
     except OSError as error:
         if error.filename is None:
-            return _fail(f"Unexpected {type(error).__name__}: {error.strerror or error}.", as_json, 1)
+            return _fail(f"Unexpected {type(error).__name__}: {error.strerror or error}.", as_object, 1)
         path, why = str(error.filename)[:200], error.strerror
-        return _fail(f"{path!r} cannot be read or written ({why}); check the path.", as_json, 2)
+        return _fail(f"{path!r} cannot be read or written ({why}); check the path.", as_object, 2)
     except KeyboardInterrupt:
-        return _fail("Cancelled.", as_json, 130)
+        return _fail("Cancelled.", as_object, 130)
     except Exception as error:
         if os.environ.get("BLOCKSCAPE_DEBUG"):
             raise
         what = str(error).splitlines()[0] if str(error) else "no message"
         sentence = f"Unexpected {type(error).__name__}: {what} (set BLOCKSCAPE_DEBUG=1 for the traceback)."
-        return _fail(sentence, as_json, 1)
+        return _fail(sentence, as_object, 1)
     if result is None:  # rank 0 of the launch tells it
         return 0
     try:
-        print(json.dumps(result, allow_nan=False) if as_json else _describe(args.command, result), flush=True)
+        print(told, flush=True)
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-def _fail(sentence: str, as_json: bool, code: int) -> int:
-    if as_json:
+def _fail(sentence: str, as_object: bool, code: int) -> int:
+    if as_object:
         print(json.dumps({"error": sentence}))
     else:
         print(f"error: {sentence}", file=sys.stderr)

@@ -50,6 +50,17 @@ def forwards(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error).replace("seconds", "forwards")) from error
 
 
+def chance(text: str) -> float:
+    """A chance above 0 and up to a half."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a chance above 0 and up to 0.5")
+    return value
+
+
 LENGTH: dict[str, Any] = {
     "type": positive,
     "default": 128,

@@ -2,6 +2,7 @@
 
 import argparse
 
+from core import jobs
 from core.cli.searches import add_search, searched
 from core.store.results import KL, LOSS
 
@@ -30,8 +31,12 @@ def describe(result: dict) -> str:
     lines = [f"{'method':<{wide}}  forwards  chosen at  on unseen texts      removed blocks"]
     for name in sorted(methods, key=lambda name: unseen[name][0]):
         found, removed = methods[name], ",".join(map(str, methods[name]["removed"]))
-        spent = "–" if found["forwards"] is None else f"{found['forwards']:.1f}"
-        lines.append(f"{name:<{wide}}  {spent:>8}  {found[ruler]:>9.4f}  {unseen[name][1]:<19}  {removed}")
+        spent = found["forwards"]
+        lines.append(f"{name:<{wide}}  {spent:>8.1f}  {found[ruler]:>9.4f}  {unseen[name][1]:<19}  {removed}")
+    if without := jobs.unpaid(result):
+        lines.append(
+            f"{result['budget']:.1f} forwards do not pay for the first states of: {', '.join(without)}"
+        )
     if ruler == KL:
         return "\n".join([*lines, "KL to the original, nats a token"])
     return "\n".join(

@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 from core.cli.lowest import add_landscape, landscape_of, searched_lowest
-from core.cli.options import REMOVE, RUN
+from core.cli.options import REMOVE, RUN, chance
 from core.cli.searches import add_choosing, chosen
 from core.compare.other_tools import read_states
+from core.errors import InputError
+from core.ising.units import Name, Units, written
 from core.spectrum.lowest import check_removed
 from core.store.folders import find_run
 from core.store.results import KL, LOSS
@@ -32,7 +34,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--delta",
-        type=float,
+        type=chance,
         default=0.05,
         metavar="P",
         help="the chance to lose the best state that is taken (default 0.05)",
@@ -50,9 +52,32 @@ def run(args: argparse.Namespace) -> dict:
     if lowest := _LOWEST.fullmatch(which):
         found = searched_lowest(args, landscape_of(args), int(lowest[1]))
         states += [tuple(units.listed(s)) for s in found.removed]
+    elif which.startswith("lowest"):
+        raise InputError(f"--states {which[:40]!r} is not lowest:K; give a K of 1 to 9999.")
     elif which:
         states += read_states(Path(which))
-    return chosen("race", args, states=[list(s) for s in dict.fromkeys(states)], delta=args.delta)
+    states = list(dict.fromkeys(states))
+    _check(states, units, args.remove)
+    return chosen("race", args, states=[list(s) for s in states], delta=args.delta)
+
+
+def _check(states: list[tuple[Name, ...]], units: Units, removed: int) -> None:
+    """Before a model is loaded. Errors: InputError where the states are no race of M = `removed`."""
+    found = {name: units.state(name) for name in states}
+    for name, state in found.items():
+        said = written(name)[:60] or "original"
+        if state is None:
+            raise InputError(
+                f"The state {said!r} cannot be said of this run, seen by {units.by}; leave it out, or "
+                "choose another --by."
+            )
+        if len(state) != removed:
+            raise InputError(
+                f"The state {said!r} removes {len(state)} {units.word}s, and this race is between states "
+                f"that remove {removed}; leave it out."
+            )
+    if len(set(found.values())) < 2:
+        raise InputError("A race needs two different states; give more by --blocks or --states.")
 
 
 def describe(result: dict) -> str:

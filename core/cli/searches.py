@@ -6,10 +6,12 @@ from core import jobs
 from core.cli.options import BY, REMOVE, RUN, forwards, natural, positive
 from core.cli.running import as_job
 from core.errors import InputError
+from core.spectrum.constraints import make_rules, read_constraints, removed_by_groups
 from core.spectrum.lowest import check_removed
+from core.spectrum.memory_budget import read_budget, with_budget
 from core.store.folders import find_run
 from core.store.results import LOSS, RULERS
-from core.store.runs import load_run
+from core.store.runs import Run, load_run
 from core.texts.places import missing
 
 
@@ -66,6 +68,7 @@ def chosen(kind: str, args: argparse.Namespace, **asked) -> dict:
         check_removed(args.remove, run.blocks)
     elif not {"groups", "fits"} & set(asked.get("rules", {})):
         raise InputError("Nothing says how much to remove; give --remove, --fits or --groups.")
+    _check_rules(asked.get("rules", {}), run, args.remove)
     if not args.texts and (gone := missing(run)):
         raise InputError(
             f"The texts of the run {run.key[:8]} are no longer at {', '.join(gone)}; say by --texts where "
@@ -74,3 +77,15 @@ def chosen(kind: str, args: argparse.Namespace, **asked) -> dict:
     asked |= {"remove": args.remove, "sequences": args.sequences, "ruler": args.ruler}
     request = jobs.request_on(run, folder, args.texts, **asked)
     return as_job(kind, request)
+
+
+def _check_rules(texts: dict[str, str], run: Run, removed: int | None) -> None:
+    """Errors: InputError for rules that cannot be read, or that no state of M satisfies: before a model is
+    loaded.
+    """
+    constraints = read_constraints(texts, run.units)
+    if fits := texts.get("fits"):
+        constraints = with_budget(run.meta["model"], read_budget(fits), constraints)
+    elif removed is None:
+        removed = removed_by_groups(constraints)
+    make_rules(constraints, run.blocks, removed)

@@ -31,7 +31,7 @@ def agreement(energy: np.ndarray, loss: np.ndarray, seed: int = 0) -> Agreement 
     from scipy import stats
 
     n = len(energy)
-    if n < FEWEST or np.ptp(energy) == 0 or np.ptp(loss) == 0:
+    if n < FEWEST or min(len(np.unique(energy)), len(np.unique(loss))) < 2:  # infinite ones are equal, too
         return None
     picks = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
     counts = np.bincount((picks + n * np.arange(RESAMPLES)[:, None]).ravel(), minlength=RESAMPLES * n)

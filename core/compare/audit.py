@@ -57,10 +57,11 @@ class Audit:
 
 
 def audit_states(blocks: int, increase: np.ndarray, seed: int = 0) -> list[State]:
-    """What an audit measures, the original among it: PAIRS pairs of blocks that are not fatal alone, two
-    thirds of them NEAR each other, and the blocks of those alone.
+    """What an audit measures, the original among it: PAIRS pairs of blocks, two thirds of them NEAR each
+    other, and the blocks of those alone.
 
-    increase: float64 [N], measured single removals: choices are made among the cheap ones.
+    increase: float64 [N], measured single removals: choices are made among the cheap ones, so pairs are of
+    the cheapest three quarters, or of all that are not fatal alone, where those are more.
     """
     order = np.argsort(increase, kind="stable")
     few = max(3, round(0.75 * blocks), int((np.sort(increase) < FATAL).sum()))

@@ -5,6 +5,7 @@ Losses are those of the report split, which no choice has used.
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -19,6 +20,9 @@ from core.store.runs import Run
 from core.store.token_kl import median_and_99, token_kl
 
 _TASK = "task:"  # and its name: the metric of a task, what each item scores
+_SPEED = "tokens_per_second"
+_ROUNDING = 1e-5  # relative, of the loss of a sequence that is measured in another batch
+Named = tuple[str, str, str]  # metric, texts, settings
 CHOSEN_ON = "choose"  # the split that searches choose on: no loss of it is shown as a result
 
 
@@ -84,6 +88,12 @@ class Row:
     tasks: dict[str, Score] = field(default_factory=dict)
     tokens_per_second: float | None = None
     distance: Distance | None = None  # on the sequences of the loss
+    texts: str = ""  # those of the loss, by one digest however many of the sequences were drawn (`_texts`)
+
+    @property
+    def measured_on(self) -> tuple[str, str] | None:
+        """Texts and settings of the loss: those of two rows compare where these are the same."""
+        return None if self.loss is None else (self.texts or self.loss.key.data, self.loss.key.settings)
 
     @property
     def tied(self) -> bool:
@@ -94,7 +104,7 @@ class Row:
         """(nats, standard error, n) of the losses' paired difference; (NaN, NaN, 0) where one is missing, or
         they are of other texts.
         """
-        if self.loss is None or other.loss is None or not _alike(self.loss, other.loss):
+        if self.loss is None or other.loss is None or self.measured_on != other.measured_on:
             return math.nan, math.nan, 0
         return self.loss.minus(other.loss)
 
@@ -155,8 +165,15 @@ class Points:
 
 
 def points(rows: list[Row], energy: Mapping[tuple[int, ...], float]) -> Points:
-    """The points of the rows that have both an energy, {state: energy}, and a measured increase."""
-    both = [(row, row.increase) for row in rows if row.removed in energy and row.increase and row.increase[2]]
+    """The points of the rows that have both an energy, {state: energy}, and a measured increase, on the texts
+    and in the settings of most of them: nats of other texts do not compare. A state that overflows is the
+    worst; above an original that does nothing can be told.
+    """
+    both = [(row, row.increase) for row in rows if row.removed in energy and row.increase]
+    both = [one for one in both if one[1][2] and one[1][0] > -math.inf]  # no NaN either
+    rows_on = Counter(row.measured_on for row, _ in both)
+    usual = max(rows_on, key=rows_on.__getitem__, default=None)
+    both = [one for one in both if one[0].measured_on == usual]
     increase, se = (np.array([measured[k] for _, measured in both]) for k in (0, 1))
     return Points([row for row, _ in both], np.array([energy[row.removed] for row, _ in both]), increase, se)
 
@@ -187,9 +204,8 @@ def finding(
     difference, se, _ = found.rows[lowest].above(found.rows[best])
     state = found.states[best]
     name = named.get(state) or f"without {said(state)}"
-    return (
-        f"{order} The lowest in energy is not the best: {name} loses {difference:.4f} ± {se:.4f} nats less."
-    )
+    error = "" if math.isnan(se) else f" ± {se:.4f}"
+    return f"{order} The lowest in energy is not the best: {name} loses {difference:.4f}{error} nats less."
 
 
 def _word(rank: Agreement) -> str:
@@ -205,8 +221,9 @@ def _word(rank: Agreement) -> str:
 def compare(run: Run, states: list[tuple[int, ...]], results: Results) -> list[Row]:
     """One row for the original and for every state, from the measurements of the run's model.
 
-    Where a state was measured on several texts or settings, the one with most items in
-    common with the original counts.
+    Where a state was measured on several texts or settings, those count on which most of these states were
+    measured beside the original, and of these the ones with most items in common with it. Tokens per second
+    are of one setting for all.
     """
     return _rows(run, states, results.of_model(model_key(run), but=CHOSEN_ON), results)
 
@@ -262,7 +279,11 @@ def _rows(
     by_state: dict[tuple[int, ...], list[Measurement]] = {}
     for m, state in _in_view(run, found):
         by_state.setdefault(state, []).append(m)
-    rows = [_row(run, state, by_state.get(state, []), originals) for state in [(), *states]]
+    asked, texts = dict.fromkeys([(), *states]), _texts(originals.values())
+    shared: Counter[Named] = Counter()
+    for state in asked:
+        shared.update({_named(m, texts) for m in by_state.get(state, [])})
+    rows = [_row(run, state, by_state.get(state, []), originals, texts, shared) for state in [(), *states]]
     return [
         replace(row, distance=_distance(row.loss, by_state.get(row.removed, []), read)) if row.loss else row
         for row in rows
@@ -280,42 +301,74 @@ def _distance(
     return distance_of(beside[KL].values, beside[SAME].values, histograms.values())
 
 
+def _texts(originals: Iterable[Measurement]) -> dict[tuple[str, str], str]:
+    """{(data, settings): the digest of the same texts that most was measured on}. A model's own samples have
+    another digest for every number that is drawn, but the same sequences under the same numbers: so the
+    original loses the same on each.
+    """
+    found: dict[tuple[str, str], str] = {}
+    firsts: list[Measurement] = []
+    for m in sorted(originals, key=lambda m: -len(m.values)):
+        first = next((f for f in firsts if f.key.settings == m.key.settings and _same_items(f, m)), m)
+        firsts += [m] if first is m else []
+        found[m.key.data, m.key.settings] = first.key.data
+    return found
+
+
+def _same_items(a: Measurement, b: Measurement) -> bool:
+    """Whether two measurements of one state agree on all items that both have, and there are some."""
+    _, mine, theirs = np.intersect1d(a.items, b.items, return_indices=True)
+    return len(mine) > 0 and np.allclose(a.values[mine], b.values[theirs], rtol=_ROUNDING, atol=0.0)
+
+
+def _named(m: Measurement, texts: Mapping[tuple[str, str], str]) -> Named:
+    """What is measured, of which texts and how: that of two states compares where it is the same."""
+    return m.key.metric, texts.get((m.key.data, m.key.settings), m.key.data), m.key.settings
+
+
 def _row(
-    run: Run, state: tuple[int, ...], own: list[Measurement], originals: Mapping[tuple[str, str], Measurement]
+    run: Run,
+    state: tuple[int, ...],
+    own: list[Measurement],
+    originals: Mapping[tuple[str, str], Measurement],
+    texts: Mapping[tuple[str, str], str],
+    shared: Mapping[Named, int],
 ) -> Row:
-    """What is measured of a state; originals: {(data, settings): the loss of the original there}."""
+    """What is measured of a state; originals: {(data, settings): the loss of the original there}; texts: as
+    `_texts` gives them; shared: of how many of the states that are asked for each is measured.
+    """
 
     def base_of(loss: Measurement | None) -> Measurement | None:
         return originals.get((loss.key.data, loss.key.settings)) if loss else None
 
-    def in_common(loss: Measurement) -> int:
+    def compares(loss: Measurement) -> tuple[bool, int, int]:
         base = base_of(loss)
-        return loss.minus(base)[2] if base else 0
+        common = loss.minus(base)[2] if base else 0
+        return common > 0, shared[_named(loss, texts)], common
 
     model = run.meta["model"]
-    loss = max(filter(_is_loss, own), key=in_common, default=None)
+    loss = max(filter(_is_loss, own), key=compares, default=None)
     base = base_of(loss)
-    speeds = [m.mean for m in own if m.key.metric == "tokens_per_second"]
+    timed = max((name for name in shared if name[0] == _SPEED), key=shared.__getitem__, default=None)
+    tasks = [m for m in own if m.key.metric.startswith(_TASK)]
     return Row(
         state,
         model["parameters"] - sum(model["blocks"][b]["parameters"] for b in state),
         model["bytes"] - sum(model["blocks"][b]["bytes"] for b in state),
         loss,
         loss.minus(base) if state and loss and base else None,
-        {m.key.metric.removeprefix(_TASK): _score(m) for m in own if m.key.metric.startswith(_TASK)},
-        max(speeds, default=None),
+        {
+            m.key.metric.removeprefix(_TASK): _score(m)
+            for m in sorted(tasks, key=lambda m: (shared[_named(m, texts)], len(m.values)))
+        },
+        next((m.mean for m in own if _named(m, texts) == timed), None),
+        texts=_named(loss, texts)[1] if loss else "",
     )
 
 
 def _score(m: Measurement) -> Score:
     n = len(m.values)
     return Score(m.mean, *wilson(float(m.values.sum()), n), n)
-
-
-def _alike(a: Measurement, b: Measurement) -> bool:
-    """Whether they are of the same items, measured in the same way."""
-    same = ("data", "split", "metric", "settings")
-    return all(getattr(a.key, name) == getattr(b.key, name) for name in same)
 
 
 def _is_loss(m: Measurement) -> bool:

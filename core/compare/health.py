@@ -21,6 +21,7 @@ State = tuple[int, ...]
 GREEN, YELLOW, RED, UNKNOWN = "green", "yellow", "red", "not known"
 WORSE = 1.5  # times the best increase: beyond that the lowest state is no choice
 CLOSE = 1.15  # times: below that it is as good as the best
+NOTHING = 0.01  # nats: who loses less has lost nothing, and is as many times as bad as who gains
 FEW = 6  # states of M that an order is judged by, at least
 RELIABLE = 0.5  # share of measured pairs that is not noise, at least, for them to tell against couplings
 CLEARLY = 0.1  # Spearman: by so much own costs alone order better than pairs that carry no information
@@ -116,8 +117,8 @@ def health(
             facts,
         )
     difference, se, common = found.rows[lowest].above(found.rows[best])
-    beyond = common > 1 and difference > 2 * se
-    cost = found.increase.clip(min=1e-9)  # a state may lose nothing
+    beyond = common > 1 and (difference > 2 * se or difference == np.inf)  # what overflows has no error
+    cost = found.increase.clip(min=NOTHING)
     ratio = cost[lowest] / cost[best]
     numbers = (
         f"the lowest state loses {found.increase[lowest]:.2f} nats, "
@@ -138,7 +139,8 @@ def health(
         return Health(RED, f"Do not trust this landscape at M = {m}: {worthless}.", facts)
     if beyond and ratio > CLOSE:
         return Health(YELLOW, f"With care at M = {m}: {numbers}.", facts)
-    good = f"no measured state of M = {m} is better than the lowest in energy"
+    surely = "" if lowest == best else "surely "
+    good = f"no measured state of M = {m} is {surely}better than the lowest in energy"
     good = (
         good if not beyond else f"the lowest state is within {100 * (ratio - 1):.0f} % of the best measured"
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InputError
-from core.ising.units import Name, Units, in_order, read_names
+from core.ising.units import Name, Units, in_order, read_names, written
 from core.store.results import Key, Results
 from core.store.runs import file_sha256
 
@@ -54,7 +54,7 @@ def read_results(path: Path, removed: Sequence[Name] = (), units: Units | None =
     A list is .json ([{"removed": [3, 7], "scores": {"mmlu": 0.61}}], scores may also stand beside `removed`)
     or .csv (a column `removed` as in "3,7-9", every other numeric column a score). removed: of the model that
     a harness file is about, which does not say. units: of the model, to check them.
-    Errors: InputError naming the entry that is wrong.
+    Errors: InputError naming the entry that is wrong, and for `removed` beside a list, which says it itself.
     """
     path = Path(path)
     text = _text(path)
@@ -64,6 +64,11 @@ def read_results(path: Path, removed: Sequence[Name] = (), units: Units | None =
         and isinstance(content.get("results"), dict)
     ):
         return _harness_rows(content, in_order(removed), path)
+    if removed:
+        raise InputError(
+            f"{path.name!r} is a list, which says itself what is removed; leave the blocks "
+            f"{written(in_order(removed))[:60]} out, they are for a harness file."
+        )
     return _states(_entries(text, path), path, units)
 
 
@@ -168,7 +173,12 @@ def _of(content: dict, part: str, task: str):
 def _csv_entries(text: str, path: Path) -> Iterable[tuple[int, dict]]:
     try:
         reader = csv.DictReader(io.StringIO(text), strict=True)
-        if "removed" not in (reader.fieldnames or []):
+        names = list(reader.fieldnames or [])
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise InputError(
+                f"{path.name!r} has several columns {twice[:40]!r}; give each a name of its own."
+            )
+        if "removed" not in names:
             raise InputError(
                 f"{path.name!r} has no column 'removed'; name one, with lists such as \"3,7-9\" in it."
             )
@@ -181,7 +191,7 @@ def _csv_entries(text: str, path: Path) -> Iterable[tuple[int, dict]]:
             yield (
                 number,
                 {
-                    name: _cell(value) if name != "removed" else value
+                    name: value if name in ("removed", "label") else _cell(value)
                     for name, value in row.items()
                     if value or name == "removed"
                 },
@@ -198,11 +208,19 @@ def _cell(value: str):
 
 def _states(entries: Iterable[tuple[int, object]], path: Path, units: Units | None) -> list[Imported]:
     rows = []
+    first: dict[tuple[tuple[Name, ...], str], int] = {}  # where each score of each state stands
     for number, listed in enumerate(_listed(entries, path, units), 1):
         if not listed.scores:
             raise InputError(
                 f"Entry {number} of {path.name!r} holds no score; give each score a name and a finite number."
             )
+        for name in listed.scores:
+            if first.setdefault((listed.removed, name), number) != number:
+                raise InputError(
+                    f"Entry {number} of {path.name!r} gives {name[:40]!r} of the state "
+                    f"{written(listed.removed) or 'original'!r}, and so does entry "
+                    f"{first[listed.removed, name]}; give it once."
+                )
         rows += [
             Imported(listed.removed, name, "score", value, path.name, "list of states")
             for name, value in listed.scores.items()
@@ -248,7 +266,10 @@ def _removed(value: object, where: str, units: Units | None) -> tuple[Name, ...]
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float is as large as
+        return False
 
 
 def keep(model: str, path: Path, rows: Sequence[Imported]) -> int:
@@ -256,8 +277,7 @@ def keep(model: str, path: Path, rows: Sequence[Imported]) -> int:
 
     Returns how many are new.
     """
-    results, digest = Results(), file_sha256(Path(path))
-    new = 0
+    digest, found = file_sha256(Path(path)), []
     for row in rows:
         about = {name: getattr(row, name) for name in ("source", "tool", "se", "n", "shots", "version")}
         key = Key(
@@ -268,8 +288,8 @@ def keep(model: str, path: Path, rows: Sequence[Imported]) -> int:
             f"{_PREFIX}{row.task}:{row.metric}",
             json.dumps(about, sort_keys=True),
         )
-        new += results.put(key, {0: row.value})
-    return new
+        found.append((key, {0: row.value}))
+    return Results().put_all(found)
 
 
 def kept(model: str) -> list[Imported]:

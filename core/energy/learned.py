@@ -9,6 +9,8 @@ HOME/landscapes/<run key>/<M>/<sha256>.npz, or <M>-kl where the increase is KL t
 
 import io
 import re
+import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +28,8 @@ from core.store.runs import Singles
 # of single removals, of pairs, of all couplings together: relative
 OWN_SPREAD, PAIR_SPREAD, SCALE_SPREAD = 0.2, 0.5, 0.5
 ONE_SEQUENCE = 0.3  # of single removals that were measured on one sequence, whose standard error is not known
+# what numpy raises of an .npz that is damaged
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def features(x: np.ndarray) -> np.ndarray:
@@ -271,7 +275,7 @@ def read_learned(run_key: str, name: str) -> Posterior:
     )
     try:
         return read_posterior(paths[0].read_bytes())
-    except (IndexError, OSError, ValueError, KeyError) as error:
+    except (IndexError, *UNREADABLE) as error:
         raise InputError(
             f"The learned landscape {name[:40]!r} of the run {run_key[:8]} cannot be read; learn it again in "
             "Compare."

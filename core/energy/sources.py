@@ -5,7 +5,6 @@ import os
 import re
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from core.energy.couplings import ESTIMATORS, Meaning, available, couplings
-from core.energy.learned import learned_at, learned_by, learned_names, read_learned
+from core.energy.learned import UNREADABLE, learned_at, learned_by, learned_names, read_learned
 from core.energy.mix import check_mix, domain_rows, mix_text
 from core.errors import InputError
 from core.ising.energies import check_matrix
@@ -239,7 +238,7 @@ def _read_stored(path: Path) -> Source:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             source = _matrix_source(check_matrix(arrays["H"]), str(arrays["name"]))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+    except UNREADABLE as error:
         raise InputError(f"The stored matrix {path.stem[:8]} is damaged; upload it again.") from error
     if source.key != path.stem:
         raise InputError(

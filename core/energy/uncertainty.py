@@ -11,7 +11,7 @@ from core.energy.sources import Source
 from core.errors import InputError
 from core.ising.energies import energies
 from core.ising.states import indicator
-from core.store.runs import Rows, Run
+from core.store.runs import Pairs, Rows, Run, Secants, Singles
 
 RESAMPLES = 200
 
@@ -28,9 +28,9 @@ def energy_noise(
 
     x: bool [K, N], a state a row.
     A bootstrap of whatever the estimator is made of, so it holds for every entry of ESTIMATORS: rows are
-    drawn with replacement, in each domain as many as it has, and measured single removals move by their
-    standard errors. Of a learned landscape it is the posterior's standard deviation. What states share does
-    not count: the difference is taken within a resample.
+    drawn with replacement, in each domain as many as it has, so are the sequences of secants and pairs, and
+    measured single removals move by their standard errors. Of a learned landscape it is the posterior's
+    standard deviation. What states share does not count: the difference is taken within a resample.
     Errors: InputError for fewer than 2 resamples, and as core.energy.sources.Source.couplings.
     """
     if source.run is None:
@@ -76,18 +76,43 @@ def energy_error(A: np.ndarray, state: np.ndarray, weights: np.ndarray | None = 
 
 
 def resampled(run: Run, rng: np.random.Generator) -> Run:
-    """The run as it might have been: other rows drawn, single removals moved by their standard errors."""
-    singles = run.singles
-    if singles is not None:
-        singles = replace(
-            singles, increase=singles.increase + np.nan_to_num(singles.se) * rng.normal(size=len(singles.se))
+    """The run as it might have been: other rows drawn, single removals moved by their standard errors, those
+    of whole blocks as well where it is seen by branch, and other sequences of its secants and pairs drawn.
+    """
+    singles = None if run.singles is None else _moved(run.singles, rng)
+    rows = _drawn(run.rows, rng)
+    sampled = None if run.sampled is None else _drawn(run.sampled, rng)
+    own = rng.spawn(1)[0]  # what not every run has leaves the draws before as they are
+    secants, pairs, whole, branches = run.secants, run.pairs, run.whole, run.branches
+    if secants is not None:
+        chosen = own.integers(secants.A.shape[1], size=secants.A.shape[1])
+        secants = Secants(secants.A[:, chosen], secants.loss[:, chosen])
+    if pairs is not None:
+        pairs = Pairs(
+            pairs.blocks, pairs.part[:, own.integers(pairs.part.shape[1], size=pairs.part.shape[1])]
         )
+    if whole is not None and whole.singles is not None and run.singles is not None:
+        more = whole.singles.sequences / run.singles.sequences  # blocks were measured with their branches
+        errors = replace(whole.singles, se=whole.singles.se * np.sqrt(more))
+        whole = replace(whole, singles=_moved(errors, own))
+        if branches is not None and branches.block is not None:
+            branches = replace(branches, block=_moved(replace(errors, increase=branches.block), own).increase)
     return replace(
         run,
-        rows=_drawn(run.rows, rng),
-        sampled=None if run.sampled is None else _drawn(run.sampled, rng),
+        rows=rows,
+        sampled=sampled,
         singles=singles,
+        secants=secants,
+        pairs=pairs,
+        whole=whole,
+        branches=branches,
     )
+
+
+def _moved(singles: Singles, rng: np.random.Generator) -> Singles:
+    """Single removals as they might have been measured."""
+    error = np.nan_to_num(singles.se) * rng.normal(size=len(singles.se))
+    return replace(singles, increase=singles.increase + error)
 
 
 def _drawn(rows: Rows, rng: np.random.Generator) -> Rows:

@@ -15,8 +15,7 @@ from pathlib import Path
 import transformers
 
 import core
-from core.errors import InputError
-from core.export.workshop import SHELF, clear, named
+from core.export.workshop import SHELF, check_room, clear, named
 from core.forms.card import card
 from core.forms.config_changes import Change
 from core.forms.names import LOGITS, NATIVE
@@ -115,7 +114,7 @@ def made(
         out.parent.mkdir(parents=True, exist_ok=True)
         shelf = workshop and workshop / SHELF
         there = sum(file.stat().st_size for file in shelf.glob("*")) if shelf else 0
-        _check_room(making.size - there, workshop or out.parent)
+        check_room(making.size - there, workshop or out.parent)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
         try:
             checkpoint = staging / "checkpoint"
@@ -149,16 +148,6 @@ def made(
         found.get("proof", LOGITS),
         written.config,
     )
-
-
-def _check_room(size: int, folder: Path) -> None:
-    """Errors: InputError."""
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise InputError(
-            f"The checkpoint takes {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free at {str(folder)!r}; "
-            "free some, or give another place."
-        )
 
 
 def _add_record(making: Making, written: Written, checkpoint: Path, provenance: dict) -> None:

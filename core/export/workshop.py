@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from core.errors import InputError
 from core.store.folders import writing
 
 SHELF = "shelf"  # in a workshop: what is whole of an export that was not done
@@ -33,10 +34,29 @@ def workshop(work: Path, out: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def _there(out: Path) -> Path:
+    """The folder nearest to it that exists."""
+    return next(folder for folder in out.absolute().parents if folder.exists())
+
+
+def on_same_disk(work: Path, out: Path) -> bool:
+    """Whether what is made in `work` can be given the name `out` as it is."""
+    return _there(out).stat().st_dev == work.stat().st_dev
+
+
+def check_room(size: int, place: Path) -> None:
+    """Errors: InputError where the disk of `place`, which need not exist, has no room for so many bytes."""
+    folder = place if place.is_dir() else _there(place)
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise InputError(
+            f"The checkpoint takes {size / 1e9:.2f} GB and {free / 1e9:.2f} GB are free at {str(folder)!r}; "
+            "free some, or give another place."
+        )
+
+
 def _place(work: Path, out: Path) -> Path:
-    there = next(folder for folder in out.absolute().parents if folder.exists())
-    same_disk = there.stat().st_dev == work.stat().st_dev
-    return work if same_disk else out.with_name(f".{out.name}-{work.parent.name}")
+    return work if on_same_disk(work, out) else out.with_name(f".{out.name}-{work.parent.name}")
 
 
 def put_back(work: Path, out: Path) -> None:

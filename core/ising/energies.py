@@ -10,6 +10,8 @@ import numpy as np
 
 from core.errors import InputError
 
+LARGEST = 1e300  # of a coupling: sums of 4096 x 4096 of them are numbers
+
 
 def energies(H: np.ndarray, x: np.ndarray, linear: np.ndarray | None = None) -> np.ndarray:
     """float64 [K]: E of each row of `x` (bool or 0/1, [K, N])."""
@@ -50,9 +52,10 @@ def from_spins(spins: Spins) -> tuple[np.ndarray, float]:
 
 
 def check_matrix(H: np.ndarray, name: str = "the matrix") -> np.ndarray:
-    """float64 copy of a symmetric, finite, real, square matrix of at least 2 blocks.
+    """float64 copy of a symmetric, finite, real, square matrix of at least 2 blocks, no entry beyond LARGEST.
 
-    Asymmetry up to 1e-8 of the largest entry counts as rounding and is averaged out.
+    Asymmetry up to 1e-8 of the largest entries of the two blocks (their geometric mean) counts as rounding
+    and is averaged out: beside one block that dwarfs all others it is none.
     Errors: InputError naming what is wrong.
     """
     H = np.asarray(H)
@@ -72,12 +75,29 @@ def check_matrix(H: np.ndarray, name: str = "the matrix") -> np.ndarray:
             f"{name} has {len(bad)} entr{'y' if len(bad) == 1 else 'ies'} not finite, the first at row {i}, "
             f"column {j} ({H[i, j]}); recompute it."
         )
-    difference = np.abs(H - H.T)
     scale = np.abs(H).max()
-    if difference.max() > 1e-8 * scale:
-        i, j = np.unravel_index(difference.argmax(), H.shape)
+    if scale > LARGEST:
+        raise InputError(
+            f"{name} has entries as large as {scale:.3g}, and what is beyond {LARGEST:g} cannot be summed; "
+            "divide it by its largest entry."
+        )
+    sizes = np.sqrt(np.maximum(np.abs(H).max(axis=0), np.abs(H).max(axis=1)))
+    excess = np.abs(H - H.T) - 1e-8 * np.outer(sizes, sizes)
+    if excess.max() > 0:
+        i, j = np.unravel_index(excess.argmax(), H.shape)
         raise InputError(
             f"{name} is not symmetric: entry ({i}, {j}) is {H[i, j]:.6g} and ({j}, {i}) is {H[j, i]:.6g}; "
             "give (H + H.T) / 2 if that is meant."
         )
     return (H + H.T) / 2
+
+
+def check_linear(g: np.ndarray, blocks: int) -> None:
+    """Errors: InputError for a linear term that is not one finite number a block, none beyond LARGEST."""
+    if g.shape != (blocks,):
+        raise InputError(f"The linear term must be {blocks} finite numbers, not shape {g.shape}.")
+    wrong = g[~(np.abs(g) <= LARGEST)]  # NaN as well
+    if len(wrong):
+        raise InputError(
+            f"The linear term must be {blocks} finite numbers of at most {LARGEST:g}, not {wrong[0]:g}."
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import InputError
-from core.ising.energies import check_matrix
+from core.ising.energies import check_linear, check_matrix
 
 
 def exact_penalty(H: np.ndarray, linear: np.ndarray | None = None) -> float:
@@ -25,8 +25,7 @@ def _terms(H: np.ndarray, linear: np.ndarray | None) -> np.ndarray:
     """float64 [N, N], upper triangular: the coefficient of x_i x_j, and of x_i on the diagonal."""
     H = check_matrix(H)
     g = np.zeros(len(H)) if linear is None else np.asarray(linear, dtype=np.float64)
-    if g.shape != (len(H),) or not np.isfinite(g).all():
-        raise InputError(f"The linear term must be {len(H)} finite numbers, not shape {g.shape}.")
+    check_linear(g, len(H))
     return 2 * np.triu(H, 1) + np.diag(np.diag(H) + g)
 
 
@@ -107,8 +106,7 @@ def read_qubo(path: Path) -> tuple[np.ndarray, float]:
         words = line.split()
         try:
             if not words or words[0] == "c":
-                if words[1:2] == ["offset"]:
-                    offset = float(words[2])
+                offset = _offset(words, offset)
             elif words[0] == "p":
                 n = int(words[3])
                 if words[1] != "qubo" or not 2 <= n <= 4096:
@@ -124,6 +122,18 @@ def read_qubo(path: Path) -> tuple[np.ndarray, float]:
                 f"Line {number} of {path.name} is not QUBO text ({line[:60]!r}); write 'i j value' after 'p "
                 "qubo 0 N ...'."
             ) from None
+    if q is not None and not np.isfinite(q).all():
+        raise InputError(f"The values of {path.name} add up to more than a number can hold; scale them down.")
     if q is None:
         raise InputError(f"{path.name} has no line 'p qubo 0 N nodes couplers'; it is not a QUBO file.")
     return _matrix(q), offset
+
+
+def _offset(words: list[str], known: float) -> float:
+    """What a comment says of the constant, as `qubo_text` writes it; other comments say nothing."""
+    if words[1:2] != ["offset"] or len(words) != 3:
+        return known
+    value = float(words[2])
+    if not np.isfinite(value):
+        raise ValueError
+    return value

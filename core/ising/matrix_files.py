@@ -125,7 +125,7 @@ def _table(stream: BinaryIO, name: str) -> np.ndarray:
         )
     except pd.errors.EmptyDataError:
         raise _unreadable(name, "it is empty") from None
-    return _numbers(_without_labels(cells.dropna(axis=1, how="all")), decimal, name)
+    return _numbers(_without_labels(cells.dropna(axis=1, how="all"), decimal), decimal, name)
 
 
 def _marks(text: str) -> tuple[str, str]:
@@ -139,7 +139,7 @@ def _marks(text: str) -> tuple[str, str]:
     return between, "," if commas else "."
 
 
-def _is_number(cell: str, decimal: str = ".") -> bool:
+def _is_number(cell: str, decimal: str) -> bool:
     try:
         float(cell.replace(decimal, "."))
     except ValueError:
@@ -147,7 +147,7 @@ def _is_number(cell: str, decimal: str = ".") -> bool:
     return True
 
 
-def _without_labels(cells: "pd.DataFrame") -> "pd.DataFrame":
+def _without_labels(cells: "pd.DataFrame", decimal: str) -> "pd.DataFrame":
     """The table without the row and the column of labels that pandas and spreadsheets write beside a matrix.
 
     A square table whose corner is empty or a word has both; one with a row or a column too many has that one.
@@ -157,11 +157,12 @@ def _without_labels(cells: "pd.DataFrame") -> "pd.DataFrame":
     head, side = cells.iloc[0].tolist(), cells.iloc[:, 0].tolist()
     if min(rows, columns) < 2:
         return cells
-    if rows == columns and (_is_empty(head[0]) or not _is_number(head[0])):
-        return cells.iloc[1:, 1:] if _are_labels(head[1:]) and _are_labels(side[1:]) else cells
-    if rows == columns + 1 and _are_labels(head):
+    if rows == columns and (_is_empty(head[0]) or not _is_number(head[0], decimal)):
+        labelled = _are_labels(head[1:], decimal) and _are_labels(side[1:], decimal)
+        return cells.iloc[1:, 1:] if labelled else cells
+    if rows == columns + 1 and _are_labels(head, decimal):
         return cells.iloc[1:]
-    if columns == rows + 1 and _are_labels(side):
+    if columns == rows + 1 and _are_labels(side, decimal):
         return cells.iloc[:, 1:]
     return cells
 
@@ -170,12 +171,12 @@ def _is_empty(cell: object) -> bool:
     return not isinstance(cell, str)  # pandas' missing value
 
 
-def _are_labels(cells: list) -> bool:
+def _are_labels(cells: list, decimal: str) -> bool:
     """Words, each another one, or numbers that count up from 0 or 1."""
     if any(map(_is_empty, cells)) or len(set(cells)) < len(cells):
         return False
     counting = any(cells == [str(k + first) for k in range(len(cells))] for first in (0, 1))
-    return counting or not any(map(_is_number, cells))
+    return counting or not any(_is_number(cell, decimal) for cell in cells)
 
 
 def _numbers(cells: "pd.DataFrame", decimal: str, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from core.job_kinds.common import draw_sequences, load, measured_of, states_of
 from core.jobs.progress import Progress
 from core.measure import evaluation
 from core.measure.state_losses import DISTANCES, VERSIONS, Kept, by_prefix, open_forwards
-from core.model.generation import by_itself
+from core.model.generation import by_itself, by_itself_unlike_before
 from core.model.load import LoadedModel
 from core.model.surgery import without
 from core.ranks import ALONE, Ranks
@@ -65,6 +65,7 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
     own, named = _share(states, len(loaded.units), ranks), loaded.units.stored
     model = canonical_key(loaded.digest())
     speed, prompt = request.get("speed", True), request["prompt"]
+    settings = _answer_settings(loaded)
     tally = _Tally(progress, len(own) * (len(sequences.ids) + len(items) + speed + bool(prompt)))
 
     meter = open_forwards(loaded, sequences, tokens=True)
@@ -83,8 +84,7 @@ def run(request: dict, progress: Progress, ranks: Ranks = ALONE) -> dict | None:
             tally.report(f"{label}: speed and answer")
             if speed:
                 _measure_speed(loaded, results, model, named(state), sequences.ids)
-            if prompt and (named(state), prompt) not in results.answers(model):
-                settings = json.dumps({"tokens": ANSWER_TOKENS})
+            if prompt and (named(state), prompt) not in results.answers(model, settings):
                 results.put_answer(model, named(state), prompt, settings, _answer(loaded, prompt))
         tally.add(speed + bool(prompt))
     progress.report(tally.total, tally.total, "done")
@@ -144,6 +144,12 @@ def _measure_speed(
     key = Key(model, state, "speed", "", "tokens_per_second", json.dumps(setting))
     if not results.items(key):
         results.put(key, {0: evaluation.tokens_per_second(loaded, ids)})
+
+
+def _answer_settings(loaded: LoadedModel) -> str:
+    """What names an answer beside the model and the prompt: all that changes what is said."""
+    unusual = {**begins_unlike_before(loaded.tokenizer), **by_itself_unlike_before(loaded.model)}
+    return json.dumps({"tokens": ANSWER_TOKENS, **unusual, **loaded.arithmetic()})
 
 
 def _answer(loaded: LoadedModel, prompt: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from core.calibration.corpus import read_sources
 from core.errors import InputError
 from core.export.in_memory import check_whole
-from core.export.workshop import put_back, workshop
+from core.export.workshop import check_room as check_room_of_checkpoint
+from core.export.workshop import on_same_disk, put_back, workshop
 from core.export.write import check_beside, write_healed
 from core.export.writers import FORMS
 from core.forms.names import form_of
@@ -68,7 +69,7 @@ def _in_its_turn(request: dict, progress: Progress, ranks: Ranks) -> dict | None
     if ranks.rank == 0:
         _check_out(teacher, removed, request, progress)
     learn, held, report = ranks.agree(_drawn(teacher, request, progress) if ranks.rank == 0 else None)
-    told = _checked(teacher, parts, settings, learn, progress.work)
+    told = _checked(teacher, parts, settings, learn, request["out"], progress.work)
     asked = (student, teacher, parts, settings, learn, held, progress.work)
     if ranks.rank:
         healed(*asked, report=progress.report, ranks=ranks)
@@ -133,15 +134,25 @@ def _parts(request: Mapping, teacher: LoadedModel, removed: list[int], settings:
 
 
 def _checked(
-    teacher: LoadedModel, parts: list[list[int]], settings: Settings, learn: Sequences, work: Path
+    teacher: LoadedModel,
+    parts: list[list[int]],
+    settings: Settings,
+    learn: Sequences,
+    out: str | None,
+    work: Path,
 ) -> dict[str, int]:
-    """What it takes (core.heal.needs.Needs). Errors: InputError where it does not fit."""
+    """What it takes (core.heal.needs.Needs). Errors: InputError where it does not fit, there or where the
+    checkpoint is to lie.
+    """
     config, blocks, total = teacher.config, teacher.blocks, teacher.parameters()
     own = [block.parameters for block in blocks]
     whole, partial = divided(teacher, [unit for part in parts for unit in part])
     lost = {b: sum(blocks[b].branches[k].parameters for k in gone) for b, gone in partial.items()}
     left = total - sum(own[b] for b in whole) - sum(lost.values())
     exported = teacher.weights_bytes() * left // max(1, total)
+    elsewhere = None if not out or on_same_disk(work, Path(out)) else Path(out)
+    if elsewhere:
+        check_room_of_checkpoint(exported, elsewhere)
     found = needs_of_state(
         own,
         total,
@@ -151,7 +162,7 @@ def _checked(
         settings,
         learn.ids.shape[1],
         len(learn.ids),
-        exported,
+        0 if elsewhere else exported,
         lost,
     )
     on_cpu = teacher.device.type == "cpu"

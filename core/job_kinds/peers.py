@@ -12,12 +12,12 @@ def run(request: dict, progress: Progress) -> dict:
     """What other methods choose for the run's model at M, on the same sequences and the same meter
     (core.choose.other_methods).
 
-    The result: original, the loss in nats; methods {name: {removed, forwards, loss, report}}, forwards None
-    where the budget is below what the method needs; curves {search: [[forwards, loss], ..]}. Searches get the
-    budget, or what greedy takes if that is more. By another ruler than the loss (core.job_kinds.common.
-    ruler_of) what is measured is that, under its name: the searches, the best window and the removals one at
-    a time of "perplexity" go by it; the other rules are as ever. The reports give both. Of rules and budgets
-    they know nothing: M units go, that is all.
+    The result: original, the loss in nats; methods {name: {removed, forwards, loss, report}}; curves {search:
+    [[forwards, loss], ..]}. Searches get the budget, or what greedy takes if that is more; one whose first
+    states that does not pay for has no method there, and an empty curve. By another ruler than the loss
+    (core.job_kinds.common.ruler_of) what is measured is that, under its name: the searches, the best window
+    and the removals one at a time of "perplexity" go by it; the other rules are as ever. The reports give
+    both. Of rules and budgets they know nothing: M units go, that is all.
     """
     progress.report(0, 1, "loading the model")
     _, loaded, choose, unseen = choosing(request, progress)

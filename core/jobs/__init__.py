@@ -12,7 +12,7 @@ from core.jobs.control import cancel, find, follow, redo, start
 from core.jobs.files import folder_of
 from core.jobs.job import Job, list_jobs, log_tail, on_run, read, running
 from core.jobs.kinds import KINDS, about, kind_of
-from core.jobs.progress import Cancelled, Progress, curves_of, said_of
+from core.jobs.progress import Cancelled, Progress, curves_of, said_of, unpaid
 from core.jobs.requests import (
     default_texts,
     fingerprint,
@@ -52,4 +52,5 @@ __all__ = [
     "said_of",
     "start",
     "together",
+    "unpaid",
 ]

@@ -107,6 +107,11 @@ def curves_of(job: Job) -> dict[str, list[tuple[float, float, tuple[int, ...]]]]
     return found
 
 
+def unpaid(result: dict) -> list[str]:
+    """The searches in a result of `peers` whose first states its budget did not pay for."""
+    return [name for name, curve in result.get("curves", {}).items() if not curve]
+
+
 def said_of(job: Job) -> dict[str, str]:
     """{name: text} that a job has noted so far (`Progress.said`)."""
     found: dict[str, str] = {}

@@ -38,7 +38,13 @@ def prefix_walk(
     n, count = len(loaded.blocks), len(sequences.ids)
     states = walk_order(n, removed)
     key = canonical_key(
-        {"model": loaded.digest(), "tokens": sequences.sha256, "removed": removed, "chunk": CHUNK}
+        {
+            "model": loaded.digest(),
+            "tokens": sequences.sha256,
+            "removed": removed,
+            "chunk": CHUNK,
+            **loaded.arithmetic(),
+        }
     )
     saved = Checkpoint(folder, {}, key)
     replay = Replay(loaded, sequences)

@@ -34,6 +34,8 @@ MEMORY = 1 << 30  # bytes of hidden states that are kept
 # 3.0 with checkpoints
 ROW_FORWARDS = 2.3
 
+OVERFLOW = 100.0  # nats: what a loss that is no number counts as where means are taken
+
 State = tuple[int, ...]  # removed units: core.ising.units
 METRICS = (LOSS,)
 DISTANCES = (LOSS, KL, SAME)
@@ -274,6 +276,11 @@ class Forwards:
         return losses
 
 
+def counted(losses: np.ndarray) -> np.ndarray:
+    """The losses with `OVERFLOW` for infinite ones, so that their means and differences are numbers."""
+    return np.where(np.isinf(losses), OVERFLOW, losses)
+
+
 def path_of(state: Iterable[int], units: Units) -> Path:
     """The blocks that a state leaves, in order: b as it is, or (b, units of it that are closed)."""
     gone = set(state)
@@ -296,10 +303,13 @@ def stratified(sequences: Sequences, chunk: int = CHUNK) -> Sequences:
     On the study's models one such chunk of 16 orders states as 256 sequences do to a Spearman of .94 to .99;
     of chunks as they come, .75 to .98.
     """
-    chunks = -(-len(sequences.ids) // chunk)
+    count = len(sequences.ids)
+    sizes = [min(chunk, count - start) for start in range(0, count, chunk)]
     by_domain = np.argsort(sequences.domain, kind="stable")
-    order = np.concatenate([by_domain[first::chunks] for first in range(chunks)])
-    return part_of(sequences, order)
+    # as many of each chunk as it holds, evenly along the sorted domains
+    along = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes])
+    owner = np.repeat(np.arange(len(sizes)), sizes)[np.argsort(along, kind="stable")]
+    return part_of(sequences, by_domain[np.argsort(owner, kind="stable")])
 
 
 def open_forwards(
@@ -367,5 +377,6 @@ def singles_of(forwards: Forwards, chunks: Sequence[int]) -> SingleRemovals:
     own = np.array([losses[(u,)] for u in range(len(units))]) - losses[()]
     block = np.array([losses[state].mean() for state in units.of_block]) - losses[()].mean()
     few = own.shape[1] == 1
-    se = np.full(len(units), np.nan) if few else own.std(axis=1, ddof=1) / math.sqrt(own.shape[1])
+    with np.errstate(invalid="ignore"):  # of losses that overflow
+        se = np.full(len(units), np.nan) if few else own.std(axis=1, ddof=1) / math.sqrt(own.shape[1])
     return SingleRemovals(own.mean(axis=1), se, block)

@@ -10,6 +10,7 @@ from core.shape.moves import Moves
 from core.spectrum.constraints import Rules
 
 _AT_ONCE = 256  # states: all their moves are in memory
+_STEPS = 100  # of a descent, times the units: rounding may let equal states follow each other for ever
 _TRIES = 10_000  # of drawing a state at random before it is given up
 
 
@@ -28,15 +29,22 @@ def descend(H: np.ndarray, x: np.ndarray, moves: Moves, rules: Rules, tolerance:
     """bool [K, N]: where steepest descent from each row of x bool [K, N] ends: states that no move lowers by
     more than `tolerance`.
 
-    The move that lowers the energy most; of equal ones the first, units ascending.
+    The move that lowers the energy most; of equal ones the first, units ascending. Where none does, equal
+    states are followed in the order of their lists, so that a plateau ends in one state, or is left.
     """
     x = np.array(x, dtype=bool)
     for start in range(0, len(x), _AT_ONCE):
         going = np.arange(start, min(start + _AT_ONCE, len(x)))
-        while len(going):
+        for _ in range(_STEPS * x.shape[1]):
             change, out, into = _best(H, x[going], moves, rules)
-            down = change < -tolerance
-            going, out, into = going[down], out[down], into[down]
+            level = np.flatnonzero(change >= -tolerance)
+            flat, *by = _best(H, x[going[level]], moves, rules, tolerance)
+            out[level], into[level] = by
+            stays = np.zeros(len(going), dtype=bool)
+            stays[level] = np.isinf(flat)
+            going, out, into = going[~stays], out[~stays], into[~stays]
+            if not len(going):
+                break
             x[going, out] ^= True
             swaps = out != into
             x[going[swaps], into[swaps]] ^= True
@@ -44,10 +52,11 @@ def descend(H: np.ndarray, x: np.ndarray, moves: Moves, rules: Rules, tolerance:
 
 
 def _best(
-    H: np.ndarray, x: np.ndarray, moves: Moves, rules: Rules
+    H: np.ndarray, x: np.ndarray, moves: Moves, rules: Rules, level: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(change of energy, first, second) [K] of the best move of each row of x, inf where there is none; a
-    unit that moves alone is both.
+    unit that moves alone is both. level: only of moves that change the energy by no more than this and lead
+    to a state whose list comes first.
 
     Swapping i out of the removed set for j changes the energy by f_j - f_i - 2 H_ij, with f_k = H_kk + 2
     sum_{l removed, l != k} H_kl.
@@ -59,9 +68,11 @@ def _best(
     k, n = x.shape
     alone = np.where(moves.alone, np.where(x, -f_in, f_out), np.inf)
     np.einsum("kii->ki", change)[:] = alone  # nothing swaps with itself: the diagonal holds what moves alone
+    if level is not None:
+        change[(np.abs(change) > level) | ~_comes_first(x)] = np.inf
     flat = change.reshape(k, n * n)
     best = flat.argmin(axis=1)
-    while rules.local:  # a budget or a run limit: the best move that it allows
+    while rules.local or moves.alone.any():  # a budget or a run limit, or all gone: the best that is allowed
         first, second = np.divmod(best, n)
         moved = x.copy()
         moved[np.arange(k), first] ^= True
@@ -74,6 +85,18 @@ def _best(
         best[wrong] = flat[wrong].argmin(axis=1)
     first, second = np.divmod(best, n)
     return flat[np.arange(k), best], first, second
+
+
+def _comes_first(x: np.ndarray) -> np.ndarray:
+    """bool [K, N, N]: whether swapping i out for j, or moving i alone on the diagonal, makes the list of each
+    row of x bool [K, N] a smaller one.
+    """
+    n = x.shape[1]
+    found = np.repeat(np.tri(n, n, -1, dtype=bool)[None], len(x), axis=0)  # an earlier unit goes instead
+    last = np.where(x.any(axis=1), n - 1 - x[:, ::-1].argmax(axis=1), -1)[:, None]
+    units = np.arange(n)
+    np.einsum("kii->ki", found)[:] = np.where(x, units == last, units < last)
+    return found
 
 
 def random_states(rules: Rules, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -143,7 +166,8 @@ def sampled_basins(
 ) -> SampledBasins:
     """The minima that random states drain into; with it the size of each basin, in shares of all states.
 
-    A minimum that is a plateau counts once for each of its states that was met.
+    A minimum that is a plateau counts once, unless several of its states have no equal neighbour that comes
+    before them in the list.
     """
     rng, ends = np.random.default_rng(seed), []
     for done in range(0, descents, _AT_ONCE):

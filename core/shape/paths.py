@@ -18,7 +18,7 @@ from core.shape.valleys import Valleys
 from core.spectrum.constraints import Rules
 
 State = tuple[int, ...]
-_WIDTH = 4000  # states of a step of the direct path that are followed: all of them up to 7 swaps
+_WIDTH = 4000  # states at one distance of the direct path that are followed: all of them up to 7 swaps
 
 
 @dataclass(frozen=True)
@@ -57,24 +57,25 @@ def path(H: np.ndarray, valleys: Valleys, start: State, end: State, rules: Rules
             )
     s = valleys.spectrum
     rank = {state: k for k, state in enumerate(s.removed)}
-    if start in rank and end in rank and (found := _listed(valleys, rank[start], rank[end])) is not None:
-        e = s.energies[found]
+    if start in rank and end in rank and (ranks := _listed(valleys, rank[start], rank[end])) is not None:
+        e = s.energies[ranks]
         sure = (
             "exact: every state below it is listed" if s.exact else "the list is not proved: it may be lower"
         )
         return Path(
-            [s.removed[k] for k in found],
+            [s.removed[k] for k in ranks],
             e,
             s.exact,
             float(e.max()) if s.exact else float(e[[0, -1]].max()),
             sure,
         )
-    steps = _direct(H, start, end, rules, valleys.moves.swap, valleys.moves.alone)
-    if steps is None:
+    found = _direct(H, start, end, rules, valleys.moves.swap, valleys.moves.alone)
+    if found is None:
         raise InputError(
             f"No direct path joins {list(start)} and {list(end)} within the rules and moves; choose other "
             "states, or list more of them."
         )
+    steps, every = found
     e = energies(H, indicator(steps, len(H)))
     ends = float(max(e[0], e[-1]))
     least = max(ends, float(s.energies[-1])) if s.exact and np.isfinite(s.lower_bound) else ends
@@ -82,7 +83,7 @@ def path(H: np.ndarray, valleys: Valleys, start: State, end: State, rules: Rules
     why = (
         "exact: no higher than its ends"
         if exact
-        else "at most so high: the best path whose every step undoes a difference"
+        else f"at most so high: the best path {'' if every else 'found '}whose every step undoes a difference"
     )
     return Path(steps, e, exact, least, why)
 
@@ -143,39 +144,39 @@ def _shortest(near: csr_array, level: np.ndarray, e: np.ndarray, start: int, end
 
 def _direct(
     H: np.ndarray, start: State, end: State, rules: Rules, swap: np.ndarray, alone: np.ndarray
-) -> list[State] | None:
-    """The direct path of lowest highest energy, step by step over all orders (the lowest _WIDTH of a
-    step).
+) -> tuple[list[State], bool] | None:
+    """(the direct path of lowest highest energy, whether all were looked at, or at a distance from the end
+    the lowest _WIDTH only); None where there is none.
     """
-    reach: dict[State, tuple[float, float, State | None]] = {start: (-np.inf, 0.0, None)}
-    known = dict(reach)
-    for _ in range(len(set(start) ^ set(end))):
-        if end in reach:
-            break
-        ahead: dict[State, tuple[float, float, State | None]] = {}
-        tried = [(a, b) for a in reach for b in _steps(a, end, swap, alone)]
-        if not tried:
-            return None
+    first = len(set(start) ^ set(end))
+    # by how many units differ from the end: {state: (highest energy on the way, moves, their sum, before)}
+    ahead: dict[int, dict[State, tuple[float, int, float, State | None]]] = {k: {} for k in range(first + 1)}
+    ahead[first][start] = (-np.inf, 0, 0.0, None)
+    known: dict[State, State | None] = {}
+    every = True
+    for left in range(first, 0, -1):
+        here = ahead[left]
+        if len(here) > _WIDTH:
+            every, here = False, dict(sorted(here.items(), key=lambda item: item[1][:3])[:_WIDTH])
+        known |= {a: way[3] for a, way in here.items()}
+        tried = [(a, b) for a in here for b in _steps(a, end, swap, alone)]
         states = list(dict.fromkeys(b for _, b in tried))
         x = indicator(states, len(H))
-        fits = rules.allows(x)
-        height = {b: float(e) for b, e, fit in zip(states, energies(H, x), fits) if fit}
+        height = {b: float(e) for b, e, fit in zip(states, energies(H, x), rules.allows(x)) if fit}
         for a, b in tried:
             if b in height:
-                high = (max(reach[a][0], height[b]), reach[a][1] + height[b], a)
-                if b not in ahead or high[:2] < ahead[b][:2]:
-                    ahead[b] = high
-        if len(ahead) > _WIDTH:
-            ahead = dict(sorted(ahead.items(), key=lambda item: item[1][:2])[:_WIDTH])
-        known |= {b: value for b, value in ahead.items() if b not in known}
-        reach = ahead
-    if end not in known:
+                highest, moves, total, _ = here[a]
+                way = (max(highest, height[b]), moves + 1, total + height[b], a)
+                there = ahead[left - (2 if len(a) == len(b) else 1)]
+                if b not in there or way[:3] < there[b][:3]:
+                    there[b] = way
+    if end not in ahead[0]:
         return None
-    steps, before = [end], known[end][2]
+    steps, before = [end], ahead[0][end][3]
     while before is not None:
         steps.append(before)
-        before = known[before][2]
-    return steps[::-1]
+        before = known[before]
+    return steps[::-1], every
 
 
 def _steps(a: State, end: State, swap: np.ndarray, alone: np.ndarray) -> list[State]:

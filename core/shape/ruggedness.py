@@ -62,6 +62,8 @@ def ruggedness(H: np.ndarray, removed: int) -> Ruggedness:
         second = float(2 * (G**2).sum() * (p[2] - 2 * p[3] + p[4]))
     slope = _slopes(H, m)
     first = float((slope**2).sum() * m * (n - m) / (n * (n - 1)))
+    rounding = n * (4 * np.finfo(np.float64).eps * n * float(np.abs(H).max())) ** 2
+    first, second = (part if part > rounding else 0.0 for part in (first, second))
     one, two = _decay(n, m)
     both = first + second
     return Ruggedness(first, second, (first * one + second * two) / both if both else 1.0, m, n)

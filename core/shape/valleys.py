@@ -55,10 +55,11 @@ class Valleys:
         """float64 [L]"""
         return self.spectrum.energies[self.minimum]
 
-    @property
-    def open(self) -> bool:
-        """Whether the last level goes on beyond the list: a minimum there may be part of a lower valley."""
-        return self.spectrum.level_cut
+    def unsure(self, k: int) -> bool:
+        """Whether minimum k lies on a last level that goes on beyond the list: it may be part of a lower
+        valley, or of the plateau of another one. The lowest is a minimum all the same.
+        """
+        return k > 0 and self.spectrum.level_cut and bool(self.level[self.minimum[k]] == self.level[-1])
 
 
 def valleys(
@@ -158,7 +159,7 @@ def lowest_minima(
 
     removed, constraints, time_limit (seconds for each list), report: as core.spectrum.lowest.lowest_states.
     most: states that are listed at most.
-    Errors: InputError as there.
+    Errors: InputError as there, and where no state is found in time.
     """
     count = checked_count(count)
     most = min(most, LISTED_MOST, COUNT_LIMIT)
@@ -167,10 +168,13 @@ def lowest_minima(
     listed = min(FIRST, most)
     while True:
         s = lowest_states(H, removed, listed, constraints=constraints, time_limit=time_limit, report=report)
+        if not len(s.x):
+            raise InputError(
+                f"Not one state that the rules allow was found in {time_limit:g} s; give more time, or relax "
+                "the rules."
+            )
         found = valleys(s, allowed, H, rules)
-        if len(found.minimum) >= count and not (
-            found.open and found.level[found.minimum[count - 1]] == found.level[-1]
-        ):
+        if len(found.minimum) >= count and not found.unsure(count - 1):
             break
         if not s.exact or len(s.x) < listed or listed == most or np.isinf(s.lower_bound):
             break
@@ -184,6 +188,14 @@ def _said(found: Valleys, count: int) -> Minima:
     some = f"{given} {'minimum' if given == 1 else 'minima'}"
     if not s.exact:
         return Minima(found, count, False, f"{some} found, not proved the lowest: the list is not complete")
+    if have >= count and found.unsure(count - 1):
+        return Minima(
+            found,
+            count,
+            False,
+            f"{some} among the {len(s.x)} lowest states, not proved: the level of the last goes on beyond "
+            "the list",
+        )
     if have >= count:
         lowest = "lowest minimum" if given == 1 else f"{given} lowest minima"
         return Minima(

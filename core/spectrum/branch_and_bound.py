@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -273,6 +273,8 @@ def search(
     """
     if time_limit is not None:
         compile_engine()  # loading takes seconds, once, and is no part of a search
+    unit = unit_of(H, linear)
+    H, linear, tolerance = H / unit, linear / unit, tolerance / unit
     began = time.perf_counter()
     deadline = math.inf if time_limit is None else began + time_limit
     half = math.inf if time_limit is None else began + time_limit / 2  # the rest is for the bound
@@ -295,14 +297,25 @@ def search(
             for left, prefix in run.step(form, np.zeros(0), bound, _FIRST):
                 run.push(left, form, prefix)
             if math.isinf(node_limit):
-                _run_threads(run, began, deadline, report)
+                _run_threads(run, began, deadline, report and (lambda now: report(_in_units(now, unit))))
             else:
                 _run_alone(run, deadline, node_limit)
     complete = not run.tasks
     states = pool_states(run.pool, n)
-    return Found(
-        states, complete, math.inf if complete and len(states) < keep else run.lowest_open(), run.nodes
-    )
+    bound = math.inf if complete and len(states) < keep else unit * run.lowest_open()
+    return Found(states, complete, bound, run.nodes)
+
+
+def unit_of(H: np.ndarray, linear: np.ndarray) -> float:
+    """The power of two that the largest coupling is about: in units of it no step of a search is too small or
+    too large for its arithmetic, and nothing is rounded.
+    """
+    largest = max(float(np.abs(H).max()), float(np.abs(linear).max()))
+    return math.ldexp(1.0, min(max(math.frexp(largest)[1], -1000), 1000)) if largest else 1.0
+
+
+def _in_units(now: Progress, unit: float) -> Progress:
+    return replace(now, energy=unit * now.energy, bound=unit * now.bound)
 
 
 def start_problem(H: np.ndarray, linear: np.ndarray, rules: Rules) -> tuple[Reduced, np.ndarray]:

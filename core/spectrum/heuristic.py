@@ -4,11 +4,13 @@ import time
 
 import numpy as np
 
+from core.errors import InputError
 from core.ising.energies import energies
-from core.spectrum.branch_and_bound import one_blas_thread, search, start_problem
+from core.spectrum.branch_and_bound import one_blas_thread, search, start_problem, unit_of
 from core.spectrum.constraints import Constraints
 from core.spectrum.kbest import new_pool, pool_states
 from core.spectrum.lowest import (
+    NOTHING_FITS,
     Spectrum,
     check_time_limit,
     checked_count,
@@ -42,16 +44,19 @@ def heuristic_states(
     count = checked_count(count)
     check_time_limit(time_limit)
     n = len(H)
-    tolerance = tie_tolerance(H, n - 1 if removed is None else removed, g)
-    slack = max(tolerance / 2, 1e-30)
-    keep = count if rules.total is None else min(count, rules.total)
+    tolerance = tie_tolerance(H, rules, g)
+    unit = unit_of(H, g)
+    slack = max(tolerance / unit / 2, 1e-30)
+    free = bool((rules.counts < 0).any())  # then one more: moves know the state without any blocks
+    keep = (count if rules.total is None else min(count, rules.total)) + free
     pool = new_pool(keep, n)
-    problem, template = start_problem(H, g, rules)
+    problem, template = start_problem(H / unit, g / unit, rules)
     # random states are rarely feasible: the tree gives the first ones
     if rules.local or not len(problem.blocks):
-        insert_states(
-            pool, problem, template, search(H, g, rules, keep, tolerance, time_limit=time_limit / 2).x, slack
-        )
+        first = search(H, g, rules, keep, tolerance, time_limit=time_limit / 2)
+        if first.complete and first.x.all(axis=1).all():
+            raise InputError(NOTHING_FITS)
+        insert_states(pool, problem, template, first.x, slack)
     improve(
         pool,
         problem,
@@ -64,10 +69,11 @@ def heuristic_states(
         deadline=began + time_limit,
     )
     x = pool_states(pool, n)
+    x = x[~x.all(axis=1)]
     e = energies(H, x, g)
-    order = level_order(e, x, tolerance)
+    order = level_order(e, x, tolerance)[:count]
     with one_blas_thread:
-        bound = root_bound(problem, float(e.max()) if len(x) == keep else np.inf, slack)
+        bound = unit * root_bound(problem, float(e.max()) / unit if len(x) >= keep - free else np.inf, slack)
     return Spectrum(
         x=x[order],
         energies=e[order],

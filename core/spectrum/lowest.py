@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from core.errors import InputError
-from core.ising.energies import check_matrix, energies
+from core.ising.energies import check_linear, check_matrix, energies
 from core.ising.states import removed_blocks
 from core.spectrum.constraints import Constraints, Rules, make_rules
 from core.spectrum.enumeration import ENUMERATION_LIMIT, parts
@@ -26,6 +26,10 @@ TIE_TOLERANCE = 1e-9  # relative to the spread of the matrix
 # how far is looked for the end of a level that is cut: states beyond the list, nodes of the search
 _FURTHER, _FURTHER_NODES = 1000, 10**7
 _POINTS = 100  # of a curve, at most
+NOTHING_FITS = (
+    "No choice of blocks satisfies the budgets together with the rules; ask for less of one, or relax the "
+    "rules."
+)
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,16 @@ class Spectrum:
 
     @property
     def gap(self) -> float:
-        """E of the first level above the ground level, minus E0; inf when none is listed."""
-        above = self.energies[self.energies > self.energies[:1].sum() + self.tolerance]
-        return float(above[0] - self.energies[0]) if len(above) else math.inf
+        """E of the first level above the ground level, minus that of the ground level; inf when none is
+        listed.
+        """
+        above = self.energies[levels(self.energies, self.tolerance) > 0]
+        return float(above.min() - self.energies.min()) if len(above) else math.inf
 
     @property
     def degeneracy(self) -> int:
         """Listed states in the ground level."""
-        return int((self.energies <= self.energies[:1].sum() + self.tolerance).sum())
+        return int((levels(self.energies, self.tolerance) == 0).sum())
 
     @property
     def bound_gap(self) -> float:
@@ -77,22 +83,32 @@ class Spectrum:
         )
 
 
-def tie_tolerance(H: np.ndarray, removed: int, linear: np.ndarray | None = None) -> float:
+def tie_tolerance(H: np.ndarray, rules: Rules, linear: np.ndarray | None = None) -> float:
     """Absolute width of a level: TIE_TOLERANCE times the spread (max - min) of the couplings that low states
     are made of.
 
-    Those are the couplings among the M + 1 blocks whose largest coupling is smallest: one block
-    that dwarfs all others must not blur the rest. Never below the rounding of such an energy,
-    so that a constant matrix is one level; `linear` counts there only.
+    Those are the couplings among the blocks whose largest coupling is smallest, of each class one more than
+    go of it, and half of one that is left free: one block that dwarfs all others must not blur the rest. What
+    stays by the rules has no part in it, and what always goes is a field on the others. Never below the
+    rounding of such an energy, with what always goes, and where M is free of any energy, so that a constant
+    matrix is one level; `linear` counts there only.
     """
-    calm = np.argsort(np.abs(H).max(axis=1), kind="stable")[: removed + 1]
-    part = H[np.ix_(calm, calm)]
-    rounding = 4 * np.finfo(np.float64).eps * len(H) ** 2 * float(np.abs(part).max())
-    if linear is not None:
-        rounding += (
-            4 * np.finfo(np.float64).eps * len(H) * float(np.sort(np.abs(linear))[: removed + 1].max())
-        )
-    return float(max(TIE_TOLERANCE * float(part.max() - part.min()), rounding))
+    open_, gone = np.flatnonzero(rules.fixed < 0), np.flatnonzero(rules.fixed == 1)
+    inner = H[np.ix_(open_, open_)] + np.diag(2 * H[np.ix_(open_, gone)].sum(axis=1))
+    loudness, parts_ = np.abs(inner).max(axis=1, initial=0.0), [np.empty(0, np.int64)]
+    for k, count in enumerate(rules.counts.tolist()):
+        own = np.flatnonzero(rules.klass[open_] == k)
+        go = (len(own) + 1) // 2 if count < 0 else count - int((rules.klass[gone] == k).sum())
+        parts_.append(own[np.argsort(loudness[own], kind="stable")[: go + (go > 0)]])
+    calm = np.concatenate(parts_)
+    part = inner[np.ix_(calm, calm)]
+    any_ = bool((rules.counts < 0).any())
+    field = np.zeros(len(H)) if linear is None else np.abs(linear)
+    heaviest = np.sort(field[open_])[: None if any_ else len(calm)].max(initial=0.0)
+    terms = len(H) ** 2 * float(np.abs(inner if any_ else part).max(initial=0.0)) + len(H) * float(heaviest)
+    terms += float(np.abs(H[np.ix_(gone, gone)]).sum() + field[gone].sum())
+    spread = float(part.max() - part.min()) if part.size else 0.0
+    return float(max(TIE_TOLERANCE * spread, 4 * np.finfo(np.float64).eps * terms))
 
 
 def check_removed(removed: int, blocks: int) -> int:
@@ -148,25 +164,23 @@ def lowest_states(
     if time_limit is not None:
         check_time_limit(time_limit)
     method = _checked_method(method, rules, removed, count)
-    tolerance = tie_tolerance(H, len(H) - 1 if removed is None else removed, g)
+    tolerance = tie_tolerance(H, rules, g)
     curve = _Curve(report)
     solver = _Solver(H, g, rules, tolerance, method == "enumerate", curve.add, seeds)
     # one more than asked: it decides level_cut and the lower bound
     found = solver.lowest(int(min(count + 1, solver.most)), time_limit)
     if not len(found.x) and found.complete:
-        raise InputError(
-            "No choice of blocks satisfies the budgets together with the rules; ask for less of one, or "
-            "relax the rules."
-        )
+        raise InputError(NOTHING_FITS)
     k = min(count, len(found.x))
     size = None
-    if found.complete and not found.cut(k, 1.5 * tolerance):  # surely: the next is known to half a level
+    if found.complete and not found.goes_on(k, tolerance):
         size = _level_size(found.energies[:k], k, tolerance)
     elif found.complete:
         left = None if time_limit is None else time_limit - (time.perf_counter() - began)
         found, size = _look_further(solver, found, count, left)
-    # the width of a level covers the rounding of an energy
-    rest = min([found.bound, *(found.energies[k:] - tolerance)])
+    # the width of a level covers the rounding of a low energy
+    more = found.energies[k:]
+    rest = min([found.bound, *(more - np.maximum(tolerance, 4 * np.finfo(np.float64).eps * np.abs(more)))])
     spectrum = Spectrum(
         x=found.x[:k],
         energies=found.energies[:k],
@@ -174,7 +188,7 @@ def lowest_states(
         lower_bound=float(rest),
         total=rules.total,
         tolerance=tolerance,
-        level_cut=found.cut(k, tolerance),
+        level_cut=_is_cut(found.energies, k, tolerance),
         seconds=time.perf_counter() - began,
         nodes=found.nodes,
         level_size=size,
@@ -254,9 +268,9 @@ class _Listed:
     bound: float  # of every other state
     nodes: int
 
-    def cut(self, k: int, tolerance: float) -> bool:
-        """Whether the level of the k-th state goes on behind it."""
-        return bool(k < len(self.x) and self.energies[k] <= self.energies[k - 1] + tolerance)
+    def goes_on(self, k: int, tolerance: float) -> bool:
+        """Whether the level of the k-th state may go on behind it: the next is known to half a level."""
+        return bool(k < len(self.x) and self.energies[k] <= self.energies[k - 1] + 1.5 * tolerance)
 
 
 @dataclass(frozen=True)
@@ -279,10 +293,10 @@ class _Solver:
     def lowest(self, keep: int, time_limit: float | None, node_limit: float = math.inf) -> _Listed:
         """The `keep` lowest states; fewer, and not complete, when the time or the nodes are up before."""
         if self.by_enumeration:
-            x = _enumerate_lowest(self.H, self.linear, int(self.rules.counts[-1]), keep, self.tolerance)
-            # what was dropped on the way lies above the highest energy kept, less the width of a level
+            x, bound = _enumerate_lowest(
+                self.H, self.linear, int(self.rules.counts[-1]), keep, self.tolerance
+            )
             complete, nodes = True, 0
-            bound = float(energies(self.H, x, self.linear).max()) - self.tolerance
         else:
             # here: compiled code takes a while to load, and enumeration needs none
             from core.spectrum.branch_and_bound import search
@@ -357,19 +371,20 @@ def checked_problem(
         )
     removed = None if removed is None else check_removed(removed, n)
     g = np.zeros(n) if linear is None else np.asarray(linear, dtype=np.float64)
-    if g.shape != (n,) or not np.isfinite(g).all():
-        raise InputError(f"The linear term must be {n} finite numbers, not shape {g.shape}.")
+    check_linear(g, n)
     return H, g, make_rules(constraints, n, removed)
 
 
 def _level_size(e: np.ndarray, k: int, tolerance: float) -> int:
     """States of `e`, in level order, that share the level of the k-th."""
-    first = float(e[k - 1])
-    for energy in np.sort(e[:k])[::-1]:  # down to the start of the level
-        if e[k - 1] - energy > tolerance:
-            break
-        first = float(energy)
-    return int(((e >= first) & (e <= first + tolerance)).sum())
+    level = levels(e, tolerance)
+    return int((level == level[k - 1]).sum())
+
+
+def _is_cut(e: np.ndarray, k: int, tolerance: float) -> bool:
+    """Whether the state behind the k-th of `e`, in level order, shares its level."""
+    level = levels(e, tolerance)
+    return bool(k < len(e) and level[k] == level[k - 1])
 
 
 def levels(e: np.ndarray, tolerance: float) -> np.ndarray:
@@ -411,14 +426,19 @@ def level_order(e: np.ndarray, x: np.ndarray, tolerance: float) -> np.ndarray:
     return np.lexsort([*bits.T[::-1], level])
 
 
-def _enumerate_lowest(H: np.ndarray, g: np.ndarray, m: int, keep: int, tolerance: float) -> np.ndarray:
-    """bool [keep, N]: the lowest states; inside a cut level, those with the smallest block lists."""
+def _enumerate_lowest(
+    H: np.ndarray, g: np.ndarray, m: int, keep: int, tolerance: float
+) -> tuple[np.ndarray, float]:
+    """(bool [keep, N]: the lowest states; inside a cut level, those with the smallest block lists, an energy
+    that no other state lies below).
+    """
     pool = _Pool(keep, tolerance)
     for part in parts(H, m, g):
         i, j = pool.candidates(part.energies)
         if len(i):
             pool.add(part.energies[i, j], np.concatenate([part.left[i], part.right[j]], axis=1))
-    return pool.x
+    # what was not even looked at lies above the highest energy kept, less the width of a level
+    return pool.x, min(pool.dropped, float(pool.e.max()) - tolerance)
 
 
 class _Pool:
@@ -428,7 +448,7 @@ class _Pool:
         self.keep, self.tolerance = keep, tolerance
         self.e = np.empty(0)
         self.x = np.empty((0, 0), dtype=bool)
-        self.threshold = math.inf
+        self.threshold = self.dropped = math.inf  # the lowest energy dropped: levels shift as states come in
 
     def candidates(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the energies that may still belong to the pool."""
@@ -442,6 +462,7 @@ class _Pool:
             below = e[i, j] < threshold - self.tolerance
             first = np.flatnonzero(~below)[: self.keep]
             chosen = np.concatenate([np.flatnonzero(below), first])
+            self.dropped = min(self.dropped, threshold - self.tolerance)
             i, j = i[chosen], j[chosen]
         return i, j
 
@@ -449,7 +470,9 @@ class _Pool:
         self.e = np.concatenate([self.e, e])
         self.x = np.concatenate([self.x, x]) if self.x.size else x
         if len(self.e) > self.keep:
-            order = level_order(self.e, self.x, self.tolerance)[: self.keep]
+            order = level_order(self.e, self.x, self.tolerance)
+            self.dropped = min(self.dropped, float(self.e[order[self.keep :]].min()))
+            order = order[: self.keep]
             self.e, self.x = self.e[order], self.x[order]
         if len(self.e) == self.keep:
             self.threshold = float(self.e.max())

@@ -10,7 +10,7 @@ import gzip
 import json
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, field
 from functools import cache, lru_cache
@@ -148,6 +148,11 @@ class Results:
         with self._connection() as c:
             return _put(c, key, values, seconds, versions or {})
 
+    def put_all(self, found: Iterable[tuple[Key, dict[int, float]]]) -> int:
+        """`put` of several measurements at once, all or none. Returns how many items were new."""
+        with self._connection() as c:
+            return sum(_put(c, key, values, 0.0, {}) for key, values in found)
+
     def items(self, key: Key) -> set[int]:
         """The items already measured."""
         with self._connection() as c:
@@ -227,12 +232,18 @@ class Results:
                 (model, name_text(removed), prompt, settings, text),
             )
 
-    def answers(self, model: str) -> dict[tuple[tuple[Name, ...], str], str]:
-        """{(removed blocks, prompt): text} of a model."""
+    def answers(self, model: str, settings: str | None = None) -> dict[tuple[tuple[Name, ...], str], str]:
+        """{(removed blocks, prompt): text} of a model, in these settings; None: in any, of several the answer
+        whose settings say most of how it came about.
+        """
         if not self.path.exists():
             return {}
         with self._connection() as c:
-            rows = c.execute("SELECT removed, prompt, text FROM answer WHERE model = ?", (model,)).fetchall()
+            rows = c.execute(
+                "SELECT removed, prompt, text FROM answer WHERE model = ? AND "
+                "settings = coalesce(?, settings) ORDER BY length(settings)",
+                (model, settings),
+            ).fetchall()
         return {(read_name(r), prompt): text for r, prompt, text in rows}
 
     def put_responses(self, source: str, values: dict[str, str]) -> int:

@@ -47,7 +47,9 @@ _KEYS = {
 }
 _DATA = {"data_files", "field", "revision", "delimiter", "sep"}
 _SIZE = 2**20
-_OPTIONS = re.compile(r"(?P<name>.*)::(?P<options>(data|field)=[^,]*(,(data|field)=[^,]*)*)", re.DOTALL)
+_OPTIONS = re.compile(r"(?P<name>.*?)::(?P<options>(data|field)=.*)", re.DOTALL)
+_NEXT = re.compile(r",(?=(?:data|field)=)")  # a path may hold other commas
+_BETWEEN = re.compile(r",(?!(?:data|field)=)")
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def parse_task(text: str) -> Task:
     """
     found = _OPTIONS.fullmatch(text)
     name = found["name"] if found else text
-    options = dict(pair.split("=", 1) for pair in found["options"].split(",")) if found else {}
+    options = dict(pair.split("=", 1) for pair in _NEXT.split(found["options"])) if found else {}
     if name.endswith(_SUFFIXES):
         if options:
             raise InputError(
@@ -107,6 +109,13 @@ def parse_task(text: str) -> Task:
             "the path."
         )
     return Task(name, None, data, options.get("field"))
+
+
+def listed_tasks(text: str) -> list[str]:
+    """The tasks of a text with commas between them, each as `parse_task` takes it, whose own options have
+    commas between them, too.
+    """
+    return [part.strip() for part in _BETWEEN.split(text) if part.strip()]
 
 
 def over_folder(tasks: Sequence[Task], folder: Path) -> list[Task]:
@@ -205,6 +214,11 @@ def _check(config: dict, path: Path) -> None:
             )
     if not isinstance(config.get("task"), str):
         refuse("names no task", "write for example task: NAME")
+    for key in ("test_split", "validation_split"):
+        if not isinstance(config.get(key, ""), str):
+            refuse(f"has a {key} that is no name", "write for example test_split: test")
+    if not isinstance(config.get("metric_list") or [], list):
+        refuse("has a metric_list that is no list", "write for example - metric: acc")
     if not config.get("test_split") and not config.get("validation_split"):
         refuse(f"has no test_split for task {config['task'][:40]!r}", "name the split that is measured")
     source = str(config.get("dataset_path"))

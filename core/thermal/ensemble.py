@@ -53,10 +53,15 @@ def ensemble(
     """The ensemble at a temperature, by the best of three ways: all states, the listed ones, samples.
 
     H: float64 [N, N]; spectrum: its lowest states within the rules (None: M alone). Errors: InputError for a
-    temperature that is no number above 0.
+    temperature that is no number above 0, or far below the width of a level.
     """
     if not (temperature > 0 and math.isfinite(temperature)):
         raise InputError(f"The temperature must be a number above 0, not {temperature!r}.")
+    if temperature < spectrum.tolerance / 100:  # weights would be those of rounding
+        raise InputError(
+            f"The temperature {temperature:.3g} is far below {spectrum.tolerance:.3g}, up to which energies "
+            "are ties; choose a higher one."
+        )
     rules = rules or make_rules(None, len(H), int(spectrum.x[0].sum()))
     listed = of_list(spectrum, temperature, rules)
     if listed.error == 0:
@@ -77,8 +82,10 @@ def of_all(problem: Whole, temperature: float, ground: float) -> Ensemble:
     z = first = second = 0.0
     pairs = np.zeros((n, n))
     for part in problem.parts():
-        above = part.energies - ground
-        w = np.exp(above / -temperature)
+        above = part.energies  # in temperatures from here on
+        above -= ground
+        above /= temperature
+        w = np.exp(-above)
         weight = above * w
         z += float(w.sum())
         first += float(weight.sum())
@@ -114,8 +121,8 @@ def _with_fixed(problem: Whole, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def of_list(spectrum: Spectrum, temperature: float, rules: Rules) -> Ensemble:
     """From the listed states alone, with the share of the weight that unlisted ones may have at most."""
     s = spectrum
-    above = s.energies - s.energies[0]
-    w = np.exp(above / -temperature)
+    above = (s.energies - s.energies[0]) / temperature
+    w = np.exp(-above)
     z, x = float(w.sum()), s.x.astype(np.float64)
     share = unlisted(s, temperature, z, rules)
     pairs = (x.T * (w / z)) @ x
@@ -144,7 +151,7 @@ def of_samples(found: "Sampled", ground: float) -> Ensemble:
     x = found.x.reshape(-1, found.x.shape[-1]).astype(np.float64)
     pairs = x.T @ x / len(x)
     probability = np.diag(pairs).copy()
-    above = found.energies[:, -1].ravel() - ground
+    above = (found.energies[:, -1].ravel() - ground) / found.temperature
     error = float(np.sqrt((probability * (1 - probability)).max() / found.effective))
     log_z = found.log_z + ground / found.temperature
     made = _made(
@@ -172,6 +179,6 @@ def _made(
     error: float,
     why: str,
 ) -> Ensemble:
-    """mean, square: of the energy above the ground state, whose weight log_z counts as 1."""
-    capacity = max(square - mean**2, 0.0) / temperature**2
-    return Ensemble(temperature, removed, pairs, mean, capacity, log_z + mean / temperature, how, error, why)
+    """mean, square: of the energy above the ground state in temperatures; log_z counts its weight as 1."""
+    capacity, energy = max(square - mean**2, 0.0), mean * temperature
+    return Ensemble(temperature, removed, pairs, energy, capacity, log_z + mean, how, error, why)

@@ -76,15 +76,15 @@ def overlap_of_states(x: np.ndarray, how: str = EXACT) -> Overlap:
 def overlap_of_ensemble(
     H: np.ndarray, spectrum: Spectrum, found: Ensemble, rules: Rules | None = None, seed: int = 0
 ) -> Overlap | None:
-    """Of two states of an ensemble of equal M; None where M varies."""
-    counts = spectrum.x.sum(axis=1)
+    """Of two states of an ensemble of equal M; None where M varies, in the list or beyond it."""
+    sampled = None if found.sampled is None else found.sampled.x.reshape(-1, found.sampled.x.shape[-1])
+    counts = (spectrum.x if sampled is None else sampled).sum(axis=1)
     if np.ptp(counts):
         return None
     t = found.temperature
-    if found.sampled is not None:
+    if sampled is not None:
         rng = np.random.default_rng(seed)
-        x = found.sampled.x.reshape(-1, found.sampled.x.shape[-1])
-        x = x[rng.permutation(len(x))[:_DRAWN]]
+        x = sampled[rng.permutation(len(sampled))[:_DRAWN]]
         return _weighted(x, np.ones(len(x)), ESTIMATED, itself=False)
     complete = np.isinf(spectrum.lower_bound)
     if (complete or found.how == BOUNDED) and len(spectrum.x) <= _MANY:

@@ -50,7 +50,8 @@ def temperature_data(
     if not (0 < s.gap < math.inf):
         return []
     noise = None if rows is None else energy_error(rows, s.x[0], weights)
-    asked = [(gaps * s.gap, False) for gaps in GAPS] + ([(noise, True)] if noise else [])
+    asked = [(gaps * s.gap, False) for gaps in GAPS]
+    asked += [(noise, True)] if noise is not None and noise > s.tolerance else []
     asked.sort()
     rules = make_rules(constraints, len(found.H), found.removed)
     known = removal(found.H, s, [t for t, _ in asked], rules)

@@ -161,7 +161,7 @@ def forwards_spent(
     elif (
         len(every) and 0 < TALL * every.min() < every.max()
     ):  # where a random start is hundreds of times the best, nothing else could be seen
-        figure.update_yaxes(range=np.log10([0.85 * every.min(), TALL * every.min()]).tolist())
+        figure.update_yaxes(type="log", range=np.log10([0.85 * every.min(), TALL * every.min()]).tolist())
         above = int((every > TALL * every.min()).sum())
         text = f"{above} point{'s' * (above > 1)} above the scale, up to {every.max():.3g} nats"
         figure.add_annotation(

@@ -140,7 +140,7 @@ class WeightFiles:
 
     def finish(self, model: Any) -> Any:
         """The model that was asked for, from what was read."""
-        return model
+        return model.dequantize() if self.method and self.method.later else model
 
     def digest(self) -> dict[str, str | list[str]]:
         """SHA-256 of the configuration, of every weight file and of the code that was run: the model's
@@ -161,4 +161,6 @@ def _reading(method: Method | None) -> dict:
     """What from_pretrained is told of quantised weights."""
     import transformers
 
-    return {"quantization_config": getattr(transformers, method.config)(dequantize=True)} if method else {}
+    if method is None or method.later:
+        return {}
+    return {"quantization_config": getattr(transformers, method.config)(dequantize=True)}

@@ -16,10 +16,11 @@ from core.errors import InputError
 class Method:
     """What happens to weights of one quant_method."""
 
-    config: str = ""  # class of transformers that turns them into bf16; "": they are refused
+    config: str = ""  # class of transformers that reads them; "": they are refused
     package: str = ""  # that reading them takes
     # values that a number of a header's type holds, where not 1
     packed: Mapping[str, int] = field(default_factory=dict)
+    later: bool = False  # they become plain matrices once all is read, not one by one as it is
     why: str = ""  # they are refused
 
 
@@ -34,7 +35,7 @@ METHODS = {
     "fp8": Method("FineGrainedFP8Config"),
     "mxfp4": Method("Mxfp4Config", packed={"U8": 2}),
     "compressed-tensors": Method("CompressedTensorsConfig", "compressed_tensors", {"I32": 8, "U8": 2}),
-    "bitsandbytes": _refused("bitsandbytes"),
+    "bitsandbytes": Method("BitsAndBytesConfig", "bitsandbytes", {"U8": 2}, later=True),
     "gptq": _refused("gptqmodel"),
     "awq": _refused("gptqmodel"),
     "auto-round": _refused("auto-round"),

@@ -12,14 +12,14 @@ from core.spectrum.constraints import Constraints
 from core.spectrum.lowest import lowest_states
 from core.view.measured_figures import to_be_measured
 from pages.shared.parts import chart
-from pages.shared.view import WAIT, constraints_in_view, m_in_view, removed_in_view, source_of
+from pages.shared.view import AS_WRITTEN, WAIT, constraints_in_view, m_in_view, removed_in_view, source_of
 
 PICKED, LISTED, TAKEN = 5, 300, 20  # states that are proposed, of so many; those that one click takes
 TRAY, LOWEST = "Tray", "Lowest states"
 state = st.session_state
 
 
-@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={Constraints: repr})
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=AS_WRITTEN)
 def proposed(
     key: str, estimator: str, mix: dict | None, removed: int | None, rules: Constraints
 ) -> list[tuple[int, ...]]:

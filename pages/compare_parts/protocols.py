@@ -16,6 +16,7 @@ from core.store.runs import Run
 from core.tasks import short_prompts
 from core.tasks.presets import PRESETS, Preset, asked
 from core.tasks.scores import best_first, called, title, todays, told
+from core.tasks.task_files import listed_tasks
 from pages.compare_parts.searches import add_to_tray
 from pages.shared.parts import html_table, start_job, watch
 from pages.shared.view import plain
@@ -156,7 +157,7 @@ def _protocol() -> tuple[Preset, tuple[str, ...], int | None]:
         key="limit_drawn" if drawn else "limit",
         disabled=drawn is not None,
     )
-    named = [t.strip() for t in tasks.split(",") if t.strip()] if name == OTHER else []
+    named = listed_tasks(tasks) if name == OTHER else []
     if name == OTHER and not named:
         raise InputError("No task is named yet: give one of lm-evaluation-harness, or a task file.")
     protocol, reads = asked(named, None if name == OTHER else name, None, data.strip() or None)
@@ -228,11 +229,13 @@ def show_imported(run: Run) -> None:
         placeholder="none: the original",
         help="Of the model that a harness file is about, which does not say: for example 3,7-9.",
     )
-    if file is not None:
+    # not by itself: what is kept stays, and the blocks are said after the file
+    if right.button("Keep its scores", key="keep-imported", disabled=file is None) and file is not None:
         try:
             _import(run, file.name, file.getvalue(), removed)
         except InputError as error:
             st.error(plain(str(error)))
+    kept = other_tools.kept(model_key(run))
     rows = [
         [
             ", ".join(map(str, r.removed)) or "original",
@@ -243,13 +246,13 @@ def show_imported(run: Run) -> None:
             r.tool,
             r.source,
         ]
-        for r in other_tools.kept(model_key(run))
+        for r in kept
     ]
     if rows:
         st.html(
             html_table(["removed", "task", "metric", "imported value", "n", "tool", "file"], rows, "imported")
         )
-        found = (run.units.state(r.removed) for r in other_tools.kept(model_key(run)))
+        found = (run.units.state(r.removed) for r in kept)
         states = list(dict.fromkeys(s for s in found if s))
         st.button("Add these states to the tray", on_click=add_to_tray, args=(states,), key="tray-imported")
 

@@ -13,7 +13,7 @@ from core.store.named_models import missing
 from core.store.results import KL
 from core.store.runs import Run
 from pages.compare_parts.preview import LOWEST
-from pages.compare_parts.searches import CHOOSING, add_to_tray, distances
+from pages.compare_parts.searches import CHOOSING, add_to_tray, distances, increase_of
 from pages.compare_parts.table import mini
 from pages.shared.parts import Safe, html_table, name_of, seconds_of_forward, watch
 
@@ -114,12 +114,11 @@ def _row(racer: dict, units: Units, where: str, told: bool) -> list:
     removed = units.state(racer["removed"]) or ()
     between = "" if racer["low"] is None else f" [{racer['low']:+.4f}, {racer['high']:+.4f}]"
     report = racer.get("report")
-    error = "" if not report or report["increase_se"] is None else f" ± {report['increase_se']:.4f}"
     return [
         name_of(removed, len(units)),
         Safe(f"{mini(removed, units)} {units.said(removed)}"),
         where,
         f"{racer['above']:+.4f}{between}",
-        f"{report['increase']:+.4f}{error}" if report else "",
+        increase_of(report) if report else "",
         *((distances(report) if report else ["", ""]) if told else []),
     ]

@@ -17,6 +17,7 @@ from pages.shared.parts import Safe, chart, html_table, seconds_of_forward, watc
 from pages.shared.view import keep_view, m_in_view
 
 CHOOSING = 256  # sequences to choose on, and as many unseen ones to report on
+_SIDE_BY_SIDE = ("learn", "peers")  # kinds of jobs
 state = st.session_state
 
 
@@ -34,6 +35,14 @@ def of_ruler(searches: list[jobs.Job]) -> list[jobs.Job]:
     """The searches that went by the ruler that the page shows: of others the numbers are no losses."""
     ruler = state.setdefault("ruler", LOSS)  # not the control's default: it is read before
     return [job for job in searches if job.request.get("ruler", LOSS) == ruler]
+
+
+def comparable(searches: list[jobs.Job]) -> list[jobs.Job]:
+    """Of learning and the other methods those on as many sequences as the one that moved last: losses, curves
+    and forwards of other numbers are of other texts. What else was asked of the run stands for itself.
+    """
+    counts = [job.request["sequences"] for job in searches if job.kind in _SIDE_BY_SIDE]
+    return [job for job in searches if job.kind not in _SIDE_BY_SIDE or job.request["sequences"] == counts[0]]
 
 
 def improve(run: Run, removed: int, learned: jobs.Job | None, others: jobs.Job | None) -> None:
@@ -155,12 +164,15 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
             source.units.said(removed),
             f"{spent:.1f}",
             f"{loss:.4f}",
-            f"{r['increase']:+.4f} ± {r['increase_se']:.4f}",
+            increase_of(r),
             *(distances(r) if told else []),
         ]
         for name, removed, spent, loss, r in rows
     ]
     st.html(html_table(head, cells, "methods"))
+    if others and others.status == "done" and (without := jobs.unpaid(others.result)):
+        spent = others.result["budget"]
+        st.caption(f"{spent:.1f} forwards do not pay for the first states of: {', '.join(without)}.")
     left, right = st.columns([1, 3])
     left.button("Add these states to the tray", on_click=add_to_tray, args=([row[1] for row in rows],))
     if learned and learned.status == "done":
@@ -173,23 +185,29 @@ def show_search_results(source: Source, learned: jobs.Job | None, others: jobs.J
 
 
 def distances(report: dict) -> list[str]:
-    """KL and the share of equal first choices on unseen texts, with their 95 % intervals."""
+    """KL and the share of equal first choices on unseen texts, with their 95 % intervals, which one sequence
+    does not have.
+    """
     if "kl" not in report:
         return ["–", "–"]
     kl, same = report["kl"], report["same"]
-    return [
-        f"{kl['mean']:.4f} [{kl['low']:.4f} {kl['high']:.4f}]",
-        f"{100 * same['mean']:.1f} % [{100 * same['low']:.1f} {100 * same['high']:.1f}]",
-    ]
+    between = "" if kl["low"] is None else f" [{kl['low']:.4f} {kl['high']:.4f}]"
+    shares = "" if same["low"] is None else f" [{100 * same['low']:.1f} {100 * same['high']:.1f}]"
+    return [f"{kl['mean']:.4f}{between}", f"{100 * same['mean']:.1f} %{shares}"]
+
+
+def increase_of(report: dict) -> str:
+    """The loss increase on unseen texts with its standard error, which one sequence does not have."""
+    error = "" if report["increase_se"] is None else f" ± {report['increase_se']:.4f}"
+    return f"{report['increase']:+.4f}{error}"
 
 
 def show_learned(source: Source, removed: int) -> None:
     """Of a button: Explore on the landscape that was learned at this M by the ruler of the page."""
-    state.estimator = next(
-        e for e in source.estimators if learned_at(e) == removed and learned_by(e) == state.ruler
-    )
-    state.mix = None
-    keep_view()
+    found = [e for e in source.estimators if learned_at(e) == removed and learned_by(e) == state.ruler]
+    if found:  # its file may have been removed since
+        state.estimator, state.mix = found[0], None
+        keep_view()
 
 
 def add_to_tray(states: list[tuple[int, ...]]) -> None:

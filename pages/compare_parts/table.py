@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable
 from dataclasses import astuple
@@ -16,6 +15,7 @@ from core.energy.sources import Source
 from core.ising.energies import energies
 from core.ising.states import indicator
 from core.ising.units import BLOCK, Units, name_text
+from core.store.as_json import as_json
 from core.store.results import Results
 from core.tasks.items import chance_levels, read_tasks
 from pages.compare_parts.energies import spread_of
@@ -42,6 +42,11 @@ def mini(removed: tuple[int, ...], units: Units, common: frozenset[int] = frozen
         f'<span class="mini{lanes}" role="img" aria-label="removes '
         f'{units.said(removed) or "nothing"}">{cells}</span>'
     )
+
+
+def _error(se: float) -> str:
+    """A standard error, which one sequence does not have."""
+    return "" if math.isnan(se) else f" ± {se:.4f}"
 
 
 def _score(task: str, row: Row) -> str:
@@ -87,9 +92,9 @@ def table(rows: list[Row], units: Units, energy: dict[tuple[int, ...], str]) -> 
             + (units.said(r.removed) or "none")
         ),
         "energy": lambda r: energy.get(r.removed, ""),
-        "loss, nats": lambda r: f"{r.loss.mean:.4f} ± {r.loss.se:.4f}" if r.loss else "–",
+        "loss, nats": lambda r: f"{r.loss.mean:.4f}{_error(r.loss.se)}" if r.loss else "–",
         "increase": lambda r: (
-            f"{r.increase[0]:+.4f} ± {r.increase[1]:.4f}" + (" tie" if r.tied else "") if r.increase else ""
+            f"{r.increase[0]:+.4f}{_error(r.increase[1])}" + (" tie" if r.tied else "") if r.increase else ""
         ),
         "perplexity": lambda r: f"{math.exp(r.loss.mean):.3f}" if r.loss and r.loss.mean < 700 else "–",
         "KL, nats a token": _kl,
@@ -140,14 +145,14 @@ def as_csv(rows: list[Row], units: Units, energy: dict[tuple[int, ...], float]) 
         ]
     )
     for r in rows:
-        loss = [r.loss.mean, r.loss.se, len(r.loss.values)] if r.loss else ["", "", ""]
+        loss = [r.loss.mean, _known(r.loss.se), len(r.loss.values)] if r.loss else ["", "", ""]
         scores = [r.tasks[t].accuracy if t in r.tasks else "" for t in tasks]
         writer.writerow(
             [
                 name_text(units.stored(r.removed)),
                 energy.get(r.removed, ""),
                 *loss,
-                *(r.increase[:2] if r.increase else ("", "")),
+                *(map(_known, r.increase[:2]) if r.increase else ("", "")),
                 *_distance_cells(r),
                 *scores,
                 r.tokens_per_second or "",
@@ -156,6 +161,11 @@ def as_csv(rows: list[Row], units: Units, energy: dict[tuple[int, ...], float]) 
             ]
         )
     return out.getvalue()
+
+
+def _known(number: float) -> float | str:
+    """A number as a cell, empty where it is none."""
+    return "" if math.isnan(number) else number
 
 
 def _distance_cells(row: Row) -> list:
@@ -198,7 +208,7 @@ def show_table(source: Source, states: list[tuple[int, ...]], job: jobs.Job | No
     )
     right.download_button(
         "JSON",
-        lambda: json.dumps(record(source.run, states, Results())),
+        lambda: as_json(record(source.run, states, Results())),
         "compare.json",
         "application/json",
         on_click="ignore",

@@ -18,7 +18,17 @@ from core.spectrum.memory_budget import Fit, needs, read_budget, size, smallest_
 from core.spectrum.sweep import Step, sweep
 from core.store.runs import Run
 from core.view.coupling_figures import how_many
-from pages.shared.view import COUNTS, RULES, clear_rules, open_at_first, plain, rules_in_view, see, source_of
+from pages.shared.view import (
+    AS_WRITTEN,
+    COUNTS,
+    RULES,
+    clear_rules,
+    open_at_first,
+    plain,
+    rules_in_view,
+    see,
+    source_of,
+)
 
 SLIDERS = 24  # domains that have one
 SWEEP_SECONDS, SWEEP_STEP = (4, 40), 0.3  # of a sweep at first and on request, of each M
@@ -222,7 +232,7 @@ def how_many_control(source: Source) -> None:
             hold("fits")
 
 
-@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs=AS_WRITTEN)
 def swept(
     key: str, estimator: str, mix: dict | None, constraints: Constraints, seconds: float
 ) -> tuple[list[Step], bool]:

@@ -14,13 +14,13 @@ from core.store.named_models import missing
 from core.store.results import Results
 from core.store.runs import Run
 from pages.shared.evidence import audit_of, follow, measuring, rows_of_m, start_measuring, time_of
-from pages.shared.view import source_of
+from pages.shared.view import AS_WRITTEN, source_of
 
 NO_MODEL = "Not known: a bare matrix has no model to measure."
 state = st.session_state
 
 
-@st.cache_resource(max_entries=24, show_spinner=False)
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs=AS_WRITTEN)
 def verdict(
     key: str, estimator: str, mix: dict | None, ground: tuple[int, ...], home: str, stamp: tuple
 ) -> Health:

@@ -14,7 +14,7 @@ from core.view.heal_figures import before_and_after
 from pages.heal_parts.asked import Names
 from pages.heal_parts.shown import show
 from pages.shared.parts import chart, html_table, watch
-from pages.shared.view import WAIT, source_of
+from pages.shared.view import AS_WRITTEN, WAIT, source_of
 
 LISTED = 300  # states among which a rank is looked up
 WORDS = {"energy": "energy", "before": "loss before", "after": "loss after"}
@@ -57,7 +57,7 @@ def _place(source: Source, removed: Names) -> tuple[float | None, int | None]:
     return energy, ranks.get(units)
 
 
-@st.cache_resource(max_entries=24, show_spinner=False)
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs=AS_WRITTEN)
 def _ranks(key: str, by: str, estimator: str, mix: dict | None, m: int) -> dict[tuple[int, ...], int]:
     """{state: rank} of the lowest, as far as they are proved."""
     H = source_of(key).seen(by).couplings(estimator, mix)

@@ -7,12 +7,12 @@ from core.spectrum.constraints import Constraints
 from core.view.shape_figures import depths_figure
 from pages.landscape_parts.found import CONFIG, Shown
 from pages.shared.parts import chart
-from pages.shared.view import plain, source_of
+from pages.shared.view import AS_WRITTEN, plain, source_of
 
 WAIT = 2.0  # seconds for each M
 
 
-@st.cache_resource(max_entries=12, show_spinner="Solving every M", hash_funcs={Constraints: repr})
+@st.cache_resource(max_entries=12, show_spinner="Solving every M", hash_funcs=AS_WRITTEN)
 def every(key: str, estimator: str, mix: dict | None, constraints: Constraints, moves: str) -> list[Depth]:
     """Of a source."""
     H = source_of(key).couplings(estimator, mix)

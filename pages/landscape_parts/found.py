@@ -10,7 +10,7 @@ from core.shape.bootstrap import RESAMPLES, Stability, stability
 from core.shape.valleys import Minima
 from core.spectrum.constraints import Constraints, Rules, make_rules
 from core.spectrum.lowest import Spectrum
-from pages.shared.view import source_of
+from pages.shared.view import AS_WRITTEN, source_of
 
 WAIT, LISTED = 5.0, 5000  # seconds that a list may take; states that it holds at most
 CONFIG = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}  # of charts
@@ -53,7 +53,7 @@ class Shown:
         return (*view, self.constraints, self.moves, self.minima.asked)
 
 
-@st.cache_resource(max_entries=12, show_spinner="Finding minima", hash_funcs={Constraints: repr})
+@st.cache_resource(max_entries=12, show_spinner="Finding minima", hash_funcs=AS_WRITTEN)
 def shown(
     key: str,
     estimator: str,
@@ -79,7 +79,7 @@ def shown(
     return Shown(source, estimator, mix, removed, constraints, moves, found, barrier_tree(found.valleys))
 
 
-@st.cache_resource(max_entries=6, show_spinner="Drawing the sample again", hash_funcs={Constraints: repr})
+@st.cache_resource(max_entries=6, show_spinner="Drawing the sample again", hash_funcs=AS_WRITTEN)
 def resampled(view: Named) -> Stability:
     """How sure the minima and barriers of a run are."""
     found = shown(*view)

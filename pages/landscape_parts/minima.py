@@ -10,20 +10,17 @@ from core.ising.states import removed_blocks
 from core.landscape.wording import exponent, with_power
 from core.shape.bootstrap import RESAMPLES, Stability
 from core.shape.descent import SampledBasins, sampled_basins
-from core.spectrum.constraints import Constraints
 from core.view.snippets import View, landscape_line, landscape_snippet
 from core.view.tree_files import tree_csv, tree_graphml, tree_svg, tree_table
 from pages.landscape_parts.found import LISTED, WAIT, Named, Shown, resampled, shown
 from pages.shared.parts import html_table
-from pages.shared.view import plain, rules_in_view
+from pages.shared.view import AS_WRITTEN, plain, rules_in_view
 
 DESCENTS = 1000
 state = st.session_state
 
 
-@st.cache_resource(
-    max_entries=12, show_spinner="Descending from random states", hash_funcs={Constraints: repr}
-)
+@st.cache_resource(max_entries=12, show_spinner="Descending from random states", hash_funcs=AS_WRITTEN)
 def basins(view: Named) -> SampledBasins:
     """Where random states drain to."""
     found = shown(*view)

@@ -1,5 +1,7 @@
 """What here is structure, and what would noise show as well?"""
 
+import math
+
 import streamlit as st
 
 from core.energy.couplings import rows_of
@@ -8,12 +10,12 @@ from core.shape.ruggedness import distance_correlation, ruggedness
 from core.view.shape_figures import walk_figure
 from pages.landscape_parts.found import CONFIG, Shown
 from pages.shared.parts import chart, html_table
-from pages.shared.view import plain, source_of
+from pages.shared.view import AS_WRITTEN, plain, source_of
 
 WAIT = 1.0  # seconds for the list of each draw: noise has no structure that would make a proof quick
 
 
-@st.cache_resource(max_entries=12, show_spinner="Drawing noise, in up to two minutes")
+@st.cache_resource(max_entries=12, show_spinner="Drawing noise, in up to two minutes", hash_funcs=AS_WRITTEN)
 def beside_noise(key: str, estimator: str, mix: dict | None, removed: int) -> Structure:
     """The figures of a view beside those of noise."""
     source = source_of(key)
@@ -43,7 +45,10 @@ def show(found: Shown) -> None:
         "search find, without rules; * outside. All figures of this table are estimated."
     )
     walk = ruggedness(found.H, found.removed)
-    ground = found.spectrum.removed[0]
+    likeness = distance_correlation(found.H, found.spectrum.removed[0])
+    if math.isnan(likeness):
+        st.caption("All states have the same energy, so there is nothing for a walk to remember.")
+        return
     apart = len(found.tree.roots)
     st.markdown(
         plain(
@@ -51,7 +56,7 @@ def show(found: Shown) -> None:
             f"{100 * walk.share:.0f} % "
             "of the energy's variance over all states is in pairs, the rest is blocks that add up; energy "
             "and "
-            f"distance to the ground state correlate with {distance_correlation(found.H, ground):+.2f} "
+            f"distance to the ground state correlate with {likeness:+.2f} "
             "(exact, "
             f"without rules). Below the end of the list there "
             f"{'is one funnel' if apart == 1 else f'are {apart} funnels'}: "

@@ -5,7 +5,6 @@ import streamlit as st
 
 from core.ising.energies import energies
 from core.ising.states import indicator
-from core.spectrum.constraints import Constraints
 from core.store import folders
 from core.store.results import Results
 from core.thermal.density import Density, density, density_of_list
@@ -15,21 +14,21 @@ from pages.landscape_parts.found import CONFIG, Named, Shown, shown
 from pages.landscape_parts.temperature import unit_of
 from pages.shared.evidence import choices_of_others, measured_so_far
 from pages.shared.parts import chart, html_table
-from pages.shared.view import plain
+from pages.shared.view import AS_WRITTEN, plain
 
 LOW = 0.1  # share of the states that a closer look holds
 COLD = 1  # gaps: the lowest temperature of the ladder that estimates a density
 state = st.session_state
 
 
-@st.cache_resource(max_entries=12, show_spinner="Drawing states", hash_funcs={Constraints: repr})
+@st.cache_resource(max_entries=12, show_spinner="Drawing states", hash_funcs=AS_WRITTEN)
 def drawn(view: Named) -> Sampled:
     """Of a ladder of temperatures down to a cold one."""
     found = shown(*view)
     return sample(found.H, found.rules, COLD * unit_of(found))
 
 
-@st.cache_resource(max_entries=12, show_spinner="Counting states", hash_funcs={Constraints: repr})
+@st.cache_resource(max_entries=12, show_spinner="Counting states", hash_funcs=AS_WRITTEN)
 def counted(view: Named, asked: tuple[float, ...], estimate: bool, low: bool) -> Density | None:
     """The density of a view, and the states below each of the energies."""
     found = shown(*view)

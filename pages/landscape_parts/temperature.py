@@ -5,7 +5,6 @@ import streamlit as st
 
 from core.energy.uncertainty import energy_spread
 from core.landscape.wording import exponent, with_power
-from core.spectrum.constraints import Constraints
 from core.thermal.ensemble import ESTIMATED, UNLISTED, Ensemble, ensemble, of_list
 from core.thermal.overlap import Overlap, overlap_of_ensemble, overlap_of_states
 from core.thermal.whole import whole
@@ -13,19 +12,19 @@ from core.view.coupling_figures import heatmap
 from core.view.shape_figures import overlap_figure, probability_figure
 from pages.landscape_parts.found import CONFIG, Named, Shown, shown
 from pages.shared.parts import chart, html_table
-from pages.shared.view import plain
+from pages.shared.view import AS_WRITTEN, plain
 
 GAPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-@st.cache_resource(max_entries=40, show_spinner="At this temperature", hash_funcs={Constraints: repr})
+@st.cache_resource(max_entries=40, show_spinner="At this temperature", hash_funcs=AS_WRITTEN)
 def at(view, temperature: float) -> Ensemble:
     """The ensemble of a view."""
     found = shown(*view)
     return ensemble(found.H, found.spectrum, temperature, found.rules)
 
 
-@st.cache_resource(max_entries=40, show_spinner=False, hash_funcs={Constraints: repr})
+@st.cache_resource(max_entries=40, show_spinner=False, hash_funcs=AS_WRITTEN)
 def likeness(view: Named, temperature: float) -> dict[str, Overlap]:
     """Overlaps of two states of the ensemble, and of the minima."""
     found = shown(*view)
@@ -40,10 +39,9 @@ def likeness(view: Named, temperature: float) -> dict[str, Overlap]:
 
 
 def unit_of(found: Shown) -> float:
-    """The gap; where everything listed is one level, the spread of the energies."""
+    """The gap; where everything listed is one level, the spread of the couplings."""
     gap = found.spectrum.gap
-    spread = float(np.ptp(found.spectrum.energies))
-    return gap if np.isfinite(gap) else spread or 1.0
+    return gap if np.isfinite(gap) else float(np.ptp(found.H)) or 1.0
 
 
 def show(found: Shown) -> None:
@@ -104,7 +102,7 @@ def _ready(found: Shown, t: float, chosen: float) -> bool:
     return st.toggle(f"Sample at {chosen} gaps", key=f"shape_sample_{chosen}")
 
 
-@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs=AS_WRITTEN)
 def noise_of_ground(view: Named) -> float | None:
     """The standard deviation of E0, over resamples of the calibration; None where there are none."""
     found = shown(*view)

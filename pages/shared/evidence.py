@@ -19,7 +19,7 @@ from core.tasks.items import BUNDLED
 from core.view.state_files import Increases
 from pages.shared.link import LABEL_LIMIT
 from pages.shared.parts import seconds_of_forward, show_progress
-from pages.shared.view import source_of
+from pages.shared.view import AS_WRITTEN, source_of
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -41,7 +41,7 @@ def pairs_of(key: str, home: str, stamp: tuple) -> dict:
     return pair_losses(source_of(key).run, Results())
 
 
-@st.cache_resource(max_entries=48, show_spinner=False)
+@st.cache_resource(max_entries=48, show_spinner=False, hash_funcs=AS_WRITTEN)
 def _audit(key: str, estimator: str, mix: dict | None, home: str, stamp: tuple) -> Audit | None:
     return audit(source_of(key).couplings(estimator, mix), pairs_of(key, home, stamp))
 

@@ -56,16 +56,24 @@ def send_again(page: str) -> None:
         state[name] = state[name]
 
 
-def _as_it_is_now(key: str) -> bytes:
-    """A key, and when its run was last written: where the texts of a run lie may change.
+def as_it_is_now(key: str) -> bytes:
+    """A key, and when its run was last written: where the texts of a run lie may change, and what secants and
+    pairs it has. Any other word as it is.
 
     Bytes, since Streamlit hashes what comes back by the same rule: words in it would come here again.
     """
-    file = folders.home() / "runs" / read_view(key)[0] / "run.json"
-    return f"{key} {file.stat().st_mtime_ns if file.is_file() else 0}".encode()
+    own = read_view(key)[0]
+    file = folders.home() / "runs" / own / "run.json"
+    known = re.fullmatch("[0-9a-f]{64}", own) and file.is_file()
+    return f"{key} {file.stat().st_mtime_ns if known else 0}".encode()
 
 
-@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs={str: _as_it_is_now})
+# how arguments name what a cache holds: whatever is made of a source is made anew when its run is written
+# anew
+AS_WRITTEN = {str: as_it_is_now, Constraints: repr}
+
+
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=AS_WRITTEN)
 def source_of(key: str) -> Source:
     """The source of a key, opened once for all sessions, and again when its run was written anew."""
     return open_source(key)
@@ -112,7 +120,7 @@ def clear_rules() -> None:
         state.removed = source_of(state.source).opening
 
 
-@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs={Constraints: repr})
+@st.cache_resource(max_entries=24, show_spinner=False, hash_funcs=AS_WRITTEN)
 def _lowest(
     key: str, estimator: str, mix: dict | None, removed: int | None, rules: Constraints
 ) -> tuple[int, ...] | None:

@@ -5,6 +5,7 @@ import io
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from core.tasks.short_prompts import PROMPTS
 from core.texts import pack, read_texts
 from pages.compare_parts.protocols import harness_csv
 from pages.compare_parts.race import finding
+from pages.compare_parts.searches import comparable
 from pages.compare_parts.table import as_csv
 
 APP = str(Path(__file__).resolve().parents[2] / "app.py")
@@ -335,17 +337,80 @@ def test_numbers_of_other_tools_are_marked_as_such(tmp_path):
     assert app.session_state.tray == [(1, 2)]
 
 
+def test_scores_of_another_tool_are_kept_once_the_blocks_are_said():
+    """An upload alone, before its blocks are typed, had been kept as the original's."""
+    from core.compare import other_tools
+
+    content = b'{"results": {"piqa": {"acc,none": 0.5}}}'
+    app = compare_page(m="2")
+    (field,) = [f for f in app.get("file_uploader") if f.label == "Results of another tool"]
+    field.set_value(("results.json", content, "application/json")).run()
+    assert other_tools.kept(MODEL) == []
+    app.text_input(key="imported_removed").set_value("3,7").run()
+    assert other_tools.kept(MODEL) == []
+    press(app, "Keep its scores")
+    assert [row.removed for row in other_tools.kept(MODEL)] == [(3, 7)] and "0.5" in shown(app)
+    app.text_input(key="imported_removed").set_value("99").run()
+    press(app, "Keep its scores")
+    assert len(other_tools.kept(MODEL)) == 1 and "99" in app.error[0].value
+
+
+def ended_job(kind: str, request: dict, result: dict) -> None:
+    """A finished job, as its worker leaves it."""
+    folder = folder_of(id_of(kind, request))
+    folder.mkdir(parents=True)
+    write_whole(folder / "request.json", {"kind": kind, "request": request, "t": 1.0})
+    write_whole(folder / "result.json", {"status": "done", "result": result, "t": 2.0})
+
+
 def stored_benchmarks(states: list[list[int]], rows: list[dict]) -> None:
     """A finished job of the protocol that the tab opens with, its rows as an earlier version wrote them."""
     protocol, reads = asked((), "bundled", None)
     about = {"states": states, "preset": protocol.to_json(), "limit": 100, "batch": 16}
     request = jobs.request_for(load_run(DEMO_RUN), reads, **about)
-    folder = folder_of(id_of("harness", request))
-    folder.mkdir(parents=True)
-    write_whole(folder / "request.json", {"kind": "harness", "request": request, "t": 1.0})
     found = [{"removed": s, "tasks": r, "groups": {}} for s, r in zip(states, rows, strict=True)]
     result = {"preset": about["preset"], "harness": "0.4.13", "limit": 100, "states": found}
-    write_whole(folder / "result.json", {"status": "done", "result": result, "t": 2.0})
+    ended_job("harness", request, result)
+
+
+def test_searches_and_losses_of_one_sequence_are_told_without_an_error():
+    """The command line may ask for one, and such a mean has no standard error."""
+    run, results = load_run(DEMO_RUN), Results()
+    for removed, loss in (((), 3.0), ((1, 2), 3.5), ((3, 4), 3.25)):
+        results.put(Key(MODEL, removed, "texts", "report", "loss"), {0: loss})
+    alone = {"low": None, "high": None, "se": None, "mean": 0.5}
+    report = {"original": 3.0, "loss": 3.5, "loss_se": None, "increase": 0.5, "increase_se": None}
+    report |= {"kl": {**alone, "median": None, "p99": None}, "same": alone}
+    found = {"removed": [1, 2], "forwards": 2.0, "loss": 3.5, "report": report}
+    racer = {**found, "items": 1, "above": 0.0, "low": None, "high": None}
+    about = {"remove": 2, "sequences": 1}
+    request = lambda **more: jobs.request_on(run, DEMO_RUN.absolute(), **about, **more)  # noqa: E731
+    searched = {"original": 3.0, "forwards": 2.0, "budget": 5.0, "sequences": 1}
+    methods = {
+        **searched,
+        "methods": {"greedy": found},
+        "curves": {"greedy": [[2.0, 3.5]], "evolutionary": []},
+    }
+    ended_job("peers", request(budget=5.0, seed=0), methods)
+    learned = {**searched, "best": found, "curve": [[2.0, 3.5]], "states": 1, "report": report}
+    ended_job("learn", request(budget=5.0, seed=0), learned)
+    race = {**searched, "ties": [racer, racer], "dropped": [], "delta": 0.05, "decided_at": 1}
+    ended_job("race", request(states=[[1, 2], [3, 4]], delta=0.05), {**race, "forwards_of_all": 3.0})
+    app = compare_page(m="2", tray="1-2_3-4")
+    assert "<td>+0.5000</td>" in shown(app) and "<td>50.0 %</td>" in shown(app)
+    assert "5.0 forwards do not pay for the first states of: evolutionary." in captions(app)
+    press(app, "Show the learned landscape")  # whose file is not there: nothing happens
+    assert "Race of 2 states" in shown(app) and "<td>3.5000</td>" in shown(app)
+    assert "± nan" not in shown(app)
+    rows = compare(run, [(1, 2)], results)
+    assert "nan" not in as_csv(rows, whole(24), {})
+
+
+def test_searches_on_other_numbers_of_sequences_do_not_stand_side_by_side():
+    job = lambda kind, count: SimpleNamespace(kind=kind, request={"sequences": count})  # noqa: E731
+    few, many, race, old = job("learn", 64), job("peers", 256), job("race", 8), job("peers", 64)
+    assert comparable([race, few, many, old]) == [race, few, old]
+    assert comparable([many, few, old]) == [many] and comparable([race]) == [race] and comparable([]) == []
 
 
 def test_scores_of_before_carry_their_metrics_name_and_lower_perplexity_is_first():

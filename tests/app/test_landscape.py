@@ -1,6 +1,7 @@
 """The Landscape page without a browser."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from core.energy.couplings import couplings
 from core.energy.sources import store_matrix
 from core.shape import lowest_minima
 from core.shape.paths import path
-from core.spectrum.constraints import make_rules
+from core.spectrum.constraints import Constraints, make_rules
 from core.store.folders import DEMO_RUN
 from core.store.results import Key, Results
-from core.store.runs import load_run
+from core.store.runs import Secants, extend_run, load_run
+from pages.landscape_parts.found import LISTED, shown
+from pages.shared.view import source_of
 from tests.app.test_explore import open_app
 
 SECTIONS = ["Minima", "Temperature", "Paths", "Density", "Every M", "Structure or noise"]
@@ -127,3 +130,21 @@ def test_by_branch_every_section_draws():
     for section in SECTIONS[:3]:
         app = _page(section, m="8", by="branch")
         assert "a" in _said(app)
+
+
+def test_what_more_secants_say_is_drawn_anew():
+    """They are added to a run under its key, while the server holds what it made of the fewer before."""
+    demo = load_run(DEMO_RUN)
+    run = replace(demo, meta={**demo.meta, "key": "ab" * 32}, folder=None)
+    few = replace(
+        run, secants=Secants(demo.secants.A[:, :8], demo.secants.loss[:, :8]), pairs=None, branches=None
+    )
+    view = run.key, "secant", None, 4, Constraints(), "swap", 3
+    found = []
+    for known in (few, replace(few, secants=demo.secants)):
+        extend_run(known)
+        H = couplings(known, "secant")
+        assert (source_of(run.key).couplings("secant") == H).all()
+        found.append(shown(*view).spectrum.energies)
+        assert (found[-1] == lowest_minima(H, 4, 3, most=LISTED).valleys.spectrum.energies).all()
+    assert (found[0] != found[1]).any()

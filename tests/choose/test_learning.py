@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.choose.learning import ROWS, Measured, cost_of, from_run, influence, known_of, learn, pair_passes
+from core.choose.learning import (
+    ROWS,
+    Measured,
+    cost_of,
+    from_nothing,
+    from_run,
+    influence,
+    known_of,
+    learn,
+    pair_passes,
+)
 from core.choose.other_methods import block_influence
 from core.energy.learned import (
     OWN_SPREAD,
@@ -293,3 +303,44 @@ def test_a_posterior_survives_its_file():
     assert np.array_equal(again.couplings, found.posterior.couplings) and np.array_equal(
         again.spread, found.posterior.spread
     )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_budget_that_pays_for_one_state_completes_one_whatever_is_proposed(seed):
+    rng = np.random.default_rng(seed)
+    n, m, chunks = 8, 4, int(rng.integers(1, 6))
+    with pytest.raises(InputError, match="does not pay") as told:
+        learn(from_nothing(n), world(n, chunks, seed)[0], m, 0.01)
+    least = float(str(told.value).split("one state, ")[1].split(";")[0])
+    dear = [tuple(sorted(rng.choice(n, m, replace=False).tolist())) for _ in range(3)]
+    for more in (0.05, 0.1, 0.3, 0.6, 1.0):
+        forwards, _, _ = world(n, chunks, seed, deviation=0.3, difficulty=0.3)
+        found = learn(from_nothing(n), forwards, m, least + more, proposals=dear, seed=seed)
+        assert found.curve and found.forwards <= least + more + 1e-9
+
+
+def plain(loss, n: int = 6, sequences: int = 2 * CHUNK) -> Forwards:
+    """A meter over a made-up model: {state: its loss on every sequence}."""
+
+    def run(part, kept, start, hidden):
+        state = tuple(b for b in range(n) if b not in kept)
+        return np.full(part.stop - part.start, loss(state)), list(kept[start:])
+
+    return Forwards(n, sequences, run)
+
+
+def test_states_that_overflow_are_avoided_and_an_original_that_does_is_one_sentence():
+    usual = lambda s: 2 + 0.1 * len(s) + 0.01 * sum(s)  # noqa: E731
+    alone = learn(from_nothing(6), plain(lambda s: np.inf if 0 in s else usual(s)), 3, 20.0)
+    assert alone.removed == (1, 2, 3) and np.isfinite(alone.posterior.couplings).all()
+    pair = learn(from_nothing(6), plain(lambda s: np.inf if {0, 1} <= {*s} else usual(s)), 3, 20.0)
+    assert pair.removed == (0, 2, 3)
+    with pytest.raises(InputError, match="of the 20 states that .* is a number"):
+        learn(from_nothing(6), plain(lambda s: np.inf if len(s) > 1 else usual(s)), 3, 40.0)
+    with pytest.raises(InputError, match="original is no number"):
+        learn(from_nothing(6), plain(lambda s: np.inf), 3, 20.0)
+
+
+def test_states_that_cost_nothing_are_learned_like_others():
+    found = learn(from_nothing(6), plain(lambda s: 2.1 if len(s) == 1 else 2.0), 3, 20.0)
+    assert found.loss == 2.0 and np.isfinite(found.posterior.couplings).all()

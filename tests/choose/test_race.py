@@ -115,6 +115,15 @@ def test_one_left_ends_it_early():
     assert found.items == found.winner.items == found.dropped[0].items < 64 and len(found.ties) == 1
 
 
+def test_a_state_that_overflows_leaves():
+    rng = np.random.default_rng(0)
+    losses = {(0,): 3 + rng.normal(size=64), (1,): np.full(64, np.inf), (2,): 3 + rng.normal(size=64)}
+    losses[(2,)][::2] = np.inf  # on every other sequence
+    found = race(made_up(losses, 64), list(losses))
+    assert [racer.removed for racer in found.ties] == [(0,)]
+    assert all(np.isfinite(racer.above) and racer.low > 0 for racer in found.dropped)
+
+
 def test_what_is_no_race_is_one_sentence():
     forwards = made_up({(0,): np.zeros(8)}, 8)
     with pytest.raises(InputError, match="two different states"):

@@ -173,6 +173,16 @@ def _matrix(folder):
     return folder / "h.csv"
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("tree.png", "ends in none of"), ("none/tree.svg", "a folder that does not exist")]
+)
+def test_where_a_tree_cannot_be_written_it_is_not_looked_for(name, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("core.cli.landscape.lowest_minima", None)
+    argv = ["landscape", "--matrix", _matrix(tmp_path), "--remove", 1, "--out", tmp_path / name]
+    code, done, _ = call(capsys, *argv)
+    assert code == 2 and says in done["error"]
+
+
 @pytest.mark.parametrize("argv", [("states", "--count", 2), ("landscape", "--minima", 1)])
 def test_where_couplings_remove_far_more_than_a_budget_needs_it_is_said(argv, capsys):
     of = (*argv, "--run", "demo", "--fits", "kv 60 %")
@@ -348,6 +358,35 @@ def test_a_job_that_ends_by_no_fault_of_its_input_says_so_in_its_own_words(
     monkeypatch.setattr(jobs, "follow", lambda job_id, _: replace(jobs.read(job_id), **end))
     code, told, _ = call(capsys, "prune", "--model", tiny["llama"], "--blocks", 1, "--out", tmp_path / "out")
     assert code == 1 and said in told["error"] and "RuntimeError" not in told["error"]
+
+
+def test_a_loss_that_is_no_number_is_null(capsys, monkeypatch):
+    found = {"loss": float("nan"), "perplexity": float("inf"), "sequences": 2, "tasks": {}}
+    monkeypatch.setattr("core.cli.evaluate.as_job", lambda kind, request: found)
+    code, told, _ = call(capsys, "evaluate", "--model", "demo", "--no-tasks")
+    assert code == 0 and told == {**found, "loss": None, "perplexity": None}
+    assert main(["evaluate", "--model", "demo"]) == 0 and "loss: nan" in capsys.readouterr().out
+
+
+def test_what_no_search_can_do_is_said_before_a_model_is_loaded(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("core.cli.searches.as_job", lambda kind, request: {"asked": request["remove"]})
+    (tmp_path / "half.json").write_text('[{"removed": ["3a", 4]}]')
+    race, learn = ("race", "--run", "demo", "--remove"), ("learn", "--run", "demo", "--budget", 9)
+    for argv, says in (
+        ((*race, 6, "--delta", "nan"), "is not a chance"),
+        ((*race, 6, "--states", "lowest:0"), "give a K of 1"),
+        ((*race, 6, "--blocks", "1-5", "--blocks", "1-6"), "removes 5 blocks, and this race"),
+        ((*race, 5, "--blocks", "1-5"), "two different states"),
+        ((*race, 2, "--states", tmp_path / "half.json"), "'3a,4' cannot be said of this run, seen by block"),
+        ((*learn, "--remove", 3, "--keep", "99"), "Block 99 does not exist"),
+        ((*learn, "--remove", 3, "--go", "1,2,3,4"), "4"),
+        ((*learn, "--remove", 3, "--fits", "all of it"), "all of it"),
+        ((*learn, "--groups", "0-3:9"), "lower its count"),
+    ):
+        code, found, _ = call(capsys, *argv)
+        assert code == 2 and says in found["error"], argv
+    for argv in ((*learn, "--groups", "0-5:2"), (*learn, "--remove", 3), (*race, 2, "--states", "lowest:3")):
+        assert call(capsys, *argv)[0] == 0
 
 
 def test_as_a_process_stdout_is_json_only_and_help_works(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from core import jobs
 from core.__main__ import main
+from core.cli import peers
 from core.compare import other_tools
 from core.compare.comparison import model_key
 from core.measure.behaviour import ask
@@ -142,3 +143,12 @@ def test_bad_input_is_one_sentence(tiny, tmp_path, capsys):
     ):
         code, failed = call(capsys, *argv)
         assert code == 2 and says in failed["error"] and "\n" not in failed["error"], (argv, failed)
+
+
+def test_a_search_that_the_budget_does_not_pay_for_is_named():
+    report = {"increase": 0.5, "increase_se": None}
+    greedy = {"removed": [1], "forwards": 12.5, "loss": 3.5, "report": report}
+    found = {"methods": {"greedy": greedy}, "original": 3.0, "budget": 12.5}
+    found["curves"] = {"greedy": [[12.5, 3.5]], "evolutionary": []}
+    assert "12.5 forwards do not pay for the first states of: evolutionary" in peers.describe(found)
+    assert "pay" not in peers.describe({**found, "curves": {"greedy": [[12.5, 3.5]]}})

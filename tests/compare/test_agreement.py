@@ -43,6 +43,12 @@ def test_too_few_points_have_no_coefficient():
     assert agreement(np.arange(4.0), np.arange(4.0)) is None and agreement(np.ones(9), np.arange(9.0)) is None
 
 
+def test_infinite_losses_are_the_worst_and_equal():
+    loss = np.array([1.0, 2.0, 3.0, np.inf, np.inf])
+    assert agreement(np.arange(5.0), loss).spearman > 0.9
+    assert agreement(np.arange(5.0), np.full(5, np.inf)) is None
+
+
 def test_regret_is_what_the_first_states_miss():
     assert regret(np.array([3.0, 1, 2]), np.array([0.1, 0.5, 0.4])).tolist() == pytest.approx([0.4, 0.3, 0.0])
 

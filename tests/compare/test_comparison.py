@@ -58,6 +58,53 @@ def test_rows_hold_the_paired_increase_and_the_tasks():
     assert measured_increases(RUN, Results()) == {(3, 4): row.increase}
 
 
+def test_states_are_compared_on_the_texts_that_most_of_them_were_measured_on():
+    base = np.random.default_rng(3).normal(3, 0.3, 32)
+    put((), "loss", base)
+    put((), "loss", base[:16] + 5, data="hard texts")
+    put((0, 1), "loss", base + 5)  # more sequences, and alone there
+    for k in range(2, 10):
+        noise = 0.01 * np.random.default_rng(k).normal(size=16)
+        put((0, k), "loss", base[:16] + 5 + 0.1 * k + noise, data="hard texts")
+    rows = measured_rows(RUN, Results(), 2)
+    assert rows[0].loss.key.data == "hard texts"
+    energy = {row.removed: float(sum(row.removed)) for row in rows if row.removed}
+    found = points(rows, energy)
+    assert (0, 1) not in found.states and len(found.rows) == 8 and found.agreement.spearman > 0.9
+    assert "nan" not in finding(found, {})
+    # one that was measured on both stands beside the others
+    put((0, 1), "loss", base[:16] + 5.05, data="hard texts")
+    found = points(measured_rows(RUN, Results(), 2), energy)
+    assert found.states[found.best] == (0, 1) and len(found.rows) == 9
+
+
+def test_own_samples_are_the_same_texts_however_many_are_drawn():
+    """They have another digest for every number of them."""
+    base = np.random.default_rng(4).normal(3, 0.3, 32)
+    for data, count in (("of 32", 32), ("of 8", 8)):
+        put((), "loss", base[:count] * (1 + 1e-7 * (count == 8)), data=data)  # of another batch
+    put((), "loss", base[::-1], data="others")
+    for k in range(1, 4):
+        put((0, k), "loss", base[:8] + 0.1 * k, data="of 8")
+    put((0, 4), "loss", base + 0.05, data="of 32")
+    put((0, 5), "loss", base[::-1] + 0.5, data="others")
+    rows = measured_rows(RUN, Results(), 2)
+    found = points(rows, {row.removed: float(sum(row.removed)) for row in rows if row.removed})
+    assert found.states == [(0, 1), (0, 2), (0, 3), (0, 4)] and found.states[found.best] == (0, 4)
+    assert found.rows[0].above(found.rows[3])[2] == 8 and rows[-1].above(rows[1])[2] == 0
+
+
+def test_speeds_are_of_one_setting():
+    short, long = '{"length": 128}', '{"length": 2048}'
+    put((), "tokens_per_second", [900.0], "speed", short)
+    put((), "tokens_per_second", [300.0], "speed", long)
+    put((1,), "tokens_per_second", [330.0], "speed", long)
+    put((2,), "tokens_per_second", [990.0], "speed", short)
+    put((3,), "tokens_per_second", [340.0], "speed", long)
+    speeds = [row.tokens_per_second for row in compare(RUN, [(1,), (2,), (3,)], Results())]
+    assert speeds == [300.0, 330.0, None, 340.0]
+
+
 def test_rows_hold_the_distance_measured_beside_the_loss():
     rng = np.random.default_rng(1)
     kl, same = rng.random(20), rng.random(20)

@@ -157,3 +157,42 @@ def test_pairs_of_blocks_are_chosen_among_those_that_are_not_fatal():
     increase[[0, 19]] = 9.0
     asked = audit_states(20, increase)
     assert not {0, 19} & set(itertools.chain(*asked))
+
+
+def test_a_state_that_loses_next_to_nothing_is_no_bad_choice_beside_one_that_gains():
+    own = np.full(N, 0.05)
+    own[:6] = [0.0002, 0.0002, 0.0002, 0.0002, -0.0003, -0.0003]
+    measured = losses(np.diag(own), [(0, 1, 2, 3), (2, 3, 4, 5), (0, 1, 4, 5)], noise=1e-6)
+    H = np.diag(np.arange(1.0, N + 1))
+    rows = [Row(s, 0, 0, m, m.minus(measured[()]) if s else None) for s, m in measured.items()]
+    energy = {row.removed: float(sum(row.removed)) for row in rows}
+    found = health(H, (0, 1, 2, 3), points(rows, energy), None, nats=True)
+    assert found.colour == YELLOW and "within 0 % of the best" in found.sentence
+
+
+def test_a_lowest_state_that_overflows_is_not_trusted():
+    measured = losses(np.eye(N), [(k, k + 1, k + 2, k + 3) for k in range(8)])
+    measured[(0, 1, 2, 3)].values[:] = np.inf
+    rows = [Row(s, 0, 0, m, m.minus(measured[()]) if s else None) for s, m in measured.items()]
+    energy = {row.removed: float(sum(row.removed)) for row in rows}
+    found = points(rows, energy)
+    verdict_ = health(np.eye(N), (0, 1, 2, 3), found, None, nats=True)
+    assert verdict_.colour == RED and "loses inf nats" in verdict_.sentence
+    # where the original overflows nothing can be told
+    measured[()].values[:] = np.inf
+    rows = [Row(s, 0, 0, m, m.minus(measured[()]) if s else None) for s, m in measured.items()]
+    assert not points(rows, energy).rows
+
+
+def test_a_better_state_that_is_not_surely_so_is_not_said_to_be_none():
+    truth = np.diag(np.linspace(1.0, 2.0, N))
+    H = truth.copy()
+    H[0, 0] += 1.05  # the couplings pass block 0 over, which is a little cheaper than another
+    rows, energy = [], {}
+    measured = losses(truth, [(1, 2, 3, 4), (0, 1, 2, 3)], noise=2.0)
+    for s, m in measured.items():
+        rows.append(Row(s, 0, 0, m, m.minus(measured[()]) if s else None))
+        energy[s] = float(H[list(s), list(s)].sum())
+    found = points(rows, energy)
+    assert found.best != found.lowest
+    assert "is surely better than" in health(H, (1, 2, 3, 4), found, None, nats=True).sentence

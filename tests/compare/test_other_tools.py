@@ -116,6 +116,18 @@ def test_lists_of_states_with_labels_and_without_scores(tmp_path):
             read_listed(write(tmp_path, "wrong.json", content), units=whole(9))
 
 
+def test_a_label_that_is_a_number_stays_as_it_is_written(tmp_path):
+    path = write(tmp_path, "a.csv", "removed,label,mmlu\n3,7,0.5\n4,007,0.5\n")
+    assert [listed.label for listed in read_listed(path)] == ["7", "007"]
+
+
+def test_blocks_beside_a_list_are_refused(tmp_path):
+    """They had been passed over in silence."""
+    path = write(tmp_path, "a.csv", "removed,mmlu\n3,0.5\n")
+    with pytest.raises(InputError, match="which says itself what is removed; leave the blocks 4,5 out"):
+        read_results(path, (4, 5))
+
+
 def test_imported_rows_are_kept_once_and_never_count_as_measured(tmp_path):
     path = write(tmp_path, "r.json", HARNESS)
     rows = read_results(path, (2,))
@@ -143,6 +155,9 @@ def test_imported_rows_are_kept_once_and_never_count_as_measured(tmp_path):
         ("a.json", [{"removed": [1.5], "mmlu": 0.5}], "'1.5'"),
         ("a.json", [{"removed": [True], "mmlu": 0.5}], "'True'"),
         ("a.json", [{"removed": [1], "mmlu": "high"}], "no score"),
+        ("a.json", f'[{{"removed": [1], "mmlu": 1{"0" * 400}}}]', "no score"),
+        ("a.json", [{"removed": [1, 2], "x": 0.5}, {"removed": "1-2", "x": 0.6}], "so does entry 1"),
+        ("a.csv", "removed,mmlu,mmlu\n3,0.5,0.6\n", "several columns 'mmlu'"),
         ("a.csv", "states,mmlu\n1,2\n", "'removed'"),
         ("a.csv", "removed,mmlu\n3,7,0.5\n", "quote lists"),
         ("a.csv", 'removed,mmlu\n"3', "not CSV"),

@@ -73,3 +73,14 @@ def test_what_was_kept_before_it_said_so_went_by_the_loss():
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     assert read_posterior(buffer.getvalue()).ruler == "loss"
+
+
+def test_a_damaged_landscape_is_one_sentence():
+    source = open_source("demo")
+    path = keep_learned(source.key, 3, posterior("loss"))
+    (name,) = (n for n in learned_names(source.key) if path.stem.startswith(n.split("-")[-1]))
+    whole = path.read_bytes()
+    for content in (b"", whole[:3], whole[: len(whole) // 2], whole[:200] + bytes(200) + whole[400:]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="learn it again"):
+            source.couplings(name)

@@ -1,9 +1,27 @@
 """Secants give the pairs of a loss that is quadratic in the gates, and no pair is a bargain."""
 
-import numpy as np
+from dataclasses import replace
 
-from core.energy.secants import SecantPairs, bounded, not_quadratic, secant_pairs, trapezoid
-from core.store.runs import Secants
+import numpy as np
+import pytest
+
+from core.energy.couplings import couplings
+from core.energy.secants import (
+    MEASURED_SHARE,
+    SHARE,
+    SecantPairs,
+    bounded,
+    not_quadratic,
+    secant_pairs,
+    trapezoid,
+)
+from core.energy.sources import Source
+from core.energy.uncertainty import energy_noise, energy_spread
+from core.ising.energies import energies
+from core.ising.states import indicator
+from core.ising.units import BRANCH
+from core.store.folders import DEMO_RUN
+from core.store.runs import Pairs, Secants, Singles, load_run
 
 N = 7
 
@@ -64,3 +82,49 @@ def test_blocks_along_whose_gate_nothing_is_quadratic_are_named():
     assert not_quadratic(Secants(A, loss)) == [3, 5]
     loss[1 + 5] += np.array([3.0, -3.0] * 3)  # noise that hides it
     assert not_quadratic(Secants(A, loss)) == [3]
+
+
+@pytest.mark.parametrize("name", ["secant", "pairs"])
+def test_the_noise_of_secants_and_pairs_is_part_of_the_noise_of_energies(name):
+    """Single removals are known exactly here, so all that is left is how secants and pairs scatter."""
+    rng, run, sequences = np.random.default_rng(0), load_run(DEMO_RUN), 40
+    n = run.blocks
+    A = np.zeros((n + 1, sequences, n))
+    A[1:] = -5.0 + rng.normal(
+        size=(n, sequences, n)
+    )  # pairs of 5 nats: far from 0, so that none is drawn to it
+    blocks = np.array([(i, j) for i in range(n) for j in range(i + 1, n)])
+    part = 5.0 + 2 * rng.normal(size=(len(blocks), sequences))
+    known = replace(
+        run,
+        singles=Singles(np.full(n, 10.0), np.zeros(n), sequences),
+        secants=Secants(A, np.zeros((n + 1, sequences))),
+        pairs=Pairs(blocks, part),
+    )
+    source = Source(run.key, "known", n, (name,), run=known)
+    states = [(0, 3), (7, 20), (2, 5)]
+    series = np.array([-A[1 + j, :, i] for i, j in states])
+    measured = np.array([part[(blocks == pair).all(axis=1)][0] for pair in states])
+
+    def variance(secant, measured):
+        if name == "secant":
+            return SHARE**2 * secant.var() / sequences
+        return (MEASURED_SHARE / 2) ** 2 * (secant.var() + measured.var()) / sequences
+
+    found = energy_noise(source, name, indicator(states, n), resamples=600)
+    above = [variance(series[k] - series[0], measured[k] - measured[0]) for k in (1, 2)]
+    assert found[0] == 0 and np.allclose(found[1:] ** 2, above, rtol=0.25)
+    spread = energy_spread(source, name, states[1], resamples=600)
+    assert np.isclose(spread**2, variance(series[1], measured[1]), rtol=0.25)
+
+
+def test_a_whole_block_seen_by_branch_has_the_noise_of_its_own_measurement():
+    run = load_run(DEMO_RUN)
+    seen = run.seen(BRANCH)
+    source = Source(run.view_key, "demo", seen.blocks, ("singles",), run=seen)
+    found = [energy_spread(source, "singles", seen.units.state((b,)), resamples=400) for b in range(24)]
+    assert np.allclose(
+        found, run.singles.se * np.sqrt(run.singles.sequences / seen.singles.sequences), rtol=0.3
+    )
+    x = indicator([seen.units.state((b,)) for b in range(24)], seen.blocks)
+    assert np.allclose(energies(couplings(seen, "singles"), x), seen.block_costs.clip(min=0), atol=1e-3)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
 
 from core.errors import InputError
 from core.export import write
@@ -16,7 +17,17 @@ from core.model.load import load_model
 from core.model.skeleton import open_skeleton
 from tests import zoo
 from tests.targets import tensors_in
-from tests.weights.test_quantised import COMPRESSED, FP8, LLAMA, channels, fp8, write_quantised
+from tests.weights.test_quantised import (
+    BITS,
+    COMPRESSED,
+    FP8,
+    LLAMA,
+    channels,
+    fp8,
+    installed,
+    write_by_bitsandbytes,
+    write_quantised,
+)
 
 REMOVED = (1, 2)
 IN, OUT = "model.layers.3.mlp.down_proj", "model.layers.1.mlp.down_proj"
@@ -142,8 +153,61 @@ def test_what_is_packed_stays_as_it_is(method, tmp_path):
     config = json.loads((out / "config.json").read_text())
     assert config["quantization_config"] == {**settings, **changed} and config["num_hidden_layers"] == 2
     found = prove_by_shard(str(source), out, REMOVED)
-    runs = method == "fp8"  # without a package of its own
-    assert found["problem"] is None and found["proof"] == ("logits" if runs else "tensors")
+    # made-up numbers of a method are none that its package, where that is installed, must be able to read
+    proofs = {"fp8": ["logits"], "bitsandbytes 8 bit": ["tensors", "logits"]}.get(method, ["tensors"])
+    assert found["problem"] is None and found["proof"] in proofs
+
+
+def write_by_compressed_tensors(folder):
+    """A random checkpoint that compressed-tensors itself has packed, four bits to a weight."""
+    from compressed_tensors.compressors import ModelCompressor
+    from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
+    from compressed_tensors.quantization.utils import calculate_qparams
+
+    plain, _ = write_quantised(folder / "plain", "llama", LLAMA, None, lambda name, t: {name: t})
+    model = AutoModelForCausalLM.from_pretrained(plain, dtype=torch.bfloat16)
+    groups = {"group_0": {"targets": ["Linear"], "weights": _INT4}}
+    settings = QuantizationConfig(config_groups=groups, ignore=["lm_head", IN], format="pack-quantized")
+    apply_quantization_config(model, settings)
+    for module in model.modules():
+        if hasattr(module, "weight_scale"):
+            parts = module.weight.detach().float().unflatten(1, (-1, _INT4["group_size"]))
+            weights = module.quantization_scheme.weights
+            module.weight_scale.data.copy_(calculate_qparams(parts.amin(-1), parts.amax(-1), weights)[0])
+    compressor = ModelCompressor.from_pretrained_model(model, "pack-quantized")
+    compressor.compress_model(model)
+    model.save_pretrained(folder / "packed")
+    compressor.update_config(str(folder / "packed"))
+    return folder / "packed"
+
+
+WRITERS = {  # package, what it writes
+    **{
+        name: ("bitsandbytes", lambda f, name=name: write_by_bitsandbytes(f, **BITS[name])[0])
+        for name in BITS
+    },
+    "compressed-tensors": ("compressed_tensors", write_by_compressed_tensors),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_a_package_wrote_it_reads_without_the_blocks(name, tmp_path):
+    package, written = WRITERS[name]
+    if not installed(package):
+        pytest.skip(f"{package} is not installed")
+    source, out = written(tmp_path), tmp_path / "out"
+    write_plan(plan_of(open_skeleton(str(source)), REMOVED), out, lambda *_: None)
+    found = prove_by_shard(str(source), out, REMOVED)
+    assert found["problem"] is None and found["proof"] == "logits" and found["difference"] <= 1e-5
+    whole, pruned = (AutoModelForCausalLM.from_pretrained(f, device_map={"": "cpu"}) for f in (source, out))
+    whole.model.layers = torch.nn.ModuleList([whole.model.layers[b] for b in (0, 3)])
+    ids = torch.arange(40)[None] % 200
+    with torch.no_grad():  # as its own kernels compute, nothing turned into plain matrices
+        expected, logits = (model(ids, use_cache=False).logits for model in (whole, pruned))
+    assert torch.equal(expected, logits)
+    assert pruned.config.quantization_config and {"uint8", "int8", "int32"} & {
+        str(tensor.dtype).removeprefix("torch.") for tensor in tensors_in(out).values()
+    }
 
 
 def test_quantised_weights_are_never_turned_into_plain_ones_unasked(tmp_path, proved_here):
@@ -165,10 +229,7 @@ def test_what_packed_weights_are_computed_in_stays(tmp_path, said, written):
 
 
 def test_settings_beside_the_config_follow(tmp_path):
-    source, _ = write_quantised(tmp_path / "source", "llama", LLAMA, {}, channels)
-    config = json.loads((source / "config.json").read_text())
-    del config["quantization_config"]
-    (source / "config.json").write_text(json.dumps(config))
+    source, _ = write_quantised(tmp_path / "source", "llama", LLAMA, None, channels)
     beside = {"quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_head", "model.layers.3*"]}}
     (source / "hf_quant_config.json").write_text(json.dumps(beside))
     write_plan(plan_of(open_skeleton(str(source)), REMOVED), tmp_path / "out", lambda *_: None)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from core.__main__ import main
 from core.cli.heal import describe
 from core.energy.sources import open_source
 from core.errors import InputError
+from core.export import workshop
 from core.forms.record import is_export_of, is_healed_of
 from core.heal.healing import heal as heal_now
 from core.heal.settings import Settings
@@ -51,6 +54,22 @@ def done(request, tmp_path) -> tuple[dict, Progress]:
     folder.mkdir(exist_ok=True)
     progress = Progress(folder)
     return heal.run(request, progress), progress
+
+
+def test_room_where_the_checkpoint_goes_is_looked_at_before_anything_is_learned(
+    tiny, some_texts, tmp_path, monkeypatch
+):
+    """On another disk than the job's."""
+    usage, full = workshop.shutil.disk_usage, type("Usage", (), {"free": 10_000})
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as disk:
+        monkeypatch.setattr(
+            workshop.shutil, "disk_usage", lambda f: full if str(f).startswith("/dev/shm") else usage(f)
+        )
+        out = Path(disk) / "exports" / "out"
+        request = a_request(tiny["llama"], some_texts, out, {"method": "lora", "tokens": 4000})
+        with pytest.raises(InputError, match=f"0.00 GB and 0.00 GB are free at '{disk}'; free some"):
+            done(request, tmp_path)
+        assert not out.parent.exists() and not list((tmp_path / "job").rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -241,6 +260,8 @@ def test_a_state_that_goes_in_rounds(tiny, some_texts, tmp_path):
     "options, said",
     [
         (["--model", "demo"], "Which state is meant"),
+        (["--model", "demo", "--blocks", "3", "--rank", "0"], "leave either out"),
+        (["--model", "demo", "--blocks", "3", "--remove", "1"], "leave either out"),
         (["--run", "demo"], "Nothing says how much to remove"),
         (["--model", "demo", "--blocks", "3,12a", "--method", "seams"], "'12a' is a part of a block"),
         (["--model", "demo", "--blocks", "3,12a", "--replace", "linear"], "'linear' is about whole ones"),

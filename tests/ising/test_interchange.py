@@ -63,7 +63,17 @@ def test_qubo_text_both_ways(tmp_path, removed):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "hello\n", "0 0 1.0\n", "p qubo 0 3 3 0\n0 5 1.0\n", "p qubo 0 3 3 0\n0 1 nan\n", "p qubo 0 x\n"],
+    [
+        *(
+            "",
+            "hello\n",
+            "0 0 1.0\n",
+            "p qubo 0 3 3 0\n0 5 1.0\n",
+            "p qubo 0 3 3 0\n0 1 nan\n",
+            "p qubo 0 x\n",
+        ),
+        *("c offset nan\np qubo 0 2 2 0\n", "p qubo 0 2 2 0\n0 0 1e308\n0 0 1e308\n"),
+    ],
 )
 def test_damaged_qubo_text_is_one_sentence(tmp_path, text):
     path = tmp_path / "b.qubo"
@@ -71,6 +81,15 @@ def test_damaged_qubo_text_is_one_sentence(tmp_path, text):
     with pytest.raises(InputError) as caught:
         read_qubo(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_comment_may_speak_of_an_offset(tmp_path):
+    path = tmp_path / "c.qubo"
+    path.write_text(
+        "c offset of the energy is below\nc offset 2.5\np qubo 0 2 2 0\n1 1 3\n", encoding="utf-8"
+    )
+    H, offset = read_qubo(path)
+    assert offset == 2.5 and H.tolist() == [[0, 0], [0, 3]]
 
 
 def test_a_missing_file_and_a_wrong_linear_term(tmp_path):

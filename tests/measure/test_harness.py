@@ -249,6 +249,9 @@ def test_task_files_that_are_not_plain_data_are_refused(tmp_path):
         "dataset_kwargs: {trust_remote_code: true}\n": "dataset_kwargs",
         "metric_list: [{metric: acc, hf_evaluate: true}]\n": "metric",
         "task: [a]\n": "names no task",
+        "test_split: [test]\n": "test_split that is no name",
+        "validation_split: 5\n": "validation_split that is no name",
+        "metric_list: 5\n": "metric_list that is no list",
     }
     for number, (line, says) in enumerate(cases.items()):
         file = tmp_path / f"bad{number}.yaml"

@@ -15,7 +15,7 @@ from core.measure.state_losses import CHUNK, DISTANCES, Forwards, Kept, open_for
 from core.model.gates import gated, removal
 from core.model.load import load_model
 from core.store.token_kl import median_and_99, unpacked
-from core.texts import pack, read_texts
+from core.texts import Sequences, pack, read_texts
 from tests.conftest import TINY
 
 
@@ -226,6 +226,17 @@ def test_every_chunk_has_its_share_of_every_domain():
         part = even.domain[start : start + CHUNK]
         for d in range(len(plain.domains)):
             assert abs((part == d).sum() - CHUNK * (plain.domain == d).mean()) < 2
+
+
+@pytest.mark.parametrize("count", [20, 24, 40, 100])
+def test_so_has_every_chunk_where_they_do_not_come_out_even(count):
+    domain = np.arange(count, dtype=np.int16) % 4
+    ids = np.arange(count)[:, None] * np.ones(4, dtype=np.int64)
+    found = stratified(Sequences(ids, np.arange(count), domain, tuple("abcd"), "choose", "", "", count, ""))
+    assert sorted(found.index) == list(range(count)) and (found.ids[:, 0] == found.index).all()
+    for start in range(0, count, CHUNK):
+        part = found.domain[start : start + CHUNK]
+        assert np.ptp(np.bincount(part, minlength=4)) <= 2, start
 
 
 def test_what_only_a_loss_is_known_of_is_measured_again_for_its_tokens_and_its_time_counts_once(

@@ -17,7 +17,7 @@ from core.texts.special_tokens import begins
 STATE = ["12a", "13f"]
 
 
-def test_a_benchmark_of_units(tmp_path):
+def test_a_benchmark_of_units(tmp_path, monkeypatch):
     asked = jobs.request_of(
         "demo", ["bundled"], states=[[], STATE], sequences=2, length=32, tasks=False, prompt="The"
     )
@@ -32,6 +32,11 @@ def test_a_benchmark_of_units(tmp_path):
     answer = Results().answers(done["model"])[tuple(STATE), "The"]
     whole = loaded.tokenizer.decode(said, skip_special_tokens=True)
     assert answer and whole.startswith(answer)  # the answer may end by itself
+    # what it said under other rules of generation is not what it says now
+    monkeypatch.setattr(benchmark, "by_itself_unlike_before", lambda model: {"generated": "otherwise"})
+    monkeypatch.setattr(benchmark, "_answer", lambda loaded, prompt: "another")
+    benchmark.run(asked, jobs.Progress(tmp_path))
+    assert Results().answers(done["model"])[tuple(STATE), "The"] == "another"
     speeds = {m.key.removed for m in Results().of_model(done["model"]) if m.key.metric == "tokens_per_second"}
     assert speeds == {(), tuple(STATE)}
 

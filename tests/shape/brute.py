@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from core.ising.energies import energies
+from core.spectrum.constraints import make_rules
 from core.spectrum.lowest import levels, tie_tolerance
 
 
@@ -30,14 +31,16 @@ def kinds(n: int, seed: int) -> dict[str, np.ndarray]:
 class Brute:
     """All states of M of n units under a swap (or shift by one), their levels and what follows."""
 
-    def __init__(self, H: np.ndarray, m: int | None, move: str = "swap", allowed=lambda state: True):
-        """m None: any number of units, of which one may also come or go alone."""
+    def __init__(self, H, m: int | None, move: str = "swap", allowed=lambda state: True, tolerance=None):
+        """m None: any number of units, of which one may also come or go alone; tolerance: the width of a
+        level, None: that of M alone.
+        """
         n = len(H)
         sizes = range(n + 1) if m is None else [m]
         states = [s for k in sizes for s in itertools.combinations(range(n), k) if allowed(s)]
         x = np.array([[i in s for i in range(n)] for s in states])
         e = energies(H, x)
-        level = levels(e, tie_tolerance(H, n - 1 if m is None else m))
+        level = levels(e, tie_tolerance(H, make_rules(None, n, m)) if tolerance is None else tolerance)
         order = sorted(range(len(states)), key=lambda k: (level[k], states[k]))
         self.states = [states[k] for k in order]
         self.e, self.level = e[order], level[order]

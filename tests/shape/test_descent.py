@@ -142,3 +142,56 @@ def test_energies_fall_on_the_way_down():
     ends = descend(H, start, moves_of(rules), rules)
     assert rules.allows(ends).all() and (energies(H, ends) <= energies(H, start)).all()
     assert not lowered(H, ends, moves_of(rules), rules, 1e-12).any()
+
+
+@pytest.mark.parametrize("most", [4, 8, 15, 1000])
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_minima_on_a_level_that_the_list_cuts_are_not_called_proved(count, most):
+    """What looks like two minima may be one plateau, or drain, by states that are not listed."""
+    rng = np.random.default_rng(0)
+    for n, m in ((6, 2), (7, 3), (8, 5), (8, 2)) * 5:
+        A = rng.integers(0, 2, (n, n))
+        H = (A + A.T).astype(float)
+        slow = Brute(H, m)
+        found = lowest_minima(H, m, count, most=most)
+        if found.complete:
+            wanted = slow.e[slow.minima()[:count]]
+            assert found.count == len(wanted) and (found.valleys.energies[: found.count] == wanted).all()
+        else:
+            assert "proved" not in found.why or "not proved" in found.why
+            assert most < 1000
+
+
+def test_a_plateau_is_one_minimum_and_a_way_down():
+    H = np.diag(np.arange(22) // 4).astype(float)  # the four cheapest units are equal, and so on
+    rules = make_rules(None, 22, 6)
+    found = sampled_basins(H, moves_of(rules), rules, 200)
+    assert found.x.tolist() == [[True] * 6 + [False] * 16] and found.minima == 1 and found.unseen == 0
+    flat = sampled_basins(np.ones((20, 20)), moves_of(rules_ := make_rules(None, 20, 9)), rules_, 200)
+    assert flat.minima == 1
+    for seed in range(10):  # swaps and units that come and go alone: each end is a state of a true minimum
+        A = np.random.default_rng(seed).integers(-1, 2, (8, 8))
+        H, c = (A + A.T).astype(float), Constraints(weights=(1.0,) * 8, at_least=2.0)
+        rules = make_rules(c, 8, None)
+        whole = lowest_states(H, None, 1000, constraints=c)
+        ends = descend(H, whole.x, moves_of(rules), rules, whole.tolerance)
+        assert not lowered(H, ends, moves_of(rules), rules, whole.tolerance).any()
+
+
+def test_where_m_is_free_descents_leave_something():
+    """The groups say how much of three units goes; of the others all might, but something must stay."""
+    H, c = -np.ones((6, 6)), Constraints(groups=(((0, 1, 2), 3),))
+    rules = make_rules(c, 6, None)
+    ends = descend(H, lowest_states(H, None, 50, constraints=c).x, moves_of(rules), rules)
+    assert (ends.sum(axis=1) == 5).all() and not lowered(H, ends, moves_of(rules), rules).any()
+
+
+def test_where_no_state_is_found_in_time_that_is_said():
+    """Two budgets that hardly any 20 of 60 units keep together."""
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(60, 60))
+    one = rng.integers(1, 10**6, 60).astype(float)
+    both, enough = (tuple(one), tuple(one.max() + 1 - one)), 10 * (one.max() + 1) * 0.999**0.001
+    rules = Constraints(weights=both, at_least=(enough, enough), max_run=1)
+    with pytest.raises(InputError, match="Not one state"):
+        lowest_minima(A @ A.T, 20, 5, constraints=rules, time_limit=1e-6)

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from core.ising.energies import energies
+from core.ising.states import indicator
 from core.shape import barrier_tree, moves_of, valleys
+from core.shape.descent import random_states
 from core.shape.paths import path
 from core.spectrum.constraints import Constraints, make_rules
 from core.spectrum.lowest import lowest_states
@@ -96,8 +99,9 @@ def test_where_a_budget_says_how_much_goes_units_come_and_go_alone(kind):
     H, n = kinds(7, 3)[kind], 7
     constraints = Constraints(weights=(1.0, 2.0, 1.0, 3.0, 1.0, 2.0, 1.0), at_least=4.0)
     rules = make_rules(constraints, n, None)
-    slow = Brute(H, None, allowed=lambda s: bool(s) and bool(rules.allows(np.isin(np.arange(n), s)[None])[0]))
     s = lowest_states(H, None, 200, constraints=constraints)
+    fits = lambda t: bool(t) and bool(rules.allows(np.isin(np.arange(n), t)[None])[0])  # noqa: E731
+    slow = Brute(H, None, allowed=fits, tolerance=s.tolerance)
     found = valleys(s, moves_of(rules))
     assert sorted(s.removed) == sorted(slow.states)
     assert sorted(found.removed) == sorted(slow.states[k] for k in slow.minima())
@@ -112,3 +116,30 @@ def test_where_a_budget_says_how_much_goes_units_come_and_go_alone(kind):
     steps = [slow.number[state] for state in way.removed]
     assert way.exact and all(b in slow.near[a] for a, b in zip(steps, steps[1:]))
     assert max(slow.level[k] for k in steps) == slow.barrier(steps[0], steps[-1])
+
+
+@pytest.mark.parametrize("seed", [10, 12, 19, 24, 39])
+def test_the_direct_path_is_the_best_where_units_also_come_and_go_alone(seed):
+    """Against all orders of undoing the differences, singly or two at once."""
+    rng = np.random.default_rng(seed)
+    A = rng.normal(size=(7, 7))
+    H, c = A + A.T, Constraints(weights=tuple(rng.integers(1, 4, 7).astype(float)), at_least=3.0)
+    rules, s = make_rules(c, 7, None), lowest_states(H, None, 1, constraints=c)
+    found = valleys(s, moves_of(rules), H, rules)  # one listed state: no path leads over the list
+    fits = lambda t: bool(rules.allows(indicator([t], 7))[0])  # noqa: E731
+
+    def lowest(a, end):
+        if a == end:
+            return -np.inf
+        out, into = set(a) - set(end), set(end) - set(a)
+        ahead = {tuple(sorted({*a, j} - {i})) for i in out for j in into}
+        ahead |= {tuple(sorted(set(a) ^ {u})) for u in out | into}
+        each = ((b, float(energies(H, indicator([b], 7))[0])) for b in ahead if fits(b))
+        return min((max(e, lowest(b, end)) for b, e in each), default=np.inf)
+
+    for _ in range(12):
+        start, end = (tuple(np.flatnonzero(x).tolist()) for x in random_states(rules, 2, rng))
+        if start != end:
+            way = path(H, found, start, end, rules)
+            assert way.energies[1:].max() == pytest.approx(lowest(start, end))
+            assert way.removed[0] == start and way.removed[-1] == end

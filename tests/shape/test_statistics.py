@@ -1,6 +1,7 @@
 """Bootstrap, ruggedness, null models, figures over M, minima of measured losses."""
 
 import itertools
+import math
 import time
 
 import numpy as np
@@ -45,6 +46,15 @@ def test_the_correlation_of_swap_walks_is_that_of_all_pairs_of_neighbours(n, m, 
 def test_blocks_that_simply_add_up_have_no_pairs():
     assert ruggedness(np.diag(np.arange(8.0)), 3).share == pytest.approx(0)
     assert ruggedness(np.zeros((8, 8)), 3).step == 1
+
+
+@pytest.mark.parametrize("n", range(2, 9))
+def test_equal_energies_have_no_structure_but_rounding(n):
+    for m in range(1, n):
+        for H in (np.full((n, n), 0.1), np.full((n, n), 2.0), np.eye(n) / 3):
+            found = ruggedness(H, m)
+            assert (found.own, found.pairs, found.share, found.step) == (0, 0, 0, 1)
+            assert math.isnan(distance_correlation(H, tuple(range(m))))
 
 
 def test_barriers_of_other_energies_over_the_same_states_are_those_of_brute_force():

@@ -119,6 +119,17 @@ def test_one_block_that_dwarfs_the_rest(size):
     check(lowest_states(H, 5, 60, method="search"), H, choices(14, 5), np.zeros(14), 60)
 
 
+@pytest.mark.parametrize("kind", ["random", "gram", "integer", "negative"])
+@pytest.mark.parametrize("size", [-990, -600, -130, -90, 500, 990])
+def test_the_size_of_the_couplings_changes_nothing(size, kind):
+    H, unit, rules = symmetric(kind, 9, 1), 2.0**size, Constraints(keep=(3,), max_run=3)
+    for count, ruled in ((5, None), (1000, None), (5, rules)):
+        once = lowest_states(H, 4, count, constraints=ruled, method="search")
+        again = lowest_states(H * unit, 4, count, constraints=ruled, method="search")
+        assert again.removed == once.removed and again.exact
+        assert (again.energies == once.energies * unit).all() and again.lower_bound == once.lower_bound * unit
+
+
 def test_larger_problems_agree_with_enumeration():
     for H, m in [(llm_like(26, 1), 9), (wishart(24, 2), 12), (integer(22, 3), 11), (duplicated(22, 4), 8)]:
         a, b = lowest_states(H, m, 100, method="search"), lowest_states(H, m, 100, method="enumerate")

@@ -38,6 +38,14 @@ def test_recall_and_bound(H, m, least):
     assert found.bound_gap > 0
 
 
+@pytest.mark.parametrize("size", [-900, -130, 900])
+def test_the_size_of_the_couplings_changes_nothing(size):
+    H, unit = wishart(12, 3), 2.0**size
+    found, truth = heuristic_states(H * unit, 5, 5, time_limit=0.1), lowest_states(H, 5, 5)
+    assert found.removed == truth.removed
+    assert 0 < found.lower_bound <= truth.energies[0] * unit
+
+
 def test_it_honours_constraints():
     c = Constraints(
         keep=(0,), max_run=2, groups=(((3, 4, 5, 6), 2),), weights=tuple(range(24)), at_least=80.0
@@ -52,6 +60,31 @@ def test_it_honours_constraints():
         and (x @ np.arange(24) >= 80).all()
     )
     assert not (x[:, 2:] & x[:, 1:-1] & x[:, :-2]).any() and (x.sum(axis=1) == 9).all()
+
+
+@pytest.mark.parametrize(
+    "c",
+    [
+        Constraints(weights=(1.0,) * 7, at_least=3.0),
+        Constraints(remove=(1,), weights=(1.0,) * 7, at_least=3.0, max_run=7),
+        Constraints(groups=(((0, 2, 4), 3),)),
+    ],
+    ids=["budget", "budget and rules", "groups"],
+)
+@pytest.mark.parametrize("count", [1, 5, 1000])
+def test_where_m_is_free_something_always_stays(c, count):
+    H = -wishart(7, 1)  # the more go, the lower
+    found = heuristic_states(H, None, count, constraints=c, time_limit=0.05)
+    truth = lowest_states(H, None, count, constraints=c)
+    assert found.removed[:1] == truth.removed[:1] and len(found.x) <= count
+    assert set(found.removed) <= set(lowest_states(H, None, 1000, constraints=c).removed)
+
+
+def test_rules_that_leave_nothing_are_refused():
+    everything = Constraints(weights=(1.0, 1.0, 2.0), at_least=4.0)
+    for solve in (lowest_states, heuristic_states):
+        with pytest.raises(InputError, match="No choice of blocks"):
+            solve(np.eye(3), None, 5, constraints=everything)
 
 
 def test_the_same_seed_gives_the_same_states():

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from core.errors import InputError
 from core.ising.states import indicator
-from core.spectrum.lowest import level_order, lowest_states, tie_tolerance
+from core.spectrum.constraints import Constraints, make_rules
+from core.spectrum.lowest import level_order, levels, lowest_states, tie_tolerance
 
 KINDS = ["random", "gram", "low rank", "integer", "duplicated", "negative", "zero", "constant"]
 
@@ -46,7 +48,8 @@ def brute_force(H: np.ndarray, m: int, g: np.ndarray) -> list[tuple[float, tuple
     """All states by level (energies within the tolerance of a neighbour), then by list; no code shared with
     core.
     """
-    n, tolerance = len(H), tie_tolerance(H, m)
+    n = len(H)
+    tolerance = tie_tolerance(H, make_rules(None, n, m))
     found = []
     for s in itertools.combinations(range(n), m):
         found.append((math.fsum(H[i, j] for i in s for j in s) + math.fsum(g[i] for i in s), s))
@@ -75,8 +78,8 @@ def test_equals_brute_force_for_every_m_of_16_blocks(kind, m):
     rest = [e for e, _ in reference[k:]]
     assert found.lower_bound <= min(rest, default=math.inf)
     if rest:
-        assert found.lower_bound >= reference[k][0] - 2 * tie_tolerance(H, m)
-        assert found.level_cut == (min(rest) - reference[k - 1][0] <= tie_tolerance(H, m))
+        assert found.lower_bound >= reference[k][0] - 2 * found.tolerance
+        assert found.level_cut == (min(rest) - reference[k - 1][0] <= found.tolerance)
 
 
 @settings(max_examples=120, deadline=None)
@@ -101,11 +104,61 @@ def test_one_block_that_dwarfs_the_rest_blurs_nothing(size):
     assert found.lower_bound > found.energies[-1] - 1e-7
 
 
+@pytest.mark.parametrize("size", [1e4, 1e6, 1e8])
+def test_a_block_that_stays_blurs_nothing_where_m_is_free(size):
+    B = np.random.default_rng(0).normal(size=(30, 10))
+    B[:, 0] *= size**0.5
+    H = B.T @ B
+    rules = Constraints(keep=(0,), weights=(1.0,) * 10, at_least=3.0)
+    found = lowest_states(H, None, 40, constraints=rules)
+    states = [s for m in range(3, 10) for s in itertools.combinations(range(1, 10), m)]
+    states.sort(key=lambda s: math.fsum(H[i, j] for i in s for j in s))
+    assert found.removed == states[:40]
+
+
+@pytest.mark.parametrize("size", [1e6, 1e9, 1e12])
+def test_a_large_block_that_always_goes_makes_no_false_proof(size):
+    """Energies are rounded by what it adds to each, so ties are told to that, and no finer."""
+    B = np.random.default_rng(2).normal(size=(30, 10))
+    B[:, 5:] = B[:, :5]  # every block twice: ties
+    B[:, 0] *= size**0.5
+    H = B.T @ B
+    exact = lambda s: sum(Fraction(H[i, j]) for i in s for j in s)  # noqa: E731
+    energy = {s: exact(s) for s in itertools.combinations(range(10), 5) if 0 in s}
+    found = lowest_states(H, 5, 40, constraints=Constraints(remove=(0,)))
+    errors = [abs(Fraction(e) - energy[s]) for s, e in zip(found.removed, found.energies.tolist())]
+    assert found.exact and max(errors) < found.tolerance
+    assert min(e for s, e in energy.items() if s not in found.removed) >= Fraction(found.lower_bound)
+
+
 def test_levels_are_not_chained():
     e = np.arange(10) * 0.6
     x = np.eye(10, dtype=bool)[::-1]
     order = level_order(e, x, tolerance=1.0)
     assert (np.sort(order.reshape(5, 2), axis=1) == np.arange(10).reshape(5, 2)).all()
+
+
+@pytest.mark.parametrize("method", ["enumerate", "search"])
+def test_levels_that_follow_each_other_closely_are_told_apart(method):
+    """Energies less than a level apart in long chains: each level begins where the one before ends."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        n = int(rng.integers(5, 8))
+        m = int(rng.integers(1, n - 1))
+        own = rng.integers(0, 2, n) + rng.integers(0, 8, n) * 0.6e-9 / max(1, m // 2)
+        own[0] = 1.0
+        H, states = np.diag(own), list(itertools.combinations(range(n), m))
+        e = np.array([float(own[list(s)].sum()) for s in states])
+        for count in (1, 2, 4, 7):
+            found = lowest_states(H, m, count, method=method)
+            level, k = levels(e, found.tolerance), len(found.x)
+            order = sorted(range(len(states)), key=lambda i: (level[i], states[i]))
+            assert found.removed == [states[i] for i in order[:k]]
+            assert found.level_cut == (k < len(states) and level[order[k]] == level[order[k - 1]])
+            assert found.level_size in (None, (level == level[order[k - 1]]).sum())
+            assert found.degeneracy == min(k, (level == 0).sum())
+            rest = [x for s, x in zip(states, e) if s not in found.removed]
+            assert found.lower_bound <= min(rest, default=math.inf) + 1e-15
 
 
 def test_a_large_level_keeps_the_smallest_lists_across_chunks():

@@ -102,6 +102,9 @@ def test_answers():
         results.answers("m") == {((1, 2), "Hello"): "world", ((), "Hello"): "there"}
         and results.answers("x") == {}
     )
+    results.put_answer("m", (), "Hello", '{"begins": "no BOS"}', "friend")
+    assert results.answers("m", "{}")[(), "Hello"] == "there"
+    assert results.answers("m")[(), "Hello"] == "friend"
 
 
 SESSIONS, EACH = 3, 112  # with three writes each time: 1008

@@ -9,7 +9,7 @@ from core.errors import InputError
 from core.measure.harness_scores import interval, is_mean
 from core.tasks.presets import PRESETS, Preset, asked
 from core.tasks.scores import best_first, called, title, todays, told
-from core.tasks.task_files import over_folder, parse_task
+from core.tasks.task_files import listed_tasks, over_folder, parse_task
 
 # as lm-evaluation-harness 0.4.13 rows were kept before their metric had a name of its own
 BEFORE = {
@@ -108,5 +108,13 @@ def test_a_folder_gives_every_task_the_file_of_its_name(tmp_path):
         [parse_task(f"gsm8k::data={tmp_path / 'piqa.parquet'}"), parse_task("piqa")], tmp_path
     )
     assert [task.data.name for task in named] == ["piqa.parquet"] * 2  # what names its data keeps it
+    several = "piqa, gsm8k::data=a.json,field=rows ,mmlu,"
+    assert listed_tasks(several) == ["piqa", "gsm8k::data=a.json,field=rows", "mmlu"]
+    comma = tmp_path / "rows, all"
+    comma.mkdir()
+    (comma / "piqa.jsonl").write_text("{}")
+    (task,) = over_folder([parse_task("piqa")], comma)
+    assert parse_task(task.text()) == task  # as a job reads it
+    assert parse_task(f"{task.text()},field=rows").field == "rows"
     with pytest.raises(InputError, match=r"is no folder with piqa.jsonl, mmlu.jsonl"):
         asked(("piqa", "mmlu"), None, None, str(tmp_path / "gone"))

@@ -209,6 +209,29 @@ def test_overlaps_are_those_of_all_pairs(kind):
     assert of_minima.mean == pytest.approx(np.mean(pairs) / m)
 
 
+def test_overlaps_are_not_compared_where_samples_remove_different_numbers():
+    """The lowest states all remove four here; higher ones, which only sampling knows, remove more."""
+    H, c = np.ones((8, 8)), Constraints(weights=(1.0,) * 8, at_least=4.0)
+    s, rules = lowest_states(H, None, 5, constraints=c), make_rules(c, 8, None)
+    found = ensemble(H, s, 50.0, rules)
+    assert found.how == "estimated" and not np.ptp(s.x.sum(axis=1))
+    assert overlap_of_ensemble(H, s, found, rules) is None
+
+
+@pytest.mark.parametrize("unit", [1e-290, 1e-170, 1e150])
+def test_figures_do_not_depend_on_the_unit_of_energy(unit):
+    H, rules = kinds(9, 1)["indefinite"], make_rules(Constraints(max_run=3), 9, 4)
+    for count, ruled in ((5, None), (10_000, None), (10_000, rules)):
+        of = {} if ruled is None else {"constraints": Constraints(max_run=3)}
+        once = ensemble(H, lowest_states(H, 4, count, **of), 2.0, ruled)
+        again = ensemble(H * unit, lowest_states(H * unit, 4, count, **of), 2.0 * unit, ruled)
+        assert once.how == again.how == "exact" and np.allclose(once.pairs, again.pairs)
+        assert again.heat_capacity == pytest.approx(once.heat_capacity, abs=1e-9)
+        assert again.entropy == pytest.approx(once.entropy) and again.energy == pytest.approx(
+            once.energy * unit
+        )
+
+
 def test_verdicts_on_the_shape_of_an_overlap():
     q = np.arange(11) / 10
     one = np.exp(-((q - 0.95) ** 2) / 0.01)
@@ -227,6 +250,8 @@ def test_no_temperature_is_one_sentence():
     for wrong in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(InputError, match="temperature must be a number above 0"):
             ensemble(H, s, wrong)
+    with pytest.raises(InputError, match="up to which energies are ties"):
+        ensemble(H, s, s.tolerance / 1000)
 
 
 def test_moves_of_a_sampler_are_those_of_the_landscape():

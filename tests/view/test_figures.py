@@ -195,6 +195,11 @@ def test_noise_is_no_mountain():
         and 10**low < 0.004 < 10**high < 0.5
         and "1 point above the scale" in steep.layout.annotations[0].text
     )
+    for original in (1.0, None):  # not steep enough for a logarithmic axis of itself, or no increase
+        base = original or 0.0
+        some = forwards_spent({"learned": [(5.0, base + 2.0), (9.0, base + 0.1)]}, original)
+        low, high = some.layout.yaxis.range
+        assert some.layout.yaxis.type == "log" and 10**low < 0.1 < 10**high < 2.0
 
 
 def test_states_before_and_after_healing():
