@@ -17,7 +17,7 @@ from core.jobs.costs import calibration_cost, in_words, lacking
 from core.spectrum.memory_budget import size
 from core.store import folders
 from core.store.checkpoint import rows_so_far
-from core.store.named_models import AS_WRITTEN, first
+from core.store.named_models import NAMED, first
 from core.store.runs import load_run
 from core.texts import text_source
 from core.texts.form import BOS, FORM, MODES, TEMPLATES
@@ -52,7 +52,7 @@ state = st.session_state
 def known_models() -> list[str]:
     """The models that have a name, and every one that a run at hand was made from."""
     runs = [source_of(key).run for key in list_sources()]
-    return list(dict.fromkeys([*AS_WRITTEN, *(run.meta["model"]["source"] for run in runs if run)]))
+    return list(dict.fromkeys([*NAMED, *(run.meta["model"]["source"] for run in runs if run)]))
 
 
 def defaults() -> dict:

@@ -4,6 +4,8 @@ It lives in session_state, outlives a page, and is in the URL (pages.shared.link
 """
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import streamlit as st
 
@@ -70,7 +72,7 @@ def as_it_is_now(key: str) -> bytes:
 
 # how arguments name what a cache holds: whatever is made of a source is made anew when its run is written
 # anew
-AS_WRITTEN = {str: as_it_is_now, Constraints: repr}
+AS_WRITTEN: dict[str | type[Any], Callable[[Any], Any]] = {str: as_it_is_now, Constraints: repr}
 
 
 @st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=AS_WRITTEN)
