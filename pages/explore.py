@@ -23,7 +23,7 @@ from core.store import folders
 from core.store.results import Results
 from core.store.runs import canonical_key, read_view, view_key
 from core.view.lens import landscape_data, tray_data
-from core.view.messages import Commit, FileData, LandscapeData, MarkData, Snippets
+from core.view.messages import Asked, Commit, FileData, LandscapeData, MarkData, Snippets
 from core.view.report import report_html
 from core.view.snippets import View, cli_line, python_snippet
 from core.view.state_files import Increases, states_csv, states_json
@@ -53,6 +53,14 @@ from pages.shared.view import (
 KEY = "lens"
 LOWEST = 100  # states that a warning looks at
 PICKED = 5  # states that one click picks
+SOLVED = (
+    "source",
+    "estimator",
+    "mix",
+    "removed",
+    "count",
+    *RULES,
+)  # of the view: what its landscape depends on
 ALONE = (
     "<style>header[data-testid=stHeader], .st-key-chip { display: none !important; } "
     ".stMainBlockContainer { padding: 0 !important; }</style>"
@@ -150,65 +158,99 @@ def blocks_of(message: list) -> tuple[int, ...]:
 
 
 def on_commit() -> None:
-    """What the lens says: selection, tray, locks, look, and what it asks for."""
+    """What the lens says: selection, look, and what it asks for."""
     message: Commit = state[KEY]["commit"]
-    if message["source"] != state.source:  # sent before another run was chosen
+    # sent before another run was chosen, or said once more
+    if message["source"] != state.source or message["seq"] <= state.get("seq", 0):
         return
     state.seq = message["seq"]
     # else sent before another M was chosen
     if message["cursor"] is not None and state.removed in (None, len(message["cursor"])):
         state.cursor = blocks_of(message["cursor"])
-    state.tray = [blocks_of(s) for s in message["tray"]][:TRAY_LIMIT]
     state.look = checked_look(message["look"])
-    # only a click on the strip says anything of locks: the form may have changed since the picture was drawn
-    if message["locked"]:
-        state.update(
-            {name: source_of(state.source).units.said(message[name]) for name in ("keep", "remove")},
-            whole_page=True,
-        )
-        if set(state.cursor or ()) & set(message["keep"]) or set(message["remove"]) - set(state.cursor or ()):
-            state.cursor = None
-    if ask := message.get("ask"):
-        ASKED[ask](message)
+    for asked in message["asks"]:
+        ASKED[asked["ask"]](asked)
 
 
-def ask_prune(message: Commit) -> None:
+def set_rule(unit: int, rule: str) -> None:
+    """Also of a button: a unit stays in every listed state ("keep"), goes in every one ("remove"), or is
+    "free".
+    """
+    units = source_of(state.source).units
+    ruled = {name: {*units.parse(state[name])} - {unit} for name in ("keep", "remove") if state[name].strip()}
+    if rule != "free":
+        ruled.setdefault(rule, set()).add(unit)
+    state.update({name: units.said(some) for name, some in ruled.items()})
+    gone = set(state.cursor or ())
+    if gone & ruled.get("keep", set()) or ruled.get("remove", set()) - gone:
+        state.cursor = None
+
+
+def ask_rule(asked: Asked) -> None:
+    """A click on the strip: only this unit, the form may have changed since the picture was drawn."""
+    try:
+        set_rule(blocks_of([asked["unit"]])[0], asked["ask"])
+    except InputError:  # of what the form says: the page tells it
+        pass
+
+
+def ask_add(asked: Asked) -> None:
+    """A state into the tray."""
+    state.tray = list(dict.fromkeys([*state.tray, blocks_of(asked["state"])]))[:TRAY_LIMIT]
+
+
+def ask_drop(asked: Asked) -> None:
+    """A state out of the tray."""
+    state.tray = [s for s in state.tray if s != blocks_of(asked["state"])]
+
+
+def ask_prune(asked: Asked) -> None:
     """Open the prune dialog for a state."""
-    state.update(prune_state=blocks_of(message["state"]), whole_page=True)
+    state.update(prune_state=blocks_of(asked["state"]), whole_page=True)
 
 
-def ask_open(message: Commit) -> None:
+def ask_open(asked: Asked) -> None:
     """A state of another M: its own landscape, with it selected."""
-    blocks = blocks_of(message["state"])
-    state.update(cursor=blocks, removed=len(blocks), whole_page=True)
+    blocks = blocks_of(asked["state"])
+    state.update(cursor=blocks, removed=len(blocks))
 
 
-def ask_mark(message: Commit) -> None:
+def ask_mark(asked: Asked) -> None:
     """Mark a state that was typed by hand."""
-    blocks = blocks_of(message["state"])
+    blocks = blocks_of(asked["state"])
     add_marks({blocks: f"by hand {short_hashes(indicator([blocks], source_of(state.source).blocks))[0]}"})
 
 
-def ask_unmark(message: Commit) -> None:
+def ask_unmark(asked: Asked) -> None:
     """Take a mark back."""
-    state.marks = {s: label for s, label in state.marks.items() if s != blocks_of(message["state"])}
+    state.marks = {s: label for s, label in state.marks.items() if s != blocks_of(asked["state"])}
 
 
-def ask_panel(message: Commit) -> None:
+def ask_panel(asked: Asked) -> None:
     """Show one panel alone, or all again."""
-    state.update(panel=message["panel"] if message["panel"] in PANELS else None, whole_page=True)
+    state.update(panel=asked["panel"] if asked["panel"] in PANELS else None, whole_page=True)
+
+
+def ask_later(name: str, what: str) -> None:
+    """What only the run that follows can do."""
+    state[name] = [*state.get(name, ()), what]
 
 
 ASKED = {
+    "add": ask_add,
+    "drop": ask_drop,
+    "keep": ask_rule,
+    "remove": ask_rule,
+    "free": ask_rule,
     "prune": ask_prune,
     "open": ask_open,
     "mark": ask_mark,
     "unmark": ask_unmark,
     "panel": ask_panel,
-    "compare": lambda message: state.update(go_compare=True, whole_page=True),
-    "pick": lambda message: state.update(pick="pick"),
-    "basins": lambda message: state.update(pick="basins"),
-    "file": lambda message: state.update(file=message["kind"]),
+    "compare": lambda asked: state.update(go_compare=True, whole_page=True),
+    "pick": lambda asked: ask_later("picks", "pick"),
+    "basins": lambda asked: ask_later("picks", "basins"),
+    "file": lambda asked: ask_later("files", asked["kind"]),
 }
 
 
@@ -223,15 +265,6 @@ def prune_dialog(key: str, removed: tuple[int, ...]) -> None:
     prune_panel(source_of(key).run, removed)
     home_link()
     chat_panel(source_of(key).run, removed)
-
-
-def keep_block(block: int) -> None:
-    """Of a button: this block stays in every listed state."""
-    units = source_of(state.source).units
-    kept = units.parse(state.keep) if state.keep.strip() else ()
-    state.keep = units.said({*kept, block})
-    if block in (state.cursor or ()):
-        state.cursor = None
 
 
 def show_misjudged(found: Landscape, rules: Constraints) -> None:
@@ -256,7 +289,7 @@ def show_misjudged(found: Landscape, rules: Constraints) -> None:
                 width="content",
             )
             unit = called[0].lower() + called[1:]
-            st.button(f"Keep {unit}", on_click=keep_block, args=(worst.block,), type="tertiary")
+            st.button(f"Keep {unit}", on_click=set_rule, args=(worst.block, "keep"), type="tertiary")
 
 
 def show_excess(source: Source, found: Landscape, rules: Constraints) -> None:
@@ -353,12 +386,16 @@ def put_into_tray(picked: list[Candidate]) -> None:
 
 
 @st.fragment
-def draw(found: Landscape, data: LandscapeData, view: View, others: dict[tuple[int, ...], str]) -> None:
-    """The lens: the landscape with tray, marks, measurements and files."""
-    if state.pop("whole_page", False):  # what was asked for belongs to the page, not to this fragment
+def draw(
+    found: Landscape, data: LandscapeData, view: View, others: dict[tuple[int, ...], str], solved: tuple
+) -> None:
+    """The lens: the landscape with tray, marks, measurements and files; solved: what it depends on."""
+    # what was asked for belongs to the page, not to this fragment; the form's changes come with a message of
+    # the lens, too, where the browser sends both at once
+    if state.pop("whole_page", False) or solved != solved_in_view():
         state.from_lens = True
         st.rerun()
-    if pick := state.pop("pick", None):
+    for pick in state.pop("picks", ()):
         {"pick": pick_states, "basins": pick_basins}[pick](found)
     write_link()
     measured = measured_so_far(state.source, str(folders.home()), Results().stamp)
@@ -375,25 +412,31 @@ def draw(found: Landscape, data: LandscapeData, view: View, others: dict[tuple[i
             "cursor": list(
                 state.cursor if state.cursor and found.removed in (None, len(state.cursor)) else found.ground
             ),
-            "seq": state.seq,
+            "seq": state.get("seq", 0),
+            "moves": state.moves,
             "panel": state.panel,
             "look": state.look,
             "snippets": snippets_of(view),
-            "file": file_of(state.pop("file", None), view, found, measured),
+            "files": [file_of(kind, view, found, measured) for kind in state.pop("files", ())],
         },
         KEY,
         on_commit,
     )
 
 
-def file_of(kind: str | None, view: View, found: Landscape, measured: Increases) -> FileData | None:
+def solved_in_view() -> tuple:
+    """What the landscape of the view depends on, as the form has it."""
+    return tuple(state[name] for name in SOLVED)
+
+
+def file_of(kind: str, view: View, found: Landscape, measured: Increases) -> FileData:
     """What the browser saves as a file: only the run that follows the question carries it."""
     made = {
         "csv": lambda: states_csv(found, measured, view.source.units),
         "json": lambda: states_json(view, found, measured),
         "html": lambda: report_html(view, found, state.tray, measured=measured, reasons=state.reasons),
     }
-    return {"token": state.seq, "kind": kind, "text": made[kind]()} if kind in made else None
+    return {"kind": kind, "text": made[kind]()}
 
 
 def snippets_of(view: View) -> Snippets:
@@ -493,6 +536,7 @@ def page() -> None:
         picture(*view),
         View(source, state.estimator, removed, state.count, mix, plain_rules, budget),
         others,
+        solved_in_view(),
     )
     if state.get("prune_state") and source.run:
         prune_dialog(state.source, state.prune_state)

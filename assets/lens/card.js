@@ -4,8 +4,8 @@ import { button, element } from "./dom.js";
 import { EXPLAINED } from "./glossary.js";
 import { amount, increase, plus, runsOf, signed, significant } from "./wording.js";
 
-const HINTS =
-  "<kbd>↑</kbd><kbd>↓</kbd> state <kbd>←</kbd><kbd>→</kbd> min <kbd>A</kbd> tray <kbd>P</kbd> prune ";
+const HINTS = "<kbd>↑</kbd><kbd>↓</kbd> state <kbd>←</kbd><kbd>→</kbd> min <kbd>A</kbd> tray ";
+const PRUNE = "<kbd>P</kbd> prune "; // what has a model
 
 const share = (part, all) => `−${((100 * part) / all).toFixed(0)} %`;
 
@@ -177,7 +177,7 @@ export class Card {
     const { activeElement } = lens.root.getRootNode();
     const focused = this.node.contains(activeElement) && activeElement.textContent;
     const hints = element("div", { className: "keys" });
-    hints.innerHTML = HINTS;
+    hints.innerHTML = lens.model.kinds.length ? HINTS + PRUNE : HINTS;
     hints.append(button("?", "help", () => lens.help.toggle(true)));
     this.node.replaceChildren(
       this.heading(),
@@ -277,6 +277,7 @@ export class Card {
       if (colours) line.style.color = `rgb(${(v > 0 ? colours.positive : colours.negative).join(",")})`;
       return line;
     });
-    this.strongest.replaceChildren(...(root.classList.contains("narrow") ? [] : [title]), ...lines);
+    const titled = lines.length && !root.classList.contains("narrow");
+    this.strongest.replaceChildren(...(titled ? [title] : []), ...lines);
   }
 }

@@ -349,9 +349,13 @@ export class Landscape extends Panel {
       ctx.fill();
     }
   }
+  beside(y) {
+    // of a word: above its line, below it at the top of the picture
+    return y < 14 ? y + 9 : y - 8;
+  }
   label(ctx, string, x, y, colour) {
     const left = x > this.w - 60;
-    this.text(ctx, string, x + (left ? -1 : 1) * (this.tick / 2 + 5), y - 8, {
+    this.text(ctx, string, x + (left ? -1 : 1) * (this.tick / 2 + 5), this.beside(y), {
       align: left ? "right" : "left",
       colour,
       bold: true,
@@ -419,7 +423,7 @@ export class Landscape extends Panel {
       if (y < 2 || y > this.height + 12) return;
       ctx.fillStyle = colour;
       ctx.fillRect(LEFT, y - 0.75, this.w - LEFT, 1.5);
-      if (text) this.text(ctx, text, this.w - 4, y - 8, { align: "right", colour, bold: true });
+      if (text) this.text(ctx, text, this.w - 4, this.beside(y), { align: "right", colour, bold: true });
     };
     for (const k of lens.trayRanks()) {
       ctx.fillStyle = colours.accent;

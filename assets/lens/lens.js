@@ -23,17 +23,22 @@ const LABEL =
   "Enter compares, P prunes, question mark shows help.";
 const SOON = 150; // milliseconds until Python hears of a click
 const LATER = 500; // of a walk by keys, of a zoom: of where it ends, not of every step
-const PATIENCE = 5000; // for an answer to a message; then the next one goes anyway
+const MOMENT = 50; // until it is seen again whether the page is at work
+const PATIENCE = 3000; // for an answer, of a page that is not at work; then the message is said again
+
+// A message that meets a run of the page costs that run its picture, and is lost where another one follows.
+const atWork = () => document.querySelector("[data-testid=stApp]")?.dataset.testScriptState === "running";
 
 class Lens {
   // What all panels share: the landscape, the selection, the tray and what is hovered.
   constructor(root) {
-    this.root = root;
     this.hovered = {};
     this.seq = 0;
     this.timer = null; // of what Python hears soon
-    this.waiting = null; // for the answer to a message
-    this.queue = []; // of what is said after that answer
+    this.waiting = null; // for the answer to a message, or until the page is not at work
+    this.unheard = null; // the message that waits for its answer
+    this.unsaid = false; // there is something for the next message
+    this.asks = []; // what that one asks for
     this.tray = [];
     this.keep = [];
     this.remove = [];
@@ -45,7 +50,7 @@ class Lens {
     this.maximised = null;
     this.alone = false;
     this.build();
-    this.listen();
+    this.standIn(root);
     this.showNarrow(this.barcode);
   }
   build() {
@@ -82,7 +87,14 @@ class Lens {
     this.frame.setAttribute("role", "group");
     this.frame.setAttribute("aria-label", LABEL);
     this.probe = element("i", { className: "probe" }); // its colour changes with the theme
-    this.root.replaceChildren(this.frame, this.help.node, this.probe);
+    this.frame.addEventListener("keydown", (e) => pressed(this, e));
+    // nothing has the focus: the landscape has the keys
+    this.everywhere = (e) => {
+      if (document.activeElement === document.body && this.root.isConnected) pressed(this, e);
+    };
+    this.probe.addEventListener("transitionend", () => this.paint());
+    this.observer = new ResizeObserver(() => this.layout());
+    this.resized = () => this.layout(this.maximised !== null);
   }
   buildNarrowTabs() {
     const titles = { levels: "Landscape", states: "States", matrix: "Couplings", arcs: "Graph" };
@@ -95,23 +107,25 @@ class Lens {
       });
     return element("div", { className: "narrow-tabs" }, ...this.panels.map(tab));
   }
-  listen() {
-    this.frame.addEventListener("keydown", (e) => pressed(this, e));
-    // nothing has the focus: the landscape has the keys
-    this.everywhere = (e) => {
-      if (document.activeElement === document.body && this.root.isConnected) pressed(this, e);
-    };
+  standIn(root) {
+    // of the page: what is seen, typed and not yet heard comes along
+    if (root === this.root) return;
+    this.observer.disconnect();
+    this.root = root;
+    this.size = null;
+    root.replaceChildren(this.frame, this.help.node, this.probe);
     document.addEventListener("keydown", this.everywhere);
-    this.probe.addEventListener("transitionend", () => this.paint());
-    this.observer = new ResizeObserver(() => this.layout());
-    this.observer.observe(this.root);
-    this.resized = () => this.layout(this.maximised !== null);
     window.addEventListener("resize", this.resized);
+    this.observer.observe(root);
   }
   close() {
     this.observer.disconnect();
     for (const timer of [this.timer, this.waiting, this.saying]) clearTimeout(timer);
+    this.unsaid ||= this.timer !== null;
+    this.timer = this.said = null;
     cancelAnimationFrame(this.pending);
+    this.pending = 0;
+    this.hovered = {};
     document.removeEventListener("keydown", this.everywhere);
     window.removeEventListener("resize", this.resized);
   }
@@ -123,15 +137,20 @@ class Lens {
    */
   update(data, trigger) {
     this.trigger = trigger;
-    if (data.landscape.source !== this.model?.source) this.queue = [];
-    // what was chosen while this was solved is not known to the page yet
-    const behind = data.seq < this.seq || this.queue.length > 0;
-    const unheard = this.chosen && (this.timer !== null || behind);
+    const called = data.moves !== this.moves || data.landscape.source !== this.model?.source;
+    this.moves = data.moves;
+    this.seq = Math.max(this.seq, data.seq);
+    if (called) this.forget();
+    if (data.seq >= this.unheard?.seq) this.heard();
+    const behind = this.unheard !== null || this.unsaid;
+    // what was chosen, and how it is looked at, while this was solved is not known to the page yet
+    const ahead = !called && (this.timer !== null || behind);
+    const look = ahead ? this.look.split("~").filter((part) => !part.includes(":")) : data.look.split("~");
     const earlier = this.model;
     const solved = this.takeLandscape(data.landscape);
-    const moved = solved || data.seq > this.seq; // solved anew, or the page moved it: Back, or a link
+    const moved = solved || called || (!ahead && String(data.cursor) !== String(this.here.units));
     if (moved) {
-      this.chosen = unheard && solved && this.model.continues(earlier, this.here.units);
+      this.chosen = ahead && this.chosen && this.model.continues(earlier, this.here.units);
       this.here = this.model.of(this.chosen ? this.here.units : data.cursor);
     }
     const marked = this.takeMarks(data.marks) || solved;
@@ -142,7 +161,7 @@ class Lens {
     if (!behind) this.takePicked(data);
     if (data.panel !== this.asked) this.takePanel(data.panel);
     if (moved) {
-      this.takeLook(data.look);
+      this.takeLook(look);
       this.layout(true);
     } else {
       if (marked) this.levels.redraw();
@@ -151,8 +170,8 @@ class Lens {
       this.repaintOver();
     }
     this.finder.paint();
-    this.takeFile(data.file);
-    if (data.seq >= this.seq) this.heard();
+    this.takeFiles(data);
+    if (this.unsaid && !this.unheard) this.talk();
   }
   takeLandscape(landscape) {
     if (landscape.version === this.version) return false;
@@ -182,8 +201,7 @@ class Lens {
     this.measured = new Map(Object.entries(measured));
     this.measuredRanks = this.listed([...this.measured.keys()]);
   }
-  takePicked({ seq, tray, landscape }) {
-    this.seq = seq;
+  takePicked({ tray, landscape }) {
     this.details = tray;
     this.tray = tray.map((t) => t.removed.join("-"));
     for (const pick of tray) if (pick.delta !== null) this.model.of(pick.removed).hash ||= pick.hash;
@@ -198,10 +216,10 @@ class Lens {
     const shown = VIEWS.includes(name) ? "levels" : name;
     this.maximised = this.alone ? this.panels.find((panel) => panel.name === shown) : null;
   }
-  takeFile(file) {
-    if (!file || file.token === this.saved) return;
-    this.saved = file.token;
-    this.exports.download(file.text, file.kind);
+  takeFiles({ seq, files }) {
+    if (!files.length || seq === this.saved) return;
+    this.saved = seq;
+    for (const { text, kind } of files) this.exports.download(text, kind);
   }
 
   // how the picture is looked at: "density" or what the tree says, the temperature "T10", "spin", "structure",
@@ -219,8 +237,7 @@ class Lens {
     if (zoomed) parts.push(`${bound(lo)}:${bound(hi)}`);
     return parts.join("~");
   }
-  takeLook(text) {
-    const parts = text.split("~");
+  takeLook(parts) {
     const [lo, hi] = (parts.find((part) => part.includes(":")) ?? "").split(":").map(Number);
     const tree = parts.find((part) => part.startsWith("tree"));
     if (!this.alone) this.levels.turn(tree ? "tree" : parts.includes("density") ? "density" : "levels");
@@ -238,37 +255,47 @@ class Lens {
   }
 
   // -- what goes to the page -------------------------------------------------------------------
-  // One message at a time: of two that Streamlit has not read yet it keeps the later one alone, and a message
-  // that meets a run of the page costs that run its picture.
-  /** @param {Partial<import("./messages.js").Commit>} more what is asked for besides */
-  send(more = {}) {
+  // One message at a time, said until it is heard: of two that Streamlit has not read yet it keeps the later one
+  // alone.
+  /** @param {import("./messages.js").Asked[]} asked */
+  send(...asked) {
     clearTimeout(this.timer);
     this.timer = null;
-    this.queue.push(more);
-    if (!this.waiting) this.post();
+    this.asks.push(...asked);
+    this.unsaid = true;
+    if (!this.unheard) this.talk();
+  }
+  talk() {
+    clearTimeout(this.waiting);
+    const busy = atWork();
+    this.waiting = setTimeout(() => this.talk(), busy && !this.unheard ? MOMENT : PATIENCE);
+    if (busy) return;
+    this.unheard ??= this.message();
+    this.trigger("commit", this.unheard);
   }
   heard() {
     clearTimeout(this.waiting);
-    this.waiting = null;
-    if (this.queue.length) this.post();
+    this.unheard = null;
   }
-  post() {
-    // each says all of where we are, so what asks for nothing besides is said once
-    while (this.queue.length > 1 && !Object.keys(this.queue[0]).length) this.queue.shift();
-    const more = this.queue.shift();
-    this.seq += 1;
-    this.waiting = setTimeout(() => this.heard(), PATIENCE);
-    this.trigger("commit", {
+  /** @returns {import("./messages.js").Commit} */
+  message() {
+    const { asks } = this;
+    this.asks = [];
+    this.unsaid = false;
+    this.seq = Math.max(this.seq + 1, Date.now()); // of one message alone, whichever lens of this visit says it
+    return {
       seq: this.seq,
       cursor: this.chosen ? this.here.units : null,
-      tray: this.tray.map((s) => s.split("-").map(Number)),
-      keep: this.keep,
-      remove: this.remove,
       look: this.look,
-      locked: false,
       source: this.model.source,
-      ...more,
-    });
+      asks,
+    };
+  }
+  forget() {
+    // the page moved on: what was said or asked for before is void
+    this.heard();
+    this.unsaid = false;
+    this.asks = [];
   }
   sendIn(milliseconds) {
     clearTimeout(this.timer);
@@ -321,10 +348,12 @@ class Lens {
     else this.say("No barrier to a lower valley is known of this state.");
   }
   toggle(name) {
-    this.tray = this.tray.includes(name) ? this.tray.filter((t) => t !== name) : [...this.tray, name];
+    const state = name.split("-").map(Number);
+    const picked = this.tray.includes(name);
+    this.tray = picked ? this.tray.filter((t) => t !== name) : [...this.tray, name];
     this.card.paint();
     this.repaintOver();
-    this.send();
+    this.send(picked ? { ask: "drop", state } : { ask: "add", state });
   }
   prune() {
     // a bare matrix has no model
@@ -356,7 +385,7 @@ class Lens {
     if (stays) this.remove.push(unit);
     else if (!goes) this.keep.push(unit);
     this.repaintOver();
-    this.send({ locked: true });
+    this.send(stays ? { ask: "remove", unit } : goes ? { ask: "free", unit } : { ask: "keep", unit });
   }
   maximise(panel) {
     if (this.alone) {
@@ -474,16 +503,14 @@ class Lens {
   }
 }
 
-const lenses = new WeakMap();
+let lens = null; // the one of this visit: Streamlit may take it off the page and bring it back
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".lens");
-  const lens = lenses.get(root) ?? new Lens(root);
-  lenses.set(root, lens);
+  lens ??= new Lens(root);
+  lens.standIn(root);
   lens.update(data, setTriggerValue);
   return () => {
-    if (root.isConnected) return;
-    lens.close();
-    lenses.delete(root);
+    if (!root.isConnected && lens.root === root) lens.close();
   };
 }

@@ -112,7 +112,7 @@ export class Matrix extends Panel {
       m.signedLog
         ? m.linearBelow * Math.expm1(t * Math.log1p(m.maxCoupling / m.linearBelow))
         : t * m.maxCoupling;
-    for (const t of [1, 0.5, 0, -0.5, -1])
+    for (const t of m.maxCoupling ? [1, 0.5, 0, -0.5, -1] : [0])
       this.text(
         ctx,
         t === 0 ? "0" : (t > 0 ? "+" : "−") + m.show(half * value(Math.abs(t)), 2),

@@ -91,7 +91,6 @@
 
 /**
  * @typedef {object} FileData
- * @property {number} token
  * @property {string} kind
  * @property {string} text
  */
@@ -104,28 +103,34 @@
  * @property {MarkData[]} marks
  * @property {number[]} cursor
  * @property {number} seq
+ * @property {number} moves
  * @property {string | null} panel
  * @property {string} look
  * @property {Snippets} snippets
- * @property {FileData | null} file
+ * @property {FileData[]} files
  */
 
-/** @typedef {"prune" | "open" | "mark" | "unmark" | "panel" | "compare" | "pick" | "basins" | "file"} Ask */
+/**
+ * @typedef {"add" | "drop" | "keep" | "remove" | "free" | "prune" | "open" | "mark" | "unmark" | "panel" |
+ *   "compare" | "pick" | "basins" | "file"} Ask
+ */
+
+/**
+ * @typedef {object} Asked
+ * @property {Ask} ask
+ * @property {number[]} [state]
+ * @property {number} [unit]
+ * @property {string | null} [panel]
+ * @property {string} [kind]
+ */
 
 /**
  * @typedef {object} Commit
  * @property {number} seq
  * @property {number[] | null} cursor
- * @property {number[][]} tray
- * @property {number[]} keep
- * @property {number[]} remove
  * @property {string} look
- * @property {boolean} locked
  * @property {string} source
- * @property {Ask} [ask]
- * @property {number[]} [state]
- * @property {string | null} [panel]
- * @property {string} [kind]
+ * @property {Asked[]} asks
  */
 
 export {};

@@ -25,10 +25,11 @@ export class Model {
     this.scale = 10 ** -data.exponent;
     this.maxChanged = this.changed.reduce((a, b) => Math.max(a, b), 0);
     this.top = (this.energy[this.count - 1] - this.energy[0]) * this.scale;
+    this.edges = this.edges.filter((edge) => edge[2] !== 0);
     const off = [];
     for (let i = 0; i < this.blocks; i++) for (let j = 0; j < i; j++) off.push(Math.abs(this.h(i, j)));
     off.sort((a, b) => a - b);
-    this.maxCoupling = Math.max(off[off.length - 1] || 0, Number.MIN_VALUE);
+    this.maxCoupling = off[off.length - 1] || 0; // 0: blocks do not know of each other
     const median = Math.max(off[off.length >> 1] || 0, this.maxCoupling * 1e-4);
     this.signedLog = this.maxCoupling > 12 * median;
     this.linearBelow = median;
@@ -128,6 +129,7 @@ export class Model {
   }
   tone(v) {
     // position of a coupling on the diverging scale, -1..1
+    if (v === 0) return 0;
     const a = Math.abs(v);
     const t = this.signedLog
       ? Math.log1p(a / this.linearBelow) / Math.log1p(this.maxCoupling / this.linearBelow)
@@ -138,7 +140,10 @@ export class Model {
     const pairs = [];
     for (let a = 0; a < s.length; a++)
       for (let b = a + 1; b < s.length; b++) pairs.push([s[a], s[b], 2 * this.h(s[a], s[b])]);
-    return pairs.sort((p, q) => Math.abs(q[2]) - Math.abs(p[2])).slice(0, wanted);
+    return pairs
+      .filter((p) => p[2] !== 0)
+      .sort((p, q) => Math.abs(q[2]) - Math.abs(p[2]))
+      .slice(0, wanted);
   }
   correlation(s, t) {
     // Pearson coefficient of two choices of units, of any sizes

@@ -9,10 +9,8 @@ const pairSentence = ({ model: m, spin }, [i, j]) => {
   const v = m.h(i, j);
   if (i === j) return `${m.titled(i)}: own cost H = ${m.show(v)}${unit}.`;
   const coupling = spin ? `J = ${m.show(v / 2)}${unit}, ` : "";
-  return (
-    `${both(m, i, j)}: ${coupling}H = ${m.show(v)}${unit}; removing both ${v > 0 ? "costs" : "saves"} ` +
-    `${m.show(Math.abs(2 * v))}${unit} ${v > 0 ? "more " : ""}than each alone.`
-  );
+  const more = v === 0 ? "as much as" : `${m.show(Math.abs(2 * v))}${unit} ${v > 0 ? "more" : "less"} than`;
+  return `${both(m, i, j)}: ${coupling}H = ${m.show(v)}${unit}; removing both costs ${more} each alone.`;
 };
 
 const often = (share) => {

@@ -39,15 +39,16 @@ def proof(spectrum: Spectrum, power: int) -> str:
     of = f" of {_count(total)}" if total is not None else ""
     if math.isinf(spectrum.lower_bound) and spectrum.exact:
         return f"all {_count(listed)} states are listed"
-    bound = with_power(spectrum.lower_bound - spectrum.energies[0], power)
+    bound = spectrum.lower_bound - spectrum.energies[0]
     if not spectrum.exact:
         return (
             f"{_count(listed)}{of} states found, not proved lowest: unlisted ones may reach down to ΔE "
-            f"{bound}"
+            f"{with_power(bound, power)}"
         )
+    bound = max(0.0, bound)  # of the ground level itself it is the tolerance lower
     size = f" ({_count(spectrum.level_size)} states)" if spectrum.level_size else ""
     cut = f"; the last level{size} goes on" if spectrum.level_cut else ""
-    return f"{_count(listed)}{of} states listed, none below ΔE {bound} is missing{cut}"
+    return f"{_count(listed)}{of} states listed, none below ΔE {with_power(bound, power)} is missing{cut}"
 
 
 def progress_of_proof(seconds: float, bound: float, energy: float) -> str:

@@ -103,9 +103,8 @@ class Snippets(TypedDict):
 
 
 class FileData(TypedDict):
-    """What the browser saves; the token tells one answer from the next."""
+    """What the browser saves."""
 
-    token: int
     kind: str
     text: str
 
@@ -119,27 +118,50 @@ class LensData(TypedDict):
     marks: list[MarkData]
     cursor: list[int]
     seq: int  # of the last message that the page has heard
+    moves: int  # how often the page itself moved the view, by a link or Back: what was said before is void
     panel: str | None  # one panel alone, by link
     look: str
     snippets: Snippets
-    file: FileData | None
+    files: list[FileData]  # that are saved once, with the message that asked for them
 
 
-Ask = Literal["prune", "open", "mark", "unmark", "panel", "compare", "pick", "basins", "file"]
+Ask = Literal[
+    "add",
+    "drop",
+    "keep",
+    "remove",
+    "free",
+    "prune",
+    "open",
+    "mark",
+    "unmark",
+    "panel",
+    "compare",
+    "pick",
+    "basins",
+    "file",
+]
+
+
+class Asked(TypedDict):
+    """One thing that is asked for."""
+
+    ask: Ask
+    state: NotRequired[list[int]]  # to add to the tray, to drop from it, to prune, open, mark, unmark
+    unit: NotRequired[int]  # that always stays (keep), always goes (remove) or is free
+    panel: NotRequired[str | None]  # to show alone
+    kind: NotRequired[str]  # of the file: csv, json, html
 
 
 class Commit(TypedDict):
-    """What the component sends: always the selection and the tray, and what is asked for besides."""
+    """What the component sends: where it is, and what is asked for, in order.
+
+    Streamlit may lose a message, so each is said until it is heard: seq grows from one to the next, and one
+    that is said again has that of before.
+    """
 
     seq: int
     cursor: list[int] | None  # None where nothing was selected since the page last said what is
-    tray: list[list[int]]
-    keep: list[int]
-    remove: list[int]
     look: str
-    locked: bool  # keep and remove were changed on the strip
     source: str  # key of the source that was shown
-    ask: NotRequired[Ask]
-    state: NotRequired[list[int]]  # to prune, open, mark, unmark
-    panel: NotRequired[str | None]  # to show alone
-    kind: NotRequired[str]  # of the file: csv, json, html
+    asks: list[Asked]

@@ -41,7 +41,11 @@ def forget_cursor() -> None:
 
 
 def hold(*names: str) -> None:
-    """Keep what widgets said that are not shown in this run: Streamlit would drop it."""
+    """Keep what widgets said that are not shown in this run: Streamlit would drop it.
+
+    What a closed popover holds is one of them: the browser goes on saying what it last showed there, and
+    would undo what Back, a link or the strip have set since.
+    """
     state.update({name: state[name] for name in names})
 
 
@@ -108,7 +112,12 @@ def rules_control(source: Source) -> None:
     st.html('<div class="label">Rules</div>')
     active = sum(bool(state[name].strip()) for name in RULES)
     tip = "What every listed state must respect. Or click in the strip: it stays, it goes, it is free."
-    with st.popover(f"{active} set" if active else "none", width="stretch", help=tip):
+    label = f"{active} set" if active else "none"
+    box = st.popover(label, width="stretch", help=tip, key="rules", on_change="rerun")
+    with box:
+        if not box.open:
+            hold(*(name for name in RULES if name != "fits"))  # that one stands under M?
+            return
         units, called = source.units, f"{source.units.word.capitalize()}s"
         stay, go = ("0, 23", "5, 7-9") if units.by == BLOCK else ("0, 23a", "5f, 7-9")
         st.text_input(f"{called} that stay", key="keep", on_change=forget_cursor, placeholder=stay)
@@ -183,9 +192,11 @@ def mix_control(source: Source) -> None:
     shares = {name: given.get(name, 0) for name in sampled} if given else sampled
     st.html('<div class="label">Domain mix</div>')
     label = "as sampled" if state.mix is None else plain(mix_label(state.mix, 1))
-    with st.popover(
-        label, width="stretch", help="How much each domain of the calibration texts weighs in the couplings."
-    ):
+    tip = "How much each domain of the calibration texts weighs in the couplings."
+    box = st.popover(label, width="stretch", help=tip, key="mixed", on_change="rerun")
+    with box:
+        if not box.open:
+            return
         for k, name in enumerate(list(shares)[:SLIDERS]):
             state[f"mix-{k}"] = shares[name]
             label = f"{plain(name[:40])} · {source.domains[name]:,} rows"

@@ -41,7 +41,7 @@ def read_link(sources: dict[str, str]) -> None:
     state.problems = []
     source = _seen(source_of(_linked_source(query, sources)), query.get("by", BLOCK))
     open_at_first(source)
-    state.update(count=COUNTS[-1], seq=state.get("seq", -1) + 1)
+    state.update(count=COUNTS[-1], moves=state.get("moves", 0) + 1)
     for name in RULES:
         if len(text := query.get(name, "")) <= RULE_LIMIT:
             state[name] = text

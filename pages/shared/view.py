@@ -199,5 +199,5 @@ def open_run(key: str) -> None:
     """Make a run the view, as if it had been chosen in Explore."""
     open_at_first(source_of(key))
     state.setdefault("problems", [])
-    state.update(count=state.get("count", COUNTS[-1]), seq=state.get("seq", -1) + 1)
+    state.update(count=state.get("count", COUNTS[-1]), moves=state.get("moves", 0) + 1)
     keep_view()

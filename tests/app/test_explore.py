@@ -197,14 +197,20 @@ def test_what_the_job_found_replaces_the_bound():
     assert solve.solved(job.result, source.matrix) is None
 
 
+def unfolded(app: AppTest, popover: str) -> AppTest:
+    """With a popover open, whose controls are on the page then alone."""
+    app.session_state[popover] = True
+    return app.run()
+
+
 def test_rules_restrict_every_state_and_are_in_the_link():
     app = open_app(m="3", keep="1, 6", remove="20", max_run="1")
     picked = app.session_state
     assert (picked.keep, picked.remove, picked.max_run) == ("1, 6", "20", "1") and "✓ exact" in shown(app)
     assert "".join(app.query_params["keep"]) == "1, 6"
-    app.text_input(key="groups").set_value("0-11: 1; 12-23: 2").run()
+    unfolded(app, "rules").text_input(key="groups").set_value("0-11: 1; 12-23: 2").run()
     assert not app.error and "".join(app.query_params["groups"]) == "0-11: 1; 12-23: 2"
-    app.text_input(key="keep").set_value("1-x").run()
+    unfolded(app, "rules").text_input(key="keep").set_value("1-x").run()
     assert "1-x" in app.error[0].value.replace("\\", "")
     next(b for b in app.button if b.label == "Clear the rules").click().run()
     assert not app.error and app.session_state.keep == "" and "keep" not in app.query_params
@@ -237,29 +243,29 @@ def ground(mix: dict | None, estimator: str = "h0", removed: int = 8) -> str:
 def test_a_slider_of_the_domain_mix_solves_again_in_place():
     app = open_app()
     assert shown_ground(app) == ground(None) and "mix" not in app.query_params and "mix:" not in shown(app)
-    sliders = {s.label.split(" · ")[0]: s for s in app.slider}
+    sliders = {s.label.split(" · ")[0]: s for s in unfolded(app, "mixed").slider}
     assert list(sliders) == load_run(folders.DEMO_RUN).meta["texts"]["domains"] and sum(
         s.value for s in sliders.values()
     ) in range(98, 103)
-    sliders["story"].set_value(90).run()
     mix = {name: 90 if name == "story" else s.value for name, s in sliders.items()}
+    sliders["story"].set_value(90).run()
     assert not app.exception and not app.error and shown_ground(app) == ground(mix) != ground(None)
     assert "story:90" in "".join(app.query_params["mix"]) and app.session_state.mix == mix
     assert "mix: story 49 %" in shown(app) and "✓ exact" in shown(app)
     link = "".join(app.query_params["mix"])
     again = open_app(mix=link)  # the link restores it
     assert again.session_state.mix == mix and shown_ground(again) == ground(mix) and not again.warning
-    assert next(s for s in again.slider if s.label.startswith("story")).value == 90
+    assert next(s for s in unfolded(again, "mixed").slider if s.label.startswith("story")).value == 90
     for estimator in ("h1", "hybrid"):
         app.selectbox(key="estimator").select(estimator).run()
         assert shown_ground(app) == ground(mix, estimator) != ground(None, estimator)
     app.selectbox(key="estimator").select("h0").run()
-    next(b for b in app.button if b.label == "As sampled").click().run()
+    next(b for b in unfolded(app, "mixed").button if b.label == "As sampled").click().run()
     assert (
         shown_ground(app) == ground(None) and "mix" not in app.query_params and app.session_state.mix is None
     )
-    app.slider(key="mix-6").set_value(50).run()
-    app.slider(key="mix-6").set_value(4).run()  # put back by hand
+    unfolded(app, "mixed").slider(key="mix-6").set_value(50).run()
+    unfolded(app, "mixed").slider(key="mix-6").set_value(4).run()  # put back by hand
     assert app.session_state.mix is None
 
 
@@ -268,7 +274,7 @@ def test_a_link_with_two_domains_gives_the_others_nothing():
     assert shown_ground(app) == ground(
         {"story": 60, "memory": 40}, removed=6
     ) and "mix: story 60 %, memory 40 %" in shown(app)
-    assert sorted(s.value for s in app.slider) == [0, 0, 0, 0, 0, 40, 60]
+    assert sorted(s.value for s in unfolded(app, "mixed").slider) == [0, 0, 0, 0, 0, 40, 60]
     app.switch_page("pages/compare.py").run().switch_page("pages/explore.py").run()  # it outlives a page
     assert "".join(app.query_params["mix"]) == "story:60,memory:40" and shown_ground(app) == ground(
         {"story": 60, "memory": 40}, removed=6
@@ -302,12 +308,14 @@ def test_by_branch_the_lens_and_the_rules_speak_of_units():
     assert landscape_["names"][7] == "3f" and landscape_["word"] == "unit" and landscape_["keep"] == [7]
     assert data["marks"][0]["reason"].startswith("removes 5 units, and the listed states 6")
     assert data["tray"][0]["removed"] == [2, 3, 4, 7, 18, 19, 22, 23]
-    assert {"Units that stay", "Units that go"} <= {field.label for field in app.text_input}
+    assert {"Units that stay", "Units that go"} <= {
+        field.label for field in unfolded(app, "rules").text_input
+    }
     assert any(box.label == "Remove M of 48" for box in app.number_input)
 
 
 def test_a_mix_of_nothing_is_one_sentence_with_a_way_back():
-    app = open_app()
+    app = unfolded(open_app(), "mixed")
     for k in range(7):
         app.slider(key=f"mix-{k}").set_value(0)
     app.run()
@@ -342,7 +350,7 @@ def test_a_search_job_searches_the_mixed_couplings(monkeypatch):
 
 def test_without_domains_there_is_no_mix():
     source = store_matrix(np.eye(5) + 0.1, "mine")
-    assert not open_app(run=source.key[:8]).slider
+    assert not unfolded(open_app(run=source.key[:8]), "mixed").slider
     app = open_app(run=source.key[:8], mix="story:1")
     assert "bare matrix" in app.warning[0].value.replace("\\", "") and app.session_state.mix is None
     mixed = open_app(mix="story:1")
@@ -509,7 +517,7 @@ def test_m_left_free_follows_from_a_budget_everywhere(by):
     cli, python = (data["snippets"][name] for name in ("cli", "python"))
     assert "--remove" not in cli and "lowest_states(H, None, 300, constraints=constraints)" in python
     # any state is compared, and picked states differ from those of other sizes
-    app.session_state.pick, app.session_state.marks = "pick", {(0, 1): "two"}
+    app.session_state.picks, app.session_state.marks = ["pick"], {(0, 1): "two"}
     app.session_state.tray = [(2, 3, 4)]
     app.run()
     data = lens_data(app)
@@ -551,7 +559,7 @@ def test_far_more_than_a_budget_asks_for_is_said_with_ways_out():
 
 def test_a_picked_state_carries_its_reason_and_the_snippets_say_the_view():
     app = open_app(k="100", m="6")
-    app.session_state.pick = "pick"
+    app.session_state.picks = ["pick"]
     app.run()
     tray = lens_data(app)["tray"]
     assert len(tray) == 5 and all(pick["reason"] for pick in tray) and len(app.session_state.tray) == 5
@@ -562,7 +570,7 @@ def test_a_picked_state_carries_its_reason_and_the_snippets_say_the_view():
 def test_one_per_basin_fills_the_tray_with_minima_that_are_not_in_it():
     app = open_app()
     for expected in (5, 10):
-        app.session_state.pick = "basins"
+        app.session_state.picks = ["basins"]
         app.run()
         data = lens_data(app)
         picked, minimum = data["tray"], base64.b64decode(data["landscape"]["minimum"])

@@ -138,6 +138,18 @@ def test_the_strip_tells_how_likely_a_block_goes_at_a_temperature(visit):
     page.wait_for_url(re.compile("look=Tlist"))
 
 
+# what is pressed and typed in one breath, before Python can answer
+AT_ONCE = """() => {
+  const inside = (node) => node.shadowRoot?.querySelector('.lens .frame');
+  const frame = window.first = [...document.querySelectorAll('*')].map(inside).find(Boolean);
+  const press = (key, shiftKey = false, node = frame) =>
+      node.dispatchEvent(new KeyboardEvent('keydown', { key, shiftKey, bubbles: true }));
+  const field = frame.querySelector('.find input');
+  const find = (text) => { field.value = text; field.dispatchEvent(new Event('input')); };
+  %s
+}"""
+
+
 # the key's own repeats, thirty a second: timed in the page, so that a machine which is busy delays them and
 # the lens alike
 HELD = """(times) => new Promise((resolve) => {
@@ -182,30 +194,22 @@ def test_keys_in_quick_succession_lose_nothing(visit):
     for wait in (0, 120, 300):
         page = opened(visit())
         page.evaluate(
-            """(wait) => {
-            const inside = (node) => node.shadowRoot?.querySelector('.lens .frame');
-            const frame = [...document.querySelectorAll('*')].map(inside).find(Boolean);
-            const press = (key) => frame.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
-            for (let i = 0; i < 4; i++) press('ArrowDown');
-            press('a'); setTimeout(() => press('Enter'), wait); }""",
-            wait,
+            AT_ONCE
+            % f"""for (let i = 0; i < 4; i++) press('ArrowDown');
+            press('a'); setTimeout(() => press('Enter'), {wait});"""
         )
         page.wait_for_url(re.compile(f"/compare.*tray={fifth}"))
 
 
 def test_a_state_that_is_opened_while_the_landscape_is_solved_anew_stays(visit):
     page = opened(visit("/?m=6"))
-    page.evaluate("""() => {
-        const inside = (node) => node.shadowRoot?.querySelector('.lens .frame');
-        const frame = [...document.querySelectorAll('*')].map(inside).find(Boolean);
-        const press = (node, key, shiftKey = false) =>
-            node.dispatchEvent(new KeyboardEvent('keydown', { key, shiftKey, bubbles: true }));
-        press(frame, 'ArrowRight', true);
-        press(frame, 'l'); // block 0 stays: the page solves anew
-        const field = frame.querySelector('.find input');
-        field.value = '1, 3, 5, 7, 9, 11';
-        field.dispatchEvent(new Event('input'));
-        press(field, 'Enter'); }""")
+    page.evaluate(
+        AT_ONCE
+        % """press('ArrowRight', true);
+        press('l'); // block 0 stays: the page solves anew
+        find('1, 3, 5, 7, 9, 11');
+        press('Enter', false, field);"""
+    )
     page.wait_for_url(re.compile("keep=0.*cur=1-3-5-7-9-11|cur=1-3-5-7-9-11.*keep=0"))
     expect(page.locator(".lens .status")).to_have_text(re.compile("^Block 0 .*it always stays"))
     expect(page.locator(".lens .card h2")).to_have_text("Unlisted state")
@@ -214,25 +218,66 @@ def test_a_state_that_is_opened_while_the_landscape_is_solved_anew_stays(visit):
 
 def test_what_is_asked_for_in_one_breath_is_all_heard_and_the_lens_stays(visit):
     page = opened(visit("/?m=6"))
-    page.evaluate("""() => {
-        const inside = (node) => node.shadowRoot?.querySelector('.lens .frame');
-        const frame = [...document.querySelectorAll('*')].map(inside).find(Boolean);
-        const press = (key, shiftKey = false) =>
-            frame.dispatchEvent(new KeyboardEvent('keydown', { key, shiftKey, bubbles: true }));
-        window.first = frame;
-        press('ArrowRight', true);
-        press('a'); // Python is at work when the rest comes
+    page.evaluate(
+        AT_ONCE
+        % """press('ArrowRight', true);
+        frame.querySelector('.tray button[title^="fill"]').click(); // Python picks four when the rest comes
+        press('ArrowDown');
+        press('a');
         press('l'); // block 0 stays
-        const field = frame.querySelector('.find input');
-        field.value = '1, 3, 5, 7, 9, 11';
-        field.dispatchEvent(new Event('input'));
+        find('1, 3, 5, 7, 9, 11');
         frame.querySelector('.find button[title^="mark"]').click();
         press('ArrowRight', true);
-        press('l'); // block 1 too
-        }""")
-    for part in (r"keep=0%2C\+1", "tray=", "mark=[^&]*1-3-5-7-9-11"):
+        press('l'); // block 1 too"""
+    )
+    for part in (r"keep=0%2C\+1", "tray=(?:[0-9-]+_){4}", "mark=[^&]*1-3-5-7-9-11"):
         page.wait_for_url(re.compile(part))
     assert page.evaluate("window.first.isConnected")
+
+
+def test_what_the_form_and_the_lens_say_at_once_is_both_heard(visit):
+    # Streamlit's script says that it takes one for the other
+    page = opened(visit("/?m=6&k=300", watch="console.warn = () => {}"))
+    page.evaluate(
+        AT_ONCE
+        % """press('a');
+        document.querySelector('[data-testid=stNumberInputStepUp]').click();"""
+    )
+    expect(page.locator(".lens .chip")).to_have_count(7)
+    page.wait_for_url(re.compile("m=7.*tray="))
+    page.get_by_role("button", name="none").click()
+    page.get_by_role("textbox", name="Blocks that stay").fill("5")
+    page.get_by_role("textbox", name="Blocks that stay").press("Enter")
+    page.evaluate(AT_ONCE % "press('ArrowRight', true); press('l'); // block 0, when block 5 is not heard of")
+    page.wait_for_url(re.compile(r"keep=0%2C\+5"))
+    page.keyboard.press("Escape")  # the browser would go on saying what the closed form showed
+    page.evaluate(AT_ONCE % "press('ArrowRight', true); press('l'); // block 1")
+    page.wait_for_url(re.compile(r"keep=0%2C\+1%2C\+5"))
+    page.get_by_role("button", name="Increment").click()
+    page.wait_for_url(re.compile(r"m=8.*keep=0%2C\+1%2C\+5"))
+
+
+# the next message to the page is lost
+LOSSY = """
+  const send = WebSocket.prototype.send;
+  WebSocket.prototype.send = function (d) {
+    if (!window.lose) return send.call(this, d);
+    window.lose = false;
+  };"""
+
+
+def test_a_lost_message_is_said_again_and_a_lens_that_was_away_goes_on(visit):
+    page = opened(visit("/?m=6&k=300", watch=LOSSY))
+    page.evaluate(AT_ONCE % "window.lose = true; press('a'); find('1, 3');")
+    page.wait_for_url(re.compile("tray="))
+    assert not page.evaluate("window.lose")
+    page.get_by_role("button", name="Clear value").click()
+    page.get_by_role(
+        "button", name="Remove 8"
+    ).click()  # nothing said how much goes, and there was no picture
+    expect(page.locator(".lens .chip")).to_have_count(8)
+    assert page.evaluate("window.first.isConnected")
+    expect(page.locator(".lens .found span")).to_contain_text("2 of 8 blocks")
 
 
 def test_what_a_screen_reader_hears_follows_the_selection(visit):
@@ -354,9 +399,14 @@ def test_any_panel_fills_the_window_and_comes_back_by_key(visit, panel):
 
 
 def test_equal_energies_are_drawn_and_told_as_one_level(visit, tmp_path):
-    page = upload(opened(visit()), tmp_path, np.eye(6) + 1)
+    page = upload(opened(visit()), tmp_path, np.eye(6))  # nor are there couplings
     expect(page.locator(".lens .status")).to_contain_text("one of 15 states on its level")
     expect(page.locator(".lens .card dl")).to_contain_text("×15 on its level")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="download the figure as SVG").click()
+    svg = Path(saved.value.path()).read_text()
+    assert "NaN" not in svg and svg.count("rgb(247,247,249)") >= 30  # each pair in the colour of 0
+    assert "rgba(" not in svg  # and no arc
 
 
 def test_the_energy_axis_zooms_to_a_part_and_back(visit):

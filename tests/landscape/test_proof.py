@@ -37,3 +37,8 @@ def test_a_share_is_told_where_it_says_something(seconds, bound, energy, says):
 def test_large_numbers_of_states_have_a_digit_before_their_power(total, says):
     found = lowest_states(np.diag(np.arange(6.0)), 3, 3)
     assert proof(replace(found, total=total), 0).startswith(says)
+
+
+def test_nothing_lies_below_a_ground_level_that_goes_on():
+    said = proof(lowest_states(np.eye(12), 6, 300), 0)
+    assert said == "300 of 924 states listed, none below ΔE 0 is missing; the last level (924 states) goes on"

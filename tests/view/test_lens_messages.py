@@ -70,25 +70,27 @@ def test_every_question_of_the_lens_is_typed_and_answered_by_the_page():
         for node in PAGE.body
         if isinstance(node, ast.Assign) and node.targets[0].id == "ASKED"
     )
-    in_types = re.search(r"@typedef \{(.+)\} Ask", SCRIPT).group(1)
+    in_types = re.search(r"@typedef \{([^{}]+)\} Ask\b", SCRIPT).group(1)
     assert asked_by_lens() == typed == answered == set(re.findall(r'"(\w+)"', in_types))
 
 
 def test_the_lens_sends_what_is_typed():
-    sent = re.search(r'this\.trigger\("commit", \{(.*?)\.\.\.more', (LENS / "lens.js").read_text(), re.DOTALL)
-    assert set(re.findall(r"^\s+(\w+):", sent.group(1), re.MULTILINE)) == messages.Commit.__required_keys__
+    script = (LENS / "lens.js").read_text(encoding="utf-8")
+    sent = re.search(r"\n  message\(\) \{.*?return \{(.*?)\n    \};", script, re.DOTALL)
+    assert set(re.findall(r"^\s+(\w+)[:,]", sent.group(1), re.MULTILINE)) == messages.Commit.__required_keys__
 
 
 def test_the_page_sends_and_reads_what_is_typed():
     calls = [node for node in ast.walk(PAGE) if isinstance(node, ast.Call)]
     (call,) = (node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "lens")
     assert {key.value for key in call.args[0].keys} == set(messages.LensData.__annotations__)
-    read = {
-        node.slice.value
-        for node in ast.walk(PAGE)
-        if isinstance(node, ast.Subscript)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "message"
-        and isinstance(node.slice, ast.Constant)
-    }
-    assert read and read <= set(messages.Commit.__annotations__)
+    for name, kind in {"message": messages.Commit, "asked": messages.Asked}.items():
+        read = {
+            node.slice.value
+            for node in ast.walk(PAGE)
+            if isinstance(node, ast.Subscript)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == name
+            and isinstance(node.slice, ast.Constant)
+        }
+        assert read == set(kind.__annotations__)
