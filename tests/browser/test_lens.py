@@ -236,8 +236,7 @@ def test_what_is_asked_for_in_one_breath_is_all_heard_and_the_lens_stays(visit):
 
 
 def test_what_the_form_and_the_lens_say_at_once_is_both_heard(visit):
-    # Streamlit's script says that it takes one for the other
-    page = opened(visit("/?m=6&k=300", watch="console.warn = () => {}"))
+    page = opened(visit("/?m=6&k=300"))
     page.evaluate(
         AT_ONCE
         % """press('a');
