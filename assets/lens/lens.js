@@ -125,7 +125,7 @@ class Lens {
     this.timer = this.said = null;
     cancelAnimationFrame(this.pending);
     this.pending = 0;
-    this.hovered = {};
+    if (!this.hovered.keys) this.hovered = {}; // who walks the strip by keys goes on where they are
     document.removeEventListener("keydown", this.everywhere);
     window.removeEventListener("resize", this.resized);
   }

@@ -138,10 +138,13 @@ def test_the_strip_tells_how_likely_a_block_goes_at_a_temperature(visit):
     page.wait_for_url(re.compile("look=Tlist"))
 
 
-# what is pressed and typed in one breath, before Python can answer
-AT_ONCE = """() => {
+# what is pressed and typed in one breath, before Python can answer, as soon as the lens is there: Streamlit may
+# have taken it away for a moment
+AT_ONCE = """async () => {
   const inside = (node) => node.shadowRoot?.querySelector('.lens .frame');
-  const frame = window.first = [...document.querySelectorAll('*')].map(inside).find(Boolean);
+  const seen = () => (window.first = [...document.querySelectorAll('*')].map(inside).find(Boolean));
+  while (!seen()) await new Promise((resolve) => setTimeout(resolve, 20));
+  const frame = window.first;
   const press = (key, shiftKey = false, node = frame) =>
       node.dispatchEvent(new KeyboardEvent('keydown', { key, shiftKey, bubbles: true }));
   const field = frame.querySelector('.find input');
