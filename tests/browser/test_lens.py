@@ -138,8 +138,8 @@ def test_the_strip_tells_how_likely_a_block_goes_at_a_temperature(visit):
     page.wait_for_url(re.compile("look=Tlist"))
 
 
-# what is pressed and typed in one breath, before Python can answer, as soon as the lens is there: Streamlit may
-# have taken it away for a moment
+# what is pressed and typed in one breath, before Python can answer, as soon as the lens is there: Streamlit
+# may have taken it away for a moment
 AT_ONCE = """async () => {
   const inside = (node) => node.shadowRoot?.querySelector('.lens .frame');
   const seen = () => (window.first = [...document.querySelectorAll('*')].map(inside).find(Boolean));
