@@ -92,8 +92,8 @@ def rules_chapter(results: dict) -> list[str]:
         "and couplings from rows drawn anew are averaged in. Where the list has fewer minima than "
         "candidates, the lowest states fill *one per basin* up.",
         "",
-        "Measured when the standard errors of `secant` and `pairs` did not yet count how far secants and pairs "
-        "scatter: the window of equally low states, from which all but *one per basin* choose, is wider for "
+        "Measured when the standard errors of `secant` and `pairs` did not yet count how far secants and "
+        "pairs scatter: the window of equally low states, from which all but *one per basin* choose, is wider for "
         "them since, and their cells were not measured again.",
         "",
     ]
