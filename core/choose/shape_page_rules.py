@@ -93,8 +93,8 @@ def rules_chapter(results: dict) -> list[str]:
         "candidates, the lowest states fill *one per basin* up.",
         "",
         "Measured when the standard errors of `secant` and `pairs` did not yet count how far secants and "
-        "pairs scatter: the window of equally low states, from which all but *one per basin* choose, is wider for "
-        "them since, and their cells were not measured again.",
+        "pairs scatter: the window of equally low states, from which all but *one per basin* choose, is "
+        "wider for them since, and their cells were not measured again.",
         "",
     ]
     models = _by_model(results)

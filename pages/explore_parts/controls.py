@@ -192,11 +192,9 @@ def mix_control(source: Source) -> None:
     shares = {name: given.get(name, 0) for name in sampled} if given else sampled
     st.html('<div class="label">Domain mix</div>')
     label = "as sampled" if state.mix is None else plain(mix_label(state.mix, 1))
-    tip = "How much each domain of the calibration texts weighs in the couplings."
-    box = st.popover(label, width="stretch", help=tip, key="mixed", on_change="rerun")
-    with box:
-        if not box.open:
-            return
+    with st.popover(
+        label, width="stretch", help="How much each domain of the calibration texts weighs in the couplings."
+    ):
         for k, name in enumerate(list(shares)[:SLIDERS]):
             state[f"mix-{k}"] = shares[name]
             label = f"{plain(name[:40])} · {source.domains[name]:,} rows"

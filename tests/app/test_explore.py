@@ -243,7 +243,7 @@ def ground(mix: dict | None, estimator: str = "h0", removed: int = 8) -> str:
 def test_a_slider_of_the_domain_mix_solves_again_in_place():
     app = open_app()
     assert shown_ground(app) == ground(None) and "mix" not in app.query_params and "mix:" not in shown(app)
-    sliders = {s.label.split(" · ")[0]: s for s in unfolded(app, "mixed").slider}
+    sliders = {s.label.split(" · ")[0]: s for s in app.slider}
     assert list(sliders) == load_run(folders.DEMO_RUN).meta["texts"]["domains"] and sum(
         s.value for s in sliders.values()
     ) in range(98, 103)
@@ -255,17 +255,17 @@ def test_a_slider_of_the_domain_mix_solves_again_in_place():
     link = "".join(app.query_params["mix"])
     again = open_app(mix=link)  # the link restores it
     assert again.session_state.mix == mix and shown_ground(again) == ground(mix) and not again.warning
-    assert next(s for s in unfolded(again, "mixed").slider if s.label.startswith("story")).value == 90
+    assert next(s for s in again.slider if s.label.startswith("story")).value == 90
     for estimator in ("h1", "hybrid"):
         app.selectbox(key="estimator").select(estimator).run()
         assert shown_ground(app) == ground(mix, estimator) != ground(None, estimator)
     app.selectbox(key="estimator").select("h0").run()
-    next(b for b in unfolded(app, "mixed").button if b.label == "As sampled").click().run()
+    next(b for b in app.button if b.label == "As sampled").click().run()
     assert (
         shown_ground(app) == ground(None) and "mix" not in app.query_params and app.session_state.mix is None
     )
-    unfolded(app, "mixed").slider(key="mix-6").set_value(50).run()
-    unfolded(app, "mixed").slider(key="mix-6").set_value(4).run()  # put back by hand
+    app.slider(key="mix-6").set_value(50).run()
+    app.slider(key="mix-6").set_value(4).run()  # put back by hand
     assert app.session_state.mix is None
 
 
@@ -274,7 +274,7 @@ def test_a_link_with_two_domains_gives_the_others_nothing():
     assert shown_ground(app) == ground(
         {"story": 60, "memory": 40}, removed=6
     ) and "mix: story 60 %, memory 40 %" in shown(app)
-    assert sorted(s.value for s in unfolded(app, "mixed").slider) == [0, 0, 0, 0, 0, 40, 60]
+    assert sorted(s.value for s in app.slider) == [0, 0, 0, 0, 0, 40, 60]
     app.switch_page("pages/compare.py").run().switch_page("pages/explore.py").run()  # it outlives a page
     assert "".join(app.query_params["mix"]) == "story:60,memory:40" and shown_ground(app) == ground(
         {"story": 60, "memory": 40}, removed=6
@@ -315,7 +315,7 @@ def test_by_branch_the_lens_and_the_rules_speak_of_units():
 
 
 def test_a_mix_of_nothing_is_one_sentence_with_a_way_back():
-    app = unfolded(open_app(), "mixed")
+    app = open_app()
     for k in range(7):
         app.slider(key=f"mix-{k}").set_value(0)
     app.run()
@@ -350,7 +350,7 @@ def test_a_search_job_searches_the_mixed_couplings(monkeypatch):
 
 def test_without_domains_there_is_no_mix():
     source = store_matrix(np.eye(5) + 0.1, "mine")
-    assert not unfolded(open_app(run=source.key[:8]), "mixed").slider
+    assert not open_app(run=source.key[:8]).slider
     app = open_app(run=source.key[:8], mix="story:1")
     assert "bare matrix" in app.warning[0].value.replace("\\", "") and app.session_state.mix is None
     mixed = open_app(mix="story:1")
