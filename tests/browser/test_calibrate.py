@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from core.store.runs import load_run
+from tests.browser.conftest import settle
 from tests.conftest import REAL_MODEL
 
 SHAKESPEARE = REAL_MODEL.parent / "tinyshakespeare.txt"
@@ -52,6 +53,7 @@ def test_two_domains_of_a_real_model_and_their_mix(visit, server, real_model):
     page.get_by_role("combobox", name="Couplings").click()
     page.get_by_role("option", name="paper").click()  # what it opens on was measured on texts as sampled
     page.wait_for_url(re.compile("e=h0"))
+    settle(page)
     energy = page.locator(".facts b").first
     before = energy.inner_text()
     page.get_by_text("as sampled").first.click()
@@ -59,5 +61,6 @@ def test_two_domains_of_a_real_model_and_their_mix(visit, server, real_model):
     slider.focus()
     for _ in range(4):
         slider.press("PageDown")
+        settle(page)  # an answer that is on its way sets the slider back
     expect(energy).not_to_have_text(before)
     page.wait_for_url(re.compile("mix="))
