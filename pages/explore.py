@@ -53,14 +53,8 @@ from pages.shared.view import (
 KEY = "lens"
 LOWEST = 100  # states that a warning looks at
 PICKED = 5  # states that one click picks
-SOLVED = (
-    "source",
-    "estimator",
-    "mix",
-    "removed",
-    "count",
-    *RULES,
-)  # of the view: what its landscape depends on
+# of the view: what its landscape depends on
+SOLVED = ("source", "estimator", "mix", "removed", "count", *RULES)
 ALONE = (
     "<style>header[data-testid=stHeader], .st-key-chip { display: none !important; } "
     ".stMainBlockContainer { padding: 0 !important; }</style>"

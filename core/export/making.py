@@ -15,7 +15,7 @@ from pathlib import Path
 import transformers
 
 import core
-from core.export.workshop import SHELF, check_room, clear, named
+from core.export.workshop import SHELF, check_disk, clear, named
 from core.forms.card import card
 from core.forms.config_changes import Change
 from core.forms.names import LOGITS, NATIVE
@@ -114,7 +114,7 @@ def made(
         out.parent.mkdir(parents=True, exist_ok=True)
         shelf = workshop and workshop / SHELF
         there = sum(file.stat().st_size for file in shelf.glob("*")) if shelf else 0
-        check_room(making.size - there, workshop or out.parent)
+        check_disk(making.size - there, workshop or out.parent)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=workshop or out.parent))
         try:
             checkpoint = staging / "checkpoint"

@@ -44,7 +44,7 @@ def on_same_disk(work: Path, out: Path) -> bool:
     return _there(out).stat().st_dev == work.stat().st_dev
 
 
-def check_room(size: int, place: Path) -> None:
+def check_disk(size: int, place: Path) -> None:
     """Errors: InputError where the disk of `place`, which need not exist, has no room for so many bytes."""
     folder = place if place.is_dir() else _there(place)
     free = shutil.disk_usage(folder).free

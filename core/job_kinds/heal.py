@@ -9,8 +9,7 @@ from pathlib import Path
 from core.calibration.corpus import read_sources
 from core.errors import InputError
 from core.export.in_memory import check_whole
-from core.export.workshop import check_room as check_room_of_checkpoint
-from core.export.workshop import on_same_disk, put_back, workshop
+from core.export.workshop import check_disk, on_same_disk, put_back, workshop
 from core.export.write import check_beside, write_healed
 from core.export.writers import FORMS
 from core.forms.names import form_of
@@ -152,7 +151,7 @@ def _checked(
     exported = teacher.weights_bytes() * left // max(1, total)
     elsewhere = None if not out or on_same_disk(work, Path(out)) else Path(out)
     if elsewhere:
-        check_room_of_checkpoint(exported, elsewhere)
+        check_disk(exported, elsewhere)
     found = needs_of_state(
         own,
         total,
